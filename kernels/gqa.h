@@ -1,0 +1,58 @@
+/*
+ * gqa.h: what the kernel library offers to its two hosts (Node-API in napi.c, WASM in wasm.c), and what kernels share.
+ *
+ * A call is an operation number and a block of doubles; addresses are doubles too (exact below 2^53; 0 is NULL). One ABI
+ * for both hosts keeps calls cheap, and lets a host record and replay them. Arguments were checked by the caller: kernels trust them.
+ *
+ * Each kernel file defines `static void op_<name>(const double *a)` for its operations and documents their arguments.
+ * isa_<name>.c compiles all kernel files once for one instruction set into a table in GQA_OPS order; dispatch.c picks a table.
+ */
+#ifndef GQA_H
+#define GQA_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* The operations, in call-number order. src/backend/kernel-ops.ts holds the same list (a test compares them). */
+#define GQA_OPS(X) \
+  X(fill)          \
+  X(convert)       \
+  X(copy_strided)  \
+  X(unary)         \
+  X(binary)        \
+  X(reduce)        \
+  X(softmax)       \
+  X(matmul)        \
+  X(linear)        \
+  X(embedding)     \
+  X(rms_norm)      \
+  X(layer_norm)    \
+  X(rope)          \
+  X(gated)         \
+  X(attention)
+
+/* Element types, by number; src/backend/kernel-ops.ts DTYPE_CODES. */
+enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1 };
+
+typedef void (*gqa_op)(const double *arguments);
+
+static inline void *gqa_pointer(double address) { return (void *)(uintptr_t)address; }
+
+/* --- memory.c: 64-byte aligned buffers from a pool of size classes; NULL when there is none. --- */
+void *gqa_alloc(size_t bytes);
+void gqa_free(void *buffer, size_t bytes);
+
+/* --- threads.c / threads_single.c --- */
+typedef void (*gqa_task)(void *context, int task, int worker);
+/* Runs task(context, i, worker) for i in 0 … tasks-1, each once, in any order; returns when all are done. worker < gqa_threads(). */
+void gqa_parallel(int tasks, gqa_task task, void *context);
+int gqa_threads(void);
+void gqa_set_threads(int threads);
+/*
+ * Scratch memory of at least `bytes`, 64-byte aligned, contents undefined, valid until the next call with the same slot.
+ * Slot = worker for a task's own scratch; GQA_SHARED (called outside tasks) for memory that all workers of a call share.
+ * Never returns NULL: it aborts the process when memory is gone (hosts check sizes first).
+ */
+enum { GQA_MAX_THREADS = 64, GQA_SHARED = GQA_MAX_THREADS, GQA_SHARED2 };
+void *gqa_scratch(int slot, size_t bytes);
+
+#endif

@@ -1,0 +1,178 @@
+/**
+ * The interface every backend implements: memory, files, and one method per kernel. Ops check their arguments and
+ * allocate outputs; a backend trusts what it gets. Operands are contiguous and row-major unless a method takes strides;
+ * strides and offsets count elements unless a name says bytes. Outputs never overlap inputs, except where "in place" is said.
+ *
+ * Three implementations: `native` and `wasm` (the C kernels, src/backend/kernel-backend.ts) and `reference`
+ * (plain TypeScript with f64 accumulation, the oracle).
+ */
+import type { DType } from '../tensor/dtype.ts';
+import type { Shape } from '../tensor/shape.ts';
+import type { Storage, StorageOwner } from '../tensor/storage.ts';
+
+export type BackendName = 'native' | 'wasm' | 'reference';
+
+/** What a kernel reads or writes; every Tensor is one. */
+export interface Operand {
+  readonly storage: Storage;
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+export type UnaryOp =
+  | 'neg'
+  | 'exp'
+  | 'log'
+  | 'sqrt'
+  | 'tanh'
+  | 'sigmoid'
+  | 'silu'
+  | 'gelu' // erf form: x * Phi(x)
+  | 'geluTanh' // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+  | 'relu'
+  | 'abs';
+export type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow';
+export type ReduceOp = 'sum' | 'max' | 'min';
+/** Activation of the gate in a gated MLP. */
+export type GateActivation = 'silu' | 'gelu' | 'geluTanh';
+
+/** One weight of `linear`: `out = x @ weight^T + bias`. */
+export interface LinearPart {
+  /** `[Out, In]`, f32, f16, bf16 or a block type. */
+  readonly weight: Operand;
+  /** `[Out]`, f32. */
+  readonly bias?: Operand;
+  /** `[rows, Out]`, f32. */
+  readonly out: Operand;
+}
+
+/** Keys and values of consecutive tokens of one batch row. */
+export interface KeyValueSegment {
+  readonly key: Storage;
+  readonly keyByteOffset: number;
+  readonly value: Storage;
+  readonly valueByteOffset: number;
+  /** Tokens in this piece. */
+  readonly length: number;
+}
+
+/**
+ * How attention reads keys and values in place: per batch row a list of segments (one for a static cache, two for a ring,
+ * many for a paged one) that share strides and type.
+ */
+export interface KeyValueView {
+  readonly keyDtype: DType;
+  readonly valueDtype: DType;
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly valueHeadDim: number;
+  /** Strides in elements between tokens and between heads. */
+  readonly keyTokenStride: number;
+  readonly keyHeadStride: number;
+  readonly valueTokenStride: number;
+  readonly valueHeadStride: number;
+  /** One per batch row; the segments' lengths sum to at least `length`. */
+  readonly rows: readonly { readonly length: number; readonly segments: readonly KeyValueSegment[] }[];
+}
+
+/** An additive bias or a mask read with strides (0 = broadcast) over [batch, query head, query, key]. */
+export interface ScoreOperand {
+  readonly operand: Operand;
+  readonly strides: readonly [number, number, number, number];
+}
+
+/**
+ * One attention call. Query i of row b sits at position p = i + rows[b].offset among the keys and sees the keys j with
+ * p - windowLeft <= j <= p + windowRight and 0 <= j < keys.rows[b].length that the mask allows.
+ * score = softCap(scale * q.k) + bias; weights = softmax(score) with `sinks` joined to the denominator; a query that sees
+ * nothing gives zeros and a log-sum-exp of -Infinity (or the sink alone). Queries at or past rows[b].length give zeros.
+ */
+export interface AttentionCall {
+  readonly out: Operand;
+  /** Strides of [batch, query, head] in `query` and `out`; the head dimension is contiguous. */
+  readonly outStrides: readonly [number, number, number];
+  readonly query: Operand;
+  readonly queryStrides: readonly [number, number, number];
+  readonly batch: number;
+  readonly queryLength: number;
+  readonly numHeads: number;
+  readonly keyValue: KeyValueView;
+  readonly rows: readonly { readonly length: number; readonly offset: number }[];
+  readonly scale: number;
+  /** 0 = none. */
+  readonly softCap: number;
+  /** Infinity = unbounded. Causal is windowRight = 0. */
+  readonly windowLeft: number;
+  readonly windowRight: number;
+  /** bool (one byte): nonzero = may attend. */
+  readonly mask?: ScoreOperand;
+  /** f32; -Infinity masks. */
+  readonly bias?: ScoreOperand;
+  /** f32 [N]. */
+  readonly sinks?: Operand;
+  /** f32; natural log of the denominator, sinks included. Strides of [batch, query, head]. */
+  readonly logSumExp?: { readonly operand: Operand; readonly strides: readonly [number, number, number] };
+  /** Drops weights after the softmax: kept ones are divided by 1 - rate. Bits are JAX's for this key (threefry, partitionable). */
+  readonly dropout?: { readonly rate: number; readonly key: readonly [number, number]; readonly broadcast: boolean };
+}
+
+/** A file opened for its tensors' bytes: mapped by the native backend, read in slices by the others. */
+export interface BackendFile {
+  readonly size: number;
+  /** The bytes from `byteOffset` as storage; stays valid after `close()`. */
+  storage(byteOffset: number, byteLength: number): Storage;
+  close(): void;
+}
+
+export interface Backend extends StorageOwner {
+  readonly name: BackendName;
+  /** For people: instruction set and threads, such as `native (avx512, 2 threads)`. */
+  readonly description: string;
+
+  /** Uninitialised memory. @throws RangeError when there is none left. */
+  allocate(byteLength: number): Storage;
+  write(storage: Storage, bytes: Uint8Array, byteOffset?: number): void;
+  openFile(path: string): BackendFile;
+  /** Number of threads kernels may use, the calling one included. Without effect where there is one only. */
+  setThreads(threads: number): void;
+
+  /** Every element of `out` (a plain dtype) becomes `value`. */
+  fill(out: Operand, value: number): void;
+  /**
+   * `out[outOffset + i] = x[xOffset + i]` for `count` elements, converting between f32, f16, bf16, i32, u32, u8 and bool
+   * (bool from others: nonzero = 1; floats to integers truncate) and from block types to f32 (offsets and count whole
+   * blocks). Same dtype copies bytes. This is also how K and V enter a cache.
+   */
+  convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void;
+  /** `out[outOffset + idx . outStrides] = x[xOffset + idx . xStrides]` over all idx of `shape` (rank 1 to 6); same plain dtype. */
+  copyStrided(out: Operand, outOffset: number, outStrides: readonly number[], x: Operand, xOffset: number, xStrides: readonly number[], shape: Shape): void;
+  /** f32 elementwise; may be in place. */
+  unary(op: UnaryOp, out: Operand, x: Operand): void;
+  /** f32 elementwise over `out.shape` (rank up to 6); a and b are read with their strides (0 = broadcast). */
+  binary(op: BinaryOp, out: Operand, a: Operand, aStrides: readonly number[], b: Operand, bStrides: readonly number[]): void;
+  /** f32 `[outer, n, inner] -> [outer, inner]`. An empty sum is 0; an empty max is -Infinity, an empty min Infinity. */
+  reduce(op: ReduceOp, out: Operand, x: Operand, outer: number, n: number, inner: number): void;
+  /** f32 rows `[rows, n]`; a row of -Infinity only gives zeros. */
+  softmax(out: Operand, x: Operand, rows: number, n: number): void;
+  /**
+   * f32 `out[M, N] = a @ b` for each of `batch` pairs; a is [M, K] ([K, M] when transposeA), b [K, N] ([N, K] when
+   * transposeB); consecutive pairs are aBatchStride and bBatchStride elements apart (0 = the same matrix each time).
+   */
+  matmul(out: Operand, a: Operand, b: Operand, dims: { batch: number; M: number; N: number; K: number; transposeA: boolean; transposeB: boolean; aBatchStride: number; bBatchStride: number }): void;
+  /** x `[rows, In]` f32 against one or more stored weights in one pass over x. */
+  linear(x: Operand, rows: number, inFeatures: number, parts: readonly LinearPart[]): void;
+  /** `out[i] = table[ids[i]]`: table `[V, D]` of f32, f16, bf16 or a block type, ids i32 (checked by the op), out `[n, D]` f32. */
+  embedding(out: Operand, table: Operand, ids: Operand): void;
+  /** f32 rows: `x / sqrt(mean(x^2) + eps) * (weight + weightOffset)`; weight `[n]` f32 or absent. */
+  rmsNorm(out: Operand, x: Operand, rows: number, n: number, weight: Operand | undefined, eps: number, weightOffset: number): void;
+  /** f32 rows: `(x - mean) / sqrt(var + eps) * weight + bias`. */
+  layerNorm(out: Operand, x: Operand, rows: number, n: number, weight: Operand | undefined, bias: Operand | undefined, eps: number): void;
+  /**
+   * Rotates the first `2 * half` dims of each head: x and out `[tokens, heads, headDim]`, cos and sin `[tokens, half]`, f32.
+   * Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through. May be in place.
+   */
+  rope(out: Operand, x: Operand, tokens: number, heads: number, headDim: number, cos: Operand, sin: Operand, half: number, interleaved: boolean): void;
+  /** f32 `activation(gate) * up`, elementwise. May be in place (out = gate). */
+  gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void;
+  attention(call: AttentionCall): void;
+}

@@ -1,0 +1,40 @@
+/**
+ * Element types of tensors. Plain types have one size per element; block types (`q8_0`, `q4_0`, `q4_1`) store
+ * 32 values of a row together with their scale, as GGML does, so a row length must be a multiple of 32.
+ *
+ * Source: ggml-common.h block layouts (block_q8_0, block_q4_0, block_q4_1).
+ */
+export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
+export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1';
+export type DType = PlainDType | BlockDType;
+
+/** Values in one block and bytes that the block takes; plain types have blocks of one value. */
+export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: number }>> = {
+  f64: { blockLength: 1, blockBytes: 8 },
+  f32: { blockLength: 1, blockBytes: 4 },
+  f16: { blockLength: 1, blockBytes: 2 },
+  bf16: { blockLength: 1, blockBytes: 2 },
+  i32: { blockLength: 1, blockBytes: 4 },
+  u32: { blockLength: 1, blockBytes: 4 },
+  u8: { blockLength: 1, blockBytes: 1 },
+  bool: { blockLength: 1, blockBytes: 1 },
+  q8_0: { blockLength: 32, blockBytes: 34 },
+  q4_0: { blockLength: 32, blockBytes: 18 },
+  q4_1: { blockLength: 32, blockBytes: 20 },
+};
+
+/** True for the dtypes this library knows (a type guard for strings that come from outside). */
+export function isDType(name: string): name is DType {
+  return Object.hasOwn(DTYPES, name);
+}
+
+/** True for the block-quantised types. */
+export function isBlockDType(dtype: DType): dtype is BlockDType {
+  return DTYPES[dtype].blockLength > 1;
+}
+
+/** Bytes that `elements` values of `dtype` take. `elements` counts whole blocks for block types. */
+export function byteLengthOf(dtype: DType, elements: number): number {
+  const { blockLength, blockBytes } = DTYPES[dtype];
+  return (elements / blockLength) * blockBytes;
+}

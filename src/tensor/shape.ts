@@ -1,0 +1,76 @@
+/** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
+export type Shape = readonly number[];
+
+/** Number of elements of a shape; 1 for a scalar (`[]`). */
+export function sizeOf(shape: Shape): number {
+  let size = 1;
+  for (const dim of shape) size *= dim;
+  return size;
+}
+
+/** Row-major strides in elements. */
+export function stridesOf(shape: Shape): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= shape[i];
+  }
+  return strides;
+}
+
+/** True when both shapes have the same dimensions. */
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+}
+
+/** `[2, 3]`, as errors print it. */
+export function shapeText(shape: Shape): string {
+  return `[${shape.join(', ')}]`;
+}
+
+/**
+ * The shape two operands broadcast to, by NumPy's rule.
+ * @throws RangeError when a pair of dimensions differs and neither is 1.
+ */
+export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
+  const rank = Math.max(a.length, b.length);
+  const out = new Array<number>(rank);
+  for (let i = 0; i < rank; i++) {
+    const x = a[a.length - rank + i] ?? 1;
+    const y = b[b.length - rank + i] ?? 1;
+    if (x !== y && x !== 1 && y !== 1) {
+      throw new RangeError(`${op}: shapes ${shapeText(a)} and ${shapeText(b)} do not broadcast: ${x} against ${y}`);
+    }
+    out[i] = x === 1 ? y : x;
+  }
+  return out;
+}
+
+/** Strides in elements with which an operand of shape `shape` is read as if it had shape `target` (0 = repeated). */
+export function broadcastStrides(shape: Shape, target: Shape): number[] {
+  const own = stridesOf(shape);
+  const lead = target.length - shape.length;
+  return target.map((_, i) => (i < lead || shape[i - lead] === 1 ? 0 : own[i - lead]));
+}
+
+/**
+ * A checked axis: negative counts from the end.
+ * @throws RangeError outside `-rank … rank - 1`.
+ */
+export function normalizeAxis(op: string, axis: number, rank: number): number {
+  const index = axis < 0 ? axis + rank : axis;
+  if (!Number.isInteger(axis) || index < 0 || index >= rank) {
+    throw new RangeError(`${op}: axis ${axis} is outside a tensor of rank ${rank}`);
+  }
+  return index;
+}
+
+/** @throws RangeError unless every dimension is a non-negative safe integer. */
+export function checkShape(op: string, shape: Shape): void {
+  for (const dim of shape) {
+    if (!Number.isSafeInteger(dim) || dim < 0) {
+      throw new RangeError(`${op}: expected non-negative integer dimensions, got ${shapeText(shape)}`);
+    }
+  }
+}

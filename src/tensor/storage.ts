@@ -1,0 +1,37 @@
+/**
+ * A piece of a backend's memory. Tensors share it by reference count (a reshape is a second tensor on the same
+ * storage); the backend takes the memory back when the count reaches zero.
+ */
+export interface StorageOwner {
+  readonly name: string;
+  /** A fresh copy of `byteLength` bytes from `byteOffset`. */
+  read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
+  /** Takes the memory back. Called once per storage. */
+  free(storage: Storage): void;
+}
+
+export class Storage {
+  readonly owner: StorageOwner;
+  readonly byteLength: number;
+  /** Where the bytes are: an address (native), an offset into the memory (WASM), unused by the reference backend. */
+  readonly address: number;
+  /** The reference backend's bytes; undefined elsewhere. */
+  readonly bytes: Uint8Array<ArrayBuffer> | undefined;
+  private references = 1;
+
+  constructor(owner: StorageOwner, byteLength: number, address: number, bytes?: Uint8Array<ArrayBuffer>) {
+    this.owner = owner;
+    this.byteLength = byteLength;
+    this.address = address;
+    this.bytes = bytes;
+  }
+
+  retain(): this {
+    this.references++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.references === 0) this.owner.free(this);
+  }
+}
