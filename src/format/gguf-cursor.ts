@@ -1,0 +1,113 @@
+/**
+ * A position in the first bytes of a GGUF file. Reading is synchronous over a window; when the window ends inside the
+ * file it throws MoreBytesNeeded, and the caller reads a larger window and repeats the item it was in.
+ * (Awaiting every field would cost more than parsing it.) Little-endian throughout.
+ */
+import { FormatError } from './format-error.ts';
+
+/** Not an error of the file: the window must reach byte `end` for parsing to go on. */
+export class MoreBytesNeeded extends Error {
+  readonly end: number;
+  constructor(end: number) {
+    super(`a window up to byte ${end} is needed`);
+    this.end = end;
+  }
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** Short ASCII strings are joined from codes: half of TextDecoder's price, whose call overhead dominates on tokens. */
+const SHORT = 24;
+
+export class GgufCursor {
+  readonly file: string;
+  /** Size of the file in bytes. */
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  /** Bytes from the start of the file. */
+  at: number;
+
+  /**
+   * @param bytes the file from byte 0 up to the end of the window; aliased
+   * @param size of the whole file
+   * @param at where to start
+   */
+  constructor(file: string, bytes: Uint8Array, size: number, at: number) {
+    this.file = file;
+    this.size = size;
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.at = at;
+  }
+
+  fail(at: number, detail: string): FormatError {
+    return new FormatError(this.file, at, detail);
+  }
+
+  /** Moves past `length` bytes and returns where they began; `what` names them in the error. */
+  skip(length: number, what: string): number {
+    const start = this.at;
+    const end = start + length;
+    if (end > this.size) {
+      throw this.fail(
+        start,
+        `expected ${length} bytes of ${what}, got ${this.size - start} before the end of the file`,
+      );
+    }
+    if (end > this.#bytes.length) throw new MoreBytesNeeded(end);
+    this.at = end;
+    return start;
+  }
+
+  u32(what: string): number {
+    return this.#view.getUint32(this.skip(4, what), true);
+  }
+
+  /** A u64 that counts or places something: an integer below 2^53. */
+  count(what: string): number {
+    const start = this.skip(8, what);
+    const value = this.#view.getUint32(start, true) + this.#view.getUint32(start + 4, true) * 2 ** 32;
+    if (!Number.isSafeInteger(value))
+      throw this.fail(start, `expected ${what} below 2^53, got about ${value}`);
+    return value;
+  }
+
+  /** A count of items that take at least `itemBytes` each, so that no count can ask for more than the file holds. */
+  itemCount(what: string, itemBytes: number): number {
+    const start = this.at;
+    const count = this.count(what);
+    const room = Math.floor((this.size - this.at) / itemBytes);
+    if (count > room) {
+      throw this.fail(start, `expected a ${what} of at most ${room} in the rest of the file, got ${count}`);
+    }
+    return count;
+  }
+
+  /** u64 length, then UTF-8. */
+  string(what: string): string {
+    const length = this.itemCount(`length of ${what}`, 1);
+    const start = this.skip(length, what);
+    const end = start + length;
+    const bytes = this.#bytes;
+    if (length <= SHORT) {
+      let text = '';
+      let at = start;
+      while (at < end && bytes[at] < 0x80) text += String.fromCharCode(bytes[at++]);
+      if (at === end) return text;
+    }
+    try {
+      return decoder.decode(bytes.subarray(start, end));
+    } catch (cause) {
+      throw new FormatError(this.file, start, `expected ${what} in UTF-8, got other bytes`, { cause });
+    }
+  }
+
+  view(start: number, length: number): DataView {
+    return new DataView(this.#view.buffer, this.#view.byteOffset + start, length);
+  }
+
+  /** A fresh, aligned copy of `length` bytes from `start`. */
+  copy(start: number, length: number): ArrayBuffer {
+    return this.#bytes.slice(start, start + length).buffer as ArrayBuffer;
+  }
+}

@@ -1,0 +1,104 @@
+/** Typed look-ups in a bag of keys (config.json, GGUF metadata): the first name that is there wins, a wrong value is an error that names the key. */
+import { FormatError } from './format-error.ts';
+
+/** More layers than any model has; a bound before a list of that length is built. */
+const MAX_LAYERS = 65_536;
+
+export class KeyReader {
+  readonly file: string;
+  readonly #get: (key: string) => unknown;
+
+  /** @param get returns the value of a key, or undefined; null counts as absent */
+  constructor(file: string, get: (key: string) => unknown) {
+    this.file = file;
+    this.#get = get;
+  }
+
+  /** @returns an error about `key` */
+  fail(key: string, detail: string): FormatError {
+    return new FormatError(this.file, undefined, `${key}: ${detail}`);
+  }
+
+  /** The value as it is; null and undefined are both undefined. */
+  raw(key: string): unknown {
+    return this.#get(key) ?? undefined;
+  }
+
+  /** True when the key is there with the value null. */
+  isNull(key: string): boolean {
+    return this.#get(key) === null;
+  }
+
+  has(key: string): boolean {
+    return this.raw(key) !== undefined;
+  }
+
+  /** The name of the first of `keys` that is there. */
+  find(keys: readonly string[]): string | undefined {
+    return keys.find((key) => this.has(key));
+  }
+
+  /** A positive integer, or undefined when none of the keys is there. @throws FormatError for anything else */
+  int(...keys: string[]): number | undefined {
+    const key = this.find(keys);
+    return key === undefined ? undefined : this.#checked(key, this.raw(key), 1);
+  }
+
+  /** As `int`, but one of the keys must be there. */
+  needInt(...keys: string[]): number {
+    const value = this.int(...keys);
+    if (value === undefined) throw this.fail(keys[0], 'expected a positive integer, got no such key');
+    return value;
+  }
+
+  /** A positive number of layers below 65,536. */
+  layerCount(...keys: string[]): number {
+    const layers = this.needInt(...keys);
+    if (layers > MAX_LAYERS) {
+      throw this.fail(this.find(keys) ?? keys[0], `expected at most ${MAX_LAYERS} layers, got ${layers}`);
+    }
+    return layers;
+  }
+
+  /** A non-negative integer per layer from one number or a list of at least `layers`; undefined when absent. */
+  perLayer(layers: number, ...keys: string[]): readonly number[] | undefined {
+    const key = this.find(keys);
+    if (key === undefined) return undefined;
+    const list = this.list(key);
+    if (list === undefined) return new Array<number>(layers).fill(this.#checked(key, this.raw(key), 0));
+    if (list.length < layers) throw this.fail(key, `expected ${layers} layers, got ${list.length}`);
+    return list.slice(0, layers).map((item) => this.#checked(key, item, 0));
+  }
+
+  flag(key: string): boolean | undefined {
+    const value = this.raw(key);
+    if (value !== undefined && typeof value !== 'boolean') {
+      throw this.fail(key, `expected true or false, got ${show(value)}`);
+    }
+    return value;
+  }
+
+  /** An array or typed array as an array; undefined when the key is absent or holds something else. */
+  list(key: string): readonly unknown[] | undefined {
+    const value = this.raw(key);
+    if (Array.isArray(value)) return value;
+    if (ArrayBuffer.isView(value) && 'length' in value)
+      return Array.from(value as unknown as ArrayLike<unknown>);
+    return undefined;
+  }
+
+  #checked(key: string, value: unknown, least: number): number {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < least) {
+      throw this.fail(key, `expected an integer >= ${least}, got ${show(value)}`);
+    }
+    return value;
+  }
+}
+
+/** @returns a value as an error prints it, at most 40 characters */
+export function show(value: unknown): string {
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  if (value === undefined) return 'nothing';
+  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? typeof value);
+  return text.length > 40 ? `${text.slice(0, 37)}…` : text;
+}

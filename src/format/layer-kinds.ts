@@ -1,0 +1,150 @@
+/**
+ * Which layers of a Hugging Face model see everything, which slide, which keep no cache. Newer files list it in
+ * `layer_types`; older ones leave it to the model's code, so those rules stand here, family by family.
+ *
+ * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`).
+ */
+import { type KeyReader, show } from './key-reader.ts';
+
+export interface KindOfLayer {
+  readonly kind: 'full' | 'sliding' | 'linear';
+  /** Keys seen, the query's own included; on sliding layers. */
+  readonly window?: number;
+}
+
+const FULL: KindOfLayer = { kind: 'full' };
+const LINEAR: KindOfLayer = { kind: 'linear' };
+
+/** Layer i is full when (i + 1) % period is 0 and slides otherwise; `window` when the file does not say. */
+const PERIODS: Readonly<Record<string, { readonly period: number; readonly window: number }>> = {
+  gemma2: { period: 2, window: 4096 },
+  gemma3_text: { period: 6, window: 4096 },
+  gemma3n_text: { period: 5, window: 512 },
+  gemma4_text: { period: 6, window: 512 },
+  cohere2: { period: 4, window: 4096 },
+  exaone4: { period: 4, window: 4096 },
+  gpt_oss: { period: 2, window: 128 },
+  olmo3: { period: 4, window: 4096 },
+};
+
+/** As above with linear layers in place of sliding ones. */
+const LINEAR_PERIODS: Readonly<Record<string, number>> = {
+  qwen3_next: 4,
+  qwen3_5_text: 4,
+  qwen3_5_moe_text: 4,
+  minimax: 2,
+};
+
+/** What a name in `layer_types` means for the cache. `hybrid` layers hold attention next to a state. */
+const NAMED: Readonly<Record<string, 'full' | 'sliding' | 'chunked' | 'linear'>> = {
+  full_attention: 'full',
+  attention: 'full',
+  multihead_attention: 'full',
+  indexed_attention: 'full',
+  hybrid: 'full',
+  sliding_attention: 'sliding',
+  chunked_attention: 'chunked',
+  linear_attention: 'linear',
+  mamba: 'linear',
+  mamba2: 'linear',
+  conv: 'linear',
+  recurrent: 'linear',
+  mlp: 'linear',
+  moe: 'linear',
+};
+
+/**
+ * The kind of each decoder layer.
+ * @param keys of the text model's config
+ * @param modelType its `model_type`
+ * @param numLayers length of the result
+ * @throws FormatError for a `layer_types` of another length or with a name not known here
+ */
+export function layerKinds(keys: KeyReader, modelType: string, numLayers: number): readonly KindOfLayer[] {
+  const byIndex = (kindOf: (i: number) => KindOfLayer) =>
+    Array.from({ length: numLayers }, (_, i) => kindOf(i));
+  const sliding = slidingKind(keys, modelType);
+  const listed = keys.find(['layer_types', 'layers_block_type']);
+  if (listed !== undefined) return namedKinds(keys, listed, numLayers, sliding);
+  if (keys.has('attn_type_list')) {
+    const softmax = keys.perLayer(numLayers, 'attn_type_list') ?? [];
+    return byIndex((i) => (softmax[i] === 0 ? LINEAR : FULL));
+  }
+  const fullLayers = fullLayersOfKimiLinear(keys);
+  if (fullLayers !== undefined) return byIndex((i) => (fullLayers.has(i + 1) ? FULL : LINEAR));
+  const linearPeriod = keys.int('full_attention_interval') ?? LINEAR_PERIODS[modelType];
+  if (linearPeriod !== undefined) return byIndex((i) => ((i + 1) % linearPeriod === 0 ? FULL : LINEAR));
+  const attentionPeriod = keys.int('attn_layer_period');
+  if (attentionPeriod !== undefined) {
+    const offset = keys.int('attn_layer_offset') ?? 0;
+    return byIndex((i) => (i % attentionPeriod === offset ? FULL : LINEAR));
+  }
+  if (modelType === 'llama4_text') {
+    const chunk: KindOfLayer = { kind: 'sliding', window: keys.int('attention_chunk_size') ?? 8192 };
+    const interval = keys.int('no_rope_layer_interval') ?? 4;
+    const rotated = (keys.list('no_rope_layers')?.length ?? 0) > 0 ? keys.list('no_rope_layers') : undefined;
+    return byIndex((i) =>
+      (rotated === undefined ? (i + 1) % interval !== 0 : rotated[i] === 1) ? chunk : FULL,
+    );
+  }
+  if (sliding === undefined) return byIndex(() => FULL);
+  const pattern = keys.raw('sliding_window_pattern') ?? PERIODS[modelType]?.period;
+  if (typeof pattern === 'string' && /^[LG]+$/.test(pattern)) {
+    return byIndex((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? FULL : sliding));
+  }
+  if (pattern !== undefined) {
+    if (!Number.isSafeInteger(pattern) || (pattern as number) < 1) {
+      throw keys.fail(
+        'sliding_window_pattern',
+        `expected a period >= 1 or a string of L and G, got ${show(pattern)}`,
+      );
+    }
+    return byIndex((i) => ((i + 1) % (pattern as number) === 0 ? FULL : sliding));
+  }
+  if (/^qwen[23]/.test(modelType)) {
+    const first = keys.perLayer(1, 'max_window_layers')?.[0] ?? 28;
+    return byIndex((i) => (i >= first ? sliding : FULL));
+  }
+  return byIndex(() => sliding);
+}
+
+/** What a sliding layer is in this model; undefined when the window is switched off or not there. */
+function slidingKind(keys: KeyReader, modelType: string): KindOfLayer | undefined {
+  const on = keys.flag('use_sliding_window') ?? !/^qwen[23]/.test(modelType);
+  if (!on || keys.isNull('sliding_window')) return undefined;
+  const window = keys.int('sliding_window') ?? PERIODS[modelType]?.window;
+  return window === undefined ? undefined : { kind: 'sliding', window };
+}
+
+function namedKinds(
+  keys: KeyReader,
+  key: string,
+  numLayers: number,
+  sliding: KindOfLayer | undefined,
+): readonly KindOfLayer[] {
+  const names = keys.list(key);
+  if (names?.length !== numLayers) {
+    throw keys.fail(key, `expected ${numLayers} names, one per layer, got ${names?.length ?? 'no list'}`);
+  }
+  return names.map((name, i): KindOfLayer => {
+    switch (typeof name === 'string' && Object.hasOwn(NAMED, name) ? NAMED[name] : undefined) {
+      case 'full':
+        return FULL;
+      case 'sliding':
+        return sliding ?? FULL;
+      case 'chunked':
+        return { kind: 'sliding', window: keys.needInt('attention_chunk_size') };
+      case 'linear':
+        return LINEAR;
+      default:
+        throw keys.fail(key, `expected ${Object.keys(NAMED).join(', ')}, got ${show(name)} in layer ${i}`);
+    }
+  });
+}
+
+/** Kimi Linear's own files count layers from 1 in `linear_attn_config.full_attn_layers`. */
+function fullLayersOfKimiLinear(keys: KeyReader): ReadonlySet<unknown> | undefined {
+  const config = keys.raw('linear_attn_config');
+  const list = (config as { full_attn_layers?: unknown } | undefined)?.full_attn_layers;
+  return Array.isArray(list) ? new Set(list) : undefined;
+}
