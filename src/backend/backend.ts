@@ -112,8 +112,16 @@ export interface AttentionCall {
   readonly sinks?: Operand;
   /** f32; natural log of the denominator, sinks included. Strides of [batch, query, head]. */
   readonly logSumExp?: { readonly operand: Operand; readonly strides: readonly [number, number, number] };
-  /** Drops weights after the softmax: kept ones are divided by 1 - rate. Bits are JAX's for this key (threefry, partitionable). */
-  readonly dropout?: { readonly rate: number; readonly key: readonly [number, number]; readonly broadcast: boolean };
+  /**
+   * Drops weights after the softmax: kept ones are divided by 1 - rate (as f32). Bits are JAX's for this key (threefry,
+   * partitionable): weight [b, n, t, s] takes element [b, n, t, s] of a mask [batch, numHeads, queryLength, S]
+   * ([0, 0, t, s] of [1, 1, queryLength, S] when `broadcast`), S = the sum of row 0's segment lengths.
+   */
+  readonly dropout?: {
+    readonly rate: number;
+    readonly key: readonly [number, number];
+    readonly broadcast: boolean;
+  };
 }
 
 /** A file opened for its tensors' bytes: mapped by the native backend, read in slices by the others. */
@@ -145,11 +153,26 @@ export interface Backend extends StorageOwner {
    */
   convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void;
   /** `out[outOffset + idx . outStrides] = x[xOffset + idx . xStrides]` over all idx of `shape` (rank 1 to 6); same plain dtype. */
-  copyStrided(out: Operand, outOffset: number, outStrides: readonly number[], x: Operand, xOffset: number, xStrides: readonly number[], shape: Shape): void;
+  copyStrided(
+    out: Operand,
+    outOffset: number,
+    outStrides: readonly number[],
+    x: Operand,
+    xOffset: number,
+    xStrides: readonly number[],
+    shape: Shape,
+  ): void;
   /** f32 elementwise; may be in place. */
   unary(op: UnaryOp, out: Operand, x: Operand): void;
   /** f32 elementwise over `out.shape` (rank up to 6); a and b are read with their strides (0 = broadcast). */
-  binary(op: BinaryOp, out: Operand, a: Operand, aStrides: readonly number[], b: Operand, bStrides: readonly number[]): void;
+  binary(
+    op: BinaryOp,
+    out: Operand,
+    a: Operand,
+    aStrides: readonly number[],
+    b: Operand,
+    bStrides: readonly number[],
+  ): void;
   /** f32 `[outer, n, inner] -> [outer, inner]`. An empty sum is 0; an empty max is -Infinity, an empty min Infinity. */
   reduce(op: ReduceOp, out: Operand, x: Operand, outer: number, n: number, inner: number): void;
   /** f32 rows `[rows, n]`; a row of -Infinity only gives zeros. */
@@ -158,20 +181,60 @@ export interface Backend extends StorageOwner {
    * f32 `out[M, N] = a @ b` for each of `batch` pairs; a is [M, K] ([K, M] when transposeA), b [K, N] ([N, K] when
    * transposeB); consecutive pairs are aBatchStride and bBatchStride elements apart (0 = the same matrix each time).
    */
-  matmul(out: Operand, a: Operand, b: Operand, dims: { batch: number; M: number; N: number; K: number; transposeA: boolean; transposeB: boolean; aBatchStride: number; bBatchStride: number }): void;
+  matmul(
+    out: Operand,
+    a: Operand,
+    b: Operand,
+    dims: {
+      batch: number;
+      M: number;
+      N: number;
+      K: number;
+      transposeA: boolean;
+      transposeB: boolean;
+      aBatchStride: number;
+      bBatchStride: number;
+    },
+  ): void;
   /** x `[rows, In]` f32 against one or more stored weights in one pass over x. */
   linear(x: Operand, rows: number, inFeatures: number, parts: readonly LinearPart[]): void;
   /** `out[i] = table[ids[i]]`: table `[V, D]` of f32, f16, bf16 or a block type, ids i32 (checked by the op), out `[n, D]` f32. */
   embedding(out: Operand, table: Operand, ids: Operand): void;
   /** f32 rows: `x / sqrt(mean(x^2) + eps) * (weight + weightOffset)`; weight `[n]` f32 or absent. */
-  rmsNorm(out: Operand, x: Operand, rows: number, n: number, weight: Operand | undefined, eps: number, weightOffset: number): void;
+  rmsNorm(
+    out: Operand,
+    x: Operand,
+    rows: number,
+    n: number,
+    weight: Operand | undefined,
+    eps: number,
+    weightOffset: number,
+  ): void;
   /** f32 rows: `(x - mean) / sqrt(var + eps) * weight + bias`. */
-  layerNorm(out: Operand, x: Operand, rows: number, n: number, weight: Operand | undefined, bias: Operand | undefined, eps: number): void;
+  layerNorm(
+    out: Operand,
+    x: Operand,
+    rows: number,
+    n: number,
+    weight: Operand | undefined,
+    bias: Operand | undefined,
+    eps: number,
+  ): void;
   /**
    * Rotates the first `2 * half` dims of each head: x and out `[tokens, heads, headDim]`, cos and sin `[tokens, half]`, f32.
    * Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through. May be in place.
    */
-  rope(out: Operand, x: Operand, tokens: number, heads: number, headDim: number, cos: Operand, sin: Operand, half: number, interleaved: boolean): void;
+  rope(
+    out: Operand,
+    x: Operand,
+    tokens: number,
+    heads: number,
+    headDim: number,
+    cos: Operand,
+    sin: Operand,
+    half: number,
+    interleaved: boolean,
+  ): void;
   /** f32 `activation(gate) * up`, elementwise. May be in place (out = gate). */
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void;
   attention(call: AttentionCall): void;
