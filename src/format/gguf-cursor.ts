@@ -15,8 +15,6 @@ export class MoreBytesNeeded extends Error {
 }
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-/** Short ASCII strings are joined from codes: half of TextDecoder's price, whose call overhead dominates on tokens. */
-const SHORT = 24;
 
 export class GgufCursor {
   readonly file: string;
@@ -87,16 +85,8 @@ export class GgufCursor {
   string(what: string): string {
     const length = this.itemCount(`length of ${what}`, 1);
     const start = this.skip(length, what);
-    const end = start + length;
-    const bytes = this.#bytes;
-    if (length <= SHORT) {
-      let text = '';
-      let at = start;
-      while (at < end && bytes[at] < 0x80) text += String.fromCharCode(bytes[at++]);
-      if (at === end) return text;
-    }
     try {
-      return decoder.decode(bytes.subarray(start, end));
+      return decoder.decode(this.#bytes.subarray(start, start + length));
     } catch (cause) {
       throw new FormatError(this.file, start, `expected ${what} in UTF-8, got other bytes`, { cause });
     }

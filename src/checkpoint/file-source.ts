@@ -1,0 +1,68 @@
+/** A local file as a ByteSource: an open handle and its size; nothing is cached. */
+import { type FileHandle, open } from 'node:fs/promises';
+import { type ByteSource, checkRange } from '../format/byte-source.ts';
+import { FormatError } from '../format/format-error.ts';
+
+/** A ByteSource that holds a file open until `close()`. */
+export interface FileSource extends ByteSource {
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a file for random-access reads.
+ * @param path of an existing file; errors call it so
+ * @throws the file system's error when it cannot be opened
+ * @returns a source of the size the file has now; a file that shrinks while open gives a FormatError where it ends
+ */
+export async function openFileSource(path: string): Promise<FileSource> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    return {
+      name: path,
+      size,
+      read: (offset, length) => readExactly(handle, path, size, offset, length),
+      close: () => handle.close(),
+    };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function readExactly(
+  handle: FileHandle,
+  path: string,
+  size: number,
+  offset: number,
+  length: number,
+): Promise<Uint8Array> {
+  checkRange(path, size, offset, length);
+  const bytes = new Uint8Array(length);
+  let got = 0;
+  while (got < length) {
+    const { bytesRead } = await handle.read(bytes, got, length - got, offset + got);
+    if (bytesRead === 0) {
+      throw new FormatError(
+        path,
+        offset + got,
+        `expected ${length - got} more bytes, got the end of the file`,
+      );
+    }
+    got += bytesRead;
+  }
+  return bytes;
+}
+
+/**
+ * Runs `use` on an open file and closes it, whatever happens.
+ * @returns what `use` returned
+ */
+export async function withFileSource<T>(path: string, use: (source: FileSource) => Promise<T>): Promise<T> {
+  const source = await openFileSource(path);
+  try {
+    return await use(source);
+  } finally {
+    await source.close();
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Tensors on the file's own bytes: the native backend maps the file, the others read the slice. Weights stay as stored
+ * (block types too) unless another type is asked for; nothing is unpacked to f32 behind the caller's back.
+ */
+import { type Backend, getBackend } from '../backend/index.ts';
+import { byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Storage } from '../tensor/storage.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
+
+/** Where to put a tensor, and as what. */
+export interface LoadTensorOptions {
+  /** The current backend by default. */
+  readonly backend?: Backend;
+  /** Convert to this plain type; as stored by default (no copy on the native backend). */
+  readonly dtype?: DType;
+}
+
+/**
+ * Makes a tensor of a checkpoint.
+ * @param name as in `checkpoint.tensors`
+ * @throws RangeError when there is no such tensor; UnsupportedError naming the tensor and its type when it is stored as
+ * something the kernels do not read, or asked for as something its type is not converted to
+ * @returns row-major, shape as in the header. On the native backend it aliases the mapped file, which stays mapped for as
+ * long as the tensor lives, also after `checkpoint.close()`
+ */
+export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
+  const backend = options.backend ?? getBackend();
+  const info = checkpoint.tensor(name);
+  const op = `loadTensor: ${info.path}: ${name}`;
+  const { dtype: stored, shape } = info;
+  // f64 exists on the reference backend only.
+  if (!isDType(stored) || (stored === 'f64' && backend.name !== 'reference')) {
+    throw new UnsupportedError(op, stored, backend.name, 'weights may be f32, f16, bf16, q8_0, q4_0 or q4_1');
+  }
+  const wanted = options.dtype ?? stored;
+  if (wanted !== stored && (isBlockDType(wanted) || (isBlockDType(stored) && wanted !== 'f32'))) {
+    throw new UnsupportedError(op, `${stored} as ${wanted}`, backend.name, 'block types convert to f32 only');
+  }
+  const asStored = new Tensor(storageOf(checkpoint, backend, info), stored, shape);
+  if (wanted === stored) return asStored;
+  try {
+    const out = new Tensor(backend.allocate(byteLengthOf(wanted, sizeOf(shape))), wanted, shape);
+    backend.convert(out, 0, asStored, 0, sizeOf(shape));
+    return out;
+  } finally {
+    asStored.dispose();
+  }
+}
+
+/** The tensor's bytes in place, or a copy where the file has them at an address their type cannot be read from. */
+function storageOf(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor): Storage {
+  const { path, byteOffset, byteLength, dtype } = info;
+  const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
+  // Blocks begin with an f16 scale. Old safetensors files have headers of any length, so their data may sit at odd bytes.
+  const width = isDType(dtype) && isBlockDType(dtype) ? 2 : byteLength / Math.max(1, sizeOf(info.shape));
+  if (byteOffset % Math.max(1, width) === 0) return mapped;
+  try {
+    const copy = backend.allocate(byteLength);
+    backend.write(copy, backend.read(mapped, 0, byteLength));
+    return copy;
+  } finally {
+    mapped.release();
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * Opens whatever holds a model's weights: a Hugging Face directory, one safetensors file, one GGUF file. Only headers are
+ * read. What cannot be opened is told in one line that says what to do.
+ *
+ * Source: Hugging Face hub layout (config.json, model.safetensors, model.safetensors.index.json with `weight_map`).
+ */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { FormatError } from '../format/format-error.ts';
+import { readGgufHeader } from '../format/gguf.ts';
+import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
+import { JsonText } from '../format/strict-json.ts';
+import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
+import { type FileSource, withFileSource } from './file-source.ts';
+
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${SINGLE}, ${INDEX} or one .gguf file`;
+const TO_SAFETENSORS =
+  'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
+/** Shards opened at the same time. */
+const AT_ONCE = 8;
+
+/**
+ * Opens a checkpoint and checks the headers of all its files.
+ * @param path a `.gguf` or `.safetensors` file, or a directory in Hugging Face's layout or with exactly one `.gguf` file
+ * @throws Error when there is nothing to open at `path`, FormatError (with the file and mostly the byte) when a file is
+ * damaged, a shard is missing, or the index and the shards disagree
+ * @returns the checkpoint, whose tensor data has not been read
+ * @example
+ * await using checkpoint = await openCheckpoint('models/SmolLM2-135M');
+ * checkpoint.shape.numKeyValueHeads; // 3
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  let isDirectory: boolean;
+  try {
+    isDirectory = (await stat(path)).isDirectory();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'nothing there' : message;
+    throw new Error(`${path}: expected ${ACCEPTED}, got ${why}`, { cause });
+  }
+  return new Checkpoint(isDirectory ? await openDirectory(path) : await openFile(path, path));
+}
+
+async function openDirectory(directory: string): Promise<CheckpointParts> {
+  const names = (await readdir(directory)).sort();
+  if (names.includes(SINGLE)) return openFile(directory, join(directory, SINGLE));
+  if (names.includes(INDEX)) return openShards(directory, names);
+  const gguf = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+  if (gguf.length === 1) return openFile(directory, join(directory, gguf[0]));
+  if (gguf.length > 1) {
+    throw new Error(
+      `${directory}: expected one .gguf file, got ${gguf.length} (${list(gguf)}); give the path of one`,
+    );
+  }
+  const loose = names.filter((name) => name.endsWith('.safetensors'));
+  if (loose.length > 0) {
+    throw new Error(`${directory}: expected ${SINGLE} or ${INDEX}, got ${list(loose)}; give the path of one`);
+  }
+  const pickled = names.find((name) => /^(pytorch_model|consolidated).*\.(bin|pth|pt)$/.test(name));
+  if (pickled !== undefined) {
+    throw new Error(
+      `${directory}: expected safetensors or GGUF, got PyTorch's ${pickled}; ${TO_SAFETENSORS}`,
+    );
+  }
+  const got = names.length === 0 ? 'an empty directory' : list(names);
+  throw new Error(`${directory}: expected ${SINGLE}, ${INDEX} or one .gguf file, got ${got}`);
+}
+
+/** `path` is what the caller gave, `file` the file itself. */
+async function openFile(path: string, file: string): Promise<CheckpointParts> {
+  return withFileSource(file, async (source): Promise<CheckpointParts> => {
+    const start = await source.read(0, Math.min(source.size, 64));
+    const directory = dirname(file);
+    if (kindOf(file, start) === 'safetensors') {
+      const { tensors, metadata } = await readSafetensorsHeader(source);
+      const found = new Map([...tensors].map(([name, info]) => [name, { ...info, path: file }]));
+      return {
+        kind: 'safetensors',
+        path,
+        directory,
+        tensors: found,
+        metadata,
+        ...(await configs(directory)),
+      };
+    }
+    const gguf = await readGgufHeader(source);
+    const splits = gguf.metadata.get('split.count');
+    if (typeof splits === 'number' && splits > 1) {
+      throw new FormatError(
+        file,
+        undefined,
+        `expected a whole model, got one of ${splits} parts; merge them with llama-gguf-split --merge`,
+      );
+    }
+    const tensors = new Map([...gguf.tensors].map(([name, info]) => [name, { ...info, path: file }]));
+    return { kind: 'gguf', path, directory, gguf, tensors };
+  });
+}
+
+/** Decides by content, and by name where the content is too short or damaged, so that its own parser says what is wrong. */
+function kindOf(file: string, start: Uint8Array): 'safetensors' | 'gguf' {
+  const ascii = String.fromCharCode(...start.filter((byte) => byte < 0x80));
+  if (ascii.startsWith('version https://git-lfs')) {
+    throw new FormatError(
+      file,
+      0,
+      'expected weights, got a Git LFS pointer; fetch the file with git lfs pull',
+    );
+  }
+  const name = file.toLowerCase();
+  if (ascii.startsWith('GGUF') || name.endsWith('.gguf')) return 'gguf';
+  if (name.endsWith('.safetensors') || start[8] === 0x7b) return 'safetensors';
+  if (name.endsWith(INDEX)) {
+    throw new FormatError(file, undefined, 'expected weights, got the index of shards; give its directory');
+  }
+  if (ascii.startsWith('PK') || /\.(bin|pth?|ckpt)$/.test(name)) {
+    throw new FormatError(
+      file,
+      0,
+      `expected safetensors or GGUF, got a PyTorch or zip file; ${TO_SAFETENSORS}`,
+    );
+  }
+  const bytes = [...start.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  throw new FormatError(
+    file,
+    0,
+    `expected ${ACCEPTED}, got a file that begins with ${bytes || 'nothing (it is empty)'}`,
+  );
+}
+
+async function openShards(directory: string, names: readonly string[]): Promise<CheckpointParts> {
+  const index = join(directory, INDEX);
+  const shardOf = await readIndex(index);
+  const shards = [...new Set(shardOf.values())].sort();
+  const missing = shards.filter((shard) => !names.includes(shard));
+  if (missing.length > 0) {
+    throw new FormatError(
+      index,
+      undefined,
+      `expected its ${shards.length} shards next to it, got no ${list(missing)}; fetch the missing files`,
+    );
+  }
+  const headers = new Map<string, SafetensorsHeader>();
+  for (let i = 0; i < shards.length; i += AT_ONCE) {
+    const batch = shards.slice(i, i + AT_ONCE);
+    const read = await Promise.all(batch.map((shard) => withFileSource(join(directory, shard), readShard)));
+    batch.forEach((shard, j) => {
+      headers.set(shard, read[j]);
+    });
+  }
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const [name, shard] of shardOf) {
+    const info = headers.get(shard)?.tensors.get(name);
+    if (info === undefined) {
+      throw new FormatError(
+        index,
+        undefined,
+        `expected tensor ${JSON.stringify(name)} in ${shard}, got a shard without it; fetch index and shards again`,
+      );
+    }
+    tensors.set(name, { ...info, path: join(directory, shard) });
+  }
+  const metadata = headers.get(shards[0])?.metadata;
+  return {
+    kind: 'safetensors',
+    path: directory,
+    directory,
+    tensors,
+    metadata,
+    ...(await configs(directory)),
+  };
+}
+
+async function readShard(source: FileSource): Promise<SafetensorsHeader> {
+  kindOf(source.name, await source.read(0, Math.min(source.size, 64)));
+  return readSafetensorsHeader(source);
+}
+
+/** Tensor name to shard name, in the order of the index. */
+async function readIndex(index: string): Promise<Map<string, string>> {
+  const text = new JsonText(index, await readFile(index), 0);
+  const map = text.parseObject().get('weight_map');
+  if (map === undefined || !(map.value instanceof Map)) {
+    throw text.fail(map?.at ?? 0, 'expected a weight_map of tensor names to files, got none');
+  }
+  const shardOf = new Map<string, string>();
+  for (const [name, node] of map.value) {
+    const shard = node.value;
+    if (typeof shard !== 'string' || !isPlainFileName(shard)) {
+      throw text.fail(node.at, `weight_map ${JSON.stringify(name)}: expected a file name without a folder`);
+    }
+    shardOf.set(name, shard);
+  }
+  return shardOf;
+}
+
+async function configs(directory: string): Promise<{ config: unknown; generationConfig: unknown }> {
+  return {
+    config: await readJson(join(directory, 'config.json')),
+    generationConfig: await readJson(join(directory, 'generation_config.json')),
+  };
+}
+
+async function readJson(file: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** At most three names, as an error prints them. */
+function list(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(', ');
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+}
