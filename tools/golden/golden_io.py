@@ -30,7 +30,9 @@ def write_arrays(path, arrays):
 
 def write_json(path, value):
     """Two-space JSON, but a list of numbers or a small object stays on one line."""
-    Path(path).write_text(_format(value, "") + "\n", encoding="utf-8")
+    text = _format(value, "") + "\n"
+    assert json.loads(text) == json.loads(json.dumps(value))
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def _format(value, indent):
@@ -41,7 +43,7 @@ def _format(value, indent):
         return flat
     inner = indent + "  "
     if isinstance(value, dict):
-        rows = [f"{inner}{json.dumps(key)}: {_format(item, inner)}" for key, item in value.items()]
+        rows = [f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(rows) + "\n" + indent + "}"
     rows = [inner + _format(item, inner) for item in value]
     return "[\n" + ",\n".join(rows) + "\n" + indent + "]"
