@@ -1,0 +1,41 @@
+# The C side. What a user needs is built by `npm run build`; this is for those who change kernels/.
+#
+#   make native     build/gqa.node for this machine
+#   make wasm       src/backend/kernels.generated.ts, the WASM kernels as the package carries them
+#   make sanitize   kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
+#   make format     clang-format over kernels/ (CLANG_FORMAT=... for another binary)
+
+CC ?= cc
+CLANG_FORMAT ?= clang-format
+
+native:
+	node scripts/build-native.mjs
+
+wasm:
+	node tools/wasm/build.mjs
+
+format:
+	$(CLANG_FORMAT) -i kernels/*.[ch] $(wildcard kernels/test/*.[ch])
+
+# Widths that this machine runs: 4 everywhere, 8 with AVX2, 16 with AVX-512.
+CPU := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
+WIDTHS := 4 $(and $(filter avx2,$(CPU)),$(filter fma,$(CPU)),8) $(and $(filter avx512vl,$(CPU)),$(filter avx512dq,$(CPU)),16)
+FLAGS_4 :=
+FLAGS_8 := -mavx2 -mfma -mf16c
+FLAGS_16 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512
+SANITIZE := -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -ffp-contract=fast
+C_TESTS := $(patsubst kernels/test/%.c,%,$(wildcard kernels/test/*.c))
+SANITIZED := $(foreach width,$(WIDTHS),$(foreach test,$(C_TESTS),build/sanitize/$(test)-$(width)))
+
+sanitize: $(SANITIZED)
+	@test -n "$(SANITIZED)" || { echo "make sanitize: no kernels/test/*.c"; exit 1; }
+	@for program in $(SANITIZED); do echo "$$program"; ./$$program || exit 1; done
+
+define SANITIZED_PROGRAM
+build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
+	@mkdir -p build/sanitize
+	$$(CC) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(1) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/threads.c -o $$@ -lm -lpthread
+endef
+$(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width))))
+
+.PHONY: native wasm format sanitize

@@ -1,0 +1,99 @@
+/** The import checker on small trees: each wrong arrow must fail with the file and the rule. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, test } from 'vitest';
+
+const script = fileURLToPath(new URL('../../scripts/check-imports.mjs', import.meta.url));
+const roots: string[] = [];
+
+/** Runs the checker on a tree of files under src/; returns its exit code and what it printed. */
+function check(files: Record<string, string>): { status: number | null; output: string } {
+  const root = mkdtempSync(join(tmpdir(), 'gqa-imports-'));
+  roots.push(root);
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(root, 'src', name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+  }
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, root], { encoding: 'utf8' });
+  return { status, output: stdout + stderr };
+}
+
+afterEach(() => {
+  for (const root of roots.splice(0)) rmSync(root, { recursive: true, force: true });
+});
+
+const leaf = 'export const a = 1;\n';
+
+describe('check-imports', () => {
+  test('arrows up, entries and Node in its places pass', () => {
+    const { status, output } = check({
+      'format/a.ts': leaf,
+      'plan/a.ts': "import { a } from '../format/a.ts';\nexport const b = a;\n",
+      'tensor/a.ts': leaf,
+      'backend/native.ts': "import 'node:fs';\nimport { a } from '../tensor/a.ts';\nexport const b = a;\n",
+      'text/a.ts': "import { Template } from '@huggingface/jinja';\nexport { Template };\n",
+      'cli/a.ts': "import 'node:path';\nimport '../text/a.ts';\n",
+      'index.ts': "export { a } from './tensor/a.ts';\n",
+    });
+    expect(output).toBe('7 files, every arrow up, no cycle\n');
+    expect(status).toBe(0);
+  });
+
+  test('each wrong arrow fails with its file, line and rule', () => {
+    const { status, output } = check({
+      'ops/a.ts': leaf,
+      'index.ts': leaf,
+      'tensor/value.ts': "import { a } from '../ops/a.ts';\nexport const b = a;\n",
+      'tensor/type.ts': "export type B = import('../ops/a.ts').A;\n",
+      'tensor/again.ts': "\nexport * from '../ops/a.ts';\n",
+      'tensor/later.ts': "export const b = import('../ops/a.ts');\n",
+      'tensor/entry.ts': "import '../index.ts';\n",
+      'tensor/builtin.ts': "import 'node:fs';\n",
+      'tensor/bare.ts': "import 'fs';\n",
+      'tensor/missing.ts': "import './c.ts';\n",
+      'tensor/outside.ts': "import '../../test/a.ts';\n",
+    });
+    const down = 'tensor may import only folders above it, ops is not';
+    expect(output.trim().split('\n').sort()).toEqual([
+      `src/tensor/again.ts:2: imports ../ops/a.ts; ${down}`,
+      'src/tensor/bare.ts:1: imports fs; Node built-ins only in backend/platform, backend/native, checkpoint, cli',
+      'src/tensor/bare.ts:1: imports fs; write node:fs',
+      'src/tensor/builtin.ts:1: imports node:fs; Node built-ins only in backend/platform, backend/native, checkpoint, cli',
+      'src/tensor/entry.ts:1: imports ../index.ts; tensor may import only folders above it, entry is not',
+      `src/tensor/later.ts:1: imports ../ops/a.ts; ${down}`,
+      'src/tensor/missing.ts:1: imports ./c.ts; no such file',
+      'src/tensor/outside.ts:1: imports ../../test/a.ts; outside src/',
+      `src/tensor/type.ts:1: imports ../ops/a.ts; ${down}`,
+      `src/tensor/value.ts:1: imports ../ops/a.ts; ${down}`,
+    ]);
+    expect(status).toBe(1);
+  });
+
+  test('format imports nothing and plan only format', () => {
+    const { output } = check({
+      'format/a.ts': "import { x } from '@huggingface/jinja';\nexport const a = x;\n",
+      'tensor/a.ts': leaf,
+      'plan/a.ts': "import '../tensor/a.ts';\n",
+    });
+    expect(output).toContain('format imports nothing from outside');
+    expect(output).toContain('plan may import format, tensor is not');
+  });
+
+  test('a cycle is named as a chain', () => {
+    const { status, output } = check({
+      'ops/a.ts': "import './b.ts';\n",
+      'ops/b.ts': "import type { C } from './c.ts';\nexport type B = C;\n",
+      'ops/c.ts': "import './a.ts';\nexport type C = 1;\n",
+    });
+    expect(output).toBe('cycle: ops/a.ts -> ops/b.ts -> ops/c.ts -> ops/a.ts\n');
+    expect(status).toBe(1);
+  });
+
+  test('a folder without a place in the list fails', () => {
+    expect(check({ 'utils/a.ts': leaf }).output).toContain('folder utils has no place');
+  });
+});
