@@ -1,0 +1,177 @@
+/**
+ * What `dotProductAttention` and `attend` share: the checks of options they have in common, and the backend call, with
+ * queries of f16 and bf16 widened for it and the output rounded back.
+ */
+import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import { type Shape, shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { cast } from './cast.ts';
+import { allocate, checkExactShape, describe, widened } from './operands.ts';
+
+/** Where the token and the head axis are: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
+export type AttentionLayout = 'BTNH' | 'BNTH';
+
+/** A query and how it is laid out; `shape` may lack the batch axis. */
+export interface QueryDims {
+  readonly layout: AttentionLayout;
+  readonly batch: number;
+  readonly length: number;
+  readonly heads: number;
+  readonly headDim: number;
+}
+
+/** Strides in elements of batch, token and head for `[B, tokens, heads, dim]` in either layout. */
+export function layoutStrides(
+  layout: AttentionLayout,
+  tokens: number,
+  heads: number,
+  dim: number,
+): [batch: number, token: number, head: number] {
+  return layout === 'BTNH'
+    ? [tokens * heads * dim, heads * dim, dim]
+    : [tokens * heads * dim, dim, tokens * dim];
+}
+
+/** Everything of an AttentionCall that the caller decides. */
+export interface AttentionSettings {
+  readonly rows: AttentionCall['rows'];
+  readonly scale: number;
+  readonly softCap: number;
+  readonly windowLeft: number;
+  readonly windowRight: number;
+  readonly mask?: ScoreOperand & { readonly operand: Tensor };
+  readonly bias?: ScoreOperand & { readonly operand: Tensor };
+  readonly sinks?: Tensor;
+  readonly dropout?: AttentionCall['dropout'];
+  readonly returnLogSumExp: boolean;
+}
+
+/** Runs attention; `query` may have three or four axes, and the results have as many (one less for the log-sum-exp). */
+export function runAttention(
+  op: string,
+  backend: Backend,
+  query: Tensor,
+  dims: QueryDims,
+  keyValue: KeyValueView,
+  settings: AttentionSettings,
+): Tensor | [Tensor, Tensor] {
+  const { batch, length, heads, headDim, layout } = dims;
+  const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
+  const { tensor: q, free: freeQuery } = widened(op, query);
+  const sinks = widened(op, settings.sinks);
+  const bias = widened(op, settings.bias?.operand);
+  const out = allocate(backend, dtype, [...query.shape.slice(0, -1), keyValue.valueHeadDim]);
+  const logSumExp = settings.returnLogSumExp ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
+  backend.attention({
+    out,
+    outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),
+    query: q ?? query,
+    queryStrides: layoutStrides(layout, length, heads, headDim),
+    batch,
+    queryLength: length,
+    numHeads: heads,
+    keyValue,
+    rows: settings.rows,
+    scale: settings.scale,
+    softCap: settings.softCap,
+    windowLeft: settings.windowLeft,
+    windowRight: settings.windowRight,
+    mask: settings.mask,
+    bias: settings.bias && bias.tensor && { operand: bias.tensor, strides: settings.bias.strides },
+    sinks: sinks.tensor,
+    logSumExp: logSumExp && { operand: logSumExp, strides: layoutStrides(layout, length, heads, 1) },
+    dropout: settings.dropout,
+  });
+  freeQuery();
+  sinks.free();
+  bias.free();
+  if (query.dtype === dtype) return logSumExp ? [out, logSumExp] : out;
+  const rounded = cast(out, query.dtype);
+  out.dispose();
+  return logSumExp ? [rounded, logSumExp] : rounded;
+}
+
+/** @throws UnsupportedError unless the tensor is a float that attention reads. */
+export function checkAttentionFloat(op: string, backend: Backend, x: Tensor): void {
+  if (['f32', 'f16', 'bf16', 'f64'].includes(x.dtype)) return;
+  throw new UnsupportedError(op, x.dtype, backend.name);
+}
+
+/** @throws RangeError unless K divides N. */
+export function checkHeads(op: string, N: number, K: number): void {
+  if (K > 0 && N % K === 0) return;
+  throw new RangeError(
+    `${op}: expected query heads N to be a multiple of key/value heads K, got N=${N} and K=${K}`,
+  );
+}
+
+/** @throws RangeError unless `sinks` is `[N]`; UnsupportedError unless it is a float. */
+export function checkSinks(op: string, backend: Backend, sinks: Tensor | undefined, N: number): void {
+  if (!sinks) return;
+  checkExactShape(op, 'sinks', sinks, [N]);
+  checkAttentionFloat(op, backend, sinks);
+}
+
+/** The scale, 1 / sqrt(H) by default. @throws TypeError for anything but a number. */
+export function checkScale(op: string, scale: number | undefined, headDim: number): number {
+  if (scale === undefined) return 1 / Math.sqrt(headDim);
+  if (typeof scale !== 'number' || Number.isNaN(scale)) {
+    throw new TypeError(`${op}: expected scale to be a number, got ${describe(scale)}`);
+  }
+  return scale;
+}
+
+/** The soft cap, 0 for none. @throws RangeError unless positive and finite. */
+export function checkSoftCap(op: string, cap: number | undefined): number {
+  if (cap === undefined || cap === 0) return 0;
+  if (!(cap > 0 && cap < Number.POSITIVE_INFINITY)) {
+    throw new RangeError(`${op}: expected logitsSoftCap to be positive, got ${cap}`);
+  }
+  return cap;
+}
+
+/** The window to the left and right of a query's position; causal cuts the right side. @throws RangeError for a negative or fractional size. */
+export function checkWindow(
+  op: string,
+  size: number | readonly [number, number] | undefined,
+  isCausal: boolean,
+): [left: number, right: number] {
+  const [left, right] =
+    size === undefined ? [Infinity, Infinity] : typeof size === 'number' ? [size, size] : size;
+  for (const side of [left, right]) {
+    if (!(side >= 0 && (Number.isInteger(side) || side === Infinity))) {
+      throw new RangeError(`${op}: expected localWindowSize of non-negative integers, got ${left}, ${right}`);
+    }
+  }
+  return [left, isCausal ? 0 : right];
+}
+
+/**
+ * A bias or mask read as `[B, N, T, S]`: leading axes of length 1 are added, axes of length 1 repeat.
+ * @throws RangeError when it does not broadcast.
+ */
+export function scoreOperand(
+  op: string,
+  what: string,
+  operand: Tensor,
+  target: Shape,
+): ScoreOperand & { readonly operand: Tensor } {
+  const { shape } = operand;
+  const lead = 4 - shape.length;
+  const strides = [0, 0, 0, 0] as [number, number, number, number];
+  let fits = lead >= 0;
+  let stride = 1;
+  for (let axis = 3; fits && axis >= lead; axis--) {
+    const dim = shape[axis - lead];
+    fits = dim === 1 || dim === target[axis];
+    strides[axis] = dim === 1 ? 0 : stride;
+    stride *= dim;
+  }
+  if (!fits) {
+    throw new RangeError(
+      `${op}: expected ${what} to broadcast to [B, N, T, S] ${shapeText(target)}, got ${shapeText(shape)}`,
+    );
+  }
+  return { operand, strides };
+}

@@ -1,0 +1,256 @@
+/**
+ * Scaled dot-product attention of queries with grouped heads: the names and the meaning of
+ * `jax.nn.dot_product_attention`, with soft cap, sinks, dropout and per-row lengths. K and V are read in place, each head
+ * by all query heads of its group; no scores are stored.
+ *
+ * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
+ */
+import type { KeyValueView } from '../backend/backend.ts';
+import { byteLengthOf } from '../tensor/dtype.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import {
+  type AttentionLayout,
+  checkAttentionFloat,
+  checkHeads,
+  checkScale,
+  checkSinks,
+  checkSoftCap,
+  checkWindow,
+  layoutStrides,
+  runAttention,
+  scoreOperand,
+} from './attention-call.ts';
+import { checkExactShape, checkRank, commonBackend, describe } from './operands.ts';
+
+export interface AttentionOptions {
+  /** Order of the axes of query, key, value and output: `'BTNH'` (default) or `'BNTH'`; neither is copied. */
+  readonly layout?: AttentionLayout;
+  /** Added to the scaled (and capped) scores: f32, f16 or bf16, broadcastable to `[B, N, T, S]`; -Infinity masks. */
+  readonly bias?: Tensor;
+  /** bool or u8, broadcastable to `[B, N, T, S]`: nonzero = may attend. */
+  readonly mask?: Tensor;
+  /** Multiplies the scores; default `1 / sqrt(H)`. */
+  readonly scale?: number;
+  /** A query sees no key after its own position; default false. */
+  readonly isCausal?: boolean;
+  /**
+   * Position of query i among the keys, for the causal mask and the window: `'topLeft'` (default; JAX, Flax, PyTorch) i;
+   * `'bottomRight'` (FlashAttention, MLX) i + S - T, with lengths i + keyValueSeqLengths[b] - querySeqLengths[b].
+   */
+  readonly causalAlignment?: 'topLeft' | 'bottomRight';
+  /** Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded. */
+  readonly localWindowSize?: number | readonly [left: number, right: number];
+  /** `[B]` integers 0 … T: queries at or past their row's length give zeros. Default T. */
+  readonly querySeqLengths?: readonly number[] | Int32Array | Tensor;
+  /** `[B]` integers 0 … S: keys at or past their row's length are not seen. Default S. */
+  readonly keyValueSeqLengths?: readonly number[] | Int32Array | Tensor;
+  /** Scores become `cap * tanh(score / cap)`, before the bias; default none. */
+  readonly logitsSoftCap?: number;
+  /** `[N]`: a score per head that joins the denominator only (gpt-oss). */
+  readonly sinks?: Tensor;
+  /** Share of the weights dropped, 0 <= rate < 1; kept ones are divided by 1 - rate. Default 0. */
+  readonly dropoutRate?: number;
+  /** A threefry key: u32 tensor `[2]`, or its two words; needed when the rate is not 0. */
+  readonly dropoutKey?: Tensor | readonly [number, number];
+  /** One dropout mask `[T, S]` for all batch rows and heads, as Flax's; default true. */
+  readonly broadcastDropout?: boolean;
+  /** Also return the natural log of each softmax denominator; default false. */
+  readonly returnLogSumExp?: boolean;
+}
+
+/**
+ * `softmax(scale * q . k [soft-capped] + bias, masked) @ v` per query head; head n reads key/value head floor(n * K / N).
+ * The softmax runs over the keys a query may see, with `sinks` joined to the denominator; a query that sees nothing gives
+ * zeros, and whatever a masked key or value holds (NaN too) changes nothing.
+ *
+ * @param query `[B, T, N, H]` (`[B, N, T, H]` for `layout: 'BNTH'`), or without B: f32, f16 or bf16, f64 on the reference
+ *   backend. f16 and bf16 are widened to f32 for the call.
+ * @param key `[B, S, K, H]`, K divides N (K = N is multi-head, K = 1 multi-query attention), f32, f16 or bf16, read as stored.
+ * @param value `[B, S, K, Hv]`; Hv may differ from H.
+ * @throws RangeError when shapes, lengths or options do not fit; TypeError for wrong kinds of argument;
+ *   UnsupportedError for dtypes that attention does not read.
+ * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with `returnLogSumExp` the pair
+ *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`), -Infinity where nothing was seen.
+ *
+ * Source: jax/_src/nn/functions.py (dot_product_attention); Ainslie et al. 2023 (grouped queries).
+ *
+ * @example
+ * const y = dotProductAttention(q, k, v, { isCausal: true }); // q [2, 16, 8, 64], k and v [2, 16, 2, 64]
+ */
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options: AttentionOptions & { readonly returnLogSumExp: true },
+): [output: Tensor, logSumExp: Tensor];
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options?: AttentionOptions & { readonly returnLogSumExp?: false },
+): Tensor;
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options?: AttentionOptions,
+): Tensor | [output: Tensor, logSumExp: Tensor];
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options: AttentionOptions = {},
+): Tensor | [Tensor, Tensor] {
+  const { bias, mask, sinks, isCausal = false, causalAlignment = 'topLeft' } = options;
+  const backend = commonBackend(OP, query, key, value, bias, mask, sinks);
+  for (const x of [query, key, value]) checkAttentionFloat(OP, backend, x);
+  const dims = checkShapes(query, key, value, options.layout ?? 'BTNH');
+  const { B, T, S, N, K, H, Hv, layout } = dims;
+
+  if (causalAlignment !== 'topLeft' && causalAlignment !== 'bottomRight') {
+    throw new RangeError(
+      `${OP}: expected causalAlignment 'topLeft' or 'bottomRight', got ${JSON.stringify(causalAlignment)}`,
+    );
+  }
+  if (mask && mask.dtype !== 'bool' && mask.dtype !== 'u8') {
+    throw new TypeError(`${OP}: expected mask of bool or u8, got ${mask.dtype}; an additive mask is a bias`);
+  }
+  if (bias) checkAttentionFloat(OP, backend, bias);
+  checkSinks(OP, backend, sinks, N);
+  const scores = [B, N, T, S];
+  const [windowLeft, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
+  const queryLengths = checkLengths('querySeqLengths', options.querySeqLengths, B, T);
+  const keyLengths = checkLengths('keyValueSeqLengths', options.keyValueSeqLengths, B, S);
+
+  return runAttention(
+    OP,
+    backend,
+    query,
+    { layout, batch: B, length: T, heads: N, headDim: H },
+    viewOf(key, value, layout, { S, K, H, Hv }, keyLengths),
+    {
+      rows: queryLengths.map((length, b) => ({
+        length,
+        offset: causalAlignment === 'bottomRight' ? keyLengths[b] - length : 0,
+      })),
+      scale: checkScale(OP, options.scale, H),
+      softCap: checkSoftCap(OP, options.logitsSoftCap),
+      windowLeft,
+      windowRight,
+      mask: mask && scoreOperand(OP, 'mask', mask, scores),
+      bias: bias && scoreOperand(OP, 'bias', bias, scores),
+      sinks,
+      dropout: checkDropout(options),
+      returnLogSumExp: options.returnLogSumExp ?? false,
+    },
+  );
+}
+
+const OP = 'dotProductAttention';
+
+function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) {
+  if (layout !== 'BTNH' && layout !== 'BNTH') {
+    throw new RangeError(`${OP}: expected layout 'BTNH' or 'BNTH', got ${JSON.stringify(layout)}`);
+  }
+  checkRank(OP, 'query', query, 3, 4);
+  checkRank(OP, 'key', key, query.shape.length);
+  checkRank(OP, 'value', value, query.shape.length);
+  const [tokenAxis, headAxis] = layout === 'BTNH' ? [-3, -2] : [-2, -3];
+  const [T, N, H] = [query.shape.at(tokenAxis), query.shape.at(headAxis), query.shape.at(-1)] as number[];
+  const [S, K] = [key.shape.at(tokenAxis), key.shape.at(headAxis)] as number[];
+  const B = query.shape.length === 4 ? query.shape[0] : 1;
+  const batch = query.shape.slice(0, -3);
+  const middle = layout === 'BTNH' ? [S, K] : [K, S];
+  if (key.shape.at(-1) !== H || (batch.length && key.shape[0] !== B)) {
+    throw new RangeError(
+      `${OP}: expected query and key with the same batch and head dim, got ${shapeText(query.shape)} and ${shapeText(key.shape)}`,
+    );
+  }
+  const Hv = value.shape[value.shape.length - 1];
+  checkExactShape(OP, 'value', value, [...batch, ...middle, Hv]);
+  checkHeads(OP, N, K);
+  return { B, T, S, N, K, H, Hv, layout };
+}
+
+/** Key and value tensors as a view of one segment per batch row. */
+function viewOf(
+  key: Tensor,
+  value: Tensor,
+  layout: AttentionLayout,
+  { S, K, H, Hv }: { S: number; K: number; H: number; Hv: number },
+  lengths: readonly number[],
+): KeyValueView {
+  const [keyBatch, keyTokenStride, keyHeadStride] = layoutStrides(layout, S, K, H);
+  const [valueBatch, valueTokenStride, valueHeadStride] = layoutStrides(layout, S, K, Hv);
+  return {
+    keyDtype: key.dtype,
+    valueDtype: value.dtype,
+    numKeyValueHeads: K,
+    headDim: H,
+    valueHeadDim: Hv,
+    keyTokenStride,
+    keyHeadStride,
+    valueTokenStride,
+    valueHeadStride,
+    rows: lengths.map((length, b) => ({
+      length,
+      segments: [
+        {
+          key: key.storage,
+          keyByteOffset: byteLengthOf(key.dtype, b * keyBatch),
+          value: value.storage,
+          valueByteOffset: byteLengthOf(value.dtype, b * valueBatch),
+          length: S,
+        },
+      ],
+    })),
+  };
+}
+
+/** Lengths per row. A tensor is read here: lengths are facts of the host's loop, not results on a device. */
+function checkLengths(
+  name: string,
+  lengths: readonly number[] | Int32Array | Tensor | undefined,
+  batch: number,
+  limit: number,
+): number[] {
+  if (lengths === undefined) return new Array<number>(batch).fill(limit);
+  if (lengths instanceof Tensor && lengths.dtype !== 'i32') {
+    throw new TypeError(`${OP}: expected ${name} of i32, got ${lengths.dtype}`);
+  }
+  const isList = Array.isArray(lengths) || lengths instanceof Int32Array;
+  if (!isList && !(lengths instanceof Tensor)) {
+    throw new TypeError(
+      `${OP}: expected ${name} as an array, an Int32Array or an i32 tensor, got ${describe(lengths)}`,
+    );
+  }
+  const list = Array.from(lengths instanceof Tensor ? lengths.dataSync() : lengths);
+  if (
+    list.length !== batch ||
+    list.some((length) => !Number.isInteger(length) || length < 0 || length > limit)
+  ) {
+    throw new RangeError(
+      `${OP}: expected ${name} of ${batch} integers from 0 to ${limit}, got [${list.join(', ')}]`,
+    );
+  }
+  return list;
+}
+
+function checkDropout(
+  options: AttentionOptions,
+): { rate: number; key: [number, number]; broadcast: boolean } | undefined {
+  const { dropoutRate: rate = 0, dropoutKey, broadcastDropout: broadcast = true } = options;
+  if (!(rate >= 0 && rate < 1)) throw new RangeError(`${OP}: expected 0 <= dropoutRate < 1, got ${rate}`);
+  if (rate === 0) return undefined;
+  if (dropoutKey === undefined)
+    throw new TypeError(`${OP}: expected a dropoutKey with dropoutRate ${rate}, got none`);
+  if (dropoutKey instanceof Tensor && dropoutKey.dtype !== 'u32') {
+    throw new TypeError(`${OP}: expected dropoutKey of u32, got ${dropoutKey.dtype}`);
+  }
+  const words = Array.from(dropoutKey instanceof Tensor ? dropoutKey.dataSync() : dropoutKey);
+  if (words.length !== 2 || words.some((word) => !Number.isInteger(word) || word < 0 || word >= 2 ** 32)) {
+    throw new RangeError(`${OP}: expected dropoutKey of two 32-bit words, got [${words.join(', ')}]`);
+  }
+  return { rate, key: [words[0], words[1]], broadcast };
+}

@@ -1,0 +1,34 @@
+/** A tensor repeated along axes of length 1, copied. */
+import { isBlockDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import {
+  broadcastShapes,
+  broadcastStrides,
+  type Shape,
+  sameShape,
+  shapeText,
+  stridesOf,
+} from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkRank, commonBackend } from './operands.ts';
+import { reshape } from './reshape.ts';
+
+/**
+ * `x` broadcast to `shape` by NumPy's rule.
+ * @param x plain dtype; `shape` has rank up to 6.
+ * @throws RangeError when `x` does not broadcast to `shape`; UnsupportedError for block types.
+ */
+export function broadcastTo(x: Tensor, shape: Shape): Tensor {
+  const backend = commonBackend('broadcastTo', x);
+  if (isBlockDType(x.dtype)) throw new UnsupportedError('broadcastTo', x.dtype, backend.name);
+  checkRank('broadcastTo', 'x', x, 0, 6);
+  if (shape.length > 6 || !sameShape(broadcastShapes('broadcastTo', x.shape, shape), shape)) {
+    throw new RangeError(
+      `broadcastTo: expected a shape that ${shapeText(x.shape)} broadcasts to, got ${shapeText(shape)}`,
+    );
+  }
+  if (sameShape(x.shape, shape)) return reshape(x, shape);
+  const out = allocate(backend, x.dtype, [...shape]);
+  backend.copyStrided(out, 0, stridesOf(shape), x, 0, broadcastStrides(x.shape, shape), shape);
+  return out;
+}

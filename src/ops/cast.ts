@@ -1,0 +1,34 @@
+/** The same values in another dtype. */
+import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, commonBackend } from './operands.ts';
+import { reshape } from './reshape.ts';
+
+/**
+ * Converts every element: floats round to nearest even, floats to integers truncate, bool is "nonzero". Block types are
+ * read, never written.
+ * @throws TypeError for an unknown dtype; UnsupportedError for a block type as target, and for f64 elsewhere than on the
+ *   reference backend.
+ * @returns `x`'s shape; shares memory when the dtype is already right.
+ */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  const backend = commonBackend('cast', x);
+  if (!isDType(dtype)) throw new TypeError(`cast: expected a dtype, got ${JSON.stringify(dtype)}`);
+  if (dtype === x.dtype) return reshape(x, x.shape);
+  if (isBlockDType(dtype) || (dtype === 'f64' && backend.name !== 'reference')) {
+    throw new UnsupportedError('cast', `${x.dtype} to ${dtype}`, backend.name);
+  }
+  // Blocks unpack to f32 only; other types take a second step.
+  if (isBlockDType(x.dtype) && dtype !== 'f32') {
+    const wide = cast(x, 'f32');
+    try {
+      return cast(wide, dtype);
+    } finally {
+      wide.dispose();
+    }
+  }
+  const out = allocate(backend, dtype, x.shape);
+  backend.convert(out, 0, x, 0, x.size);
+  return out;
+}

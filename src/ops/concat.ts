@@ -1,0 +1,46 @@
+/** Tensors joined along an axis. */
+import { isBlockDType } from '../tensor/dtype.ts';
+import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, commonBackend } from './operands.ts';
+
+/**
+ * Joins tensors of one dtype along `axis`.
+ * @param tensors at least one; equal shapes but for `axis`. Block types join along any axis (whole rows).
+ * @param axis default 0; negative counts from the end.
+ * @throws RangeError when there is none or shapes differ elsewhere; TypeError when dtypes differ.
+ */
+export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
+  if (tensors.length === 0) throw new RangeError('concat: expected at least one tensor, got 0');
+  const backend = commonBackend('concat', ...tensors);
+  const [{ shape, dtype }] = tensors;
+  const at = normalizeAxis('concat', axis, shape.length);
+  for (const x of tensors) {
+    if (x.dtype !== dtype) throw new TypeError(`concat: expected one dtype, got ${dtype} and ${x.dtype}`);
+    if (x.shape.length !== shape.length || x.shape.some((dim, i) => i !== at && dim !== shape[i])) {
+      throw new RangeError(
+        `concat: expected shapes equal but for axis ${at}, got ${shapeText(shape)} and ${shapeText(x.shape)}`,
+      );
+    }
+  }
+  const joined = tensors.reduce((length, x) => length + x.shape[at], 0);
+  const out = allocate(
+    backend,
+    dtype,
+    shape.map((dim, i) => (i === at ? joined : dim)),
+  );
+  const outer = sizeOf(shape.slice(0, at));
+  const inner = sizeOf(shape.slice(at + 1));
+  let before = 0;
+  for (const x of tensors) {
+    const count = x.shape[at] * inner;
+    if (count === 0 || outer === 0) continue;
+    if (outer === 1 || isBlockDType(dtype)) {
+      for (let o = 0; o < outer; o++) backend.convert(out, o * joined * inner + before, x, o * count, count);
+    } else {
+      backend.copyStrided(out, before, [joined * inner, 1], x, 0, [count, 1], [outer, count]);
+    }
+    before += count;
+  }
+  return out;
+}

@@ -1,0 +1,32 @@
+/** The gated activation of a feed-forward layer (Shazeer 2020, "GLU variants improve transformer"). */
+import type { GateActivation } from '../backend/backend.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkExactShape, commonBackend, floatDType } from './operands.ts';
+
+/**
+ * `activation(gate) * up`, elementwise.
+ * @param gate any shape, f32 (f64 on the reference backend).
+ * @param up gate's shape.
+ * @param activation `'silu'` (default), `'gelu'` (erf form) or `'geluTanh'`.
+ * @throws RangeError when shapes differ or the activation is unknown.
+ */
+export function gatedActivation(gate: Tensor, up: Tensor, activation: GateActivation = 'silu'): Tensor {
+  return gated('gatedActivation', gate, up, activation);
+}
+
+/** `silu(gate) * up`: the gated activation of Llama and its relatives. */
+export function swiglu(gate: Tensor, up: Tensor): Tensor {
+  return gated('swiglu', gate, up, 'silu');
+}
+
+function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation): Tensor {
+  const backend = commonBackend(op, gate, up);
+  const dtype = floatDType(op, gate, up);
+  checkExactShape(op, 'up', up, gate.shape);
+  if (!['silu', 'gelu', 'geluTanh'].includes(activation)) {
+    throw new RangeError(`${op}: expected silu, gelu or geluTanh, got ${JSON.stringify(activation)}`);
+  }
+  const out = allocate(backend, dtype, gate.shape);
+  backend.gated(activation, out, gate, up);
+  return out;
+}

@@ -1,0 +1,61 @@
+/** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
+
+import { UnsupportedError } from '../tensor/errors.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+
+/** One projection: `weight` `[Out, In]` f32, f16, bf16 or a block type; `bias` `[Out]` f32, f16 or bf16. */
+export interface LinearWeights {
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
+}
+
+/**
+ * `x @ weight^T + bias`.
+ * @param x `[…, In]` f32 (f64 on the reference backend).
+ * @param weight `[Out, In]`: f32, f16, bf16, q8_0, q4_0 or q4_1.
+ * @param bias `[Out]`.
+ * @throws RangeError when In or Out differ; UnsupportedError for integer weights.
+ * @returns `[…, Out]`, of x's dtype.
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  return project('linear', x, [{ weight, bias }])[0];
+}
+
+/**
+ * Several projections of one input in one pass over it, such as q, k, v or gate, up.
+ * @param x `[…, In]` f32 (f64 on the reference backend).
+ * @param parts weights `[Out_i, In]`; dtypes may differ.
+ * @throws as `linear`.
+ * @returns one `[…, Out_i]` per part.
+ */
+export function linears(x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
+  return project('linears', x, parts);
+}
+
+function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
+  const backend = commonBackend(op, x, ...parts.flatMap(({ weight, bias }) => [weight, bias]));
+  let dtype = floatDType(op, x);
+  checkRank(op, 'x', x, 1, Number.POSITIVE_INFINITY);
+  const inFeatures = x.shape[x.shape.length - 1];
+  for (const { weight, bias } of parts) {
+    checkRank(op, 'a weight', weight, 2);
+    checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
+    if (bias) checkExactShape(op, 'a bias', bias, [weight.shape[0]]);
+    if (['i32', 'u32', 'u8', 'bool'].includes(weight.dtype)) {
+      throw new UnsupportedError(op, weight.dtype, backend.name);
+    }
+    if (weight.dtype === 'f64') dtype = 'f64';
+  }
+  const rows = inFeatures === 0 ? 0 : x.size / inFeatures;
+  const lead = x.shape.slice(0, -1);
+  const biases = parts.map(({ bias }) => widened(op, bias));
+  const calls = parts.map(({ weight }, i) => ({
+    weight,
+    bias: biases[i].tensor,
+    out: allocate(backend, dtype, [...lead, weight.shape[0]]),
+  }));
+  backend.linear(x, rows, inFeatures, calls);
+  for (const bias of biases) bias.free();
+  return calls.map(({ out }) => out);
+}

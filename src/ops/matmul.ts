@@ -1,0 +1,64 @@
+/** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
+import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { broadcastTo } from './broadcast-to.ts';
+import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
+
+export interface MatmulOptions {
+  /** Read the last two axes of `a` swapped; default false. */
+  readonly transposeA?: boolean;
+  /** Read the last two axes of `b` swapped; default false. */
+  readonly transposeB?: boolean;
+}
+
+/**
+ * `out[…, m, n] = sum_k a[…, m, k] * b[…, k, n]`, batch dimensions broadcast by NumPy's rule.
+ * @param a `[…, M, K]` (`[…, K, M]` with `transposeA`), rank 2 or more.
+ * @param b `[…, K, N]` (`[…, N, K]` with `transposeB`), rank 2 or more.
+ * @throws RangeError when K differs or batch dimensions do not broadcast.
+ * @returns `[…, M, N]`.
+ */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { transposeA = false, transposeB = false } = options;
+  const backend = commonBackend('matmul', a, b);
+  const dtype = floatDType('matmul', a, b);
+  checkRank('matmul', 'a', a, 2, Number.POSITIVE_INFINITY);
+  checkRank('matmul', 'b', b, 2, Number.POSITIVE_INFINITY);
+  const [rowsA, columnsA] = a.shape.slice(-2);
+  const [rowsB, columnsB] = b.shape.slice(-2);
+  const [M, K] = transposeA ? [columnsA, rowsA] : [rowsA, columnsA];
+  const [innerB, N] = transposeB ? [columnsB, rowsB] : [rowsB, columnsB];
+  if (K !== innerB) {
+    throw new RangeError(
+      `matmul: expected equal inner dimensions, got ${K} of ${shapeText(a.shape)}${transposeA ? ' transposed' : ''}` +
+        ` and ${innerB} of ${shapeText(b.shape)}${transposeB ? ' transposed' : ''}`,
+    );
+  }
+  const batchShape = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const out = allocate(backend, dtype, [...batchShape, M, N]);
+  if (!transposeA && sizeOf(b.shape.slice(0, -2)) === 1) {
+    // One b for all: the batch of a is more rows. [..., M, K] -> [... * M, K]
+    const rows = sizeOf(batchShape) * M;
+    const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
+    backend.matmul(out, a, b, dims);
+    return out;
+  }
+  const x = repeated(a, batchShape);
+  const y = repeated(b, batchShape);
+  const [aBatchStride, bBatchStride] = [x.stride, y.stride];
+  const dims = { batch: sizeOf(batchShape), M, N, K, transposeA, transposeB, aBatchStride, bBatchStride };
+  backend.matmul(out, x.tensor, y.tensor, dims);
+  for (const { tensor } of [x, y]) if (tensor !== a && tensor !== b) tensor.dispose();
+  return out;
+}
+
+/** The operand and the stride between its matrices; copied only when it repeats along some batch axes and not along others. */
+function repeated(x: Tensor, batchShape: Shape): { tensor: Tensor; stride: number } {
+  const matrix = x.shape.slice(-2);
+  const own = x.shape.slice(0, -2);
+  if (sizeOf(own) === 1) return { tensor: x, stride: 0 };
+  const lead = batchShape.slice(0, batchShape.length - own.length);
+  if (sizeOf(lead) === 1 && sameShape(own, batchShape.slice(lead.length)))
+    return { tensor: x, stride: sizeOf(matrix) };
+  return { tensor: broadcastTo(x, [...batchShape, ...matrix]), stride: sizeOf(matrix) };
+}

@@ -1,0 +1,95 @@
+/**
+ * What every op does first and last: check that its operands are usable tensors of one backend and of a float type, and
+ * allocate its output there.
+ */
+import type { Backend } from '../backend/backend.ts';
+import { backendOf } from '../backend/registry.ts';
+import { byteLengthOf, type DType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+export type FloatDType = 'f32' | 'f64';
+
+/**
+ * The backend that all operands live on; absent ones are skipped.
+ * @throws TypeError when an operand is no tensor; Error when one was disposed or they are on different backends.
+ */
+export function commonBackend(op: string, ...operands: readonly (Tensor | undefined)[]): Backend {
+  let backend: Backend | undefined;
+  for (const operand of operands) {
+    if (operand === undefined) continue;
+    if (!(operand instanceof Tensor))
+      throw new TypeError(`${op}: expected a tensor, got ${describe(operand)}`);
+    if (operand.isDisposed) {
+      throw new Error(
+        `${op}: expected a live tensor, got ${operand.dtype} ${shapeText(operand.shape)} after dispose()`,
+      );
+    }
+    const own = backendOf(operand);
+    if (backend && own !== backend) {
+      throw new Error(`${op}: expected operands on one backend, got ${backend.name} and ${own.name}`);
+    }
+    backend = own;
+  }
+  if (!backend) throw new TypeError(`${op}: expected a tensor, got none`);
+  return backend;
+}
+
+/**
+ * The type an op computes and answers in: f64 when an operand is f64 (the reference backend), else f32.
+ * @throws UnsupportedError when an operand is neither.
+ */
+export function floatDType(op: string, ...operands: readonly (Tensor | undefined)[]): FloatDType {
+  let dtype: FloatDType = 'f32';
+  for (const operand of operands) {
+    if (operand === undefined || operand.dtype === 'f32') continue;
+    if (operand.dtype !== 'f64') {
+      throw new UnsupportedError(op, operand.dtype, backendOf(operand).name, "cast(x, 'f32') first");
+    }
+    dtype = 'f64';
+  }
+  return dtype;
+}
+
+/** A new, unwritten tensor on `backend`. */
+export function allocate(backend: Backend, dtype: DType, shape: Shape): Tensor {
+  return new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
+}
+
+/**
+ * Runs `body` with `x` as f32 (f64 stays): a small stored operand such as a bias or a norm's weight is widened for the
+ * call and the copy freed. Absent stays absent.
+ * @throws UnsupportedError for types that are not floats.
+ */
+export function widened(op: string, x: Tensor | undefined): { tensor: Tensor | undefined; free(): void } {
+  if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return { tensor: x, free: () => {} };
+  const backend = backendOf(x);
+  if (x.dtype !== 'f16' && x.dtype !== 'bf16') throw new UnsupportedError(op, x.dtype, backend.name);
+  const copy = allocate(backend, 'f32', x.shape);
+  backend.convert(copy, 0, x, 0, x.size);
+  return { tensor: copy, free: () => copy.dispose() };
+}
+
+/** How an error names a wrong argument. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object') return value.constructor?.name ?? 'an object';
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : typeof value;
+}
+
+/** @throws RangeError unless `rank` of the tensor lies in `min … max`. */
+export function checkRank(op: string, what: string, x: Tensor, min: number, max: number = min): void {
+  const rank = x.shape.length;
+  if (rank >= min && rank <= max) return;
+  const expected =
+    max === min ? `${min}` : max === Number.POSITIVE_INFINITY ? `${min} or more` : `${min} to ${max}`;
+  throw new RangeError(`${op}: expected ${what} of rank ${expected}, got ${shapeText(x.shape)}`);
+}
+
+/** @throws RangeError unless the tensor has exactly this shape. */
+export function checkExactShape(op: string, what: string, x: Tensor, shape: Shape): void {
+  if (x.shape.length === shape.length && x.shape.every((dim, i) => dim === shape[i])) return;
+  throw new RangeError(`${op}: expected ${what} ${shapeText(shape)}, got ${shapeText(x.shape)}`);
+}

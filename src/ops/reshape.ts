@@ -1,0 +1,28 @@
+/** A tensor of another shape on the same memory: nothing is copied. */
+import { checkShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { commonBackend } from './operands.ts';
+
+/**
+ * The same elements, row-major, as `shape`.
+ * @param x any dtype; block types keep whole rows of 32.
+ * @param shape one dimension may be -1: what is left.
+ * @throws RangeError when the element counts differ.
+ * @returns a tensor that shares `x`'s memory; either may be disposed first.
+ */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  commonBackend('reshape', x);
+  const result = [...shape];
+  const open = result.indexOf(-1);
+  if (open >= 0) {
+    const rest = sizeOf(result.filter((_, i) => i !== open));
+    result[open] = rest === 0 ? 0 : x.size / rest;
+  }
+  if (result.every(Number.isSafeInteger)) checkShape('reshape', result);
+  if (sizeOf(result) !== x.size || !result.every(Number.isSafeInteger)) {
+    throw new RangeError(
+      `reshape: expected a shape of ${x.size} elements, got ${shapeText(shape)} for ${shapeText(x.shape)}`,
+    );
+  }
+  return new Tensor(x.storage.retain(), x.dtype, result);
+}

@@ -1,0 +1,31 @@
+/** Root-mean-square normalisation (Zhang and Sennrich 2019). */
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+
+export interface RmsNormOptions {
+  /** Added to the mean square; default 1e-6. */
+  readonly eps?: number;
+  /** Added to the weight, 1 for Gemma; default 0. */
+  readonly weightOffset?: number;
+}
+
+/**
+ * `x / sqrt(mean(x^2) + eps) * (weight + weightOffset)` over the last axis.
+ * @param x `[…, D]` f32 (f64 on the reference backend).
+ * @param weight `[D]` f32, f16 or bf16; absent means no scaling.
+ * @throws RangeError when D differs.
+ * @returns x's shape and dtype.
+ */
+export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}): Tensor {
+  const { eps = 1e-6, weightOffset = 0 } = options;
+  const backend = commonBackend('rmsNorm', x, weight);
+  checkRank('rmsNorm', 'x', x, 1, Number.POSITIVE_INFINITY);
+  const n = x.shape[x.shape.length - 1];
+  if (weight) checkExactShape('rmsNorm', 'weight', weight, [n]);
+  const dtype = floatDType('rmsNorm', x);
+  const scale = widened('rmsNorm', weight);
+  const out = allocate(backend, dtype, x.shape);
+  backend.rmsNorm(out, x, n === 0 ? 0 : x.size / n, n, scale.tensor, eps, weightOffset);
+  scale.free();
+  return out;
+}

@@ -1,0 +1,44 @@
+/** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
+import { shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { broadcastTo } from './broadcast-to.ts';
+import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
+
+export interface RopeOptions {
+  /** Pairs are (2i, 2i + 1), as GPT-J and GGUF's `llama`; default false: (i, i + half), as Hugging Face. */
+  readonly interleaved?: boolean;
+}
+
+/**
+ * Rotates pair i of each head by its angle: `(a, b) -> (a cos - b sin, b cos + a sin)`. Dims past `2 * half` pass through.
+ * @param x `[B, T, N, H]` or `[T, N, H]`, f32 (f64 on the reference backend).
+ * @param cos `[B, T, half]` or `[T, half]`, f32, `2 * half <= H`.
+ * @param sin as `cos`.
+ * @throws RangeError when shapes do not fit.
+ * @returns x's shape and dtype.
+ */
+export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
+  const { interleaved = false } = options;
+  const backend = commonBackend('rope', x, cos, sin);
+  const dtype = floatDType('rope', x, cos, sin);
+  checkRank('rope', 'x', x, 3, 4);
+  checkRank('rope', 'cos', cos, 2, x.shape.length - 1);
+  checkExactShape('rope', 'sin', sin, cos.shape);
+  const positions = x.shape.slice(0, -2);
+  const [heads, headDim] = x.shape.slice(-2);
+  const half = cos.shape[cos.shape.length - 1];
+  const shared = cos.shape.length < x.shape.length - 1;
+  checkExactShape('rope', 'cos', cos, [...(shared ? positions.slice(1) : positions), half]);
+  if (2 * half > headDim) {
+    throw new RangeError(
+      `rope: expected 2 * half <= H, got cos ${shapeText(cos.shape)} for x ${shapeText(x.shape)}`,
+    );
+  }
+  const tokens = positions.reduce((product, dim) => product * dim, 1);
+  const repeat = shared && positions[0] !== 1;
+  const [c, s] = repeat ? [cos, sin].map((table) => broadcastTo(table, [...positions, half])) : [cos, sin];
+  const out = allocate(backend, dtype, x.shape);
+  backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved);
+  if (repeat) for (const table of [c, s]) table.dispose();
+  return out;
+}

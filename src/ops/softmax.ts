@@ -1,0 +1,53 @@
+/** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
+import { scope } from '../tensor/scope.ts';
+import { normalizeAxis } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { maximum, sub } from './binary.ts';
+import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
+import { max, sum } from './reduce.ts';
+import { transpose } from './transpose.ts';
+import { exp, log } from './unary.ts';
+
+export interface AxisOptions {
+  /** Default -1, the last. */
+  readonly axis?: number;
+}
+
+/**
+ * `exp(x - max) / sum(exp(x - max))` along `axis`. A slice of -Infinity only gives zeros, not NaN.
+ * @throws RangeError for a scalar or an axis outside `x`.
+ */
+export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  const { backend, dtype, axis } = check('softmax', x, options);
+  const rank = x.shape.length;
+  if (axis !== rank - 1) {
+    // [.., n, ..] -> [.., .., n] and back; swapping two axes is its own inverse.
+    const swap = x.shape.map((_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));
+    return scope(() => transpose(softmax(transpose(x, swap)), swap));
+  }
+  const out = allocate(backend, dtype, x.shape);
+  const n = x.shape[axis];
+  backend.softmax(out, x, n === 0 ? 0 : x.size / n, n);
+  return out;
+}
+
+/**
+ * `x - max - log(sum(exp(x - max)))` along `axis`, without the loss of `log(softmax(x))` for small weights.
+ * @throws RangeError for a scalar or an axis outside `x`.
+ */
+export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  const { axis } = check('logSoftmax', x, options);
+  return scope(() => {
+    // A slice of -Infinity only: the lowest finite maximum keeps -Infinity - max from being NaN, and a sum of at least
+    // 1 (what the maximum itself adds everywhere else) keeps its logarithm finite.
+    const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), -3.4e38));
+    return sub(shifted, log(maximum(sum(exp(shifted), { axis, keepDims: true }), 1)));
+  });
+}
+
+function check(op: string, x: Tensor, options: AxisOptions) {
+  const backend = commonBackend(op, x);
+  const dtype = floatDType(op, x);
+  checkRank(op, 'x', x, 1, 6);
+  return { backend, dtype, axis: normalizeAxis(op, options.axis ?? -1, x.shape.length) };
+}

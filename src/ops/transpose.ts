@@ -1,0 +1,35 @@
+/** Axes in another order, copied: tensors are always contiguous. */
+import { isBlockDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import { normalizeAxis, stridesOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkRank, commonBackend } from './operands.ts';
+import { reshape } from './reshape.ts';
+
+/**
+ * `out[i_p0, i_p1, …] = x[i_0, i_1, …]`: axis k of the result is axis `permutation[k]` of `x`.
+ * @param x plain dtype, rank up to 6.
+ * @param permutation every axis once; default reversed. Negative counts from the end.
+ * @throws RangeError for anything but a permutation; UnsupportedError for block types.
+ */
+export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
+  const backend = commonBackend('transpose', x);
+  checkRank('transpose', 'x', x, 0, 6);
+  if (isBlockDType(x.dtype)) throw new UnsupportedError('transpose', x.dtype, backend.name);
+  const rank = x.shape.length;
+  const axes = permutation
+    ? permutation.map((axis) => normalizeAxis('transpose', axis, rank))
+    : x.shape.map((_, i) => rank - 1 - i);
+  if (axes.length !== rank || new Set(axes).size !== rank) {
+    throw new RangeError(
+      `transpose: expected a permutation of ${rank} axes, got [${permutation?.join(', ')}]`,
+    );
+  }
+  if (axes.every((axis, i) => axis === i)) return reshape(x, x.shape);
+  const own = stridesOf(x.shape);
+  const shape = axes.map((axis) => x.shape[axis]);
+  const out = allocate(backend, x.dtype, shape);
+  const strides = axes.map((axis) => own[axis]);
+  backend.copyStrided(out, 0, stridesOf(shape), x, 0, strides, shape);
+  return out;
+}

@@ -1,0 +1,70 @@
+/** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
+import type { UnaryOp } from '../backend/backend.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, commonBackend, floatDType } from './operands.ts';
+
+/** `-x` */
+export function neg(x: Tensor): Tensor {
+  return unary('neg', 'neg', x);
+}
+
+/** `e^x` */
+export function exp(x: Tensor): Tensor {
+  return unary('exp', 'exp', x);
+}
+
+/** Natural logarithm: -Infinity at 0, NaN below. */
+export function log(x: Tensor): Tensor {
+  return unary('log', 'log', x);
+}
+
+/** Square root; NaN below 0. */
+export function sqrt(x: Tensor): Tensor {
+  return unary('sqrt', 'sqrt', x);
+}
+
+/** Hyperbolic tangent. */
+export function tanh(x: Tensor): Tensor {
+  return unary('tanh', 'tanh', x);
+}
+
+/** `1 / (1 + e^-x)` */
+export function sigmoid(x: Tensor): Tensor {
+  return unary('sigmoid', 'sigmoid', x);
+}
+
+/** `x * sigmoid(x)`, also called swish. */
+export function silu(x: Tensor): Tensor {
+  return unary('silu', 'silu', x);
+}
+
+/**
+ * Gaussian error linear unit.
+ * @param options.approximate `'none'` (default, as PyTorch): `x * Phi(x)`; `'tanh'` (JAX's default):
+ *   `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+ * @throws RangeError for another form.
+ */
+export function gelu(x: Tensor, options: { readonly approximate?: 'none' | 'tanh' } = {}): Tensor {
+  const { approximate = 'none' } = options;
+  if (approximate !== 'none' && approximate !== 'tanh') {
+    throw new RangeError(`gelu: expected approximate 'none' or 'tanh', got ${JSON.stringify(approximate)}`);
+  }
+  return unary('gelu', approximate === 'tanh' ? 'geluTanh' : 'gelu', x);
+}
+
+/** `max(x, 0)` */
+export function relu(x: Tensor): Tensor {
+  return unary('relu', 'relu', x);
+}
+
+/** `|x|` */
+export function abs(x: Tensor): Tensor {
+  return unary('abs', 'abs', x);
+}
+
+function unary(name: string, op: UnaryOp, x: Tensor): Tensor {
+  const backend = commonBackend(name, x);
+  const out = allocate(backend, floatDType(name, x), x.shape);
+  backend.unary(op, out, x);
+  return out;
+}
