@@ -7,7 +7,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -30,7 +30,7 @@ const checks = {
 };
 
 function run([command, ...args]) {
-  const PATH = `${join(root, 'node_modules/.bin')}:${process.env.PATH}`;
+  const PATH = `${join(root, 'node_modules/.bin')}${delimiter}${process.env.PATH}`;
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd: root, env: { ...process.env, PATH, NO_COLOR: '1' } });
     let output = '';

@@ -1,0 +1,15 @@
+import { generate, loadModel } from 'gqa/models';
+
+const model = await loadModel(process.argv[2] ?? 'model.gguf'); // or a Hugging Face directory
+const { numHeads, numKeyValueHeads, headDim } = model.config;
+console.log(`N=${numHeads} query heads on K=${numKeyValueHeads} key/value heads of H=${headDim}`);
+
+const tokenizer = model.tokenizer;
+if (!tokenizer) throw new Error('this checkpoint has no tokenizer');
+const messages = [{ role: 'user', content: 'Name three oceans.' }];
+const prompt = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+
+const answer: number[] = [];
+const tokens = tokenizer.encode(prompt, { addSpecialTokens: false });
+for await (const token of generate(model, tokens, { maxNewTokens: 40 })) answer.push(token);
+console.log(tokenizer.decode(answer));
