@@ -5,6 +5,9 @@
  */
 import { FormatError } from './format-error.ts';
 
+/** Real headers take some ten MB. Past this a damaged length in a huge file would ask for the memory of the machine. */
+const MAX_HEADER_BYTES = 1 << 28;
+
 /** Not an error of the file: the window must reach byte `end` for parsing to go on. */
 export class MoreBytesNeeded extends Error {
   readonly end: number;
@@ -50,6 +53,12 @@ export class GgufCursor {
       throw this.fail(
         start,
         `expected ${length} bytes of ${what}, got ${this.size - start} before the end of the file`,
+      );
+    }
+    if (end > MAX_HEADER_BYTES) {
+      throw this.fail(
+        start,
+        `expected a header below ${MAX_HEADER_BYTES} bytes, got ${length} bytes of ${what}`,
       );
     }
     if (end > this.#bytes.length) throw new MoreBytesNeeded(end);
@@ -98,6 +107,9 @@ export class GgufCursor {
 
   /** A fresh, aligned copy of `length` bytes from `start`. */
   copy(start: number, length: number): ArrayBuffer {
-    return this.#bytes.slice(start, start + length).buffer as ArrayBuffer;
+    // Not slice(): on a Node Buffer that is a view, and its buffer the whole pool.
+    const fresh = new Uint8Array(length);
+    fresh.set(this.#bytes.subarray(start, start + length));
+    return fresh.buffer;
   }
 }

@@ -1,0 +1,208 @@
+/**
+ * Damaged files: whatever the bytes, a parser gives a FormatError with a byte offset or a header whose every claim holds;
+ * it never reads outside of the file nor asks for more memory than the file has bytes.
+ */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type ByteSource, bytesSource } from '../../src/format/byte-source.ts';
+import { FormatError } from '../../src/format/format-error.ts';
+import { type GgufHeader, readGgufHeader } from '../../src/format/gguf.ts';
+import { readSafetensorsHeader, type SafetensorsHeader } from '../../src/format/safetensors.ts';
+import { storageByteLength } from '../../src/format/storage-type.ts';
+import type { TensorInfo } from '../../src/format/tensor-info.ts';
+import { buildSafetensors, smallGguf, smallSafetensors } from './build-files.ts';
+
+/** A source that fails the test when it is asked for bytes outside of the file, or for more than the file in all. */
+function strictSource(bytes: Uint8Array): ByteSource {
+  const inner = bytesSource('x', bytes);
+  let asked = 0;
+  return {
+    ...inner,
+    async read(offset, length) {
+      asked += length;
+      expect(asked).toBeLessThanOrEqual(bytes.length);
+      return inner.read(offset, length);
+    },
+  };
+}
+
+type Header = SafetensorsHeader | GgufHeader;
+type Reader = (source: ByteSource) => Promise<Header>;
+
+/** 'error', or 'parsed' when everything the header claims is true of the file. */
+async function outcome(read: Reader, bytes: Uint8Array): Promise<'error' | 'parsed'> {
+  let header: Header;
+  try {
+    header = await read(strictSource(bytes));
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    if (
+      !Number.isSafeInteger(error.byteOffset) ||
+      error.byteOffset! < 0 ||
+      error.byteOffset! > bytes.length
+    ) {
+      throw new Error(`offset ${error.byteOffset} is not in the file: ${error.message}`);
+    }
+    return 'error';
+  }
+  checkTensors([...header.tensors.values()], header.dataOffset, bytes.length);
+  for (const [name, info] of header.tensors)
+    if (name !== info.name) throw new Error('a tensor under another name');
+  if (!('version' in header)) {
+    const total = [...header.tensors.values()].reduce(
+      (sum, info) => sum + info.byteLength,
+      header.dataOffset,
+    );
+    if (total !== bytes.length) throw new Error('a gap in a safetensors file');
+  }
+  return 'parsed';
+}
+
+function checkTensors(infos: TensorInfo[], dataOffset: number, size: number): void {
+  let end = dataOffset;
+  for (const info of infos.sort((a, b) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength)) {
+    const { dtype, shape, byteOffset, byteLength } = info;
+    if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) throw new Error(`shape ${shape}`);
+    if (storageByteLength(dtype, shape) !== byteLength)
+      throw new Error(`${info.name}: byteLength ${byteLength}`);
+    if (byteLength === 0) continue;
+    if (byteOffset < end || byteOffset + byteLength > size) throw new Error(`${info.name}: at ${byteOffset}`);
+    end = byteOffset + byteLength;
+  }
+}
+
+const files: [string, Reader, () => Uint8Array][] = [
+  ['safetensors', readSafetensorsHeader, smallSafetensors],
+  ['gguf', readGgufHeader, smallGguf],
+];
+
+describe.each(files)('%s', (_, read, small) => {
+  it('is whole to begin with', async () => {
+    expect(await outcome(read, small())).toBe('parsed');
+  });
+
+  it('refuses every truncation', async () => {
+    const bytes = small();
+    for (let length = 0; length < bytes.length; length++) {
+      if ((await outcome(read, bytes.slice(0, length))) !== 'error')
+        throw new Error(`${length} bytes were accepted`);
+    }
+  });
+
+  it('refuses or correctly reads every flipped byte', async () => {
+    const bytes = small();
+    const { dataOffset } = await read(bytesSource('x', bytes));
+    let refused = 0;
+    for (const mask of [0x01, 0x02, 0x10, 0x20, 0x40, 0x80, 0xff]) {
+      for (let at = 0; at < dataOffset; at++) {
+        const flipped = bytes.slice();
+        flipped[at] ^= mask;
+        if ((await outcome(read, flipped)) === 'error') refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(dataOffset);
+  });
+
+  it('refuses or correctly reads every byte and every 8-byte word set to an extreme', async () => {
+    const bytes = small();
+    const { dataOffset } = await read(bytesSource('x', bytes));
+    const words = [0n, 1n, 2n ** 31n, 2n ** 32n - 1n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 1n];
+    for (let at = 0; at + 8 <= dataOffset; at++) {
+      for (const word of words) {
+        const changed = bytes.slice();
+        new DataView(changed.buffer).setBigUint64(at, word, true);
+        await outcome(read, changed);
+      }
+    }
+  });
+
+  it('survives random edits', async () => {
+    const bytes = small();
+    const edit = fc.record({
+      at: fc.nat(bytes.length),
+      drop: fc.nat(9),
+      put: fc.uint8Array({ maxLength: 9 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 4 }), async (edits) => {
+        let changed = [...bytes];
+        for (const { at, drop, put } of edits) changed = changed.toSpliced(at, drop, ...put);
+        await outcome(read, Uint8Array.from(changed));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('survives random bytes after its magic', async () => {
+    const start = small().subarray(0, 8);
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (rest) => {
+        await outcome(read, Uint8Array.of(...start, ...rest));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('safetensors headers as text', () => {
+  it('survives any JSON', async () => {
+    const field = fc.oneof(
+      fc.constantFrom('dtype', 'shape', 'data_offsets', '__metadata__', 'w'),
+      fc.string(),
+    );
+    const leaf = fc.oneof(fc.constantFrom('F32', 'U8', 0, 4, 2 ** 53, -1, 0.5, null, true), fc.jsonValue());
+    const entry = fc.dictionary(
+      field,
+      fc.oneof(leaf, fc.array(fc.integer({ min: -1, max: 9 }), { maxLength: 3 })),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.dictionary(field, fc.oneof(entry, leaf)), fc.nat(32), async (header, dataBytes) => {
+        await outcome(readSafetensorsHeader, buildSafetensors(header, new Uint8Array(dataBytes)));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+describe('sizes that lie', () => {
+  /** A file of 1 TB that begins with `bytes` and is zero beyond; it refuses to be read whole. */
+  function hugeSource(bytes: Uint8Array): ByteSource {
+    return {
+      name: 'huge',
+      size: 2 ** 40,
+      async read(offset, length) {
+        if (length > 2 ** 29) throw new Error(`asked for ${length} bytes at once`);
+        const out = new Uint8Array(length);
+        out.set(bytes.subarray(Math.min(offset, bytes.length), Math.min(offset + length, bytes.length)));
+        return out;
+      },
+    };
+  }
+
+  it('does not buy memory for a length field, however large the file', async () => {
+    const word = (value: number) => {
+      const bytes = new Uint8Array(8);
+      new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+      return [...bytes];
+    };
+    const head = [0x47, 0x47, 0x55, 0x46, 3, 0, 0, 0];
+    const key = [...word(1), 0x61];
+    const cases = [
+      // A string, an array of bytes and an array of strings of 2^35 items; 2^35 pairs; 2^35 tensors.
+      [...head, ...word(0), ...word(1), ...key, 8, 0, 0, 0, ...word(2 ** 35)],
+      [...head, ...word(0), ...word(1), ...key, 9, 0, 0, 0, 0, 0, 0, 0, ...word(2 ** 35)],
+      [...head, ...word(0), ...word(2 ** 35), ...word(2 ** 35)],
+      [...head, ...word(2 ** 35), ...word(0)],
+    ];
+    for (const bytes of cases) {
+      const error = await readGgufHeader(hugeSource(Uint8Array.from(bytes))).catch(
+        (reason: unknown) => reason,
+      );
+      expect(error).toBeInstanceOf(FormatError);
+    }
+    const safetensors = Uint8Array.from([...word(2 ** 35), 0x7b]);
+    await expect(readSafetensorsHeader(hugeSource(safetensors))).rejects.toThrow(
+      'expected a header of 2 to 100000000',
+    );
+  });
+});
