@@ -1,0 +1,297 @@
+/**
+ * The tokenizer of a GGUF file as the two JSON files Hugging Face's libraries read. The header holds the vocabulary
+ * (tokens, types, merges or scores) and names what is done around it; the parts it only names are filled in here.
+ * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
+ */
+import type { GgufValue } from '../format/gguf.ts';
+import { type PreTokenizerRecipe, preTokenizerRecipe } from './pre-tokenizers.ts';
+import {
+  type AddedTokenJson,
+  configTokenText,
+  isolated,
+  type ModelJson,
+  type Step,
+  type TokenizerConfigJson,
+  type TokenizerJson,
+} from './tokenizer-json.ts';
+
+/** Everything a tokenizer is made from. */
+export interface TokenizerFiles {
+  readonly json: TokenizerJson;
+  readonly config: TokenizerConfigJson;
+  /** Ids that end a generation: the file's eos, eot and eom tokens, and the control tokens known to end a turn. */
+  readonly endTokenIds: readonly number[];
+}
+
+/** `tokenizer.ggml.token_type`. */
+const tokenType = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
+
+/** Control tokens that end a generation whether or not the header has an id for them (llama.cpp's list). */
+const endTokenTexts: ReadonlySet<string> = new Set([
+  '<|eot_id|>',
+  '<|eom_id|>',
+  '<|im_end|>',
+  '<|end|>',
+  '<|return|>',
+  '<|call|>',
+  '<|endoftext|>',
+  '<|end_of_text|>',
+  '<end_of_turn>',
+  '<EOT>',
+  '<｜end▁of▁sentence｜>',
+]);
+
+/**
+ * @param metadata the key/value pairs of a GGUF header
+ * @throws RangeError when a key is missing or says something this version does not know; the message names the key
+ */
+export function tokenizerFilesFromGguf(metadata: ReadonlyMap<string, GgufValue>): TokenizerFiles {
+  const header = new Header(metadata);
+  const model = header.string('tokenizer.ggml.model');
+  if (model === 'gpt2') return byteLevelFiles(header);
+  if (model === 'llama') return sentencePieceFiles(header);
+  throw new RangeError(
+    model === undefined
+      ? 'tokenizer: expected a tokenizer.ggml.model in the GGUF header, got none'
+      : `tokenizer: expected tokenizer.ggml.model to be 'gpt2' or 'llama', got '${model}'`,
+  );
+}
+
+const byteLevel: Step = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+
+/** Byte-level BPE: every token is written in an alphabet of 256 letters, one per byte, and the merges are listed. */
+function byteLevelFiles(header: Header): TokenizerFiles {
+  const recipe = preTokenizerRecipe(header.string('tokenizer.ggml.pre'));
+  const tokens = header.tokens();
+  const merges = header.strings('tokenizer.ggml.merges').map(splitMerge);
+  const model: ModelJson = {
+    type: 'BPE',
+    vocab: vocabulary(tokens),
+    merges,
+    ignore_merges: recipe.ignoreMerges ?? false,
+  };
+  const config = headerConfig(header, tokens, { addBos: recipe.addBos ?? false });
+  return {
+    json: {
+      model,
+      added_tokens: addedTokens(header, tokens),
+      normalizer: recipe.nfc === true ? { type: 'NFC' } : null,
+      pre_tokenizer: byteLevelPreTokenizer(recipe),
+      post_processor: null,
+      decoder: byteLevel,
+    },
+    config,
+    endTokenIds: endTokenIds(header, tokens, undefined),
+  };
+}
+
+function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
+  return { type: 'Sequence', pretokenizers: [...recipe.splits.map(isolated), byteLevel] };
+}
+
+/**
+ * SentencePiece BPE: spaces are written as ▁, a character that is no token falls back to its bytes `<0x..>`, and the
+ * merges follow from the scores. The space in front of a text (and behind each special token) is llama.cpp's and that
+ * of Llama 2's own tokenizer.json.
+ */
+function sentencePieceFiles(header: Header): TokenizerFiles {
+  const isGemma = header.string('general.architecture')?.startsWith('gemma') === true;
+  const types = header.numbers('tokenizer.ggml.token_type');
+  // Gemma's header has real spaces in its tokens of nothing but spaces.
+  const tokens = header
+    .tokens()
+    .map((token) => (isGemma && /^ +$/.test(token) ? '▁'.repeat(token.length) : token));
+  const scores = header.numbers('tokenizer.ggml.scores');
+  if (scores.length < tokens.length) {
+    throw new RangeError(
+      `tokenizer: expected tokenizer.ggml.scores to have ${tokens.length} values, got ${scores.length}`,
+    );
+  }
+  const pieces = new Map<string, number>();
+  for (let id = 0; id < tokens.length; id++) {
+    const type = types[id];
+    if (type === tokenType.control || type === tokenType.unknown || type === tokenType.byte) continue;
+    // Gemma's scores do not follow the order of its merges; its ids do.
+    pieces.set(tokens[id], isGemma ? -id : scores[id]);
+  }
+  const addSpace = header.boolean('tokenizer.ggml.add_space_prefix') ?? true;
+  const config = headerConfig(header, tokens, { addBos: true, bos: 1, eos: 2, unk: 0 });
+  const replace: Step = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const decoders: Step[] = [
+    { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+    { type: 'ByteFallback' },
+    { type: 'Fuse' },
+  ];
+  return {
+    json: {
+      model: {
+        type: 'BPE',
+        vocab: vocabulary(tokens),
+        merges: mergesFromScores(pieces),
+        unk_token: configTokenText(config.unk_token) ?? null,
+        fuse_unk: true,
+        byte_fallback: true,
+      },
+      added_tokens: addedTokens(header, tokens),
+      normalizer: addSpace
+        ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace] }
+        : replace,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: {
+        type: 'Sequence',
+        decoders: addSpace ? [...decoders, { type: 'Strip', content: ' ', start: 1, stop: 0 }] : decoders,
+      },
+    },
+    config,
+    endTokenIds: endTokenIds(header, tokens, 2),
+  };
+}
+
+/**
+ * Every way to put a piece together from two others, best piece first, of equal ones that with the longer left part:
+ * the order of transformers' `generate_merges`.
+ * @param pieces the tokens that may appear in a word, in order of their ids
+ */
+function mergesFromScores(pieces: ReadonlyMap<string, number>): [string, string][] {
+  const merges: { left: string; right: string; score: number }[] = [];
+  for (const [piece, score] of pieces) {
+    for (let cut = 1; cut < piece.length; cut++) {
+      const left = piece.slice(0, cut);
+      if (!pieces.has(left)) continue;
+      const right = piece.slice(cut);
+      if (pieces.has(right)) merges.push({ left, right, score });
+    }
+  }
+  merges.sort(
+    (a, b) => b.score - a.score || b.left.length - a.left.length || b.right.length - a.right.length,
+  );
+  return merges.map(({ left, right }) => [left, right]);
+}
+
+/** `left right`, cut at the first space that is not its first character. */
+function splitMerge(merge: string): [string, string] {
+  const cut = merge.indexOf(' ', 1);
+  if (cut < 0)
+    throw new RangeError(
+      `tokenizer: expected each of tokenizer.ggml.merges to be 'left right', got '${merge}'`,
+    );
+  return [merge.slice(0, cut), merge.slice(cut + 1)];
+}
+
+/** Without a prototype, so that a token called `__proto__` is one like any other. */
+function vocabulary(tokens: readonly string[]): Record<string, number> {
+  const vocab: Record<string, number> = Object.create(null);
+  for (let id = 0; id < tokens.length; id++) vocab[tokens[id]] = id;
+  return vocab;
+}
+
+function addedTokens(header: Header, tokens: readonly string[]): AddedTokenJson[] {
+  const types = header.numbers('tokenizer.ggml.token_type');
+  // Phi-3's chat tokens swallow the spaces behind them; its header cannot say so.
+  const isPhi3 = header.string('general.architecture') === 'phi3';
+  const keepsSpace = new Set(['<unk>', '<s>', '<|endoftext|>']);
+  const added: AddedTokenJson[] = [];
+  for (let id = 0; id < tokens.length; id++) {
+    const type = types[id];
+    const special = type === tokenType.control || type === tokenType.unknown;
+    if (!special && type !== tokenType.userDefined) continue;
+    const content = tokens[id];
+    const rstrip = isPhi3 && !keepsSpace.has(content);
+    added.push({ id, content, special, normalized: false, single_word: false, lstrip: false, rstrip });
+  }
+  return added;
+}
+
+function headerConfig(
+  header: Header,
+  tokens: readonly string[],
+  defaults: { addBos: boolean; bos?: number; eos?: number; unk?: number },
+): TokenizerConfigJson {
+  const text = (key: string, fallback?: number): string | null =>
+    tokens[header.id(key) ?? fallback ?? -1] ?? null;
+  return {
+    bos_token: text('tokenizer.ggml.bos_token_id', defaults.bos),
+    eos_token: text('tokenizer.ggml.eos_token_id', defaults.eos),
+    unk_token: text('tokenizer.ggml.unknown_token_id', defaults.unk),
+    pad_token: text('tokenizer.ggml.padding_token_id'),
+    add_bos_token: header.boolean('tokenizer.ggml.add_bos_token') ?? defaults.addBos,
+    add_eos_token: header.boolean('tokenizer.ggml.add_eos_token') ?? false,
+    chat_template: header.string('tokenizer.chat_template') ?? null,
+  };
+}
+
+/** @param eos the id where the header has none */
+function endTokenIds(header: Header, tokens: readonly string[], eos: number | undefined): number[] {
+  const ids = new Set<number>();
+  const stated = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map((key) =>
+    header.id(`tokenizer.ggml.${key}`),
+  );
+  for (const id of [stated[0] ?? eos, stated[1], stated[2]]) {
+    if (id !== undefined && id < tokens.length) ids.add(id);
+  }
+  const types = header.numbers('tokenizer.ggml.token_type');
+  for (let id = 0; id < types.length; id++) {
+    if (types[id] === tokenType.control && endTokenTexts.has(tokens[id])) ids.add(id);
+  }
+  // In gpt-oss <|end|> ends one message of several, not the answer.
+  const has = (text: string): boolean => ids.has(tokens.indexOf(text));
+  if (has('<|return|>') && has('<|call|>')) ids.delete(tokens.indexOf('<|end|>'));
+  return [...ids];
+}
+
+/** Typed reads of a GGUF header; a key of another type than asked for is an error, a missing one is undefined. */
+class Header {
+  readonly #metadata: ReadonlyMap<string, GgufValue>;
+
+  constructor(metadata: ReadonlyMap<string, GgufValue>) {
+    this.#metadata = metadata;
+  }
+
+  string(key: string): string | undefined {
+    const value = this.#metadata.get(key);
+    if (value === undefined || typeof value === 'string') return value;
+    throw wrongType(key, 'a string', value);
+  }
+
+  boolean(key: string): boolean | undefined {
+    const value = this.#metadata.get(key);
+    if (value === undefined || typeof value === 'boolean') return value;
+    throw wrongType(key, 'true or false', value);
+  }
+
+  id(key: string): number | undefined {
+    const value = this.#metadata.get(key);
+    if (value === undefined) return undefined;
+    const id = Number(value);
+    if (Number.isInteger(id)) return id;
+    throw wrongType(key, 'a token id', value);
+  }
+
+  /** An array of numbers; empty when there is none. */
+  numbers(key: string): number[] {
+    const value = this.#metadata.get(key) ?? [];
+    if (typeof value === 'object') return Array.from(value as ArrayLike<number | bigint>, Number);
+    throw wrongType(key, 'an array of numbers', value);
+  }
+
+  strings(key: string): readonly string[] {
+    const value = this.#metadata.get(key);
+    if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value as string[];
+    throw wrongType(key, 'an array of strings', value);
+  }
+
+  tokens(): readonly string[] {
+    return this.strings('tokenizer.ggml.tokens');
+  }
+}
+
+function wrongType(key: string, expected: string, value: GgufValue | undefined): RangeError {
+  const got =
+    value === undefined
+      ? 'none'
+      : typeof value === 'object'
+        ? 'another kind of array'
+        : JSON.stringify(value);
+  return new RangeError(`tokenizer: expected ${key} to be ${expected}, got ${got}`);
+}
