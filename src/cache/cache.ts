@@ -1,0 +1,65 @@
+/**
+ * The one protocol of every KV cache. A forward pass reserves room for its tokens, each layer writes its keys and values
+ * and attends to the view, and one commit makes them count:
+ *
+ *   cache.reserve(tokens) -> for each layer: cache.write(layer, key, value), cache.view(layer) -> cache.commit()
+ *
+ * Until `commit` nothing has happened: an error in between, or another `reserve`, leaves the cache as it was. A kind that
+ * overwrites (a ring) or shares (pages) old tokens must therefore place reserved tokens beside them until `commit`.
+ */
+import type { KeyValueView } from '../backend/backend.ts';
+import type { DType } from '../tensor/dtype.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+/** What one layer keeps per token. */
+export interface CacheLayer {
+  /** K */
+  readonly numKeyValueHeads: number;
+  /** H of keys. */
+  readonly headDim: number;
+  /** H of values; default `headDim`. */
+  readonly valueHeadDim?: number;
+}
+
+export interface KeyValueCache {
+  /** B */
+  readonly batchSize: number;
+  /** Tokens a row can hold. */
+  readonly maxLength: number;
+  readonly numLayers: number;
+  /** How keys and values are stored. */
+  readonly dtype: DType;
+  /** Bytes allocated, all layers and rows. */
+  readonly bytes: number;
+  /** Committed tokens of each row: a copy. */
+  readonly lengths: readonly number[];
+
+  /**
+   * Begins a pass of `tokensPerRow` new tokens, one count for all rows or one per row; an unfinished pass is dropped.
+   * @throws RangeError when a row has no room for its tokens; nothing is reserved then.
+   */
+  reserve(tokensPerRow: number | readonly number[]): void;
+  /**
+   * Stores a layer's keys and values of the reserved tokens: of row b the first `tokens[b]` of the T given.
+   * @param key `[B, T, K, H]` f32, not kept
+   * @param value `[B, T, K, Hv]` f32, not kept
+   * @throws Error without a `reserve`, RangeError when the shapes are not the layer's or T is less than reserved.
+   */
+  write(layer: number, key: Tensor, value: Tensor): void;
+  /** What attention reads: per row the committed tokens, then the reserved ones. Valid until the next `reserve`. */
+  view(layer: number): KeyValueView;
+  /**
+   * Makes the reserved tokens count.
+   * @throws Error without a `reserve`, or when a layer was not written; then nothing is committed.
+   */
+  commit(): void;
+  /**
+   * Forgets the tokens of a row from `length` on; an unfinished pass is dropped.
+   * @throws RangeError unless `0 <= length <= lengths[row]` (a ring also when the tokens are gone).
+   */
+  truncate(row: number, length: number): void;
+  /** Forgets all tokens of all rows; the memory stays. */
+  reset(): void;
+  /** Frees the memory. Safe to call twice; other methods throw afterwards. */
+  dispose(): void;
+}

@@ -1,0 +1,145 @@
+/**
+ * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids. Between chunks
+ * and tokens the event loop gets a turn, so that an abort signal, progress and other requests are served.
+ */
+import type { KeyValueCache } from '../cache/cache.ts';
+import { eventLoopTurn } from './event-loop.ts';
+import type { Model } from './model.ts';
+import { freshSeed, randomSource } from './random-source.ts';
+import { checkSampling, sampleToken } from './sampling.ts';
+import { StopCondition } from './stop-condition.ts';
+import { checkTokenIds } from './token-batch.ts';
+
+/** Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort promptly. */
+const PREFILL_CHUNK = 256;
+
+export interface GenerateOptions {
+  /** Most tokens to make; default 256. 0 only feeds the prompt. */
+  readonly maxNewTokens?: number;
+  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. */
+  readonly temperature?: number;
+  /** Draw from the k likeliest tokens only. */
+  readonly topK?: number;
+  /** Draw from the likeliest tokens that together have this probability, in (0, 1]. */
+  readonly topP?: number;
+  /** Draw from tokens at least this fraction as likely as the likeliest, in [0, 1]. */
+  readonly minP?: number;
+  /** The same integer gives the same tokens; default: a fresh one each time. */
+  readonly seed?: number;
+  /** Token ids and strings that end the generation; default the model's end tokens, `[]` = never. */
+  readonly stop?: readonly (number | string)[];
+  /** A cache of one row to continue on; default: one of its own, freed at the end. */
+  readonly cache?: KeyValueCache;
+  /** Ends the generation by throwing the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Told after each chunk how many tokens of the prompt have been fed. */
+  readonly onPrefill?: (done: number, total: number) => void;
+}
+
+/**
+ * Continues a prompt.
+ *
+ * It ends at a stop token or string, after `maxNewTokens`, or when the cache or the model's context is full. A stop token
+ * is not yielded, nor is any token with text of a stop string; tokens that may turn out to be part of one come late.
+ *
+ * A given cache is continued from its length and left holding the prompt and the yielded tokens that were fed: all, or all
+ * but the last. So with `history` as everything said so far, `history.slice(cache.lengths[0])` is what to feed next.
+ *
+ * @param promptTokens at least one token id
+ * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into the cache or the
+ * context (nothing is fed then), or an option out of range; the signal's reason when aborted. All on the first `next()`.
+ * @example for await (const token of generate(model, model.tokenizer.encode('Once'), { maxNewTokens: 20 })) print(token)
+ */
+export async function* generate(
+  model: Model,
+  promptTokens: ArrayLike<number>,
+  options: GenerateOptions = {},
+): AsyncGenerator<number, void, undefined> {
+  const { maxNewTokens = 256, temperature = 0, topK, topP, minP, seed, signal, onPrefill } = options;
+  const sampling = { temperature, topK, topP, minP };
+  checkSampling('generate', sampling);
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
+    throw new RangeError(`generate: expected maxNewTokens to be a non-negative integer, got ${maxNewTokens}`);
+  }
+  const prompt = Array.from(promptTokens);
+  if (prompt.length === 0)
+    throw new RangeError('generate: expected a prompt of at least one token, got none');
+  checkTokenIds('generate', prompt, model.config.vocabSize);
+  const random = randomSource(seed ?? freshSeed());
+  const stop = new StopCondition(options.stop ?? model.endTokenIds, () => model.tokenizer);
+  const { capacity, start } = room(model, prompt.length, options.cache);
+  signal?.throwIfAborted();
+
+  const cache =
+    options.cache ??
+    model.initCache({ batchSize: 1, maxLength: Math.min(prompt.length + maxNewTokens, capacity) });
+  let yielded = 0;
+  try {
+    let logits: Float32Array | undefined;
+    for (let fed = 0; fed < prompt.length; ) {
+      if (fed > 0) {
+        await eventLoopTurn();
+        signal?.throwIfAborted();
+      }
+      const chunk = prompt.slice(fed, fed + PREFILL_CHUNK);
+      logits = await step(model, chunk, cache);
+      fed += chunk.length;
+      onPrefill?.(fed, prompt.length);
+    }
+    for (let made = 0; made < maxNewTokens && logits; ) {
+      await eventLoopTurn();
+      signal?.throwIfAborted();
+      const token = sampleToken(logits, sampling, random);
+      made++;
+      for (const id of stop.push(token)) {
+        yielded++;
+        yield id;
+      }
+      if (stop.stopped) return;
+      const full = start + prompt.length + made > capacity;
+      logits = full || made === maxNewTokens ? undefined : await step(model, [token], cache);
+    }
+    for (const id of stop.flush()) {
+      yielded++;
+      yield id;
+    }
+  } finally {
+    const kept = start + prompt.length + yielded;
+    if (!options.cache) cache.dispose();
+    else if (cache.lengths[0] > kept) cache.truncate(0, kept);
+  }
+}
+
+/** How long the row may get, and how long it is. @throws RangeError when the prompt does not fit. */
+function room(
+  model: Model,
+  promptLength: number,
+  cache: KeyValueCache | undefined,
+): { capacity: number; start: number } {
+  const context = model.config.maxPositionEmbeddings;
+  if (cache && cache.batchSize !== 1) {
+    throw new RangeError(`generate: expected a cache of 1 row, got ${cache.batchSize}`);
+  }
+  const start = cache?.lengths[0] ?? 0;
+  if (cache && start + promptLength > cache.maxLength) {
+    throw new RangeError(
+      `generate: expected a prompt that fits into the cache, got ${promptLength} tokens; it holds ${start} of ${cache.maxLength}`,
+    );
+  }
+  if (start + promptLength > context) {
+    throw new RangeError(
+      `generate: expected a prompt within the model's context of ${context} tokens, got ${promptLength}${start > 0 ? ` after ${start}` : ''}`,
+    );
+  }
+  return { capacity: Math.min(cache?.maxLength ?? context, context), start };
+}
+
+/** Feeds tokens and reads the logits after the last. */
+async function step(model: Model, tokens: number[], cache: KeyValueCache): Promise<Float32Array> {
+  const logits = model.forward([tokens], { cache, logits: 'last' });
+  try {
+    return (await logits.data()) as Float32Array;
+  } finally {
+    logits.dispose();
+  }
+}

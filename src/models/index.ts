@@ -1,0 +1,7 @@
+/** `gqa/models`: load a decoder-only language model and generate with it. */
+export type { DecoderConfig } from './decoder-config.ts';
+export { type GenerateOptions, generate } from './generate.ts';
+export { type LoadModelOptions, loadModel } from './load-model.ts';
+export type { ForwardOptions, InitCacheOptions, Model } from './model.ts';
+export type { RopeConfig, RopeScaling } from './rope-table.ts';
+export type { Tokens } from './token-batch.ts';

@@ -1,0 +1,186 @@
+/**
+ * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { KeyValueCache } from '../cache/cache.ts';
+import { StaticCache, type StaticCacheDType } from '../cache/static-cache.ts';
+import { mul } from '../ops/binary.ts';
+import { embedding } from '../ops/embedding.ts';
+import { linear } from '../ops/linear.ts';
+import { allocate } from '../ops/operands.ts';
+import { reshape } from '../ops/reshape.ts';
+import { scope } from '../tensor/scope.ts';
+import type { Shape } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { decoderForward } from './decoder.ts';
+import type { DecoderConfig } from './decoder-config.ts';
+import type { DecoderWeights } from './decoder-weights.ts';
+import type { RopeTable } from './rope-table.ts';
+import { type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
+
+/** What `loadModel` hands over. The model owns the weights from then on. */
+export interface ModelParts {
+  readonly config: DecoderConfig;
+  readonly weights: DecoderWeights;
+  /** Every tensor of `weights`, to be freed with the model. */
+  readonly tensors: readonly Tensor[];
+  readonly backend: Backend;
+  readonly ropeTable: RopeTable;
+  readonly endTokenIds: readonly number[];
+  /** Builds the tokenizer; absent when the checkpoint has none. */
+  readonly makeTokenizer?: () => Tokenizer;
+}
+
+export interface ForwardOptions {
+  /** Continues every row behind the tokens it holds, and adds these. */
+  readonly cache?: KeyValueCache;
+  /** Logits of every token (the default) or of each row's last one. */
+  readonly logits?: 'all' | 'last';
+}
+
+export interface InitCacheOptions {
+  /** B */
+  readonly batchSize: number;
+  /** Tokens a row can hold. */
+  readonly maxLength: number;
+  /** How keys and values are stored; default `f32`. */
+  readonly dtype?: StaticCacheDType;
+  readonly kind?: 'static';
+}
+
+export class Model {
+  readonly config: DecoderConfig;
+  /** Where the weights are, and where it runs, whatever the current backend is. */
+  readonly backend: Backend;
+  /** Tokens after which an answer is over, as the checkpoint says; `generate` stops at them by default. */
+  readonly endTokenIds: readonly number[];
+  readonly #weights: DecoderWeights;
+  readonly #tensors: readonly Tensor[];
+  readonly #ropeTable: RopeTable;
+  #makeTokenizer: (() => Tokenizer) | undefined;
+  #tokenizer: Tokenizer | undefined;
+  #disposed = false;
+
+  constructor(parts: ModelParts) {
+    this.config = parts.config;
+    this.backend = parts.backend;
+    this.endTokenIds = parts.endTokenIds;
+    this.#weights = parts.weights;
+    this.#tensors = parts.tensors;
+    this.#ropeTable = parts.ropeTable;
+    this.#makeTokenizer = parts.makeTokenizer;
+  }
+
+  /** The checkpoint's tokenizer, built at first use; undefined when it has none. */
+  get tokenizer(): Tokenizer | undefined {
+    if (this.#makeTokenizer) {
+      this.#tokenizer = this.#makeTokenizer();
+      this.#makeTokenizer = undefined;
+    }
+    return this.#tokenizer;
+  }
+
+  /**
+   * One pass over the tokens. Its intermediates are freed; the logits are the caller's to dispose.
+   *
+   * With a cache each row continues at its own length and the cache holds the tokens afterwards; when the pass fails the
+   * cache is as it was.
+   * @param tokens rows of token ids, which may differ in length, or an i32 tensor `[B, T]`
+   * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or without room in the
+   * cache, or a cache of another batch size.
+   * @returns f32 `[B, T, V]` with T the longest row and zeros past a row's end, or `[B, 1, V]` for `logits: 'last'`
+   * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
+   */
+  forward(tokens: Tokens, options: ForwardOptions = {}): Tensor {
+    const { cache, logits = 'all' } = options;
+    if (this.#disposed) throw new Error('forward: the model was disposed');
+    if (logits !== 'all' && logits !== 'last') {
+      throw new TypeError(`forward: expected logits to be 'all' or 'last', got ${JSON.stringify(logits)}`);
+    }
+    const batch = tokenBatch('forward', tokens, this.config.vocabSize);
+    const offsets = this.#offsets(batch, cache);
+    cache?.reserve(batch.lengths);
+    const out = scope(() => {
+      const ids = this.#upload('i32', batch.ids, [batch.batchSize, batch.length]);
+      const { cos, sin } = this.#ropeTable.rows(offsets, batch.length);
+      const ropeShape = [batch.batchSize, batch.length, this.#ropeTable.half];
+      const hidden = decoderForward(this.config, this.#weights, {
+        ids,
+        lengths: batch.lengths,
+        cos: this.#upload('f32', cos, ropeShape),
+        sin: this.#upload('f32', sin, ropeShape),
+        cache,
+      });
+      const wanted =
+        logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
+      return linear(wanted, this.#weights.head.weight, this.#weights.head.bias);
+    });
+    cache?.commit();
+    return out;
+  }
+
+  /**
+   * An empty cache for this model, on its backend.
+   * @throws RangeError for sizes below 1, or when there is no memory for it.
+   */
+  initCache(options: InitCacheOptions): KeyValueCache {
+    const { batchSize, maxLength, dtype, kind = 'static' } = options;
+    if (kind !== 'static') throw new TypeError(`initCache: expected kind static, got ${String(kind)}`);
+    const { numLayers, numKeyValueHeads, headDim } = this.config;
+    const layers = Array.from({ length: numLayers }, () => ({ numKeyValueHeads, headDim }));
+    return new StaticCache({ backend: this.backend, layers, batchSize, maxLength, dtype });
+  }
+
+  /** Frees the weights. Safe to call twice; `forward` throws afterwards. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const tensor of this.#tensors) tensor.dispose();
+  }
+
+  /** Where each row's first token stands. @throws RangeError when a row does not fit into the cache's or the model's limits. */
+  #offsets(batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
+    const { numLayers, maxPositionEmbeddings: context } = this.config;
+    if (cache && (cache.batchSize !== batch.batchSize || cache.numLayers !== numLayers)) {
+      throw new RangeError(
+        `forward: expected a cache of ${batch.batchSize} rows and ${numLayers} layers, got ${cache.batchSize} rows and ${cache.numLayers} layers`,
+      );
+    }
+    const offsets = cache?.lengths ?? new Array<number>(batch.batchSize).fill(0);
+    for (let row = 0; row < offsets.length; row++) {
+      const end = offsets[row] + batch.lengths[row];
+      if (end > context) {
+        throw new RangeError(
+          `forward: expected rows within the model's context of ${context} tokens, got ${end} in row ${row}`,
+        );
+      }
+    }
+    return offsets;
+  }
+
+  #upload(dtype: 'i32' | 'f32', values: Int32Array | Float32Array, shape: Shape): Tensor {
+    const out = allocate(this.backend, dtype, shape);
+    this.backend.write(out.storage, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return out;
+  }
+
+  /** `[B, T, D] -> [B, 1, D]`: each row's own last token. */
+  #lastTokens(hidden: Tensor, { batchSize: B, length: T, lengths }: TokenBatch): Tensor {
+    if (T === 1) return hidden;
+    const D = this.config.hiddenSize;
+    const last = this.#upload(
+      'i32',
+      Int32Array.from(lengths, (length, row) => row * T + length - 1),
+      [B, 1],
+    );
+    return embedding(reshape(hidden, [B * T, D]), last);
+  }
+
+  /** Zeros past each row's end; the head maps them to zeros. */
+  #withoutPadding(hidden: Tensor, { batchSize: B, length: T, lengths }: TokenBatch): Tensor {
+    if (lengths.every((length) => length === T)) return hidden;
+    const mask = Float32Array.from({ length: B * T }, (_, i) => (i % T < lengths[Math.floor(i / T)] ? 1 : 0));
+    return mul(hidden, this.#upload('f32', mask, [B, T, 1]));
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For drawing tokens
+ * only: programs that need JAX's numbers will use `gqa/random` (threefry), which is to take this one's place.
+ */
+import type { RandomSource } from './sampling.ts';
+
+/**
+ * Uniform numbers in [0, 1) with 32 random bits each, the same on every platform for the same seed.
+ * @param seed a safe integer; only its value counts
+ * @throws RangeError for a seed that is no safe integer.
+ */
+export function randomSource(seed: number): RandomSource {
+  if (!Number.isSafeInteger(seed)) throw new RangeError(`seed: expected a safe integer, got ${seed}`);
+  let mix = (seed ^ Math.floor(seed / 2 ** 32)) | 0;
+  const splitmix = (): number => {
+    mix = (mix + 0x9e3779b9) | 0;
+    let z = mix ^ (mix >>> 16);
+    z = Math.imul(z, 0x21f0aaad);
+    z ^= z >>> 15;
+    z = Math.imul(z, 0x735a2d97);
+    return z ^ (z >>> 15);
+  };
+  let a = splitmix();
+  let b = splitmix();
+  let c = splitmix();
+  let counter = 1;
+  const next = (): number => {
+    const out = (((a + b) | 0) + counter) | 0;
+    counter = (counter + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + out) | 0;
+    return (out >>> 0) / 2 ** 32;
+  };
+  for (let i = 0; i < 12; i++) next();
+  return next;
+}
+
+/** A seed for when the caller gives none. */
+export function freshSeed(): number {
+  return Math.floor(Math.random() * 2 ** 32);
+}

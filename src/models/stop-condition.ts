@@ -1,0 +1,83 @@
+/**
+ * When a generation is over, and which of its tokens are known to be part of the answer. A stop string may span several
+ * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is decided; once it
+ * is, they are dropped whole. Without stop strings no text is made.
+ */
+import { StopStrings } from '../text/stop-strings.ts';
+import { StreamingDecoder } from '../text/streaming-decoder.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+
+interface HeldToken {
+  readonly id: number;
+  /** Length of the whole text up to and with this token; undefined while it ends inside a character. */
+  end: number | undefined;
+}
+
+export class StopCondition {
+  readonly #ids: ReadonlySet<number>;
+  readonly #text: { tokenizer: Tokenizer; decoder: StreamingDecoder; strings: StopStrings } | undefined;
+  readonly #held: HeldToken[] = [];
+  /** Text decoded, and text known to come before any stop string, in UTF-16 units. */
+  #decoded = 0;
+  #clear = 0;
+  #stopped = false;
+
+  /**
+   * @param stop token ids and texts
+   * @param tokenizer needed when there is a text among them; called for only then
+   * @throws TypeError for an item that is neither; RangeError for an empty text or one without a tokenizer.
+   */
+  constructor(stop: readonly (number | string)[], tokenizer: () => Tokenizer | undefined) {
+    const ids = new Set<number>();
+    const texts: string[] = [];
+    for (const item of stop) {
+      if (typeof item === 'string') texts.push(item);
+      else if (Number.isInteger(item)) ids.add(item);
+      else throw new TypeError(`generate: expected stop to hold token ids and strings, got ${String(item)}`);
+    }
+    this.#ids = ids;
+    if (texts.length === 0) return;
+    const strings = new StopStrings(texts);
+    const reader = tokenizer();
+    if (!reader) {
+      throw new RangeError('generate: stop strings need a tokenizer, and the model has none; give token ids');
+    }
+    this.#text = { tokenizer: reader, decoder: new StreamingDecoder(reader), strings };
+  }
+
+  /** Whether a stop token or a whole stop string has been seen. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /**
+   * Takes the next token.
+   * @returns the tokens now known to be part of the answer, in order: none while it is open, several once it is decided
+   */
+  push(id: number): number[] {
+    if (this.#ids.has(id)) {
+      this.#stopped = true;
+      return this.flush();
+    }
+    if (!this.#text) return [id];
+    const { tokenizer, decoder, strings } = this.#text;
+    this.#held.push({ id, end: undefined });
+    const piece = decoder.push(id);
+    this.#decoded += piece.length;
+    // A token that ends inside a character may be the beginning of a stop string's first one.
+    if (!tokenizer.decode(this.#held.map((token) => token.id)).endsWith('\uFFFD')) {
+      for (const token of this.#held) token.end ??= this.#decoded;
+    }
+    this.#clear += strings.push(piece).length;
+    this.#stopped = strings.stopped;
+    let count = 0;
+    while (count < this.#held.length && (this.#held[count].end ?? Number.POSITIVE_INFINITY) <= this.#clear)
+      count++;
+    return this.#held.splice(0, count).map((token) => token.id);
+  }
+
+  /** The tokens held back, once no more will come: none of them turned out to be part of a stop string. */
+  flush(): number[] {
+    return this.#held.splice(0).map((token) => token.id);
+  }
+}

@@ -1,0 +1,56 @@
+/** What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is over. */
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { FormatError } from '../format/format-error.ts';
+import {
+  type Tokenizer,
+  type TokenizerConfigJson,
+  type TokenizerJson,
+  tokenizerFromGguf,
+  tokenizerFromJson,
+} from '../text/tokenizer.ts';
+
+/** A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here, parsed there. */
+export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
+  const { gguf } = checkpoint;
+  if (gguf) {
+    const { metadata } = gguf;
+    return metadata.has('tokenizer.ggml.tokens') ? () => tokenizerFromGguf(metadata) : undefined;
+  }
+  const text = await checkpoint.readText('tokenizer.json');
+  if (text === undefined) return undefined;
+  const configText = await checkpoint.readText('tokenizer_config.json');
+  const chatTemplate = await checkpoint.readText('chat_template.jinja');
+  const extras = {
+    eosTokenIds: endTokenIds(checkpoint),
+    ...(chatTemplate !== undefined && { chatTemplate }),
+  };
+  const { directory } = checkpoint;
+  return () =>
+    tokenizerFromJson(
+      parse(`${directory}/tokenizer.json`, text) as TokenizerJson,
+      configText === undefined
+        ? {}
+        : (parse(`${directory}/tokenizer_config.json`, configText) as TokenizerConfigJson),
+      extras,
+    );
+}
+
+function parse(file: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** End tokens by id: `eos_token_id` of both configs, or GGUF's eos, eot and eom; each a number or a list. */
+export function endTokenIds(checkpoint: Checkpoint): readonly number[] {
+  const { gguf } = checkpoint;
+  const found = gguf
+    ? ['eos', 'eot', 'eom'].map((name) => gguf.metadata.get(`tokenizer.ggml.${name}_token_id`))
+    : [checkpoint.config, checkpoint.generationConfig].map(
+        (config) => (config as { eos_token_id?: unknown } | undefined)?.eos_token_id,
+      );
+  const ids = found.flat().filter((id): id is number => typeof id === 'number');
+  return Object.freeze([...new Set(ids)]);
+}
