@@ -1,0 +1,6 @@
+import { binaryCases, gatedCases, unaryCases } from '../cases/elementwise.ts';
+import { runCases } from './run-cases.ts';
+
+runCases(unaryCases);
+runCases(binaryCases);
+runCases(gatedCases);

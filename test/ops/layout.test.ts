@@ -1,0 +1,5 @@
+import { castCases, layoutCases } from '../cases/layout.ts';
+import { runCases } from './run-cases.ts';
+
+runCases(layoutCases);
+runCases(castCases);
