@@ -29,7 +29,7 @@ def write_arrays(path, arrays):
 
 
 def write_json(path, value):
-    """Two-space JSON, but a list of numbers or a small object stays on one line."""
+    """Two-space JSON, but lists of numbers and small objects stay on one line."""
     text = _format(value, "") + "\n"
     assert json.loads(text) == json.loads(json.dumps(value))
     Path(path).write_text(text, encoding="utf-8")
@@ -37,9 +37,9 @@ def write_json(path, value):
 
 def _format(value, indent):
     flat = json.dumps(value, ensure_ascii=True)
-    if not isinstance(value, (dict, list)) or not value or len(indent + flat) <= 140:
+    if not isinstance(value, (dict, list)) or not value or len(indent + flat) <= 180:
         return flat
-    if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
+    if isinstance(value, list) and '"' not in flat and "{" not in flat:
         return flat
     inner = indent + "  "
     if isinstance(value, dict):
