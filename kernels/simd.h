@@ -14,7 +14,7 @@
 #ifndef VL
 #error "define VL: 16, 8 or 4"
 #endif
-#if VL == 16 || VL == 8
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #if defined(__wasm__)
@@ -23,7 +23,8 @@
 
 #define GQA_INLINE static inline __attribute__((always_inline, unused))
 #define GQA_NOINLINE static __attribute__((noinline, unused))
-#define GQA_UNROLL(n) _Pragma("GCC unroll " #n)
+#define GQA_PRAGMA(text) _Pragma(#text)
+#define GQA_UNROLL(n) GQA_PRAGMA(GCC unroll n)
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
@@ -38,13 +39,14 @@ typedef uint16_t vh_u __attribute__((vector_size(VL * 2), aligned(2), may_alias)
 GQA_INLINE vf vf_load(const float *p) { return *(const vf_u *)p; }
 GQA_INLINE void vf_store(float *p, vf v) { *(vf_u *)p = v; }
 GQA_INLINE vi vi_load(const int32_t *p) { return *(const vi_u *)p; }
+/* x - 0 is x for every x, so this compiles to a broadcast; 0 + x is not (-0), and costs an addition. */
 GQA_INLINE vf vf_set(float x) {
   vf zero = {0};
-  return zero + x;
+  return x - zero;
 }
 GQA_INLINE vi vi_set(int32_t x) {
   vi zero = {0};
-  return zero + x;
+  return x - zero;
 }
 
 /* a * b + c: fused where the target has it (native contracts the expression; relaxed SIMD needs the intrinsic). */
@@ -83,8 +85,77 @@ GQA_INLINE vf vf_min(vf a, vf b) {
 #endif
 }
 
+GQA_INLINE vf vf_sqrt(vf v) {
+#if VL == 16
+  return (vf)_mm512_sqrt_ps((__m512)v);
+#elif VL == 8
+  return (vf)_mm256_sqrt_ps((__m256)v);
+#elif defined(__wasm__)
+  return (vf)wasm_f32x4_sqrt((v128_t)v);
+#elif defined(__SSE2__)
+  return (vf)_mm_sqrt_ps((__m128)v);
+#else
+  vf r;
+  for (int i = 0; i < VL; i++) r[i] = __builtin_sqrtf(v[i]);
+  return r;
+#endif
+}
+GQA_INLINE vf vf_abs(vf v) { return (vf)((vi)v & vi_set(0x7fffffff)); }
+
+/* --- lanes --- */
+
+#if VL == 16
+#define GQA_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define GQA_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define GQA_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define GQA_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define GQA_SWAP_PAIRS 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14
+#elif VL == 8
+#define GQA_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define GQA_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define GQA_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define GQA_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define GQA_SWAP_PAIRS 1, 0, 3, 2, 5, 4, 7, 6
+#else
+#define GQA_ZIP_LOW 0, 4, 1, 5
+#define GQA_ZIP_HIGH 2, 6, 3, 7
+#define GQA_EVEN 0, 2, 4, 6
+#define GQA_ODD 1, 3, 5, 7
+#define GQA_SWAP_PAIRS 1, 0, 3, 2
+#endif
+
+/* [a b c d ...] -> [b a d c ...] */
+GQA_INLINE vf vf_swap_pairs(vf v) { return __builtin_shufflevector(v, v, GQA_SWAP_PAIRS); }
+
+/* The VL x VL transpose, in place: log2(VL) rounds of a perfect shuffle. */
+GQA_INLINE void vf_transpose(vf *v) {
+  GQA_UNROLL(4)
+  for (int round = 1; round < VL; round *= 2) {
+    vf t[VL];
+    GQA_UNROLL(8)
+    for (int i = 0; i < VL / 2; i++) {
+      t[2 * i] = __builtin_shufflevector(v[i], v[i + VL / 2], GQA_ZIP_LOW);
+      t[2 * i + 1] = __builtin_shufflevector(v[i], v[i + VL / 2], GQA_ZIP_HIGH);
+    }
+    GQA_UNROLL(16)
+    for (int i = 0; i < VL; i++) v[i] = t[i];
+  }
+}
+
+/* Lanes 0 to 3 of the result are the sums of a, b, c and d (neighbouring lanes first). */
+GQA_INLINE vf vf_sum4(vf a, vf b, vf c, vf d) {
+  a = __builtin_shufflevector(a, b, GQA_EVEN) + __builtin_shufflevector(a, b, GQA_ODD);
+  c = __builtin_shufflevector(c, d, GQA_EVEN) + __builtin_shufflevector(c, d, GQA_ODD);
+  a = __builtin_shufflevector(a, c, GQA_EVEN) + __builtin_shufflevector(a, c, GQA_ODD);
+  for (int n = VL; n > 4; n /= 2) a = __builtin_shufflevector(a, a, GQA_EVEN) + __builtin_shufflevector(a, a, GQA_ODD);
+  return a;
+}
+
 /* Horizontal sum and max, by halves: the same order on every call. */
 GQA_INLINE float vf_sum(vf v) {
+#if VL == 16
+  return _mm512_reduce_add_ps((__m512)v);
+#endif
   float a[VL];
   vf_store(a, v);
   for (int n = VL / 2; n > 0; n /= 2)
@@ -155,6 +226,51 @@ GQA_INLINE vf vf_tanh(vf x) {
   return vf_select(x == x, (vf)((vi)r | sign), x);
 }
 
+/* ln(x): 1 ulp or so; subnormals included, ln(0) = -infinity, NaN below 0. The polynomial is Cephes' logf. */
+GQA_INLINE vf vf_log(vf x) {
+  vi tiny = x < vf_set(0x1p-126f);
+  vf scaled = vf_select(tiny, x * 0x1p23f, x);
+  vi bits = (vi)scaled - vi_set(0x3f3504f3); /* sqrt(1/2): the mantissa ends in [sqrt(1/2), sqrt(2)) */
+  vi exponent = (bits >> 23) - (tiny & vi_set(23));
+  vf m = (vf)((bits & vi_set(0x007fffff)) + vi_set(0x3f3504f3)) - 1.0f;
+  vf e = __builtin_convertvector(exponent, vf);
+  vf z = m * m;
+  vf p = vf_set(7.0376836292e-2f);
+  p = vf_fma(p, m, vf_set(-1.1514610310e-1f));
+  p = vf_fma(p, m, vf_set(1.1676998740e-1f));
+  p = vf_fma(p, m, vf_set(-1.2420140846e-1f));
+  p = vf_fma(p, m, vf_set(1.4249322787e-1f));
+  p = vf_fma(p, m, vf_set(-1.6668057665e-1f));
+  p = vf_fma(p, m, vf_set(2.0000714765e-1f));
+  p = vf_fma(p, m, vf_set(-2.4999993993e-1f));
+  p = vf_fma(p, m, vf_set(3.3333331174e-1f));
+  vf y = vf_fma(p * m, z, e * -2.12194440e-4f);
+  y = vf_fma(z, vf_set(-0.5f), y);
+  vf r = vf_fma(e, vf_set(0.693359375f), m + y);
+  vf infinity = vf_set(__builtin_inff());
+  r = vf_select(x == 0.0f, -infinity, r);
+  r = vf_select(x == infinity, infinity, r);
+  return vf_select(x >= 0.0f, r, vf_set(__builtin_nanf("")));
+}
+
+/* erf(x), absolute error below 3e-7: the rational approximation on [-4, 4] that Eigen and XLA use. */
+GQA_INLINE vf vf_erf(vf x) {
+  vf c = vf_max(vf_min(x, vf_set(4.0f)), vf_set(-4.0f)), z = c * c;
+  vf p = vf_set(-2.72614225801306e-10f);
+  p = vf_fma(p, z, vf_set(2.77068142495902e-08f));
+  p = vf_fma(p, z, vf_set(-2.10102402082508e-06f));
+  p = vf_fma(p, z, vf_set(-5.69250639462346e-05f));
+  p = vf_fma(p, z, vf_set(-7.34990630326855e-04f));
+  p = vf_fma(p, z, vf_set(-2.95459980854025e-03f));
+  p = vf_fma(p, z, vf_set(-1.60960333262415e-02f));
+  vf q = vf_set(-1.45660718464996e-05f);
+  q = vf_fma(q, z, vf_set(-2.13374055278905e-04f));
+  q = vf_fma(q, z, vf_set(-1.68282697438203e-03f));
+  q = vf_fma(q, z, vf_set(-7.37332916720468e-03f));
+  q = vf_fma(q, z, vf_set(-1.42647390514189e-02f));
+  return vf_select(x == x, c * p / q, x);
+}
+
 /* --- narrow storage --- */
 
 /* One f16 value; exact for every bit pattern but NaN payloads. */
@@ -190,6 +306,11 @@ GQA_INLINE vf vf_load_f16(const uint16_t *p) {
 }
 
 GQA_INLINE vf vf_load_bf16(const uint16_t *p) {
+#if VL == 16
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+#elif VL == 8
+  return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
+#endif
   vh h;
   memcpy(&h, p, sizeof h);
   return (vf)(__builtin_convertvector(h, vu) << 16);
@@ -222,6 +343,24 @@ GQA_INLINE uint16_t float_to_half(float x) {
   }
   return sign | (uint16_t)((bits + 0xfff + ((bits >> 13) & 1) - 0x38000000u) >> 13);
 #endif
+}
+
+GQA_INLINE void vf_store_f16(uint16_t *p, vf v) {
+#if VL == 16
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, 0));
+#elif VL == 8
+  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, 0));
+#else
+  for (int i = 0; i < VL; i++) p[i] = float_to_half(v[i]);
+#endif
+}
+
+GQA_INLINE void vf_store_bf16(uint16_t *p, vf v) {
+  vu bits = (vu)v;
+  vu nan = (vu)(v != v);
+  vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  vh h = __builtin_convertvector((nan & ((bits >> 16) | 0x40)) | (~nan & rounded), vh);
+  memcpy(p, &h, sizeof h);
 }
 
 /* VL bytes as f32. */

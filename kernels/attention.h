@@ -1,0 +1,289 @@
+/*
+ * attention.h: what both forms of attention share: the call's arguments, which keys a query may see, the changes made to raw scores
+ * (soft cap, bias, mask, dropout), reading K and V of any storage type, and the merge of partial results.
+ *
+ * Scores are kept in base 2: q is multiplied by scale * log2(e) when it is read, and exp2 makes the weights. Rows of a (batch, KV head)
+ * pair are r = t * G + g, so that the G query heads of a group share every read of K and V. A running maximum starts at the finite
+ * ROW_EMPTY, so that masked scores (-infinity) never meet an infinite maximum.
+ *
+ * Numerics: f32 throughout; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs by about 1e-6 of
+ * the largest value. A masked key or value is never used in arithmetic that could let its NaN through.
+ */
+#ifndef GQA_ATTENTION_H
+#define GQA_ATTENTION_H
+#include "gqa.h"
+#include "simd.h"
+#include "threefry.h"
+
+#define LOG2E 1.44269504088896341f
+#define LN2 0.693147180559945309f
+#define ROW_EMPTY -1e38f
+
+typedef struct {
+  const char *key, *value;
+  int64_t length;
+} attn_segment;
+
+typedef struct {
+  int64_t query_length, offset, key_length;
+  int first_segment;
+} attn_row;
+
+typedef struct {
+  const char *base;
+  int64_t strides[4]; /* batch, query head, query, key; elements */
+} attn_score_operand;
+
+typedef struct {
+  float *out;
+  const float *query;
+  int64_t out_strides[3], query_strides[3]; /* batch, query, head */
+  int B, T, N, K, G, H, Hv;
+  int key_type, value_type;
+  int64_t key_token, key_head, value_token, value_head; /* strides in elements */
+  float scale, soft_cap;
+  int64_t left, right;
+  attn_score_operand mask, bias;
+  const float *sinks;
+  float *lse;
+  int64_t lse_strides[3];
+  float dropout;
+  uint32_t dropout_key[2];
+  int dropout_broadcast;
+  const double *rows;     /* 4 per batch row */
+  const double *segments; /* 3 per segment */
+} attn;
+
+/*
+ * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token and head strides, value
+ * type, value token and head strides, scale, soft cap (0 none), window left, window right, mask (u8) and 4 strides, bias (f32) and 4
+ * strides, sinks, log-sum-exp and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
+ * length, first segment; then per segment: key address, value address, length.
+ */
+GQA_INLINE attn attn_parse(const double *a) {
+  attn c;
+  int i = 0;
+#define NEXT a[i++]
+#define NEXT_STRIDES(to, n) \
+  for (int s = 0; s < n; s++) (to)[s] = (int64_t)NEXT
+  c.out = gqa_pointer(NEXT);
+  NEXT_STRIDES(c.out_strides, 3);
+  c.query = gqa_pointer(NEXT);
+  NEXT_STRIDES(c.query_strides, 3);
+  c.B = (int)NEXT, c.T = (int)NEXT, c.N = (int)NEXT, c.K = (int)NEXT, c.H = (int)NEXT, c.Hv = (int)NEXT;
+  c.G = c.K ? c.N / c.K : 0;
+  c.key_type = (int)NEXT, c.key_token = (int64_t)NEXT, c.key_head = (int64_t)NEXT;
+  c.value_type = (int)NEXT, c.value_token = (int64_t)NEXT, c.value_head = (int64_t)NEXT;
+  c.scale = (float)NEXT, c.soft_cap = (float)NEXT, c.left = (int64_t)NEXT, c.right = (int64_t)NEXT;
+  c.mask.base = gqa_pointer(NEXT);
+  NEXT_STRIDES(c.mask.strides, 4);
+  c.bias.base = gqa_pointer(NEXT);
+  NEXT_STRIDES(c.bias.strides, 4);
+  c.sinks = gqa_pointer(NEXT), c.lse = gqa_pointer(NEXT);
+  NEXT_STRIDES(c.lse_strides, 3);
+  c.dropout = (float)NEXT, c.dropout_key[0] = (uint32_t)NEXT, c.dropout_key[1] = (uint32_t)NEXT;
+  c.dropout_broadcast = (int)NEXT;
+  c.rows = a + i, c.segments = a + i + 4 * c.B;
+  return c;
+#undef NEXT
+#undef NEXT_STRIDES
+}
+
+GQA_INLINE attn_row attn_row_of(const attn *c, int b) {
+  const double *r = c->rows + 4 * b;
+  return (attn_row){(int64_t)r[0], (int64_t)r[1], (int64_t)r[2], (int)r[3]};
+}
+GQA_INLINE attn_segment attn_segment_of(const attn *c, int index) {
+  const double *s = c->segments + 3 * index;
+  return (attn_segment){gqa_pointer(s[0]), gqa_pointer(s[1]), (int64_t)s[2]};
+}
+
+/* The keys [low, high) that query t of a row may see; empty past the row's queries. */
+GQA_INLINE void attn_limits(const attn *c, const attn_row *row, int64_t t, int64_t *low, int64_t *high) {
+  int64_t position = t + row->offset, from = position - c->left, to = position + c->right + 1;
+  *low = from < 0 ? 0 : from;
+  *high = to > row->key_length ? row->key_length : to;
+  if (t >= row->query_length || *high < *low) *low = *high = 0;
+}
+
+/* True when raw scores become weights without soft cap, bias or mask. */
+GQA_INLINE int attn_plain(const attn *c) { return c->soft_cap == 0 && !c->mask.base && !c->bias.base; }
+/* What q is multiplied by: with soft cap or bias scores stay natural until attn_adjust. */
+GQA_INLINE float attn_query_scale(const attn *c) { return attn_plain(c) ? c->scale * LOG2E : c->scale; }
+
+/* 2^x for x <= 0 (and a little above): relative error 8e-8; below -126 zero; NaN stays NaN. */
+GQA_INLINE vf vf_exp2(vf x) {
+#if VL == 16
+  __m512 v = (__m512)x;
+  __mmask16 live = _mm512_cmp_ps_mask(v, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  vf n = (vf)_mm512_roundscale_ps(v, 8);
+#else
+  vf magic = vf_set(12582912.0f);
+  vf t = vf_max(x, vf_set(-127.0f)) + magic;
+  vf n = t - magic;
+#endif
+  vf f = x - n;
+  vf p = vf_set(0x1.5c08e2p-10f);
+  p = vf_fma(p, f, vf_set(0x1.3d0c52p-7f));
+  p = vf_fma(p, f, vf_set(0x1.c6b6e6p-5f));
+  p = vf_fma(p, f, vf_set(0x1.ebf918p-3f));
+  p = vf_fma(p, f, vf_set(0x1.62e428p-1f));
+  p = vf_fma(p, f, vf_set(0x1.000002p+0f));
+#if VL == 16
+  return (vf)_mm512_maskz_scalef_ps(live, (__m512)p, (__m512)n);
+#else
+  vf r = (vf)((vi)p + ((vi)t << 23));
+  r = vf_select(x < vf_set(-126.0f), vf_set(0.0f), r);
+  return vf_select(x == x, r, x);
+#endif
+}
+GQA_INLINE float exp2_scalar(float x) { return vf_exp2(vf_set(x))[0]; }
+
+/* log2 of a positive float, about 1e-7 absolute: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m by the atanh series. */
+GQA_INLINE float log2_scalar(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  int exponent = (int)(bits >> 23) - 127;
+  bits = (bits & 0x7fffff) | 0x3f800000;
+  float m;
+  memcpy(&m, &bits, 4);
+  if (m > 1.41421356f) m *= 0.5f, exponent++;
+  double z = ((double)m - 1) / ((double)m + 1), z2 = z * z;
+  double series = z * (2 + z2 * (2.0 / 3 + z2 * (2.0 / 5 + z2 * (2.0 / 7 + z2 * (2.0 / 9 + z2 * 2.0 / 11)))));
+  return (float)(exponent + series * 1.4426950408889634);
+}
+
+/*
+ * Soft cap, bias and mask on a block of raw scores, then to base 2. Element (row i, key j) stands at s[i * row_stride + j * key_stride];
+ * rows r0 … of KV head k, keys j0 …
+ */
+GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
+  for (int i = 0; i < rows; i++) {
+    int64_t t = (r0 + i) / c->G, n = k * c->G + (r0 + i) % c->G;
+    const uint8_t *mask = 0;
+    const float *bias = 0;
+    if (c->mask.base) {
+      const int64_t *m = c->mask.strides;
+      mask = (const uint8_t *)c->mask.base + b * m[0] + n * m[1] + t * m[2] + j0 * m[3];
+    }
+    if (c->bias.base) {
+      const int64_t *m = c->bias.strides;
+      bias = (const float *)c->bias.base + b * m[0] + n * m[1] + t * m[2] + j0 * m[3];
+    }
+    float *row = s + (int64_t)i * row_stride;
+    for (int j = 0; j < keys; j += VL) {
+      int count = keys - j < VL ? keys - j : VL;
+      float x[VL] = {0};
+      for (int l = 0; l < count; l++) x[l] = row[(int64_t)(j + l) * key_stride];
+      vf v = vf_load(x);
+      if (c->soft_cap != 0) v = vf_tanh(v * (1.0f / c->soft_cap)) * c->soft_cap;
+      v *= LOG2E;
+      vf_store(x, v);
+      for (int l = 0; l < count; l++) {
+        float score = x[l];
+        if (bias) {
+          float add = bias[(j + l) * c->bias.strides[3]];
+          score = add == -__builtin_inff() ? add : score + add * LOG2E;
+        }
+        if (mask && !mask[(j + l) * c->mask.strides[3]]) score = -__builtin_inff();
+        row[(int64_t)(j + l) * key_stride] = score;
+      }
+    }
+  }
+}
+
+/* Dropout on a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 - rate) over [B, N, T, S] or [1, 1, T, S]. */
+GQA_NOINLINE void attn_drop(const attn *c, int b, int k, int64_t r0, int rows, int64_t j0, int keys, float *p, int row_stride, int key_stride) {
+  int64_t S = 0;
+  int first = attn_row_of(c, 0).first_segment;
+  int end = c->B > 1 ? attn_row_of(c, 1).first_segment : first + 1;
+  for (int i = first; i < end; i++) S += attn_segment_of(c, i).length;
+  float keep = 1.0f - c->dropout;
+  for (int i = 0; i < rows; i++) {
+    int64_t t = (r0 + i) / c->G, n = k * c->G + (r0 + i) % c->G;
+    uint64_t base = (uint64_t)((c->dropout_broadcast ? t : ((int64_t)b * c->N + n) * c->T + t) * S + j0);
+    for (int j = 0; j < keys; j += VL) {
+      uint32_t high[VL], low[VL];
+      for (int l = 0; l < VL; l++) high[l] = (uint32_t)((base + j + l) >> 32), low[l] = (uint32_t)(base + j + l);
+      vu h, w;
+      memcpy(&h, high, sizeof h), memcpy(&w, low, sizeof w);
+      float u[VL];
+      vf_store(u, vf_uniform(vu_threefry_bits(c->dropout_key[0], c->dropout_key[1], h, w)));
+      for (int l = 0; l < VL && j + l < keys; l++) {
+        float *x = p + (int64_t)i * row_stride + (int64_t)(j + l) * key_stride;
+        *x = u[l] < keep ? *x / keep : 0.0f;
+      }
+    }
+  }
+}
+
+/* VL (or the first n) consecutive stored values as f32; x counts elements. */
+GQA_INLINE vf attn_load(const char *base, int type, int64_t x) {
+  if (type == GQA_F32) return vf_load((const float *)base + x);
+  if (type == GQA_F16) return vf_load_f16((const uint16_t *)base + x);
+  return vf_load_bf16((const uint16_t *)base + x);
+}
+GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
+  if (type == GQA_F32) return vf_load_n((const float *)base + x, n);
+  uint16_t narrow[VL] = {0};
+  memcpy(narrow, (const uint16_t *)base + x, (size_t)n * 2);
+  return attn_load((const char *)narrow, type, 0);
+}
+GQA_INLINE int attn_type_bytes(int type) { return type == GQA_F32 ? 4 : 2; }
+
+/* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. acc has Hv values. */
+GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l) {
+  int64_t t = r / c->G, n = k * c->G + r % c->G;
+  float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
+  float weight = 1.0f;
+  if (c->sinks && t < attn_row_of(c, b).query_length) {
+    float sink = c->sinks[n] * LOG2E, top = sink > m ? sink : m;
+    weight = exp2_scalar(m - top);
+    l = l * weight + exp2_scalar(sink - top);
+    m = top;
+  }
+  if (c->lse) {
+    float value = l > 0 || l != l ? (m + log2_scalar(l)) * LN2 : -__builtin_inff();
+    if (l != l) value = l;
+    c->lse[b * c->lse_strides[0] + t * c->lse_strides[1] + n * c->lse_strides[2]] = value;
+  }
+  float inverse = l == 0 ? 0.0f : weight / l;
+  int d = 0;
+  for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(acc + d) * inverse);
+  if (d < c->Hv) vf_store_n(out + d, vf_load_n(acc + d, c->Hv - d) * inverse, c->Hv - d);
+}
+
+/*
+ * Where a unit's result goes: straight to the output, or, when the keys are split into chunks, to a partial record of
+ * [rows][Hv] sums followed by [rows] maxima and [rows] sums, merged afterwards by attn_merge.
+ */
+GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, float *partial, int64_t row, int64_t rows) {
+  if (!partial) {
+    attn_finish(c, b, k, r, acc, m, l);
+    return;
+  }
+  memcpy(partial + row * c->Hv, acc, (size_t)c->Hv * sizeof(float));
+  partial[rows * c->Hv + row] = m;
+  partial[rows * c->Hv + rows + row] = l;
+}
+
+/* Merges one row's `chunks` partial records, `stride` floats apart, into the output. acc: scratch of Hv floats. */
+GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, const float *partial, int64_t stride, int chunks, int64_t row, int64_t rows, float *acc) {
+  float m = ROW_EMPTY, l = 0;
+  for (int i = 0; i < chunks; i++) {
+    float mi = partial[i * stride + rows * c->Hv + row];
+    if (mi > m || mi != mi) m = mi;
+  }
+  memset(acc, 0, (size_t)c->Hv * sizeof(float));
+  for (int i = 0; i < chunks; i++) {
+    const float *from = partial + i * stride;
+    float li = from[rows * c->Hv + rows + row];
+    if (li == 0) continue;
+    float w = exp2_scalar(from[rows * c->Hv + row] - m);
+    l += li * w;
+    for (int d = 0; d < c->Hv; d++) acc[d] += from[row * c->Hv + d] * w;
+  }
+  attn_finish(c, b, k, r, acc, m, l);
+}
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * attention_decode.h: attention for few query rows (one decoded token, or a handful). Bound by reading K and V, so each stored row is read
+ * once for its whole group, straight from the cache, and whatever the storage type it is widened in registers.
+ *
+ * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys every head is done in turn, so that memory is
+ * read in the order it is stored. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by one transpose.
+ */
+#ifndef GQA_ATTENTION_DECODE_H
+#define GQA_ATTENTION_DECODE_H
+#include "attention.h"
+
+#define DECODE_ROWS 12 /* most rows (T * G) of the decode form */
+#define DECODE_KEYS 32
+
+#if defined(__clang__)
+#define VF_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define VF_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
+/* Lane i of the result is the sum of v[i]'s lanes. Destroys v. */
+GQA_INLINE vf vf_transpose_sum(vf *v) {
+#if VL == 16
+  GQA_UNROLL(16)
+  for (int i = 0; i < 8; i++) {
+    __m512 a = (__m512)v[2 * i], b = (__m512)v[2 * i + 1];
+    v[i] = (vf)(_mm512_unpacklo_ps(a, b) + _mm512_unpackhi_ps(a, b));
+  }
+  GQA_UNROLL(16)
+  for (int i = 0; i < 4; i++) {
+    __m512d a = (__m512d)v[2 * i], b = (__m512d)v[2 * i + 1];
+    v[i] = (vf)_mm512_unpacklo_pd(a, b) + (vf)_mm512_unpackhi_pd(a, b);
+  }
+  GQA_UNROLL(16)
+  for (int step = 0; step < 2; step++)
+    GQA_UNROLL(16)
+    for (int i = 0; i < 2 - step; i++) {
+      __m512 a = (__m512)v[2 * i], b = (__m512)v[2 * i + 1];
+      v[i] = (vf)(_mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+  return v[0];
+#elif VL == 8
+  for (int i = 0; i < 4; i++) {
+    __m256 a = (__m256)v[2 * i], b = (__m256)v[2 * i + 1];
+    v[i] = (vf)(_mm256_unpacklo_ps(a, b) + _mm256_unpackhi_ps(a, b));
+  }
+  for (int i = 0; i < 2; i++) {
+    __m256d a = (__m256d)v[2 * i], b = (__m256d)v[2 * i + 1];
+    v[i] = (vf)_mm256_unpacklo_pd(a, b) + (vf)_mm256_unpackhi_pd(a, b);
+  }
+  __m256 a = (__m256)v[0], b = (__m256)v[1];
+  return (vf)(_mm256_permute2f128_ps(a, b, 0x20) + _mm256_permute2f128_ps(a, b, 0x31));
+#else
+  vf ab = VF_SHUFFLE(v[0], v[1], 0, 4, 1, 5) + VF_SHUFFLE(v[0], v[1], 2, 6, 3, 7);
+  vf cd = VF_SHUFFLE(v[2], v[3], 0, 4, 1, 5) + VF_SHUFFLE(v[2], v[3], 2, 6, 3, 7);
+  return VF_SHUFFLE(ab, cd, 0, 1, 4, 5) + VF_SHUFFLE(ab, cd, 2, 3, 6, 7);
+#endif
+}
+
+/* Asks for `bytes` at p ahead of their use; p may be any address. */
+GQA_INLINE void decode_prefetch(const char *p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+}
+
+/* scores[r * DECODE_KEYS + j] for RB rows and VL / RB keys: q rows are H apart, key row j starts at element at[j]. */
+GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, const int RB, const int type) {
+  const int KB = VL / RB;
+  int H = c->H, d = 0;
+  vf acc[VL];
+  GQA_UNROLL(16)
+  for (int i = 0; i < VL; i++) acc[i] = vf_set(0);
+  for (; d + VL <= H; d += VL) {
+    vf k[VL];
+    GQA_UNROLL(16)
+    for (int j = 0; j < KB; j++) k[j] = attn_load(key, type, at[j] + d);
+    GQA_UNROLL(16)
+    for (int r = 0; r < RB; r++) {
+      vf x = vf_load(q + (int64_t)r * H + d);
+      GQA_UNROLL(16)
+      for (int j = 0; j < KB; j++) acc[r * KB + j] = vf_fma(x, k[j], acc[r * KB + j]);
+    }
+  }
+  if (d < H)
+    for (int j = 0; j < KB; j++) {
+      vf k = attn_load_n(key, type, at[j] + d, H - d);
+      for (int r = 0; r < RB; r++) acc[r * KB + j] = vf_fma(vf_load_n(q + (int64_t)r * H + d, H - d), k, acc[r * KB + j]);
+    }
+  float sums[VL];
+  vf_store(sums, vf_transpose_sum(acc));
+  for (int r = 0; r < RB; r++) memcpy(scores + r * DECODE_KEYS, sums + r * KB, (size_t)KB * sizeof(float));
+}
+
+/* acc[r][d0 … d0 + NV * VL) += p[r][j] * V[j] over n keys for RB rows. */
+GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int d0, const int RB, const int NV, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+  vf o[4][8];
+  GQA_UNROLL(16)
+  for (int r = 0; r < RB; r++)
+    GQA_UNROLL(16)
+    for (int x = 0; x < NV; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + d0 + x * VL);
+  for (int j = 0; j < n; j++) {
+    vf v[8];
+    if (next) decode_prefetch(next + j * next_step, next_bytes);
+    GQA_UNROLL(16)
+    for (int x = 0; x < NV; x++) v[x] = attn_load(value, type, at + d0 + x * VL);
+    at += c->value_token;
+    GQA_UNROLL(16)
+    for (int r = 0; r < RB; r++) {
+      vf w = vf_set(p[r * DECODE_KEYS + j]);
+      GQA_UNROLL(16)
+      for (int x = 0; x < NV; x++) o[r][x] = vf_fma(w, v[x], o[r][x]);
+    }
+  }
+  GQA_UNROLL(16)
+  for (int r = 0; r < RB; r++)
+    GQA_UNROLL(16)
+    for (int x = 0; x < NV; x++) vf_store(acc + (int64_t)r * c->Hv + d0 + x * VL, o[r][x]);
+}
+
+/* The last Hv % VL dims, or (safe) every dim with zero weights left out. */
+GQA_NOINLINE void decode_accumulate_tail(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int rows, int d0, int safe) {
+  for (int j = 0; j < n; j++, at += c->value_token)
+    for (int d = d0; d < c->Hv; d += VL) {
+      int count = c->Hv - d < VL ? c->Hv - d : VL;
+      vf v = attn_load_n(value, c->value_type, at + d, count);
+      for (int r = 0; r < rows; r++) {
+        float w = p[r * DECODE_KEYS + j];
+        if (safe && w == 0) continue;
+        float *to = acc + (int64_t)r * c->Hv + d;
+        vf_store_n(to, vf_fma(vf_set(w), v, vf_load_n(to, count)), count);
+      }
+    }
+}
+
+GQA_INLINE int decode_values_finite(const attn *c, const char *value, int64_t at, int n) {
+  vf bad = vf_set(0);
+  for (int j = 0; j < n; j++, at += c->value_token) {
+    int d = 0;
+    for (; d + VL <= c->Hv; d += VL) bad += attn_load(value, c->value_type, at + d) * 0.0f;
+    if (d < c->Hv) bad += attn_load_n(value, c->value_type, at + d, c->Hv - d) * 0.0f;
+  }
+  return vf_sum(bad) == 0;
+}
+
+/* Raw scores of all rows against n contiguous keys from element `at`; rows of scores are DECODE_KEYS apart. */
+GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, const char *key, int64_t at, int n, float *scores, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+  for (int j = 0; j < n;) {
+    int step = rows >= 3 ? VL / 4 : rows == 2 ? VL / 2 : VL;
+    for (int i = j; i < j + step && i < n; i++) decode_prefetch(next + i * next_step, next_bytes);
+    int rest = n - j;
+    for (int r = 0; r < rows;) {
+      int64_t from[VL];
+      for (int i = 0; i < step; i++) from[i] = at + (int64_t)(i < rest ? j + i : j) * c->key_token;
+      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, key, from, scores + r * DECODE_KEYS + j, 4, type), r += 4;
+      else if (rows == 2) decode_dots(c, q, key, from, scores + j, 2, type), r += 2;
+      else decode_dots(c, q, key, from, scores + j, 1, type), r += 1;
+    }
+    j += step;
+  }
+}
+
+GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const char *value, int64_t at, int n, float *acc, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+  int d = 0;
+  int whole = c->Hv / VL * VL;
+  if (rows == 1) {
+    for (; d + 8 * VL <= whole; d += 8 * VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 8, type, d == 0 ? next : 0, next_step, next_bytes);
+    for (; d + 4 * VL <= whole; d += 4 * VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 4, type, d == 0 ? next : 0, next_step, next_bytes);
+    for (; d < whole; d += VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 1, type, d == 0 ? next : 0, next_step, next_bytes);
+  } else {
+    const int wide = VL == 16 ? 4 : 2;
+    for (; d + wide * VL <= whole; d += wide * VL)
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, value, at, n, acc + (int64_t)r * c->Hv, d, 4, wide, type, d == 0 && r == 0 ? next : 0, next_step, next_bytes);
+    for (; d < whole; d += VL)
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, value, at, n, acc + (int64_t)r * c->Hv, d, 4, 1, type, d == 0 && r == 0 ? next : 0, next_step, next_bytes);
+  }
+  if (d < c->Hv) decode_accumulate_tail(c, p, value, at, n, acc, rows, d, 0);
+}
+
+/* One KV head, n keys from global key j0, all in one segment from its token `skip`. */
+GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, int rows, const attn_segment *segment, int64_t skip, int64_t j0, int n, const float *q, float *scores, float *acc, float *m, float *l, const char *next) {
+  int64_t kx = skip * c->key_token + k * c->key_head, vx = skip * c->value_token + k * c->value_head;
+  const char *values = segment->value + vx * attn_type_bytes(c->value_type);
+  int64_t value_step = c->value_token * attn_type_bytes(c->value_type), value_bytes = (int64_t)c->Hv * attn_type_bytes(c->value_type);
+  int64_t key_step = c->key_token * attn_type_bytes(c->key_type), key_bytes = (int64_t)c->H * attn_type_bytes(c->key_type);
+  if (c->key_type == GQA_F32) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F32, values, value_step, value_bytes);
+  else if (c->key_type == GQA_F16) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F16, values, value_step, value_bytes);
+  else decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_BF16, values, value_step, value_bytes);
+  if (!attn_plain(c)) attn_adjust(c, b, k, 0, rows, j0, n, scores, DECODE_KEYS, 1);
+  int padded = (n + VL - 1) / VL * VL, partly = c->mask.base || c->bias.base;
+  for (int r = 0; r < rows; r++) {
+    float *s = scores + r * DECODE_KEYS;
+    int64_t low, high;
+    attn_limits(c, row, r / c->G, &low, &high);
+    low -= j0, high -= j0;
+    if (low > 0 || high < n) partly = 1;
+    for (int j = 0; j < (low > n ? n : low); j++) s[j] = -__builtin_inff();
+    for (int j = high < 0 ? 0 : high > n ? n : (int)high; j < padded; j++) s[j] = -__builtin_inff();
+    vf top = vf_load(s);
+    for (int j = VL; j < padded; j += VL) top = vf_max(top, vf_load(s + j));
+    float highest = vf_hmax(top);
+    if (m[r] > highest) highest = m[r];
+    float correction = exp2_scalar(m[r] - highest);
+    vf sum = vf_set(0), shift = vf_set(highest);
+    for (int j = 0; j < padded; j += VL) {
+      vf e = vf_exp2(vf_load(s + j) - shift);
+      vf_store(s + j, e);
+      sum += e;
+    }
+    l[r] = l[r] * correction + vf_sum(sum);
+    m[r] = highest;
+    if (correction != 1.0f) {
+      float *o = acc + (int64_t)r * c->Hv;
+      for (int d = 0; d < c->Hv; d++) o[d] *= correction;
+    }
+  }
+  if (c->dropout > 0) attn_drop(c, b, k, 0, rows, j0, n, scores, DECODE_KEYS, 1);
+  if (partly && !decode_values_finite(c, segment->value, vx, n)) {
+    decode_accumulate_tail(c, scores, segment->value, vx, n, acc, rows, 0, 1);
+    return;
+  }
+  if (c->value_type == GQA_F32) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F32, next, key_step, key_bytes);
+  else if (c->value_type == GQA_F16) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F16, next, key_step, key_bytes);
+  else decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_BF16, next, key_step, key_bytes);
+}
+
+#define DECODE_PADDED_ROWS ((DECODE_ROWS + 3) / 4 * 4)
+GQA_INLINE size_t decode_scratch_floats(const attn *c, int heads) {
+  return (size_t)DECODE_PADDED_ROWS * ((size_t)heads * (c->H + c->Hv + 2) + DECODE_KEYS) + 64;
+}
+
+/* All rows of KV heads [k0, k1) of batch row b against keys [key_low, key_high). */
+GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t key_low, int64_t key_high, float *scratch, float *partial, int64_t partial_rows) {
+  attn_row row = attn_row_of(c, b);
+  int rows = c->T * c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;
+  float *q = scratch, *acc = q + (int64_t)heads * padded * c->H, *m = acc + (int64_t)heads * padded * c->Hv, *l = m + heads * padded;
+  float *scores = l + heads * padded;
+  float scale = attn_query_scale(c);
+  memset(q, 0, (size_t)heads * padded * (c->H + c->Hv) * sizeof(float));
+  memset(scores, 0, (size_t)padded * DECODE_KEYS * sizeof(float));
+  int64_t low = INT64_MAX, high = 0;
+  for (int h = 0; h < heads; h++)
+    for (int r = 0; r < rows; r++) {
+      int64_t t = r / c->G, n = (k0 + h) * c->G + r % c->G, from, to;
+      const float *x = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
+      for (int d = 0; d < c->H; d++) q[((int64_t)h * padded + r) * c->H + d] = x[d] * scale;
+      m[h * padded + r] = ROW_EMPTY, l[h * padded + r] = 0;
+      attn_limits(c, &row, t, &from, &to);
+      if (from < low && to > from) low = from;
+      if (to > high) high = to;
+    }
+  if (low < key_low) low = key_low;
+  if (high > key_high) high = key_high;
+  if (low < high) {
+    int index = row.first_segment;
+    attn_segment segment = attn_segment_of(c, index);
+    int64_t skip = low;
+    for (int64_t j = low; j < high;) {
+      while (skip >= segment.length) {
+        skip -= segment.length;
+        segment = attn_segment_of(c, ++index);
+      }
+      int64_t n = high - j < DECODE_KEYS ? high - j : DECODE_KEYS;
+      if (n > segment.length - skip) n = segment.length - skip;
+      for (int h = 0; h < heads; h++) {
+        int64_t base = (int64_t)h * padded;
+        /* What is read next: the next head of this block, or the first head of the next block. */
+        int64_t ahead = h + 1 < heads ? skip * c->key_token + (k0 + h + 1) * c->key_head : (skip + n) * c->key_token + k0 * c->key_head;
+        const char *next = segment.key + ahead * attn_type_bytes(c->key_type);
+        decode_block(c, &row, b, k0 + h, rows, &segment, skip, j, (int)n, q + base * c->H, scores, acc + base * c->Hv, m + base, l + base, next);
+      }
+      skip += n, j += n;
+    }
+  }
+  for (int h = 0; h < heads; h++)
+    for (int r = 0; r < rows; r++) {
+      int64_t at = (int64_t)h * padded + r;
+      attn_emit(c, b, k0 + h, r, acc + at * c->Hv, m[at], l[at], partial, (int64_t)(k0 + h) * rows + r, partial_rows);
+    }
+}
+#endif

@@ -1,0 +1,257 @@
+/*
+ * attention_panel.h: attention for many query rows. Flash-style (Dao et al. 2022, 2023: running maximum and sum over key tiles), turned so
+ * that query rows lie in vector lanes.
+ *
+ * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = 2 * VL lanes.
+ * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims), then for each panel
+ *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
+ *   P^T             = exp2(S^T - max), maxima and sums per lane: no horizontal operation
+ *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
+ * Both products are one micro kernel, no operand is transposed, and masks by position are lane compares that whole blocks skip.
+ * Keys that no row of a panel sees are cut at blocks of MR, so a causal diagonal costs little.
+ */
+#ifndef GQA_ATTENTION_PANEL_H
+#define GQA_ATTENTION_PANEL_H
+#include "attention.h"
+
+#if VL == 16
+#define ATTN_MR 8
+#else
+#define ATTN_MR 4
+#endif
+#define ATTN_NR (2 * VL)
+#define ATTN_ROWS 192
+#define ATTN_KEYS 128
+
+/*
+ * C[i][NR] = (accumulate ? C[i] * correction : 0) + sum over k < n of A(i, k) * B[k][NR], i < MR;
+ * A(i, k) = A[i * row + k * step].
+ */
+GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, vf correction0, vf correction1) {
+  vf c[ATTN_MR][2];
+  GQA_UNROLL(8)
+  for (int i = 0; i < ATTN_MR; i++) {
+    c[i][0] = accumulate ? vf_load(C + i * ATTN_NR) * correction0 : vf_set(0);
+    c[i][1] = accumulate ? vf_load(C + i * ATTN_NR + VL) * correction1 : vf_set(0);
+  }
+  for (int k = 0; k < n; k++) {
+    vf b0 = vf_load(B), b1 = vf_load(B + VL);
+    B += ATTN_NR;
+    GQA_UNROLL(8)
+    for (int i = 0; i < ATTN_MR; i++) {
+      vf a = vf_set(A[i * row]);
+      c[i][0] = vf_fma(a, b0, c[i][0]);
+      c[i][1] = vf_fma(a, b1, c[i][1]);
+    }
+    A += step;
+  }
+  GQA_UNROLL(8)
+  for (int i = 0; i < ATTN_MR; i++) {
+    vf_store(C + i * ATTN_NR, c[i][0]);
+    vf_store(C + i * ATTN_NR + VL, c[i][1]);
+  }
+}
+
+/* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
+typedef struct {
+  float m[ATTN_NR], l[ATTN_NR];
+  int32_t low[ATTN_NR], high[ATTN_NR];
+  int32_t min_low, max_low, min_high, max_high;
+} attn_panel;
+
+typedef struct {
+  float *q, *o, *s, *keys, *values;
+  attn_panel *panels;
+  int Hvp; /* Hv rounded up to MR */
+} attn_panel_scratch;
+
+GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
+  size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
+  size_t panels = ATTN_ROWS / ATTN_NR;
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + Hvp) + 2 * Hvp + 256;
+  return floats * sizeof(float) + panels * sizeof(attn_panel);
+}
+
+/* Copies keys [j0, j0 + n) of KV head k as f32 rows [n][H], zero rows up to a multiple of MR; values as [Hvp / MR][KEYS][MR]. Returns 0 when a value is not finite. */
+GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, int64_t *skip, attn_segment *current, int *index, int n) {
+  int H = c->H, Hv = c->Hv;
+  vf bad = vf_set(0);
+  for (int j = 0; j < n; j++) {
+    while (*skip >= current->length) {
+      *skip -= current->length;
+      *current = attn_segment_of(c, ++*index);
+    }
+    int64_t kx = *skip * c->key_token + k * c->key_head, vx = *skip * c->value_token + k * c->value_head;
+    ++*skip;
+    float *key = w->keys + (int64_t)j * H;
+    int d = 0;
+    for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(current->key, c->key_type, kx + d));
+    if (d < H) vf_store_n(key + d, attn_load_n(current->key, c->key_type, kx + d, H - d), H - d);
+    float *value = w->values + (int64_t)j * ATTN_MR;
+    for (d = 0; d + VL <= Hv; d += VL) {
+      vf v = attn_load(current->value, c->value_type, vx + d);
+      float *to = value + (int64_t)d * ATTN_KEYS;
+      bad += v * 0.0f;
+      for (int part = 0; part < VL / ATTN_MR; part++) memcpy(to + part * ATTN_MR * ATTN_KEYS, (float *)&v + part * ATTN_MR, ATTN_MR * sizeof(float));
+    }
+    if (d < Hv) {
+      float tail[VL];
+      vf v = attn_load_n(current->value, c->value_type, vx + d, Hv - d);
+      bad += v * 0.0f;
+      vf_store(tail, v);
+      for (int x = 0; d < w->Hvp; d += ATTN_MR, x += ATTN_MR) memcpy(value + (int64_t)d * ATTN_KEYS, tail + x, ATTN_MR * sizeof(float));
+    }
+  }
+  for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
+  return vf_sum(bad) == 0;
+}
+
+/* Gathers rows [r0, r0 + rows) of the queries into Q^T panels [panel][H][NR], scaled; lanes past the rows are zero. */
+GQA_INLINE void attn_pack_queries(const attn *c, const attn_panel_scratch *w, int b, int k, int64_t r0, int rows) {
+  float scale = attn_query_scale(c);
+  int padded = (rows + ATTN_NR - 1) / ATTN_NR * ATTN_NR;
+  for (int r = 0; r < padded; r++) {
+    float *to = w->q + (int64_t)(r / ATTN_NR) * ATTN_NR * c->H + r % ATTN_NR;
+    if (r >= rows) {
+      for (int d = 0; d < c->H; d++) to[(int64_t)d * ATTN_NR] = 0;
+      continue;
+    }
+    int64_t t = (r0 + r) / c->G, n = k * c->G + (r0 + r) % c->G;
+    const float *q = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
+    for (int d = 0; d < c->H; d++) to[(int64_t)d * ATTN_NR] = q[d] * scale;
+  }
+}
+
+GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0, int64_t r_end, attn_panel *p) {
+  p->min_low = p->min_high = INT32_MAX;
+  p->max_low = p->max_high = 0;
+  for (int i = 0; i < ATTN_NR; i++) {
+    int64_t r = r0 + i < r_end ? r0 + i : r_end - 1, low, high;
+    attn_limits(c, row, r / c->G, &low, &high);
+    p->m[i] = ROW_EMPTY, p->l[i] = 0;
+    p->low[i] = (int32_t)low, p->high[i] = (int32_t)high;
+    if (low < p->min_low && high > low) p->min_low = (int32_t)low;
+    if (low > p->max_low) p->max_low = (int32_t)low;
+    if (high < p->min_high) p->min_high = (int32_t)high;
+    if (high > p->max_high) p->max_high = (int32_t)high;
+  }
+}
+
+/* O^T += V^T P^T where some value is NaN or infinite: only weights other than zero take part. */
+GQA_NOINLINE void attn_accumulate_safely(const attn_panel_scratch *w, int Hv, float *o, int j0, int j1) {
+  for (int d = 0; d < Hv; d++) {
+    const float *v = w->values + (int64_t)(d / ATTN_MR) * ATTN_KEYS * ATTN_MR + d % ATTN_MR;
+    for (int j = j0; j < j1; j++)
+      for (int i = 0; i < ATTN_NR; i++) {
+        float p = w->s[(int64_t)j * ATTN_NR + i];
+        if (p != 0) o[(int64_t)d * ATTN_NR + i] += p * v[(int64_t)j * ATTN_MR];
+      }
+  }
+}
+
+/* One panel against the packed tile of keys [k0, k0 + n). */
+GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first) {
+  int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
+  int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
+  if (j0 >= j1) {
+    if (first) memset(o, 0, (size_t)w->Hvp * ATTN_NR * sizeof(float));
+    return;
+  }
+  float *s = w->s;
+  for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR)
+    attn_micro(w->keys + (int64_t)j * c->H, c->H, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, vf_set(0), vf_set(0));
+  if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
+  if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
+    vf none = vf_set(-__builtin_inff());
+    int whole0 = p->max_low - k0 < j0 ? j0 : (int)(p->max_low - k0), whole1 = (int)(p->min_high - k0);
+    for (int j = j0; j < j1; j++) {
+      if (j >= whole0 && j < whole1) {
+        j = whole1 - 1; /* every lane sees these */
+        continue;
+      }
+      vi key = vi_set((int32_t)(k0 + j));
+      for (int h = 0; h < ATTN_NR; h += VL) {
+        vi seen = (key >= vi_load(p->low + h)) & (key < vi_load(p->high + h));
+        float *x = s + (int64_t)j * ATTN_NR + h;
+        vf_store(x, vf_select(seen, vf_load(x), none));
+      }
+    }
+  }
+  vf m0 = vf_load(p->m), m1 = vf_load(p->m + VL), top0 = m0, top1 = m1;
+  for (int j = j0; j < j1; j++) {
+    top0 = vf_max(top0, vf_load(s + (int64_t)j * ATTN_NR));
+    top1 = vf_max(top1, vf_load(s + (int64_t)j * ATTN_NR + VL));
+  }
+  vf sum0 = vf_set(0), sum1 = vf_set(0);
+  for (int j = j0; j < j1; j++) {
+    float *x = s + (int64_t)j * ATTN_NR;
+    vf e0 = vf_exp2(vf_load(x) - top0), e1 = vf_exp2(vf_load(x + VL) - top1);
+    vf_store(x, e0), vf_store(x + VL, e1);
+    sum0 += e0, sum1 += e1;
+  }
+  vf correction0 = vf_exp2(m0 - top0), correction1 = vf_exp2(m1 - top1);
+  vf_store(p->m, top0), vf_store(p->m + VL, top1);
+  vf_store(p->l, vf_fma(vf_load(p->l), correction0, sum0));
+  vf_store(p->l + VL, vf_fma(vf_load(p->l + VL), correction1, sum1));
+  if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
+  if (!finite) {
+    for (int d = 0; d < w->Hvp; d++)
+      for (int h = 0; h < ATTN_NR; h += VL) {
+        float *x = o + (int64_t)d * ATTN_NR + h;
+        vf_store(x, first ? vf_set(0) : vf_load(x) * (h ? correction1 : correction0));
+      }
+    attn_accumulate_safely(w, c->Hv, o, j0, j1);
+    return;
+  }
+  for (int d = 0; d < w->Hvp; d += ATTN_MR) {
+    const float *v = w->values + (int64_t)d * ATTN_KEYS + (int64_t)j0 * ATTN_MR;
+    float *to = o + (int64_t)d * ATTN_NR;
+    const float *from = s + (int64_t)j0 * ATTN_NR;
+    if (first) attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 0, vf_set(0), vf_set(0));
+    else attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 1, correction0, correction1);
+  }
+}
+
+/* Rows [r0, r0 + rows) of (b, k) against keys [key_low, key_high). */
+GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int rows, int64_t key_low, int64_t key_high, float *scratch, float *partial, int64_t partial_row, int64_t partial_rows) {
+  attn_row row = attn_row_of(c, b);
+  attn_panel_scratch w;
+  int panels = (rows + ATTN_NR - 1) / ATTN_NR;
+  w.Hvp = (c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
+  w.q = scratch;
+  w.o = w.q + (int64_t)panels * ATTN_NR * c->H;
+  w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
+  w.keys = w.s + ATTN_KEYS * ATTN_NR;
+  w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
+  float *line = w.values + (int64_t)ATTN_KEYS * w.Hvp;
+  w.panels = (attn_panel *)(line + (w.Hvp + 15) / 16 * 16);
+  attn_pack_queries(c, &w, b, k, r0, rows);
+  int64_t low = INT64_MAX, high = 0;
+  for (int p = 0; p < panels; p++) {
+    attn_panel *panel = w.panels + p;
+    attn_panel_start(c, &row, r0 + p * ATTN_NR, r0 + rows, panel);
+    if (panel->min_low < low) low = panel->min_low;
+    if (panel->max_high > high) high = panel->max_high;
+  }
+  if (low < key_low) low = key_low;
+  if (high > key_high) high = key_high;
+  int index = row.first_segment;
+  int64_t skip = low < high ? low : 0;
+  attn_segment current = low < high ? attn_segment_of(c, index) : (attn_segment){0, 0, 0};
+  if (low >= high) memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
+  for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
+    int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
+    int finite = attn_pack(c, &w, k, &skip, &current, &index, n);
+    for (int p = 0; p < panels; p++) {
+      int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
+      attn_panel_tile(c, &w, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
+    }
+  }
+  for (int r = 0; r < rows; r++) {
+    const float *o = w.o + (int64_t)(r / ATTN_NR) * ATTN_NR * w.Hvp + r % ATTN_NR;
+    const attn_panel *panel = w.panels + r / ATTN_NR;
+    for (int d = 0; d < c->Hv; d++) line[d] = o[(int64_t)d * ATTN_NR];
+    attn_emit(c, b, k, r0 + r, line, panel->m[r % ATTN_NR], panel->l[r % ATTN_NR], partial, partial_row + r, partial_rows);
+  }
+}
+#endif

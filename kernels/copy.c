@@ -1,0 +1,225 @@
+/*
+ * copy.c: moving elements: fill, conversion between storage types, strided copies, embedding rows.
+ *
+ * fill:         [out, dtype, count, value]
+ * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32 only)
+ * copy_strided: [out, outOffset, x, xOffset, elementBytes, rank, dims[rank], outStrides[rank], xStrides[rank]]   strides in elements
+ * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
+ *
+ * Numerics: f32 to f16 and bf16 round to nearest even. Numbers to integers truncate and wrap as JavaScript's ToInt32 does
+ * (NaN and infinities give 0); to bool, nonzero and NaN give 1.
+ */
+#include "quant.h"
+#include "tasks.h"
+
+GQA_INLINE size_t element_bytes(int dtype) {
+  switch (dtype) {
+    case GQA_F16:
+    case GQA_BF16: return 2;
+    case GQA_U8:
+    case GQA_BOOL: return 1;
+    default: return 4;
+  }
+}
+
+GQA_INLINE double read_element(int dtype, const void *x, size_t i) {
+  switch (dtype) {
+    case GQA_F16: return half_to_float(((const uint16_t *)x)[i]);
+    case GQA_BF16: {
+      uint32_t bits = (uint32_t)((const uint16_t *)x)[i] << 16;
+      float f;
+      memcpy(&f, &bits, 4);
+      return f;
+    }
+    case GQA_I32: return ((const int32_t *)x)[i];
+    case GQA_U32: return ((const uint32_t *)x)[i];
+    case GQA_U8:
+    case GQA_BOOL: return ((const uint8_t *)x)[i];
+    default: return ((const float *)x)[i];
+  }
+}
+
+/* ToInt32 for numbers that f32, i32 and u32 can hold: past 2^63 every f32 is a multiple of 2^32. */
+GQA_INLINE uint32_t wrap_integer(double value) { return value > -0x1p63 && value < 0x1p63 ? (uint32_t)(uint64_t)(int64_t)value : 0; }
+
+GQA_INLINE void write_element(int dtype, void *out, size_t i, double value) {
+  switch (dtype) {
+    case GQA_F16: ((uint16_t *)out)[i] = float_to_half((float)value); break;
+    case GQA_BF16: ((uint16_t *)out)[i] = float_to_bfloat((float)value); break;
+    case GQA_I32:
+    case GQA_U32: ((uint32_t *)out)[i] = wrap_integer(value); break;
+    case GQA_U8: ((uint8_t *)out)[i] = (uint8_t)wrap_integer(value); break;
+    case GQA_BOOL: ((uint8_t *)out)[i] = value != 0; break;
+    default: ((float *)out)[i] = (float)value; break;
+  }
+}
+
+typedef struct {
+  uint8_t *out;
+  const uint8_t *x;
+  int outDtype, xDtype;
+  size_t count;
+} convert_call;
+
+static void narrow_run(int dtype, uint16_t *out, const float *x, size_t n) {
+  size_t i = 0;
+  if (dtype == GQA_F16) {
+    for (; i + VL <= n; i += VL) vf_store_f16(out + i, vf_load(x + i));
+  } else {
+    for (; i + VL <= n; i += VL) vf_store_bf16(out + i, vf_load(x + i));
+  }
+  for (; i < n; i++) out[i] = dtype == GQA_F16 ? float_to_half(x[i]) : float_to_bfloat(x[i]);
+}
+
+static void convert_task(void *context, int task, int worker) {
+  const convert_call *c = context;
+  (void)worker;
+  const int from = c->xDtype, to = c->outDtype;
+  size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
+  if (from == to) {
+    size_t bytes = type_is_block(from) ? 1 : element_bytes(from);
+    if (type_is_block(from)) memcpy(c->out + stored_bytes(from, at), c->x + stored_bytes(from, at), stored_bytes(from, n));
+    else memcpy(c->out + at * bytes, c->x + at * bytes, n * bytes);
+  } else if (to == GQA_F32 && (from == GQA_F16 || from == GQA_BF16 || type_is_block(from))) {
+    decode_elements(from, c->x + stored_bytes(from, at), (float *)c->out + at, n);
+  } else if (from == GQA_F32 && (to == GQA_F16 || to == GQA_BF16)) {
+    narrow_run(to, (uint16_t *)c->out + at, (const float *)c->x + at, n);
+  } else {
+    for (size_t i = at; i < at + n; i++) write_element(to, c->out, i, read_element(from, c->x, i));
+  }
+}
+
+static void op_convert(const double *a) {
+  convert_call c = {.outDtype = (int)a[1], .xDtype = (int)a[4], .count = (size_t)a[6]};
+  const size_t outOffset = (size_t)a[2], xOffset = (size_t)a[5];
+  c.out = (uint8_t *)gqa_pointer(a[0]) + (type_is_block(c.outDtype) ? stored_bytes(c.outDtype, outOffset) : outOffset * element_bytes(c.outDtype));
+  c.x = (const uint8_t *)gqa_pointer(a[3]) + (type_is_block(c.xDtype) ? stored_bytes(c.xDtype, xOffset) : xOffset * element_bytes(c.xDtype));
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK), convert_task, &c, (double)c.count);
+}
+
+static void op_fill(const double *a) {
+  uint8_t *out = gqa_pointer(a[0]);
+  const int dtype = (int)a[1];
+  const size_t count = (size_t)a[2], size = element_bytes(dtype), bytes = count * size;
+  if (count == 0) return;
+  uint8_t pattern[256];
+  for (size_t i = 0; i < sizeof pattern / size; i++) write_element(dtype, pattern, i, a[3]);
+  size_t at = 0;
+  for (; at + sizeof pattern <= bytes; at += sizeof pattern) memcpy(out + at, pattern, sizeof pattern);
+  memcpy(out + at, pattern, bytes - at);
+}
+
+/* --- strided copies --- */
+
+enum { MAX_RANK = 6, TILE = 16 };
+
+typedef struct {
+  uint8_t *out;
+  const uint8_t *x;
+  size_t size;
+  int rank, tileDim; /* tileDim: the dim along which x is contiguous when the last one is not; -1 when there is none */
+  ptrdiff_t dims[MAX_RANK], outStrides[MAX_RANK], xStrides[MAX_RANK];
+  size_t rows; /* product of all dims but the last (and but tileDim, counted in tiles) */
+} copy_call;
+
+/* rows x columns elements; `size` is a constant where this is inlined. */
+GQA_INLINE void copy_tile(size_t size, uint8_t *out, const uint8_t *x, ptrdiff_t rows, ptrdiff_t outRow, ptrdiff_t xRow, ptrdiff_t columns, ptrdiff_t outColumn, ptrdiff_t xColumn) {
+  for (ptrdiff_t r = 0; r < rows; r++)
+    for (ptrdiff_t c = 0; c < columns; c++)
+      memcpy(out + (r * outRow + c * outColumn) * (ptrdiff_t)size, x + (r * xRow + c * xColumn) * (ptrdiff_t)size, size);
+}
+
+static void copy_task(void *context, int task, int worker) {
+  const copy_call *c = context;
+  (void)worker;
+  const int last = c->rank - 1;
+  const ptrdiff_t n = c->dims[last], size = (ptrdiff_t)c->size;
+  ptrdiff_t out = 0, x = 0, rest = task, tile = 0;
+  for (int d = last - 1; d >= 0; d--) {
+    ptrdiff_t extent = d == c->tileDim ? (c->dims[d] + TILE - 1) / TILE : c->dims[d];
+    ptrdiff_t index = rest % extent;
+    rest /= extent;
+    if (d == c->tileDim) {
+      index *= TILE;
+      tile = c->dims[d] - index < TILE ? c->dims[d] - index : TILE;
+    }
+    out += index * c->outStrides[d];
+    x += index * c->xStrides[d];
+  }
+  uint8_t *to = c->out + out * size;
+  const uint8_t *from = c->x + x * size;
+  const ptrdiff_t so = c->outStrides[last], sx = c->xStrides[last];
+  if (c->tileDim < 0 && so == 1 && sx == 1) {
+    memcpy(to, from, (size_t)(n * size));
+    return;
+  }
+  ptrdiff_t rows = 1, outRow = 0, xRow = 0;
+  if (c->tileDim >= 0) {
+    rows = tile;
+    outRow = c->outStrides[c->tileDim];
+    xRow = c->xStrides[c->tileDim];
+  }
+  for (ptrdiff_t i = 0; i < n; i += TILE) {
+    ptrdiff_t columns = n - i < TILE ? n - i : TILE;
+    uint8_t *o = to + i * so * size;
+    const uint8_t *p = from + i * sx * size;
+    if (size == 4) copy_tile(4, o, p, rows, outRow, xRow, columns, so, sx);
+    else if (size == 2) copy_tile(2, o, p, rows, outRow, xRow, columns, so, sx);
+    else if (size == 1) copy_tile(1, o, p, rows, outRow, xRow, columns, so, sx);
+    else copy_tile(c->size, o, p, rows, outRow, xRow, columns, so, sx);
+  }
+}
+
+static void op_copy_strided(const double *a) {
+  copy_call c = {.size = (size_t)a[4], .rows = 1, .tileDim = -1};
+  c.out = (uint8_t *)gqa_pointer(a[0]) + (size_t)a[1] * c.size;
+  c.x = (const uint8_t *)gqa_pointer(a[2]) + (size_t)a[3] * c.size;
+  const int rank = (int)a[5];
+  const double *dims = a + 6, *outStrides = dims + rank, *xStrides = outStrides + rank;
+  double count = 1;
+  for (int d = 0; d < rank; d++) {
+    ptrdiff_t n = (ptrdiff_t)dims[d], so = (ptrdiff_t)outStrides[d], sx = (ptrdiff_t)xStrides[d];
+    count *= dims[d];
+    if (n == 1) continue;
+    int p = c.rank - 1;
+    if (p >= 0 && c.outStrides[p] == n * so && c.xStrides[p] == n * sx) {
+      c.dims[p] *= n;
+    } else {
+      p = c.rank++;
+      c.dims[p] = n;
+    }
+    c.outStrides[p] = so;
+    c.xStrides[p] = sx;
+  }
+  if (count == 0) return;
+  if (c.rank == 0) {
+    c.rank = 1;
+    c.dims[0] = c.outStrides[0] = c.xStrides[0] = 1;
+  }
+  const int last = c.rank - 1;
+  for (int d = 0; d < last; d++)
+    if (c.xStrides[d] == 1 && c.xStrides[last] != 1) c.tileDim = d;
+  for (int d = 0; d < last; d++) c.rows *= (size_t)(d == c.tileDim ? (c.dims[d] + TILE - 1) / TILE : c.dims[d]);
+  gqa_run(c.rows, copy_task, &c, count);
+}
+
+/* --- embedding --- */
+
+typedef struct {
+  float *out;
+  const uint8_t *table;
+  const int32_t *ids;
+  int dtype;
+  size_t width;
+} embedding_call;
+
+static void embedding_task(void *context, int task, int worker) {
+  const embedding_call *c = context;
+  (void)worker;
+  decode_elements(c->dtype, c->table + (size_t)c->ids[task] * stored_bytes(c->dtype, c->width), c->out + (size_t)task * c->width, c->width);
+}
+
+static void op_embedding(const double *a) {
+  embedding_call c = {.out = gqa_pointer(a[0]), .table = gqa_pointer(a[1]), .dtype = (int)a[2], .width = (size_t)a[3], .ids = gqa_pointer(a[4])};
+  gqa_run((size_t)a[5], embedding_task, &c, a[3] * a[5]);
+}

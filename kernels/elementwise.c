@@ -1,0 +1,231 @@
+/*
+ * elementwise.c: f32 unary and binary operations and the gate of a gated MLP.
+ *
+ * unary:  [op, out, x, count]                                        op in UnaryOp order (src/backend/backend.ts); may be in place
+ * binary: [op, out, a, b, rank, dims[rank], aStrides[rank], bStrides[rank]]   out is contiguous; stride 0 broadcasts
+ * gated:  [activation, out, gate, up, count]                         activation 0 silu, 1 gelu, 2 geluTanh; may be in place
+ *
+ * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes through, also min and max.
+ */
+#include "simd.h"
+#include "tasks.h"
+
+enum { UNARY_NEG, UNARY_EXP, UNARY_LOG, UNARY_SQRT, UNARY_TANH, UNARY_SIGMOID, UNARY_SILU, UNARY_GELU, UNARY_GELU_TANH, UNARY_RELU, UNARY_ABS };
+enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW };
+
+GQA_INLINE vf vf_silu(vf x) { return x / (vf_exp(-x) + 1.0f); }
+GQA_INLINE vf vf_gelu(vf x) { return x * 0.5f * (vf_erf(x * 0.70710678118654752f) + 1.0f); }
+GQA_INLINE vf vf_gelu_tanh(vf x) { return x * 0.5f * (vf_tanh(x * 0.79788456080286536f * vf_fma(x * x, vf_set(0.044715f), vf_set(1.0f))) + 1.0f); }
+
+GQA_INLINE vf unary_vector(int op, vf x) {
+  switch (op) {
+    case UNARY_NEG: return -x;
+    case UNARY_EXP: return vf_exp(x);
+    case UNARY_LOG: return vf_log(x);
+    case UNARY_SQRT: return vf_sqrt(x);
+    case UNARY_TANH: return vf_tanh(x);
+    case UNARY_SIGMOID: return 1.0f / (vf_exp(-x) + 1.0f);
+    case UNARY_SILU: return vf_silu(x);
+    case UNARY_GELU: return vf_gelu(x);
+    case UNARY_GELU_TANH: return vf_gelu_tanh(x);
+    case UNARY_RELU: return vf_select(x < 0.0f, vf_set(0.0f), x);
+    default: return vf_abs(x);
+  }
+}
+
+GQA_INLINE void unary_run(int op, float *out, const float *x, size_t n) {
+  size_t i = 0;
+  for (; i + VL <= n; i += VL) vf_store(out + i, unary_vector(op, vf_load(x + i)));
+  if (i < n) vf_store_n(out + i, unary_vector(op, vf_load_n(x + i, (int)(n - i))), (int)(n - i));
+}
+
+typedef struct {
+  int op;
+  float *out;
+  const float *a, *b;
+  size_t count;
+} elementwise_call;
+
+static void unary_task(void *context, int task, int worker) {
+  const elementwise_call *c = context;
+  (void)worker;
+  size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
+  float *out = c->out + at;
+  const float *x = c->a + at;
+  switch (c->op) {
+#define CASE(op) case op: unary_run(op, out, x, n); break;
+    CASE(UNARY_NEG) CASE(UNARY_EXP) CASE(UNARY_LOG) CASE(UNARY_SQRT) CASE(UNARY_TANH) CASE(UNARY_SIGMOID)
+    CASE(UNARY_SILU) CASE(UNARY_GELU) CASE(UNARY_GELU_TANH) CASE(UNARY_RELU) CASE(UNARY_ABS)
+#undef CASE
+  }
+}
+
+static void op_unary(const double *a) {
+  elementwise_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .count = (size_t)a[3]};
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK), unary_task, &c, (double)c.count);
+}
+
+GQA_INLINE vf gate_vector(int activation, vf x) {
+  return activation == 0 ? vf_silu(x) : activation == 1 ? vf_gelu(x) : vf_gelu_tanh(x);
+}
+
+GQA_INLINE void gated_run(int activation, float *out, const float *gate, const float *up, size_t n) {
+  size_t i = 0;
+  for (; i + VL <= n; i += VL) vf_store(out + i, gate_vector(activation, vf_load(gate + i)) * vf_load(up + i));
+  int rest = (int)(n - i);
+  if (rest) vf_store_n(out + i, gate_vector(activation, vf_load_n(gate + i, rest)) * vf_load_n(up + i, rest), rest);
+}
+
+static void gated_task(void *context, int task, int worker) {
+  const elementwise_call *c = context;
+  (void)worker;
+  size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
+  if (c->op == 0) gated_run(0, c->out + at, c->a + at, c->b + at, n);
+  else if (c->op == 1) gated_run(1, c->out + at, c->a + at, c->b + at, n);
+  else gated_run(2, c->out + at, c->a + at, c->b + at, n);
+}
+
+static void op_gated(const double *a) {
+  elementwise_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .count = (size_t)a[4]};
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), gated_task, &c, (double)c.count * 2);
+}
+
+/* --- pow --- */
+
+GQA_INLINE double double_from_bits(uint64_t bits) {
+  double d;
+  memcpy(&d, &bits, 8);
+  return d;
+}
+
+/* x^y as C's powf has it, within an ulp: exp2(y log2 |x|) in f64. */
+static float scalar_pow(float x, float y) {
+  float magnitude = __builtin_fabsf(x), infinity = __builtin_inff();
+  if (y == 0.0f || x == 1.0f) return 1.0f;
+  if (x != x || y != y) return x + y;
+  if (__builtin_fabsf(y) == infinity) return magnitude == 1.0f ? 1.0f : (magnitude > 1.0f) == (y > 0.0f) ? infinity : 0.0f;
+  int large = __builtin_fabsf(y) >= 0x1p24f; /* every f32 this large is an even integer */
+  int integer = large || (float)(int32_t)y == y;
+  float sign = !large && integer && ((int32_t)y & 1) && __builtin_signbit(x) ? -1.0f : 1.0f;
+  if (magnitude == 0.0f || magnitude == infinity) return sign * ((magnitude == 0.0f) == (y > 0.0f) ? 0.0f : infinity);
+  if (x < 0.0f && !integer) return __builtin_nanf("");
+
+  double m = magnitude;
+  uint64_t bits;
+  memcpy(&bits, &m, 8);
+  bits -= 0x3fe6a09e667f3bcdull; /* sqrt(1/2) */
+  int exponent = (int)((int64_t)bits >> 52);
+  m = double_from_bits((bits & 0xfffffffffffffull) + 0x3fe6a09e667f3bcdull);
+  double s = (m - 1) / (m + 1), z = s * s; /* ln m = 2 atanh s, |s| < 0.172 */
+  double series = 1.0 / 13;
+  for (int k = 11; k > 0; k -= 2) series = series * z + 1.0 / k;
+  double t = y * (exponent + s * series * (2 * 1.4426950408889634));
+  if (t > 129) return sign * infinity;
+  if (t < -151) return sign * 0.0f;
+  double whole = (t + 0x1.8p52) - 0x1.8p52, f = (t - whole) * 0.69314718055994531, e = 1;
+  for (int k = 9; k > 0; k--) e = 1 + e * f / k; /* |f| < 0.347 */
+  return (float)(sign * e * double_from_bits((uint64_t)(1023 + (int)whole) << 52));
+}
+
+/* --- binary --- */
+
+GQA_INLINE vf binary_vector(int op, vf a, vf b) {
+  switch (op) {
+    case BINARY_ADD: return a + b;
+    case BINARY_SUB: return a - b;
+    case BINARY_MUL: return a * b;
+    case BINARY_DIV: return a / b;
+    case BINARY_MIN: return vf_select(a == a, vf_min(a, b), a);
+    case BINARY_MAX: return vf_select(a == a, vf_max(a, b), a);
+    default: {
+      vf r;
+      for (int i = 0; i < VL; i++) r[i] = scalar_pow(a[i], b[i]);
+      return r;
+    }
+  }
+}
+
+/* n elements of one row; each operand is contiguous or one repeated value. */
+GQA_INLINE void binary_run(int op, float *out, const float *a, int aRepeats, const float *b, int bRepeats, size_t n) {
+  vf a0 = vf_set(*a), b0 = vf_set(*b);
+  size_t i = 0;
+  for (; i + VL <= n; i += VL) vf_store(out + i, binary_vector(op, aRepeats ? a0 : vf_load(a + i), bRepeats ? b0 : vf_load(b + i)));
+  int rest = (int)(n - i);
+  if (rest) vf_store_n(out + i, binary_vector(op, aRepeats ? a0 : vf_load_n(a + i, rest), bRepeats ? b0 : vf_load_n(b + i, rest)), rest);
+}
+
+static void binary_row(int op, float *out, const float *a, int aRepeats, const float *b, int bRepeats, size_t n) {
+  switch (op) {
+#define CASE(op)                                            \
+  case op:                                                  \
+    if (aRepeats) binary_run(op, out, a, 1, b, bRepeats, n); \
+    else if (bRepeats) binary_run(op, out, a, 0, b, 1, n);   \
+    else binary_run(op, out, a, 0, b, 0, n);                 \
+    break;
+    CASE(BINARY_ADD) CASE(BINARY_SUB) CASE(BINARY_MUL) CASE(BINARY_DIV) CASE(BINARY_MIN) CASE(BINARY_MAX) CASE(BINARY_POW)
+#undef CASE
+  }
+}
+
+typedef struct {
+  int op, rank;
+  float *out;
+  const float *a, *b;
+  size_t count;
+  ptrdiff_t dims[6], aStrides[6], bStrides[6];
+} binary_call;
+
+/* A run of at most 256 strided elements, gathered into `buffer` unless it is contiguous or repeats. */
+static const float *binary_operand(const float *x, ptrdiff_t stride, size_t n, float *buffer) {
+  if (stride == 0 || stride == 1) return x;
+  for (size_t i = 0; i < n; i++) buffer[i] = x[(ptrdiff_t)i * stride];
+  return buffer;
+}
+
+static void binary_task(void *context, int task, int worker) {
+  const binary_call *c = context;
+  (void)worker;
+  float aBuffer[256], bBuffer[256];
+  size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, c->count);
+  const int last = c->rank - 1;
+  const ptrdiff_t aStep = c->aStrides[last], bStep = c->bStrides[last];
+  const int gathers = (aStep != 0 && aStep != 1) || (bStep != 0 && bStep != 1);
+  while (at < end) {
+    ptrdiff_t a = 0, b = 0, rest = (ptrdiff_t)at, column = rest % c->dims[last];
+    for (int d = last; d >= 0; d--) {
+      ptrdiff_t index = rest % c->dims[d];
+      rest /= c->dims[d];
+      a += index * c->aStrides[d];
+      b += index * c->bStrides[d];
+    }
+    size_t n = gqa_min((size_t)(c->dims[last] - column), end - at);
+    if (gathers) n = gqa_min(n, 256);
+    binary_row(c->op, c->out + at, binary_operand(c->a + a, aStep, n, aBuffer), aStep == 0, binary_operand(c->b + b, bStep, n, bBuffer), bStep == 0, n);
+    at += n;
+  }
+}
+
+static void op_binary(const double *a) {
+  binary_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .count = 1};
+  const int rank = (int)a[4];
+  const double *dims = a + 5, *aStrides = dims + rank, *bStrides = aStrides + rank;
+  for (int d = 0; d < rank; d++) { /* merge each dim with the one before where both operands allow it */
+    ptrdiff_t n = (ptrdiff_t)dims[d], sa = (ptrdiff_t)aStrides[d], sb = (ptrdiff_t)bStrides[d];
+    c.count *= (size_t)n;
+    if (n == 1) continue;
+    int p = c.rank - 1;
+    if (p >= 0 && c.aStrides[p] == n * sa && c.bStrides[p] == n * sb) {
+      c.dims[p] *= n;
+    } else {
+      p = c.rank++;
+      c.dims[p] = n;
+    }
+    c.aStrides[p] = sa;
+    c.bStrides[p] = sb;
+  }
+  if (c.rank == 0) {
+    c.rank = 1;
+    c.dims[0] = 1;
+  }
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK), binary_task, &c, (double)c.count);
+}

@@ -1,0 +1,3 @@
+#define VL 8
+#define GQA_ISA avx2
+#include "isa.h"

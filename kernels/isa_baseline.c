@@ -1,0 +1,3 @@
+#define VL 4
+#define GQA_ISA baseline
+#include "isa.h"

@@ -1,0 +1,180 @@
+/*
+ * linear.c: y = x W^T + bias for one or more stored weights that share x; the heart of every model.
+ *
+ * linear: [x, rows, In, parts, then per part: weight, dtype, Out, bias (0 = none), y]
+ * x [rows, In] f32; weight [Out, In] of any storage type (quant.h), read in place; bias [Out] f32; y [rows, Out] f32.
+ *
+ * Three ways, by the number of rows:
+ * - 1: dot products on the stored form, bound by memory (dot.h);
+ * - 2 to FEW - 1: four weight rows at a time are decoded into L1 and multiplied with every row of x;
+ * - more: x is packed once into panels whose lanes are rows; a task decodes a block of MC weight rows by KC, whose elements are the
+ *   broadcast operand of gemm.h, and runs it over all panels. The block's result is y^T; it is transposed when it is complete.
+ * All parts share one parallel region.
+ *
+ * Numerics: f32 accumulation on exactly decoded weights; within 1e-5 of f64.
+ */
+#include "dot.h"
+#include "gemm.h"
+
+enum { FEW = VL == 16 ? 12 : 6, DOT_CHUNK = 1024, ROW_BYTES_PER_TASK = 1 << 16, PACKED_ROWS = 512 };
+
+typedef struct {
+  const uint8_t *weight;
+  int type;
+  size_t outFeatures, rowBytes;
+  const float *bias;
+  float *y;
+} linear_part;
+
+typedef struct {
+  const float *x;
+  size_t rows, K;
+  int parts;
+  const double *part; /* 5 doubles each */
+  const float *sums;  /* one row: group_sums of x */
+  float *panels;      /* many rows: rows firstRow … of x, `chunk` of them */
+  size_t firstRow, chunk;
+} linear_call;
+
+static linear_part part_at(const linear_call *c, int i) {
+  const double *a = c->part + 5 * i;
+  linear_part p = {.weight = gqa_pointer(a[0]), .type = (int)a[1], .outFeatures = (size_t)a[2], .bias = gqa_pointer(a[3]), .y = gqa_pointer(a[4])};
+  p.rowBytes = stored_bytes(p.type, c->K);
+  return p;
+}
+
+/* Weight rows per task when they are read once: about 64 KiB of them, a multiple of DOT_W. */
+static size_t rows_per_task(const linear_part *p) {
+  return gqa_max(DOT_W, gqa_min(1024, ROW_BYTES_PER_TASK / gqa_max(1, p->rowBytes) / DOT_W * DOT_W));
+}
+
+/* Finds the part that `task` falls into, and the task's number within it. */
+static linear_part find_part(const linear_call *c, size_t *task, size_t fixedRows) {
+  for (int i = 0;; i++) {
+    linear_part p = part_at(c, i);
+    size_t tasks = gqa_ceil(p.outFeatures, fixedRows ? fixedRows : rows_per_task(&p));
+    if (*task < tasks || i == c->parts - 1) return p;
+    *task -= tasks;
+  }
+}
+
+static size_t count_tasks(const linear_call *c, size_t fixedRows) {
+  size_t tasks = 0;
+  for (int i = 0; i < c->parts; i++) {
+    linear_part p = part_at(c, i);
+    tasks += gqa_ceil(p.outFeatures, fixedRows ? fixedRows : rows_per_task(&p));
+  }
+  return tasks;
+}
+
+static double count_weights(const linear_call *c) {
+  double weights = 0;
+  for (int i = 0; i < c->parts; i++) weights += c->part[5 * i + 2] * (double)c->K;
+  return weights;
+}
+
+/* --- one row --- */
+
+static void linear_row_task(void *context, int number, int worker) {
+  const linear_call *c = context;
+  (void)worker;
+  size_t task = (size_t)number;
+  const linear_part p = find_part(c, &task, 0);
+  const size_t at = task * rows_per_task(&p), rows = gqa_min(rows_per_task(&p), p.outFeatures - at);
+  const uint8_t *w = p.weight + at * p.rowBytes;
+  float *y = p.y + at;
+  switch (p.type) {
+#define CASE(type) case type: dot_stored_rows(type, w, p.rowBytes, c->x, c->sums, c->K, rows, y); break;
+    CASE(GQA_F32) CASE(GQA_F16) CASE(GQA_BF16) CASE(GQA_Q8_0) CASE(GQA_Q4_0) CASE(GQA_Q4_1)
+#undef CASE
+  }
+  if (p.bias)
+    for (size_t i = 0; i < rows; i++) y[i] += p.bias[at + i];
+}
+
+static void linear_row(linear_call *c) {
+  const size_t padded = gqa_ceil(c->K, GROUP) * GROUP;
+  float *scratch = gqa_scratch(GQA_SHARED, (padded + padded / GROUP * VL) * sizeof(float));
+  if (padded != c->K) {
+    memcpy(scratch, c->x, c->K * sizeof(float));
+    memset(scratch + c->K, 0, (padded - c->K) * sizeof(float));
+    c->x = scratch;
+  }
+  c->sums = scratch + padded;
+  if (VL < 16) group_sums(c->x, c->K, scratch + padded);
+  gqa_run(count_tasks(c, 0), linear_row_task, c, count_weights(c) / 8);
+}
+
+/* --- a few rows --- */
+
+static void linear_few_task(void *context, int number, int worker) {
+  const linear_call *c = context;
+  size_t task = (size_t)number;
+  const linear_part p = find_part(c, &task, 0);
+  const size_t at = task * rows_per_task(&p), end = gqa_min(at + rows_per_task(&p), p.outFeatures);
+  float *decoded = gqa_scratch(worker, DOT_W * DOT_CHUNK * sizeof(float));
+  for (size_t o = at; o < end; o += DOT_W) {
+    const size_t n = gqa_min(DOT_W, end - o);
+    float sums[FEW + DOT_X][DOT_W];
+    for (size_t r = 0; r < c->rows; r++)
+      for (size_t j = 0; j < DOT_W; j++) sums[r][j] = p.bias ? p.bias[o + gqa_min(j, n - 1)] : 0.0f;
+    for (size_t k0 = 0; k0 < c->K; k0 += DOT_CHUNK) {
+      const size_t k = gqa_min(DOT_CHUNK, c->K - k0);
+      const float *w[DOT_W];
+      for (size_t j = 0; j < DOT_W; j++) {
+        const uint8_t *row = p.weight + (o + gqa_min(j, n - 1)) * p.rowBytes + stored_bytes(p.type, k0);
+        w[j] = p.type == GQA_F32 ? (const float *)row : decoded + gqa_min(j, n - 1) * DOT_CHUNK;
+        if (p.type != GQA_F32 && j < n) decode_elements(p.type, row, decoded + j * DOT_CHUNK, k);
+      }
+      for (size_t r = 0; r < c->rows; r += DOT_X) dot_tile((int)gqa_min(DOT_X, c->rows - r), w, c->x + r * c->K + k0, c->K, k, sums + r);
+    }
+    for (size_t r = 0; r < c->rows; r++) memcpy(p.y + r * p.outFeatures + o, sums[r], n * sizeof(float));
+  }
+}
+
+/* --- many rows --- */
+
+static void linear_pack_task(void *context, int task, int worker) {
+  const linear_call *c = context;
+  (void)worker;
+  pack_panel_transposed(c->panels + (size_t)task * NR * c->K, c->x + c->firstRow * c->K, c->K, c->chunk, (size_t)task * NR, c->K);
+}
+
+static void linear_block_task(void *context, int number, int worker) {
+  const linear_call *c = context;
+  size_t task = (size_t)number;
+  const linear_part p = find_part(c, &task, MC);
+  const size_t at = task * MC, m = gqa_min(MC, p.outFeatures - at), ldc = gqa_ceil(c->chunk, VL) * VL + VL;
+  float *w = gqa_scratch(worker, MC * (KC + ldc) * sizeof(float)), *result = w + MC * KC;
+  for (size_t i = 0; i < m && (p.bias || c->K == 0); i++)
+    for (size_t r = 0; r < c->chunk; r++) result[i * ldc + r] = p.bias ? p.bias[at + i] : 0.0f;
+  for (size_t k0 = 0; k0 < c->K; k0 += KC) {
+    const size_t k = gqa_min(KC, c->K - k0);
+    for (size_t i = 0; i < m; i++) decode_elements(p.type, p.weight + (at + i) * p.rowBytes + stored_bytes(p.type, k0), w + i * KC, k);
+    for (size_t r = 0; r < c->chunk; r += NR) {
+      const int nv = panel_vectors(c->chunk, r);
+      const size_t width = (size_t)nv * VL;
+      gemm_panel(nv, m, w, c->panels + r * c->K + k0 * width, width, result + r, ldc, k, k0 > 0 || p.bias);
+    }
+  }
+  transpose_into(p.y + c->firstRow * p.outFeatures + at, p.outFeatures, result, ldc, m, c->chunk);
+}
+
+static void op_linear(const double *a) {
+  linear_call c = {.x = gqa_pointer(a[0]), .rows = (size_t)a[1], .K = (size_t)a[2], .parts = (int)a[3], .part = a + 4};
+  if (c.rows == 0 || c.parts == 0) return;
+  if (c.rows == 1) {
+    linear_row(&c);
+    return;
+  }
+  if (c.rows < FEW) {
+    gqa_run(count_tasks(&c, 0), linear_few_task, &c, count_weights(&c) / 8);
+    return;
+  }
+  for (c.firstRow = 0; c.firstRow < c.rows; c.firstRow += c.chunk) {
+    c.chunk = gqa_min(PACKED_ROWS, c.rows - c.firstRow);
+    c.panels = gqa_scratch(GQA_SHARED, gqa_ceil(c.chunk, VL) * VL * c.K * sizeof(float));
+    gqa_run(gqa_ceil(c.chunk, NR), linear_pack_task, &c, (double)c.chunk * (double)c.K);
+    gqa_run(count_tasks(&c, MC), linear_block_task, &c, count_weights(&c) * (double)c.chunk / 16);
+  }
+}

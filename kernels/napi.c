@@ -1,0 +1,202 @@
+/*
+ * napi.c: the Node-API host. Each function reads its arguments without checking them beyond what memory safety of the call itself
+ * needs: its only caller is src/backend/native.ts. Kernels of several Node workers run one at a time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "dispatch.h"
+
+/* One per Node environment (main thread or worker). */
+struct instance {
+  const gqa_op *table;
+  const double *block;
+  napi_ref block_reference;
+};
+
+static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
+
+static void get_arguments(napi_env env, napi_callback_info info, size_t count, napi_value *values, struct instance **instance) {
+  napi_get_cb_info(env, info, &count, values, 0, 0);
+  if (instance) napi_get_instance_data(env, (void **)instance);
+}
+
+static double number(napi_env env, napi_value value) {
+  double result = 0;
+  napi_get_value_double(env, value, &result);
+  return result;
+}
+
+static napi_value to_number(napi_env env, double value) {
+  napi_value result;
+  napi_create_double(env, value, &result);
+  return result;
+}
+
+static napi_value init(napi_env env, napi_callback_info info) {
+  napi_value value, result;
+  struct instance *instance;
+  char wanted[32] = "";
+  const char *isa;
+  size_t length;
+  get_arguments(env, info, 1, &value, &instance);
+  napi_get_value_string_utf8(env, value, wanted, sizeof wanted, &length);
+  instance->table = gqa_dispatch(wanted, &isa);
+  if (!instance->table) {
+    char message[160];
+    snprintf(message, sizeof message, "GQA_ISA: expected avx512, avx2 or baseline, no wider than this processor's %s, got %s", isa, wanted);
+    napi_throw_range_error(env, 0, message);
+    return 0;
+  }
+  napi_create_string_utf8(env, isa, NAPI_AUTO_LENGTH, &result);
+  return result;
+}
+
+static napi_value alloc(napi_env env, napi_callback_info info) {
+  napi_value value;
+  int64_t ignored;
+  get_arguments(env, info, 1, &value, 0);
+  double bytes = number(env, value);
+  void *buffer = gqa_alloc((size_t)bytes);
+  if (buffer) napi_adjust_external_memory(env, (int64_t)bytes, &ignored);
+  return to_number(env, (double)(uintptr_t)buffer);
+}
+
+static napi_value release(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  int64_t ignored;
+  get_arguments(env, info, 2, values, 0);
+  double bytes = number(env, values[1]);
+  gqa_free(gqa_pointer(number(env, values[0])), (size_t)bytes);
+  napi_adjust_external_memory(env, -(int64_t)bytes, &ignored);
+  return 0;
+}
+
+static napi_value read_bytes(napi_env env, napi_callback_info info) {
+  napi_value values[2], result;
+  void *data = 0;
+  get_arguments(env, info, 2, values, 0);
+  size_t bytes = (size_t)number(env, values[1]);
+  if (napi_create_arraybuffer(env, bytes, &data, &result) != napi_ok) {
+    napi_throw_range_error(env, 0, "native: out of memory reading a tensor");
+    return 0;
+  }
+  memcpy(data, gqa_pointer(number(env, values[0])), bytes);
+  return result;
+}
+
+static napi_value write_bytes(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  void *data = 0;
+  size_t bytes = 0;
+  get_arguments(env, info, 2, values, 0);
+  napi_get_typedarray_info(env, values[1], 0, &bytes, &data, 0, 0);
+  if (bytes) memcpy(gqa_pointer(number(env, values[0])), data, bytes);
+  return 0;
+}
+
+/* Holds on to the call block, so that its memory stays where it is. */
+static napi_value set_block(napi_env env, napi_callback_info info) {
+  napi_value value;
+  struct instance *instance;
+  void *data = 0;
+  get_arguments(env, info, 1, &value, &instance);
+  if (instance->block_reference) napi_delete_reference(env, instance->block_reference);
+  napi_create_reference(env, value, 1, &instance->block_reference);
+  napi_get_typedarray_info(env, value, 0, 0, &data, 0, 0);
+  instance->block = data;
+  return 0;
+}
+
+static napi_value run(napi_env env, napi_callback_info info) {
+  napi_value value;
+  struct instance *instance;
+  int32_t op = 0;
+  get_arguments(env, info, 1, &value, &instance);
+  napi_get_value_int32(env, value, &op);
+  pthread_mutex_lock(&running);
+  instance->table[op](instance->block);
+  pthread_mutex_unlock(&running);
+  return 0;
+}
+
+static napi_value fail(napi_env env, const char *path) {
+  char message[4300];
+  snprintf(message, sizeof message, "%s: %s", path, strerror(errno));
+  napi_throw_error(env, 0, message);
+  return 0;
+}
+
+static napi_value map_file(napi_env env, napi_callback_info info) {
+  napi_value value, result;
+  char path[4096];
+  size_t length;
+  struct stat status;
+  get_arguments(env, info, 1, &value, 0);
+  napi_get_value_string_utf8(env, value, path, sizeof path, &length);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail(env, path);
+  void *address = MAP_FAILED;
+  int bad = fstat(file, &status) != 0;
+  if (!bad && status.st_size == 0) address = 0; /* nothing to map */
+  else if (!bad) address = mmap(0, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+  int why = errno;
+  close(file);
+  errno = why;
+  if (address == MAP_FAILED) return fail(env, path);
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "address", to_number(env, (double)(uintptr_t)address));
+  napi_set_named_property(env, result, "byteLength", to_number(env, (double)status.st_size));
+  return result;
+}
+
+static napi_value unmap_file(napi_env env, napi_callback_info info) {
+  napi_value values[2];
+  get_arguments(env, info, 2, values, 0);
+  size_t bytes = (size_t)number(env, values[1]);
+  if (bytes) munmap(gqa_pointer(number(env, values[0])), bytes);
+  return 0;
+}
+
+static napi_value set_threads(napi_env env, napi_callback_info info) {
+  napi_value value;
+  get_arguments(env, info, 1, &value, 0);
+  gqa_set_threads((int)number(env, value));
+  return 0;
+}
+
+static napi_value threads(napi_env env, napi_callback_info info) {
+  (void)info;
+  return to_number(env, gqa_threads());
+}
+
+static void finalize(napi_env env, void *data, void *hint) {
+  (void)env, (void)hint;
+  free(data);
+}
+
+NAPI_MODULE_INIT() {
+  static const struct {
+    const char *name;
+    napi_callback function;
+  } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"read", read_bytes},
+                   {"write", write_bytes},  {"setBlock", set_block}, {"run", run},              {"mapFile", map_file},
+                   {"unmapFile", unmap_file}, {"setThreads", set_threads}, {"threads", threads}};
+  struct instance *instance = calloc(1, sizeof *instance);
+  if (!instance) return 0;
+  napi_set_instance_data(env, instance, finalize, 0);
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    napi_value function;
+    napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].function, 0, &function);
+    napi_set_named_property(env, exports, functions[i].name, function);
+  }
+  return exports;
+}

@@ -1,0 +1,123 @@
+/*
+ * quant.h: the storage types of weights, read in groups of 32 elements.
+ *
+ * A group is 32 f32, f16 or bf16 values, or one ggml block: q8_0 = f16 d, 32 int8: d * q; q4_0 = f16 d, 16 bytes: d * (q - 8);
+ * q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its low half and value i + 16 in its high half.
+ * Nothing is read past a group: weights may end where a mapped file ends. Decoded values equal d * q + m rounded to f32 (once where FMA exists).
+ *
+ * Source: ggml-common.h. Checked against src/tensor/encode.ts's layouts in test/test_linear.c.
+ */
+#ifndef GQA_QUANT_H
+#define GQA_QUANT_H
+#include "gqa.h"
+#include "simd.h"
+
+enum { GROUP = 32, GROUP_VECTORS = GROUP / VL };
+
+GQA_INLINE size_t group_bytes(int type) {
+  switch (type) {
+    case GQA_F32: return 128;
+    case GQA_F16:
+    case GQA_BF16: return 64;
+    case GQA_Q8_0: return 34;
+    case GQA_Q4_0: return 18;
+    default: return 20; /* q4_1 */
+  }
+}
+GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
+/* Bytes of n elements; n is a multiple of 32 for block types. */
+GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_block(type) ? n / GROUP * group_bytes(type) : n * (group_bytes(type) / GROUP); }
+
+/* The f16 pair at the head of a block as f32: scale in [0], and in [1] what is added (q4_1's minimum, -8 d for q4_0). Writes 4 floats. */
+GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
+#if defined(__F16C__)
+  _mm_storeu_ps(scales, _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)block)));
+#else
+  uint16_t h[2];
+  memcpy(h, block, 4);
+  scales[0] = half_to_float(h[0]);
+  if (type == GQA_Q4_1) scales[1] = half_to_float(h[1]);
+#endif
+  if (type == GQA_Q4_0) scales[1] = -8.0f * scales[0];
+}
+
+/* The integers of a 4-bit block as f32. */
+GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
+  GQA_UNROLL(4)
+  for (int j = 0; j < GROUP_VECTORS / 2; j++) {
+    vi bytes = __builtin_convertvector(*(const vb_u *)(data + j * VL), vi);
+    q[j] = __builtin_convertvector(bytes & 15, vf);
+    q[j + GROUP_VECTORS / 2] = __builtin_convertvector(bytes >> 4, vf);
+  }
+}
+
+#if VL == 16
+/* All 32 values of a 4-bit block: a permute looks its low index bits up in the 16 possible values, so nothing is masked or converted. */
+GQA_INLINE void q4_lookup(const uint8_t *data, float d, float m, vf *w) {
+  const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512 values = _mm512_fmadd_ps(codes, _mm512_set1_ps(d), _mm512_set1_ps(m));
+  __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)data));
+  w[0] = (vf)_mm512_permutexvar_ps(bytes, values);
+  w[1] = (vf)_mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
+}
+#endif
+
+/* One group as f32, GROUP_VECTORS vectors. */
+GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
+  float s[4];
+  if (type_is_block(type)) block_scales(type, p, s);
+#if VL == 16
+  if (type == GQA_Q4_0 || type == GQA_Q4_1) {
+    q4_lookup(p + (type == GQA_Q4_1 ? 4 : 2), s[0], s[1], w);
+    return;
+  }
+#endif
+  if (type == GQA_Q4_0 || type == GQA_Q4_1) q4_codes(p + (type == GQA_Q4_1 ? 4 : 2), w);
+  GQA_UNROLL(8)
+  for (int j = 0; j < GROUP_VECTORS; j++) {
+    switch (type) {
+      case GQA_F32: w[j] = vf_load((const float *)p + j * VL); break;
+      case GQA_F16: w[j] = vf_load_f16((const uint16_t *)p + j * VL); break;
+      case GQA_BF16: w[j] = vf_load_bf16((const uint16_t *)p + j * VL); break;
+      case GQA_Q8_0: w[j] = vf_load_i8((const int8_t *)p + 2 + j * VL) * s[0]; break;
+      default: w[j] = vf_fma(w[j], vf_set(s[0]), vf_set(s[1])); break;
+    }
+  }
+}
+
+/* A group of which only n < 32 elements exist (plain types only), the rest as zeros. */
+GQA_INLINE void decode_partial(int type, const uint8_t *p, int n, vf *w) {
+  uint8_t padded[GROUP * 4] = {0};
+  memcpy(padded, p, stored_bytes(type, (size_t)n));
+  decode_group(type, padded, w);
+}
+
+GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
+  vf w[GROUP_VECTORS];
+  size_t i = 0;
+  for (; i + GROUP <= n; i += GROUP, p += group_bytes(type)) {
+    decode_group(type, p, w);
+    GQA_UNROLL(8)
+    for (int j = 0; j < GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+  }
+  if (i < n && !type_is_block(type)) {
+    float rest[GROUP];
+    decode_partial(type, p, (int)(n - i), w);
+    for (int j = 0; j < GROUP_VECTORS; j++) vf_store(rest + j * VL, w[j]);
+    memcpy(out + i, rest, (n - i) * sizeof(float));
+  }
+}
+
+/* n stored elements as f32; p may have any alignment, n is a multiple of 32 for block types. */
+GQA_NOINLINE void decode_elements(int type, const uint8_t *p, float *out, size_t n) {
+  switch (type) {
+    case GQA_F32: memcpy(out, p, n * sizeof(float)); break;
+    case GQA_F16: decode_run(GQA_F16, p, out, n); break;
+    case GQA_BF16: decode_run(GQA_BF16, p, out, n); break;
+    case GQA_Q8_0: decode_run(GQA_Q8_0, p, out, n); break;
+    case GQA_Q4_0: decode_run(GQA_Q4_0, p, out, n); break;
+    default: decode_run(GQA_Q4_1, p, out, n); break;
+  }
+}
+
+#endif

@@ -1,0 +1,82 @@
+/*
+ * rope.c: rotary position embedding of [tokens, heads, headDim] f32, in place or not.
+ *
+ * rope: [out, x, tokens, heads, headDim, cos, sin, half, interleaved]   cos and sin [tokens, half] f32
+ * Rotates the pairs (i, i + half), or (2i, 2i + 1) when interleaved, for i < half; dims from 2 * half on are copied.
+ *
+ * Source: Su et al., RoFormer (arXiv 2104.09864); pairings as Hugging Face (halves) and Meta, GPT-J (interleaved).
+ * Numerics: f32, two products and a sum per value.
+ */
+#include "simd.h"
+#include "tasks.h"
+
+typedef struct {
+  float *out;
+  const float *x, *cos, *sin;
+  size_t tokens, heads, headDim, half, tokensPerTask;
+  int interleaved;
+} rope_call;
+
+static void rope_halves(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
+  const size_t half = c->half;
+  for (size_t i = 0; i < half; i += VL) {
+    const int n = half - i < VL ? (int)(half - i) : VL;
+    const vf cs = n == VL ? vf_load(cos + i) : vf_load_n(cos + i, n), sn = n == VL ? vf_load(sin + i) : vf_load_n(sin + i, n);
+    for (size_t h = 0; h < c->heads; h++) {
+      const float *p = x + h * c->headDim + i;
+      float *q = out + h * c->headDim + i;
+      if (n == VL) {
+        vf a = vf_load(p), b = vf_load(p + half);
+        vf_store(q, a * cs - b * sn);
+        vf_store(q + half, b * cs + a * sn);
+      } else {
+        vf a = vf_load_n(p, n), b = vf_load_n(p + half, n);
+        vf_store_n(q, a * cs - b * sn, n);
+        vf_store_n(q + half, b * cs + a * sn, n);
+      }
+    }
+  }
+}
+
+/* y = x * [c0 c0 c1 c1 …] + swapped pairs of x * [-s0 s0 -s1 s1 …] */
+static void rope_interleaved(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
+  for (size_t i = 0; i < c->half; i += VL / 2) {
+    const int n = c->half - i < VL / 2 ? 2 * (int)(c->half - i) : VL;
+    float pairCos[VL] = {0}, pairSin[VL] = {0};
+    for (int j = 0; j < n / 2; j++) {
+      pairCos[2 * j] = pairCos[2 * j + 1] = cos[i + (size_t)j];
+      pairSin[2 * j + 1] = sin[i + (size_t)j];
+      pairSin[2 * j] = -sin[i + (size_t)j];
+    }
+    const vf cs = vf_load(pairCos), sn = vf_load(pairSin);
+    for (size_t h = 0; h < c->heads; h++) {
+      const float *p = x + h * c->headDim + 2 * i;
+      float *q = out + h * c->headDim + 2 * i;
+      vf v = n == VL ? vf_load(p) : vf_load_n(p, n);
+      vf y = v * cs + vf_swap_pairs(v) * sn;
+      if (n == VL) vf_store(q, y);
+      else vf_store_n(q, y, n);
+    }
+  }
+}
+
+static void rope_task(void *context, int task, int worker) {
+  const rope_call *c = context;
+  (void)worker;
+  const size_t end = gqa_min(((size_t)task + 1) * c->tokensPerTask, c->tokens), rotated = 2 * c->half;
+  for (size_t t = (size_t)task * c->tokensPerTask; t < end; t++) {
+    const size_t at = t * c->heads * c->headDim;
+    (c->interleaved ? rope_interleaved : rope_halves)(c, c->out + at, c->x + at, c->cos + t * c->half, c->sin + t * c->half);
+    if (c->out != c->x && rotated < c->headDim) {
+      for (size_t h = 0; h < c->heads; h++)
+        memcpy(c->out + at + h * c->headDim + rotated, c->x + at + h * c->headDim + rotated, (c->headDim - rotated) * sizeof(float));
+    }
+  }
+}
+
+static void op_rope(const double *a) {
+  rope_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .tokens = (size_t)a[2], .heads = (size_t)a[3], .headDim = (size_t)a[4],
+                 .cos = gqa_pointer(a[5]), .sin = gqa_pointer(a[6]), .half = (size_t)a[7], .interleaved = (int)a[8]};
+  c.tokensPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.heads * c.headDim));
+  gqa_run(gqa_ceil(c.tokens, c.tokensPerTask), rope_task, &c, a[2] * a[3] * a[4]);
+}

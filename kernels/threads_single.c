@@ -1,0 +1,8 @@
+/* threads_single.c: the pool where there is one thread (WASM). */
+#include "gqa.h"
+
+int gqa_threads(void) { return 1; }
+void gqa_set_threads(int threads) { (void)threads; }
+void gqa_parallel(int tasks, gqa_task task, void *context) {
+  for (int i = 0; i < tasks; i++) task(context, i, 0);
+}

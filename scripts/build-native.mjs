@@ -1,0 +1,95 @@
+// Builds the native kernels: build/gqa.node, for this machine's platform, with whatever C compiler is there.
+// One object per instruction set (its own -m flags), one Node-API binary; the choice between them is made at load time.
+// With --optional a missing compiler is one line and exit 0: WASM runs then. Unchanged sources are not built again.
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const kernels = join(root, 'kernels');
+const build = join(root, 'build');
+const binary = join(build, 'gqa.node');
+const optional = process.argv.includes('--optional');
+
+const COMMON =
+  '-std=gnu11 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -DNAPI_VERSION=8'.split(
+    ' ',
+  );
+const X64_UNITS = {
+  'isa_avx512.c': '-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512'.split(
+    ' ',
+  ),
+  'isa_avx2.c': '-mavx2 -mfma -mf16c'.split(' '),
+};
+const units = {
+  ...(process.arch === 'x64' ? X64_UNITS : {}),
+  'isa_baseline.c': [],
+  'dispatch.c': [],
+  'memory.c': [],
+  'napi.c': [],
+  'threads.c': [],
+};
+
+function giveUp(reason) {
+  console.error(`gqa: native kernels were not built: ${reason}; WASM will be used`);
+  process.exit(optional ? 0 : 1);
+}
+
+function findCompiler() {
+  const candidates = [process.env.CC, 'cc', 'gcc', 'clang'].filter(Boolean);
+  for (const command of candidates) {
+    const { status, stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' });
+    if (status === 0) return { command, version: stdout.split('\n')[0] };
+  }
+  return giveUp(`no C compiler found (tried ${candidates.join(', ')})`);
+}
+
+function run(command, args) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    child.on('error', () => resolve(1));
+    child.on('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+if (process.platform === 'win32') giveUp('Windows is not supported yet');
+const compiler = findCompiler();
+const hash = createHash('sha256').update(JSON.stringify([compiler.version, COMMON, units, process.arch]));
+for (const name of readdirSync(kernels).sort()) {
+  if (/\.[ch]$/.test(name)) hash.update(name).update(readFileSync(join(kernels, name)));
+}
+const stamp = join(build, 'gqa.stamp');
+const digest = hash.digest('hex');
+if (existsSync(binary) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) process.exit(0);
+
+let headers;
+try {
+  headers = createRequire(import.meta.url)('node-api-headers').include_dir;
+} catch {
+  giveUp('the package node-api-headers is not installed');
+}
+mkdirSync(build, { recursive: true });
+const objects = Object.keys(units).map((name) => join(build, name.replace(/c$/, 'o')));
+const codes = await Promise.all(
+  Object.entries(units).map(([name, flags], i) =>
+    run(compiler.command, [...COMMON, ...flags, '-I', headers, '-c', join(kernels, name), '-o', objects[i]]),
+  ),
+);
+const temporary = `${binary}.${process.pid}`;
+const link = [
+  '-shared',
+  '-o',
+  temporary,
+  ...objects,
+  '-lpthread',
+  ...(process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : []),
+];
+if (codes.some((code) => code !== 0) || (await run(compiler.command, link)) !== 0)
+  giveUp(`${compiler.version} failed`);
+// A running process may have the old binary mapped: replace the name, not the bytes.
+renameSync(temporary, binary);
+writeFileSync(stamp, digest);
+console.error(`gqa: native kernels built with ${compiler.version}`);

@@ -1,0 +1,293 @@
+/**
+ * The backend over the C kernels, native and WASM alike: it writes each call's arguments as doubles into the host's call
+ * block and runs one operation. What differs between the two (memory, files, threads) is behind `KernelHost`.
+ *
+ * The order of each call's arguments is documented at the operation in kernels/*.c.
+ */
+import { type DType, isBlockDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import type { Shape } from '../tensor/shape.ts';
+import { Storage } from '../tensor/storage.ts';
+import type {
+  AttentionCall,
+  Backend,
+  BackendFile,
+  BackendName,
+  BinaryOp,
+  GateActivation,
+  LinearPart,
+  Operand,
+  ReduceOp,
+  ScoreOperand,
+  UnaryOp,
+} from './backend.ts';
+import { BINARY_OPS, DTYPE_CODES, GATE_ACTIVATIONS, OP, REDUCE_OPS, UNARY_OPS } from './kernel-ops.ts';
+
+/** What a build of the kernels must offer. Addresses are numbers below 2^53; 0 is no memory. */
+export interface KernelHost {
+  readonly name: BackendName;
+  readonly description: string;
+  alloc(byteLength: number): number;
+  free(address: number, byteLength: number): void;
+  read(address: number, byteLength: number): Uint8Array<ArrayBuffer>;
+  write(address: number, bytes: Uint8Array): void;
+  /** The call block with room for `length` doubles. Ask anew for each call: memory may have moved. */
+  block(length: number): Float64Array;
+  /** Runs the operation on the block. */
+  run(op: number): void;
+  openFile(path: string): { size: number; map(byteOffset: number, byteLength: number): MappedBytes; close(): void };
+  setThreads(threads: number): void;
+}
+
+/** Bytes of a file in the host's memory, and how to let go of them. */
+export interface MappedBytes {
+  readonly address: number;
+  free(): void;
+}
+
+export class KernelBackend implements Backend {
+  readonly name: BackendName;
+  readonly #host: KernelHost;
+  /** Storages that are parts of mapped files; the rest came from `alloc`. */
+  readonly #mapped = new WeakMap<Storage, MappedBytes>();
+
+  constructor(host: KernelHost) {
+    this.name = host.name;
+    this.#host = host;
+  }
+
+  get description(): string {
+    return this.#host.description;
+  }
+
+  allocate(byteLength: number): Storage {
+    const address = this.#host.alloc(byteLength);
+    if (address === 0) throw new RangeError(`${this.name}: out of memory allocating ${byteLength} bytes`);
+    return new Storage(this, byteLength, address);
+  }
+
+  free(storage: Storage): void {
+    const mapped = this.#mapped.get(storage);
+    if (mapped) mapped.free();
+    else this.#host.free(storage.address, storage.byteLength);
+  }
+
+  read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {
+    return this.#host.read(storage.address + byteOffset, byteLength);
+  }
+
+  write(storage: Storage, bytes: Uint8Array, byteOffset = 0): void {
+    this.#host.write(storage.address + byteOffset, bytes);
+  }
+
+  openFile(path: string): BackendFile {
+    const file = this.#host.openFile(path);
+    return {
+      size: file.size,
+      storage: (byteOffset, byteLength) => {
+        if (byteOffset < 0 || byteOffset + byteLength > file.size) {
+          throw new RangeError(`${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${file.size}`);
+        }
+        const mapped = file.map(byteOffset, byteLength);
+        const storage = new Storage(this, byteLength, mapped.address);
+        this.#mapped.set(storage, mapped);
+        return storage;
+      },
+      close: () => file.close(),
+    };
+  }
+
+  setThreads(threads: number): void {
+    this.#host.setThreads(threads);
+  }
+
+  fill(out: Operand, value: number): void {
+    this.#run(OP.fill, [at(out), this.#code('fill', out), sizeOf(out), value]);
+  }
+
+  convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void {
+    if (isBlockDType(out.dtype) && out.dtype !== x.dtype) {
+      throw new UnsupportedError('convert', `${x.dtype} to ${out.dtype}`, this.name);
+    }
+    const from = this.#code('convert', x);
+    this.#run(OP.convert, [at(out), this.#code('convert', out), outOffset, at(x), from, xOffset, count]);
+  }
+
+  copyStrided(
+    out: Operand,
+    outOffset: number,
+    outStrides: readonly number[],
+    x: Operand,
+    xOffset: number,
+    xStrides: readonly number[],
+    shape: Shape,
+  ): void {
+    const bytes = x.dtype === 'f16' || x.dtype === 'bf16' ? 2 : x.dtype === 'u8' || x.dtype === 'bool' ? 1 : 4;
+    const head = [at(out), outOffset, at(x), xOffset, bytes, shape.length];
+    this.#run(OP.copy_strided, [...head, ...shape, ...outStrides, ...xStrides]);
+  }
+
+  unary(op: UnaryOp, out: Operand, x: Operand): void {
+    this.#f32(op, out, x);
+    this.#run(OP.unary, [UNARY_OPS.indexOf(op), at(out), at(x), sizeOf(out)]);
+  }
+
+  binary(
+    op: BinaryOp,
+    out: Operand,
+    a: Operand,
+    aStrides: readonly number[],
+    b: Operand,
+    bStrides: readonly number[],
+  ): void {
+    this.#f32(op, out, a, b);
+    const head = [BINARY_OPS.indexOf(op), at(out), at(a), at(b), out.shape.length];
+    this.#run(OP.binary, [...head, ...out.shape, ...aStrides, ...bStrides]);
+  }
+
+  reduce(op: ReduceOp, out: Operand, x: Operand, outer: number, n: number, inner: number): void {
+    this.#f32(op, out, x);
+    this.#run(OP.reduce, [REDUCE_OPS.indexOf(op), at(out), at(x), outer, n, inner]);
+  }
+
+  softmax(out: Operand, x: Operand, rows: number, n: number): void {
+    this.#f32('softmax', out, x);
+    this.#run(OP.softmax, [at(out), at(x), rows, n]);
+  }
+
+  matmul(out: Operand, a: Operand, b: Operand, dims: Parameters<Backend['matmul']>[3]): void {
+    this.#f32('matmul', out, a, b);
+    const { batch, M, N, K, transposeA, transposeB, aBatchStride, bBatchStride } = dims;
+    const shape = [batch, M, N, K, Number(transposeA), Number(transposeB), aBatchStride, bBatchStride];
+    this.#run(OP.matmul, [at(out), at(a), at(b), ...shape]);
+  }
+
+  linear(x: Operand, rows: number, inFeatures: number, parts: readonly LinearPart[]): void {
+    this.#f32('linear', x);
+    const args = [at(x), rows, inFeatures, parts.length];
+    for (const { weight, bias, out } of parts) {
+      this.#f32('linear', out, bias);
+      args.push(at(weight), this.#code('linear', weight), weight.shape[0], at(bias), at(out));
+    }
+    this.#run(OP.linear, args);
+  }
+
+  embedding(out: Operand, table: Operand, ids: Operand): void {
+    this.#f32('embedding', out);
+    const dim = out.shape.at(-1) as number;
+    this.#run(OP.embedding, [at(out), at(table), this.#code('embedding', table), dim, at(ids), sizeOf(ids)]);
+  }
+
+  rmsNorm(
+    out: Operand,
+    x: Operand,
+    rows: number,
+    n: number,
+    weight: Operand | undefined,
+    eps: number,
+    weightOffset: number,
+  ): void {
+    this.#f32('rmsNorm', out, x, weight);
+    this.#run(OP.rms_norm, [at(out), at(x), rows, n, at(weight), eps, weightOffset]);
+  }
+
+  layerNorm(
+    out: Operand,
+    x: Operand,
+    rows: number,
+    n: number,
+    weight: Operand | undefined,
+    bias: Operand | undefined,
+    eps: number,
+  ): void {
+    this.#f32('layerNorm', out, x, weight, bias);
+    this.#run(OP.layer_norm, [at(out), at(x), rows, n, at(weight), at(bias), eps]);
+  }
+
+  rope(
+    out: Operand,
+    x: Operand,
+    tokens: number,
+    heads: number,
+    headDim: number,
+    cos: Operand,
+    sin: Operand,
+    half: number,
+    interleaved: boolean,
+  ): void {
+    this.#f32('rope', out, x, cos, sin);
+    const args = [at(out), at(x), tokens, heads, headDim, at(cos), at(sin), half, Number(interleaved)];
+    this.#run(OP.rope, args);
+  }
+
+  gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void {
+    this.#f32('gated', out, gate, up);
+    this.#run(OP.gated, [GATE_ACTIVATIONS.indexOf(activation), at(out), at(gate), at(up), sizeOf(out)]);
+  }
+
+  attention(call: AttentionCall): void {
+    const { keyValue: kv, dropout } = call;
+    this.#f32('attention', call.out, call.query, call.sinks, call.bias?.operand, call.logSumExp?.operand);
+    const args = [
+      ...[at(call.out), ...call.outStrides, at(call.query), ...call.queryStrides],
+      ...[call.batch, call.queryLength, call.numHeads, kv.numKeyValueHeads, kv.headDim, kv.valueHeadDim],
+      ...[this.#code('attention', { dtype: kv.keyDtype }), kv.keyTokenStride, kv.keyHeadStride],
+      ...[this.#code('attention', { dtype: kv.valueDtype }), kv.valueTokenStride, kv.valueHeadStride],
+      ...[call.scale, call.softCap, clampWindow(call.windowLeft), clampWindow(call.windowRight)],
+      ...scoreOperand(call.mask),
+      ...scoreOperand(call.bias),
+      at(call.sinks),
+      ...[at(call.logSumExp?.operand), ...(call.logSumExp?.strides ?? [0, 0, 0])],
+      ...[dropout?.rate ?? 0, dropout?.key[0] ?? 0, dropout?.key[1] ?? 0, Number(dropout?.broadcast ?? false)],
+    ];
+    // Per batch row: query length and offset, key length, number of segments; then all segments.
+    let segments = 0;
+    for (let b = 0; b < call.batch; b++) {
+      const row = kv.rows[b];
+      args.push(call.rows[b].length, call.rows[b].offset, row.length, segments);
+      segments += row.segments.length;
+    }
+    for (const { segments } of kv.rows) {
+      for (const s of segments) {
+        args.push(s.key.address + s.keyByteOffset, s.value.address + s.valueByteOffset, s.length);
+      }
+    }
+    this.#run(OP.attention, args);
+  }
+
+  #run(op: number, args: number[]): void {
+    this.#host.block(args.length).set(args);
+    this.#host.run(op);
+  }
+
+  #code(op: string, { dtype }: { dtype: DType }): number {
+    const code = DTYPE_CODES[dtype];
+    if (code === undefined) throw new UnsupportedError(op, dtype, this.name);
+    return code;
+  }
+
+  #f32(op: string, ...operands: (Operand | undefined)[]): void {
+    for (const operand of operands) {
+      if (operand && operand.dtype !== 'f32') throw new UnsupportedError(op, operand.dtype, this.name);
+    }
+  }
+}
+
+function at(operand: Operand | undefined): number {
+  return operand ? operand.storage.address : 0;
+}
+
+function sizeOf(operand: Operand): number {
+  let size = 1;
+  for (const dim of operand.shape) size *= dim;
+  return size;
+}
+
+/** Windows travel as int32; 2^30 is beyond any sequence. */
+function clampWindow(width: number): number {
+  return Math.min(width, 2 ** 30);
+}
+
+function scoreOperand(score: ScoreOperand | undefined): number[] {
+  return score ? [at(score.operand), ...score.strides] : [0, 0, 0, 0, 0];
+}

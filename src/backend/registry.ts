@@ -1,0 +1,81 @@
+/**
+ * Which backend runs. The default is the native build where its binary loads, else WASM; `GQA_BACKEND` or
+ * `setBackend` force one. A fallback says so once on stderr: nothing falls back in silence.
+ */
+import type { Tensor } from '../tensor/tensor.ts';
+import type { Backend, BackendName, Operand } from './backend.ts';
+import { openNative } from './native.ts';
+import { environment } from './platform.ts';
+import { ReferenceBackend } from './reference.ts';
+import { openWasm } from './wasm.ts';
+
+const NAMES: readonly BackendName[] = ['native', 'wasm', 'reference'];
+const opened = new Map<BackendName, Backend>();
+let current: Backend | undefined;
+
+/** The backend that new tensors are made on. Opens the default one on first use. */
+export function getBackend(): Backend {
+  current ??= openDefault();
+  return current;
+}
+
+/**
+ * Makes `name` the backend of new tensors; existing tensors stay where they are.
+ * @throws RangeError for an unknown name; Error when that backend cannot run here, with the reason.
+ * @returns the backend.
+ */
+export async function setBackend(name: BackendName): Promise<Backend> {
+  current = open(name);
+  return current;
+}
+
+/**
+ * Number of threads the current backend's kernels may use, the calling one included. Default: `GQA_THREADS`, else the
+ * number of processors. Only the native backend has more than one.
+ * @throws RangeError unless `threads` is an integer from 1 to 64.
+ */
+export function setThreads(threads: number): void {
+  getBackend().setThreads(checkThreads('setThreads', threads));
+}
+
+/** An open backend by name, without making it the current one. */
+export function open(name: BackendName): Backend {
+  if (!NAMES.includes(name)) {
+    throw new RangeError(`setBackend: expected one of ${NAMES.join(', ')}, got ${JSON.stringify(name)}`);
+  }
+  let backend = opened.get(name);
+  if (!backend) {
+    backend = name === 'native' ? openNative() : name === 'wasm' ? openWasm() : new ReferenceBackend();
+    const threads = environment('GQA_THREADS');
+    if (threads !== undefined) backend.setThreads(checkThreads('GQA_THREADS', Number(threads)));
+    opened.set(name, backend);
+  }
+  return backend;
+}
+
+/** The backend a tensor lives on. */
+export function backendOf(tensor: Tensor | Operand): Backend {
+  return tensor.storage.owner as Backend;
+}
+
+function openDefault(): Backend {
+  const forced = environment('GQA_BACKEND');
+  if (forced !== undefined) return open(forced as BackendName);
+  try {
+    return open('native');
+  } catch (error) {
+    const backend = open('wasm');
+    // A browser has no native build to miss.
+    if (typeof process !== 'undefined') {
+      console.warn(`gqa: using ${backend.description}: ${(error as Error).message} (GQA_BACKEND=wasm silences this)`);
+    }
+    return backend;
+  }
+}
+
+function checkThreads(op: string, threads: number): number {
+  if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
+    throw new RangeError(`${op}: expected an integer from 1 to 64, got ${threads}`);
+  }
+  return threads;
+}

@@ -1,0 +1,89 @@
+/**
+ * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds, embedded as base64 in kernels.generated.ts.
+ * `GQA_ISA=relaxed|simd128` forces one; otherwise relaxed SIMD where the engine validates it. One thread.
+ */
+import { type KernelHost, KernelBackend } from './kernel-backend.ts';
+import { WASM_BUILDS } from './kernels.generated.ts';
+import { environment, node } from './platform.ts';
+
+interface Exports {
+  memory: WebAssembly.Memory;
+  gqa_alloc(byteLength: number): number;
+  gqa_free(address: number, byteLength: number): void;
+  gqa_run(op: number, block: number): void;
+}
+
+const READ_SLICE = 1 << 22;
+
+/** @throws Error when the engine has no WASM SIMD; RangeError when GQA_ISA names a build that cannot run. */
+export function openWasm(): KernelBackend {
+  const { isa, module } = compile();
+  const wasm = new WebAssembly.Instance(module, {}).exports as unknown as Exports;
+  const bytes = () => new Uint8Array(wasm.memory.buffer);
+  let blockLength = 256;
+  let blockAddress = wasm.gqa_alloc(8 * blockLength);
+  const host: KernelHost = {
+    name: 'wasm',
+    description: `wasm (${isa}, 1 thread)`,
+    // Addresses above 2 GiB come back from WASM as negative i32.
+    alloc: (byteLength) => (byteLength < 2 ** 32 ? wasm.gqa_alloc(byteLength) >>> 0 : 0),
+    free: (address, byteLength) => wasm.gqa_free(address, byteLength),
+    read: (address, byteLength) => bytes().slice(address, address + byteLength) as Uint8Array<ArrayBuffer>,
+    write: (address, data) => bytes().set(data, address),
+    block(length) {
+      if (length > blockLength) {
+        wasm.gqa_free(blockAddress, 8 * blockLength);
+        blockLength = 2 * length;
+        blockAddress = wasm.gqa_alloc(8 * blockLength) >>> 0;
+      }
+      return new Float64Array(wasm.memory.buffer, blockAddress, blockLength);
+    },
+    run: (op) => wasm.gqa_run(op, blockAddress),
+    openFile: (path) => readFile(host, wasm, path),
+    setThreads() {},
+  };
+  return new KernelBackend(host);
+}
+
+function compile(): { isa: string; module: WebAssembly.Module } {
+  // Node 20 has relaxed SIMD behind a flag that may still be set at run time; other engines need nothing.
+  if (Number(node && process.versions.node.split('.')[0]) < 22) {
+    node?.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
+  }
+  const forced = environment('GQA_ISA');
+  const isWasmName = forced === 'relaxed' || forced === 'simd128';
+  for (const isa of isWasmName ? [forced] : (['relaxed', 'simd128'] as const)) {
+    const bytes = fromBase64(WASM_BUILDS[isa]);
+    if (WebAssembly.validate(bytes)) return { isa, module: new WebAssembly.Module(bytes) };
+  }
+  throw new Error(`wasm: this engine runs no ${isWasmName ? forced : 'SIMD'} WebAssembly`);
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+/** Reads each asked-for range into WASM memory, a slice at a time. */
+function readFile(host: KernelHost, wasm: Exports, path: string): ReturnType<KernelHost['openFile']> {
+  if (!node) throw new Error(`${path}: no file access outside Node`);
+  const { fs } = node;
+  const descriptor = fs.openSync(path, 'r');
+  return {
+    size: fs.fstatSync(descriptor).size,
+    map(byteOffset, byteLength) {
+      const address = host.alloc(byteLength);
+      if (address === 0) throw new RangeError(`wasm: out of memory reading ${byteLength} bytes of ${path}`);
+      for (let done = 0; done < byteLength; ) {
+        const view = new Uint8Array(wasm.memory.buffer, address + done, Math.min(READ_SLICE, byteLength - done));
+        const count = fs.readSync(descriptor, view, 0, view.length, byteOffset + done);
+        if (count === 0) throw new Error(`${path}: ended at byte ${byteOffset + done} while it was read`);
+        done += count;
+      }
+      return { address, free: () => host.free(address, byteLength) };
+    },
+    close: () => fs.closeSync(descriptor),
+  };
+}
