@@ -11,7 +11,7 @@ import type { RandomSource } from './sampling.ts';
  */
 export function randomSource(seed: number): RandomSource {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`seed: expected a safe integer, got ${seed}`);
-  let mix = (seed ^ Math.floor(seed / 2 ** 32)) | 0;
+  let mix = seed | 0;
   const splitmix = (): number => {
     mix = (mix + 0x9e3779b9) | 0;
     let z = mix ^ (mix >>> 16);
@@ -21,6 +21,8 @@ export function randomSource(seed: number): RandomSource {
     return z ^ (z >>> 15);
   };
   let a = splitmix();
+  // The seed's upper half joins here, so that all 53 bits count.
+  mix ^= Math.floor(seed / 2 ** 32);
   let b = splitmix();
   let c = splitmix();
   let counter = 1;
