@@ -47,7 +47,10 @@ export class KeyReader {
   /** As `int`, but one of the keys must be there. */
   needInt(...keys: string[]): number {
     const value = this.int(...keys);
-    if (value === undefined) throw this.fail(keys[0], 'expected a positive integer, got no such key');
+    if (value === undefined) {
+      const names = keys.length === 1 ? keys[0] : `one of ${keys.join(', ')}`;
+      throw this.fail(names, 'expected a positive integer, got no such key');
+    }
     return value;
   }
 

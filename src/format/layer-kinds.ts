@@ -53,14 +53,20 @@ const NAMED: Readonly<Record<string, 'full' | 'sliding' | 'chunked' | 'linear'>>
   moe: 'linear',
 };
 
+/** Caches of another kind, which the rules below would take for plain attention. */
+const UNKNOWN = new Set(['deepseek_v4', 'recurrent_gemma']);
+
 /**
  * The kind of each decoder layer.
  * @param keys of the text model's config
  * @param modelType its `model_type`
  * @param numLayers length of the result
- * @throws FormatError for a `layer_types` of another length or with a name not known here
+ * @throws FormatError for a family whose cache is of another kind, for a `layer_types` of another length or with a name not known here
  */
 export function layerKinds(keys: KeyReader, modelType: string, numLayers: number): readonly KindOfLayer[] {
+  if (UNKNOWN.has(modelType)) {
+    throw keys.fail('model_type', `expected a family whose cache is known here, got ${modelType}`);
+  }
   const byIndex = (kindOf: (i: number) => KindOfLayer) =>
     Array.from({ length: numLayers }, (_, i) => kindOf(i));
   const sliding = slidingKind(keys, modelType);
@@ -70,8 +76,8 @@ export function layerKinds(keys: KeyReader, modelType: string, numLayers: number
     const softmax = keys.perLayer(numLayers, 'attn_type_list') ?? [];
     return byIndex((i) => (softmax[i] === 0 ? LINEAR : FULL));
   }
-  const fullLayers = fullLayersOfKimiLinear(keys);
-  if (fullLayers !== undefined) return byIndex((i) => (fullLayers.has(i + 1) ? FULL : LINEAR));
+  const fullLayers = listedFullLayers(keys);
+  if (fullLayers !== undefined) return byIndex((i) => (fullLayers.has(i) ? FULL : LINEAR));
   const linearPeriod = keys.int('full_attention_interval') ?? LINEAR_PERIODS[modelType];
   if (linearPeriod !== undefined) return byIndex((i) => ((i + 1) % linearPeriod === 0 ? FULL : LINEAR));
   const attentionPeriod = keys.int('attn_layer_period');
@@ -142,9 +148,16 @@ function namedKinds(
   });
 }
 
-/** Kimi Linear's own files count layers from 1 in `linear_attn_config.full_attn_layers`. */
-function fullLayersOfKimiLinear(keys: KeyReader): ReadonlySet<unknown> | undefined {
-  const config = keys.raw('linear_attn_config');
-  const list = (config as { full_attn_layers?: unknown } | undefined)?.full_attn_layers;
-  return Array.isArray(list) ? new Set(list) : undefined;
+/** The attention layers of a hybrid whose file lists them, counted from 0; undefined for other files. */
+function listedFullLayers(keys: KeyReader): ReadonlySet<unknown> | undefined {
+  const indices = keys.list('attn_layer_indices') ?? keys.list('full_attn_idxs');
+  if (indices !== undefined) return new Set(indices);
+  // Nemotron-H: one letter per layer, M state space, - feed-forward, * attention.
+  const pattern = keys.raw('hybrid_override_pattern');
+  if (typeof pattern === 'string')
+    return new Set([...pattern].flatMap((letter, i) => (letter === '*' ? [i] : [])));
+  // Kimi Linear counts from 1.
+  const linear = keys.raw('linear_attn_config') as { full_attn_layers?: unknown } | undefined;
+  const list = linear?.full_attn_layers;
+  return Array.isArray(list) ? new Set(list.map((layer) => layer - 1)) : undefined;
 }
