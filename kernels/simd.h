@@ -9,7 +9,13 @@
 #define GQA_SIMD_H
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__wasm__)
+/* Freestanding: with bulk memory the compiler turns these into instructions. */
+#define memcpy __builtin_memcpy
+#define memset __builtin_memset
+#else
 #include <string.h>
+#endif
 
 #ifndef VL
 #error "define VL: 16, 8 or 4"

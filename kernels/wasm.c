@@ -8,4 +8,4 @@
 EXPORT(gqa_alloc) void *gqa_alloc(size_t bytes);
 EXPORT(gqa_free) void gqa_free(void *buffer, size_t bytes);
 
-EXPORT(gqa_run) void gqa_run(int op, const double *arguments) { gqa_table_wasm[op](arguments); }
+EXPORT(gqa_call) void gqa_call(int op, const double *arguments) { gqa_table_wasm[op](arguments); }

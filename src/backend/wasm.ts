@@ -10,7 +10,7 @@ interface Exports {
   memory: WebAssembly.Memory;
   gqa_alloc(byteLength: number): number;
   gqa_free(address: number, byteLength: number): void;
-  gqa_run(op: number, block: number): void;
+  gqa_call(op: number, block: number): void;
 }
 
 const READ_SLICE = 1 << 22;
@@ -38,7 +38,7 @@ export function openWasm(): KernelBackend {
       }
       return new Float64Array(wasm.memory.buffer, blockAddress, blockLength);
     },
-    run: (op) => wasm.gqa_run(op, blockAddress),
+    run: (op) => wasm.gqa_call(op, blockAddress),
     openFile: (path) => readFile(host, wasm, path),
     setThreads() {},
   };

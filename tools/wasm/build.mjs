@@ -11,7 +11,7 @@ const kernels = join(root, 'kernels');
 const { version } = JSON.parse(readFileSync(new URL('node_modules/@yowasp/clang/package.json', import.meta.url), 'utf8'));
 
 const FLAGS = [
-  '--target=wasm32 -std=gnu11 -O3 -nostdlib -ffreestanding -mbulk-memory -fno-math-errno -ffp-contract=off',
+  '--target=wasm32 -std=gnu11 -O3 -nostdlib -ffreestanding -mbulk-memory -mbulk-memory-opt -fno-math-errno -ffp-contract=off',
   '-Wl,--no-entry -Wl,--strip-all -Wl,--initial-memory=1048576 -Wl,--max-memory=4294967296 -Wl,-z,stack-size=262144',
 ]
   .join(' ')
