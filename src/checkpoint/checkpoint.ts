@@ -119,14 +119,21 @@ export class Checkpoint {
   async readBytes(name: string, byteOffset = 0, byteLength?: number): Promise<Uint8Array> {
     const info = this.tensor(name);
     const length = byteLength ?? info.byteLength - byteOffset;
-    const whole = Number.isSafeInteger(byteOffset) && Number.isSafeInteger(length);
-    if (!whole || byteOffset < 0 || length < 0 || byteOffset + length > info.byteLength) {
-      throw new RangeError(
-        `readBytes: ${name}: expected a slice of its ${info.byteLength} bytes, got ${length} bytes at ${byteOffset}`,
-      );
-    }
+    checkSlice('readBytes', info, byteOffset, length);
     const source = await this.#source(info.path);
     return source.read(info.byteOffset + byteOffset, length);
+  }
+
+  /**
+   * Fills `target` with a tensor's bytes from `byteOffset` (bytes from the start of the tensor) on. Copying a file
+   * through one reused buffer of 256 KiB takes about as long as `cp`; fresh or larger ones took twice that.
+   * @throws RangeError when there is no such tensor or the slice is not inside it
+   */
+  async readInto(name: string, byteOffset: number, target: Uint8Array): Promise<void> {
+    const info = this.tensor(name);
+    checkSlice('readInto', info, byteOffset, target.byteLength);
+    const source = await this.#source(info.path);
+    await source.readInto(info.byteOffset + byteOffset, target);
   }
 
   #source(path: string): Promise<FileSource> {
@@ -172,6 +179,15 @@ export class Checkpoint {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+function checkSlice(op: string, info: TensorInfo, byteOffset: number, length: number): void {
+  const whole = Number.isSafeInteger(byteOffset) && Number.isSafeInteger(length);
+  if (!whole || byteOffset < 0 || length < 0 || byteOffset + length > info.byteLength) {
+    throw new RangeError(
+      `${op}: ${info.name}: expected a slice of its ${info.byteLength} bytes, got ${length} bytes at ${byteOffset}`,
+    );
   }
 }
 

@@ -2,9 +2,9 @@
 export type { ByteSource } from '../format/byte-source.ts';
 export { bytesSource } from '../format/byte-source.ts';
 export { FormatError } from '../format/format-error.ts';
-export type { GgufHeader, GgufValue } from '../format/gguf.ts';
+export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export { readGgufHeader } from '../format/gguf.ts';
-export type { LayerShape, ModelShape } from '../format/model-shape.ts';
+export type { LayerKind, LayerShape, ModelShape } from '../format/model-shape.ts';
 export { modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 export type { SafetensorsHeader } from '../format/safetensors.ts';
 export { readSafetensorsHeader } from '../format/safetensors.ts';
@@ -16,5 +16,5 @@ export { openFileSource } from './file-source.ts';
 export type { LoadTensorOptions } from './load-tensor.ts';
 export { loadTensor } from './load-tensor.ts';
 export { openCheckpoint } from './open-checkpoint.ts';
-export type { TensorBytes } from './write-safetensors.ts';
+export type { ByteChunks, TensorBytes } from './write-safetensors.ts';
 export { writeSafetensors } from './write-safetensors.ts';

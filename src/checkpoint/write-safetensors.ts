@@ -7,7 +7,7 @@ import type { StorageType } from '../format/storage-type.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { append, writeAtomically } from './write-atomically.ts';
 
-/** Chunks of a tensor's bytes, in order and little-endian. */
+/** Chunks of a tensor's bytes, in order and little-endian. Each is written before the next is asked for: one buffer may serve all. */
 export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** A tensor as bytes: all at once (any typed array over the stored bits), or in chunks made on demand. */

@@ -85,6 +85,12 @@ describe('openCheckpoint', () => {
         'a slice of its 5 bytes, got 3 bytes at 3',
       );
       await expect(checkpoint.readBytes('c', -1, 2)).rejects.toThrow(RangeError);
+      const target = new Uint8Array(3);
+      await checkpoint.readInto('b', 2, target);
+      expect([...target]).toEqual([2, 2, 2]);
+      await expect(checkpoint.readInto('b', 3, target)).rejects.toThrow(
+        'a slice of its 5 bytes, got 3 bytes at 3',
+      );
       await expect(checkpoint.readBytes('d')).rejects.toThrow('expected one of its 3 tensors, got "d"');
       await checkpoint.close();
       await checkpoint.close();
