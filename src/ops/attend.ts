@@ -1,5 +1,7 @@
 /** Attention over keys and values that lie in a cache: what models call. */
 import type { KeyValueView } from '../backend/backend.ts';
+import { isBlockDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
@@ -33,7 +35,8 @@ export interface AttendOptions {
  * `softmax(scale * q . k) @ v` over the keys and values of a view, read in place.
  * @param query `[B, T, N, H]` f32, f16 or bf16 (f64 on the reference backend).
  * @param view one row per batch row of `query`; K divides N. It must stay valid until the call returns, no longer.
- * @throws RangeError when shapes, lengths or options do not fit; Error when the view lies on another backend.
+ * @throws RangeError when shapes, lengths or options do not fit; Error when the view lies on another backend;
+ *   UnsupportedError for dtypes that this backend's attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
 export function attend(query: Tensor, view: KeyValueView, options: AttendOptions = {}): Tensor {
@@ -50,6 +53,11 @@ export function attend(query: Tensor, view: KeyValueView, options: AttendOptions
   const owner = view.rows.find(({ segments }) => segments.length > 0)?.segments[0].key.owner;
   if (owner && owner !== backend) {
     throw new Error(`${OP}: expected query and view on one backend, got ${backend.name} and ${owner.name}`);
+  }
+  for (const dtype of [view.keyDtype, view.valueDtype]) {
+    // The kernels read f32, f16 and bf16; block types are the reference backend's alone until they do.
+    if (isBlockDType(dtype) && backend.name !== 'reference')
+      throw new UnsupportedError(OP, dtype, backend.name);
   }
   checkHeads(OP, N, view.numKeyValueHeads);
   checkSinks(OP, backend, sinks, N);

@@ -30,7 +30,7 @@ export const reduceCases: OpCases = opCases<ReduceAttrs>({
         name: `${op} axis ${JSON.stringify(axis)} keepDims ${keepDims}`,
         shapes: { x: [3, 5, 7, 2] },
         attrs: { op, axis, keepDims },
-        tolerance: 1e-6,
+        tolerance: 5e-6,
       })),
     ),
     ...LENGTHS.map((n) => ({
