@@ -45,18 +45,20 @@ export function openWasm(): KernelBackend {
   return new KernelBackend(host);
 }
 
-function compile(): { isa: string; module: WebAssembly.Module } {
+type WasmIsa = keyof typeof WASM_BUILDS;
+
+function compile(): { isa: WasmIsa; module: WebAssembly.Module } {
   // Node 20 has relaxed SIMD behind a flag that may still be set at run time; other engines need nothing.
   if (Number(node && process.versions.node.split('.')[0]) < 22) {
     node?.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   }
-  const forced = environment('GQA_ISA');
-  const isWasmName = forced === 'relaxed' || forced === 'simd128';
-  for (const isa of isWasmName ? [forced] : (['relaxed', 'simd128'] as const)) {
+  const wanted = environment('GQA_ISA');
+  const forced: WasmIsa | undefined = wanted === 'relaxed' || wanted === 'simd128' ? wanted : undefined;
+  for (const isa of forced ? [forced] : (['relaxed', 'simd128'] satisfies WasmIsa[])) {
     const bytes = fromBase64(WASM_BUILDS[isa]);
     if (WebAssembly.validate(bytes)) return { isa, module: new WebAssembly.Module(bytes) };
   }
-  throw new Error(`wasm: this engine runs no ${isWasmName ? forced : 'SIMD'} WebAssembly`);
+  throw new Error(`wasm: this engine runs no ${forced ?? 'SIMD'} WebAssembly`);
 }
 
 function fromBase64(text: string): Uint8Array<ArrayBuffer> {

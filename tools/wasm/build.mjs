@@ -12,7 +12,7 @@ const { version } = JSON.parse(readFileSync(new URL('node_modules/@yowasp/clang/
 
 const FLAGS = [
   '--target=wasm32 -std=gnu11 -O3 -nostdlib -ffreestanding -mbulk-memory -mbulk-memory-opt -fno-math-errno -ffp-contract=off',
-  '-Wl,--no-entry -Wl,--strip-all -Wl,--initial-memory=1048576 -Wl,--max-memory=4294967296 -Wl,-z,stack-size=262144',
+  '-Wl,--no-entry -Wl,--export=gqa_alloc -Wl,--export=gqa_free -Wl,--export=gqa_call -Wl,--strip-all -Wl,--initial-memory=1048576 -Wl,--max-memory=4294967296 -Wl,-z,stack-size=262144',
 ]
   .join(' ')
   .split(' ');

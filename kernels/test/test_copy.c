@@ -1,0 +1,140 @@
+/* test_copy.c: fill, convert and copy_strided: every pair of types, every f16 and bf16 pattern, strides of every kind. */
+#include "check.h"
+#include "copy.c"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static double want_half(uint16_t h) {
+  int exponent = h >> 10 & 31, fraction = h & 1023;
+  double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY) : exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+  return h & 0x8000 ? -magnitude : magnitude;
+}
+
+static void test_half_patterns(void) {
+  uint16_t *patterns = new_bytes(65536 * 2), *back = new_bytes(65536 * 2);
+  float *out = new_floats(65536);
+  double *want = new_doubles(65536);
+  for (int type = GQA_F16; type <= GQA_BF16; type++) {
+    for (uint32_t i = 0; i < 65536; i++) {
+      patterns[i] = (uint16_t)i;
+      uint32_t bits = i << 16;
+      float f;
+      memcpy(&f, &bits, 4);
+      want[i] = type == GQA_F16 ? want_half((uint16_t)i) : f;
+    }
+    op_convert((double[]){address(out), GQA_F32, 0, address(patterns), type, 0, 65536});
+    for (int i = 0; i < 65536; i++) check_floats(out + i, want + i, 1, 0, "convert type %d pattern %04x", type, i);
+    op_convert((double[]){address(back), type, 0, address(out), GQA_F32, 0, 65536});
+    for (int i = 0; i < 65536; i++)
+      if (isnan(want[i])) back[i] = patterns[i];
+    check_bytes(back, patterns, 65536 * 2, "convert f32 to type %d", type);
+  }
+  /* Rounding: halfway cases and their neighbours, between consecutive f16 and bf16 values. */
+  for (uint32_t i = 0; i < 0x7c00; i++) {
+    for (int type = GQA_F16; type <= GQA_BF16; type++) {
+      uint32_t bits = i << 16 | 0x8000, nextBits = (i + 1) << 16;
+      float bf, bfNext;
+      memcpy(&bf, &bits, 4), memcpy(&bfNext, &nextBits, 4);
+      float middle = type == GQA_F16 ? (float)((want_half((uint16_t)i) + (i == 0x7bff ? 65536.0 : want_half((uint16_t)(i + 1)))) / 2) : bf;
+      float x[3] = {nextafterf(middle, 0), middle, nextafterf(middle, INFINITY)};
+      uint16_t got[3], want[3] = {(uint16_t)i, (uint16_t)(i + (i & 1)), (uint16_t)(i + 1)};
+      op_convert((double[]){address(got), type, 0, address(x), GQA_F32, 0, 3});
+      check_bytes(got, want, sizeof got, "rounding to type %d after %04x", type, i);
+    }
+  }
+  free(patterns), free(back), free(out), free(want);
+}
+
+static void test_convert_types(void) {
+  const double values[] = {0, 1, -1, 2.75, -2.75, 127, 255, 100, 3, 0.5, 64, 200, 17, 5, 2, 250, 31};
+  for (int from = GQA_F32; from <= GQA_BOOL; from++)
+    for (int to = GQA_F32; to <= GQA_BOOL; to++)
+      for (size_t n = 0; n <= COUNT(values); n++)
+        for (size_t offset = 0; offset < 4; offset += 3) {
+          const size_t a = element_bytes(from), b = element_bytes(to);
+          uint8_t *x = new_bytes((offset + n) * a), *out = new_bytes((1 + n) * b);
+          float got[32];
+          double want[32];
+          for (size_t i = 0; i < n; i++) {
+            write_element(from, x, offset + i, values[i]);
+            double stored = read_element(from, x, offset + i);
+            want[i] = to == GQA_BOOL ? stored != 0 : to == GQA_U8 ? (uint8_t)(int64_t)stored : to == GQA_I32 ? (int32_t)(int64_t)stored : to == GQA_U32 ? (uint32_t)(int64_t)stored : stored;
+          }
+          op_convert((double[]){address(out), to, 1, address(x), from, (double)offset, (double)n});
+          for (size_t i = 0; i < n; i++) got[i] = (float)read_element(to, out, 1 + i);
+          for (size_t i = 0; i < n; i++) want[i] = to == GQA_F16 && want[i] >= 65520 ? INFINITY : (float)want[i];
+          check_floats(got, want, n, 0, "convert %d to %d n=%zu", from, to, n);
+          free(x), free(out);
+        }
+  const float wild[] = {NAN, INFINITY, -INFINITY, 1e20f, 4294967296.0f, -3e9f, 2147483648.0f};
+  const int32_t want[] = {0, 0, 0, 0, 0, 1294967296, INT32_MIN};
+  int32_t got[COUNT(wild)];
+  op_convert((double[]){address(got), GQA_I32, 0, address(wild), GQA_F32, 0, COUNT(wild)});
+  got[3] = 0; /* 1e20 = 0x56bc75e2d63100000, beyond int64: f32 has it as a multiple of 2^43 */
+  check_bytes(got, want, sizeof got, "convert wild floats to i32");
+}
+
+static void test_fill(void) {
+  for (int type = GQA_F32; type <= GQA_BOOL; type++)
+    for (size_t n = 0; n < 600; n += 37) {
+      uint8_t *out = new_bytes(n * element_bytes(type));
+      op_fill((double[]){address(out), type, (double)n, 1.0});
+      for (size_t i = 0; i < n; i++) {
+        float got = (float)read_element(type, out, i);
+        check_floats(&got, (double[]){1}, 1, 0, "fill type %d n=%zu at %zu", type, n, i);
+      }
+      free(out);
+    }
+}
+
+static void test_copy_strided(void) {
+  static const double cases[][20] = {
+      /* rank, dims, outStrides, xStrides */
+      {1, 17, 1, 1}, {1, 17, 2, 1}, {1, 13, 1, 3}, {1, 5, 1, 0}, {2, 37, 53, 53, 1, 1, 37}, {2, 37, 53, 1, 37, 53, 1}, {2, 7, 16, 16, 1, 20, 1},
+      {3, 3, 5, 7, 35, 7, 1, 1, 3, 15}, {4, 2, 19, 3, 23, 1311, 69, 23, 1, 1311, 23, 437, 1}, {3, 2, 0, 5, 5, 5, 1, 5, 5, 1}, {3, 4, 1, 33, 33, 33, 1, 1, 9, 4},
+      {6, 2, 3, 2, 3, 2, 3}};
+  for (size_t size = 1; size <= 4; size *= 2)
+    for (size_t l = 0; l < COUNT(cases); l++) {
+      double layout[20];
+      memcpy(layout, cases[l], sizeof layout);
+      const int rank = (int)layout[0];
+      double *dims = layout + 1, *so = dims + rank, *sx = so + rank;
+      if (rank == 6) /* a full reversal */
+        for (int d = 5, stride = 1; d >= 0; stride *= (int)dims[d], d--) {
+          so[d] = stride;
+          int other = 1;
+          for (int e = 0; e < d; e++) other *= (int)dims[e];
+          sx[d] = other;
+        }
+      size_t n = 1, no = 1, nx = 1;
+      for (int d = 0; d < rank; d++) {
+        n *= (size_t)dims[d];
+        no += (size_t)(so[d] * fmax(dims[d] - 1, 0));
+        nx += (size_t)(sx[d] * fmax(dims[d] - 1, 0));
+      }
+      uint8_t *x = new_bytes((nx + 2) * size), *out = new_bytes((no + 1) * size), *want = new_bytes((no + 1) * size);
+      for (size_t i = 0; i < (nx + 2) * size; i++) x[i] = (uint8_t)random_bits();
+      for (size_t i = 0; i < n; i++) {
+        size_t rest = i, io = 1, ix = 2;
+        for (int d = rank - 1; d >= 0; d--) {
+          io += rest % (size_t)dims[d] * (size_t)so[d];
+          ix += rest % (size_t)dims[d] * (size_t)sx[d];
+          rest /= (size_t)dims[d];
+        }
+        memcpy(want + io * size, x + ix * size, size);
+      }
+      double arguments[6 + 18] = {address(out), 1, address(x), 2, (double)size, rank};
+      memcpy(arguments + 6, layout + 1, 3 * (size_t)rank * sizeof(double));
+      op_copy_strided(arguments);
+      check_bytes(out, want, (no + 1) * size, "copy_strided case %zu size %zu", l, size);
+      free(x), free(out), free(want);
+    }
+}
+
+int main(void) {
+  test_half_patterns();
+  test_convert_types();
+  test_fill();
+  test_copy_strided();
+  return report("test_copy");
+}

@@ -1,0 +1,158 @@
+/* test_linear.c: linear, embedding and matmul against loops in double, for every storage type, row count, tail and transpose. */
+#include "check.h"
+#include "copy.c"
+#include "linear.c"
+#include "matmul.c"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static uint16_t random_half(void) { return float_to_half(random_float() * 0.1f); }
+
+/* n random elements of a storage type in exactly their bytes; `values` gets them decoded by the definition. */
+static uint8_t *random_stored(int type, size_t n, double *values) {
+  const size_t bytes = stored_bytes(type, n);
+  uint8_t *p = new_bytes(bytes);
+  if (type == GQA_F32 || type == GQA_F16 || type == GQA_BF16) {
+    for (size_t i = 0; i < n; i++) {
+      write_element(type, p, i, random_float());
+      values[i] = read_element(type, p, i);
+    }
+    return p;
+  }
+  const size_t block_bytes = group_bytes(type);
+  for (size_t b = 0; b < n / 32; b++) {
+    uint8_t *block = p + b * block_bytes;
+    for (size_t i = 0; i < block_bytes; i++) block[i] = (uint8_t)random_bits();
+    const uint16_t d = random_half(), m = random_half();
+    memcpy(block, &d, 2);
+    if (type == GQA_Q4_1) memcpy(block + 2, &m, 2);
+    const double scale = half_to_float(d);
+    for (int i = 0; i < 32; i++) {
+      const uint8_t *data = block + (type == GQA_Q4_1 ? 4 : 2);
+      const int nibble = i < 16 ? data[i % 16] & 15 : data[i % 16] >> 4;
+      values[b * 32 + (size_t)i] = type == GQA_Q8_0 ? scale * (int8_t)data[i] : type == GQA_Q4_0 ? scale * (nibble - 8) : scale * nibble + half_to_float(m);
+    }
+  }
+  return p;
+}
+
+static const int types[] = {GQA_F32, GQA_F16, GQA_BF16, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1};
+
+static void test_linear_case(size_t rows, size_t K, const int *part_types, const size_t *outs, int parts, int biased) {
+  float *x = random_floats(rows * K), *y[4], *bias[4];
+  uint8_t *w[4];
+  double *values[4], arguments[4 + 5 * 4] = {address(x), (double)rows, (double)K, parts};
+  for (int p = 0; p < parts; p++) {
+    values[p] = new_doubles(outs[p] * K);
+    w[p] = random_stored(part_types[p], outs[p] * K, values[p]);
+    bias[p] = biased ? random_floats(outs[p]) : 0;
+    y[p] = new_floats(rows * outs[p]);
+    memcpy(arguments + 4 + 5 * p, ((double[]){address(w[p]), part_types[p], (double)outs[p], address(bias[p]), address(y[p])}), 5 * sizeof(double));
+  }
+  op_linear(arguments);
+  for (int p = 0; p < parts; p++) {
+    double *want = new_doubles(rows * outs[p]);
+    for (size_t r = 0; r < rows; r++)
+      for (size_t o = 0; o < outs[p]; o++) {
+        double sum = biased ? bias[p][o] : 0;
+        for (size_t k = 0; k < K; k++) sum += x[r * K + k] * values[p][o * K + k];
+        want[r * outs[p] + o] = sum;
+      }
+    check_floats(y[p], want, rows * outs[p], 2e-6, "linear rows=%zu K=%zu part %d of %d: type %d out %zu bias %d", rows, K, p, parts, part_types[p], outs[p], biased);
+    free(values[p]), free(w[p]), free(bias[p]), free(y[p]), free(want);
+  }
+  free(x);
+}
+
+static void test_linear(void) {
+  for (size_t t = 0; t < COUNT(types); t++) {
+    const int type = types[t], three[] = {type, type, type};
+    for (size_t rows = 1; rows <= 17; rows++) test_linear_case(rows, 64, &type, (size_t[]){rows % 5 * 7 + 1}, 1, (int)rows & 1);
+    for (size_t out = 1; out <= 17; out++) test_linear_case(out % 3 + 1, 96, &type, &out, 1, 0);
+    static const size_t rows[] = {1, 2, 5, 11, 12, 33, 53, 600};
+    for (size_t r = 0; r < COUNT(rows); r++) test_linear_case(rows[r], 288, three, (size_t[]){101, 29, 53}, 3, (int)r & 1);
+    test_linear_case(1, 1312, &type, (size_t[]){211}, 1, 1); /* several chunks of scales */
+    test_linear_case(3, 1312, &type, (size_t[]){211}, 1, 1);
+    test_linear_case(37, 1312, &type, (size_t[]){211}, 1, 1);
+    if (type_is_block(type)) continue;
+    for (size_t K = 0; K <= 35; K++)
+      for (size_t r = 1; r <= 19; r += 6) test_linear_case(r, K, &type, (size_t[]){13}, 1, 1);
+    static const size_t awkward[] = {67, 257, 1031};
+    for (size_t k = 0; k < COUNT(awkward); k++)
+      for (size_t r = 0; r < 6; r++) test_linear_case(rows[r], awkward[k], three, (size_t[]){61, 3, 17}, 3, 1);
+  }
+  test_linear_case(1, 96, (int[]){GQA_Q4_1, GQA_F16, GQA_Q8_0}, (size_t[]){31, 67, 7}, 3, 1);
+  test_linear_case(41, 96, (int[]){GQA_Q4_0, GQA_BF16, GQA_Q8_0}, (size_t[]){31, 67, 7}, 3, 1);
+}
+
+static void test_embedding(void) {
+  const size_t V = 11, D = 96;
+  const int32_t ids[] = {3, 0, 10, 10, 7};
+  for (size_t t = 0; t < COUNT(types); t++) {
+    double *values = new_doubles(V * D), want[COUNT(ids) * 96];
+    uint8_t *table = random_stored(types[t], V * D, values);
+    float *out = new_floats(COUNT(ids) * D);
+    op_embedding((double[]){address(out), address(table), types[t], (double)D, address(ids), COUNT(ids)});
+    for (size_t i = 0; i < COUNT(ids); i++) memcpy(want + i * D, values + (size_t)ids[i] * D, D * sizeof(double));
+    check_floats(out, want, COUNT(ids) * D, 1e-7, "embedding type %d", types[t]);
+    float *widened = new_floats(3 * D);
+    op_convert((double[]){address(widened), GQA_F32, (double)D, address(table), types[t], 32, 2.0 * (double)D});
+    check_floats(widened + D, values + 32, 2 * D, 1e-7, "convert type %d to f32", types[t]);
+    free(values), free(table), free(out), free(widened);
+  }
+}
+
+static void test_matmul_case(size_t batch, size_t M, size_t N, size_t K, int transposeA, int transposeB, int shared) {
+  const size_t aStride = shared & 1 ? 0 : M * K, bStride = shared & 2 ? 0 : K * N;
+  float *a = random_floats(aStride ? batch * M * K : M * K), *b = random_floats(bStride ? batch * K * N : K * N), *out = new_floats(batch * M * N);
+  double *want = new_doubles(batch * M * N);
+  for (size_t i = 0; i < batch; i++)
+    for (size_t m = 0; m < M; m++)
+      for (size_t n = 0; n < N; n++) {
+        double sum = 0;
+        for (size_t k = 0; k < K; k++) sum += (double)a[i * aStride + (transposeA ? k * M + m : m * K + k)] * b[i * bStride + (transposeB ? n * K + k : k * N + n)];
+        want[(i * M + m) * N + n] = sum;
+      }
+  op_matmul((double[]){address(out), address(a), address(b), (double)batch, (double)M, (double)N, (double)K, transposeA, transposeB, (double)aStride, (double)bStride});
+  check_floats(out, want, batch * M * N, 2e-6, "matmul batch=%zu M=%zu N=%zu K=%zu transpose %d %d shared %d", batch, M, N, K, transposeA, transposeB, shared);
+  free(a), free(b), free(out), free(want);
+}
+
+static void test_matmul(void) {
+  static const size_t shapes[][4] = {{1, 1, 1, 1}, {1, 17, 13, 5}, {2, 7, 11, 3}, {3, 1, 37, 19}, {2, 53, 67, 31}, {1, 61, 300, 263}, {2, 25, 31, 300},
+                                     {1, 3, 0, 5}, {1, 3, 5, 0}, {1, 50, 35, 0}, {5, 2, 33, 64}, {1, 130, 521, 17}};
+  for (int transpose = 0; transpose < 4; transpose++) {
+    for (size_t s = 0; s < COUNT(shapes); s++)
+      for (int shared = 0; shared < 4; shared++)
+        if (shared == 0 || shapes[s][0] > 1) test_matmul_case(shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], transpose & 1, transpose >> 1, shared);
+    for (size_t M = 1; M <= 17; M++)
+      for (size_t N = 1; N <= 17; N++) test_matmul_case(1, M, N, (M * N) % 11 + 1, transpose & 1, transpose >> 1, 0);
+  }
+}
+
+/* The number of threads changes nothing, bit for bit. */
+static void test_threads(void) {
+  static const size_t rows[] = {1, 3, 70};
+  const size_t K = 1024, out = 1500;
+  for (size_t r = 0; r < COUNT(rows); r++) {
+    double *values = new_doubles(out * K);
+    float *x = random_floats(rows[r] * K), *one = new_floats(rows[r] * out), *three = new_floats(rows[r] * out);
+    uint8_t *w = random_stored(GQA_Q4_1, out * K, values);
+    double arguments[] = {address(x), (double)rows[r], (double)K, 1, address(w), GQA_Q4_1, (double)out, 0, address(one)};
+    gqa_set_threads(1);
+    op_linear(arguments);
+    gqa_set_threads(3);
+    arguments[8] = address(three);
+    op_linear(arguments);
+    check_bytes(three, one, rows[r] * out * sizeof(float), "linear rows=%zu on 1 and 3 threads", rows[r]);
+    free(values), free(x), free(one), free(three), free(w);
+  }
+}
+
+int main(void) {
+  test_linear();
+  test_embedding();
+  test_matmul();
+  test_threads();
+  return report("test_linear");
+}
