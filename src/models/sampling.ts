@@ -24,18 +24,22 @@ export interface SamplingOptions {
 
 /**
  * Index of the largest logit; the lowest index wins a tie.
- * @throws RangeError when no logit is a number above -Infinity.
+ * @throws RangeError when a logit is NaN, or none is above -Infinity: the model or its weights are broken.
  */
 export function greedyToken(logits: Float32Array): number {
   let best = -1;
   let max = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < logits.length; i++) {
-    if (logits[i] > max) {
-      max = logits[i];
+    const logit = logits[i];
+    if (logit > max) {
+      max = logit;
       best = i;
+    } else if (Number.isNaN(logit)) {
+      throw new RangeError(`sampling: expected logits to be numbers, got NaN for token ${i}`);
     }
   }
-  if (best < 0) throw new RangeError(`sampling: expected a finite logit among ${logits.length}, got none`);
+  if (best < 0)
+    throw new RangeError(`sampling: expected a logit above -Infinity among ${logits.length}, got none`);
   return best;
 }
 
@@ -43,7 +47,7 @@ export function greedyToken(logits: Float32Array): number {
  * Draws a token from `softmax(logits / temperature)` after the filters.
  * @param logits `[V]`; read only
  * @param random called once, or not at all at temperature 0
- * @throws RangeError when no logit is a number above -Infinity. Options are checked by `checkSampling`, not here.
+ * @throws as `greedyToken`. Options are checked by `checkSampling`, not here.
  */
 export function sampleToken(logits: Float32Array, options: SamplingOptions, random: RandomSource): number {
   const likeliest = greedyToken(logits);
@@ -51,19 +55,26 @@ export function sampleToken(logits: Float32Array, options: SamplingOptions, rand
   const max = logits[likeliest];
   if (temperature === 0 || max === Number.POSITIVE_INFINITY) return likeliest;
 
-  // Unnormalised probabilities: the likeliest token has 1.
-  const weight = (id: number): number => Math.exp((logits[id] - max) / temperature);
-  let ids: Uint32Array;
-  if (topK < logits.length) {
-    ids = idsFrom(logits, kthLargest(logits, topK));
-    if (topP < 1) ids = nucleus(logits, ids, weight, topP * massOf(ids, weight));
-  } else if (topP < 1) {
-    ids = nucleusOfAll(logits, max, temperature, weight, topP);
-  } else {
-    ids = idsFrom(logits, Number.NEGATIVE_INFINITY);
+  // e^-746 is 0 in f64: what lies lower cannot be drawn.
+  let floor = max - 746 * temperature;
+  if (topK < logits.length) floor = Math.max(floor, kthLargest(logits, topK));
+  const minPFloor = max + temperature * Math.log(minP);
+  if (topP === 1) {
+    // Min-p comes last, but may go first when no top-p counts the mass of what it removes.
+    return draw(candidatesFrom(logits, Math.max(floor, minPFloor), max, temperature), random);
   }
-  if (minP > 0) ids = ids.filter((id) => weight(id) >= minP);
-  return draw(ids, weight, random);
+
+  let total = 0;
+  if (topK >= logits.length) {
+    for (let id = 0; id < logits.length; id++) total += Math.exp((logits[id] - max) / temperature);
+    // Tokens of probability up to (1 - p) / V sum to at most 1 - p, however many they are: most need no closer look.
+    // A hair lower, so that rounding cannot cut one that belongs.
+    floor = Math.max(floor, max + temperature * (Math.log((total * (1 - topP)) / logits.length) - 1e-3));
+  }
+  const candidates = candidatesFrom(logits, floor, max, temperature);
+  if (total === 0) for (const weight of candidates.weights) total += weight;
+  const likely = nucleus(candidates, topP * total);
+  return draw(minP > 0 ? keep(likely, (logit) => logit >= minPFloor) : likely, random);
 }
 
 /** @throws RangeError naming the option that is out of range. */
@@ -103,61 +114,100 @@ function kthLargest(logits: Float32Array, k: number): number {
   return heap[0];
 }
 
-/** Ids whose logit is at least `floor` and above -Infinity, ascending. */
-function idsFrom(logits: Float32Array, floor: number): Uint32Array {
+/** Tokens in the running, by ascending id; the arrays are ours to change. */
+interface Candidates {
+  readonly ids: Uint32Array;
+  readonly logits: Float32Array;
+  /** Probabilities times a constant: the likeliest token of all has 1. */
+  readonly weights: Float64Array;
+}
+
+/** The tokens whose logit is at least `floor`. */
+function candidatesFrom(logits: Float32Array, floor: number, max: number, temperature: number): Candidates {
   const ids = new Uint32Array(logits.length);
   let count = 0;
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i] >= floor && logits[i] > Number.NEGATIVE_INFINITY) ids[count++] = i;
+  for (let id = 0; id < logits.length; id++) {
+    if (logits[id] >= floor) ids[count++] = id;
   }
-  return ids.subarray(0, count);
+  const kept = new Float32Array(count);
+  const weights = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    kept[i] = logits[ids[i]];
+    weights[i] = Math.exp((kept[i] - max) / temperature);
+  }
+  return { ids: ids.subarray(0, count), logits: kept, weights };
 }
 
-function massOf(ids: Uint32Array, weight: (id: number) => number): number {
-  let mass = 0;
-  for (const id of ids) mass += weight(id);
-  return mass;
-}
-
-/** The likeliest of `ids`, in falling order, until they hold `mass`; at least one. Equal logits: the lower id first. */
-function nucleus(
-  logits: Float32Array,
-  ids: Uint32Array,
-  weight: (id: number) => number,
-  mass: number,
-): Uint32Array {
-  ids.sort((a, b) => logits[b] - logits[a] || a - b);
+function keep(from: Candidates, test: (logit: number, weight: number) => boolean): Candidates {
+  const { ids, logits, weights } = from;
   let count = 0;
-  for (let held = 0; count < ids.length && (count === 0 || held < mass); count++) held += weight(ids[count]);
-  return ids.subarray(0, count);
-}
-
-/** As `nucleus` over the whole vocabulary, sorting only as much of its top as holds the mass: mostly a few hundred ids. */
-function nucleusOfAll(
-  logits: Float32Array,
-  max: number,
-  temperature: number,
-  weight: (id: number) => number,
-  topP: number,
-): Uint32Array {
-  let total = 0;
-  for (let i = 0; i < logits.length; i++) total += weight(i);
-  for (let span = 4; ; span *= 2) {
-    const ids = idsFrom(logits, max - span * temperature);
-    // Past 1000 the weights are 0: everything that counts is in.
-    if (span > 1000 || massOf(ids, weight) >= topP * total) return nucleus(logits, ids, weight, topP * total);
-  }
-}
-
-/** One of `ids` with probability in proportion to its weight, by walking the running sum. */
-function draw(ids: Uint32Array, weight: (id: number) => number, random: RandomSource): number {
-  const sums = new Float64Array(ids.length);
-  let sum = 0;
   for (let i = 0; i < ids.length; i++) {
-    sum += weight(ids[i]);
-    sums[i] = sum;
+    if (!test(logits[i], weights[i])) continue;
+    ids[count] = ids[i];
+    logits[count] = logits[i];
+    weights[count++] = weights[i];
   }
-  const point = random() * sum;
-  const at = sums.findIndex((held) => held > point);
-  return ids[at < 0 ? ids.length - 1 : at];
+  return {
+    ids: ids.subarray(0, count),
+    logits: logits.subarray(0, count),
+    weights: weights.subarray(0, count),
+  };
+}
+
+/**
+ * The likeliest tokens that together weigh `mass`, at least one; of equal logits the lower ids. Found without sorting, by
+ * halving the range of logits in which the last of them lies: the tokens still in question sit in `order[begin … end)`.
+ */
+function nucleus(from: Candidates, mass: number): Candidates {
+  const { logits, weights } = from;
+  const order = new Uint32Array(weights.length);
+  for (let i = 0; i < order.length; i++) order[i] = i;
+  let begin = 0;
+  let end = order.length;
+  let held = 0;
+  for (;;) {
+    let low = Number.POSITIVE_INFINITY;
+    let high = Number.NEGATIVE_INFINITY;
+    for (let i = begin; i < end; i++) {
+      const logit = logits[order[i]];
+      if (logit < low) low = logit;
+      if (logit > high) high = logit;
+    }
+    if (!(low < high)) break;
+    const pivot = (low + high) / 2;
+    let split = begin;
+    let above = 0;
+    for (let i = begin; i < end; i++) {
+      const index = order[i];
+      if (logits[index] < pivot) continue;
+      above += weights[index];
+      order[i] = order[split];
+      order[split++] = index;
+    }
+    if (held + above >= mass) {
+      end = split;
+    } else {
+      held += above;
+      begin = split;
+    }
+  }
+  const last = logits[order[begin]];
+  return keep(from, (logit, weight) => {
+    if (logit !== last) return logit > last;
+    if (held >= mass) return false;
+    held += weight;
+    return true;
+  });
+}
+
+/** One of the candidates with probability in proportion to its weight, by the running sum. */
+function draw({ ids, weights }: Candidates, random: RandomSource): number {
+  let sum = 0;
+  for (const weight of weights) sum += weight;
+  let rest = random() * sum;
+  for (let i = 0; i < ids.length - 1; i++) {
+    rest -= weights[i];
+    if (rest < 0) return ids[i];
+  }
+  return ids[ids.length - 1];
 }

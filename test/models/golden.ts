@@ -7,6 +7,7 @@ import type { BackendName } from '../../src/backend/backend.ts';
 import { open } from '../../src/backend/registry.ts';
 import { type Checkpoint, loadTensor, openCheckpoint } from '../../src/checkpoint/index.ts';
 import { type GenerateOptions, generate, loadModel, type Model } from '../../src/models/index.ts';
+import { backends, skipped } from '../ops/backends.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
@@ -23,16 +24,9 @@ export const TINY: readonly string[] = [
   'f16',
 ];
 
-/** Backends that run here; the others are reported with the reason. */
-export const BACKENDS: readonly BackendName[] = (['reference', 'wasm', 'native'] as const).filter((name) => {
-  try {
-    open(name);
-    return true;
-  } catch (error) {
-    console.warn(`skipping the ${name} backend: ${(error as Error).message}`);
-    return false;
-  }
-});
+/** Backends that run here. */
+export const BACKENDS: readonly BackendName[] = backends.map((backend) => backend.name);
+for (const { name, reason } of skipped) console.warn(`skipping the ${name} backend: ${reason}`);
 
 const folder = process.env.GQA_MODELS ?? join(root, '../shared/models');
 const file = join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf');
