@@ -1,5 +1,5 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
-import { checkShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { commonBackend } from './operands.ts';
 
@@ -12,14 +12,11 @@ import { commonBackend } from './operands.ts';
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   commonBackend('reshape', x);
-  const result = [...shape];
-  const open = result.indexOf(-1);
-  if (open >= 0) {
-    const rest = sizeOf(result.filter((_, i) => i !== open));
-    result[open] = rest === 0 ? 0 : x.size / rest;
-  }
-  if (result.every(Number.isSafeInteger)) checkShape('reshape', result);
-  if (sizeOf(result) !== x.size || !result.every(Number.isSafeInteger)) {
+  const open = shape.indexOf(-1);
+  const rest = sizeOf(shape.filter((_, i) => i !== open));
+  const left = rest === 0 ? 0 : x.size / rest;
+  const result = shape.map((dim, i) => (i === open ? left : dim));
+  if (sizeOf(result) !== x.size || result.some((dim) => !Number.isSafeInteger(dim) || dim < 0)) {
     throw new RangeError(
       `reshape: expected a shape of ${x.size} elements, got ${shapeText(shape)} for ${shapeText(x.shape)}`,
     );

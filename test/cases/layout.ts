@@ -47,10 +47,12 @@ export const layoutCases: OpCases = opCases<MoveAttrs>({
     ...move('slice one of the first axis', { x: [3, 7, 5] }, ({ x }) => gqa.slice(x, [1, 2], [2, 4]), PLAIN),
     ...move('slice negative', { x: [3, 7] }, ({ x }) => gqa.slice(x, [0, -2]), PLAIN),
     ...move('slice to nothing', { x: [3, 7] }, ({ x }) => gqa.slice(x, [0, 2], [3, 2])),
-    ...move('slice rows of blocks', { x: [7, 64] }, ({ x }) => gqa.cast(gqa.slice(x, [2], [5]), 'f32'), [
-      'q8_0',
-      'q4_1',
-    ]),
+    ...move(
+      'slice rows of blocks',
+      { x: [7, 64] },
+      ({ x }) => gqa.scope(() => gqa.cast(gqa.slice(x, [2], [5]), 'f32')),
+      ['q8_0', 'q4_1'],
+    ),
     ...move('concat first axis', { a: [2, 3], b: [5, 3] }, ({ a, b }) => gqa.concat([a, b, a]), PLAIN),
     ...move('concat middle', { a: [2, 3, 5], b: [2, 7, 5] }, ({ a, b }) => gqa.concat([a, b], 1), PLAIN),
     ...move(
@@ -62,7 +64,7 @@ export const layoutCases: OpCases = opCases<MoveAttrs>({
     ...move(
       'concat of blocks',
       { a: [2, 32], b: [3, 32] },
-      ({ a, b }) => gqa.cast(gqa.concat([a, b]), 'f32'),
+      ({ a, b }) => gqa.scope(() => gqa.cast(gqa.concat([a, b]), 'f32')),
       ['q4_0'],
     ),
     ...move('broadcastTo', { x: [3, 1, 5] }, ({ x }) => gqa.broadcastTo(x, [2, 3, 7, 5]), PLAIN),
