@@ -20,7 +20,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from golden_io import versions, write_arrays, write_json
 
-B, T, PROMPT, NEW = 2, 23, 7, 16
+B, T, PROMPT, NEW, TRIES = 2, 23, 7, 16, 150
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
@@ -127,6 +127,17 @@ def greedy(model, prompt):
     return tokens[PROMPT:], torch.stack(margins)
 
 
+def clearest_prompt(model, generator):
+    """Of many random prompts the one whose continuation is least sensitive to small errors, such as quantised activations."""
+    best = None
+    for _ in range(TRIES):
+        prompt = torch.randint(0, model.config.vocab_size, (PROMPT,), generator=generator)
+        new, margins = greedy(model, prompt)
+        if len(set(new.tolist())) >= 8 and (best is None or margins.min() > best[2].min()):
+            best = prompt, new, margins
+    return best
+
+
 def with_weights(model, weights):
     again = LlamaForCausalLM(model.config)
     missing = again.load_state_dict(weights, strict=False).missing_keys
@@ -154,13 +165,9 @@ def main(tiny, out):
         path = out / f"{name}.gguf"
         reader = with_weights(model, write_gguf(path, model, types))
         config = model.config
-        for attempt in range(100):
-            generator = torch.Generator().manual_seed(710 + index + 1000 * attempt)
-            tokens = torch.randint(0, config.vocab_size, (B, T), generator=generator)
-            prompt = tokens[0, :PROMPT]
-            new, margins = greedy(reader, prompt)
-            if margins.min() > 1e-2 and len(set(new.tolist())) >= 6:
-                break
+        generator = torch.Generator().manual_seed(710 + index)
+        tokens = torch.randint(0, config.vocab_size, (B, T), generator=generator)
+        prompt, new, margins = clearest_prompt(reader, generator)
         logits = logits_of(reader, tokens)
         checked = "rope_type" in config.rope_parameters and config.rope_parameters["rope_type"] == "default"
         if checked:

@@ -26,7 +26,8 @@ TEXT = (
     "On clear nights he counted them twice. When the wind turned to the north he did not read at all; he stood at the glass "
     "and listened, because a storm in that bay gave no other warning than a change in the sound of the water on the rocks."
 )
-PLAIN = "The capital of France is Paris. The capital of Italy is"
+# no step of these two is a near tie (many other prompts have one): the smallest margins are 0.05 and 0.5
+PROMPTS = {"plain": "Once upon a time", "counting": "1 2 3 4 5 6 7 8"}
 NEW, TOP, FIXED_STEP = 64, 20, 769  # 64 fixed vocabulary ids: 0, 769, 1538, ...
 
 STRINGS = [
@@ -132,7 +133,7 @@ def main(gguf_file, out):
     arrays, nll = text_logits(model, encode(tokenizer, TEXT))
     chat = tokenizer.apply_chat_template(CHATS["user"], add_generation_prompt=True, tokenize=False)
     greedy_cases = {}
-    for name, prompt in {"chat": chat, "plain": PLAIN}.items():
+    for name, prompt in {"chat": chat, **PROMPTS}.items():
         ids = encode(tokenizer, prompt)
         tokens, margins = greedy(model, ids)
         arrays |= {f"{name}/prompt": torch.tensor(ids), f"{name}/tokens": torch.tensor(tokens), f"{name}/margins": torch.tensor(margins)}
