@@ -1,0 +1,311 @@
+/**
+ * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout as it is made; how it went
+ * (tokens per second, bytes of KV cache) ends the run on stderr.
+ */
+import { randomInt } from 'node:crypto';
+import { Command, Option } from 'commander';
+import { type BackendName, getBackend, setBackend, setThreads } from '../backend/index.ts';
+import type { KeyValueCache } from '../cache/cache.ts';
+import { generate, loadModel, type Model } from '../models/index.ts';
+import { StreamingDecoder } from '../text/streaming-decoder.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { exitCode, UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { count, errColors, exactSize, writeJson, writeNote } from './output.ts';
+import { type Progress, startProgress } from './progress.ts';
+
+interface GenerateFlags {
+  readonly prompt: string;
+  readonly chat?: true;
+  readonly system?: string;
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+  readonly context?: number;
+  readonly kvDtype: 'f32' | 'f16' | 'bf16';
+  readonly backend?: BackendName;
+  readonly threads?: number;
+  readonly json?: true;
+}
+
+/** Why the text ends: an end token or stop string, `--max-tokens`, a full cache or context, Ctrl-C. */
+type FinishReason = 'stop' | 'length' | 'context' | 'interrupted';
+
+interface Outcome {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly promptTokens: number;
+  readonly finishReason: FinishReason;
+  /** Seconds for the prompt, undefined when it was not finished. */
+  readonly prefillSeconds: number | undefined;
+  /** Seconds from the first token to the last. */
+  readonly decodeSeconds: number;
+}
+
+const example = `
+Examples:
+  npx gqa generate model.gguf --prompt "Once upon a time" --max-tokens 64
+  npx gqa generate model.gguf --chat --system "Answer in one word." --prompt "The capital of France?"
+  git diff | npx gqa generate model.gguf --chat --prompt - --temperature 0.7 --top-p 0.9 --seed 1`;
+
+export function generateCommand(): Command {
+  return new Command('generate')
+    .description('continue a prompt, or answer it as a chat')
+    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory')
+    .requiredOption('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end')
+    .option('--chat', "put the prompt into the model's chat template, as the user's turn")
+    .option('--system <text>', 'a system message before it (with --chat)')
+    .option('--max-tokens <n>', 'most tokens to make', parse.wholeNumber, 256)
+    .option('--temperature <t>', '0 takes the likeliest token; higher is more varied', parse.temperature, 0)
+    .option('--top-k <k>', 'draw from the k likeliest tokens', parse.positiveInteger)
+    .option(
+      '--top-p <p>',
+      'draw from the likeliest tokens that together have probability p',
+      parse.probability,
+    )
+    .option('--min-p <p>', 'draw from tokens at least p times as likely as the likeliest', parse.fraction)
+    .option('--seed <n>', 'the same seed gives the same text (default: a fresh one)', parse.wholeNumber)
+    .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
+    .option(
+      '--context <n>',
+      'tokens the KV cache has room for (default: prompt and --max-tokens)',
+      parse.positiveInteger,
+    )
+    .addOption(
+      new Option('--kv-dtype <dtype>', 'how the KV cache is stored')
+        .choices(['f32', 'f16', 'bf16'])
+        .default('f32'),
+    )
+    .addOption(
+      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
+        'native',
+        'wasm',
+        'reference',
+      ]),
+    )
+    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
+    .option('--json', 'print one JSON object at the end instead of the text')
+    .addHelpText('after', example)
+    .action(async (path: string, flags: GenerateFlags) => {
+      process.exitCode = await run(path, flags);
+    });
+}
+
+async function run(path: string, flags: GenerateFlags): Promise<number> {
+  if (flags.system !== undefined && !flags.chat) throw new UsageError('--system needs --chat');
+  const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
+  if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
+
+  let progress: Progress | undefined;
+  try {
+    if (flags.backend !== undefined) await setBackend(flags.backend);
+    if (flags.threads !== undefined) setThreads(flags.threads);
+    progress = startProgress('loading', `loading ${path} on ${getBackend().description}`);
+    const model = await loadModel(path, { onProgress: progress.update });
+    progress.stop();
+    try {
+      return await answer(model, path, promptText, flags);
+    } finally {
+      model.dispose();
+    }
+  } finally {
+    progress?.stop();
+  }
+}
+
+async function answer(model: Model, path: string, promptText: string, flags: GenerateFlags): Promise<number> {
+  const tokenizer = model.tokenizer;
+  if (tokenizer === undefined)
+    throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  const prompt = promptTokens(tokenizer, path, promptText, flags);
+  const cache = makeCache(model, prompt.length, flags);
+  try {
+    const seed = flags.seed ?? randomInt(2 ** 32);
+    const outcome = await stream(model, tokenizer, prompt, cache, { ...flags, seed });
+    if (flags.json) writeJson(toJson(path, model, cache, outcome, seed));
+    else if (!outcome.text.endsWith('\n')) process.stdout.write('\n');
+    writeSummary(cache, outcome);
+    return outcome.finishReason === 'interrupted' ? exitCode.interrupted : exitCode.done;
+  } finally {
+    cache.dispose();
+  }
+}
+
+function promptTokens(tokenizer: Tokenizer, path: string, text: string, flags: GenerateFlags): number[] {
+  if (!flags.chat) return tokenizer.encode(text);
+  if (tokenizer.chatTemplate === undefined) {
+    throw new Error(`${path}: expected a chat template for --chat, got a checkpoint without one`);
+  }
+  const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
+  const messages = [...system, { role: 'user', content: text }];
+  const prompt = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+  return tokenizer.encode(prompt, { addSpecialTokens: false });
+}
+
+function makeCache(model: Model, promptLength: number, flags: GenerateFlags): KeyValueCache {
+  const limit = model.config.maxPositionEmbeddings;
+  if (flags.context !== undefined && flags.context > limit) {
+    throw new Error(`expected --context of at most ${limit}, which is the model's, got ${flags.context}`);
+  }
+  const maxLength = flags.context ?? Math.min(promptLength + flags.maxTokens, limit);
+  if (promptLength > maxLength) {
+    const owner = flags.context === undefined ? "the model's context" : '--context';
+    throw new Error(`expected a prompt within ${owner} of ${maxLength} tokens, got ${promptLength}`);
+  }
+  return model.initCache({ batchSize: 1, maxLength, dtype: flags.kvDtype });
+}
+
+async function stream(
+  model: Model,
+  tokenizer: Tokenizer,
+  prompt: number[],
+  cache: KeyValueCache,
+  flags: GenerateFlags,
+): Promise<Outcome> {
+  const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
+  const tokens: number[] = [];
+  let text = '';
+  const write = (piece: string): void => {
+    text += piece;
+    if (!flags.json) process.stdout.write(piece);
+  };
+
+  const interrupt = new Interrupt();
+  const progress = startProgress('reading the prompt');
+  const start = performance.now();
+  let prefilled: number | undefined;
+  let first = 0;
+  let last = 0;
+  const options = {
+    maxNewTokens: flags.maxTokens,
+    temperature: flags.temperature,
+    topK: flags.topK,
+    topP: flags.topP,
+    minP: flags.minP,
+    seed: flags.seed,
+    stop: [...model.endTokenIds, ...(flags.stop ?? [])],
+    cache,
+    signal: interrupt.signal,
+    onPrefill: (done: number, total: number): void => {
+      progress.update(done, total);
+      if (done < total) return;
+      prefilled = performance.now();
+      progress.stop();
+    },
+  };
+  try {
+    for await (const token of generate(model, prompt, options)) {
+      last = performance.now();
+      if (tokens.length === 0) first = last;
+      tokens.push(token);
+      write(decoder.push(token));
+    }
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+  } finally {
+    progress.stop();
+    interrupt.dispose();
+  }
+  write(decoder.flush());
+  return {
+    text,
+    tokens,
+    promptTokens: prompt.length,
+    finishReason: finishReason(interrupt, tokens.length, prompt.length, flags.maxTokens, cache.maxLength),
+    prefillSeconds: prefilled === undefined ? undefined : (prefilled - start) / 1000,
+    decodeSeconds: (last - first) / 1000,
+  };
+}
+
+function finishReason(
+  interrupt: Interrupt,
+  made: number,
+  promptLength: number,
+  maxTokens: number,
+  capacity: number,
+): FinishReason {
+  if (interrupt.signal.aborted) return 'interrupted';
+  if (made >= maxTokens) return 'length';
+  return promptLength + made > capacity ? 'context' : 'stop';
+}
+
+const finishText: Record<FinishReason, string> = {
+  stop: 'ended by itself',
+  length: 'as many as --max-tokens allows',
+  context: 'the context is full',
+  interrupted: 'interrupted',
+};
+
+/** Tokens per second; of decoding, those after the first, since the first comes out of the prompt's pass. */
+function rates(outcome: Outcome): { prefill: number | undefined; decode: number | undefined } {
+  const { prefillSeconds, decodeSeconds, promptTokens, tokens } = outcome;
+  const prefill =
+    prefillSeconds !== undefined && prefillSeconds > 0 ? promptTokens / prefillSeconds : undefined;
+  return { prefill, decode: decodeSeconds > 0 ? (tokens.length - 1) / decodeSeconds : undefined };
+}
+
+function writeSummary(cache: KeyValueCache, outcome: Outcome): void {
+  const { prefill, decode } = rates(outcome);
+  const rate = (value: number | undefined): string =>
+    value === undefined ? '' : `, ${value.toFixed(1)} tokens/s`;
+  const perToken = cache.bytes / cache.maxLength;
+  const lines = [
+    `prefill  ${count(outcome.promptTokens)} tokens${rate(prefill)}`,
+    `decode   ${count(outcome.tokens.length)} tokens${rate(decode)} (${finishText[outcome.finishReason]})`,
+    `KV cache ${exactSize(cache.bytes)}, ${cache.dtype}: ${count(cache.maxLength)} tokens of ${count(perToken)} bytes`,
+  ];
+  for (const line of lines) writeNote(errColors.dim(line));
+}
+
+function toJson(path: string, model: Model, cache: KeyValueCache, outcome: Outcome, seed: number): object {
+  const { prefill, decode } = rates(outcome);
+  return {
+    model: path,
+    backend: model.backend.description,
+    text: outcome.text,
+    tokens: outcome.tokens,
+    finishReason: outcome.finishReason,
+    seed,
+    prefill: { tokens: outcome.promptTokens, seconds: outcome.prefillSeconds, tokensPerSecond: prefill },
+    decode: { tokens: outcome.tokens.length, seconds: outcome.decodeSeconds, tokensPerSecond: decode },
+    kvCache: {
+      dtype: cache.dtype,
+      maxLength: cache.maxLength,
+      length: cache.lengths[0],
+      bytes: cache.bytes,
+      bytesPerToken: cache.bytes / cache.maxLength,
+    },
+  };
+}
+
+/** Ctrl-C while text is made: the first one ends the text, so that its summary follows; the second ends the process. */
+class Interrupt {
+  readonly #controller = new AbortController();
+  readonly #listener = (): void => {
+    if (this.#controller.signal.aborted) process.exit(exitCode.interrupted);
+    this.#controller.abort();
+  };
+
+  constructor() {
+    process.on('SIGINT', this.#listener);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  dispose(): void {
+    process.off('SIGINT', this.#listener);
+  }
+}
+
+async function readStdin(): Promise<string> {
+  process.stdin.setEncoding('utf8');
+  let text = '';
+  for await (const piece of process.stdin) text += piece;
+  return text.replace(/\r?\n$/, '');
+}

@@ -1,0 +1,211 @@
+/**
+ * `gqa inspect`: what a checkpoint holds, from its headers alone: the attention shape, the sizes, and what its KV cache
+ * takes per token.
+ */
+import { Command } from 'commander';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
+import { oneLine } from './errors.ts';
+import {
+  binarySize,
+  columns,
+  count,
+  exactSize,
+  outColors,
+  writeJson,
+  writeNote,
+  writeResult,
+} from './output.ts';
+
+interface InspectOptions {
+  readonly tensors?: true;
+  readonly json?: true;
+}
+
+/** What is stored in one dtype. */
+interface Share {
+  tensors: number;
+  parameters: number;
+  bytes: number;
+}
+
+const example = `
+Examples:
+  npx gqa inspect model.gguf
+  npx gqa inspect models/SmolLM2-135M --tensors
+  npx gqa inspect model.gguf --json | jq .kvBytesPerToken.f16`;
+
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description('show what a checkpoint holds and what its KV cache takes')
+    .argument('<checkpoint>', 'a .gguf or .safetensors file, or a Hugging Face directory')
+    .option('--tensors', 'list every tensor')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', example)
+    .action(inspect);
+}
+
+async function inspect(path: string, options: InspectOptions): Promise<void> {
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const { shape, problem } = shapeOf(checkpoint);
+    const shares = sharesOf(checkpoint);
+    if (options.json) writeJson(toJson(checkpoint, shape, shares, options.tensors === true));
+    else {
+      if (shape !== undefined) writeResult(describeShape(shape));
+      writeResult(describeWeights(shares));
+      if (options.tensors) writeResult(`\n${listTensors(checkpoint)}`);
+    }
+    if (problem !== undefined) writeNote(`gqa: ${oneLine(problem.message)}; only the tensors are shown`);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** Tensors can be shown where the shape is missing or of a model this version does not know. */
+function shapeOf(checkpoint: Checkpoint): { shape?: ModelShape; problem?: Error } {
+  try {
+    return { shape: checkpoint.shape };
+  } catch (error) {
+    return { problem: error as Error };
+  }
+}
+
+function sharesOf(checkpoint: Checkpoint): Map<string, Share> {
+  const shares = new Map<string, Share>();
+  for (const { dtype, shape, byteLength } of checkpoint.tensors.values()) {
+    const share = shares.get(dtype) ?? { tensors: 0, parameters: 0, bytes: 0 };
+    share.tensors++;
+    share.parameters += shape.reduce((product, dim) => product * dim, 1);
+    share.bytes += byteLength;
+    shares.set(dtype, share);
+  }
+  return new Map([...shares].sort(([, a], [, b]) => b.bytes - a.bytes));
+}
+
+function sumOf(shares: ReadonlyMap<string, Share>): Share {
+  const sum: Share = { tensors: 0, parameters: 0, bytes: 0 };
+  for (const share of shares.values()) {
+    sum.tensors += share.tensors;
+    sum.parameters += share.parameters;
+    sum.bytes += share.bytes;
+  }
+  return sum;
+}
+
+function describeShape(shape: ModelShape): string {
+  const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
+  const values = kvElementsPerToken(shape);
+  const context = shape.maxPositionEmbeddings;
+  const rows: [string, string, string][] = [
+    ['family', shape.modelType, ''],
+    ['layers', count(shape.numLayers), layerKinds(shape)],
+    ['N', count(N), 'query heads'],
+    ['K', count(K), 'key/value heads'],
+    ['G', groupSize(shape), groupNote(shape)],
+    ['H', count(H), Hv === H ? 'head dim' : `head dim; values ${count(Hv)}`],
+    ['D', count(shape.hiddenSize), 'model dim'],
+    ['V', shape.vocabSize === undefined ? '?' : count(shape.vocabSize), 'vocabulary'],
+    ['context', context === undefined ? '?' : count(context), 'tokens'],
+    ['KV cache f32', exactSize(values * 4), 'per token'],
+    ['KV cache f16', exactSize(values * 2), 'per token'],
+  ];
+  if (context !== undefined && !shape.layers.some((layer) => layer.kind === 'sliding')) {
+    rows.push(['', binarySize(values * 2 * context), 'f16 at full context']);
+  }
+  return columns(rows.map(([name, value, note]) => [outColors.bold(name), value, outColors.dim(note)]));
+}
+
+/** `N / K`, or the range where layers differ. */
+function groupSize(shape: ModelShape): string {
+  const sizes = groupSizes(shape);
+  return sizes.length === 0 ? '?' : sizes.map(count).join(' to ');
+}
+
+function groupSizes(shape: ModelShape): number[] {
+  const sizes = shape.layers
+    .filter((layer) => layer.numKeyValueHeads > 0 && layer.kind !== 'shared')
+    .map((layer) => shape.numHeads / layer.numKeyValueHeads);
+  const least = Math.min(...sizes);
+  const most = Math.max(...sizes);
+  if (sizes.length === 0) return [];
+  return least === most ? [least] : [least, most];
+}
+
+function groupNote(shape: ModelShape): string {
+  if (shape.layers.some((layer) => layer.kind === 'latent')) return 'multi-head latent attention';
+  const { numHeads, numKeyValueHeads } = shape;
+  const name =
+    numKeyValueHeads === numHeads ? 'multi-head' : numKeyValueHeads === 1 ? 'multi-query' : 'grouped-query';
+  return `query heads per key/value head: ${name} attention`;
+}
+
+/** Which layers keep what, where not all keep everything. */
+function layerKinds(shape: ModelShape): string {
+  const kinds = new Map<LayerKind, number>();
+  for (const { kind } of shape.layers) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  if (kinds.size === 1 && kinds.has('full')) return '';
+  const windows = new Set(shape.layers.map((layer) => layer.window).filter((window) => window !== undefined));
+  const parts = [...kinds].map(([kind, layers]) => {
+    const window = kind === 'sliding' ? ` over ${[...windows].map(count).join(' or ')} tokens` : '';
+    return `${count(layers)} ${kind}${window}`;
+  });
+  return parts.join(', ');
+}
+
+function describeWeights(shares: ReadonlyMap<string, Share>): string {
+  const row = (name: string, { tensors, parameters, bytes }: Share): string[] => [
+    name,
+    count(parameters),
+    count(bytes),
+    binarySize(bytes),
+    count(tensors),
+  ];
+  const head = ['dtype', 'parameters', 'bytes', '', 'tensors'].map((title) => outColors.bold(title));
+  const rows = [head, ...[...shares].map(([dtype, share]) => row(dtype, share)), row('all', sumOf(shares))];
+  return `\n${columns(rows, [1, 2, 3, 4])}`;
+}
+
+function listTensors(checkpoint: Checkpoint): string {
+  const head = ['tensor', 'dtype', 'shape', 'bytes'].map((title) => outColors.bold(title));
+  const rows = [...checkpoint.tensors.values()].map(({ name, dtype, shape, byteLength }) => [
+    name,
+    dtype,
+    `[${shape.join(', ')}]`,
+    count(byteLength),
+  ]);
+  return columns([head, ...rows], [3]);
+}
+
+function toJson(
+  checkpoint: Checkpoint,
+  shape: ModelShape | undefined,
+  shares: ReadonlyMap<string, Share>,
+  tensors: boolean,
+): object {
+  const { parameters, bytes } = sumOf(shares);
+  const values = shape === undefined ? undefined : kvElementsPerToken(shape);
+  return {
+    path: checkpoint.path,
+    format: checkpoint.kind,
+    ...(shape !== undefined && {
+      family: shape.modelType,
+      numLayers: shape.numLayers,
+      numHeads: shape.numHeads,
+      numKeyValueHeads: shape.numKeyValueHeads,
+      groupSize: groupSizes(shape).at(-1),
+      headDim: shape.headDim,
+      valueHeadDim: shape.valueHeadDim,
+      hiddenSize: shape.hiddenSize,
+      vocabSize: shape.vocabSize,
+      contextLength: shape.maxPositionEmbeddings,
+      layers: shape.layers,
+      kvBytesPerToken: { f32: values! * 4, f16: values! * 2 },
+    }),
+    parameters,
+    bytes,
+    dtypes: Object.fromEntries(shares),
+    ...(tensors && { tensors: [...checkpoint.tensors.values()] }),
+  };
+}

@@ -1,0 +1,48 @@
+#!/usr/bin/env node
+/**
+ * The command line, `npx gqa <command>`: one file per command beside this one. Exit codes and the form of failures are in
+ * `errors.ts`.
+ */
+import { createRequire } from 'node:module';
+import { Command, CommanderError } from 'commander';
+import { exitCode, oneLine, reportFailure } from './errors.ts';
+import { generateCommand } from './generate.ts';
+import { inspectCommand } from './inspect.ts';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+function makeProgram(): Command {
+  const program = new Command('gqa')
+    .description('Grouped-query attention: look into checkpoints, run models')
+    .version(version)
+    .configureHelp({ showGlobalOptions: false })
+    .configureOutput({
+      outputError: (message, write) => write(`gqa: ${oneLine(message.replace(/^error: /, ''))}\n`),
+    })
+    .exitOverride();
+  for (const command of [inspectCommand(), generateCommand()]) {
+    program.addCommand(command.copyInheritedSettings(program));
+  }
+  return program.addHelpText('after', '\nExample:\n  npx gqa inspect model.gguf');
+}
+
+/** @returns the exit code; commander has printed its own messages */
+async function main(args: readonly string[]): Promise<number> {
+  try {
+    await makeProgram().parseAsync(args, { from: 'user' });
+    return Number(process.exitCode ?? exitCode.done);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return reportFailure(error);
+    return error.exitCode === 0 ? exitCode.done : exitCode.wrongUsage;
+  }
+}
+
+// A reader that has seen enough (`gqa inspect … | head`) is no failure.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(exitCode.done);
+  });
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -1,0 +1,41 @@
+/** Values of options as the commands want them; what cannot be meant is refused before any file is touched. */
+import { InvalidArgumentError } from 'commander';
+
+type Parse<T> = (text: string) => T;
+
+function numberIn(expected: string, accept: (value: number) => boolean): Parse<number> {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!accept(value)) throw new InvalidArgumentError(`Expected ${expected}.`);
+    return value;
+  };
+}
+
+export const positiveInteger: Parse<number> = numberIn(
+  'a whole number of at least 1',
+  (v) => isWhole(v) && v >= 1,
+);
+export const wholeNumber: Parse<number> = numberIn(
+  'a whole number of at least 0',
+  (v) => isWhole(v) && v >= 0,
+);
+export const temperature: Parse<number> = numberIn(
+  'a number of at least 0',
+  (v) => v >= 0 && Number.isFinite(v),
+);
+export const probability: Parse<number> = numberIn('a number above 0 and up to 1', (v) => v > 0 && v <= 1);
+export const fraction: Parse<number> = numberIn('a number from 0 to 1', (v) => v >= 0 && v <= 1);
+export const threadCount: Parse<number> = numberIn(
+  'a whole number from 1 to 64',
+  (v) => isWhole(v) && v >= 1 && v <= 64,
+);
+
+/** A text that is not empty, added to those given before. */
+export function moreText(text: string, before: readonly string[] = []): readonly string[] {
+  if (text === '') throw new InvalidArgumentError('Expected a text of at least one character.');
+  return [...before, text];
+}
+
+function isWhole(value: number): boolean {
+  return Number.isSafeInteger(value);
+}

@@ -1,0 +1,179 @@
+/** `gqa generate`: on a tiny checkpoint with the reference backend, and on the real model where its file is. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { Golden } from '../models/golden.ts';
+import { modelFile, noModel } from '../text/fixtures.ts';
+import { type CliRun, runCli } from './run-cli.ts';
+import { tinyTokens, withTinyCheckpoint } from './tiny-checkpoint.ts';
+
+interface GenerateJson {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly finishReason: string;
+  readonly seed: number;
+  readonly prefill: { readonly tokens: number; readonly tokensPerSecond: number };
+  readonly decode: { readonly tokens: number };
+  readonly kvCache: { readonly dtype: string; readonly maxLength: number; readonly bytes: number };
+}
+
+const reference = ['--backend', 'reference'];
+const tiny = (folder: string, ...args: string[]): Promise<CliRun> =>
+  runCli(['generate', folder, ...reference, ...args]);
+const json = (run: CliRun): GenerateJson => JSON.parse(run.stdout) as GenerateJson;
+
+describe('gqa generate on a tiny checkpoint', () => {
+  test('the tokens of transformers, as text and as JSON', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const golden = await Golden.open('tiny-llama/gqa-tied');
+      const want = [...golden.ids('greedy/tokens')];
+      const prompt = [...golden.ids('greedy/prompt')].map((id) => tinyTokens[id]).join('');
+      const args = ['--prompt', prompt, '--max-tokens', String(want.length)];
+      const result = json(await tiny(folder, ...args, '--json'));
+      expect(result.tokens).toEqual(want);
+      expect(result).toMatchObject({
+        finishReason: 'length',
+        prefill: { tokens: 7 },
+        decode: { tokens: want.length },
+        // 3 layers, K and V of 2 heads of 8 values in 4 bytes.
+        kvCache: {
+          dtype: 'f32',
+          maxLength: 7 + want.length,
+          bytes: (7 + want.length) * 384,
+          bytesPerToken: 384,
+        },
+      });
+      const text = want.map((id) => (id < 3 ? '' : tinyTokens[id])).join('');
+      expect(result.text).toBe(text);
+
+      const { code, stdout, stderr } = await tiny(folder, ...args);
+      expect(code).toBe(0);
+      expect(stdout).toBe(`${text}\n`);
+      const [loading, prefill, decode, cache] = stderr.split('\n');
+      expect(loading).toMatch(/^loading .* on reference/);
+      expect(prefill).toMatch(/^prefill +7 tokens, [\d.]+ tokens\/s$/);
+      expect(decode).toMatch(/^decode +24 tokens, [\d.]+ tokens\/s \(as many as --max-tokens allows\)$/);
+      expect(cache).toBe('KV cache 11,904 bytes (11.6 KiB), f32: 31 tokens of 384 bytes');
+    }));
+
+  test('--kv-dtype, --context and a full context', () =>
+    withTinyCheckpoint({ context: 20 }, async (folder) => {
+      const f16 = json(await tiny(folder, '--prompt', 'abcdefgh', '--kv-dtype', 'f16', '--json'));
+      expect(f16.kvCache).toMatchObject({ dtype: 'f16', maxLength: 20, bytes: 20 * 192 });
+      expect(f16).toMatchObject({ finishReason: 'context', decode: { tokens: 13 } });
+      const small = json(await tiny(folder, '--prompt', 'abcdefgh', '--context', '10', '--json'));
+      expect(small).toMatchObject({
+        finishReason: 'context',
+        decode: { tokens: 3 },
+        kvCache: { maxLength: 10 },
+      });
+      expect(small.tokens).toEqual(
+        json(await tiny(folder, '--prompt', 'abcdefgh', '--json')).tokens.slice(0, 3),
+      );
+
+      const long = await tiny(folder, '--prompt', 'abcdefgh'.repeat(3));
+      expect(long).toMatchObject({ code: 1, stdout: '' });
+      expect(long.stderr).toContain(
+        "gqa: expected a prompt within the model's context of 20 tokens, got 24\n",
+      );
+      const over = await tiny(folder, '--prompt', 'a', '--context', '21');
+      expect(over.stderr).toContain("gqa: expected --context of at most 20, which is the model's, got 21\n");
+      expect(over.code).toBe(1);
+    }));
+
+  test('sampling repeats with its seed', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const args = ['--prompt', 'hello', '--max-tokens', '12', '--temperature', '1.5', '--top-k', '40'];
+      const sample = async (...more: string[]) => json(await tiny(folder, ...args, ...more, '--json'));
+      const first = await sample('--top-p', '0.99', '--min-p', '0');
+      expect(await sample('--top-p', '0.99', '--min-p', '0', '--seed', String(first.seed))).toMatchObject({
+        tokens: first.tokens,
+      });
+      expect((await sample('--seed', '1')).tokens).not.toEqual((await sample('--seed', '2')).tokens);
+    }));
+
+  test('the prompt from stdin, without its line end; --chat and --system', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const args = ['generate', folder, ...reference, '--max-tokens', '3', '--json'];
+      const direct = json(await runCli([...args, '--prompt', 'two lines']));
+      const piped = json(await runCli([...args, '--prompt', '-'], { stdin: 'two lines\n' }));
+      expect(piped).toMatchObject({ tokens: direct.tokens, prefill: { tokens: 9 } });
+      const chat = json(await runCli([...args, '--prompt', 'hi', '--chat', '--system', 'be brief']));
+      expect(chat.prefill.tokens).toBe('system: be brief user: hi '.length);
+    }));
+
+  test('--stop ends before its text; --max-tokens 0 only reads the prompt', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const { text } = json(await tiny(folder, '--prompt', 'hello', '--max-tokens', '12', '--json'));
+      const stop = text.slice(5, 7);
+      const stopped = json(
+        await tiny(folder, '--prompt', 'hello', '--stop', 'never', '--stop', stop, '--json'),
+      );
+      expect(stopped.text).toBe(text.slice(0, text.indexOf(stop)));
+      expect(stopped.finishReason).toBe('stop');
+      const none = await tiny(folder, '--prompt', 'hello', '--max-tokens', '0', '--json');
+      expect(json(none)).toMatchObject({ tokens: [], text: '', finishReason: 'length' });
+      expect(none.code).toBe(0);
+    }));
+
+  test('what the checkpoint lacks is named', async () => {
+    await withTinyCheckpoint({ template: false }, async (folder) => {
+      const { code, stderr } = await tiny(folder, '--prompt', 'x', '--chat');
+      expect(stderr).toContain(
+        `gqa: ${folder}: expected a chat template for --chat, got a checkpoint without one\n`,
+      );
+      expect(code).toBe(1);
+    });
+    await withTinyCheckpoint({ tokenizer: false }, async (folder) => {
+      const { code, stdout, stderr } = await tiny(folder, '--prompt', 'x');
+      expect(stderr).toContain(`gqa: ${folder}: expected a checkpoint with a tokenizer, got one without\n`);
+      expect(stdout).toBe('');
+      expect(code).toBe(1);
+    });
+  });
+
+  test('Ctrl-C ends the text and its summary follows; a second one ends everything', () =>
+    withTinyCheckpoint({ context: 200_000 }, async (folder) => {
+      const args = [
+        'generate',
+        folder,
+        ...reference,
+        '--prompt',
+        'a',
+        '--max-tokens',
+        '100000',
+        '--context',
+        '100001',
+      ];
+      let sent = 0;
+      const once = await runCli(args, { onOutput: (child) => sent++ === 0 && child.kill('SIGINT') });
+      expect(once.code).toBe(130);
+      expect(once.stderr).toMatch(/decode +[\d,]+ tokens.* \(interrupted\)\nKV cache .*\n$/);
+
+      // The second one comes before the first one has had its turn, or behind it.
+      sent = 0;
+      const twice = await runCli(args, {
+        onOutput: (child) => {
+          if (sent++ > 0) return;
+          child.kill('SIGINT');
+          child.kill('SIGINT');
+        },
+      });
+      expect(twice.code).toBe(130);
+    }));
+});
+
+describe('gqa generate on SmolLM2', () => {
+  test('answers as transformers does', async (context) => {
+    if (noModel !== undefined) return context.skip(noModel);
+    const golden = JSON.parse(
+      readFileSync(new URL('../golden/smollm2/golden.json', import.meta.url), 'utf8'),
+    ) as { greedy: { chat: { answer: string } } };
+    const args = ['generate', modelFile, '--chat', '--prompt', 'Name three oceans.', '--max-tokens', '24'];
+    const { code, stdout, stderr } = await runCli(args);
+    expect(code).toBe(0);
+    expect(stdout.length).toBeGreaterThan(40);
+    expect(golden.greedy.chat.answer.startsWith(stdout.trimEnd())).toBe(true);
+    expect(stderr).toMatch(/prefill +34 tokens/);
+    expect(stderr).toContain('58 tokens of 46,080 bytes');
+  });
+});

@@ -1,0 +1,50 @@
+/** Runs the built command line as users do: a process with arguments, its output and its exit code. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+export const cliFile: string = join(root, 'dist/cli/main.js');
+
+export interface CliRun {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  readonly stdin?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Called with each piece of stdout, to send signals at the right time. */
+  readonly onOutput?: (child: ChildProcess) => void;
+}
+
+/** @throws Error when dist/ was built before a file of the command line was changed: it would test something else. */
+function checkBuilt(): void {
+  const sources = join(root, 'src/cli');
+  const newest = Math.max(...readdirSync(sources).map((name) => statSync(join(sources, name)).mtimeMs));
+  const built = statSync(cliFile, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (built < newest) throw new Error('dist/cli is older than src/cli; run npm run build (npm test does)');
+}
+
+export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliRun> {
+  checkBuilt();
+  const env = { ...process.env, GQA_DEBUG: '', NO_COLOR: '1', ...options.env };
+  const child = spawn(process.execPath, [cliFile, ...args], { env });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+    stdout += piece;
+    options.onOutput?.(child);
+  });
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+    stderr += piece;
+  });
+  child.stdin.end(options.stdin ?? '');
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  return { code, stdout, stderr };
+}

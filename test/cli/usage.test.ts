@@ -1,0 +1,60 @@
+/** What the command line does with wrong usage, and what its help says. */
+import { describe, expect, test } from 'vitest';
+import { runCli } from './run-cli.ts';
+
+const prompt = ['--prompt', 'x'];
+
+describe('wrong usage ends with exit code 2 and one line', () => {
+  test.concurrent.each([
+    [['frobnicate'], "gqa: unknown command 'frobnicate'"],
+    [['inspekt'], "gqa: unknown command 'inspekt' (Did you mean inspect?)"],
+    [['--frob'], "gqa: unknown option '--frob'"],
+    [['inspect'], "gqa: missing required argument 'checkpoint'"],
+    [['inspect', 'a', 'b'], 'gqa: too many arguments'],
+    [['inspect', 'a', '--tensor'], "gqa: unknown option '--tensor' (Did you mean --tensors?)"],
+    [['generate', 'm.gguf'], "gqa: required option '--prompt <text>' not specified"],
+    [['generate', 'm.gguf', '--prompt', ''], 'gqa: expected a prompt of at least one character, got none'],
+    [['generate', 'm.gguf', '--prompt', '-'], 'gqa: expected a prompt of at least one character, got none'],
+    [['generate', 'm.gguf', ...prompt, '--system', 'y'], 'gqa: --system needs --chat'],
+    [['generate', 'm.gguf', ...prompt, '--max-tokens', '1.5'], 'Expected a whole number of at least 0.'],
+    [['generate', 'm.gguf', ...prompt, '--temperature', '-1'], 'Expected a number of at least 0.'],
+    [['generate', 'm.gguf', ...prompt, '--top-k', '0'], 'Expected a whole number of at least 1.'],
+    [['generate', 'm.gguf', ...prompt, '--top-p', '0'], 'Expected a number above 0 and up to 1.'],
+    [['generate', 'm.gguf', ...prompt, '--min-p', '1.1'], 'Expected a number from 0 to 1.'],
+    [['generate', 'm.gguf', ...prompt, '--seed', ''], 'Expected a whole number of at least 0.'],
+    [['generate', 'm.gguf', ...prompt, '--stop', ''], 'Expected a text of at least one character.'],
+    [['generate', 'm.gguf', ...prompt, '--threads', '65'], 'Expected a whole number from 1 to 64.'],
+    [['generate', 'm.gguf', ...prompt, '--kv-dtype', 'q8_0'], 'Allowed choices are f32, f16, bf16.'],
+    [['generate', 'm.gguf', ...prompt, '--backend', 'cuda'], 'Allowed choices are native, wasm, reference.'],
+  ])('%j', async (args, message) => {
+    const { code, stdout, stderr } = await runCli(args);
+    expect(stderr).toContain(message);
+    expect(stderr).toMatch(/^gqa: [^\n]*\n$/);
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+
+  test('no command: the help on stderr', async () => {
+    const { code, stdout, stderr } = await runCli([]);
+    expect(stderr).toContain('Usage: gqa');
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+});
+
+describe('help', () => {
+  test.each([[[]], [['inspect']], [['generate']]])('%j --help ends with an example', async (command) => {
+    const { code, stdout, stderr } = await runCli([...command, '--help']);
+    const last = stdout.trimEnd().split('\n').at(-1);
+    expect(stdout).toMatch(/^Usage: gqa/);
+    expect(last).toMatch(new RegExp(`npx gqa ${command[0] ?? 'inspect'} `));
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+  });
+
+  test('--version', async () => {
+    const { code, stdout } = await runCli(['--version']);
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect(code).toBe(0);
+  });
+});
