@@ -1,0 +1,111 @@
+/** Ops against PyTorch and transformers, stored weights against the gguf package's blocks, on every backend. */
+import { describe, expect, test } from 'vitest';
+import * as gqa from '../../src/index.ts';
+import { type CaseInput, storedTensor } from '../cases/inputs.ts';
+import { backends } from './backends.ts';
+import { readGolden } from './golden.ts';
+import { difference } from './run-cases.ts';
+
+interface OpGolden {
+  readonly name: string;
+  readonly op: string;
+  readonly options: { eps?: number; axis?: number; approximate?: 'none' | 'tanh'; interleaved?: boolean };
+  readonly inputs: readonly string[];
+  /** How far PyTorch's f32 is from its f64: backends get that much more room. */
+  readonly float32Noise: number;
+}
+
+type Inputs = Readonly<Record<string, gqa.Tensor>>;
+
+const CALLS: Partial<Record<string, (inputs: Inputs, options: OpGolden['options']) => gqa.Tensor>> = {
+  rmsNorm: ({ x, weight }, { eps }) => gqa.rmsNorm(x, weight, { eps }),
+  layerNorm: ({ x, weight, bias }, { eps }) => gqa.layerNorm(x, weight, bias, { eps }),
+  softmax: ({ x }, { axis }) => gqa.softmax(x, { axis }),
+  logSoftmax: ({ x }, { axis }) => gqa.logSoftmax(x, { axis }),
+  gelu: ({ x }, { approximate }) => gqa.gelu(x, { approximate }),
+  silu: ({ x }) => gqa.silu(x),
+  relu: ({ x }) => gqa.relu(x),
+  tanh: ({ x }) => gqa.tanh(x),
+  swiglu: ({ gate, up }) => gqa.swiglu(gate, up),
+  geglu: ({ gate, up }) => gqa.gatedActivation(gate, up, 'geluTanh'),
+  rope: ({ x, cos, sin }, { interleaved }) => gqa.rope(x, cos, sin, { interleaved }),
+};
+
+/** cos and sin of positions times frequencies, in f64 and rounded once. */
+function angles(positions: CaseInput, frequencies: CaseInput, f: (angle: number) => number): CaseInput {
+  const half = frequencies.values.length;
+  const values = Float32Array.from({ length: positions.values.length * half }, (_, i) =>
+    f(positions.values[Math.floor(i / half)] * frequencies.values[i % half]),
+  );
+  const shape = [...positions.shape, half];
+  return { name: f.name, dtype: 'f32', shape, bytes: new Uint8Array(values.buffer), values };
+}
+
+const ops = readGolden<OpGolden>('ops/ops');
+for (const backend of backends) {
+  describe(`ops golden on ${backend.name}`, () => {
+    for (const row of ops.cases) {
+      const call = CALLS[row.op];
+      test.skipIf(!call)(row.name + (call ? '' : `: no op ${row.op} yet`), () => {
+        const inputs = row.inputs.map((name) => ops.input(`${row.name}/${name}`) as CaseInput);
+        if (row.op === 'rope')
+          inputs.push(angles(inputs[1], inputs[2], Math.cos), angles(inputs[1], inputs[2], Math.sin));
+        const names = [...row.inputs, 'cos', 'sin'];
+        gqa.scope(() => {
+          const tensors = Object.fromEntries(
+            inputs.map((input, i) => [names[i], storedTensor(backend, input)]),
+          );
+          const got = (call as NonNullable<typeof call>)(tensors, row.options).dataSync();
+          const tolerance = 2e-6 + 2 * row.float32Noise;
+          expect(difference(got, ops.values(`${row.name}/output`), tolerance)).toBeUndefined();
+        });
+      });
+    }
+  });
+}
+
+interface BlockGolden {
+  readonly name: string;
+  readonly type: string;
+  readonly rows: number;
+  readonly cols: number;
+}
+
+const blocks = readGolden<BlockGolden>('quant/blocks');
+const SUPPORTED: readonly string[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
+for (const backend of backends) {
+  describe(`stored weights golden on ${backend.name}`, () => {
+    for (const row of blocks.cases) {
+      const dtype = row.type.toLowerCase() as gqa.DType;
+      const supported = SUPPORTED.includes(dtype);
+      test.skipIf(!supported)(row.name + (supported ? '' : `: no dtype ${dtype} yet`), () => {
+        const raw = blocks.input(`${row.name}/raw`) as CaseInput;
+        const shape = [row.rows, row.cols];
+        gqa.scope(() => {
+          const weight = storedTensor(backend, { ...raw, dtype, shape });
+          const x = storedTensor(backend, blocks.input(`${row.name}/x`) as CaseInput);
+          const dequantized = blocks.values(`${row.name}/dequantized`);
+          expect(difference(gqa.cast(weight, 'f32').dataSync(), dequantized, 1e-7)).toBeUndefined();
+          const ids = Int32Array.from({ length: row.rows }, (_, i) => row.rows - 1 - i);
+          const idBytes = new Uint8Array(ids.buffer);
+          const reversed = {
+            name: 'ids',
+            dtype: 'i32' as const,
+            shape: [row.rows],
+            bytes: idBytes,
+            values: ids,
+          };
+          const picked = gqa.embedding(weight, storedTensor(backend, reversed)).dataSync();
+          const want = Array.from(ids).flatMap((id) =>
+            Array.from(dequantized).slice(id * row.cols, (id + 1) * row.cols),
+          );
+          expect(difference(picked, want, 1e-7)).toBeUndefined();
+          // Kernels may quantise x to 8 bits against blocks.
+          const tolerance = dtype.startsWith('q') ? 2e-2 : 1e-5;
+          const product = gqa.linear(x, weight).dataSync();
+          expect(difference(product, blocks.values(`${row.name}/product`), tolerance)).toBeUndefined();
+        });
+      });
+    }
+  });
+}
