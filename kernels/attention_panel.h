@@ -20,7 +20,7 @@
 #define ATTN_MR 4
 #endif
 #define ATTN_NR (2 * VL)
-#define ATTN_ROWS 192
+#define ATTN_ROWS 384
 #define ATTN_KEYS 128
 
 /*
@@ -68,57 +68,96 @@ typedef struct {
 GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
   size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + Hvp) + 2 * Hvp + 256;
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + Hvp) + VL * (Hvp + VL);
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
-/* Copies keys [j0, j0 + n) of KV head k as f32 rows [n][H], zero rows up to a multiple of MR; values as [Hvp / MR][KEYS][MR]. Returns 0 when a value is not finite. */
-GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, int64_t *skip, attn_segment *current, int *index, int n) {
-  int H = c->H, Hv = c->Hv;
-  vf bad = vf_set(0);
-  for (int j = 0; j < n; j++) {
-    while (*skip >= current->length) {
-      *skip -= current->length;
-      *current = attn_segment_of(c, ++*index);
-    }
-    int64_t kx = *skip * c->key_token + k * c->key_head, vx = *skip * c->value_token + k * c->value_head;
-    ++*skip;
+/* A place in the segments of a batch row: `skip` tokens into segment `index`. */
+typedef struct {
+  attn_segment segment;
+  int64_t skip;
+  int index;
+} attn_cursor;
+
+/* Copies n keys of KV head k from the cursor on, as f32 rows [n][H], with zero rows up to a multiple of MR. */
+GQA_INLINE void attn_pack_keys(const attn *c, const attn_panel_scratch *w, int k, attn_cursor at, int n, const int type) {
+  int H = c->H;
+  for (int j = 0; j < n; j++, at.skip++) {
+    while (at.skip >= at.segment.length) at.skip -= at.segment.length, at.segment = attn_segment_of(c, ++at.index);
+    int64_t x = at.skip * c->key_token + k * c->key_head;
     float *key = w->keys + (int64_t)j * H;
     int d = 0;
-    for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(current->key, c->key_type, kx + d));
-    if (d < H) vf_store_n(key + d, attn_load_n(current->key, c->key_type, kx + d, H - d), H - d);
+    for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(at.segment.key, type, x + d));
+    if (d < H) vf_store_n(key + d, attn_load_n(at.segment.key, type, x + d, H - d), H - d);
+  }
+  for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
+}
+
+/* VL dims of one value into the blocks [VL / MR][KEYS][MR]. */
+GQA_INLINE void attn_store_blocks(float *to, vf v) {
+#if VL == 16
+  _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)v));
+  _mm256_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm512_extractf32x8_ps((__m512)v, 1));
+#elif VL == 8
+  _mm_storeu_ps(to, _mm256_castps256_ps128((__m256)v));
+  _mm_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm256_extractf128_ps((__m256)v, 1));
+#else
+  vf_store(to, v);
+#endif
+}
+
+/* Copies n values from the cursor on as [Hvp / MR][KEYS][MR]. Returns 0 when one of them is not finite. */
+GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
+  int Hv = c->Hv;
+  vf bad = vf_set(0);
+  for (int j = 0; j < n; j++, at->skip++) {
+    while (at->skip >= at->segment.length) at->skip -= at->segment.length, at->segment = attn_segment_of(c, ++at->index);
+    int64_t x = at->skip * c->value_token + k * c->value_head;
     float *value = w->values + (int64_t)j * ATTN_MR;
-    for (d = 0; d + VL <= Hv; d += VL) {
-      vf v = attn_load(current->value, c->value_type, vx + d);
-      float *to = value + (int64_t)d * ATTN_KEYS;
-      bad += v * 0.0f;
-      for (int part = 0; part < VL / ATTN_MR; part++) memcpy(to + part * ATTN_MR * ATTN_KEYS, (float *)&v + part * ATTN_MR, ATTN_MR * sizeof(float));
+    int d = 0;
+    for (; d + VL <= Hv; d += VL) {
+      vf v = attn_load(at->segment.value, type, x + d);
+      bad = vf_fma(v, vf_set(0), bad);
+      attn_store_blocks(value + (int64_t)d * ATTN_KEYS, v);
     }
     if (d < Hv) {
       float tail[VL];
-      vf v = attn_load_n(current->value, c->value_type, vx + d, Hv - d);
-      bad += v * 0.0f;
+      vf v = attn_load_n(at->segment.value, type, x + d, Hv - d);
+      bad = vf_fma(v, vf_set(0), bad);
       vf_store(tail, v);
-      for (int x = 0; d < w->Hvp; d += ATTN_MR, x += ATTN_MR) memcpy(value + (int64_t)d * ATTN_KEYS, tail + x, ATTN_MR * sizeof(float));
+      for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_KEYS, tail + i, ATTN_MR * sizeof(float));
     }
   }
-  for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
   return vf_sum(bad) == 0;
+}
+
+/* Both, for the tile of n keys at the cursor, which moves on. */
+GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n) {
+  if (c->key_type == GQA_F32) attn_pack_keys(c, w, k, *at, n, GQA_F32);
+  else if (c->key_type == GQA_F16) attn_pack_keys(c, w, k, *at, n, GQA_F16);
+  else attn_pack_keys(c, w, k, *at, n, GQA_BF16);
+  if (c->value_type == GQA_F32) return attn_pack_values(c, w, k, at, n, GQA_F32);
+  if (c->value_type == GQA_F16) return attn_pack_values(c, w, k, at, n, GQA_F16);
+  return attn_pack_values(c, w, k, at, n, GQA_BF16);
 }
 
 /* Gathers rows [r0, r0 + rows) of the queries into Q^T panels [panel][H][NR], scaled; lanes past the rows are zero. */
 GQA_INLINE void attn_pack_queries(const attn *c, const attn_panel_scratch *w, int b, int k, int64_t r0, int rows) {
   float scale = attn_query_scale(c);
-  int padded = (rows + ATTN_NR - 1) / ATTN_NR * ATTN_NR;
-  for (int r = 0; r < padded; r++) {
+  for (int r = 0; r < rows || r % ATTN_NR; r += VL) {
     float *to = w->q + (int64_t)(r / ATTN_NR) * ATTN_NR * c->H + r % ATTN_NR;
-    if (r >= rows) {
-      for (int d = 0; d < c->H; d++) to[(int64_t)d * ATTN_NR] = 0;
-      continue;
+    const float *from[VL];
+    for (int i = 0; i < VL; i++) {
+      int64_t t = (r0 + r + i) / c->G, n = k * c->G + (r0 + r + i) % c->G;
+      from[i] = r + i < rows ? c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2] : 0;
     }
-    int64_t t = (r0 + r) / c->G, n = k * c->G + (r0 + r) % c->G;
-    const float *q = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
-    for (int d = 0; d < c->H; d++) to[(int64_t)d * ATTN_NR] = q[d] * scale;
+    for (int d = 0; d < c->H; d += VL) {
+      int dims = c->H - d < VL ? c->H - d : VL;
+      vf v[VL];
+      for (int i = 0; i < VL; i++) v[i] = !from[i] ? vf_set(0) : dims == VL ? vf_load(from[i] + d) : vf_load_n(from[i] + d, dims);
+      vf_transpose(v);
+      for (int i = 0; i < dims; i++) vf_store(to + (int64_t)(d + i) * ATTN_NR, v[i] * scale);
+    }
   }
 }
 
@@ -223,8 +262,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
-  float *line = w.values + (int64_t)ATTN_KEYS * w.Hvp;
-  w.panels = (attn_panel *)(line + (w.Hvp + 15) / 16 * 16);
+  float *lines = w.values + (int64_t)ATTN_KEYS * w.Hvp;
+  w.panels = (attn_panel *)(lines + (int64_t)VL * (w.Hvp + VL));
   attn_pack_queries(c, &w, b, k, r0, rows);
   int64_t low = INT64_MAX, high = 0;
   for (int p = 0; p < panels; p++) {
@@ -235,23 +274,28 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   }
   if (low < key_low) low = key_low;
   if (high > key_high) high = key_high;
-  int index = row.first_segment;
-  int64_t skip = low < high ? low : 0;
-  attn_segment current = low < high ? attn_segment_of(c, index) : (attn_segment){0, 0, 0};
-  if (low >= high) memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
+  attn_cursor cursor = {{0, 0, 0}, low < high ? low : 0, row.first_segment};
+  if (low < high) cursor.segment = attn_segment_of(c, cursor.index);
+  else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
-    int finite = attn_pack(c, &w, k, &skip, &current, &index, n);
+    int finite = attn_pack(c, &w, k, &cursor, n);
     for (int p = 0; p < panels; p++) {
       int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
       attn_panel_tile(c, &w, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
     }
   }
-  for (int r = 0; r < rows; r++) {
+  for (int r = 0; r < rows; r += VL) {
     const float *o = w.o + (int64_t)(r / ATTN_NR) * ATTN_NR * w.Hvp + r % ATTN_NR;
     const attn_panel *panel = w.panels + r / ATTN_NR;
-    for (int d = 0; d < c->Hv; d++) line[d] = o[(int64_t)d * ATTN_NR];
-    attn_emit(c, b, k, r0 + r, line, panel->m[r % ATTN_NR], panel->l[r % ATTN_NR], partial, partial_row + r, partial_rows);
+    int count = rows - r < VL ? rows - r : VL, width = (w.Hvp + VL - 1) / VL * VL;
+    for (int d = 0; d < w.Hvp; d += VL) {
+      vf v[VL];
+      for (int i = 0; i < VL; i++) v[i] = d + i < w.Hvp ? vf_load(o + (int64_t)(d + i) * ATTN_NR) : vf_set(0);
+      vf_transpose(v);
+      for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
+    }
+    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[(r + i) % ATTN_NR], panel->l[(r + i) % ATTN_NR], partial, partial_row + r + i, partial_rows);
   }
 }
 #endif
