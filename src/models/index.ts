@@ -1,4 +1,12 @@
-/** `gqa/models`: load a decoder-only language model and generate with it. */
+/** `gqa/models`: load a decoder-only language model, generate with it, and turn its tokens into text as they come. */
+export { StreamingDecoder } from '../text/streaming-decoder.ts';
+export type {
+  ChatMessage,
+  ChatTemplateOptions,
+  DecodeOptions,
+  EncodeOptions,
+  Tokenizer,
+} from '../text/tokenizer.ts';
 export type { DecoderConfig } from './decoder-config.ts';
 export { type GenerateOptions, generate } from './generate.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';
