@@ -3,7 +3,7 @@
  * Pure arithmetic, no memory, so that a kind is only about where its tokens lie.
  */
 
-/** Names the cache in errors, such as `StaticCache`. */
+/** Lengths and the open pass of one cache; `name` is what its errors call it, such as `StaticCache`. */
 export class Reservation {
   readonly maxLength: number;
   /** Committed tokens per row. Read by the cache; changed here only. */
