@@ -1,6 +1,6 @@
 /** The page checker on a small package: what a page promises and the program does not print must fail. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,8 +11,10 @@ const roots: string[] = [];
 
 /** Runs the checker on a package `gqa` that exports `answer = 42`, with this README (`~~~` stands for a fence). */
 function check(readme: string, environment: Record<string, string> = {}) {
-  const root = mkdtempSync(join(tmpdir(), 'gqa-readme-'));
-  roots.push(root);
+  const temporary = mkdtempSync(join(tmpdir(), 'gqa-readme-'));
+  roots.push(temporary);
+  const root = join(temporary, 'package'); // so that ../shared/models is not somebody's
+  mkdirSync(root);
   const exports = { '.': { types: './index.d.ts', default: './index.js' } };
   const files = {
     'package.json': JSON.stringify({ name: 'gqa', type: 'module', exports }),
