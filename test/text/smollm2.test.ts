@@ -60,10 +60,11 @@ describe('SmolLM2-135M-Instruct', () => {
   });
 
   test('is made in less than 250 ms', () => {
+    // Of processor time: other tests run beside this one.
     const times = Array.from({ length: 5 }, () => {
-      const start = performance.now();
+      const before = process.cpuUsage();
       tokenizerFromGguf(metadata);
-      return performance.now() - start;
+      return process.cpuUsage(before).user / 1000;
     });
     expect(Math.min(...times)).toBeLessThan(250);
   });
