@@ -3,7 +3,7 @@
 Logits of a short text, greedy continuations with their margins, token ids of hard strings, rendered chat templates.
 
 Tokens: transformers' GGUF reader ignores `tokenizer.ggml.pre` ("smollm": every digit is split off before the GPT-2 pattern
-runs). That is put right here, as the model's own tokenizer has it; where the untouched reader differs, its ids are kept as
+runs). That is put right here, as llama.cpp does for that value; where the untouched reader differs, its ids are kept as
 `transformersIds`. check_tokens_llama_cpp.mjs compares `ids` with llama.cpp's.
 
 Usage: python smollm2.py GGUF_FILE OUT        # OUT is test/golden/smollm2
