@@ -28,7 +28,8 @@
   X(layer_norm)    \
   X(rope)          \
   X(gated)         \
-  X(attention)
+  X(attention)     \
+  X(random)
 
 /* Element types, by number; src/backend/kernel-ops.ts DTYPE_CODES. */
 enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1 };

@@ -7,6 +7,7 @@
 #include "linear.c"
 #include "matmul.c"
 #include "norm.c"
+#include "random.c"
 #include "reduce.c"
 #include "rope.c"
 

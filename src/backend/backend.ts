@@ -36,6 +36,26 @@ export type ReduceOp = 'sum' | 'max' | 'min';
 /** Activation of the gate in a gated MLP. */
 export type GateActivation = 'silu' | 'gelu' | 'geluTanh';
 
+/** What `random` draws; the same formulas as jax.random. */
+export type RandomKind = 'bits' | 'uniform' | 'normal' | 'gumbel' | 'bernoulli';
+
+/**
+ * A random array. Element i (row-major) has the bits out0 ^ out1 of threefry2x32(key, high word of i, low word of i), and
+ * u = 23 of them as a float in [0, 1), scaled to v = max(minval, u * (maxval - minval) + minval) with one rounding. Then:
+ * bits (u32); uniform v * scale; normal clamp(factor * erfInv(v), low, high) * scale; gumbel -log(-log(v));
+ * bernoulli (bool) v < high. Numbers are f32 values.
+ */
+export interface RandomCall {
+  readonly kind: RandomKind;
+  readonly key: readonly [number, number];
+  readonly minval: number;
+  readonly maxval: number;
+  readonly factor: number;
+  readonly low: number;
+  readonly high: number;
+  readonly scale: number;
+}
+
 /** One weight of `linear`: `out = x @ weight^T + bias`. */
 export interface LinearPart {
   /** `[Out, In]`, f32, f16, bf16 or a block type. */
@@ -238,4 +258,6 @@ export interface Backend extends StorageOwner {
   /** f32 `activation(gate) * up`, elementwise. May be in place (out = gate). */
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void;
   attention(call: AttentionCall): void;
+  /** Fills `out`: u32 for bits, bool for bernoulli, else f32. */
+  random(out: Operand, call: RandomCall): void;
 }

@@ -17,11 +17,20 @@ import type {
   GateActivation,
   LinearPart,
   Operand,
+  RandomCall,
   ReduceOp,
   ScoreOperand,
   UnaryOp,
 } from './backend.ts';
-import { BINARY_OPS, DTYPE_CODES, GATE_ACTIVATIONS, OP, REDUCE_OPS, UNARY_OPS } from './kernel-ops.ts';
+import {
+  BINARY_OPS,
+  DTYPE_CODES,
+  GATE_ACTIVATIONS,
+  OP,
+  RANDOM_KINDS,
+  REDUCE_OPS,
+  UNARY_OPS,
+} from './kernel-ops.ts';
 
 /** What a build of the kernels must offer. Addresses are numbers below 2^53; 0 is no memory. */
 export interface KernelHost {
@@ -35,7 +44,11 @@ export interface KernelHost {
   block(length: number): Float64Array;
   /** Runs the operation on the block. */
   run(op: number): void;
-  openFile(path: string): { size: number; map(byteOffset: number, byteLength: number): MappedBytes; close(): void };
+  openFile(path: string): {
+    size: number;
+    map(byteOffset: number, byteLength: number): MappedBytes;
+    close(): void;
+  };
   setThreads(threads: number): void;
 }
 
@@ -86,7 +99,9 @@ export class KernelBackend implements Backend {
       size: file.size,
       storage: (byteOffset, byteLength) => {
         if (byteOffset < 0 || byteOffset + byteLength > file.size) {
-          throw new RangeError(`${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${file.size}`);
+          throw new RangeError(
+            `${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${file.size}`,
+          );
         }
         const mapped = file.map(byteOffset, byteLength);
         const storage = new Storage(this, byteLength, mapped.address);
@@ -122,7 +137,8 @@ export class KernelBackend implements Backend {
     xStrides: readonly number[],
     shape: Shape,
   ): void {
-    const bytes = x.dtype === 'f16' || x.dtype === 'bf16' ? 2 : x.dtype === 'u8' || x.dtype === 'bool' ? 1 : 4;
+    const bytes =
+      x.dtype === 'f16' || x.dtype === 'bf16' ? 2 : x.dtype === 'u8' || x.dtype === 'bool' ? 1 : 4;
     const head = [at(out), outOffset, at(x), xOffset, bytes, shape.length];
     this.#run(OP.copy_strided, [...head, ...shape, ...outStrides, ...xStrides]);
   }
@@ -238,7 +254,12 @@ export class KernelBackend implements Backend {
       ...scoreOperand(call.bias),
       at(call.sinks),
       ...[at(call.logSumExp?.operand), ...(call.logSumExp?.strides ?? [0, 0, 0])],
-      ...[dropout?.rate ?? 0, dropout?.key[0] ?? 0, dropout?.key[1] ?? 0, Number(dropout?.broadcast ?? false)],
+      ...[
+        dropout?.rate ?? 0,
+        dropout?.key[0] ?? 0,
+        dropout?.key[1] ?? 0,
+        Number(dropout?.broadcast ?? false),
+      ],
     ];
     // Per batch row: query length and offset, key length, number of segments; then all segments.
     let segments = 0;
@@ -253,6 +274,12 @@ export class KernelBackend implements Backend {
       }
     }
     this.#run(OP.attention, args);
+  }
+
+  random(out: Operand, call: RandomCall): void {
+    const { key, minval, maxval, factor, low, high, scale } = call;
+    const head = [RANDOM_KINDS.indexOf(call.kind), at(out), sizeOf(out), key[0], key[1]];
+    this.#run(OP.random, [...head, minval, maxval, factor, low, high, scale]);
   }
 
   #run(op: number, args: number[]): void {

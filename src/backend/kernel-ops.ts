@@ -1,6 +1,6 @@
 /** Numbers that TypeScript and C share. Order is the meaning: kernels/gqa.h and the kernel files hold the same lists. */
 import type { DType } from '../tensor/dtype.ts';
-import type { BinaryOp, GateActivation, ReduceOp, UnaryOp } from './backend.ts';
+import type { BinaryOp, GateActivation, RandomKind, ReduceOp, UnaryOp } from './backend.ts';
 
 /** GQA_OPS of kernels/gqa.h. */
 export const KERNEL_OPS = [
@@ -19,6 +19,7 @@ export const KERNEL_OPS = [
   'rope',
   'gated',
   'attention',
+  'random',
 ] as const;
 export type KernelOp = (typeof KERNEL_OPS)[number];
 export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(
@@ -55,3 +56,4 @@ export const UNARY_OPS: readonly UnaryOp[] = [
 export const BINARY_OPS: readonly BinaryOp[] = ['add', 'sub', 'mul', 'div', 'min', 'max', 'pow'];
 export const REDUCE_OPS: readonly ReduceOp[] = ['sum', 'max', 'min'];
 export const GATE_ACTIVATIONS: readonly GateActivation[] = ['silu', 'gelu', 'geluTanh'];
+export const RANDOM_KINDS: readonly RandomKind[] = ['bits', 'uniform', 'normal', 'gumbel', 'bernoulli'];

@@ -16,6 +16,7 @@ import type {
   GateActivation,
   LinearPart,
   Operand,
+  RandomCall,
   ReduceOp,
   UnaryOp,
 } from './backend.ts';
@@ -23,6 +24,7 @@ import { node } from './platform.ts';
 import { attention } from './reference/attention.ts';
 import { BINARY, GATE, UNARY } from './reference/functions.ts';
 import { bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
+import { randomValue } from './reference/random.ts';
 
 export class ReferenceBackend implements Backend {
   readonly name = 'reference';
@@ -311,5 +313,12 @@ export class ReferenceBackend implements Backend {
 
   attention(call: AttentionCall): void {
     attention(call);
+  }
+
+  random(out: Operand, call: RandomCall): void {
+    store(
+      out,
+      Float64Array.from({ length: sizeOf(out.shape) }, (_, i) => randomValue(call, i)),
+    );
   }
 }

@@ -1,5 +1,5 @@
 /**
- * threefry2x32 and the uniform floats JAX makes from it, as far as the reference's dropout needs them.
+ * threefry2x32 and the uniform floats JAX makes from it, for the reference backend and for keys.
  *
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; jax/_src/prng.py (threefry2x32,
  * threefry_partitionable), jax/_src/random.py (_uniform).
@@ -29,9 +29,14 @@ export function threefry2x32(key: readonly [number, number], x0: number, x1: num
 const word = new Uint32Array(1);
 const float = new Float32Array(word.buffer);
 
+/** The upper 23 of 32 random bits as an f32 in [0, 1). */
+export function toUnitFloat(bits: number): number {
+  word[0] = (bits >>> 9) | 0x3f800000;
+  return float[0] - 1;
+}
+
 /** Element `index` of `jax.random.uniform(key, shape)` in f32, `index` linear over the shape (partitionable layout). */
 export function uniformAt(key: readonly [number, number], index: number): number {
   const [a, b] = threefry2x32(key, Math.floor(index / 2 ** 32), index >>> 0);
-  word[0] = ((a ^ b) >>> 9) | 0x3f800000;
-  return float[0] - 1;
+  return toUnitFloat(a ^ b);
 }
