@@ -1,0 +1,133 @@
+/*
+ * test_attention.c: attention against plain double loops, for random shapes and every option, in buffers of exactly the needed size, so that
+ * the address sanitizer sees any read or write past an end. What may not be seen is filled with NaN: no result may show it.
+ */
+#include "check.h"
+#include "attention.c"
+
+static uint32_t below(uint32_t n) { return random_bits() % n; }
+static float uniform(void) { return random_float(); }
+static int pick(const int *values, int count) { return values[below((uint32_t)count)]; }
+
+/* Stored keys or values [S][K][H] of one segment; returns the buffer and the doubles that the stored bits stand for. */
+static void *store_segment(int type, size_t count, double *exact) {
+  void *bytes = new_bytes(count * (type == GQA_F32 ? 4 : 2));
+  for (size_t i = 0; i < count; i++) {
+    float x = uniform();
+    if (type == GQA_F32) ((float *)bytes)[i] = x, exact[i] = x;
+    else if (type == GQA_F16) ((uint16_t *)bytes)[i] = float_to_half(x), exact[i] = half_to_float(((uint16_t *)bytes)[i]);
+    else {
+      uint16_t h = float_to_bfloat(x);
+      uint32_t bits = (uint32_t)h << 16;
+      memcpy(&x, &bits, 4);
+      ((uint16_t *)bytes)[i] = h, exact[i] = x;
+    }
+  }
+  return bytes;
+}
+
+static void poison(int type, void *bytes, size_t i) {
+  if (type == GQA_F32) ((float *)bytes)[i] = NAN;
+  else ((uint16_t *)bytes)[i] = type == GQA_F16 ? 0x7e00 : 0x7fc0;
+}
+
+static void random_case(int number) {
+  static const int lengths[] = {1, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33, 50, 97}, key_lengths[] = {0, 1, 2, 5, 15, 16, 17, 31, 33, 64, 100, 129, 257, 300, 600, 1100};
+  static const int dims[] = {1, 2, 3, 4, 7, 8, 13, 16, 17, 19, 31, 32, 33, 48, 64, 65, 80, 96, 128, 130}, groups[] = {1, 1, 2, 3, 4, 5, 7, 9, 13, 33};
+  int B = 1 + (int)below(2), T = pick(lengths, 15), K = 1 + (int)below(3), G = pick(groups, 10), N = K * G, S = pick(key_lengths, 16);
+  int H = pick(dims, 20), Hv = below(3) ? H : pick(dims, 20), kt = (int)below(3), vt = (int)below(3);
+  if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
+  int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), BNTH = below(2);
+  float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
+  int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30;
+  float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N);
+  double *want = new_doubles((size_t)B * T * N * Hv), *want_lse = new_doubles((size_t)B * T * N);
+  for (int i = 0; i < B * T * N * H; i++) q[i] = 2 * uniform();
+  for (int i = 0; i < N; i++) sinks[i] = uniform();
+  /* Mask and bias broadcast over B and N at random. */
+  int mb = (int)below(2), mn = (int)below(2), bb = (int)below(2), bn = (int)below(2);
+  size_t masks = (size_t)(mb ? B : 1) * (mn ? N : 1) * T * S, biases = (size_t)(bb ? B : 1) * (bn ? N : 1) * T * S;
+  uint8_t *mask = new_bytes(masks);
+  float *bias = new_floats(biases);
+  for (size_t i = 0; i < masks; i++) mask[i] = below(4) != 0;
+  for (size_t i = 0; i < biases; i++) bias[i] = below(8) ? uniform() : -INFINITY;
+  double args[64 + 2 * 4 + 2 * 3 * 8];
+  int n = 0;
+#define PUT(x) args[n++] = (double)(x)
+  int64_t qs[3] = {(int64_t)T * N * H, BNTH ? H : N * H, BNTH ? T * H : H}, os[3] = {(int64_t)T * N * Hv, BNTH ? Hv : N * Hv, BNTH ? T * Hv : Hv};
+  PUT(address(out)), PUT(os[0]), PUT(os[1]), PUT(os[2]), PUT(address(q)), PUT(qs[0]), PUT(qs[1]), PUT(qs[2]);
+  PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * H), PUT(H), PUT(vt), PUT(K * Hv), PUT(Hv);
+  PUT(scale), PUT(cap), PUT(left), PUT(right);
+  int64_t ms[4] = {mb ? (int64_t)(mn ? N : 1) * T * S : 0, mn ? (int64_t)T * S : 0, S, 1}, bs[4] = {bb ? (int64_t)(bn ? N : 1) * T * S : 0, bn ? (int64_t)T * S : 0, S, 1};
+  PUT(with_mask ? address(mask) : 0), PUT(ms[0]), PUT(ms[1]), PUT(ms[2]), PUT(ms[3]);
+  PUT(with_bias ? address(bias) : 0), PUT(bs[0]), PUT(bs[1]), PUT(bs[2]), PUT(bs[3]);
+  PUT(with_sinks ? address(sinks) : 0), PUT(with_lse ? address(lse) : 0), PUT(T * N), PUT(N), PUT(1);
+  PUT(0), PUT(0), PUT(0), PUT(0);
+  int segments[2], query_length[2], key_length[2], offset[2], at = n + 4 * B, count = 0;
+  void *buffers[2 * 8 * 2];
+  int used = 0;
+  double *ks[2], *vs[2];
+  for (int b = 0; b < B; b++) {
+    key_length[b] = below(2) ? S : (int)below((uint32_t)S + 1);
+    query_length[b] = below(2) ? T : (int)below((uint32_t)T + 1);
+    offset[b] = below(2) ? key_length[b] - query_length[b] : (int)below(20);
+    segments[b] = 1 + (int)below(4);
+    PUT(query_length[b]), PUT(offset[b]), PUT(key_length[b]), PUT(count);
+    ks[b] = new_doubles((size_t)S * K * H), vs[b] = new_doubles((size_t)S * K * Hv);
+    int done = 0;
+    for (int s = 0; s < segments[b]; s++) {
+      int length = s == segments[b] - 1 ? S - done : (int)below((uint32_t)(S - done) + 1);
+      void *key = store_segment(kt, (size_t)length * K * H, ks[b] + (size_t)done * K * H), *value = store_segment(vt, (size_t)length * K * Hv, vs[b] + (size_t)done * K * Hv);
+      for (int j = 0; j < length; j++)
+        if (done + j >= key_length[b]) {
+          for (int i = 0; i < K * H; i++) poison(kt, key, (size_t)j * K * H + i);
+          for (int i = 0; i < K * Hv; i++) poison(vt, value, (size_t)j * K * Hv + i);
+        }
+      buffers[used++] = key, buffers[used++] = value;
+      args[at++] = address(key), args[at++] = address(value), args[at++] = length;
+      count++, done += length;
+    }
+  }
+  op_attention(args);
+  double *p = new_doubles((size_t)S);
+  for (int b = 0; b < B; b++)
+    for (int t = 0; t < T; t++)
+      for (int h = 0; h < N; h++) {
+        double top = -INFINITY, sum = 0;
+        for (int j = 0; j < S; j++) {
+          int64_t position = t + offset[b];
+          int seen = t < query_length[b] && j < key_length[b] && j >= position - left && j <= position + right;
+          if (with_mask) seen &= mask[b * ms[0] + h * ms[1] + t * ms[2] + j] != 0;
+          p[j] = -INFINITY;
+          if (!seen) continue;
+          double x = 0;
+          for (int d = 0; d < H; d++) x += (double)q[b * qs[0] + t * qs[1] + h * qs[2] + d] * ks[b][((size_t)j * K + h / G) * H + d];
+          x *= scale;
+          if (cap != 0) x = cap * tanh(x / cap);
+          if (with_bias) x += bias[b * bs[0] + h * bs[1] + t * bs[2] + j];
+          p[j] = x;
+          if (x > top) top = x;
+        }
+        int live = t < query_length[b];
+        if (with_sinks && live && sinks[h] > top) top = sinks[h];
+        for (int j = 0; j < S; j++) p[j] = p[j] == -INFINITY ? 0 : exp(p[j] - top), sum += p[j];
+        if (with_sinks && live) sum += exp(sinks[h] - top);
+        want_lse[(b * T + t) * N + h] = sum > 0 ? top + log(sum) : -INFINITY;
+        for (int d = 0; d < Hv; d++) {
+          double x = 0;
+          for (int j = 0; j < S; j++)
+            if (p[j] != 0) x += p[j] * vs[b][((size_t)j * K + h / G) * Hv + d];
+          want[b * os[0] + t * os[1] + h * os[2] + d] = sum > 0 ? x / sum : 0;
+        }
+      }
+  check_floats(out, want, (size_t)B * T * N * Hv, 1e-5, "attention case %d: B%d T%d S%d N%d K%d H%d Hv%d types %d %d causal %d window %d mask %d bias %d sinks %d cap %g", number, B, T, S, N, K, H, Hv, kt, vt, causal, windowed, with_mask, with_bias, with_sinks, cap);
+  if (with_lse) check_floats(lse, want_lse, (size_t)B * T * N, 1e-5, "log-sum-exp case %d", number);
+  for (int i = 0; i < used; i++) free(buffers[i]);
+  for (int b = 0; b < B; b++) free(ks[b]), free(vs[b]);
+  free(q), free(out), free(lse), free(sinks), free(want), free(want_lse), free(mask), free(bias), free(p);
+}
+
+int main(void) {
+  for (int i = 0; i < 1500; i++) random_case(i);
+  return report("test_attention");
+}
