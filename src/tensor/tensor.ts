@@ -89,9 +89,3 @@ export class Tensor {
     this.storage.release();
   }
 }
-
-/** Marks a tensor as owned by something that lives on (a parameter, a cache): no scope frees it. Returns it. */
-export function keep(tensor: Tensor): Tensor {
-  untrack(tensor);
-  return tensor;
-}
