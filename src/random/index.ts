@@ -1,0 +1,12 @@
+/** gqa/random: JAX's random keys and samplers. */
+export { type CategoricalOptions, categorical, permutation, randint } from './integers.ts';
+export { foldIn, key, PRNGKey, split } from './key.ts';
+export {
+  bernoulli,
+  bits,
+  gumbel,
+  normal,
+  truncatedNormal,
+  type UniformOptions,
+  uniform,
+} from './samplers.ts';

@@ -1,0 +1,148 @@
+/**
+ * Random integers: ranges, permutations, choices by logits. Equal to JAX's; the bits come from the kernel, what is done
+ * with them runs on the host.
+ *
+ * Source: jax/_src/random/core.py (_randint, _shuffle, _categorical).
+ */
+import type { Backend } from '../backend/backend.ts';
+import { backendOf } from '../backend/registry.ts';
+import { encode } from '../tensor/encode.ts';
+import { broadcastStrides, normalizeAxis, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { split } from './key.ts';
+import { bits, gumbel } from './samplers.ts';
+
+/**
+ * Uniform integers `minval … maxval - 1`; `minval` where the range is empty. JAX's modulus of 64 bits: a range that is no
+ * power of two is uneven by about range / 2^64.
+ * @param minval integer from -2^31 to 2^31 - 1, as maxval.
+ * @throws RangeError for other bounds.
+ * @returns i32.
+ */
+export function randint(key: Tensor, shape: Shape, minval: number, maxval: number): Tensor {
+  for (const bound of [minval, maxval]) {
+    if (!Number.isInteger(bound) || bound < -(2 ** 31) || bound >= 2 ** 31) {
+      throw new RangeError(`randint: expected bounds from -2^31 to 2^31 - 1, got ${minval} and ${maxval}`);
+    }
+  }
+  const keys = split(key);
+  const [higher, lower] = keys.map((half) => taken(bits(half, shape)));
+  for (const half of keys) half.dispose();
+  const span = maxval > minval ? maxval - minval : 1;
+  // 2^32 mod span, in 32-bit steps as JAX takes them.
+  let multiplier = 2 ** 16 % span;
+  multiplier = (Math.imul(multiplier, multiplier) >>> 0) % span;
+  const values = new Int32Array(higher.length);
+  for (let i = 0; i < values.length; i++) {
+    const offset = (Math.imul(higher[i] % span, multiplier) + (lower[i] % span)) >>> 0;
+    values[i] = minval + (offset % span);
+  }
+  return integers(backendOf(key), values, shape);
+}
+
+/**
+ * The numbers 0 … n - 1 in random order.
+ * @throws RangeError unless `n` is an integer from 0 to 2^31 - 1.
+ * @returns i32 `[n]`.
+ */
+export function permutation(key: Tensor, n: number): Tensor {
+  if (!Number.isInteger(n) || n < 0 || n >= 2 ** 31) {
+    throw new RangeError(`permutation: expected a length from 0 to 2^31 - 1, got ${n}`);
+  }
+  // Sorting by random words; as many rounds as make ties of all words of an element unlikely.
+  const rounds = Math.ceil((3 * Math.log(Math.max(1, n))) / Math.log(2 ** 32 - 1));
+  let order = Int32Array.from({ length: n }, (_, i) => i);
+  let current = key;
+  for (let round = 0; round < rounds; round++) {
+    const [next, subkey] = split(current);
+    if (current !== key) current.dispose();
+    current = next;
+    const words = taken(bits(subkey, [n]));
+    subkey.dispose();
+    // (word, place) as one 64-bit number each: a stable sort by word.
+    const pairs = new Uint32Array(2 * n);
+    for (let i = 0; i < n; i++) {
+      pairs[2 * i] = i;
+      pairs[2 * i + 1] = words[i];
+    }
+    new BigUint64Array(pairs.buffer).sort();
+    order = Int32Array.from({ length: n }, (_, i) => order[pairs[2 * i]]);
+  }
+  if (current !== key) current.dispose();
+  return integers(backendOf(key), order, [n]);
+}
+
+export interface CategoricalOptions {
+  /** The axis whose entries are the choices; default -1. */
+  readonly axis?: number;
+  /** Result shape: any leading axes (that many draws each), then what `logits` without `axis` broadcasts to. Default the latter. */
+  readonly shape?: Shape;
+}
+
+/**
+ * Choices with probabilities `softmax(logits)`, by the Gumbel-max trick.
+ * @param logits f32, on the key's backend; -Infinity is never chosen (unless all are).
+ * @throws RangeError when `shape` does not end in what logits without `axis` broadcasts to; TypeError for other dtypes.
+ * @returns i32 indices along `axis`.
+ */
+export function categorical(key: Tensor, logits: Tensor, options: CategoricalOptions = {}): Tensor {
+  if (!(logits instanceof Tensor) || logits.dtype !== 'f32') {
+    throw new TypeError(
+      `categorical: expected logits of f32, got ${logits instanceof Tensor ? logits.dtype : typeof logits}`,
+    );
+  }
+  const rank = logits.shape.length;
+  const axis = normalizeAxis('categorical', options.axis ?? -1, rank);
+  const batch = logits.shape.filter((_, i) => i !== axis);
+  const shape = options.shape ?? batch;
+  const lead = shape.length - batch.length;
+  if (lead < 0 || batch.some((dim, i) => dim !== 1 && dim !== shape[lead + i])) {
+    throw new RangeError(
+      `categorical: expected a shape that ends in ${shapeText(batch)}, got ${shapeText(shape)}`,
+    );
+  }
+  const choices = logits.shape[axis];
+  const full = [...shape.slice(0, lead + axis), choices, ...shape.slice(lead + axis)];
+  const noise = taken(gumbel(key, full));
+  const values = logits.dataSync();
+  const strides = broadcastStrides(logits.shape, full);
+  const inner = sizeOf(shape.slice(lead + axis));
+  const result = new Int32Array(sizeOf(shape));
+  for (let i = 0; i < result.length; i++) {
+    const start = Math.floor(i / inner) * choices * inner + (i % inner);
+    let at = offsetOf(start, full, strides);
+    let best = Number.NEGATIVE_INFINITY;
+    for (let k = 0; k < choices; k++, at += strides[lead + axis]) {
+      const score = Math.fround(noise[start + k * inner] + values[at]);
+      if (score > best) {
+        best = score;
+        result[i] = k;
+      }
+    }
+  }
+  return integers(backendOf(key), result, shape);
+}
+
+/** Where the element with this linear index of `shape` lies with other strides. */
+function offsetOf(index: number, shape: Shape, strides: readonly number[]): number {
+  let offset = 0;
+  let rest = index;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    offset += (rest % shape[axis]) * strides[axis];
+    rest = Math.floor(rest / shape[axis]);
+  }
+  return offset;
+}
+
+/** The values of a tensor that nobody else needs. */
+function taken(x: Tensor): ArrayLike<number> {
+  const values = x.dataSync();
+  x.dispose();
+  return values;
+}
+
+function integers(backend: Backend, values: Int32Array, shape: Shape): Tensor {
+  const storage = backend.allocate(values.byteLength);
+  backend.write(storage, encode('i32', values));
+  return new Tensor(storage, 'i32', [...shape]);
+}

@@ -1,0 +1,152 @@
+/**
+ * Random arrays of the distributions whose every element is a function of its own bits: each is one kernel call. Equal to
+ * JAX's on x86 bit for bit, also where JAX computes by polynomials.
+ *
+ * Source: jax/_src/random/core.py.
+ */
+import type { RandomCall } from '../backend/backend.ts';
+import { backendOf } from '../backend/registry.ts';
+import { byteLengthOf } from '../tensor/dtype.ts';
+import { checkShape, type Shape, sizeOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { erf } from './erf.ts';
+import { keyWords } from './key.ts';
+
+const f = Math.fround;
+const SQRT2 = f(Math.SQRT2);
+/** The f32 next to -1, towards 0: the smallest value whose erf_inv is finite. */
+const ABOVE_MINUS_ONE = -1 + 2 ** -24;
+
+export interface UniformOptions {
+  /** Default 0. */
+  readonly minval?: number;
+  /** Default 1. */
+  readonly maxval?: number;
+}
+
+/**
+ * Random bits.
+ * @param shape default `[]`.
+ * @returns u32, on the key's backend, as everything here.
+ */
+export function bits(key: Tensor, shape: Shape = []): Tensor {
+  return draw('bits', key, shape, { kind: 'bits' });
+}
+
+/**
+ * Uniform over `[minval, maxval)`, 2^23 different values.
+ * @param shape default `[]`.
+ * @returns f32.
+ */
+export function uniform(key: Tensor, shape: Shape = [], options: UniformOptions = {}): Tensor {
+  return scaledUniform('uniform', key, shape, options.minval ?? 0, options.maxval ?? 1, 1);
+}
+
+/**
+ * Standard normal: `sqrt(2) erf_inv(u)`.
+ * @param shape default `[]`.
+ * @returns f32.
+ */
+export function normal(key: Tensor, shape: Shape = []): Tensor {
+  return factorNormal('normal', key, shape, SQRT2);
+}
+
+/**
+ * Standard normal, of which only what lies in `(lower, upper)` counts.
+ * @param shape default `[]`.
+ * @returns f32.
+ */
+export function truncatedNormal(key: Tensor, lower: number, upper: number, shape: Shape = []): Tensor {
+  return scaledTruncatedNormal('truncatedNormal', key, lower, upper, shape, 1);
+}
+
+/**
+ * Gumbel: `-log(-log(u))`.
+ * @param shape default `[]`.
+ * @returns f32.
+ */
+export function gumbel(key: Tensor, shape: Shape = []): Tensor {
+  return draw('gumbel', key, shape, { kind: 'gumbel', minval: 2 ** -126 });
+}
+
+/**
+ * True with probability `p`.
+ * @param p default 0.5.
+ * @param shape default `[]`.
+ * @returns bool.
+ */
+export function bernoulli(key: Tensor, p = 0.5, shape: Shape = []): Tensor {
+  checkNumbers('bernoulli', p);
+  return draw('bernoulli', key, shape, { kind: 'bernoulli', high: p });
+}
+
+/** `uniform(key, shape, { minval, maxval }) * scale`, as initializers need it: a second rounding, no second pass. */
+export function scaledUniform(
+  op: string,
+  key: Tensor,
+  shape: Shape,
+  minval: number,
+  maxval: number,
+  scale: number,
+): Tensor {
+  checkNumbers(op, minval, maxval, scale);
+  return draw(op, key, shape, { kind: 'uniform', minval, maxval, scale });
+}
+
+/** `factor * erf_inv(u)`: a normal of standard deviation `factor / sqrt(2)`. */
+export function factorNormal(op: string, key: Tensor, shape: Shape, factor: number): Tensor {
+  return draw(op, key, shape, { kind: 'normal', minval: ABOVE_MINUS_ONE, factor });
+}
+
+/** `truncatedNormal(key, lower, upper, shape) * scale`. */
+export function scaledTruncatedNormal(
+  op: string,
+  key: Tensor,
+  lower: number,
+  upper: number,
+  shape: Shape,
+  scale: number,
+): Tensor {
+  checkNumbers(op, lower, upper, scale);
+  return draw(op, key, shape, {
+    kind: 'normal',
+    minval: erf(f(f(lower) / SQRT2)),
+    maxval: erf(f(f(upper) / SQRT2)),
+    factor: SQRT2,
+    low: neighbour(f(lower), 1),
+    high: neighbour(f(upper), -1),
+    scale,
+  });
+}
+
+const word = new Int32Array(1);
+const float = new Float32Array(word.buffer);
+
+/** The next f32 above (direction 1) or below (-1); the largest finite one inside an infinite bound. */
+function neighbour(x: number, direction: 1 | -1): number {
+  if (x === 0) return direction * 2 ** -149;
+  float[0] = x;
+  word[0] += x > 0 ? direction : -direction;
+  return float[0];
+}
+
+function checkNumbers(op: string, ...values: readonly number[]): void {
+  for (const value of values) {
+    if (typeof value !== 'number' || Number.isNaN(value))
+      throw new TypeError(`${op}: expected a number, got ${value}`);
+  }
+}
+
+type Draw = Partial<RandomCall> & Pick<RandomCall, 'kind'>;
+
+function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
+  const words = keyWords(op, key);
+  if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${typeof shape}`);
+  checkShape(op, shape);
+  const backend = backendOf(key);
+  const dtype = call.kind === 'bits' ? 'u32' : call.kind === 'bernoulli' ? 'bool' : 'f32';
+  const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, [...shape]);
+  const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
+  backend.random(out, { ...plain, ...call, key: words });
+  return out;
+}
