@@ -14,6 +14,8 @@ import { keyWords } from './key.ts';
 
 const f = Math.fround;
 const SQRT2 = f(Math.SQRT2);
+/** XLA divides by the constant so. */
+const INVERSE_SQRT2 = f(1 / SQRT2);
 /** The f32 next to -1, towards 0: the smallest value whose erf_inv is finite. */
 const ABOVE_MINUS_ONE = -1 + 2 ** -24;
 
@@ -110,8 +112,8 @@ export function scaledTruncatedNormal(
   checkNumbers(op, lower, upper, scale);
   return draw(op, key, shape, {
     kind: 'normal',
-    minval: erf(f(f(lower) / SQRT2)),
-    maxval: erf(f(f(upper) / SQRT2)),
+    minval: erf(f(f(lower) * INVERSE_SQRT2)),
+    maxval: erf(f(f(upper) * INVERSE_SQRT2)),
     factor: SQRT2,
     low: neighbour(f(lower), 1),
     high: neighbour(f(upper), -1),
