@@ -76,7 +76,10 @@ export class StaticCache implements KeyValueCache {
     const allocate = (shape: Shape): Operand => {
       const byteLength = byteLengthOf(dtype, shape[0] * shape[1] * shape[2] * shape[3]);
       bytes += byteLength;
-      return { storage: backend.allocate(byteLength), dtype, shape };
+      const operand: Operand = { storage: backend.allocate(byteLength), dtype, shape };
+      // Touches every page now: no decode step waits for one, and what `bytes` says is resident from the start.
+      backend.fill(operand, 0);
+      return operand;
     };
     try {
       for (const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } of layers) {
