@@ -1,4 +1,4 @@
-import { generate, loadModel } from 'gqa/models';
+import { generate, loadModel, StreamingDecoder } from 'gqa/models';
 
 const model = await loadModel(process.argv[2] ?? 'model.gguf'); // or a Hugging Face directory
 const { numHeads, numKeyValueHeads, headDim } = model.config;
@@ -9,7 +9,8 @@ if (!tokenizer) throw new Error('this checkpoint has no tokenizer');
 const messages = [{ role: 'user', content: 'Name three oceans.' }];
 const prompt = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
 
-const answer: number[] = [];
+const text = new StreamingDecoder(tokenizer);
 const tokens = tokenizer.encode(prompt, { addSpecialTokens: false });
-for await (const token of generate(model, tokens, { maxNewTokens: 40 })) answer.push(token);
-console.log(tokenizer.decode(answer));
+for await (const token of generate(model, tokens, { maxNewTokens: 40 }))
+  process.stdout.write(text.push(token));
+console.log(text.flush());
