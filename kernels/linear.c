@@ -144,20 +144,29 @@ static void linear_block_task(void *context, int number, int worker) {
   const linear_call *c = context;
   size_t task = (size_t)number;
   const linear_part p = find_part(c, &task, MC);
-  const size_t at = task * MC, m = gqa_min(MC, p.outFeatures - at), ldc = gqa_ceil(c->chunk, VL) * VL + VL;
+  const size_t at = task * MC, m = gqa_min(MC, p.outFeatures - at), ldc = gqa_ceil(c->chunk, VL) * VL + VL, depth = gemm_depth(c->K);
   float *w = gqa_scratch(worker, MC * (KC + ldc) * sizeof(float)), *result = w + MC * KC;
   for (size_t i = 0; i < m && (p.bias || c->K == 0); i++)
     for (size_t r = 0; r < c->chunk; r++) result[i * ldc + r] = p.bias ? p.bias[at + i] : 0.0f;
-  for (size_t k0 = 0; k0 < c->K; k0 += KC) {
-    const size_t k = gqa_min(KC, c->K - k0);
+  for (size_t k0 = 0; k0 < c->K; k0 += depth) {
+    const size_t k = gqa_min(depth, c->K - k0);
+    const int last = k0 + k == c->K;
     for (size_t i = 0; i < m; i++) decode_elements(p.type, p.weight + (at + i) * p.rowBytes + stored_bytes(p.type, k0), w + i * KC, k);
+    for (size_t i = 0; i < m && !last; i++) {
+      const uint8_t *ahead = p.weight + (at + i) * p.rowBytes + stored_bytes(p.type, k0 + depth);
+      for (size_t b = 0; b < stored_bytes(p.type, gqa_min(depth, c->K - k0 - depth)); b += 64) __builtin_prefetch(ahead + b, 0, 2);
+    }
     for (size_t r = 0; r < c->chunk; r += NR) {
       const int nv = panel_vectors(c->chunk, r);
-      const size_t width = (size_t)nv * VL;
-      gemm_panel(nv, m, w, c->panels + r * c->K + k0 * width, width, result + r, ldc, k, k0 > 0 || p.bias);
+      const size_t width = (size_t)nv * VL, columns = gqa_min(width, c->chunk - r);
+      const float *panel = c->panels + r * c->K + k0 * width;
+      float *y = p.y + (c->firstRow + r) * p.outFeatures + at;
+      const gemm_ahead ahead = {panel + NR * c->K, last ? y : panel, last ? p.outFeatures : 0};
+      gemm_panel(nv, m, w, panel, width, result + r, ldc, k, k0 > 0 || p.bias, ahead);
+      if (last) transpose_into(y, p.outFeatures, result + r, ldc, m, columns);
     }
   }
-  transpose_into(p.y + c->firstRow * p.outFeatures + at, p.outFeatures, result, ldc, m, c->chunk);
+  if (c->K == 0) transpose_into(p.y + c->firstRow * p.outFeatures + at, p.outFeatures, result, ldc, m, c->chunk);
 }
 
 static void op_linear(const double *a) {

@@ -36,12 +36,12 @@ static void matmul_pack_task(void *context, int task, int worker) {
 }
 
 /* out columns at … of one panel: through `tile` when the panel is wider than what is left. */
-GQA_INLINE void matmul_panel(size_t m, const float *a, const float *panel, size_t ldb, float *out, size_t ldc, int nv, size_t columns, size_t k, int accumulate, float *tile) {
+GQA_INLINE void matmul_panel(size_t m, const float *a, const float *panel, size_t ldb, float *out, size_t ldc, int nv, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead ahead) {
   if (columns == (size_t)nv * VL) {
-    gemm_panel(nv, m, a, panel, ldb, out, ldc, k, accumulate);
+    gemm_panel(nv, m, a, panel, ldb, out, ldc, k, accumulate, ahead);
     return;
   }
-  gemm_panel(nv, m, a, panel, ldb, tile, NR, k, 0);
+  gemm_panel(nv, m, a, panel, ldb, tile, NR, k, 0, ahead);
   for (size_t i = 0; i < m; i++)
     for (size_t j = 0; j < columns; j++) out[i * ldc + j] = accumulate ? out[i * ldc + j] + tile[i * NR + j] : tile[i * NR + j];
 }
@@ -58,8 +58,8 @@ static void matmul_task(void *context, int task, int worker) {
   float *aBlock = gqa_scratch(worker, (MC * KC + MC * NR + KC * NR) * sizeof(float)), *tile = aBlock + MC * KC, *edge = tile + MC * NR;
   if (c->K == 0)
     for (size_t i = 0; i < m; i++) memset(out + i * c->N, 0, n * sizeof(float));
-  for (size_t k0 = 0; k0 < c->K; k0 += KC) {
-    const size_t k = gqa_min(KC, c->K - k0);
+  for (size_t k0 = 0, depth = gemm_depth(c->K); k0 < c->K; k0 += depth) {
+    const size_t k = gqa_min(depth, c->K - k0);
     if (c->transposeA) transpose_into(aBlock, KC, a + k0 * c->aRow + row, c->aRow, k, m);
     else
       for (size_t i = 0; i < m; i++) memcpy(aBlock + i * KC, a + (row + i) * c->aRow + k0, k * sizeof(float));
@@ -73,7 +73,8 @@ static void matmul_task(void *context, int task, int worker) {
         panel = edge;
         ldb = width;
       }
-      matmul_panel(m, aBlock, panel, ldb, out + j, c->N, nv, have, k, k0 > 0, tile);
+      const gemm_ahead ahead = {panel + (panels ? NR * c->K : NR), panel, 0};
+      matmul_panel(m, aBlock, panel, ldb, out + j, c->N, nv, have, k, k0 > 0, tile, ahead);
     }
   }
 }

@@ -45,7 +45,7 @@ GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
   GQA_UNROLL(4)
   for (int j = 0; j < GROUP_VECTORS / 2; j++) {
-    vi bytes = __builtin_convertvector(*(const vb_u *)(data + j * VL), vi);
+    vi bytes = vi_load_u8(data + j * VL);
     q[j] = __builtin_convertvector(bytes & 15, vf);
     q[j + GROUP_VECTORS / 2] = __builtin_convertvector(bytes >> 4, vf);
   }

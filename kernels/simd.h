@@ -297,15 +297,26 @@ GQA_INLINE float half_to_float(uint16_t h) {
 #endif
 }
 
+/* VL unsigned 16-bit values as integers. */
+GQA_INLINE vi vi_load_u16(const uint16_t *p) {
+#if VL == 4 && defined(__SSE2__)
+  return (vi)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
+#elif defined(__wasm__)
+  return (vi)wasm_u32x4_load16x4(p);
+#else
+  vh h;
+  memcpy(&h, p, sizeof h);
+  return __builtin_convertvector(h, vi);
+#endif
+}
+
 GQA_INLINE vf vf_load_f16(const uint16_t *p) {
 #if VL == 16
   return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif VL == 8
   return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
-  vh h;
-  memcpy(&h, p, sizeof h);
-  vi w = __builtin_convertvector(h, vi);
+  vi w = vi_load_u16(p);
   vf f = (vf)((w & 0x7fff) << 13) * 0x1p112f;
   vi special = ((w & 0x7c00) == 0x7c00) & vi_set(0x7f800000);
   return (vf)((vi)f | special | ((w & 0x8000) << 16));
@@ -318,9 +329,7 @@ GQA_INLINE vf vf_load_bf16(const uint16_t *p) {
 #elif VL == 8
   return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
 #endif
-  vh h;
-  memcpy(&h, p, sizeof h);
-  return (vf)(__builtin_convertvector(h, vu) << 16);
+  return (vf)((vu)vi_load_u16(p) << 16);
 }
 
 GQA_INLINE uint16_t float_to_bfloat(float x) {
@@ -370,8 +379,41 @@ GQA_INLINE void vf_store_bf16(uint16_t *p, vf v) {
   memcpy(p, &h, sizeof h);
 }
 
-/* VL bytes as f32. */
-GQA_INLINE vf vf_load_u8(const uint8_t *p) { return __builtin_convertvector(__builtin_convertvector(*(const vb_u *)p, vi), vf); }
-GQA_INLINE vf vf_load_i8(const int8_t *p) { return __builtin_convertvector(__builtin_convertvector(*(const vc_u *)p, vi), vf); }
+/* VL bytes as integers and as f32; gcc 12 does not find these instructions from a conversion of vectors. */
+GQA_INLINE vi vi_load_u8(const uint8_t *p) {
+#if VL == 16
+  return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+#elif VL == 8
+  return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#elif defined(__wasm__)
+  return (vi)wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p)));
+#elif defined(__SSE2__)
+  int32_t four;
+  memcpy(&four, p, 4);
+  __m128i zero = _mm_setzero_si128();
+  return (vi)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero), zero);
+#else
+  return __builtin_convertvector(*(const vb_u *)p, vi);
+#endif
+}
+GQA_INLINE vi vi_load_i8(const int8_t *p) {
+#if VL == 16
+  return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+#elif VL == 8
+  return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#elif defined(__wasm__)
+  return (vi)wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p)));
+#elif defined(__SSE2__)
+  int32_t four;
+  memcpy(&four, p, 4);
+  __m128i pairs = _mm_cvtsi32_si128(four);
+  pairs = _mm_unpacklo_epi8(pairs, pairs);
+  return (vi)_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24);
+#else
+  return __builtin_convertvector(*(const vc_u *)p, vi);
+#endif
+}
+GQA_INLINE vf vf_load_u8(const uint8_t *p) { return __builtin_convertvector(vi_load_u8(p), vf); }
+GQA_INLINE vf vf_load_i8(const int8_t *p) { return __builtin_convertvector(vi_load_i8(p), vf); }
 
 #endif
