@@ -1,0 +1,56 @@
+/** Attention against PyTorch, ONNX Runtime and jax-js: the rows of the README's table. */
+import { measureAttention } from './rows.mjs';
+
+const prefill = (T, H) => ({ B: 1, T, S: T, N: 32, K: 8, H, causal: true, dtype: 'f32' });
+const decode = (K, dtype, rotateBytes) => ({
+  B: 1,
+  T: 1,
+  S: 4096,
+  N: 32,
+  K,
+  H: 128,
+  causal: false,
+  dtype,
+  rotateBytes,
+});
+
+export async function attention(options) {
+  const { threads, rotateBytes } = options;
+  const all = ['native', 'torch', 'onnxruntime'];
+  const section = 'attention';
+  for (const [T, H] of [
+    [512, 64],
+    [2048, 128],
+  ]) {
+    const shape = prefill(T, H);
+    await measureAttention(
+      { section, name: `prefill T${T} H${H} f32`, shape, contenders: all, threads, roof: 'fma' },
+      options,
+    );
+  }
+  for (const dtype of ['f32', 'bf16']) {
+    for (const K of [32, 8, 1]) {
+      const shape = decode(K, dtype, rotateBytes);
+      const contenders = dtype === 'f32' ? all : ['native', 'torch'];
+      await measureAttention(
+        { section, name: `decode S4096 K${K} ${dtype}`, shape, contenders, threads, roof: 'read' },
+        options,
+      );
+    }
+  }
+  const wasm = { section, threads: [1], roof: 'fma', roofBits: 128 };
+  await measureAttention(
+    { ...wasm, name: 'WASM prefill T512 H64 f32', shape: prefill(512, 64), contenders: ['wasm', 'jax-js'] },
+    options,
+  );
+  await measureAttention(
+    { ...wasm, name: 'WASM prefill T2048 H128 f32', shape: prefill(2048, 128), contenders: ['wasm'] },
+    options,
+  );
+  // WASM memory ends at 4 GiB, and jax-js keeps its copies there too: fewer rotated buffers.
+  const shape = decode(8, 'f32', Math.min(rotateBytes, 2 ** 30));
+  await measureAttention(
+    { ...wasm, roof: 'read', name: 'WASM decode S4096 K8 f32', shape, contenders: ['wasm', 'jax-js'] },
+    options,
+  );
+}

@@ -1,0 +1,82 @@
+/**
+ * The numbers that every contender of an attention row computes with, and the answer they must give. Element i of an input
+ * is a hash of (seed, i), uniform in [-1, 1) and exact in f32, so each program makes them itself (peers/torch/sdpa.py has
+ * the same few lines).
+ */
+
+/** q, k, v of a case take these seeds. */
+export const SEEDS = { query: 1, key: 2, value: 3 };
+
+/** Element `index` of the input `seed`: murmur3's finaliser over both. */
+function element(seed, index) {
+  let x = (Math.imul(index, 0x9e3779b1) + Math.imul(seed, 0x7f4a7c15)) | 0;
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  x ^= x >>> 16;
+  return (x >>> 8) * 2 ** -23 - 1;
+}
+
+/** The first `size` elements of an input. */
+export function numbers(seed, size) {
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i++) out[i] = element(seed, i);
+  return out;
+}
+
+const word = new DataView(new ArrayBuffer(4));
+
+/** The nearest bf16, ties to even. */
+function roundToBfloat(value) {
+  word.setFloat32(0, value);
+  const bits = word.getUint32(0);
+  word.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
+  return word.getFloat32(0);
+}
+
+/** Which output rows are looked at: [query, head] of batch row 0. */
+export function checkedRows({ T, N }) {
+  const ends = (n) => [...new Set([0, n >> 1, n - 1])];
+  return ends(T).flatMap((t) => ends(N).map((n) => [t, n]));
+}
+
+/** Those rows, from the formula in double precision: [query * head rows][H], flat. */
+export function truth(shape) {
+  const { S, N, K, H, causal, dtype } = shape;
+  const stored = dtype === 'bf16' ? roundToBfloat : (x) => x;
+  const key = (s, k, d) => stored(element(SEEDS.key, (s * K + k) * H + d));
+  const value = (s, k, d) => stored(element(SEEDS.value, (s * K + k) * H + d));
+  const out = [];
+  for (const [t, n] of checkedRows(shape)) {
+    const k = Math.floor(n / (N / K));
+    const seen = causal ? t + 1 : S;
+    const query = Float64Array.from({ length: H }, (_, d) => element(SEEDS.query, (t * N + n) * H + d));
+    const scores = Float64Array.from({ length: seen }, (_, s) => {
+      let dot = 0;
+      for (let d = 0; d < H; d++) dot += query[d] * key(s, k, d);
+      return dot / Math.sqrt(H);
+    });
+    const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+    const row = new Float64Array(H);
+    let sum = 0;
+    for (let s = 0; s < seen; s++) {
+      const weight = Math.exp(scores[s] - highest);
+      sum += weight;
+      for (let d = 0; d < H; d++) row[d] += weight * value(s, k, d);
+    }
+    out.push(...row.map((x) => x / sum));
+  }
+  return out;
+}
+
+/** Largest difference, relative to max(1, the largest expected value). */
+export function largestError(got, expected) {
+  if (got.length !== expected.length) return Number.POSITIVE_INFINITY;
+  let error = 0;
+  let scale = 1;
+  for (let i = 0; i < got.length; i++) {
+    const difference = Math.abs(got[i] - expected[i]);
+    if (!(difference <= error)) error = difference;
+    scale = Math.max(scale, Math.abs(expected[i]));
+  }
+  return error / scale;
+}

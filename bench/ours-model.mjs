@@ -1,0 +1,63 @@
+/** Our model as a contender: the path a program takes, `loadModel`, `forward` and `generate`. */
+import { getBackend, setThreads } from 'gqa';
+import { generate, loadModel } from 'gqa/models';
+import { sample, serve, usage } from './serve.mjs';
+
+let model;
+let threads = 1;
+
+/** Tokens that mean nothing, the same for everyone. */
+const prompt = (count) => Array.from({ length: count }, (_, i) => (i * 7919 + 13) % 40000);
+
+await serve({
+  about: () => ({ description: getBackend().description }),
+
+  /** Loads and runs one token; answers when that was done, in milliseconds since `spawned` (Date.now()). */
+  async load({ path, spawned }) {
+    model = await loadModel(path);
+    const loaded = Date.now();
+    const logits = model.forward([[1]], { logits: 'last' });
+    logits.dataSync();
+    logits.dispose();
+    return { loaded: loaded - spawned, firstForward: Date.now() - spawned };
+  },
+
+  setThreads(count) {
+    threads = count;
+    setThreads(count);
+  },
+
+  /** One pass over `count` tokens into an empty cache, and its last logits. */
+  async prefill({ count, milliseconds }) {
+    const cache = model.initCache({ batchSize: 1, maxLength: count });
+    const tokens = prompt(count);
+    const once = () => {
+      cache.reset();
+      const logits = model.forward([tokens], { cache, logits: 'last' });
+      logits.dataSync();
+      logits.dispose();
+    };
+    const result = await sample(once, milliseconds, threads);
+    cache.dispose();
+    return result;
+  },
+
+  /** `count` greedy tokens after a prompt of 16: each token's milliseconds, and the tokens. */
+  async decode({ count }) {
+    globalThis.gc?.();
+    const times = [];
+    const tokens = [];
+    const cpu = process.cpuUsage();
+    const start = performance.now();
+    let before;
+    for await (const token of generate(model, prompt(16), { maxNewTokens: count + 1, stop: [] })) {
+      const now = performance.now();
+      if (before !== undefined) times.push(now - before);
+      before = now;
+      tokens.push(token);
+    }
+    return { times, tokens, ...usage(cpu, performance.now() - start, times.length, threads) };
+  },
+
+  memory: () => ({ rss: process.memoryUsage().rss, most: process.resourceUsage().maxRSS * 1024 }),
+});

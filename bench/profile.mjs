@@ -1,0 +1,100 @@
+/**
+ * Where the time of a model's forward pass goes: every call of the backend is timed, the rest is TypeScript.
+ *
+ *   node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64] [checkpoint]
+ */
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { setBackend, setThreads } from 'gqa';
+import { loadModel } from 'gqa/models';
+import { median } from './stats.mjs';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    backend: { type: 'string', default: 'native' },
+    threads: { type: 'string', default: '1' },
+    prefill: { type: 'string', default: '512' },
+    decode: { type: 'string', default: '64' },
+  },
+});
+const folder = process.env.GQA_MODELS ?? fileURLToPath(new URL('../../shared/models', import.meta.url));
+const backend = await setBackend(values.backend);
+setThreads(Number(values.threads));
+const model = await loadModel(positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
+
+/** name -> milliseconds of each call */
+const spent = new Map();
+/** Milliseconds inside the backend since it was last set to 0. */
+let inside = 0;
+
+function time(name, run) {
+  const start = performance.now();
+  const result = run();
+  const elapsed = performance.now() - start;
+  inside += elapsed;
+  if (!spent.has(name)) spent.set(name, []);
+  spent.get(name).push(elapsed);
+  return result;
+}
+
+for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(backend))) {
+  const method = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(backend), name).value;
+  if (name === 'constructor' || typeof method !== 'function') continue;
+  backend[name] = (...args) => time(label(name, args), () => method.apply(backend, args));
+}
+
+/** A linear is named by its parts' outputs, so that qkv, o, gate-up, down and the head are told apart. */
+function label(name, args) {
+  if (name !== 'linear') return name;
+  const [, , inFeatures, parts] = args;
+  return `linear ${inFeatures} -> ${parts.map(({ weight }) => weight.shape[0]).join(' + ')}`;
+}
+
+/** Medians of calls, times their number: what other programs take in between does not count. */
+function report(title, passes, outside) {
+  const rows = [...spent].map(([name, times]) => [name, times.length / passes, median(times)]);
+  rows.push(['TypeScript', 1, median(outside)]);
+  const total = rows.reduce((sum, [, calls, each]) => sum + calls * each, 0);
+  console.log(`${title}: ${total.toFixed(3)} ms per pass, ${backend.description}`);
+  for (const [name, calls, each] of rows.sort((a, b) => b[1] * b[2] - a[1] * a[2])) {
+    const share = ((100 * calls * each) / total).toFixed(1);
+    const ms = (calls * each).toFixed(3);
+    console.log(
+      `  ${name.padEnd(32)}${ms.padStart(9)} ms ${share.padStart(5)} %  ${calls.toFixed(0).padStart(4)} calls of ${(1000 * each).toFixed(1)} µs`,
+    );
+  }
+}
+
+function forward(tokens, cache) {
+  const logits = model.forward([tokens], { cache, logits: 'last' });
+  logits.dataSync();
+  logits.dispose();
+}
+
+function run(title, passes, pass) {
+  for (let i = 0; i < Math.min(passes, 8); i++) pass(i);
+  spent.clear();
+  const outside = [];
+  for (let i = 0; i < passes; i++) {
+    inside = 0;
+    const start = performance.now();
+    pass(i);
+    outside.push(performance.now() - start - inside);
+  }
+  report(title, passes, outside);
+}
+
+const count = Number(values.prefill);
+const tokens = Array.from({ length: count }, (_, i) => (i * 7919 + 13) % model.config.vocabSize);
+const cache = model.initCache({ batchSize: 1, maxLength: count + 16 + Number(values.decode) });
+run(`prefill of ${count} tokens`, 5, () => {
+  cache.reset();
+  forward(tokens, cache);
+});
+run('decode of one token after 16', Number(values.decode), () => {
+  if (cache.lengths[0] >= 16 + Number(values.decode)) cache.truncate(0, 16);
+  forward([1], cache);
+});
+cache.dispose();

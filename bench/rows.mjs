@@ -1,0 +1,132 @@
+/**
+ * How a row is measured: every contender is checked against the formula, then they take turns (ours, peer, ours, peer …)
+ * for a number of rounds, each turn a few tens of milliseconds, with the row's roof measured in every round too. Medians
+ * over all rounds; a speedup is the median of the rounds' own ratios, so that drift of the machine cancels.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { largestError, truth } from './inputs.mjs';
+import { start } from './peers.mjs';
+import { median, summarize } from './stats.mjs';
+
+/** Contenders that stay up between rows. */
+export class Stage {
+  #running = new Map();
+  #failed = new Map();
+
+  /** The running contender of that name. @throws Error with the reason it is not there. */
+  async get(name) {
+    if (this.#failed.has(name)) throw this.#failed.get(name);
+    let contender = this.#running.get(name);
+    if (!contender) {
+      try {
+        contender = await start(name);
+      } catch (error) {
+        this.#failed.set(name, error);
+        throw error;
+      }
+      this.#running.set(name, contender);
+    }
+    return contender;
+  }
+
+  /** name -> description of all that ran. */
+  get descriptions() {
+    return Object.fromEntries([...this.#running].map(([name, { description }]) => [name, description]));
+  }
+
+  async stop() {
+    for (const contender of this.#running.values()) await contender.stop();
+    this.#running.clear();
+  }
+}
+
+/** Multiply-adds counted as two, of what the mask lets through. */
+export function attentionFlops({ B, T, S, N, H, causal }) {
+  const pairs = causal ? (T * (T + 1)) / 2 : T * S;
+  return 4 * B * N * H * pairs;
+}
+
+/** Bytes of keys and values. */
+export function cacheBytes({ B, S, K, H, dtype }) {
+  return 2 * B * S * K * H * (dtype === 'bf16' ? 2 : 4);
+}
+
+/**
+ * Rows of one shape for several thread counts (inputs are made once).
+ * @param work `{ section, name, shape, contenders, threads: [1, 2], roof: 'fma' | 'read', roofBits? }`; contenders[0] is ours
+ * @param options `{ rounds, milliseconds, roofs, stage, report }`; report is called with each row
+ */
+export async function measureAttention(work, { rounds, milliseconds, roofs, stage, report }) {
+  const { shape } = work;
+  const expected = truth(shape);
+  const ready = [];
+  const skipped = [];
+  const errors = {};
+  for (const name of work.contenders) {
+    try {
+      const contender = await stage.get(name);
+      const { rows } = await contender.ask('prepare', { ...shape, threads: work.threads[0] });
+      const error = largestError(rows, expected);
+      // PyTorch computes a bf16 row in bf16 throughout.
+      const tolerance = name === 'torch' && shape.dtype === 'bf16' ? 1e-2 : 1e-4;
+      if (!(error <= tolerance))
+        throw new Error(`wrong result: error ${error.toExponential(1)}, expected <= ${tolerance}`);
+      errors[name] = error;
+      ready.push(contender);
+    } catch (error) {
+      skipped.push({ contender: name, reason: error.message });
+    }
+  }
+  for (const threads of work.threads) {
+    const roof = { kind: work.roof, bits: work.roofBits, threads };
+    for (const contender of ready) await contender.ask('setThreads', threads);
+    const turns = Object.fromEntries(
+      ready.map(({ name }) => [name, { times: [], medians: [], cpu: [], busy: [] }]),
+    );
+    for (const contender of ready) await contender.ask('sample', 0);
+    for (let round = 0; round < rounds; round++) {
+      await roofs.measure(roof);
+      for (const contender of ready) {
+        // A peer's threads may still spin for a moment after its turn.
+        await pause(10);
+        const { times, cpu, busy } = await contender.ask('sample', milliseconds);
+        const turn = turns[contender.name];
+        turn.times.push(...times);
+        turn.medians.push(median(times));
+        turn.cpu.push(cpu);
+        turn.busy.push(busy);
+      }
+    }
+    const ours = turns[work.contenders[0]];
+    const flops = attentionFlops(shape);
+    const bytes = cacheBytes(shape);
+    const results = ready.map(({ name }) => {
+      const turn = turns[name];
+      const stats = summarize(turn.times);
+      const result = {
+        contender: name,
+        error: errors[name],
+        ...stats,
+        cpu: median(turn.cpu),
+        busy: median(turn.busy),
+        gflops: flops / stats.median / 1e6,
+        gbs: bytes / stats.median / 1e6,
+      };
+      if (ours && turn !== ours)
+        result.oursFaster = median(turn.medians.map((time, i) => time / ours.medians[i]));
+      return result;
+    });
+    await report({
+      section: work.section,
+      name: `${work.name}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+      shape,
+      threads,
+      roof,
+      flops,
+      bytes,
+      results,
+      skipped,
+    });
+  }
+  for (const contender of ready) await contender.ask('release');
+}
