@@ -60,9 +60,9 @@ describe('check-imports', () => {
     const down = 'tensor may import only folders above it, ops is not';
     expect(output.trim().split('\n').sort()).toEqual([
       `src/tensor/again.ts:2: imports ../ops/a.ts; ${down}`,
-      'src/tensor/bare.ts:1: imports fs; Node built-ins only in backend/platform, backend/native, checkpoint, cli',
+      'src/tensor/bare.ts:1: imports fs; Node built-ins only in backend/platform, backend/native, plan/file-source, checkpoint, cli',
       'src/tensor/bare.ts:1: imports fs; write node:fs',
-      'src/tensor/builtin.ts:1: imports node:fs; Node built-ins only in backend/platform, backend/native, checkpoint, cli',
+      'src/tensor/builtin.ts:1: imports node:fs; Node built-ins only in backend/platform, backend/native, plan/file-source, checkpoint, cli',
       'src/tensor/entry.ts:1: imports ../index.ts; tensor may import only folders above it, entry is not',
       `src/tensor/later.ts:1: imports ../ops/a.ts; ${down}`,
       'src/tensor/missing.ts:1: imports ./c.ts; no such file',

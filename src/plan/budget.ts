@@ -1,0 +1,55 @@
+/** The planner turned round: what fits into a given memory. */
+import { type PlanOptions, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+
+/**
+ * The longest context whose cache fits, `batchSize` sequences at once; Infinity when the cache stops growing within the
+ * memory (every layer slides).
+ * @param memoryBytes for the cache alone
+ * @param options as for `planKvCache`; `contextLength` is what is asked for
+ * @throws RangeError when not even one token fits
+ * @returns tokens per sequence; it may be beyond the model's own context
+ */
+export function maxContext(
+  source: PlanSource,
+  memoryBytes: number,
+  options: Omit<PlanOptions, 'contextLength'> = {},
+): number {
+  const shape = shapeOf(source);
+  const bytesAt = (contextLength: number) => planKvCache(shape, { ...options, contextLength }).totalBytes;
+  checkMemory('maxContext', memoryBytes, bytesAt(1));
+  const MOST = 2 ** 32;
+  let high = 2;
+  while (high < MOST && bytesAt(high) <= memoryBytes) high *= 2;
+  if (high >= MOST && bytesAt(MOST) <= memoryBytes) return Number.POSITIVE_INFINITY;
+  let low = high / 2;
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (bytesAt(middle) <= memoryBytes) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * The most sequences of `contextLength` tokens whose caches fit.
+ * @param memoryBytes for the caches alone
+ * @throws RangeError when not even one token fits
+ * @returns 0 when one sequence of that length does not fit
+ */
+export function maxBatch(
+  source: PlanSource,
+  memoryBytes: number,
+  options: Omit<PlanOptions, 'batchSize'> = {},
+): number {
+  const shape = shapeOf(source);
+  checkMemory('maxBatch', memoryBytes, planKvCache(shape, { ...options, contextLength: 1 }).totalBytes);
+  const { bytesPerSequence } = planKvCache(shape, options);
+  return bytesPerSequence === 0 ? Number.POSITIVE_INFINITY : Math.floor(memoryBytes / bytesPerSequence);
+}
+
+function checkMemory(name: string, memoryBytes: number, least: number): void {
+  if (!(memoryBytes >= 0)) throw new RangeError(`${name}: expected memory in bytes, got ${memoryBytes}`);
+  if (memoryBytes < least) {
+    throw new RangeError(`${name}: expected memory for one token, ${least} bytes, got ${memoryBytes}`);
+  }
+}

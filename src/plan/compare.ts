@@ -1,0 +1,80 @@
+/** What other attention would cost the same model: K from N down to 1, and a latent row in place of heads. */
+import type { LayerShape, ModelShape } from '../format/shape-types.ts';
+import {
+  type KvCachePlan,
+  type PlanOptions,
+  type PlanSource,
+  planKvCache,
+  shapeOf,
+} from './plan-kv-cache.ts';
+
+export interface HeadChoice {
+  readonly attention: 'MHA' | 'GQA' | 'MQA' | 'MLA';
+  /** K; undefined for MLA, which caches no heads. */
+  readonly numKeyValueHeads: number | undefined;
+  /** Whether the model is so already. */
+  readonly isOwn: boolean;
+  readonly plan: KvCachePlan;
+  /** `totalBytes` of K = N divided by this one's. */
+  readonly saving: number;
+}
+
+export interface CompareOptions extends Omit<PlanOptions, 'numKeyValueHeads'> {
+  /** The K to compare; default N, the model's own, and the divisors of N among 8, 4, 2, 1. */
+  readonly heads?: readonly number[];
+  /** The latent row to compare with, by default DeepSeek's 512 + 64; the model's own where it has one. */
+  readonly latent?: { readonly rank: number; readonly ropeDim: number };
+}
+
+/**
+ * Plans the same model with other attention. Only memory is compared: what it does to quality is another matter.
+ * @throws as `planKvCache`
+ * @returns from most to fewest heads, then MLA
+ */
+export function compareHeads(source: PlanSource, options: CompareOptions = {}): readonly HeadChoice[] {
+  const { heads, latent, ...rest } = options;
+  const shape = shapeOf(source);
+  const { numHeads: N } = shape;
+  const ownLatent = shape.layers.find((layer) => layer.latent !== undefined)?.latent;
+  const uniform = shape.layers.every(
+    (layer) => layer.kind === 'linear' || layer.numKeyValueHeads === shape.numKeyValueHeads,
+  );
+  const own = ownLatent === undefined && uniform ? shape.numKeyValueHeads : undefined;
+  const wanted = heads ?? [
+    N,
+    ...(own === undefined ? [] : [own]),
+    ...[8, 4, 2, 1].filter((K) => N % K === 0),
+  ];
+  const most = planKvCache(shape, { ...rest, numKeyValueHeads: N });
+  const choices = [...new Set(wanted)]
+    .sort((a, b) => b - a)
+    .map((K): HeadChoice => {
+      const plan = planKvCache(shape, { ...rest, numKeyValueHeads: K });
+      const attention = K === N ? 'MHA' : K === 1 ? 'MQA' : 'GQA';
+      return {
+        attention,
+        numKeyValueHeads: K,
+        isOwn: K === own,
+        plan,
+        saving: most.totalBytes / plan.totalBytes,
+      };
+    });
+  const plan = planKvCache(withLatent(shape, latent ?? ownLatent ?? { rank: 512, ropeDim: 64 }), rest);
+  const isOwn = ownLatent !== undefined && (latent === undefined || sameRow(latent, ownLatent));
+  const saving = most.totalBytes / plan.totalBytes;
+  return [...choices, { attention: 'MLA', numKeyValueHeads: undefined, isOwn, plan, saving }];
+}
+
+type Latent = NonNullable<LayerShape['latent']>;
+
+function withLatent(shape: ModelShape, latent: Latent): ModelShape {
+  const layers = shape.layers.map((layer): LayerShape => {
+    if (layer.kind === 'linear' || layer.kind === 'shared') return layer;
+    return { ...layer, kind: layer.kind === 'sliding' ? 'sliding' : 'latent', latent };
+  });
+  return { ...shape, layers };
+}
+
+function sameRow(a: Latent, b: Latent): boolean {
+  return a.rank === b.rank && a.ropeDim === b.ropeDim;
+}

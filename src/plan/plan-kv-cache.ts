@@ -1,0 +1,172 @@
+/**
+ * What a model's KV cache takes, layer by layer. Pure arithmetic:
+ *
+ *   bytes of a layer = tokens it holds x K x (bytes of a key head + bytes of a value head), or x bytes of the latent row
+ *
+ * where tokens, K and the rounding are the runtime's (runtime-rules.ts).
+ */
+import { modelShapeFromConfig } from '../format/shape-from-config.ts';
+import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
+import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
+import { preset } from './presets.ts';
+import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rules.ts';
+
+/** A shape, a parsed config.json, or the id of a preset. */
+export type PlanSource = ModelShape | Readonly<Record<string, unknown>> | string;
+
+export interface PlanOptions {
+  /** Tokens per sequence; default the model's own context. */
+  readonly contextLength?: number;
+  /** Sequences; default 1. */
+  readonly batchSize?: number;
+  /** Default `f16`. */
+  readonly kvDtype?: KvDtype;
+  /** Plans as if every layer had this K, a divisor of N; a latent (MLA) layer then has K heads of its expanded size. */
+  readonly numKeyValueHeads?: number;
+  /** Whose cache; default `exact`, this library's. */
+  readonly runtime?: Runtime;
+  /** Ranks the heads are split over, for `exact` and `vllm`; past K the heads are copied. Default 1. */
+  readonly tensorParallelSize?: number;
+  /** Tokens of a block: vLLM's (default 16), or that of a paged cache of `exact` (default: not paged). */
+  readonly blockSize?: number;
+  /** Most new tokens in one pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default 2048). */
+  readonly batchTokens?: number;
+}
+
+export interface LayerPlan {
+  readonly kind: LayerKind;
+  /** Cells allocated per sequence. */
+  readonly tokens: number;
+  /** Per sequence. */
+  readonly bytes: number;
+}
+
+export interface KvCachePlan {
+  /** All cached layers without their windows: the growth per token of one sequence. */
+  readonly bytesPerToken: number;
+  /** One sequence at `contextLength`, windows applied. */
+  readonly bytesPerSequence: number;
+  /** `batchSize * bytesPerSequence`, over all ranks. */
+  readonly totalBytes: number;
+  /** One per decoder layer, in order. */
+  readonly layers: readonly LayerPlan[];
+  readonly contextLength: number;
+  readonly batchSize: number;
+  /** What holds but may surprise, such as a context beyond the model's. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Plans a KV cache.
+ * @param source a model's shape (`readModelShape`), a parsed config.json, or a preset's id such as `llama-3-8b`
+ * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide N, a dtype that the
+ * runtime has not; FormatError for a config without heads
+ * @returns bytes; fixed-size states of linear layers are not counted
+ * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
+ */
+export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCachePlan {
+  const shape = shapeOf(source);
+  const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', tensorParallelSize: ranks = 1 } = options;
+  const contextLength = options.contextLength ?? shape.maxPositionEmbeddings;
+  if (contextLength === undefined) {
+    throw new RangeError('planKvCache: expected contextLength, since the model states none of its own');
+  }
+  checkSizes({ ...options, contextLength, batchSize, tensorParallelSize: ranks });
+  const rules = RULES[runtime];
+  if (rules === undefined) {
+    throw new RangeError(`planKvCache: expected runtime ${RUNTIMES.join(', ')}, got ${String(runtime)}`);
+  }
+  if (ranks > 1 && !rules.tensorParallel) {
+    throw new RangeError(`planKvCache: expected tensorParallelSize 1 for ${runtime}, got ${ranks}`);
+  }
+  const types = keyValueTypes(kvDtype);
+  const sized = { contextLength, blockSize: options.blockSize, batchTokens: options.batchTokens };
+  const slides = rules.slides(shape);
+  let bytesPerToken = 0;
+  let bytesPerSequence = 0;
+  const layers = shape.layers.map((own): LayerPlan => {
+    const layer =
+      options.numKeyValueHeads === undefined ? own : withHeads(shape, own, options.numKeyValueHeads);
+    const perToken = layerBytes(shape, layer, types, rules, ranks);
+    const window = slides ? layer.window : undefined;
+    const cells = window === undefined ? rules.tokens(sized) : rules.slidingTokens(sized, window);
+    const tokens = layer.kind === 'linear' || layer.kind === 'shared' ? 0 : cells;
+    bytesPerToken += perToken;
+    bytesPerSequence += perToken * tokens;
+    return { kind: layer.kind, tokens, bytes: perToken * tokens };
+  });
+  const totalBytes = batchSize * bytesPerSequence;
+  if (!Number.isSafeInteger(totalBytes)) {
+    throw new RangeError(
+      `planKvCache: expected fewer than 2^53 bytes, got about ${totalBytes.toExponential(3)}`,
+    );
+  }
+  const warnings = warningsOf(shape, contextLength, layers);
+  return { bytesPerToken, bytesPerSequence, totalBytes, layers, contextLength, batchSize, warnings };
+}
+
+/** @throws as `planKvCache` */
+export function shapeOf(source: PlanSource): ModelShape {
+  if (typeof source === 'string') return preset(source).shape;
+  if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
+    return source as unknown as ModelShape;
+  return modelShapeFromConfig(source, 'config');
+}
+
+function checkSizes(options: PlanOptions): void {
+  const { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens } = options;
+  const sizes = { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens };
+  for (const [name, size] of Object.entries(sizes)) {
+    if (size !== undefined && (!Number.isSafeInteger(size) || size < 1)) {
+      throw new RangeError(`planKvCache: expected ${name} to be a positive integer, got ${size}`);
+    }
+  }
+}
+
+function withHeads(shape: ModelShape, layer: LayerShape, K: number): LayerShape {
+  if (shape.numHeads % K !== 0) {
+    throw new RangeError(
+      `planKvCache: expected numKeyValueHeads to divide the query heads N=${shape.numHeads}, got K=${K}`,
+    );
+  }
+  if (layer.kind === 'linear' || layer.kind === 'shared') return layer;
+  const { latent, ...plain } = layer;
+  return { ...plain, kind: latent === undefined ? layer.kind : 'full', numKeyValueHeads: K };
+}
+
+/** Bytes per token of one layer, over all ranks. */
+function layerBytes(
+  shape: ModelShape,
+  layer: LayerShape,
+  types: ReturnType<typeof keyValueTypes>,
+  rules: RuntimeRules,
+  ranks: number,
+): number {
+  if (layer.kind === 'linear' || layer.kind === 'shared') return 0;
+  if (layer.latent !== undefined) {
+    const width = layer.latent.rank + layer.latent.ropeDim;
+    rules.checkType(types.key, width);
+    return ranks * rowBytes(types.key, width, 1); // every rank needs the whole latent row
+  }
+  rules.checkType(types.key, layer.keyHeadDim);
+  rules.checkType(types.value, layer.valueHeadDim);
+  const K = rules.cachedHeads(shape, layer);
+  if (K % ranks !== 0 && ranks % K !== 0) {
+    throw new RangeError(
+      `planKvCache: expected tensorParallelSize to divide K=${K} or to be a multiple of it, got ${ranks}`,
+    );
+  }
+  const heads = Math.max(K, ranks);
+  return rowBytes(types.key, layer.keyHeadDim, heads) + rowBytes(types.value, layer.valueHeadDim, heads);
+}
+
+function warningsOf(shape: ModelShape, contextLength: number, layers: readonly LayerPlan[]): string[] {
+  const warnings: string[] = [];
+  const { maxPositionEmbeddings: own } = shape;
+  if (own !== undefined && contextLength > own) {
+    warnings.push(`a context of ${contextLength} tokens is beyond the model's ${own}`);
+  }
+  const linear = layers.filter((layer) => layer.kind === 'linear').length;
+  if (linear > 0) warnings.push(`the fixed-size states of ${linear} linear layers are not counted`);
+  return warnings;
+}

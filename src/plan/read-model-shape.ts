@@ -1,0 +1,128 @@
+/**
+ * A model's shape from wherever its description lies: a config.json, a GGUF header, or a safetensors file, whose header has no
+ * head counts, so that the config.json beside it is read. Only headers are read, however large the file.
+ */
+import type { ByteSource } from '../format/byte-source.ts';
+import { FormatError } from '../format/format-error.ts';
+import { readGgufHeader } from '../format/gguf.ts';
+import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
+import { readSafetensorsHeader } from '../format/safetensors.ts';
+import { fileNames, kindOfPath, openLocalFile } from './file-source.ts';
+import { openUrl } from './url-source.ts';
+
+/** A path (Node), a URL, a Blob (a File of a form), or random-access bytes. */
+export type ShapeSource = string | URL | Blob | ByteSource;
+
+/** Larger ones are no config.json. */
+const MAX_CONFIG_BYTES = 1 << 24;
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * Reads a model's shape.
+ * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must answer range
+ * requests), a Blob or a ByteSource
+ * @throws FormatError for a damaged or truncated header, or a config without heads; Error when nothing is there, the server ignores
+ * ranges, or a safetensors file has no config.json beside it
+ * @example (await readModelShape('model.gguf')).numKeyValueHeads
+ */
+export async function readModelShape(source: ShapeSource): Promise<ModelShape> {
+  if (source instanceof URL) {
+    return source.protocol === 'file:' ? fromPath(pathOf(source)) : fromUrl(source.href);
+  }
+  if (typeof source === 'string') return /^https?:\/\//.test(source) ? fromUrl(source) : fromPath(source);
+  if (typeof Blob !== 'undefined' && source instanceof Blob) return fromBytes(blobSource(source));
+  return fromBytes(source as ByteSource);
+}
+
+async function fromUrl(url: string): Promise<ModelShape> {
+  return fromBytes(await openUrl(url), () => openUrl(new URL('config.json', url).href));
+}
+
+async function fromPath(path: string): Promise<ModelShape> {
+  const kind = await kindOfPath(path);
+  if (kind === undefined) {
+    throw new Error(`${path}: expected a config.json, .gguf or .safetensors file, got nothing there`);
+  }
+  if (kind === 'file') return fromFile(path, `${path.slice(0, path.search(/[^/\\]*$/))}config.json`);
+  const names = await fileNames(path);
+  const inside = (name: string) => `${path.replace(/[/\\]$/, '')}/${name}`;
+  const config = names.find((name) => name === 'config.json');
+  const gguf = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+  if (config === undefined && gguf.length !== 1) {
+    throw new Error(`${path}: expected config.json or one .gguf file in it, got ${gguf.length} .gguf files`);
+  }
+  return fromFile(inside(config ?? gguf[0]));
+}
+
+async function fromFile(path: string, config?: string): Promise<ModelShape> {
+  const source = await openLocalFile(path);
+  let beside: Awaited<ReturnType<typeof openLocalFile>> | undefined;
+  try {
+    return await fromBytes(source, async () => {
+      if (config === undefined || (await kindOfPath(config)) !== 'file') return undefined;
+      beside = await openLocalFile(config);
+      return beside;
+    });
+  } finally {
+    await source.close();
+    await beside?.close();
+  }
+}
+
+/** @param openConfig the config.json beside a safetensors file; undefined when there is none */
+async function fromBytes(
+  source: ByteSource,
+  openConfig?: () => Promise<ByteSource | undefined>,
+): Promise<ModelShape> {
+  const start = await source.read(0, Math.min(source.size, 16));
+  if (String.fromCharCode(...start.subarray(0, 4)) === 'GGUF') {
+    return modelShapeFromGguf(await readGgufHeader(source));
+  }
+  // A safetensors file begins with 8 bytes of length and then `{`; a config.json with `{`.
+  if (start[8] === 0x7b && start[7] === 0) {
+    await readSafetensorsHeader(source);
+    const config = await openConfig?.();
+    if (config === undefined) {
+      throw new Error(
+        `${source.name}: expected config.json beside a safetensors file, whose header has no head counts, got none`,
+      );
+    }
+    return fromConfig(config);
+  }
+  if (start.find((byte) => byte > 0x20) === 0x7b) return fromConfig(source);
+  throw new FormatError(
+    source.name,
+    0,
+    `expected a config.json, a GGUF or a safetensors file, got ${start.length === 0 ? 'an empty file' : `bytes ${[...start.subarray(0, 8)].join(' ')}`}`,
+  );
+}
+
+async function fromConfig(source: ByteSource): Promise<ModelShape> {
+  if (source.size > MAX_CONFIG_BYTES) {
+    throw new FormatError(source.name, undefined, `expected a config.json, got ${source.size} bytes of JSON`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(decoder.decode(await source.read(0, source.size)));
+  } catch (cause) {
+    if (cause instanceof FormatError) throw cause;
+    throw new FormatError(source.name, undefined, `expected JSON, got: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  return modelShapeFromConfig(json, source.name);
+}
+
+function blobSource(blob: Blob): ByteSource {
+  const name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob';
+  return {
+    name,
+    size: blob.size,
+    read: async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()),
+  };
+}
+
+function pathOf(url: URL): string {
+  const path = decodeURIComponent(url.pathname);
+  return /^\/[A-Za-z]:\//.test(path) ? path.slice(1) : path;
+}
