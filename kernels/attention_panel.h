@@ -2,7 +2,7 @@
  * attention_panel.h: attention for many query rows. Flash-style (Dao et al. 2022, 2023: running maximum and sum over key tiles), turned so
  * that query rows lie in vector lanes.
  *
- * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = 2 * VL lanes.
+ * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL lanes.
  * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
  *   P^T             = exp2(S^T - max), maxima and sums per lane: no horizontal operation
@@ -14,42 +14,50 @@
 #define GQA_ATTENTION_PANEL_H
 #include "attention.h"
 
+/* The micro kernel's block: MR values of the broadcast operand by NV vectors of the lane operand. Measured: three vectors are a few percent
+ * faster than two where registers are wide and few (AVX2, SSE2), equal on AVX-512, and slower in V8's WASM. */
 #if VL == 16
 #define ATTN_MR 8
+#define ATTN_NV 2
+#elif defined(__wasm__)
+#define ATTN_MR 4
+#define ATTN_NV 2
 #else
 #define ATTN_MR 4
+#define ATTN_NV 3
 #endif
-#define ATTN_NR (2 * VL)
-#define ATTN_ROWS 384
+#define ATTN_NR (ATTN_NV * VL)
+/* Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2 (590 kB at H = 128). */
+#define ATTN_ROWS 576
 #define ATTN_KEYS 128
 
 /*
  * C[i][NR] = (accumulate ? C[i] * correction : 0) + sum over k < n of A(i, k) * B[k][NR], i < MR;
  * A(i, k) = A[i * row + k * step].
  */
-GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, vf correction0, vf correction1) {
-  vf c[ATTN_MR][2];
+GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, const vf *correction) {
+  vf c[ATTN_MR][ATTN_NV];
   GQA_UNROLL(8)
-  for (int i = 0; i < ATTN_MR; i++) {
-    c[i][0] = accumulate ? vf_load(C + i * ATTN_NR) * correction0 : vf_set(0);
-    c[i][1] = accumulate ? vf_load(C + i * ATTN_NR + VL) * correction1 : vf_set(0);
-  }
+  for (int i = 0; i < ATTN_MR; i++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < ATTN_NV; v++) c[i][v] = accumulate ? vf_load(C + i * ATTN_NR + v * VL) * correction[v] : vf_set(0);
   for (int k = 0; k < n; k++) {
-    vf b0 = vf_load(B), b1 = vf_load(B + VL);
+    vf b[ATTN_NV];
+    GQA_UNROLL(4)
+    for (int v = 0; v < ATTN_NV; v++) b[v] = vf_load(B + v * VL);
     B += ATTN_NR;
     GQA_UNROLL(8)
     for (int i = 0; i < ATTN_MR; i++) {
       vf a = vf_set(A[i * row]);
-      c[i][0] = vf_fma(a, b0, c[i][0]);
-      c[i][1] = vf_fma(a, b1, c[i][1]);
+      GQA_UNROLL(4)
+      for (int v = 0; v < ATTN_NV; v++) c[i][v] = vf_fma(a, b[v], c[i][v]);
     }
     A += step;
   }
   GQA_UNROLL(8)
-  for (int i = 0; i < ATTN_MR; i++) {
-    vf_store(C + i * ATTN_NR, c[i][0]);
-    vf_store(C + i * ATTN_NR + VL, c[i][1]);
-  }
+  for (int i = 0; i < ATTN_MR; i++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < ATTN_NV; v++) vf_store(C + i * ATTN_NR + v * VL, c[i][v]);
 }
 
 /* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
@@ -198,7 +206,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int 
   }
   float *s = w->s;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR)
-    attn_micro(w->keys + (int64_t)j * c->H, c->H, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, vf_set(0), vf_set(0));
+    attn_micro(w->keys + (int64_t)j * c->H, c->H, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0);
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
     vf none = vf_set(-__builtin_inff());
@@ -216,28 +224,32 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int 
       }
     }
   }
-  vf m0 = vf_load(p->m), m1 = vf_load(p->m + VL), top0 = m0, top1 = m1;
-  for (int j = j0; j < j1; j++) {
-    top0 = vf_max(top0, vf_load(s + (int64_t)j * ATTN_NR));
-    top1 = vf_max(top1, vf_load(s + (int64_t)j * ATTN_NR + VL));
+  vf top[ATTN_NV], sum[ATTN_NV], correction[ATTN_NV];
+  GQA_UNROLL(4)
+  for (int v = 0; v < ATTN_NV; v++) top[v] = vf_load(p->m + v * VL), sum[v] = vf_set(0);
+  for (int j = j0; j < j1; j++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < ATTN_NV; v++) top[v] = vf_max(top[v], vf_load(s + (int64_t)j * ATTN_NR + v * VL));
+  for (int j = j0; j < j1; j++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < ATTN_NV; v++) {
+      float *x = s + (int64_t)j * ATTN_NR + v * VL;
+      vf e = vf_exp2(vf_load(x) - top[v]);
+      vf_store(x, e);
+      sum[v] += e;
+    }
+  GQA_UNROLL(4)
+  for (int v = 0; v < ATTN_NV; v++) {
+    correction[v] = vf_exp2(vf_load(p->m + v * VL) - top[v]);
+    vf_store(p->m + v * VL, top[v]);
+    vf_store(p->l + v * VL, vf_fma(vf_load(p->l + v * VL), correction[v], sum[v]));
   }
-  vf sum0 = vf_set(0), sum1 = vf_set(0);
-  for (int j = j0; j < j1; j++) {
-    float *x = s + (int64_t)j * ATTN_NR;
-    vf e0 = vf_exp2(vf_load(x) - top0), e1 = vf_exp2(vf_load(x + VL) - top1);
-    vf_store(x, e0), vf_store(x + VL, e1);
-    sum0 += e0, sum1 += e1;
-  }
-  vf correction0 = vf_exp2(m0 - top0), correction1 = vf_exp2(m1 - top1);
-  vf_store(p->m, top0), vf_store(p->m + VL, top1);
-  vf_store(p->l, vf_fma(vf_load(p->l), correction0, sum0));
-  vf_store(p->l + VL, vf_fma(vf_load(p->l + VL), correction1, sum1));
   if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (!finite) {
     for (int d = 0; d < w->Hvp; d++)
       for (int h = 0; h < ATTN_NR; h += VL) {
         float *x = o + (int64_t)d * ATTN_NR + h;
-        vf_store(x, first ? vf_set(0) : vf_load(x) * (h ? correction1 : correction0));
+        vf_store(x, first ? vf_set(0) : vf_load(x) * correction[h / VL]);
       }
     attn_accumulate_safely(w, c->Hv, o, j0, j1);
     return;
@@ -246,8 +258,8 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int 
     const float *v = w->values + (int64_t)d * ATTN_KEYS + (int64_t)j0 * ATTN_MR;
     float *to = o + (int64_t)d * ATTN_NR;
     const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 0, vf_set(0), vf_set(0));
-    else attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 1, correction0, correction1);
+    if (first) attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 0, 0);
+    else attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 1, correction);
   }
 }
 
