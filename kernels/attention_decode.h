@@ -12,12 +12,6 @@
 #define DECODE_ROWS 12 /* most rows (T * G) of the decode form */
 #define DECODE_KEYS 32
 
-#if defined(__clang__)
-#define VF_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define VF_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
-#endif
-
 /* Lane i of the result is the sum of v[i]'s lanes. Destroys v. */
 GQA_INLINE vf vf_transpose_sum(vf *v) {
 #if VL == 16

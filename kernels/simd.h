@@ -110,6 +110,13 @@ GQA_INLINE vf vf_abs(vf v) { return (vf)((vi)v & vi_set(0x7fffffff)); }
 
 /* --- lanes --- */
 
+/* Lanes of a (0 … VL - 1) and b (VL … 2 VL - 1) by constant numbers. gcc has clang's builtin from version 12 on. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define VF_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define VF_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+
 #if VL == 16
 #define GQA_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define GQA_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -131,7 +138,7 @@ GQA_INLINE vf vf_abs(vf v) { return (vf)((vi)v & vi_set(0x7fffffff)); }
 #endif
 
 /* [a b c d ...] -> [b a d c ...] */
-GQA_INLINE vf vf_swap_pairs(vf v) { return __builtin_shufflevector(v, v, GQA_SWAP_PAIRS); }
+GQA_INLINE vf vf_swap_pairs(vf v) { return VF_SHUFFLE(v, v, GQA_SWAP_PAIRS); }
 
 /* The VL x VL transpose, in place: log2(VL) rounds of a perfect shuffle. */
 GQA_INLINE void vf_transpose(vf *v) {
@@ -140,8 +147,8 @@ GQA_INLINE void vf_transpose(vf *v) {
     vf t[VL];
     GQA_UNROLL(8)
     for (int i = 0; i < VL / 2; i++) {
-      t[2 * i] = __builtin_shufflevector(v[i], v[i + VL / 2], GQA_ZIP_LOW);
-      t[2 * i + 1] = __builtin_shufflevector(v[i], v[i + VL / 2], GQA_ZIP_HIGH);
+      t[2 * i] = VF_SHUFFLE(v[i], v[i + VL / 2], GQA_ZIP_LOW);
+      t[2 * i + 1] = VF_SHUFFLE(v[i], v[i + VL / 2], GQA_ZIP_HIGH);
     }
     GQA_UNROLL(16)
     for (int i = 0; i < VL; i++) v[i] = t[i];
@@ -150,10 +157,10 @@ GQA_INLINE void vf_transpose(vf *v) {
 
 /* Lanes 0 to 3 of the result are the sums of a, b, c and d (neighbouring lanes first). */
 GQA_INLINE vf vf_sum4(vf a, vf b, vf c, vf d) {
-  a = __builtin_shufflevector(a, b, GQA_EVEN) + __builtin_shufflevector(a, b, GQA_ODD);
-  c = __builtin_shufflevector(c, d, GQA_EVEN) + __builtin_shufflevector(c, d, GQA_ODD);
-  a = __builtin_shufflevector(a, c, GQA_EVEN) + __builtin_shufflevector(a, c, GQA_ODD);
-  for (int n = VL; n > 4; n /= 2) a = __builtin_shufflevector(a, a, GQA_EVEN) + __builtin_shufflevector(a, a, GQA_ODD);
+  a = VF_SHUFFLE(a, b, GQA_EVEN) + VF_SHUFFLE(a, b, GQA_ODD);
+  c = VF_SHUFFLE(c, d, GQA_EVEN) + VF_SHUFFLE(c, d, GQA_ODD);
+  a = VF_SHUFFLE(a, c, GQA_EVEN) + VF_SHUFFLE(a, c, GQA_ODD);
+  for (int n = VL; n > 4; n /= 2) a = VF_SHUFFLE(a, a, GQA_EVEN) + VF_SHUFFLE(a, a, GQA_ODD);
   return a;
 }
 

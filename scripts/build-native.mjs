@@ -3,7 +3,7 @@
 // With --optional a missing compiler is one line and exit 0: WASM runs then. Unchanged sources are not built again.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -72,7 +72,8 @@ try {
   giveUp('the package node-api-headers is not installed');
 }
 mkdirSync(build, { recursive: true });
-const objects = Object.keys(units).map((name) => join(build, name.replace(/c$/, 'o')));
+// Names of this process: two builds may run at once.
+const objects = Object.keys(units).map((name) => join(build, name.replace(/c$/, `${process.pid}.o`)));
 const codes = await Promise.all(
   Object.entries(units).map(([name, flags], i) =>
     run(compiler.command, [...COMMON, ...flags, '-I', headers, '-c', join(kernels, name), '-o', objects[i]]),

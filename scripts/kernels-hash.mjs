@@ -13,6 +13,10 @@ export function wasmSources(kernels) {
 
 export function kernelsHash(kernels) {
   const hash = createHash('sha256');
-  for (const name of wasmSources(kernels)) hash.update(name).update('\0').update(readFileSync(join(kernels, name)));
+  for (const name of wasmSources(kernels))
+    hash
+      .update(name)
+      .update('\0')
+      .update(readFileSync(join(kernels, name)));
   return hash.digest('hex');
 }

@@ -20,6 +20,14 @@ export const KERNEL_OPS = [
   'gated',
   'attention',
   'random',
+  'unary_backward',
+  'gated_backward',
+  'norm_backward',
+  'embedding_backward',
+  'cross_entropy',
+  'cross_entropy_backward',
+  'adamw',
+  'attention_backward',
 ] as const;
 export type KernelOp = (typeof KERNEL_OPS)[number];
 export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(
@@ -53,7 +61,17 @@ export const UNARY_OPS: readonly UnaryOp[] = [
   'relu',
   'abs',
 ];
-export const BINARY_OPS: readonly BinaryOp[] = ['add', 'sub', 'mul', 'div', 'min', 'max', 'pow'];
+export const BINARY_OPS: readonly BinaryOp[] = [
+  'add',
+  'sub',
+  'mul',
+  'div',
+  'min',
+  'max',
+  'pow',
+  'less',
+  'equal',
+];
 export const REDUCE_OPS: readonly ReduceOp[] = ['sum', 'max', 'min'];
 export const GATE_ACTIVATIONS: readonly GateActivation[] = ['silu', 'gelu', 'geluTanh'];
 export const RANDOM_KINDS: readonly RandomKind[] = ['bits', 'uniform', 'normal', 'gumbel', 'bernoulli'];

@@ -2,7 +2,7 @@
  * The native host: the kernels as a Node-API addon, `build/gqa.node`, made by scripts/build-native.mjs. It picks its
  * instruction set when it loads (`GQA_ISA=avx512|avx2|baseline` forces one) and maps files.
  */
-import { type KernelHost, KernelBackend } from './kernel-backend.ts';
+import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { environment, node } from './platform.ts';
 
 /** What kernels/napi.c exports. */
@@ -56,7 +56,7 @@ function loadAddon(): Addon {
   // The same relative place from src/backend/ and from dist/backend/.
   const path = new URL('../../build/gqa.node', import.meta.url);
   if (!node.fs.existsSync(path)) {
-    throw new Error('no native build (a C compiler and `npm run build` make it)');
+    throw new Error('no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)');
   }
   return node.createRequire(import.meta.url)('../../build/gqa.node') as Addon;
 }

@@ -67,7 +67,9 @@ function openDefault(): Backend {
     const backend = open('wasm');
     // A browser has no native build to miss.
     if (typeof process !== 'undefined') {
-      console.warn(`gqa: using ${backend.description}: ${(error as Error).message} (GQA_BACKEND=wasm silences this)`);
+      console.warn(
+        `gqa: using ${backend.description}: ${(error as Error).message} (GQA_BACKEND=wasm silences this)`,
+      );
     }
     return backend;
   }

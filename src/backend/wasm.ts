@@ -2,7 +2,7 @@
  * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds, embedded as base64 in kernels.generated.ts.
  * `GQA_ISA=relaxed|simd128` forces one; otherwise relaxed SIMD where the engine validates it. One thread.
  */
-import { type KernelHost, KernelBackend } from './kernel-backend.ts';
+import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { WASM_BUILDS } from './kernels.generated.ts';
 import { environment, node } from './platform.ts';
 
@@ -79,7 +79,11 @@ function readFile(host: KernelHost, wasm: Exports, path: string): ReturnType<Ker
       const address = host.alloc(byteLength);
       if (address === 0) throw new RangeError(`wasm: out of memory reading ${byteLength} bytes of ${path}`);
       for (let done = 0; done < byteLength; ) {
-        const view = new Uint8Array(wasm.memory.buffer, address + done, Math.min(READ_SLICE, byteLength - done));
+        const view = new Uint8Array(
+          wasm.memory.buffer,
+          address + done,
+          Math.min(READ_SLICE, byteLength - done),
+        );
         const count = fs.readSync(descriptor, view, 0, view.length, byteOffset + done);
         if (count === 0) throw new Error(`${path}: ended at byte ${byteOffset + done} while it was read`);
         done += count;

@@ -8,7 +8,9 @@ import { kernelsHash, wasmSources } from '../../scripts/kernels-hash.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const kernels = join(root, 'kernels');
-const { version } = JSON.parse(readFileSync(new URL('node_modules/@yowasp/clang/package.json', import.meta.url), 'utf8'));
+const { version } = JSON.parse(
+  readFileSync(new URL('node_modules/@yowasp/clang/package.json', import.meta.url), 'utf8'),
+);
 
 const FLAGS = [
   '--target=wasm32 -std=gnu11 -O3 -nostdlib -ffreestanding -mbulk-memory -mbulk-memory-opt -fno-math-errno -ffp-contract=off',
@@ -18,7 +20,9 @@ const FLAGS = [
   .split(' ');
 const BUILDS = { relaxed: ['-msimd128', '-mrelaxed-simd'], simd128: ['-msimd128'] };
 
-const files = Object.fromEntries(wasmSources(kernels).map((name) => [name, readFileSync(join(kernels, name))]));
+const files = Object.fromEntries(
+  wasmSources(kernels).map((name) => [name, readFileSync(join(kernels, name))]),
+);
 const encoded = {};
 for (const [name, flags] of Object.entries(BUILDS)) {
   const sources = ['wasm.c', 'memory.c', 'threads_single.c'];
