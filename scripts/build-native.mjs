@@ -88,8 +88,9 @@ const link = [
   '-lpthread',
   ...(process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : []),
 ];
-if (codes.some((code) => code !== 0) || (await run(compiler.command, link)) !== 0)
-  giveUp(`${compiler.version} failed`);
+const failed = codes.some((code) => code !== 0) || (await run(compiler.command, link)) !== 0;
+for (const object of objects) rmSync(object, { force: true });
+if (failed) giveUp(`${compiler.version} failed`);
 // A running process may have the old binary mapped: replace the name, not the bytes.
 renameSync(temporary, binary);
 writeFileSync(stamp, digest);
