@@ -8,19 +8,20 @@ import { Command, CommanderError } from 'commander';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
+import { planCommand } from './plan.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 function makeProgram(): Command {
   const program = new Command('gqa')
-    .description('Grouped-query attention: look into checkpoints, run models')
+    .description('Grouped-query attention: look into checkpoints, plan KV caches, run models')
     .version(version)
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({
       outputError: (message, write) => write(`gqa: ${oneLine(message.replace(/^error: /, ''))}\n`),
     })
     .exitOverride();
-  for (const command of [inspectCommand(), generateCommand()]) {
+  for (const command of [inspectCommand(), planCommand(), generateCommand()]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
   return program.addHelpText('after', '\nExample:\n  npx gqa inspect model.gguf');

@@ -30,6 +30,21 @@ export const threadCount: Parse<number> = numberIn(
   (v) => isWhole(v) && v >= 1 && v <= 64,
 );
 
+const UNITS: Readonly<Record<string, number>> = { B: 0, K: 1, M: 2, G: 3, T: 4 };
+
+/** Bytes from a size with its unit: `24GiB` is 24 * 2^30, `24GB` 24 * 10^9. */
+export function memorySize(text: string): number {
+  const [, number, prefix, binary] = /^\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(i)?)?B\s*$/i.exec(text) ?? [];
+  const power = UNITS[(prefix ?? 'B').toUpperCase()];
+  const bytes = Math.floor(Number(number) * (binary ? 1024 : 1000) ** power);
+  if (!Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError(
+      'Expected a size with its unit, such as 24GiB (2^30 bytes) or 24GB (10^9).',
+    );
+  }
+  return bytes;
+}
+
 /** A text that is not empty, added to those given before. */
 export function moreText(text: string, before: readonly string[] = []): readonly string[] {
   if (text === '') throw new InvalidArgumentError('Expected a text of at least one character.');

@@ -1,0 +1,311 @@
+/**
+ * `gqa plan`: what a model's KV cache takes at a context and a batch, in the runtime that will hold it; what fits into a
+ * given memory; what fewer key/value heads would save. Only headers are read, also over the network.
+ */
+import { writeFile } from 'node:fs/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { ModelShape } from '../format/model-shape.ts';
+import { kindOfPath } from '../plan/file-source.ts';
+import {
+  compareHeads,
+  type HeadChoice,
+  hubUrl,
+  KV_DTYPES,
+  type KvCachePlan,
+  type KvDtype,
+  kvDtypeText,
+  listPresets,
+  maxBatch,
+  maxContext,
+  NoSuchFileError,
+  nearPresets,
+  type PlanOptions,
+  planKvCache,
+  type Runtime,
+  readModelShape,
+  type StorageType,
+} from '../plan/index.ts';
+import { UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { binarySize, columns, count, outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { planPage } from './plan-page.ts';
+
+interface PlanFlags {
+  readonly context?: number;
+  readonly batch: number;
+  readonly kvDtype: KvDtype;
+  readonly kvHeads?: number;
+  readonly memory?: number;
+  readonly runtime: Runtime;
+  readonly tensorParallel: number;
+  readonly blockSize?: number;
+  readonly batchTokens?: number;
+  readonly html?: string;
+  readonly list?: true;
+  readonly json?: true;
+}
+
+const example = `
+Examples:
+  npx gqa plan llama-3-8b --context 8192 --batch 16 --kv-dtype q8_0
+  npx gqa plan model.gguf --memory 24GiB --runtime llama.cpp
+  npx gqa plan Qwen/Qwen3-8B --context 32768 --html plan.html
+  npx gqa plan llama-2-70b --kv-heads 64 --context 4096 --json | jq .totalBytes
+  npx gqa plan --list`;
+
+export function planCommand(): Command {
+  return new Command('plan')
+    .description("show what a model's KV cache takes, and what fewer heads would save")
+    .argument(
+      '[model]',
+      'a preset, a config.json, a .gguf or .safetensors file, a directory, a URL of one, or a hub id (org/name)',
+    )
+    .option(
+      '--context <tokens>',
+      "tokens of each sequence (default: the model's own context)",
+      parse.positiveInteger,
+    )
+    .option('--batch <n>', 'sequences at once', parse.positiveInteger, 1)
+    .option(
+      '--kv-dtype <dtype>',
+      'how keys and values are stored; q8_0/f16 for K and V apart',
+      kvDtype,
+      'f16',
+    )
+    .option('--kv-heads <K>', 'plan as if the model had K key/value heads', parse.positiveInteger)
+    .option('--memory <size>', 'what fits into so much memory, such as 24GiB or 24GB', parse.memorySize)
+    .addOption(
+      new Option('--runtime <name>', 'whose cache; exact is this library')
+        .choices(['exact', 'llama.cpp', 'vllm', 'transformers'])
+        .default('exact'),
+    )
+    .option('--tensor-parallel <ranks>', 'ranks that share the heads (exact, vllm)', parse.positiveInteger, 1)
+    .option(
+      '--block-size <tokens>',
+      'tokens of a block (vllm: 16; exact: plans a paged cache)',
+      parse.positiveInteger,
+    )
+    .option(
+      '--batch-tokens <n>',
+      'most new tokens in a pass (llama.cpp: 512; vllm: 2048)',
+      parse.positiveInteger,
+    )
+    .option('--html <file>', 'also write a page with curves over the context')
+    .option('--list', 'list the presets')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', example)
+    .action(run);
+}
+
+function kvDtype(text: string): KvDtype {
+  const types = text.toLowerCase().split('/');
+  if (types.length > 2 || !types.every((type) => (KV_DTYPES as readonly string[]).includes(type))) {
+    throw new InvalidArgumentError(`Expected one of ${KV_DTYPES.join(', ')}, or two of them as K/V.`);
+  }
+  const [key, value = key] = types as StorageType[];
+  return { key, value };
+}
+
+async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
+  if (flags.list) return list(flags.json === true);
+  if (model === undefined) throw new UsageError('expected a model, or --list for the presets');
+  const { name, shape } = await findModel(model);
+  const options: PlanOptions = {
+    contextLength: flags.context,
+    batchSize: flags.batch,
+    kvDtype: flags.kvDtype,
+    numKeyValueHeads: flags.kvHeads,
+    runtime: flags.runtime,
+    tensorParallelSize: flags.tensorParallel,
+    blockSize: flags.blockSize,
+    batchTokens: flags.batchTokens,
+  };
+  if (flags.context === undefined && shape.maxPositionEmbeddings === undefined) {
+    throw new UsageError('expected --context, since the model states none of its own');
+  }
+  const plan = planKvCache(shape, options);
+  const fits = flags.memory === undefined ? undefined : whatFits(shape, options, flags.memory);
+  if (flags.json) writeJson(toJson(name, plan, flags, fits));
+  else {
+    writeResult(describe(name, shape, plan, flags));
+    writeResult(`\n${layerTable(plan)}`);
+    if (fits !== undefined) writeResult(`\n${budgetTable(shape, plan, fits)}`);
+    if (flags.kvHeads === undefined) writeResult(`\n${headTable(compareHeads(shape, options))}`);
+  }
+  for (const warning of plan.warnings) writeNote(`gqa: warning: ${warning}`);
+  if (flags.html !== undefined) {
+    await writeFile(flags.html, planPage(name, shape, options));
+    writeNote(`wrote ${flags.html}`);
+  }
+}
+
+/** A preset, else a URL, else a path, else a hub id. */
+async function findModel(text: string): Promise<{ name: string; shape: ModelShape }> {
+  const known = listPresets().find(({ id }) => id === text.toLowerCase());
+  if (known !== undefined) {
+    if (!known.verified) writeNote(`gqa: warning: the facts of ${known.id} come from one secondary source`);
+    return { name: known.id, shape: known.shape };
+  }
+  if (/^https?:\/\//.test(text)) return { name: text, shape: await readModelShape(text) };
+  const local =
+    /^[./~\\]|^[A-Za-z]:/.test(text) ||
+    (!text.includes('/') && /\.(gguf|json|safetensors)$/i.test(text)) ||
+    (await kindOfPath(text)) !== undefined;
+  if (local) return { name: text, shape: await readModelShape(text) };
+  const url = hubUrl(text, process.env.HF_ENDPOINT);
+  if (url === undefined) throw unknownPreset(text);
+  try {
+    return { name: text, shape: await readModelShape(url) };
+  } catch (error) {
+    if (!(error instanceof NoSuchFileError)) throw error;
+    const why = error.status === 404 ? 'no such file' : `status ${error.status}, which may need a login`;
+    throw new Error(`${text}: expected a preset, a path or a hub id; ${url}: ${why}${nearText(text)}`);
+  }
+}
+
+function unknownPreset(text: string): UsageError {
+  return new UsageError(
+    `expected a preset (--list shows them), a path, a URL or a hub id, got ${JSON.stringify(text)}${nearText(text)}`,
+  );
+}
+
+function nearText(text: string): string {
+  const near = nearPresets(text);
+  return near.length === 0 ? '' : `; near presets: ${near.join(', ')}`;
+}
+
+function list(json: boolean): void {
+  const presets = listPresets();
+  if (json) {
+    writeJson({ presets: presets.map(({ id, name, verified }) => ({ id, name, verified })) });
+    return;
+  }
+  const head = ['preset', 'model', 'layers', 'N', 'K', 'H', 'context', 'per token (f16)', ''].map(
+    outColors.bold,
+  );
+  const rows = presets.map(({ id, name, shape, verified }) => [
+    id,
+    name,
+    count(shape.numLayers),
+    count(shape.numHeads),
+    shape.layers.some((layer) => layer.latent) ? 'latent' : count(shape.numKeyValueHeads),
+    count(shape.headDim),
+    count(shape.maxPositionEmbeddings ?? 0),
+    binarySize(planKvCache(shape, { contextLength: 1 }).bytesPerToken),
+    verified ? '' : 'not verified',
+  ]);
+  writeResult(columns([head, ...rows], [2, 3, 4, 5, 6, 7]));
+}
+
+/** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because texts mix them. */
+function bothSizes(bytes: number): string {
+  return `${count(bytes)} bytes (${decimalSize(bytes)}, ${binarySize(bytes)})`;
+}
+
+function decimalSize(bytes: number): string {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
+  return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 2)} ${['bytes', 'kB', 'MB', 'GB', 'TB'][power]}`;
+}
+
+function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: PlanFlags): string {
+  const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
+  const heads = shape.layers.some((layer) => layer.latent)
+    ? `N=${N}, latent rows`
+    : `N=${N}, K=${flags.kvHeads ?? K}`;
+  const rows = [
+    ['model', name, shape.modelType],
+    ['attention', `${heads}, H=${H}${Hv === H ? '' : ` (values ${Hv})`}`, `${count(shape.numLayers)} layers`],
+    ['runtime', flags.runtime, kvDtypeText(flags.kvDtype)],
+    ['context', `${count(plan.contextLength)} tokens`, `batch ${count(plan.batchSize)}`],
+    ['per token', bothSizes(plan.bytesPerToken), 'all cached layers, without windows'],
+    ['per sequence', bothSizes(plan.bytesPerSequence), 'windows applied'],
+    [
+      'total',
+      bothSizes(plan.totalBytes),
+      flags.tensorParallel > 1 ? `over ${flags.tensorParallel} ranks` : '',
+    ],
+  ];
+  return columns(rows.map(([title, value, note]) => [outColors.bold(title), value, outColors.dim(note)]));
+}
+
+/** Layers of one kind and size together. */
+function layerTable(plan: KvCachePlan): string {
+  const groups = new Map<string, { kind: string; tokens: number; bytes: number; layers: number }>();
+  for (const { kind, tokens, bytes } of plan.layers) {
+    const key = `${kind} ${tokens} ${bytes}`;
+    const group = groups.get(key) ?? { kind, tokens, bytes, layers: 0 };
+    group.layers++;
+    groups.set(key, group);
+  }
+  const head = ['layers', 'kind', 'tokens', 'bytes of a layer', 'bytes of all', ''].map(outColors.bold);
+  const rows = [...groups.values()].map(({ kind, tokens, bytes, layers }) => [
+    count(layers),
+    kind,
+    count(tokens),
+    count(bytes),
+    count(layers * bytes),
+    binarySize(layers * bytes),
+  ]);
+  return columns([head, ...rows], [0, 2, 3, 4, 5]);
+}
+
+interface Fits {
+  readonly memoryBytes: number;
+  /** null = any context: every layer slides. */
+  readonly maxContext: number | null;
+  readonly maxBatch: number;
+}
+
+function whatFits(shape: ModelShape, options: PlanOptions, memoryBytes: number): Fits {
+  const context = maxContext(shape, memoryBytes, options);
+  return {
+    memoryBytes,
+    maxContext: Number.isFinite(context) ? context : null,
+    maxBatch: maxBatch(shape, memoryBytes, options),
+  };
+}
+
+function budgetTable(shape: ModelShape, plan: KvCachePlan, fits: Fits): string {
+  const own = shape.maxPositionEmbeddings;
+  const context = fits.maxContext;
+  const beyond = own !== undefined && (context ?? 0) > own ? `, beyond the model's ${count(own)}` : '';
+  const longest = context === null ? 'any: every layer slides' : `${count(context)} tokens${beyond}`;
+  const rows = [
+    ['memory', bothSizes(fits.memoryBytes)],
+    ['longest context', `${longest} (batch ${count(plan.batchSize)})`],
+    ['largest batch', `${count(fits.maxBatch)} (at ${count(plan.contextLength)} tokens)`],
+  ];
+  return columns(rows.map(([title, value]) => [outColors.bold(title), value]));
+}
+
+function headTable(choices: readonly HeadChoice[]): string {
+  const head = ['attention', 'K', 'per token', 'total bytes', '', '', 'of multi-head', ''].map(
+    outColors.bold,
+  );
+  const rows = choices.map(({ attention, numKeyValueHeads, isOwn, plan, saving }) => [
+    attention,
+    numKeyValueHeads === undefined ? '' : count(numKeyValueHeads),
+    binarySize(plan.bytesPerToken),
+    count(plan.totalBytes),
+    decimalSize(plan.totalBytes),
+    binarySize(plan.totalBytes),
+    `1/${Number(saving.toFixed(2))}`,
+    isOwn ? 'as it is' : '',
+  ]);
+  return columns([head, ...rows], [1, 2, 3, 4, 5, 6]);
+}
+
+function toJson(model: string, plan: KvCachePlan, flags: PlanFlags, fits: Fits | undefined): object {
+  return {
+    model,
+    runtime: flags.runtime,
+    contextLength: plan.contextLength,
+    batchSize: plan.batchSize,
+    kvDtype: kvDtypeText(flags.kvDtype),
+    bytesPerToken: plan.bytesPerToken,
+    bytesPerSequence: plan.bytesPerSequence,
+    totalBytes: plan.totalBytes,
+    layers: plan.layers,
+    ...fits,
+  };
+}

@@ -1,0 +1,135 @@
+/** `gqa plan` as a process: presets, files, a web server and a hub, its JSON and its page, and one line for what is wrong. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { withFolder } from '../checkpoint/temporary-folder.ts';
+import { withServer } from '../plan/file-server.ts';
+import { config, largeGguf } from '../plan/models.ts';
+import { runCli } from './run-cli.ts';
+
+const plan = (...args: string[]) => runCli(['plan', ...args]);
+
+describe('gqa plan', () => {
+  test('a preset as a table: both units, what fits, what fewer heads give', async () => {
+    const { code, stdout, stderr } = await plan('llama-3-8b', '--context', '8192', '--memory', '24GiB');
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/total +1,073,741,824 bytes \(1\.07 GB, 1\.0 GiB\)/);
+    expect(stdout).toMatch(/32 +full +8,192 +33,554,432 +1,073,741,824 +1\.0 GiB/);
+    expect(stdout).toMatch(/longest context +196,608 tokens, beyond the model's 8,192 \(batch 1\)/);
+    expect(stdout).toMatch(/largest batch +24 \(at 8,192 tokens\)/);
+    for (const K of [32, 8, 4, 2, 1]) expect(stdout).toMatch(new RegExp(`^(MHA|GQA|MQA) +${K} `, 'm'));
+    expect(stdout).toMatch(/^GQA +8 .* as it is$/m);
+  });
+
+  test('JSON has these keys and no others', async () => {
+    const { code, stdout } = await plan(
+      ...['gemma-3-1b', '--context', '4096', '--batch', '3', '--kv-dtype', 'q8_0', '--json'],
+    );
+    expect(code).toBe(0);
+    const { layers, ...rest } = JSON.parse(stdout);
+    const perToken = 26 * 2 * 8 * 34;
+    const perSequence = (22 * 512 + 4 * 4096) * 2 * 8 * 34;
+    expect(rest).toEqual({
+      model: 'gemma-3-1b',
+      runtime: 'exact',
+      contextLength: 4096,
+      batchSize: 3,
+      kvDtype: 'q8_0',
+      bytesPerToken: perToken,
+      bytesPerSequence: perSequence,
+      totalBytes: 3 * perSequence,
+    });
+    expect(layers.length).toBe(26);
+    expect(layers[0]).toEqual({ kind: 'sliding', tokens: 512, bytes: 512 * 2 * 8 * 34 });
+  });
+
+  test('what if: other heads, another runtime', async () => {
+    const heads = await plan('llama-2-70b', '--context', '4096', '--kv-heads', '64', '--json');
+    expect(JSON.parse(heads.stdout).totalBytes).toBe(10 * 2 ** 30);
+    const other = await plan('smollm2-135m', '--context', '1000', '--runtime', 'llama.cpp', '--json');
+    expect(JSON.parse(other.stdout).totalBytes).toBe(22.5 * 2 ** 20);
+    const apart = await plan('smollm2-135m', '--context', '1', '--kv-dtype', 'q8_0/f16', '--json');
+    expect(JSON.parse(apart.stdout)).toMatchObject({ kvDtype: 'q8_0/f16', totalBytes: 30 * 3 * (68 + 128) });
+  });
+
+  test('files, and a page that needs nothing else', async () => {
+    await withFolder({ 'm & m.gguf': largeGguf(), 'hf/config.json': config }, async (folder) => {
+      const page = join(folder, 'page.html');
+      const { code, stdout, stderr } = await plan(join(folder, 'm & m.gguf'), '--html', page);
+      expect(code).toBe(0);
+      expect(stderr).toBe(`wrote ${page}\n`);
+      expect(stdout).toMatch(/N=12, K=4, H=24/);
+      const html = await readFile(page, 'utf8');
+      expect(html).toContain('m &#38; m.gguf');
+      expect(html.match(/<polyline/g)?.length).toBe(5);
+      expect(html).not.toMatch(/<script|https?:|NaN|undefined|Infinity/);
+      const directory = await plan(join(folder, 'hf'), '--json');
+      expect(JSON.parse(directory.stdout).totalBytes).toBe(5 * 512 * 2 * 96 * 2);
+    });
+  });
+
+  test('URLs and hub ids', async () => {
+    const files = { '/m.gguf': largeGguf(), '/org/name/resolve/main/config.json': config };
+    await withServer(files, {}, async (server) => {
+      const url = await plan(`${server.url}/m.gguf`, '--json');
+      expect(JSON.parse(url.stdout)).toMatchObject({ bytesPerToken: 5 * 2 * 96 * 2, contextLength: 512 });
+      const env = { HF_ENDPOINT: server.url };
+      const hub = await runCli(['plan', 'org/name', '--json'], { env });
+      expect(JSON.parse(hub.stdout)).toMatchObject({ model: 'org/name', totalBytes: 512 * 5 * 2 * 96 * 2 });
+      const none = await runCli(['plan', 'meta/lama-3-8b'], { env });
+      expect(none.code).toBe(1);
+      expect(none.stderr).toMatch(
+        /^gqa: meta\/lama-3-8b: expected a preset, a path or a hub id; .*: no such file; near presets: llama-3-8b.*\n$/,
+      );
+    });
+    await withServer({ '/m.gguf': largeGguf() }, { ranges: false }, async (server) => {
+      const { code, stderr } = await plan(`${server.url}/m.gguf`);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^gqa: http.*m\.gguf: expected a server that answers range requests, .*\n$/);
+    });
+  });
+
+  test('--list', async () => {
+    const { stdout } = await plan('--list');
+    expect(stdout.trim().split('\n').length).toBe(101);
+    expect(stdout).toMatch(/^deepseek-v3 .* latent /m);
+    const json = JSON.parse((await plan('--list', '--json')).stdout);
+    expect(json.presets.length).toBe(100);
+  });
+
+  test.each([
+    [['lama-3-8b'], 2, /expected a preset .* got "lama-3-8b"; near presets: llama-3-8b/],
+    [[], 2, /expected a model, or --list/],
+    [['llama-3-8b', '--context', '-5'], 2, /Expected a whole number of at least 1/],
+    [['llama-3-8b', '--kv-dtype', 'i32'], 2, /Expected one of f32/],
+    [['llama-3-8b', '--memory', '24'], 2, /Expected a size with its unit, such as 24GiB/],
+    [['llama-3-8b', '--memory', '1KiB'], 1, /expected memory for one token, 131072 bytes, got 1024/],
+    [['llama-3-8b', '--kv-heads', '5'], 1, /numKeyValueHeads to divide the query heads N=32, got K=5/],
+    [['./nowhere.gguf'], 1, /\.\/nowhere\.gguf: expected a config\.json, .* got nothing there/],
+  ] as const)('%j', async (args, status, message) => {
+    const { code, stdout, stderr } = await plan(...args);
+    expect(code).toBe(status);
+    expect(stdout).toBe('');
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd().split('\n').length).toBe(1);
+  });
+
+  test('broken files and warnings', async () => {
+    const files = {
+      'config.json': '{"hidden_size": 64, "num_hidden_layers": 2}',
+      'cut.gguf': largeGguf().slice(0, 99),
+    };
+    await withFolder(files, async (folder) => {
+      const heads = await plan(join(folder, 'config.json'), '--context', '5');
+      expect(heads).toMatchObject({ code: 1, stdout: '' });
+      expect(heads.stderr).toMatch(/^gqa: .*config\.json: one of num_attention_heads.* got no such key\n$/);
+      const cut = await plan(join(folder, 'cut.gguf'));
+      expect(cut).toMatchObject({ code: 1, stdout: '' });
+      expect(cut.stderr).toMatch(/^gqa: .*cut\.gguf: at byte \d+: .*\n$/);
+    });
+    const far = await plan('llama-3-8b', '--context', '10000', '--json');
+    expect(far.code).toBe(0);
+    expect(far.stderr).toBe("gqa: warning: a context of 10000 tokens is beyond the model's 8192\n");
+  });
+});
