@@ -16,20 +16,23 @@ export interface LoadTensorOptions {
   readonly backend?: Backend;
   /** Convert to this plain type; as stored by default (no copy on the native backend). */
   readonly dtype?: DType;
+  /** Take only these rows of the first axis: a part of a fused projection. Default all. */
+  readonly rows?: readonly [first: number, end: number];
 }
 
 /**
  * Makes a tensor of a checkpoint.
  * @param name as in `checkpoint.tensors`
- * @throws RangeError when there is no such tensor; UnsupportedError naming the tensor and its type when it is stored as
+ * @throws RangeError when there is no such tensor or it has no such rows; UnsupportedError naming the tensor and its type when it is stored as
  * something the kernels do not read, or asked for as something its type is not converted to
- * @returns row-major, shape as in the header. On the native backend it aliases the mapped file, which stays mapped for as
+ * @returns row-major, shape as in the header (with `rows`, of so many rows). On the native backend it aliases the mapped file, which stays mapped for as
  * long as the tensor lives, also after `checkpoint.close()`
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
   const backend = options.backend ?? getBackend();
-  const info = checkpoint.tensor(name);
-  const op = `loadTensor: ${info.path}: ${name}`;
+  const whole = checkpoint.tensor(name);
+  const op = `loadTensor: ${whole.path}: ${name}`;
+  const info = options.rows === undefined ? whole : rowsOf(op, whole, options.rows);
   const { dtype: stored, shape } = info;
   // f64 exists on the reference backend only.
   if (!isDType(stored) || (stored === 'f64' && backend.name !== 'reference')) {
@@ -48,6 +51,25 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   } finally {
     asStored.dispose();
   }
+}
+
+/** Rows `first … end - 1` as a tensor of their own; rows are whole blocks, so they begin at a byte. */
+function rowsOf(
+  op: string,
+  info: CheckpointTensor,
+  [first, end]: readonly [number, number],
+): CheckpointTensor {
+  const rows = info.shape[0] ?? 0;
+  if (!Number.isInteger(first) || !Number.isInteger(end) || first < 0 || end < first || end > rows) {
+    throw new RangeError(`${op}: expected rows inside 0 to ${rows}, got ${first} to ${end}`);
+  }
+  const rowBytes = rows === 0 ? 0 : info.byteLength / rows;
+  return {
+    ...info,
+    shape: [end - first, ...info.shape.slice(1)],
+    byteOffset: info.byteOffset + first * rowBytes,
+    byteLength: (end - first) * rowBytes,
+  };
 }
 
 /** The tensor's bytes in place, or a copy where the file has them at an address their type cannot be read from. */

@@ -1,7 +1,9 @@
 /**
- * What the decoder of `decoder.ts` must know to run one model: sizes, positions, and which projections have a bias. A
- * family (families/*.ts) makes it from a file's own words; nothing here says which file or family it was.
+ * What the decoder of `decoder.ts` must know to run one model: sizes, norms, positions, what each layer sees, and which
+ * projections have a bias. A family (families/*.ts) makes it from a file's own words; nothing here says which file or
+ * family it was.
  */
+import type { GateActivation } from '../backend/backend.ts';
 import type { RopeConfig } from './rope-table.ts';
 
 export interface DecoderConfig {
@@ -18,13 +20,22 @@ export interface DecoderConfig {
   readonly numKeyValueHeads: number;
   /** H; not always D / N. */
   readonly headDim: number;
-  /** Width of the gated MLP. */
+  /** Width of the MLP. */
   readonly intermediateSize: number;
   /** Longest sequence the model was made for. */
   readonly maxPositionEmbeddings: number;
-  /** epsilon of the RMS norms. */
+  /** RMS norms have a weight, layer norms a weight and a bias. */
+  readonly norm: 'rms' | 'layer';
+  /** epsilon of all norms. */
   readonly normEps: number;
-  readonly rope: RopeConfig;
+  /** Absent: positions are learned, a row of D per position, which is added to the embedding. */
+  readonly rope?: RopeConfig;
+  /** Whether each head of q and k goes through an RMS norm before its rotation. */
+  readonly queryKeyNorm: boolean;
+  /** How each layer attends, in order. */
+  readonly attention: readonly LayerAttention[];
+  /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
+  readonly mlp: { readonly gated: boolean; readonly activation: GateActivation };
   /** Whether the output head is the embedding table. */
   readonly tiedEmbeddings: boolean;
   /** Which projections have a bias. */
@@ -35,25 +46,36 @@ export interface DecoderConfig {
   };
 }
 
+export interface LayerAttention {
+  /** Keys a query sees, its own included; absent: all. */
+  readonly window?: number;
+  /** Multiplies the scores; absent: `1 / sqrt(H)`. */
+  readonly scale?: number;
+}
+
 /** What a checkpoint calls the tensors; a projection's are `<name>.weight` and, with a bias, `<name>.bias`. */
 export interface DecoderNames {
   readonly embedding: string;
+  /** Learned positions; needed only without RoPE. */
+  readonly positions?: string;
   readonly finalNorm: string;
   /** Read only when the embeddings are not tied. */
   readonly head: string;
-  /** `[rotaryDim / 2]` numbers that divide the rotary frequencies, in files that store them: the tensor's whole name. */
-  readonly ropeFactors?: string;
+  /** Whether the layers' matrices are stored `[In, Out]`, as GPT-2's Conv1D has them; default `[Out, In]`. */
+  readonly transposed?: boolean;
   layer(index: number): DecoderLayerNames;
 }
 
 export interface DecoderLayerNames {
   readonly attentionNorm: string;
-  readonly query: string;
-  readonly key: string;
-  readonly value: string;
+  /** Three projections, or one whose outputs are those of q, then k, then v. */
+  readonly queryKeyValue: readonly [query: string, key: string, value: string] | string;
+  /** Needed only with `queryKeyNorm`. */
+  readonly queryNorm?: string;
+  readonly keyNorm?: string;
   readonly attentionOutput: string;
   readonly mlpNorm: string;
-  readonly gate: string;
-  readonly up: string;
+  /** Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated. */
+  readonly gateUp: readonly [gate: string, up: string] | string;
   readonly down: string;
 }

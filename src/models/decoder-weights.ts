@@ -1,5 +1,5 @@
 /**
- * The decoder's weights: which there are, what each is called in the checkpoint, and its shape. The structure is generic in
+ * The decoder's weights: which there are, where each stands in the checkpoint, and its shape. The structure is generic in
  * what stands at each place, so that one walk checks a header and the same walk loads the tensors.
  */
 import type { Shape } from '../tensor/shape.ts';
@@ -13,16 +13,24 @@ export interface ProjectionOf<T> {
   readonly bias?: T;
 }
 
-export interface DecoderLayerOf<T> {
+export interface NormOf<T> {
   /** `[D]` */
-  readonly attentionNorm: T;
+  readonly weight: T;
+  /** `[D]`; of layer norms. */
+  readonly bias?: T;
+}
+
+export interface DecoderLayerOf<T> {
+  readonly attentionNorm: NormOf<T>;
   /** `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. */
   readonly queryKeyValue: readonly ProjectionOf<T>[];
+  /** `[H]` each. */
+  readonly queryNorm?: T;
+  readonly keyNorm?: T;
   /** `[D, N*H]` */
   readonly attentionOutput: ProjectionOf<T>;
-  /** `[D]` */
-  readonly mlpNorm: T;
-  /** Twice `[I, D]`: projected in one pass. */
+  readonly mlpNorm: NormOf<T>;
+  /** Twice `[I, D]`, projected in one pass; once when the MLP is not gated. */
   readonly gateUp: readonly ProjectionOf<T>[];
   /** `[D, I]` */
   readonly down: ProjectionOf<T>;
@@ -32,8 +40,9 @@ export interface DecoderLayerOf<T> {
 export interface DecoderEndsOf<T> {
   /** `[V, D]` */
   readonly embedding: T;
-  /** `[D]` */
-  readonly finalNorm: T;
+  /** `[maxPositionEmbeddings, D]`; learned positions. */
+  readonly positions?: T;
+  readonly finalNorm: NormOf<T>;
   /** `[V, D]`; the embedding itself when tied. */
   readonly head: ProjectionOf<T>;
 }
@@ -45,46 +54,102 @@ export interface DecoderWeights extends DecoderEndsOf<Tensor> {
   readonly layers: readonly DecoderLayer[];
 }
 
-/** Finds or makes what stands for a tensor of the checkpoint. */
-export type WeightSource<T> = (name: string, shape: Shape) => T;
+/** A tensor of the checkpoint, or the part of one, that makes a weight. */
+export interface WeightPlace {
+  readonly name: string;
+  /** What the decoder takes. */
+  readonly shape: Shape;
+  /** What the tensor must be in the file: more rows where projections are fused, `[In, Out]` where transposed. */
+  readonly stored: Shape;
+  /** The first output taken: a row of the tensor, or a column where it is transposed. */
+  readonly first: number;
+  readonly transposed: boolean;
+}
 
-/** Takes the embedding, the final norm and the head from `source`. */
+/** Finds or makes what stands for a weight. */
+export type WeightSource<T> = (place: WeightPlace) => T;
+
+/** Takes the embedding, the positions, the final norm and the head from `source`. */
 export function decoderEnds<T>(
   config: DecoderConfig,
   names: DecoderNames,
   source: WeightSource<T>,
 ): DecoderEndsOf<T> {
-  const { vocabSize: V, hiddenSize: D, tiedEmbeddings } = config;
-  const embedding = source(`${names.embedding}.weight`, [V, D]);
+  const { vocabSize: V, hiddenSize: D, maxPositionEmbeddings, tiedEmbeddings } = config;
+  const embedding = source(whole(`${names.embedding}.weight`, [V, D]));
+  const positions =
+    config.rope === undefined
+      ? source(whole(`${names.positions}.weight`, [maxPositionEmbeddings, D]))
+      : undefined;
   return {
     embedding,
-    finalNorm: source(`${names.finalNorm}.weight`, [D]),
-    head: { weight: tiedEmbeddings ? embedding : source(`${names.head}.weight`, [V, D]) },
+    ...(positions !== undefined && { positions }),
+    finalNorm: norm(config, names.finalNorm, source),
+    head: { weight: tiedEmbeddings ? embedding : source(whole(`${names.head}.weight`, [V, D])) },
   };
 }
 
 /** Takes one layer's weights from `source`. */
 export function decoderLayerWeights<T>(
   config: DecoderConfig,
+  { transposed = false }: DecoderNames,
   names: DecoderLayerNames,
   source: WeightSource<T>,
 ): DecoderLayerOf<T> {
   const { hiddenSize: D, intermediateSize: I, numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
-  const vector = (name: string): T => source(`${name}.weight`, [D]);
-  const projection = (name: string, outs: number, ins: number, biased: boolean): ProjectionOf<T> => {
-    const weight = source(`${name}.weight`, [outs, ins]);
-    return biased ? { weight, bias: source(`${name}.bias`, [outs]) } : { weight };
+  const { queryNorm, keyNorm } = names;
+
+  /** One projection per entry of `outs`, each of its own name, or all of one name behind each other. */
+  const projections = (
+    name: string | readonly string[],
+    outs: readonly number[],
+    ins: number,
+    biased: boolean,
+  ): ProjectionOf<T>[] => {
+    const fused = typeof name === 'string';
+    const total = outs.reduce((sum, out) => sum + out, 0);
+    let next = 0;
+    return outs.map((out, i) => {
+      const own = fused ? name : name[i];
+      const storedOuts = fused ? total : out;
+      const first = fused ? next : 0;
+      next += out;
+      const weight = source({
+        name: `${own}.weight`,
+        shape: [out, ins],
+        stored: transposed ? [ins, storedOuts] : [storedOuts, ins],
+        first,
+        transposed,
+      });
+      if (!biased) return { weight };
+      const stored = [storedOuts];
+      return {
+        weight,
+        bias: source({ name: `${own}.bias`, shape: [out], stored, first, transposed: false }),
+      };
+    });
   };
+
   return {
-    attentionNorm: vector(names.attentionNorm),
-    queryKeyValue: [
-      projection(names.query, N * H, D, biases.queryKeyValue),
-      projection(names.key, K * H, D, biases.queryKeyValue),
-      projection(names.value, K * H, D, biases.queryKeyValue),
-    ],
-    attentionOutput: projection(names.attentionOutput, D, N * H, biases.attentionOutput),
-    mlpNorm: vector(names.mlpNorm),
-    gateUp: [projection(names.gate, I, D, biases.mlp), projection(names.up, I, D, biases.mlp)],
-    down: projection(names.down, D, I, biases.mlp),
+    attentionNorm: norm(config, names.attentionNorm, source),
+    queryKeyValue: projections(names.queryKeyValue, [N * H, K * H, K * H], D, biases.queryKeyValue),
+    ...(config.queryKeyNorm && {
+      queryNorm: source(whole(`${queryNorm}.weight`, [H])),
+      keyNorm: source(whole(`${keyNorm}.weight`, [H])),
+    }),
+    attentionOutput: projections(names.attentionOutput, [D], N * H, biases.attentionOutput)[0],
+    mlpNorm: norm(config, names.mlpNorm, source),
+    gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
+    down: projections(names.down, [D], I, biases.mlp)[0],
   };
+}
+
+function norm<T>(config: DecoderConfig, name: string, source: WeightSource<T>): NormOf<T> {
+  const shape = [config.hiddenSize];
+  const weight = source(whole(`${name}.weight`, shape));
+  return config.norm === 'rms' ? { weight } : { weight, bias: source(whole(`${name}.bias`, shape)) };
+}
+
+function whole(name: string, shape: Shape): WeightPlace {
+  return { name, shape, stored: shape, first: 0, transposed: false };
 }

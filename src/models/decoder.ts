@@ -1,23 +1,26 @@
 /**
- * The one decoder: embed, then per layer attention and a gated MLP, each on a normalised input and added back, then a norm
- * and the output head. Families differ in their config only.
+ * The one decoder: embed, then per layer attention and an MLP, each on a normalised input and added back, then a norm and
+ * the output head. Families differ in their config only.
  *
  *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))        x = x + D (silu(G norm(x)) * U norm(x))
  */
+import type { GateActivation } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { add } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
 import { gatedActivation } from '../ops/gated.ts';
+import { layerNorm } from '../ops/layer-norm.ts';
 import { linear, linears } from '../ops/linear.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
 import { rope } from '../ops/rope.ts';
+import { gelu, silu } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
-import type { DecoderLayer, DecoderWeights } from './decoder-weights.ts';
+import type { DecoderLayer, DecoderWeights, NormOf } from './decoder-weights.ts';
 
 /** What one pass is about, the same for all layers. */
 export interface DecoderPass {
@@ -25,9 +28,10 @@ export interface DecoderPass {
   readonly ids: Tensor;
   /** Real tokens of each row. */
   readonly lengths: readonly number[];
-  /** f32 `[B, T, rotaryDim / 2]` */
-  readonly cos: Tensor;
-  readonly sin: Tensor;
+  /** f32 `[B, T, rotaryDim / 2]`; of models with RoPE. */
+  readonly rotation?: { readonly cos: Tensor; readonly sin: Tensor };
+  /** i32 `[B, T]`; of models with learned positions. */
+  readonly positions?: Tensor;
   /** With its room for this pass reserved. */
   readonly cache?: KeyValueCache;
 }
@@ -37,13 +41,18 @@ export interface DecoderPass {
  * @returns f32 `[B, T, D]`; what stands past a row's end means nothing
  */
 export function decoderForward(config: DecoderConfig, weights: DecoderWeights, pass: DecoderPass): Tensor {
-  let x = embedding(weights.embedding, pass.ids);
+  let x = scope(() => embed(weights, pass));
   for (let index = 0; index < weights.layers.length; index++) {
     const input = x;
     x = scope(() => decoderLayer(config, weights.layers[index], pass, index, input));
     input.dispose();
   }
-  return rmsNorm(x, weights.finalNorm, { eps: config.normEps });
+  return normalize(config, x, weights.finalNorm);
+}
+
+function embed(weights: DecoderWeights, { ids, positions }: DecoderPass): Tensor {
+  const tokens = embedding(weights.embedding, ids);
+  return weights.positions && positions ? add(tokens, embedding(weights.positions, positions)) : tokens;
 }
 
 function decoderLayer(
@@ -53,15 +62,13 @@ function decoderLayer(
   index: number,
   x: Tensor,
 ): Tensor {
-  const { normEps: eps } = config;
-  const [B, T] = pass.ids.shape;
-  const normed = rmsNorm(x, layer.attentionNorm, { eps });
-  const attended = selfAttention(config, layer, pass, index, normed);
   const { numHeads: N, headDim: H } = config;
+  const [B, T] = pass.ids.shape;
+  const normed = normalize(config, x, layer.attentionNorm);
+  const attended = selfAttention(config, layer, pass, index, normed);
   const output = layer.attentionOutput;
   const middle = add(x, linear(reshape(attended, [B, T, N * H]), output.weight, output.bias));
-  const [gate, up] = linears(rmsNorm(middle, layer.mlpNorm, { eps }), layer.gateUp);
-  return add(middle, linear(gatedActivation(gate, up, 'silu'), layer.down.weight, layer.down.bias));
+  return add(middle, feedForward(config, layer, normalize(config, middle, layer.mlpNorm)));
 }
 
 /** x `[B, T, D]` -> `[B, T, N, H]` */
@@ -73,17 +80,50 @@ function selfAttention(
   x: Tensor,
 ): Tensor {
   const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
-  const { cos, sin, lengths, cache } = pass;
-  const { interleaved } = config.rope;
+  const { lengths, cache } = pass;
   const [B, T] = pass.ids.shape;
   const [q, k, v] = linears(x, layer.queryKeyValue);
-  const query = rope(reshape(q, [B, T, N, H]), cos, sin, { interleaved });
-  const key = rope(reshape(k, [B, T, K, H]), cos, sin, { interleaved });
+  const query = placed(config, pass, reshape(q, [B, T, N, H]), layer.queryNorm);
+  const key = placed(config, pass, reshape(k, [B, T, K, H]), layer.keyNorm);
   const value = reshape(v, [B, T, K, H]);
+  const { window, scale } = config.attention[index];
+  const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
+  const options = { isCausal: true, localWindowSize, scale };
   if (!cache) {
     const rows = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
-    return dotProductAttention(query, key, value, { isCausal: true, ...rows });
+    return dotProductAttention(query, key, value, { ...options, ...rows });
   }
   cache.write(index, key, value);
-  return attend(query, cache.view(index), { queryLengths: lengths });
+  return attend(query, cache.view(index), { ...options, queryLengths: lengths });
+}
+
+/** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */
+function placed(
+  config: DecoderConfig,
+  { rotation }: DecoderPass,
+  x: Tensor,
+  weight: Tensor | undefined,
+): Tensor {
+  const normed = weight ? rmsNorm(x, weight, { eps: config.normEps }) : x;
+  if (!rotation || !config.rope) return normed;
+  return rope(normed, rotation.cos, rotation.sin, { interleaved: config.rope.interleaved });
+}
+
+function feedForward({ mlp }: DecoderConfig, layer: DecoderLayer, x: Tensor): Tensor {
+  const [first, up] = linears(x, layer.gateUp);
+  const hidden = mlp.gated ? gatedActivation(first, up, mlp.activation) : activate(first, mlp.activation);
+  return linear(hidden, layer.down.weight, layer.down.bias);
+}
+
+function activate(x: Tensor, activation: GateActivation): Tensor {
+  if (activation === 'silu') return silu(x);
+  return gelu(x, { approximate: activation === 'geluTanh' ? 'tanh' : 'none' });
+}
+
+function normalize(
+  { norm, normEps: eps }: DecoderConfig,
+  x: Tensor,
+  { weight, bias }: NormOf<Tensor>,
+): Tensor {
+  return norm === 'rms' ? rmsNorm(x, weight, { eps }) : layerNorm(x, weight, bias, { eps });
 }

@@ -13,11 +13,12 @@ import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { decoderForward } from './decoder.ts';
+import { type DecoderPass, decoderForward } from './decoder.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import type { RopeTable } from './rope-table.ts';
-import { type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
+import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
+import { TokenHistory } from './token-history.ts';
 
 /** What `loadModel` hands over. The model owns the weights from then on. */
 export interface ModelParts {
@@ -26,7 +27,8 @@ export interface ModelParts {
   /** Every tensor of `weights`, to be freed with the model. */
   readonly tensors: readonly Tensor[];
   readonly backend: Backend;
-  readonly ropeTable: RopeTable;
+  /** Absent for learned positions. */
+  readonly ropeTable?: RopeTable;
   readonly endTokenIds: readonly number[];
   /** Builds the tokenizer; absent when the checkpoint has none. */
   readonly makeTokenizer?: () => Tokenizer;
@@ -49,6 +51,9 @@ export interface InitCacheOptions {
   readonly kind?: 'static';
 }
 
+/** Tokens per pass when a row is fed again: bounds the memory of the intermediates. */
+const REFEED_CHUNK = 512;
+
 export class Model {
   readonly config: DecoderConfig;
   /** Where the weights are, and where it runs, whatever the current backend is. */
@@ -57,7 +62,9 @@ export class Model {
   readonly endTokenIds: readonly number[];
   readonly #weights: DecoderWeights;
   readonly #tensors: readonly Tensor[];
-  readonly #ropeTable: RopeTable;
+  readonly #ropeTable: RopeTable | undefined;
+  /** Of models whose rotary frequencies change with the length. */
+  readonly #history: TokenHistory | undefined;
   #makeTokenizer: (() => Tokenizer) | undefined;
   #tokenizer: Tokenizer | undefined;
   #disposed = false;
@@ -69,6 +76,8 @@ export class Model {
     this.#weights = parts.weights;
     this.#tensors = parts.tensors;
     this.#ropeTable = parts.ropeTable;
+    const switchLength = parts.ropeTable?.switchLength ?? Number.POSITIVE_INFINITY;
+    this.#history = switchLength < Number.POSITIVE_INFINITY ? new TokenHistory(switchLength) : undefined;
     this.#makeTokenizer = parts.makeTokenizer;
   }
 
@@ -85,7 +94,7 @@ export class Model {
    * One pass over the tokens. Its intermediates are freed; the logits are the caller's to dispose.
    *
    * With a cache each row continues at its own length and the cache holds the tokens afterwards; when the pass fails the
-   * cache is as it was.
+   * cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds the row's tokens again first.
    * @param tokens rows of token ids, which may differ in length, or an i32 tensor `[B, T]`
    * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or without room in the
    * cache, or a cache of another batch size.
@@ -100,23 +109,17 @@ export class Model {
     }
     const batch = tokenBatch('forward', tokens, this.config.vocabSize);
     const offsets = this.#offsets(batch, cache);
+    const ends = offsets.map((offset, row) => offset + batch.lengths[row]);
     cache?.reserve(batch.lengths);
+    if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
     const out = scope(() => {
-      const ids = this.#upload('i32', batch.ids, [batch.batchSize, batch.length]);
-      const { cos, sin } = this.#ropeTable.rows(offsets, batch.length);
-      const ropeShape = [batch.batchSize, batch.length, this.#ropeTable.half];
-      const hidden = decoderForward(this.config, this.#weights, {
-        ids,
-        lengths: batch.lengths,
-        cos: this.#upload('f32', cos, ropeShape),
-        sin: this.#upload('f32', sin, ropeShape),
-        cache,
-      });
+      const hidden = decoderForward(this.config, this.#weights, this.#pass(batch, offsets, ends, cache));
       const wanted =
         logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
       return linear(wanted, this.#weights.head.weight, this.#weights.head.bias);
     });
     cache?.commit();
+    if (cache) this.#history?.append(cache, batchRows(batch), ends);
     return out;
   }
 
@@ -157,6 +160,52 @@ export class Model {
       }
     }
     return offsets;
+  }
+
+  /** Uploads what one pass over `batch` needs; `ends` are the row lengths that choose the rotary frequencies. */
+  #pass(
+    batch: TokenBatch,
+    offsets: readonly number[],
+    ends: readonly number[],
+    cache: KeyValueCache | undefined,
+  ): DecoderPass {
+    const { batchSize: B, length: T, lengths } = batch;
+    const ids = this.#upload('i32', batch.ids, [B, T]);
+    const table = this.#ropeTable;
+    if (!table) {
+      const last = this.config.maxPositionEmbeddings - 1;
+      const numbers = Int32Array.from(batch.ids, (_, i) =>
+        Math.min(offsets[Math.floor(i / T)] + (i % T), last),
+      );
+      return { ids, lengths, positions: this.#upload('i32', numbers, [B, T]), cache };
+    }
+    const { cos, sin } = table.rows(offsets, T, ends);
+    const shape = [B, T, table.half];
+    const rotation = { cos: this.#upload('f32', cos, shape), sin: this.#upload('f32', sin, shape) };
+    return { ids, lengths, rotation, cache };
+  }
+
+  /** Rows that cross the boundary between two sets of rotary frequencies are computed again, with the other set. */
+  #feedStaleAgain(
+    history: TokenHistory,
+    cache: KeyValueCache,
+    batch: TokenBatch,
+    ends: readonly number[],
+  ): void {
+    const rows = history.takeStale(cache, ends);
+    const longest = Math.max(...rows.map((row) => row.length));
+    for (let at = 0; at < longest; at += REFEED_CHUNK) {
+      const chunk = rows.map((row) => row.slice(at, at + REFEED_CHUNK));
+      const part = paddedBatch(chunk);
+      const offsets = cache.lengths;
+      cache.reserve(part.lengths);
+      scope(() => {
+        decoderForward(this.config, this.#weights, this.#pass(part, offsets, ends, cache));
+      });
+      cache.commit();
+      history.append(cache, chunk, ends);
+    }
+    if (longest > 0) cache.reserve(batch.lengths);
   }
 
   #upload(dtype: 'i32' | 'f32', values: Int32Array | Float32Array, shape: Shape): Tensor {

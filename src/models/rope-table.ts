@@ -2,7 +2,10 @@
  * Cosines and sines of rotary positions, rounded where Hugging Face rounds: the inverse frequencies are f32, their product
  * with the position is f32, and cos and sin of that are f32. At position 8000 doing it in f64 would differ by 5e-4.
  *
- * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters, _compute_llama3_parameters).
+ * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by the second.
+ *
+ * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters, _compute_llama3_parameters,
+ * _compute_longrope_parameters, longrope_frequency_update).
  */
 
 /** How RoPE was stretched for longer contexts. */
@@ -14,6 +17,15 @@ export type RopeScaling =
       readonly lowFreqFactor: number;
       readonly highFreqFactor: number;
       readonly originalMaxPositionEmbeddings: number;
+    }
+  | {
+      readonly type: 'longrope';
+      /** `[rotaryDim / 2]` each: what divides the frequencies of sequences up to the original length, and of longer ones. */
+      readonly shortDivisors: readonly number[];
+      readonly longDivisors: readonly number[];
+      readonly originalMaxPositionEmbeddings: number;
+      /** Multiplies cosines and sines, of short sequences too. */
+      readonly attentionFactor: number;
     };
 
 export interface RopeConfig {
@@ -23,26 +35,34 @@ export interface RopeConfig {
   /** Pairs (2i, 2i + 1) when true, (i, i + rotaryDim / 2) when false. */
   readonly interleaved: boolean;
   readonly scaling?: RopeScaling;
+  /** `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`. */
+  readonly divisors?: readonly number[];
 }
 
 const f32 = Math.fround;
 
 /**
  * The rotation per position of each pair: `theta^(-2i / rotaryDim)`, scaled.
- * @param factors what a GGUF's `rope_freqs.weight` holds, `[rotaryDim / 2]`: each frequency is divided by its own
+ * @param long the frequencies of sequences past the original length; they differ for LongRoPE only
  * @returns f32 `[rotaryDim / 2]`
  */
-export function inverseFrequencies(config: RopeConfig, factors?: ArrayLike<number>): Float32Array {
-  const { theta, rotaryDim, scaling } = config;
+export function inverseFrequencies(config: RopeConfig, long: boolean = false): Float32Array {
+  const { theta, rotaryDim, scaling, divisors } = config;
   return Float32Array.from({ length: rotaryDim / 2 }, (_, i) => {
-    const frequency = f32(1 / f32(theta ** f32((2 * i) / rotaryDim)));
-    const scaled = scaling === undefined ? frequency : scaleFrequency(frequency, scaling);
-    return factors === undefined ? scaled : scaled / factors[i];
+    const power = f32(theta ** f32((2 * i) / rotaryDim));
+    const scaled = scaling === undefined ? f32(1 / power) : scaledFrequency(power, i, scaling, long);
+    return divisors === undefined ? scaled : scaled / divisors[i];
   });
 }
 
-function scaleFrequency(frequency: number, scaling: RopeScaling): number {
+/** @param power `theta^(2i / rotaryDim)` */
+function scaledFrequency(power: number, i: number, scaling: RopeScaling, long: boolean): number {
+  const frequency = f32(1 / power);
   if (scaling.type === 'linear') return frequency / scaling.factor;
+  if (scaling.type === 'longrope') {
+    const divisor = f32((long ? scaling.longDivisors : scaling.shortDivisors)[i]);
+    return 1 / f32(divisor * power);
+  }
   const { factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings: original } = scaling;
   const wavelength = f32((2 * Math.PI) / frequency);
   if (wavelength < original / highFreqFactor) return frequency;
@@ -60,45 +80,72 @@ export interface RopeRows {
 /** The rows of positions 0, 1, 2 … made once, grown by doubling. */
 export class RopeTable {
   readonly half: number;
-  readonly #frequencies: Float32Array;
-  #cos: Float32Array = new Float32Array(0);
-  #sin: Float32Array = new Float32Array(0);
+  /** Rows that end past so many tokens rotate by other frequencies than shorter ones; Infinity when there is one set. */
+  readonly switchLength: number;
+  readonly #short: PositionRows;
+  readonly #long: PositionRows;
 
   /** @throws RangeError when the dims that rotate are not pairs. */
-  constructor(config: RopeConfig, factors?: ArrayLike<number>) {
-    if (config.rotaryDim % 2 !== 0) {
-      throw new RangeError(`rope: expected an even number of rotating dims, got ${config.rotaryDim}`);
+  constructor(config: RopeConfig) {
+    const { rotaryDim, scaling } = config;
+    if (rotaryDim % 2 !== 0) {
+      throw new RangeError(`rope: expected an even number of rotating dims, got ${rotaryDim}`);
     }
-    this.half = config.rotaryDim / 2;
-    this.#frequencies = inverseFrequencies(config, factors);
+    this.half = rotaryDim / 2;
+    const twoSets = scaling?.type === 'longrope';
+    const factor = twoSets ? f32(scaling.attentionFactor) : 1;
+    this.switchLength = twoSets ? scaling.originalMaxPositionEmbeddings : Number.POSITIVE_INFINITY;
+    this.#short = new PositionRows(inverseFrequencies(config), factor);
+    this.#long = twoSets ? new PositionRows(inverseFrequencies(config, true), factor) : this.#short;
   }
 
   /**
    * The rows of `length` tokens of every batch row, the first at `starts[row]`, one batch row after the other.
+   * @param ends how long each row is in the end, which decides its frequencies; default: after these tokens
    * @returns `[starts.length * length, half]`
    */
-  rows(starts: readonly number[], length: number): RopeRows {
+  rows(
+    starts: readonly number[],
+    length: number,
+    ends: readonly number[] = starts.map((start) => start + length),
+  ): RopeRows {
     const { half } = this;
-    let end = 0;
-    for (const start of starts) end = Math.max(end, start + length);
-    this.#grow(end);
-    if (starts.length === 1) {
-      const from = starts[0] * half;
-      const to = from + length * half;
-      return { cos: this.#cos.subarray(from, to), sin: this.#sin.subarray(from, to) };
-    }
+    const parts = starts.map((start, row) =>
+      (ends[row] > this.switchLength ? this.#long : this.#short).slice(start, length),
+    );
+    if (parts.length === 1) return parts[0];
     const cos = new Float32Array(starts.length * length * half);
     const sin = new Float32Array(cos.length);
-    for (let row = 0; row < starts.length; row++) {
-      const from = starts[row] * half;
-      cos.set(this.#cos.subarray(from, from + length * half), row * length * half);
-      sin.set(this.#sin.subarray(from, from + length * half), row * length * half);
-    }
+    parts.forEach((part, row) => {
+      cos.set(part.cos, row * length * half);
+      sin.set(part.sin, row * length * half);
+    });
     return { cos, sin };
+  }
+}
+
+/** The rows of one set of frequencies. */
+class PositionRows {
+  readonly #frequencies: Float32Array;
+  readonly #factor: number;
+  #cos: Float32Array = new Float32Array(0);
+  #sin: Float32Array = new Float32Array(0);
+
+  constructor(frequencies: Float32Array, factor: number) {
+    this.#frequencies = frequencies;
+    this.#factor = factor;
+  }
+
+  /** The rows of positions `start … start + length - 1`, aliasing the table. */
+  slice(start: number, length: number): RopeRows {
+    this.#grow(start + length);
+    const from = start * this.#frequencies.length;
+    const to = from + length * this.#frequencies.length;
+    return { cos: this.#cos.subarray(from, to), sin: this.#sin.subarray(from, to) };
   }
 
   #grow(positions: number): void {
-    const { half } = this;
+    const half = this.#frequencies.length;
     const have = half === 0 ? positions : this.#cos.length / half;
     if (positions <= have) return;
     const capacity = Math.max(positions, 2 * have, 256);
@@ -109,8 +156,8 @@ export class RopeTable {
     for (let position = have; position < capacity; position++) {
       for (let i = 0; i < half; i++) {
         const angle = f32(position * this.#frequencies[i]);
-        cos[position * half + i] = Math.cos(angle);
-        sin[position * half + i] = Math.sin(angle);
+        cos[position * half + i] = f32(Math.cos(angle)) * this.#factor;
+        sin[position * half + i] = f32(Math.sin(angle)) * this.#factor;
       }
     }
     this.#cos = cos;

@@ -39,13 +39,24 @@ export function tokenBatch(op: string, tokens: Tokens, vocabSize: number): Token
   if (lengths.length === 0 || lengths.includes(0)) {
     throw new RangeError(`${op}: expected rows of at least one token, got row lengths ${shapeText(lengths)}`);
   }
+  for (const row of tokens) checkTokenIds(op, row, vocabSize);
+  return paddedBatch(tokens);
+}
+
+/** Lays checked rows out; they may be empty here, though not all of them. */
+export function paddedBatch(rows: readonly (readonly number[])[]): TokenBatch {
+  const lengths = rows.map((row) => row.length);
   const length = Math.max(...lengths);
   const ids = new Int32Array(lengths.length * length);
-  tokens.forEach((row: readonly number[], index: number) => {
-    checkTokenIds(op, row, vocabSize);
+  rows.forEach((row, index) => {
     ids.set(row, index * length);
   });
   return { batchSize: lengths.length, length, lengths, ids };
+}
+
+/** The rows' own ids, without the padding. */
+export function batchRows({ ids, length, lengths }: TokenBatch): readonly Int32Array[] {
+  return lengths.map((count, row) => ids.subarray(row * length, row * length + count));
 }
 
 /** @throws RangeError when an id is not an integer in 0 … V - 1. */

@@ -34,7 +34,7 @@ describe.each(BACKENDS)('GGUF on %s', (name) => {
     '%s: permuted q and k, rotated interleaved',
     async (tiny) => {
       const model = await loadModel(await tinyGguf(tiny), { backend: name });
-      expect(model.config.rope.interleaved).toBe(true);
+      expect(model.config.rope?.interleaved).toBe(true);
       await expectGolden(model, tiny, 2e-5);
       model.dispose();
     },
@@ -212,9 +212,13 @@ describe('files that do not fit', () => {
     [
       'an unknown architecture',
       { model_type: 'mamba' },
-      /^DIR\/config.json: model_type: expected a supported one \(llama\), got "mamba"$/,
+      /^DIR\/config.json: model_type: expected a supported one \(llama, mistral, qwen2, qwen3, phi3, gpt2\), got "mamba"$/,
     ],
-    ['no architecture', { model_type: undefined }, /expected a supported one \(llama\), got no such key$/],
+    [
+      'no architecture',
+      { model_type: undefined },
+      /expected a supported one \(llama, mistral, qwen2, qwen3, phi3, gpt2\), got no such key$/,
+    ],
     [
       "a width that is not the tensors'",
       { intermediate_size: 60 },
@@ -230,7 +234,7 @@ describe('files that do not fit', () => {
     [
       'another scaling',
       { rope_parameters: { rope_type: 'yarn', factor: 2 } },
-      /rope_type: expected default, linear or llama3, got yarn$/,
+      /rope_type: expected default, linear, llama3 or longrope, got yarn$/,
     ],
     [
       'a scaling without its factor',
@@ -248,7 +252,7 @@ describe('files that do not fit', () => {
     bytes.write('lxama', bytes.indexOf('llama'));
     writeFileSync(path, bytes);
     expect(await failure(path)).toBe(
-      'DIR: general.architecture: expected a supported one (llama), got "lxama"',
+      'DIR: general.architecture: expected a supported one (llama, qwen2, qwen3, phi3, gpt2), got "lxama"',
     );
   });
 });

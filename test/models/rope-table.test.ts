@@ -10,7 +10,7 @@ test('frequencies fall from 1 by theta^(-2i / dim)', () => {
   expect(Array.from(linear)).toEqual(
     [0.25, 0.1 / 4, 0.01 / 4, 0.001 / 4].map((value) => expect.closeTo(value, 8)),
   );
-  const divided = inverseFrequencies(plain, [1, 2, 4, 8]);
+  const divided = inverseFrequencies({ ...plain, divisors: [1, 2, 4, 8] });
   expect(Array.from(divided)).toEqual([1, 0.05, 0.0025, 0.000125].map((value) => expect.closeTo(value, 8)));
 });
 

@@ -1,7 +1,7 @@
 /** What a family file provides: how its config keys and tensor names map onto the one decoder. */
-import { KeyReader } from '../../format/key-reader.ts';
+import { KeyReader, show } from '../../format/key-reader.ts';
 import type { ModelShape } from '../../format/model-shape.ts';
-import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
+import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
 
 /** A model as the decoder takes it. */
 export interface DecoderDescription {
@@ -9,11 +9,13 @@ export interface DecoderDescription {
   readonly names: DecoderNames;
 }
 
-/** The values a family reads: config.json's or GGUF metadata's, the sizes already read from them, and the tensor names. */
+/** The values a family reads: config.json's or GGUF metadata's, the sizes already read from them, and the tensors. */
 export interface FamilySource {
   readonly keys: KeyReader;
   readonly shape: ModelShape;
   hasTensor(name: string): boolean;
+  /** The numbers of a small tensor. @throws FormatError when it is not there or not of this length. */
+  floats(name: string, length: number): readonly number[];
 }
 
 export interface Family {
@@ -30,10 +32,29 @@ export interface Family {
 /** A positive number at `key`, or `fallback`. @throws FormatError for anything else, or when neither is there. */
 export function positiveNumber(keys: KeyReader, key: string, fallback?: number): number {
   const value = keys.raw(key) ?? fallback;
-  if (typeof value !== 'number' || !(value > 0) || value === Number.POSITIVE_INFINITY) {
-    throw keys.fail(key, `expected a positive number, got ${value === undefined ? 'no such key' : value}`);
+  if (!isPositive(value)) {
+    throw keys.fail(
+      key,
+      `expected a positive number, got ${value === undefined ? 'no such key' : show(value)}`,
+    );
   }
   return value;
+}
+
+/** A list of `length` positive numbers. @throws FormatError for anything else. */
+export function positiveNumbers(keys: KeyReader, key: string, length: number): readonly number[] {
+  const list = keys.list(key);
+  const wrong = list?.find((item) => !isPositive(item));
+  if (list?.length === length && wrong === undefined) return list as readonly number[];
+  const got =
+    list === undefined
+      ? show(keys.raw(key))
+      : `${list.length}${wrong === undefined ? '' : ` with ${show(wrong)}`}`;
+  throw keys.fail(key, `expected ${length} positive numbers, got ${got}`);
+}
+
+function isPositive(value: unknown): value is number {
+  return typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY;
 }
 
 /** A size that `ModelShape` need not have. @throws FormatError when the file does not say. */
@@ -50,19 +71,21 @@ export function nestedKeys(keys: KeyReader, key: string): KeyReader | undefined 
   return new KeyReader(keys.file, (name) => (value as Record<string, unknown>)[name]);
 }
 
-/** @throws FormatError unless the layers all keep every token and have one shape, as this decoder wants them. */
-export function requireEqualFullLayers(keys: KeyReader, shape: ModelShape): void {
-  const index = shape.layers.findIndex(
-    (layer) =>
-      layer.kind !== 'full' ||
-      layer.numKeyValueHeads !== shape.numKeyValueHeads ||
-      layer.keyHeadDim !== shape.headDim ||
-      layer.valueHeadDim !== shape.headDim,
-  );
-  if (index < 0) return;
-  const { kind, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv } = shape.layers[index];
-  throw keys.fail(
-    `layer ${index}`,
-    `expected full attention with K=${shape.numKeyValueHeads} and H=${shape.headDim} in every layer, got ${kind} with K=${K}, H=${H} and ${Hv}`,
-  );
+/**
+ * How each layer attends: to every token, or to those of its window.
+ * @throws FormatError unless all layers have K and V of their own and of one shape, as this decoder wants them
+ */
+export function layerAttention(keys: KeyReader, shape: ModelShape): readonly LayerAttention[] {
+  const { numKeyValueHeads, headDim } = shape;
+  return shape.layers.map((layer, index) => {
+    const { kind, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv, window } = layer;
+    const known = kind === 'full' || kind === 'sliding';
+    if (!known || K !== numKeyValueHeads || H !== headDim || Hv !== headDim) {
+      throw keys.fail(
+        `layer ${index}`,
+        `expected full or sliding attention with K=${numKeyValueHeads} and H=${headDim} in every layer, got ${kind} with K=${K}, H=${H} and ${Hv}`,
+      );
+    }
+    return window === undefined ? {} : { window };
+  });
 }

@@ -1,0 +1,120 @@
+/**
+ * GPT-2: multi-head attention, learned positions, layer norms, a plain GELU MLP, biases everywhere, tied embeddings.
+ *
+ * Its safetensors hold Conv1D matrices, `[In, Out]`, with q, k, v as columns behind each other, under `transformer.` or, in
+ * the older files, under nothing; `h.0.attn.bias` is no bias but the causal mask, and is not read. GGUF has the matrices
+ * transposed and its GELU is the tanh form.
+ *
+ * Source: transformers models/gpt2; llama.cpp convert_hf_to_gguf.py (GPT2Model), src/models/gpt2.cpp.
+ */
+import type { GateActivation } from '../../backend/backend.ts';
+import type { KeyReader } from '../../format/key-reader.ts';
+import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
+import {
+  type DecoderDescription,
+  type Family,
+  type FamilySource,
+  layerAttention,
+  needSize,
+  positiveNumber,
+} from './family.ts';
+import { fusedNames, ggufNames } from './gated-decoder.ts';
+
+export const gpt2: Family = {
+  modelTypes: ['gpt2'],
+  ggufArchitectures: ['gpt2'],
+
+  fromConfig(source: FamilySource): DecoderDescription {
+    const { keys, shape, hasTensor } = source;
+    if (keys.flag('add_cross_attention')) {
+      throw keys.fail('add_cross_attention', 'expected a decoder without cross-attention, got true');
+    }
+    const config: DecoderConfig = {
+      ...common(source, 'vocab_size', 'n_inner', 'n_positions'),
+      normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
+      attention: scaledAttention(source),
+      mlp: { gated: false, activation: activation(keys) },
+      tiedEmbeddings: shape.tiedEmbeddings ?? true,
+    };
+    return { config, names: huggingFaceNames(hasTensor('transformer.wte.weight') ? 'transformer.' : '') };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    const { keys, shape, hasTensor } = source;
+    const config: DecoderConfig = {
+      ...common(source, 'gpt2.vocab_size', 'gpt2.feed_forward_length', 'gpt2.context_length'),
+      normEps: positiveNumber(keys, 'gpt2.attention.layer_norm_epsilon'),
+      attention: layerAttention(keys, shape),
+      mlp: { gated: false, activation: 'geluTanh' },
+      tiedEmbeddings: !hasTensor('output.weight'),
+    };
+    return { config, names: fusedNames(ggufNames, 'attn_qkv', 'ffn_up') };
+  },
+};
+
+type Common = Omit<DecoderConfig, 'normEps' | 'attention' | 'mlp' | 'tiedEmbeddings'>;
+
+function common({ keys, shape }: FamilySource, vocab: string, inner: string, positions: string): Common {
+  return {
+    modelType: shape.modelType,
+    vocabSize: needSize(keys, vocab, shape.vocabSize),
+    hiddenSize: shape.hiddenSize,
+    numLayers: shape.numLayers,
+    numHeads: shape.numHeads,
+    numKeyValueHeads: shape.numKeyValueHeads,
+    headDim: shape.headDim,
+    intermediateSize: needSize(keys, inner, shape.intermediateSize),
+    maxPositionEmbeddings: needSize(keys, positions, shape.maxPositionEmbeddings),
+    norm: 'layer',
+    queryKeyNorm: false,
+    biases: { queryKeyValue: true, attentionOutput: true, mlp: true },
+  };
+}
+
+/** Two switches of transformers' GPT-2: no scaling at all, and a further division by the layer's number. */
+function scaledAttention({ keys, shape }: FamilySource): readonly LayerAttention[] {
+  const scaled = keys.flag('scale_attn_weights') ?? true;
+  const byLayer = keys.flag('scale_attn_by_inverse_layer_idx') ?? false;
+  const layers = layerAttention(keys, shape);
+  if (scaled && !byLayer) return layers;
+  const base = scaled ? 1 / Math.sqrt(shape.headDim) : 1;
+  return layers.map((layer, index) => ({ ...layer, scale: byLayer ? base / (index + 1) : base }));
+}
+
+const ACTIVATIONS: Readonly<Record<string, GateActivation>> = {
+  gelu_new: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu: 'gelu',
+  silu: 'silu',
+  swish: 'silu',
+};
+
+function activation(keys: KeyReader): GateActivation {
+  const name = String(keys.raw('activation_function') ?? 'gelu_new');
+  if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
+  throw keys.fail(
+    'activation_function',
+    `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`,
+  );
+}
+
+function huggingFaceNames(prefix: string): DecoderNames {
+  return {
+    embedding: `${prefix}wte`,
+    positions: `${prefix}wpe`,
+    finalNorm: `${prefix}ln_f`,
+    head: 'lm_head',
+    transposed: true,
+    layer: (index) => {
+      const layer = `${prefix}h.${index}`;
+      return {
+        attentionNorm: `${layer}.ln_1`,
+        queryKeyValue: `${layer}.attn.c_attn`,
+        attentionOutput: `${layer}.attn.c_proj`,
+        mlpNorm: `${layer}.ln_2`,
+        gateUp: `${layer}.mlp.c_fc`,
+        down: `${layer}.mlp.c_proj`,
+      };
+    },
+  };
+}

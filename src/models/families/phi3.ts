@@ -1,0 +1,25 @@
+/**
+ * Phi-3, 3.5 and 4: Llama's shape with q, k, v in one tensor and gate, up in another, LongRoPE for long contexts, and in
+ * Phi-4-mini a partial rotation.
+ *
+ * A window that a GGUF states is used, as transformers does with the config's; llama.cpp ignores it (its pull request 13676).
+ *
+ * Source: transformers models/phi3; llama.cpp convert_hf_to_gguf.py (Phi3MiniModel), src/models/phi3.cpp.
+ */
+import type { DecoderDescription, Family, FamilySource } from './family.ts';
+import { fusedNames, gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+
+export const phi3: Family = {
+  modelTypes: ['phi3'],
+  ggufArchitectures: ['phi3'],
+
+  fromConfig(source: FamilySource): DecoderDescription {
+    const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };
+    const config = gatedFromConfig(source, { biases, maxPositionEmbeddings: 4096, normEps: 1e-5 });
+    return { config, names: fusedNames(huggingFaceNames, 'qkv_proj', 'gate_up_proj') };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    return { config: gatedFromGguf(source), names: fusedNames(ggufNames, 'attn_qkv', 'ffn_up') };
+  },
+};

@@ -1,0 +1,24 @@
+/**
+ * Qwen 3: an RMS norm over each head of q and k before the rotation, a head dim apart from D / N, no biases by default.
+ * Windows as in Qwen 2.
+ *
+ * Source: transformers models/qwen3; llama.cpp convert_hf_to_gguf.py (Qwen3Model).
+ */
+import type { DecoderDescription, Family, FamilySource } from './family.ts';
+import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+
+export const qwen3: Family = {
+  modelTypes: ['qwen3'],
+  ggufArchitectures: ['qwen3'],
+
+  fromConfig(source: FamilySource): DecoderDescription {
+    const attentionBias = source.keys.flag('attention_bias') ?? false;
+    const biases = { queryKeyValue: attentionBias, attentionOutput: attentionBias, mlp: false };
+    const config = gatedFromConfig(source, { biases, queryKeyNorm: true, maxPositionEmbeddings: 32_768 });
+    return { config, names: huggingFaceNames };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    return { config: gatedFromGguf(source, { queryKeyNorm: true }), names: ggufNames };
+  },
+};

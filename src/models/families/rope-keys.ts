@@ -1,0 +1,120 @@
+/**
+ * How files say how a model rotates: `rope_parameters` (or `rope_theta` and `rope_scaling`) of a config.json, `*.rope.*`
+ * keys and factor tensors of a GGUF.
+ *
+ * Source: transformers/modeling_rope_utils.py; llama.cpp convert_hf_to_gguf.py (generate_extra_tensors of Llama and Phi-3).
+ */
+import type { KeyReader } from '../../format/key-reader.ts';
+import type { RopeConfig, RopeScaling } from '../rope-table.ts';
+import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
+
+/** transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. */
+export function configRope(keys: KeyReader, headDim: number, maxPositions: number): RopeConfig {
+  const parameters = nestedKeys(keys, 'rope_parameters');
+  const rotaryDim = configRotaryDim(keys, parameters, headDim);
+  const scaling = configScaling(
+    keys,
+    parameters ?? nestedKeys(keys, 'rope_scaling'),
+    rotaryDim,
+    maxPositions,
+  );
+  return {
+    theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', 10000),
+    rotaryDim,
+    interleaved: false,
+    ...(scaling && { scaling }),
+  };
+}
+
+/** Phi-4-mini rotates three quarters of a head. */
+function configRotaryDim(keys: KeyReader, parameters: KeyReader | undefined, headDim: number): number {
+  const key = 'partial_rotary_factor';
+  const holder = parameters?.has(key) ? parameters : keys;
+  const factor = positiveNumber(holder, key, 1);
+  const rotaryDim = Math.trunc(headDim * factor);
+  if (factor > 1 || rotaryDim % 2 !== 0) {
+    throw holder.fail(key, `expected at most 1 and an even number of H=${headDim} dims, got ${factor}`);
+  }
+  return rotaryDim;
+}
+
+function configScaling(
+  config: KeyReader,
+  keys: KeyReader | undefined,
+  rotaryDim: number,
+  maxPositions: number,
+): RopeScaling | undefined {
+  const type = keys?.raw('rope_type') ?? keys?.raw('type') ?? 'default';
+  if (keys === undefined || type === 'default') return undefined;
+  if (type === 'linear') return { type, factor: positiveNumber(keys, 'factor') };
+  if (type === 'llama3') {
+    return {
+      type,
+      factor: positiveNumber(keys, 'factor'),
+      lowFreqFactor: positiveNumber(keys, 'low_freq_factor'),
+      highFreqFactor: positiveNumber(keys, 'high_freq_factor'),
+      originalMaxPositionEmbeddings: positiveNumber(keys, 'original_max_position_embeddings'),
+    };
+  }
+  // Phi-3's first name of it was "su".
+  if (type === 'longrope' || type === 'su') return longRope(config, keys, rotaryDim, maxPositions);
+  throw keys.fail('rope_type', `expected default, linear, llama3 or longrope, got ${String(type)}`);
+}
+
+function longRope(config: KeyReader, keys: KeyReader, rotaryDim: number, maxPositions: number): RopeScaling {
+  const key = 'original_max_position_embeddings';
+  const original = positiveNumber(config.has(key) ? config : keys, key, maxPositions);
+  const factor = positiveNumber(keys, 'factor', maxPositions / original);
+  return {
+    type: 'longrope',
+    shortDivisors: positiveNumbers(keys, 'short_factor', rotaryDim / 2),
+    longDivisors: positiveNumbers(keys, 'long_factor', rotaryDim / 2),
+    originalMaxPositionEmbeddings: original,
+    attentionFactor: positiveNumber(
+      keys,
+      'attention_factor',
+      factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)),
+    ),
+  };
+}
+
+/** Llama 3's and Phi-3's scalings are not in the keys: their converters store the divisors themselves, as tensors. */
+export function ggufRope(source: FamilySource, arch: string, interleaved: boolean): RopeConfig {
+  const { keys, shape, hasTensor, floats } = source;
+  const typeKey = `${arch}.rope.scaling.type`;
+  const type = keys.raw(typeKey) ?? 'none';
+  const hasLong = hasTensor(LONG);
+  if (type !== 'none' && type !== 'linear' && !(type === 'longrope' && hasLong)) {
+    throw keys.fail(typeKey, `expected none or linear, got ${String(type)}`);
+  }
+  const factorKey = keys.find([`${arch}.rope.scaling.factor`, `${arch}.rope.scale_linear`]);
+  const factor = factorKey === undefined || hasLong ? 1 : positiveNumber(keys, factorKey);
+  const rotaryKey = `${arch}.rope.dimension_count`;
+  const rotaryDim = keys.int(rotaryKey) ?? shape.headDim;
+  if (rotaryDim > shape.headDim || rotaryDim % 2 !== 0) {
+    throw keys.fail(rotaryKey, `expected an even number up to H=${shape.headDim}, got ${rotaryDim}`);
+  }
+  const divisors = hasTensor(DIVISORS) ? floats(DIVISORS, rotaryDim / 2) : undefined;
+  const scaling: RopeScaling | undefined = hasLong
+    ? {
+        type: 'longrope',
+        shortDivisors: floats(SHORT, rotaryDim / 2),
+        longDivisors: floats(LONG, rotaryDim / 2),
+        originalMaxPositionEmbeddings: positiveNumber(keys, `${arch}.rope.scaling.original_context_length`),
+        attentionFactor: positiveNumber(keys, `${arch}.rope.scaling.attn_factor`, 1),
+      }
+    : factor === 1
+      ? undefined
+      : { type: 'linear', factor };
+  return {
+    theta: positiveNumber(keys, `${arch}.rope.freq_base`, 10000),
+    rotaryDim,
+    interleaved,
+    ...(scaling && { scaling }),
+    ...(divisors && { divisors }),
+  };
+}
+
+const DIVISORS = 'rope_freqs.weight';
+const SHORT = 'rope_factors_short.weight';
+const LONG = 'rope_factors_long.weight';

@@ -1,0 +1,164 @@
+/**
+ * The decoder's weights from a checkpoint: first all names and shapes, so that a wrong file fails at once and in one line,
+ * then the tensors. They stay as stored: fused projections are row ranges of one mapped tensor. Only transposed matrices
+ * (GPT-2) are copied, since the kernels read weights by output.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
+import { loadTensor } from '../checkpoint/load-tensor.ts';
+import { FormatError } from '../format/format-error.ts';
+import { cast } from '../ops/cast.ts';
+import { allocate } from '../ops/operands.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import {
+  type DecoderLayer,
+  type DecoderWeights,
+  decoderEnds,
+  decoderLayerWeights,
+  type WeightPlace,
+  type WeightSource,
+} from './decoder-weights.ts';
+import { eventLoopTurn } from './event-loop.ts';
+
+export interface LoadWeightsOptions {
+  readonly backend: Backend;
+  /** Converts float weights to this type; block types stay. */
+  readonly dtype?: DType;
+  /** Told after each layer how many bytes of the weights, as stored, are in place. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Every tensor goes in here as soon as it is made, so that the caller can free a half-loaded model. */
+  readonly loaded: Tensor[];
+}
+
+const INTEGERS = /^(bool|[iu]\d+)$/;
+
+/** @throws FormatError naming the tensor and both shapes when the file does not hold what the config says. */
+export async function loadWeights(
+  checkpoint: Checkpoint,
+  config: DecoderConfig,
+  names: DecoderNames,
+  options: LoadWeightsOptions,
+): Promise<DecoderWeights> {
+  const total = checkWeights(checkpoint, config, names);
+  let done = 0;
+  const load: WeightSource<Tensor> = (place) => {
+    const tensor = loadWeight(checkpoint, place, options);
+    options.loaded.push(tensor);
+    done += placeBytes(checkpoint.tensor(place.name), place);
+    return tensor;
+  };
+  const ends = decoderEnds(config, names, load);
+  const layers: DecoderLayer[] = [];
+  for (let i = 0; i < config.numLayers; i++) {
+    layers.push(decoderLayerWeights(config, names, names.layer(i), load));
+    options.onProgress?.(done, total);
+    await eventLoopTurn();
+  }
+  return { ...ends, layers };
+}
+
+/** @returns the bytes of all weights as stored */
+function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, names: DecoderNames): number {
+  let total = 0;
+  const used = new Set<string>();
+  const check: WeightSource<void> = (place) => {
+    total += placeBytes(checkTensor(checkpoint, place.name, place.stored), place);
+    used.add(place.name);
+  };
+  decoderEnds(config, names, check);
+  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, names.layer(i), check);
+  checkUnused(checkpoint, config, names, used);
+  return total;
+}
+
+/**
+ * What the config leaves out although the file has it would change every logit: a bias, or another layer.
+ * @throws FormatError naming the tensor and its shape
+ */
+function checkUnused(
+  checkpoint: Checkpoint,
+  config: DecoderConfig,
+  names: DecoderNames,
+  used: ReadonlySet<string>,
+): void {
+  const refuse = (name: string, expected: string) => {
+    const info = checkpoint.tensors.get(name);
+    if (!info) return;
+    throw new FormatError(
+      info.path,
+      info.byteOffset,
+      `expected ${expected}, got ${name} of shape ${shapeText(info.shape)}`,
+    );
+  };
+  for (const name of used) {
+    const bias = name.replace(/\.weight$/, '.bias');
+    if (!used.has(bias)) refuse(bias, 'no such bias by the config');
+  }
+  const { attentionNorm } = names.layer(config.numLayers);
+  refuse(`${attentionNorm}.weight`, `${config.numLayers} layers by the config`);
+}
+
+/**
+ * The header's entry of a tensor of floats or blocks.
+ * @throws FormatError naming the tensor and both shapes
+ */
+export function checkTensor(checkpoint: Checkpoint, name: string, shape: Shape): CheckpointTensor {
+  const info = checkpoint.tensors.get(name);
+  const expected = `expected tensor ${name} of shape ${shapeText(shape)}`;
+  if (!info) throw new FormatError(checkpoint.path, undefined, `${expected}, got none of that name`);
+  if (!sameShape(info.shape, shape)) {
+    throw new FormatError(info.path, info.byteOffset, `${expected}, got ${shapeText(info.shape)}`);
+  }
+  if (INTEGERS.test(info.dtype)) {
+    throw new FormatError(info.path, info.byteOffset, `${expected} and a type of weights, got ${info.dtype}`);
+  }
+  return info;
+}
+
+/** Bytes that a weight takes in the file. */
+function placeBytes(info: CheckpointTensor, { shape, stored }: WeightPlace): number {
+  return (info.byteLength * sizeOf(shape)) / Math.max(1, sizeOf(stored));
+}
+
+function loadWeight(
+  checkpoint: Checkpoint,
+  place: WeightPlace,
+  { backend, dtype }: LoadWeightsOptions,
+): Tensor {
+  const { name, shape, stored, first, transposed } = place;
+  const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(checkpoint.tensor(name).dtype);
+  const wanted = shape.length === 1 ? 'f32' : isFloat ? dtype : undefined;
+  if (!transposed) {
+    const rows = sameShape(shape, stored) ? undefined : ([first, first + shape[0]] as const);
+    return loadTensor(checkpoint, name, { backend, dtype: wanted, rows });
+  }
+  const matrix = loadTensor(checkpoint, name, { backend });
+  const [outs, ins] = shape;
+  const out = allocate(backend, matrix.dtype, shape);
+  // [In, every Out] -> [Out, In] of the outputs wanted
+  backend.copyStrided(out, 0, [ins, 1], matrix, first, [1, stored[1]], [outs, ins]);
+  matrix.dispose();
+  if (wanted === undefined || wanted === out.dtype) return out;
+  const converted = cast(out, wanted);
+  out.dispose();
+  return converted;
+}
+
+/** A small tensor's numbers. @throws FormatError naming the tensor and both shapes. */
+export function readFloats(
+  checkpoint: Checkpoint,
+  backend: Backend,
+  name: string,
+  length: number,
+): readonly number[] {
+  checkTensor(checkpoint, name, [length]);
+  const tensor = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
+  try {
+    return Array.from(tensor.dataSync());
+  } finally {
+    tensor.dispose();
+  }
+}
