@@ -15,11 +15,11 @@ export function removeCheckpoints(): void {
 
 export type Json = Record<string, unknown>;
 
-/** A copy of `tiny-llama/<name>` with config keys replaced and files added. Returns its folder. */
+/** A copy of `tiny-llama/<name>` (or of `<folder>/<name>`) with config keys replaced and files added. Returns its folder. */
 export function copyTiny(name: string, config: Json = {}, files: Record<string, string> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'gqa-model-'));
   made.push(folder);
-  cpSync(join(GOLDEN, 'tiny-llama', name), folder, { recursive: true });
+  cpSync(join(GOLDEN, name.includes('/') ? name : join('tiny-llama', name)), folder, { recursive: true });
   const before = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Json;
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...before, ...config }));
   for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, file), text);

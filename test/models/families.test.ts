@@ -1,0 +1,252 @@
+/** Tiny checkpoints of every family against transformers' logits, from safetensors and from GGUF, on every backend. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { open } from '../../src/backend/registry.ts';
+import { loadModel, type Model } from '../../src/models/index.ts';
+import { allocate } from '../../src/ops/operands.ts';
+import type { Tensor } from '../../src/tensor/tensor.ts';
+import { copyTiny, type Json, removeCheckpoints } from './checkpoints.ts';
+import { BACKENDS, collect, expectClose, GOLDEN, Golden } from './golden.ts';
+
+const TOLERANCE = 2e-5;
+const [B, T, V] = [2, 29, 61];
+
+const OPTIONS: readonly string[] = [
+  'tiny-mistral/window',
+  'tiny-mistral/plain',
+  'tiny-qwen2/plain',
+  'tiny-qwen2/window',
+  'tiny-qwen3/plain',
+  'tiny-qwen3/window',
+  'tiny-phi3/plain',
+  'tiny-phi3/window',
+  'tiny-phi3/longrope',
+  'tiny-gpt2/prefix',
+  'tiny-gpt2/bare',
+];
+
+/** The same weights as GGUF where llama.cpp has a way to say them. */
+const CHECKPOINTS: readonly (readonly [path: string, golden: string])[] = OPTIONS.flatMap((name) =>
+  [name, `${name}.gguf`]
+    .filter((path) => existsSync(join(GOLDEN, path)))
+    .map((path) => [path, name] as const),
+);
+
+test('the GGUF forms are there', () => {
+  expect(CHECKPOINTS.map(([path]) => path).filter((path) => path.endsWith('.gguf'))).toEqual([
+    'tiny-mistral/window.gguf',
+    'tiny-mistral/plain.gguf',
+    'tiny-qwen2/plain.gguf',
+    'tiny-qwen3/plain.gguf',
+    'tiny-phi3/plain.gguf',
+    'tiny-phi3/longrope.gguf',
+    'tiny-gpt2/prefix.gguf',
+  ]);
+});
+
+describe.each(BACKENDS)('%s', (backend) => {
+  describe.each(CHECKPOINTS)('%s', (path, name) => {
+    let model: Model;
+    let golden: Golden;
+    beforeAll(async () => {
+      golden = await Golden.open(name);
+      model = await loadModel(join(GOLDEN, path), { backend });
+    });
+    afterAll(() => model.dispose());
+
+    test('one pass gives the logits', () => {
+      const logits = model.forward(golden.rows('tokens'));
+      expect(logits.shape).toEqual([B, T, V]);
+      expectClose(logits.dataSync(), golden.floats('logits'), TOLERANCE);
+      const last = model.forward(golden.rows('tokens'), { logits: 'last' });
+      const want = golden.floats('logits');
+      const ends = [0, 1].flatMap((row) => [...want.slice((row * T + T - 1) * V, (row + 1) * T * V)]);
+      expectClose(last.dataSync(), ends, TOLERANCE);
+    });
+
+    /** Logits of `rows` fed through a cache in pieces; per row the last piece's. */
+    const fed = (
+      rows: number[][],
+      chunks: readonly number[][],
+      check: (at: number[], got: Float32Array[]) => void,
+    ) => {
+      const cache = model.initCache({ batchSize: rows.length, maxLength: T });
+      let at = rows.map(() => 0);
+      for (const counts of chunks) {
+        const end = at.map((start, row) => start + counts[row]);
+        const logits = model.forward(
+          rows.map((row, i) => row.slice(at[i], end[i])),
+          { cache },
+        );
+        const flat = logits.dataSync() as Float32Array;
+        const width = logits.shape[1] * V;
+        check(
+          at,
+          counts.map((count, row) => flat.slice(row * width, row * width + count * V)),
+        );
+        logits.dispose();
+        at = end;
+      }
+      expect(cache.lengths).toEqual(at);
+      cache.dispose();
+    };
+
+    // LongRoPE computes a row by its length so far, so only a pass to the end gives what one pass over it gives.
+    const sizes = name.endsWith('longrope')
+      ? [
+          [28, 1],
+          [17, 12],
+          [14, 15],
+        ]
+      : [[28, 1], [1, 28], [5, 12, 3, 9], new Array(T).fill(1)];
+    test.each(sizes.map((chunks) => ({ chunks })))(
+      'chunks of $chunks through a cache equal one pass',
+      ({ chunks }) => {
+        const want = golden.floats('logits');
+        const long = name.endsWith('longrope');
+        fed(
+          golden.rows('tokens'),
+          chunks.map((count) => [count, count]),
+          (at, got) => {
+            if (long && at[0] + got[0].length / V <= 16) return;
+            got.forEach((logits, row) => {
+              const from = (row * T + at[row]) * V;
+              expectClose(
+                logits,
+                want.slice(from, from + logits.length),
+                TOLERANCE,
+                `row ${row} from ${at[row]}`,
+              );
+            });
+          },
+        );
+      },
+    );
+
+    test('ragged rows equal rows run alone, with and without a cache', () => {
+      const rows = [0, 1, 2].map((row) => golden.ids(`ragged/${row}/tokens`));
+      const wants = [0, 1, 2].map((row) => golden.floats(`ragged/${row}/logits`));
+      const logits = model.forward(rows);
+      const flat = logits.dataSync() as Float32Array;
+      rows.forEach((row, i) => {
+        const got = flat.slice(i * 23 * V, (i + 1) * 23 * V);
+        expectClose(got.slice(0, row.length * V), wants[i], TOLERANCE, `row ${i}`);
+        expect(got.slice(row.length * V).every((value) => value === 0)).toBe(true);
+      });
+      // Each row continues at its own length; the middle one crosses the window and LongRoPE's boundary on its own.
+      fed(
+        rows,
+        [
+          [2, 14, 10],
+          [3, 9, 1],
+        ],
+        (at, got) => {
+          got.forEach((part, i) => {
+            const crossing = name.endsWith('longrope') && i === 1 && at[i] === 0;
+            const from = at[i] * V;
+            if (!crossing)
+              expectClose(
+                part,
+                wants[i].slice(from, from + part.length),
+                TOLERANCE,
+                `row ${i} from ${at[i]}`,
+              );
+          });
+        },
+      );
+    });
+
+    const answers = name.endsWith('longrope') ? ['greedy', 'crossing'] : ['greedy'];
+    test.each(answers)('%s tokens are the same', async (answer) => {
+      const want = golden.ids(`${answer}/tokens`);
+      const prompt = golden.ids(`${answer}/prompt`);
+      expect(await collect(model, prompt, { maxNewTokens: want.length, stop: [] })).toEqual(want);
+    });
+  });
+});
+
+describe('LongRoPE and caches', () => {
+  const backend = 'reference';
+  const zeros = (shape: number[]): Tensor => {
+    const out = allocate(open(backend), 'f32', shape);
+    open(backend).fill(out, 0);
+    return out;
+  };
+  let model: Model;
+  let row: number[];
+  beforeAll(async () => {
+    model = await loadModel(join(GOLDEN, 'tiny-phi3/longrope'), { backend });
+    row = (await Golden.open('tiny-phi3/longrope')).rows('tokens')[0];
+  });
+  afterAll(() => model.dispose());
+
+  test('a row cut back behind the boundary is short again, a reset one starts anew', () => {
+    const cache = model.initCache({ batchSize: 1, maxLength: T });
+    const alone = (tokens: number[]) => model.forward([tokens], { logits: 'last' }).dataSync();
+    const next = (tokens: number[]) => model.forward([tokens], { cache, logits: 'last' }).dataSync();
+    next(row.slice(0, 12));
+    expectClose(next(row.slice(12, 20)), alone(row.slice(0, 20)), 1e-6);
+    cache.truncate(0, 10);
+    expectClose(next([7]), alone([...row.slice(0, 10), 7]), 1e-6);
+    cache.reset();
+    expectClose(next(row.slice(3, 9)), alone(row.slice(3, 9)), 1e-6);
+    expectClose(next(row.slice(9, 22)), alone(row.slice(3, 22)), 1e-6);
+    expect(cache.lengths).toEqual([19]);
+    cache.dispose();
+  });
+
+  test('no room leaves the cache as it was; foreign tokens are refused where they would matter', () => {
+    const cache = model.initCache({ batchSize: 1, maxLength: 18 });
+    model.forward([row.slice(0, 15)], { cache }).dispose();
+    expect(() => model.forward([row.slice(15, 19)], { cache })).toThrow('no room for 4 more');
+    expect(cache.lengths).toEqual([15]);
+    const foreign = model.initCache({ batchSize: 1, maxLength: 18 });
+    foreign.reserve(15);
+    for (const layer of [0, 1]) {
+      const { keyDtype, rows } = cache.view(layer);
+      expect([keyDtype, rows[0].length]).toEqual(['f32', 15]);
+      foreign.write(layer, zeros([1, 15, 1, 16]), zeros([1, 15, 1, 16]));
+    }
+    foreign.commit();
+    expect(() => model.forward([row.slice(15, 17)], { cache: foreign })).toThrow(
+      "row 0 crosses 16 tokens, where this model's rotary frequencies change, and its cache holds 15 tokens of which 0 came from this model",
+    );
+    expect(foreign.lengths).toEqual([15]);
+    cache.dispose();
+    foreign.dispose();
+  });
+});
+
+describe('config keys', () => {
+  afterAll(removeCheckpoints);
+  const backend = 'reference';
+
+  test("Phi-3's older spelling, with `su` for LongRoPE, is the same model", async () => {
+    const folder = join(GOLDEN, 'tiny-phi3/longrope');
+    const old = JSON.parse(readFileSync(join(folder, 'config.v4.json'), 'utf8')) as Json;
+    const model = await loadModel(copyTiny('tiny-phi3/longrope', { rope_parameters: undefined, ...old }), {
+      backend,
+    });
+    const now = await loadModel(folder, { backend });
+    expect(model.config).toEqual(now.config);
+    expect(now.config.rope).toMatchObject({
+      rotaryDim: 12,
+      scaling: { type: 'longrope', originalMaxPositionEmbeddings: 16, attentionFactor: Math.sqrt(1.5) },
+    });
+  });
+
+  test.each([
+    ['tiny-mistral/window', [9, 9]],
+    ['tiny-mistral/window.gguf', [9, 9]],
+    ['tiny-mistral/plain', [undefined, undefined]],
+    ['tiny-qwen2/plain', [undefined, undefined]],
+    ['tiny-qwen2/window', [undefined, 9, 9]],
+    ['tiny-qwen3/window', [undefined, 9]],
+    ['tiny-phi3/window', [9, 9]],
+  ])('windows of %s', async (name, windows) => {
+    const model = await loadModel(join(GOLDEN, name), { backend });
+    expect(model.config.attention.map(({ window }) => window)).toEqual(windows);
+    model.dispose();
+  });
+});

@@ -1,0 +1,170 @@
+"""Makes test/golden/tiny-<family>/<option>/: tiny random checkpoints of the families besides Llama, and their logits.
+
+As tiny_llama.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers (float32, eager).
+Windows are shorter than every sequence; LongRoPE's original length lies inside the sequences, so that some rows are short
+and some long, and one greedy answer crosses it.
+
+Usage: python tiny_families.py OUT        # OUT is test/golden
+"""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM,
+    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+
+from golden_io import versions, write_arrays, write_json
+
+V, B, T, PROMPT, NEW, TRIES, WINDOW, ORIGINAL = 61, 2, 29, 7, 24, 60, 9, 16
+RAGGED = (5, 23, 11)
+BASE = dict(
+    vocab_size=V, hidden_size=32, intermediate_size=40, num_hidden_layers=2, max_position_embeddings=64, num_attention_heads=4,
+    rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=False,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+)
+GPT2 = dict(vocab_size=V, n_embd=32, n_layer=2, n_head=4, n_positions=48, bos_token_id=1, eos_token_id=2)
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.25, 1.5, 1.75, 2.0], "long_factor": [1.0, 1.5, 2.5, 5.0, 9.0, 14.0],
+}
+LLAMA_LIKE = {"mistral": (MistralConfig, MistralForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+              "qwen3": (Qwen3Config, Qwen3ForCausalLM), "phi3": (Phi3Config, Phi3ForCausalLM)}
+
+# family/option -> (what it is for, config fields)
+MODELS = {
+    "mistral/window": ("a window of 9 in every layer, head_dim 12", dict(num_key_value_heads=2, head_dim=12, sliding_window=WINDOW)),
+    "mistral/plain": ("no window, N = 6, K = 3", dict(num_attention_heads=6, num_key_value_heads=3, head_dim=8, sliding_window=None)),
+    "qwen2/plain": (
+        "biases on q, k, v; K = 1, tied, theta 1e6",
+        dict(num_key_value_heads=1, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1e6})),
+    "qwen2/window": (
+        "layer 0 full, layers 1 and 2 with a window",
+        dict(num_key_value_heads=2, num_hidden_layers=3, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1)),
+    "qwen3/plain": ("q and k norms, head_dim 12, tied", dict(num_key_value_heads=2, head_dim=12, tie_word_embeddings=True)),
+    "qwen3/window": (
+        "q and k norms with biases, K = N, layer 1 with a window",
+        dict(num_key_value_heads=4, head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1)),
+    "phi3/plain": ("fused projections, K = 2", dict(num_key_value_heads=2)),
+    "phi3/window": ("fused projections, K = N, a window", dict(num_key_value_heads=4, sliding_window=WINDOW)),
+    "phi3/longrope": (
+        "LongRoPE on three quarters of each head, original length 16 of 64",
+        dict(num_attention_heads=2, num_key_value_heads=1, original_max_position_embeddings=ORIGINAL, rope_parameters=LONGROPE)),
+    "gpt2/prefix": ("as transformers saves it, with the causal-mask buffers of older files", GPT2),
+    "gpt2/bare": (
+        "no `transformer.` prefix, n_inner, erf GELU, scores divided by the layer's number only",
+        dict(**GPT2, n_inner=40, activation_function="gelu", scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)),
+}
+
+
+def random_model(family, fields, seed):
+    if family == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(**fields))
+    else:
+        config, model = LLAMA_LIKE[family]
+        model = model(config(**{**BASE, **fields}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
+            scale = 0.4 if "embed" in name or "wte" in name or "wpe" in name else 0.3 if "bias" in name else 0.25
+            p.copy_(1 + 0.3 * noise if is_norm else scale * noise)
+    return model
+
+
+def save(name, model, folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    path = folder / "model.safetensors"
+    if name == "gpt2/prefix":
+        tensors = load_file(path)
+        for layer in range(model.config.n_layer):
+            mask = torch.ones(48, 48).tril().reshape(1, 1, 48, 48).to(torch.uint8)
+            tensors |= {f"transformer.h.{layer}.attn.bias": mask, f"transformer.h.{layer}.attn.masked_bias": torch.tensor(-1e4)}
+        save_file(tensors, path, metadata={"format": "pt"})
+    if name == "gpt2/bare":
+        save_file({k.removeprefix("transformer."): v for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    if name == "phi3/longrope":
+        old = json.loads((folder / "config.json").read_text())
+        rope = old.pop("rope_parameters")
+        old |= {"rope_theta": rope["rope_theta"], "partial_rotary_factor": rope["partial_rotary_factor"],
+                "rope_scaling": {"type": "su", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}}
+        (folder / "config.v4.json").write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
+        renamed = json.loads(json.dumps(old).replace('"su"', '"longrope"'))  # transformers 5 stumbles over the first name
+        assert Phi3Config.from_dict(renamed).rope_parameters == model.config.rope_parameters | {"type": "longrope"}
+
+
+@torch.no_grad()
+def logits_of(model, tokens):
+    return model(torch.as_tensor(tokens), use_cache=False).logits
+
+
+def greedy(model, prompt, new):
+    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of each."""
+    tokens, margins = list(prompt), []
+    for _ in range(new):
+        top = logits_of(model, [tokens])[0, -1].topk(2)
+        margins.append(float(top.values[0] - top.values[1]))
+        tokens.append(int(top.indices[0]))
+    return tokens[len(prompt):], margins
+
+
+def clearest(model, seed, length, new):
+    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16 tables."""
+    generator, best = torch.Generator().manual_seed(seed), None
+    for _ in range(TRIES):
+        prompt = torch.randint(3, V, (length,), generator=generator).tolist()
+        tokens, margins = greedy(model, prompt, new)
+        if len(set(tokens)) >= 8 and (best is None or min(margins) > min(best[2])):
+            best = prompt, tokens, margins
+    cached = model.generate(torch.tensor([best[0]]), max_new_tokens=new, min_new_tokens=new, do_sample=False,
+                            eos_token_id=None, pad_token_id=0)[0, length:].tolist()
+    assert cached == best[1], "transformers' own cached decoding disagrees with whole passes"
+    return best
+
+
+def main(out):
+    torch.set_num_threads(1)
+    for index, (name, (purpose, fields)) in enumerate(MODELS.items()):
+        seed, (family, option) = 900 + index, name.split("/")
+        folder = out / f"tiny-{family}" / option
+        save(name, random_model(family, fields, seed), folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+        generator = torch.Generator().manual_seed(seed + 100)
+        tokens = torch.randint(0, V, (B, T), generator=generator)
+        arrays = {"tokens": tokens, "logits": logits_of(model, tokens)}
+        for row, length in enumerate(RAGGED):
+            row_tokens = torch.randint(0, V, (length,), generator=generator)
+            arrays |= {f"ragged/{row}/tokens": row_tokens, f"ragged/{row}/logits": logits_of(model, row_tokens[None])[0]}
+        long = name == "phi3/longrope"
+        answers = {"greedy": (20, 16), "crossing": (PROMPT, NEW)} if long else {"greedy": (PROMPT, NEW)}
+        margin = {}
+        for key, (length, new) in answers.items():
+            prompt, answer, margins = clearest(model, 10 * seed + length, length, new)
+            margin[key] = min(margins)
+            for what, values in {"prompt": prompt, "tokens": answer, "margins": margins}.items():
+                arrays[f"{key}/{what}"] = torch.tensor(values)
+        write_arrays(folder / "golden.safetensors", {k: v.numpy() for k, v in arrays.items()})
+        noise = (model.double()(tokens, use_cache=False).logits - arrays["logits"]).abs().max()
+        write_json(folder / "golden.json", {
+            "script": "tools/golden/tiny_families.py", "versions": versions("torch", "transformers", "safetensors"),
+            "purpose": purpose, "seed": seed, "attention": "eager, float32", "B": B, "T": T, "V": V, "raggedLengths": list(RAGGED),
+            "minMargin": margin, "maxAbsLogit": float(arrays["logits"].abs().max()),
+            # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as transformers has them)
+            "float32Noise": float(noise),
+        })
+        print(name, "max |logit|", round(float(arrays["logits"].abs().max()), 2), "margin", margin, "noise", float(noise))
+        assert not long or math.isclose(model.model.rotary_emb.attention_scaling, math.sqrt(1 + math.log(4) / math.log(16)))
+
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+main(Path(sys.argv[1]))
