@@ -13,36 +13,38 @@
 
 /* Weight rows at a time; rows of x at a time in dot_tile (16 registers hold 8 accumulators). */
 enum { DOT_W = 4, DOT_X = VL == 16 ? 4 : 2 };
+/* How far ahead a row is fetched, in bytes. */
+enum { DOT_AHEAD = 4096 };
 
 /* acc[0] + acc[1] += the lanes of one group's products with x; s = the group's scale and minimum; sums = lanes of the sum of x. */
-GQA_INLINE void dot_group(int type, const uint8_t *p, const float *s, const vf *x, const float *sums, vf *acc) {
+GQA_INLINE void dot_group(int type, const uint8_t *p, const float *s, const float *x, const float *sums, vf *acc) {
   vf w[GROUP_VECTORS];
-  if (!type_is_block(type)) {
-    decode_group(type, p, w);
-    GQA_UNROLL(8)
-    for (int j = 0; j < GROUP_VECTORS; j++) acc[j & 1] = vf_fma(w[j], x[j], acc[j & 1]);
-    return;
-  }
-  const uint8_t *data = p + (type == GQA_Q4_1 ? 4 : 2);
+  (void)sums;
 #if VL == 16
-  if (type != GQA_Q8_0) {
-    (void)sums;
-    q4_lookup(data, s[0], s[1], w);
-    acc[0] = vf_fma(w[0], x[0], acc[0]);
-    acc[1] = vf_fma(w[1], x[1], acc[1]);
+  const int decodes = type != GQA_Q8_0;
+#else
+  const int decodes = !type_is_block(type);
+#endif
+  if (decodes) {
+#if VL == 16
+    if (type_is_block(type)) q4_lookup(type, p, s, w);
+    else
+#endif
+      decode_group(type, p, w);
+    GQA_UNROLL(8)
+    for (int j = 0; j < GROUP_VECTORS; j++) acc[j & 1] = vf_fma(w[j], vf_load(x + j * VL), acc[j & 1]);
     return;
   }
-#endif
   if (type == GQA_Q8_0) {
     GQA_UNROLL(8)
-    for (int j = 0; j < GROUP_VECTORS; j++) w[j] = vf_load_i8((const int8_t *)data + j * VL);
+    for (int j = 0; j < GROUP_VECTORS; j++) w[j] = vf_load_i8((const int8_t *)p + 2 + j * VL);
   } else {
-    q4_codes(data, w);
-    acc[1] = vf_fma(vf_set(s[1]), vf_load(sums), acc[1]);
+    q4_codes(p + (type == GQA_Q4_1 ? 4 : 2), w);
+    acc[1] = vf_fma(vf_set(type == GQA_Q4_1 ? s[1] : -8.0f * s[0]), vf_load(sums), acc[1]);
   }
-  vf products = w[0] * x[0];
+  vf products = w[0] * vf_load(x);
   GQA_UNROLL(8)
-  for (int j = 1; j < GROUP_VECTORS; j++) products = vf_fma(w[j], x[j], products);
+  for (int j = 1; j < GROUP_VECTORS; j++) products = vf_fma(w[j], vf_load(x + j * VL), products);
   acc[0] = vf_fma(vf_set(s[0]), products, acc[0]);
 }
 
@@ -55,52 +57,49 @@ GQA_INLINE void group_sums(const float *x, size_t k, float *sums) {
   }
 }
 
-/* out[r] = weight row r . x for `rows` rows (a constant, 1 or DOT_W) stored rowBytes apart; x is padded with zeros to whole groups. */
-GQA_INLINE void dot_stored(int type, const int rows, const uint8_t *w, size_t rowBytes, const float *x, const float *sums, size_t k, float *out) {
-  enum { CHUNK = 32 };
+/* The lanes of one stored row times x; x is padded with zeros to whole groups. */
+GQA_INLINE vf dot_stored(int type, const uint8_t *w, const float *x, const float *sums, size_t k) {
+  enum { CHUNK = 64 };
   const size_t bytes = group_bytes(type), groups = k / GROUP;
-  vf acc[DOT_W][2];
-  for (int r = 0; r < DOT_W; r++) acc[r][0] = acc[r][1] = vf_set(0.0f);
-  float scales[DOT_W][CHUNK][4]; /* converted ahead: a broadcast from memory is free, one from a register is not */
+  vf acc[4];
+  for (int i = 0; i < 4; i++) acc[i] = vf_set(0.0f);
+  float scales[CHUNK][4]; /* converted ahead: a broadcast from memory is free, one from a register is not; and the data is fetched */
   for (size_t g0 = 0; g0 < groups; g0 += CHUNK) {
     const size_t n = gqa_min(CHUNK, groups - g0);
-    if (type_is_block(type)) {
-      for (int r = 0; r < rows; r++)
-        for (size_t g = 0; g < n; g++) block_scales(type, w + (size_t)r * rowBytes + (g0 + g) * bytes, scales[r][g]);
-    }
-    for (size_t g = 0; g < n; g++) {
-      vf xs[GROUP_VECTORS];
-      GQA_UNROLL(8)
-      for (int j = 0; j < GROUP_VECTORS; j++) xs[j] = vf_load(x + (g0 + g) * GROUP + j * VL);
-      GQA_UNROLL(4)
-      for (int r = 0; r < rows; r++) {
-        const uint8_t *p = w + (size_t)r * rowBytes + (g0 + g) * bytes;
-        __builtin_prefetch(p + 1024);
-        dot_group(type, p, scales[r][g], xs, sums + (g0 + g) * VL, acc[r]);
+    const uint8_t *p = w + g0 * bytes;
+    const float *xg = x + g0 * GROUP, *sg = sums + g0 * VL;
+    for (size_t g = 0; g < n && type_is_block(type); g++) block_scales(type, p + g * bytes, scales[g]);
+    size_t g = 0;
+    for (; g + 2 <= n; g += 2, p += 2 * bytes, xg += 2 * GROUP, sg += 2 * VL) {
+      __builtin_prefetch(p + DOT_AHEAD, 0);
+      if (bytes > 32) __builtin_prefetch(p + DOT_AHEAD + 64, 0);
+      if (bytes > 64) {
+        __builtin_prefetch(p + DOT_AHEAD + 128, 0);
+        __builtin_prefetch(p + DOT_AHEAD + 192, 0);
       }
+      dot_group(type, p, scales[g], xg, sg, acc);
+      dot_group(type, p + bytes, scales[g + 1], xg + GROUP, sg + VL, acc + 2);
     }
+    if (g < n) dot_group(type, p, scales[g], xg, sg, acc);
   }
-  if (k % GROUP) {
-    for (int r = 0; r < rows; r++) {
-      vf v[GROUP_VECTORS];
-      decode_partial(type, w + (size_t)r * rowBytes + groups * bytes, (int)(k % GROUP), v);
-      for (int j = 0; j < GROUP_VECTORS; j++) acc[r][j & 1] = vf_fma(v[j], vf_load(x + groups * GROUP + j * VL), acc[r][j & 1]);
-    }
+  if (k % GROUP && !type_is_block(type)) {
+    vf v[GROUP_VECTORS];
+    decode_partial(type, w + groups * bytes, (int)(k % GROUP), v);
+    for (int j = 0; j < GROUP_VECTORS; j++) acc[j & 3] = vf_fma(v[j], vf_load(x + groups * GROUP + j * VL), acc[j & 3]);
   }
-  if (rows == 1) {
-    out[0] = vf_sum(acc[0][0] + acc[0][1]);
-    return;
-  }
-  float lanes[VL];
-  vf_store(lanes, vf_sum4(acc[0][0] + acc[0][1], acc[1][0] + acc[1][1], acc[2][0] + acc[2][1], acc[3][0] + acc[3][1]));
-  memcpy(out, lanes, DOT_W * sizeof(float));
+  return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-/* Rows first … end of a weight matrix times one x. */
+/* out[r] = weight row r . x for `rows` rows stored rowBytes apart. One row after the other: memory is read in one stream. */
 GQA_INLINE void dot_stored_rows(int type, const uint8_t *w, size_t rowBytes, const float *x, const float *sums, size_t k, size_t rows, float *out) {
-  size_t r = 0;
-  for (; r + DOT_W <= rows; r += DOT_W) dot_stored(type, DOT_W, w + r * rowBytes, rowBytes, x, sums, k, out + r);
-  for (; r < rows; r++) dot_stored(type, 1, w + r * rowBytes, rowBytes, x, sums, k, out + r);
+  for (size_t r = 0; r < rows; r += DOT_W) {
+    const size_t n = gqa_min(DOT_W, rows - r);
+    vf v[DOT_W];
+    float lanes[VL];
+    for (size_t i = 0; i < DOT_W; i++) v[i] = i < n ? dot_stored(type, w + (r + i) * rowBytes, x, sums, k) : vf_set(0.0f);
+    vf_store(lanes, vf_sum4(v[0], v[1], v[2], v[3]));
+    memcpy(out + r, lanes, n * sizeof(float));
+  }
 }
 
 /* out[i][j] += w[j] . x[i] over k elements; w and x are DOT_W and n <= DOT_X rows (n a constant where this is inlined). */

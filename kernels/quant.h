@@ -28,7 +28,7 @@ GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
 /* Bytes of n elements; n is a multiple of 32 for block types. */
 GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_block(type) ? n / GROUP * group_bytes(type) : n * (group_bytes(type) / GROUP); }
 
-/* The f16 pair at the head of a block as f32: scale in [0], and in [1] what is added (q4_1's minimum, -8 d for q4_0). Writes 4 floats. */
+/* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 #if defined(__F16C__)
   _mm_storeu_ps(scales, _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)block)));
@@ -38,10 +38,9 @@ GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
   scales[0] = half_to_float(h[0]);
   if (type == GQA_Q4_1) scales[1] = half_to_float(h[1]);
 #endif
-  if (type == GQA_Q4_0) scales[1] = -8.0f * scales[0];
 }
 
-/* The integers of a 4-bit block as f32. */
+/* The integers of a 4-bit block as f32, before the minimum of q4_1 or the -8 of q4_0. */
 GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
   GQA_UNROLL(4)
   for (int j = 0; j < GROUP_VECTORS / 2; j++) {
@@ -53,10 +52,11 @@ GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
 
 #if VL == 16
 /* All 32 values of a 4-bit block: a permute looks its low index bits up in the 16 possible values, so nothing is masked or converted. */
-GQA_INLINE void q4_lookup(const uint8_t *data, float d, float m, vf *w) {
+GQA_INLINE void q4_lookup(int type, const uint8_t *block, const float *scales, vf *w) {
   const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m512 values = _mm512_fmadd_ps(codes, _mm512_set1_ps(d), _mm512_set1_ps(m));
-  __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)data));
+  const __m512 d = _mm512_set1_ps(scales[0]);
+  const __m512 values = type == GQA_Q4_1 ? _mm512_fmadd_ps(codes, d, _mm512_set1_ps(scales[1])) : _mm512_mul_ps(_mm512_sub_ps(codes, _mm512_set1_ps(8)), d);
+  const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(block + (type == GQA_Q4_1 ? 4 : 2))));
   w[0] = (vf)_mm512_permutexvar_ps(bytes, values);
   w[1] = (vf)_mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
 }
@@ -68,7 +68,7 @@ GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
   if (type_is_block(type)) block_scales(type, p, s);
 #if VL == 16
   if (type == GQA_Q4_0 || type == GQA_Q4_1) {
-    q4_lookup(p + (type == GQA_Q4_1 ? 4 : 2), s[0], s[1], w);
+    q4_lookup(type, p, s, w);
     return;
   }
 #endif
@@ -80,6 +80,7 @@ GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
       case GQA_F16: w[j] = vf_load_f16((const uint16_t *)p + j * VL); break;
       case GQA_BF16: w[j] = vf_load_bf16((const uint16_t *)p + j * VL); break;
       case GQA_Q8_0: w[j] = vf_load_i8((const int8_t *)p + 2 + j * VL) * s[0]; break;
+      case GQA_Q4_0: w[j] = (w[j] - 8.0f) * s[0]; break;
       default: w[j] = vf_fma(w[j], vf_set(s[0]), vf_set(s[1])); break;
     }
   }
