@@ -16,7 +16,7 @@
 #include "dot.h"
 #include "gemm.h"
 
-enum { FEW = VL == 16 ? 12 : 6, DOT_CHUNK = 1024, ROW_BYTES_PER_TASK = 1 << 16, PACKED_ROWS = 512 };
+enum { FEW = VL == 16 ? 13 : 6, DOT_CHUNK = 1024, ROW_BYTES_PER_TASK = 1 << 16, PACKED_ROWS = 512 };
 
 typedef struct {
   const uint8_t *weight;

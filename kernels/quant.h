@@ -31,6 +31,7 @@ GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_block(type) 
 /* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 #if defined(__F16C__)
+  (void)type;
   _mm_storeu_ps(scales, _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)block)));
 #else
   uint16_t h[2];
