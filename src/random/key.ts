@@ -62,6 +62,11 @@ export function foldIn(from: Tensor, data: number): Tensor {
   return makeKey(backendOf(from), threefry2x32(words, 0, data));
 }
 
+/** A key of two words, on the current backend. */
+export function keyOf(words: KeyWords): Tensor {
+  return makeKey(getBackend(), words);
+}
+
 /** The two words of a key. @throws TypeError for anything but a u32 tensor `[2]`. */
 export function keyWords(op: string, from: Tensor): KeyWords {
   if (!(from instanceof Tensor)) throw new TypeError(`${op}: expected a key, got ${typeof from}`);

@@ -28,6 +28,12 @@ export function untrack(tensor: Disposable): void {
   registry.unregister(tensor);
 }
 
+/** Moves a tensor from its scope to the safety net: something that lives on and is itself collected (a parameter) owns it now. */
+export function adopt(tensor: Disposable): void {
+  untrack(tensor);
+  registry.register(tensor, tensor.storage, tensor);
+}
+
 /**
  * Runs `fn` and frees every tensor made inside that its result does not hold. The result may be a tensor or nested
  * arrays, maps and plain objects of tensors.
@@ -42,7 +48,9 @@ export function scope<T>(fn: () => T): T {
   try {
     const result = fn();
     if (typeof (result as { then?: unknown } | undefined)?.then === 'function') {
-      throw new TypeError('scope: expected a plain result, got a promise; await inside would escape the scope');
+      throw new TypeError(
+        'scope: expected a plain result, got a promise; await inside would escape the scope',
+      );
     }
     collect(result, kept);
     return result;

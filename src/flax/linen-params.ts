@@ -1,0 +1,25 @@
+/** Linen's nested parameter trees, by the flat paths of our modules. */
+import { Tensor } from '../tensor/tensor.ts';
+
+/** `{ q: { kernel } }`, as Linen nests it. */
+export interface LinenParams {
+  readonly [name: string]: Tensor | LinenParams;
+}
+
+/**
+ * A Linen tree flattened: `{ params: { q: { kernel } } }` becomes `{ 'q.kernel': … }`, what `Module.setState` takes.
+ * @param params the tree, with or without the `params` level around it.
+ */
+export function fromLinenParams(params: LinenParams): Record<string, Tensor> {
+  const inner = params.params;
+  const isWrapped = inner !== undefined && !(inner instanceof Tensor) && Object.keys(params).length === 1;
+  const flat: Record<string, Tensor> = {};
+  const walk = (tree: LinenParams, path: string) => {
+    for (const [name, value] of Object.entries(tree)) {
+      if (value instanceof Tensor) flat[path + name] = value;
+      else walk(value, `${path}${name}.`);
+    }
+  };
+  walk(isWrapped ? inner : params, '');
+  return flat;
+}

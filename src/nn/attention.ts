@@ -1,0 +1,198 @@
+/**
+ * Attention with Flax's contract: any batch dimensions before `[T, N, H]`, dropout with Flax's masks, masks of any dtype,
+ * and the weights on demand. The product itself is `dotProductAttention` of `gqa`.
+ *
+ * Source: flax/nnx/nn/attention.py (dot_product_attention, dot_product_attention_weights).
+ */
+import { dotProductAttention as attend } from '../ops/attention.ts';
+import { add, mul } from '../ops/binary.ts';
+import { broadcastTo } from '../ops/broadcast-to.ts';
+import { cast } from '../ops/cast.ts';
+import { zeros } from '../ops/creation.ts';
+import { matmul } from '../ops/matmul.ts';
+import { reshape } from '../ops/reshape.ts';
+import { slice } from '../ops/slice.ts';
+import { softmax } from '../ops/softmax.ts';
+import { transpose } from '../ops/transpose.ts';
+import { log } from '../ops/unary.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
+import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { tupleText } from './arguments.ts';
+import { combineMasks, makeCausalMask } from './masks.ts';
+import type { Module } from './module.ts';
+import { type ComputeDType, resultDType } from './promote.ts';
+
+export interface AttentionFnOptions {
+  /** Added to the scaled scores; broadcasts to `[...batch, N, T, S]`. */
+  readonly bias?: Tensor;
+  /** Nonzero = may attend; broadcasts to `[...batch, N, T, S]`. */
+  readonly mask?: Tensor;
+  /** A query sees no key after its own position (top-left). Default false. */
+  readonly isCausal?: boolean;
+  /** Default 0. */
+  readonly dropoutRate?: number;
+  /** Key of the dropout mask. */
+  readonly dropoutRng?: Tensor;
+  /** One mask `[T, S]` for all batch rows and heads; default true. */
+  readonly broadcastDropout?: boolean;
+  /** True: no dropout. Default false. */
+  readonly deterministic?: boolean;
+  /** Dtype of the computation; default what query, key and value have in common. */
+  readonly dtype?: DType;
+  /** Sows the weights, before dropout, as `attentionWeights`. */
+  readonly module?: Module;
+  /** Only the first keys of each row count, and the last of them is where the last query stands: how a cache is read. */
+  readonly cachedLength?: number;
+}
+
+/** What `MultiHeadAttention` calls: query `[...batch, T, N, H]`, key and value `[...batch, S, K, H]` to `[...batch, T, N, H]`. */
+export type AttentionFn = (query: Tensor, key: Tensor, value: Tensor, options: AttentionFnOptions) => Tensor;
+
+/**
+ * `softmax(q . k / sqrt(H) + bias, masked) @ v`; query head n reads key/value head floor(n K / N). A query that sees
+ * nothing gives zeros (Flax: the mean of V).
+ * @param query `[...batch, T, N, H]`. @param key `[...batch, S, K, H]`. @param value `[...batch, S, K, Hv]`.
+ * @throws RangeError when shapes do not fit or the dropout rate is not in [0, 1); TypeError for dropout without a key.
+ * @returns `[...batch, T, N, Hv]`.
+ */
+export const dotProductAttention: AttentionFn = (query, key, value, options) => {
+  const { module, cachedLength } = options;
+  const batch = checkShapes(query, key, value);
+  const rate = checkDropout(options);
+  const [T, N] = query.shape.slice(-3);
+  const S = key.shape.at(-3) as number;
+  const dtype = resultDType('dotProductAttention', options.dtype, query, key, value);
+  if (module) module.sow('attentionWeights', dotProductAttentionWeights(query, key, options));
+  return scope(() => {
+    const flat = (x: Tensor) => reshape(x, [sizeOf(batch), ...x.shape.slice(-3)]);
+    const target = [...batch, N, T, S];
+    const mask = options.mask && scoresOperand('mask', cast(options.mask, 'bool'), batch, target);
+    const bias = options.bias && scoresOperand('bias', options.bias, batch, target);
+    const out = attend(flat(cast(query, dtype)), flat(narrowed(key, dtype)), flat(narrowed(value, dtype)), {
+      mask,
+      bias,
+      ...(cachedLength === undefined
+        ? { isCausal: options.isCausal }
+        : {
+            isCausal: true,
+            causalAlignment: 'bottomRight',
+            keyValueSeqLengths: new Array<number>(sizeOf(batch)).fill(cachedLength),
+          }),
+      ...(rate > 0
+        ? {
+            dropoutRate: rate,
+            dropoutKey: options.dropoutRng,
+            broadcastDropout: options.broadcastDropout ?? true,
+          }
+        : {}),
+    });
+    return reshape(out, [...query.shape.slice(0, -1), value.shape.at(-1) as number]);
+  });
+};
+
+/**
+ * The softmax weights, before dropout; for looking at, since it stores all of them.
+ * @param query `[...batch, T, N, H]`. @param key `[...batch, S, K, H]`.
+ * @returns `[...batch, N, T, S]`; zeros for a query that sees nothing.
+ */
+export function dotProductAttentionWeights(
+  query: Tensor,
+  key: Tensor,
+  options: AttentionFnOptions = {},
+): Tensor {
+  const batch = checkShapes(query, key);
+  const [T, N, H] = query.shape.slice(-3);
+  const [S, K] = key.shape.slice(-3);
+  const B = sizeOf(batch);
+  const dtype = resultDType('dotProductAttentionWeights', options.dtype, query, key);
+  return scope(() => {
+    const wide = (x: Tensor) => cast(narrowed(x, dtype), dtype === 'f64' ? 'f64' : 'f32');
+    // [B, T, N, H] -> [B, N, T, H] -> [B, K, G * T, H]
+    const q = reshape(transpose(reshape(wide(query), [B, T, N, H]), [0, 2, 1, 3]), [B, K, (N / K) * T, H]);
+    const k = transpose(reshape(wide(key), [B, S, K, H]), [0, 2, 1, 3]);
+    let scores = reshape(mul(matmul(q, k, { transposeB: true }), 1 / Math.sqrt(H)), [...batch, N, T, S]);
+    if (options.bias) scores = add(scores, wide(options.bias));
+    const causal = options.isCausal ? [causalMask(T, S)] : [];
+    const mask = combineMasks(
+      ...[options.mask, ...causal].map((one) => one && leading(one, batch.length + 3)),
+    );
+    // log turns 1 and 0 into 0 and -Infinity.
+    if (mask) scores = add(scores, log(mask));
+    return cast(softmax(scores), dtype);
+  });
+}
+
+/** `[T, S]` with ones where the key is not after the query. */
+function causalMask(T: number, S: number): Tensor {
+  const n = Math.max(T, S);
+  return slice(reshape(makeCausalMask(zeros([n])), [n, n]), [0, 0], [T, S]);
+}
+
+/** Ones in front up to `rank`. */
+function leading(x: Tensor, rank: number): Tensor {
+  return reshape(x, [...new Array<number>(Math.max(0, rank - x.shape.length)).fill(1), ...x.shape]);
+}
+
+/** A mask or bias of `[...batch, N, T, S]` as `[B, N, T, S]`, axes of length 1 kept where the batch allows it. */
+function scoresOperand(what: string, x: Tensor, batch: Shape, target: Shape): Tensor {
+  const shape = [...new Array<number>(Math.max(0, target.length - x.shape.length)).fill(1), ...x.shape];
+  if (shape.length > target.length || shape.some((dim, i) => dim !== 1 && dim !== target[i])) {
+    throw new RangeError(
+      `dotProductAttention: expected ${what} to broadcast to [...batch, N, T, S] ${shapeText(target)}, got ${shapeText(x.shape)}`,
+    );
+  }
+  const own = shape.slice(0, batch.length);
+  const scores = shape.slice(batch.length);
+  if (own.every((dim) => dim === 1)) return reshape(x, [1, ...scores]);
+  const whole = sameShape(own, batch) ? x : broadcastTo(x, [...batch, ...scores]);
+  return reshape(whole, [sizeOf(batch), ...scores]);
+}
+
+/** Rounded when the computation is narrower than what is stored; a narrow cache is widened inside the kernel. */
+function narrowed(x: Tensor, dtype: ComputeDType): Tensor {
+  return dtype === 'f16' || dtype === 'bf16' ? cast(x, dtype) : x;
+}
+
+/** The batch dimensions. Error texts are Flax's. */
+function checkShapes(query: Tensor, key: Tensor, value?: Tensor): Shape {
+  const all = value ? [query, key, value] : [query, key];
+  const names = value ? 'q, k, v' : 'q, k';
+  const ranks = all.map(({ shape }) => shape.length);
+  if (ranks.some((rank) => rank !== ranks[0])) {
+    throw new RangeError(`${names} must have same rank, but got ${ranks.join(', ')}.`);
+  }
+  if (ranks[0] < 3) {
+    throw new RangeError(`dotProductAttention: expected ${names} of rank 3 or more, got ${ranks[0]}`);
+  }
+  const batch = query.shape.slice(0, -3);
+  if (all.some(({ shape }) => !sameShape(shape.slice(0, -3), batch))) {
+    const shapes = all.map(({ shape }) => tupleText(shape)).join(', ');
+    throw new RangeError(`${names} batch dims must match, but got shapes ${shapes}.`);
+  }
+  const [N, H] = query.shape.slice(-2);
+  const [S, K, keyH] = key.shape.slice(-3);
+  if (keyH !== H) throw new RangeError(`q, k depths must match, but got ${H} and ${keyH}.`);
+  if (value && value.shape.at(-3) !== S) {
+    throw new RangeError(`k, v lengths must match, but got ${S} and ${value.shape.at(-3)}.`);
+  }
+  if (K === 0 || N % K !== 0) {
+    throw new RangeError(
+      `Query heads (${N}) must be multiple of Key heads (${K}) for Grouped Query Attention.`,
+    );
+  }
+  return batch;
+}
+
+/** The rate that applies. */
+function checkDropout(options: AttentionFnOptions): number {
+  const { dropoutRate: rate = 0, deterministic = false, dropoutRng } = options;
+  if (!(rate >= 0 && rate < 1))
+    throw new RangeError(`dropout_rate must be in the range [0, 1), got ${rate}.`);
+  if (deterministic || rate === 0) return 0;
+  if (dropoutRng === undefined) {
+    throw new TypeError('dropout_rng is required when dropout_rate > 0 and deterministic=False.');
+  }
+  return rate;
+}

@@ -1,0 +1,86 @@
+/** Dropout with Flax's masks: the same key drops the same elements. */
+import { div, mul } from '../ops/binary.ts';
+import { cast } from '../ops/cast.ts';
+import { zeros } from '../ops/creation.ts';
+import { reshape } from '../ops/reshape.ts';
+import { bernoulli } from '../random/samplers.ts';
+import { scope } from '../tensor/scope.ts';
+import { normalizeAxis } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { Module, type View } from './module.ts';
+import { resultDType, rounded } from './promote.ts';
+import { type RngStream, Rngs } from './rngs.ts';
+
+export interface DropoutOptions {
+  /** Probability of dropping an element, 0 … 1. */
+  readonly rate: number;
+  /** Axes along which one mask serves all. */
+  readonly broadcastDims?: readonly number[];
+  /** True: the input passes through. Default false. */
+  readonly deterministic?: boolean;
+  /** Default `'dropout'`. */
+  readonly rngCollection?: string;
+  /** Keys for the masks; may come with the call instead. */
+  readonly rngs?: Rngs | RngStream;
+}
+
+export interface DropoutCall {
+  readonly deterministic?: boolean;
+  /** Used instead of the constructor's. */
+  readonly rngs?: Rngs | RngStream | Tensor;
+}
+
+export class Dropout extends Module {
+  readonly rate: number;
+  readonly broadcastDims: readonly number[];
+  readonly rngCollection: string;
+  deterministic: boolean | undefined;
+  readonly rngs: RngStream | undefined;
+
+  /** @throws RangeError unless `0 <= rate <= 1`. */
+  constructor(options: DropoutOptions) {
+    super();
+    const { rate, rngs } = options;
+    if (!(rate >= 0 && rate <= 1)) throw new RangeError(`Dropout: expected 0 <= rate <= 1, got ${rate}`);
+    this.rate = rate;
+    this.broadcastDims = options.broadcastDims ?? [];
+    this.deterministic = 'deterministic' in options ? options.deterministic : false;
+    this.rngCollection = options.rngCollection ?? 'dropout';
+    this.rngs = (rngs instanceof Rngs ? rngs.stream(this.rngCollection) : rngs)?.fork();
+  }
+
+  /**
+   * Kept elements are divided by `1 - rate`, the others are 0.
+   * @throws TypeError when it is not said whether dropout applies, or there is no key for it.
+   */
+  forward(x: Tensor, call: DropoutCall = {}): Tensor {
+    const deterministic = call.deterministic ?? this.deterministic;
+    if (deterministic === undefined) throw new TypeError(NOT_SAID);
+    if (deterministic || this.rate === 0) return reshape(x, x.shape);
+    if (this.rate === 1) return zeros(x.shape, { dtype: x.dtype });
+    const rngs = call.rngs ?? this.rngs;
+    if (rngs === undefined) throw new TypeError(NO_RNGS);
+    return scope(() => {
+      const key =
+        rngs instanceof Tensor ? rngs : rngs instanceof Rngs ? rngs.stream(this.rngCollection)() : rngs();
+      const shape = [...x.shape];
+      for (const dim of this.broadcastDims) shape[normalizeAxis('Dropout', dim, shape.length)] = 1;
+      const dtype = resultDType('Dropout', undefined, x);
+      const keep = 1 - this.rate;
+      return cast(mul(div(rounded(x, dtype), keep), cast(bernoulli(key, keep, shape), 'f32')), dtype);
+    });
+  }
+
+  protected override applyView(view: View): void {
+    if (view.deterministic !== undefined) this.deterministic = view.deterministic;
+  }
+}
+
+const NOT_SAID = `No \`deterministic\` argument was provided to Dropout. Consider one of the following options:
+
+1. Pass \`deterministic\` to the Dropout constructor
+2. Pass \`deterministic\` to forward
+3. Use \`setView({ deterministic })\` on the model`;
+
+const NO_RNGS = `\`deterministic\` is False, but no \`rngs\` argument was provided to Dropout
+          as either a __call__ argument or class attribute.`;

@@ -1,0 +1,90 @@
+/**
+ * Causal self-attention of a decoder block: four projections without bias, grouped key/value heads (the block that Llama,
+ * Mistral and their relatives share, without its rotation).
+ *
+ * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
+ */
+import { reshape } from '../ops/reshape.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
+import { shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { checkCount } from './arguments.ts';
+import { dotProductAttention } from './attention.ts';
+import type { Initializer } from './initializers.ts';
+import { Linear } from './linear.ts';
+import { Module } from './module.ts';
+import type { Rngs } from './rngs.ts';
+
+export interface GroupedQueryAttentionOptions {
+  /** Width of inputs and outputs D; a multiple of `numHeads`. */
+  readonly dim: number;
+  /** Query heads N. */
+  readonly numHeads: number;
+  /** Key/value heads K, a divisor of N; default N. */
+  readonly numKeyValueHeads?: number;
+  readonly dtype?: DType;
+  /** Default f32. */
+  readonly paramDtype?: DType;
+  /** Default lecunNormal. */
+  readonly kernelInit?: Initializer;
+  readonly rngs: Rngs;
+}
+
+export class GroupedQueryAttention extends Module {
+  /** kernel `[D, N * H]` */
+  readonly qProj: Linear;
+  /** kernel `[D, K * H]` */
+  readonly kProj: Linear;
+  /** kernel `[D, K * H]` */
+  readonly vProj: Linear;
+  /** kernel `[N * H, D]` */
+  readonly oProj: Linear;
+  readonly numHeads: number;
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+
+  /** @throws RangeError for counts that are no positive integers, D not a multiple of N, N not a multiple of K. */
+  constructor(options: GroupedQueryAttentionOptions) {
+    super();
+    const { dim, numHeads, numKeyValueHeads = numHeads, dtype, paramDtype, kernelInit, rngs } = options;
+    checkCount(OP, 'dim', dim);
+    this.numHeads = checkCount(OP, 'numHeads', numHeads);
+    this.numKeyValueHeads = checkCount(OP, 'numKeyValueHeads', numKeyValueHeads);
+    if (dim % numHeads !== 0) {
+      throw new RangeError(`${OP}: expected dim to be a multiple of numHeads, got ${dim} and ${numHeads}`);
+    }
+    if (numHeads % numKeyValueHeads !== 0) {
+      throw new RangeError(
+        `${OP}: expected numHeads to be a multiple of numKeyValueHeads, got ${numHeads} and ${numKeyValueHeads}`,
+      );
+    }
+    this.headDim = dim / numHeads;
+    const make = (outFeatures: number) =>
+      new Linear({ inFeatures: dim, outFeatures, useBias: false, dtype, paramDtype, kernelInit, rngs });
+    this.qProj = make(dim);
+    this.kProj = make(numKeyValueHeads * this.headDim);
+    this.vProj = make(numKeyValueHeads * this.headDim);
+    this.oProj = make(dim);
+  }
+
+  /**
+   * @param x `[...batch, T, D]`.
+   * @returns `[...batch, T, D]`; token t depends on the tokens up to t.
+   */
+  forward(x: Tensor): Tensor {
+    if (x.shape.length < 2)
+      throw new RangeError(`${OP}: expected an input [...batch, T, D], got ${shapeText(x.shape)}`);
+    const lead = x.shape.slice(0, -1);
+    return scope(() => {
+      // [..., T, heads * H] -> [..., T, heads, H]
+      const q = reshape(this.qProj.forward(x), [...lead, this.numHeads, this.headDim]);
+      const k = reshape(this.kProj.forward(x), [...lead, this.numKeyValueHeads, this.headDim]);
+      const v = reshape(this.vProj.forward(x), [...lead, this.numKeyValueHeads, this.headDim]);
+      const mixed = dotProductAttention(q, k, v, { isCausal: true });
+      return this.oProj.forward(reshape(mixed, [...lead, this.numHeads * this.headDim]));
+    });
+  }
+}
+
+const OP = 'GroupedQueryAttention';

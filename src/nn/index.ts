@@ -1,0 +1,29 @@
+/** gqa/nn: modules with the contract of Flax NNX. */
+export {
+  type AttentionFn,
+  type AttentionFnOptions,
+  dotProductAttention,
+  dotProductAttentionWeights,
+} from './attention.ts';
+export { Dropout, type DropoutCall, type DropoutOptions } from './dropout.ts';
+export { Embed, type EmbedOptions } from './embed.ts';
+export { GroupedQueryAttention, type GroupedQueryAttentionOptions } from './grouped-query-attention.ts';
+export * as initializers from './initializers.ts';
+export { Linear, LinearGeneral, type LinearGeneralOptions, type LinearOptions } from './linear.ts';
+export {
+  type AttentionMaskOptions,
+  combineMasks,
+  type MaskOptions,
+  makeAttentionMask,
+  makeCausalMask,
+} from './masks.ts';
+export { Module, type View } from './module.ts';
+export {
+  MultiHeadAttention,
+  type MultiHeadAttentionCall,
+  type MultiHeadAttentionOptions,
+} from './multi-head-attention.ts';
+export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from './norm.ts';
+export { type RngStream, Rngs, rngStream, type Seed } from './rngs.ts';
+export { RoPE, type RoPEOptions } from './rope.ts';
+export { Cache, Param, Variable } from './variable.ts';

@@ -1,0 +1,81 @@
+/** Attention masks: 1 may attend, 0 may not. f32 by default, as Flax's; attention reads any dtype as "nonzero". */
+import { maximum, mul, sub } from '../ops/binary.ts';
+import { broadcastTo } from '../ops/broadcast-to.ts';
+import { cast } from '../ops/cast.ts';
+import { tensor } from '../ops/creation.ts';
+import { reshape } from '../ops/reshape.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { tupleText } from './arguments.ts';
+
+export interface MaskOptions {
+  /** Axes of length 1 to put in front; default 0. */
+  readonly extraBatchDims?: number;
+  /** Default f32. */
+  readonly dtype?: DType;
+}
+
+export interface AttentionMaskOptions extends MaskOptions {
+  /** Of a query's and a key's number: nonzero = may attend. Takes `[…, T, 1]` and `[…, 1, S]`; default the product. */
+  readonly pairwiseFn?: (query: Tensor, key: Tensor) => Tensor;
+}
+
+/**
+ * A mask from a number per query and per key, such as 1 for a token and 0 for padding.
+ * @param queryInput `[...batch, T]`. @param keyInput `[...batch, S]`.
+ * @returns `[...batch, 1, T, S]`, with `extraBatchDims` ones in front.
+ */
+export function makeAttentionMask(
+  queryInput: Tensor,
+  keyInput: Tensor,
+  options: AttentionMaskOptions = {},
+): Tensor {
+  const { pairwiseFn = mul, extraBatchDims = 0, dtype = 'f32' } = options;
+  return scope(() => {
+    const [batch, T] = [queryInput.shape.slice(0, -1), queryInput.shape.at(-1) as number];
+    const keyBatch = keyInput.shape.slice(0, -1);
+    const S = keyInput.shape.at(-1) as number;
+    const pairs = pairwiseFn(
+      reshape(wide(queryInput), [...batch, T, 1]),
+      reshape(wide(keyInput), [...keyBatch, 1, S]),
+    );
+    const ones = new Array<number>(extraBatchDims).fill(1);
+    return cast(reshape(pairs, [...ones, ...pairs.shape.slice(0, -2), 1, T, S]), dtype);
+  });
+}
+
+/**
+ * A causal mask for self-attention.
+ * @param x `[...batch, T]`; only its shape counts.
+ * @returns `[...batch, 1, T, T]`, with `extraBatchDims` ones in front.
+ */
+export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
+  return scope(() => {
+    const T = x.shape.at(-1) as number;
+    const index = broadcastTo(tensor(Float32Array.from({ length: T }, (_, i) => i)), x.shape);
+    // q >= k for integers: max(q - k + 1, 0) is nonzero.
+    const atLeast = (q: Tensor, k: Tensor) => cast(cast(maximum(sub(q, sub(k, 1)), 0), 'bool'), 'f32');
+    return makeAttentionMask(index, index, { ...options, pairwiseFn: atLeast });
+  });
+}
+
+/**
+ * All of the masks at once, f32.
+ * @param masks of one rank; absent ones are left out.
+ * @throws RangeError when ranks differ.
+ * @returns the logical and, or undefined without masks.
+ */
+export function combineMasks(...masks: readonly (Tensor | undefined)[]): Tensor | undefined {
+  const given = masks.filter((mask) => mask !== undefined);
+  if (given.length === 0) return undefined;
+  const ranks = given.map(({ shape }) => shape.length);
+  if (ranks.some((rank) => rank !== ranks[0])) {
+    throw new RangeError(`masks must have same rank, but got ${tupleText(ranks)}.`);
+  }
+  return scope(() => given.map((mask) => cast(cast(mask, 'bool'), 'f32')).reduce((a, b) => mul(a, b)));
+}
+
+function wide(x: Tensor): Tensor {
+  return x.dtype === 'f64' ? x : cast(x, 'f32');
+}

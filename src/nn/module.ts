@@ -1,0 +1,119 @@
+/**
+ * `Module`: an object whose properties are variables, other modules, and arrays of them. Their paths are Flax's: property
+ * names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
+ */
+import { adopt } from '../tensor/scope.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { Param, Variable } from './variable.ts';
+
+/** What `setView` sets; each module takes what it has. */
+export interface View {
+  /** True: no dropout. */
+  readonly deterministic?: boolean;
+  /** True: attention appends to its cache. */
+  readonly decode?: boolean;
+  /** With `maxLength`: allocate an empty cache for this many sequences (or these batch dimensions). */
+  readonly batchSize?: number | readonly number[];
+  readonly maxLength?: number;
+}
+
+export abstract class Module {
+  #sown: Record<string, Tensor[]> = {};
+
+  /** All variables by path, in the order of the properties. */
+  variables(): Map<string, Variable> {
+    const found = new Map<string, Variable>();
+    collect(this, '', (path, value) => {
+      if (value instanceof Variable) found.set(path, value);
+    });
+    return found;
+  }
+
+  /** The parameters by path. */
+  parameters(): Map<string, Param> {
+    return new Map([...this.variables()].filter(([, variable]) => variable instanceof Param));
+  }
+
+  /** The parameters' tensors by path: what `writeSafetensors` takes. They change when the parameters do. */
+  getState(): Record<string, Tensor> {
+    return Object.fromEntries([...this.parameters()].map(([path, { value }]) => [path, value]));
+  }
+
+  /**
+   * Copies tensors into the parameters of the same paths.
+   * @throws RangeError when a parameter has no tensor, a tensor no parameter, or shapes differ; then nothing was copied.
+   */
+  setState(state: Readonly<Record<string, Tensor>>): void {
+    const parameters = this.parameters();
+    const missing = [...parameters.keys()].filter((path) => !Object.hasOwn(state, path));
+    const unknown = Object.keys(state).filter((path) => !parameters.has(path));
+    if (missing.length > 0 || unknown.length > 0) {
+      const parts = [
+        missing.length > 0 ? `nothing for ${missing.join(', ')}` : '',
+        unknown.length > 0 ? `no parameter ${unknown.join(', ')}` : '',
+      ].filter(Boolean);
+      throw new RangeError(`setState: expected one tensor per parameter, got ${parts.join(' and ')}`);
+    }
+    for (const [path, { value }] of parameters) {
+      if (shapeText(value.shape) !== shapeText(state[path].shape)) {
+        throw new RangeError(
+          `setState: expected ${path} ${shapeText(value.shape)}, got ${shapeText(state[path].shape)}`,
+        );
+      }
+    }
+    for (const [path, parameter] of parameters) parameter.value = state[path];
+  }
+
+  /** Sets this on every module below and on this one; see `View`. */
+  setView(view: View): this {
+    collect(this, '', (_, value) => {
+      if (value instanceof Module) value.applyView(view);
+    });
+    return this;
+  }
+
+  /** What `setView` does to this module alone. */
+  protected applyView(_view: View): void {}
+
+  /** Dropout on: `setView({ deterministic: false })`. */
+  train(): this {
+    return this.setView({ deterministic: false });
+  }
+
+  /** Dropout off: `setView({ deterministic: true })`. */
+  eval(): this {
+    return this.setView({ deterministic: true });
+  }
+
+  /** Keeps an intermediate result under a name, after earlier ones; `pop` hands them over. */
+  sow(name: string, value: Tensor): void {
+    adopt(value);
+    this.#sown[name] ??= [];
+    this.#sown[name].push(value);
+  }
+
+  /** What was sown since the last call, by name; the caller's to free. */
+  pop(): Record<string, Tensor[]> {
+    const sown = this.#sown;
+    this.#sown = {};
+    return sown;
+  }
+
+  /** Frees all variables at once. Without it the garbage collector does. */
+  dispose(): void {
+    for (const variable of this.variables().values()) variable.dispose();
+  }
+}
+
+/** Visits a value, then what its properties hold: variables, modules, arrays. */
+function collect(value: unknown, path: string, visit: (path: string, value: unknown) => void): void {
+  visit(path, value);
+  const isModule = value instanceof Module;
+  if (!isModule && !Array.isArray(value)) return;
+  for (const [name, child] of Object.entries(value)) {
+    if (child === null || typeof child !== 'object' || child instanceof Tensor) continue;
+    const part = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    collect(child, path ? `${path}.${part}` : part, visit);
+  }
+}

@@ -1,0 +1,56 @@
+/** The dtype a module computes in, and the products that keep to it. Kernels compute in f32; f16 and bf16 are rounded to after every step, as XLA does. */
+import { add } from '../ops/binary.ts';
+import { cast } from '../ops/cast.ts';
+import { matmul } from '../ops/matmul.ts';
+import { reshape } from '../ops/reshape.ts';
+import { type DType, isBlockDType } from '../tensor/dtype.ts';
+import { UnsupportedError } from '../tensor/errors.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+/** Dtypes that modules compute in; f64 on the reference backend. */
+export type ComputeDType = 'f32' | 'f16' | 'bf16' | 'f64';
+
+const FLOATS: readonly DType[] = ['f32', 'f16', 'bf16', 'f64'];
+
+/**
+ * The dtype of a computation: `dtype` when given, else what the operands have in common (f16 with bf16, and integers
+ * with anything, make f32).
+ * @throws UnsupportedError when `dtype` or an operand is no float to compute with.
+ */
+export function resultDType(
+  op: string,
+  dtype: DType | undefined,
+  ...operands: (Tensor | undefined)[]
+): ComputeDType {
+  if (dtype !== undefined) {
+    if (FLOATS.includes(dtype)) return dtype as ComputeDType;
+    throw new UnsupportedError(op, dtype, 'any', 'computation is in f32, f16, bf16 or f64');
+  }
+  let result: ComputeDType | undefined;
+  for (const operand of operands) {
+    if (operand === undefined) continue;
+    if (isBlockDType(operand.dtype)) throw new UnsupportedError(op, operand.dtype, 'any');
+    const own = FLOATS.includes(operand.dtype) ? (operand.dtype as ComputeDType) : undefined;
+    if (own === undefined || own === result) continue;
+    result = result === undefined ? own : result === 'f64' || own === 'f64' ? 'f64' : 'f32';
+  }
+  return result ?? 'f32';
+}
+
+/** `x` rounded to `dtype`, in the type that kernels compute in: f32, or f64 for f64. */
+export function rounded(x: Tensor, dtype: ComputeDType): Tensor {
+  const wide = dtype === 'f64' ? 'f64' : 'f32';
+  return cast(dtype === 'f16' || dtype === 'bf16' ? cast(x, dtype) : x, wide);
+}
+
+/**
+ * `x @ kernel + bias` in `dtype`. Intermediates are the caller's scope's.
+ * @param x `[…, In]`. @param kernel `[In, Out]`. @param bias `[Out]`.
+ * @returns `[…, Out]` of `dtype`.
+ */
+export function dense(x: Tensor, kernel: Tensor, bias: Tensor | undefined, dtype: ComputeDType): Tensor {
+  const rows = x.shape.length === 1 ? reshape(x, [1, x.shape[0]]) : x;
+  let y = matmul(rounded(rows, dtype), rounded(kernel, dtype));
+  if (bias) y = add(rounded(y, dtype), rounded(bias, dtype));
+  return cast(x.shape.length === 1 ? reshape(y, [kernel.shape[1]]) : y, dtype);
+}

@@ -1,0 +1,99 @@
+/**
+ * Rotary position embedding as Flax's: the pair of dim i is dim i + half, the angle of pair i at position p is
+ * `p / theta^(2i / size)`.
+ *
+ * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
+ */
+import { cast } from '../ops/cast.ts';
+import { tensor } from '../ops/creation.ts';
+import { reshape } from '../ops/reshape.ts';
+import { rope } from '../ops/rope.ts';
+import { scope } from '../tensor/scope.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { Module } from './module.ts';
+
+export interface RoPEOptions {
+  /** Default 10000. */
+  readonly theta?: number;
+  /** Size of the vectors, even; together with `maxSeqLen`. Then other sizes and later positions are errors. */
+  readonly embeddingSize?: number;
+  readonly maxSeqLen?: number;
+}
+
+export class RoPE extends Module {
+  readonly theta: number;
+  readonly embeddingSize: number | undefined;
+  readonly maxSeqLen: number | undefined;
+
+  /** @throws RangeError for one of `embeddingSize` and `maxSeqLen` without the other, and for an odd size. */
+  constructor(options: RoPEOptions = {}) {
+    super();
+    const { theta = 10000, embeddingSize, maxSeqLen } = options;
+    if ((embeddingSize === undefined) !== (maxSeqLen === undefined)) {
+      throw new RangeError(
+        'Either both `embedding_size` and `max_seq_len` or none of them must be provided.',
+      );
+    }
+    if (embeddingSize !== undefined) checkSize(embeddingSize);
+    this.theta = theta;
+    this.embeddingSize = embeddingSize;
+    this.maxSeqLen = maxSeqLen;
+  }
+
+  /**
+   * Rotates vectors by their positions.
+   * @param x `[…, T, size]`.
+   * @param positions one per token; default 0 … T - 1.
+   * @throws RangeError for an odd size, a wrong number of positions, or a position past `maxSeqLen`.
+   * @returns x's shape, f32.
+   */
+  forward(x: Tensor, positions?: ArrayLike<number>): Tensor {
+    const [T, size] = x.shape.slice(-2);
+    return scope(() => {
+      const rows = reshape(x, [sizeOf(x.shape.slice(0, -2)), T, 1, size]);
+      return reshape(this.rotateHeads(rows, positions ?? 0), x.shape);
+    });
+  }
+
+  /**
+   * Rotates heads: `x` `[…, T, N, H]`.
+   * @param positions one per token, or the position of the first.
+   */
+  rotateHeads(x: Tensor, positions: ArrayLike<number> | number): Tensor {
+    const [T, N, H] = x.shape.slice(-3);
+    checkSize(H);
+    if (this.embeddingSize !== undefined && H !== this.embeddingSize) {
+      throw new RangeError(`RoPE: expected vectors of embeddingSize=${this.embeddingSize}, got ${H}`);
+    }
+    const at = typeof positions === 'number' ? Array.from({ length: T }, (_, t) => positions + t) : positions;
+    if (at.length !== T) throw new RangeError('`input_positions` must have the same seq_len as `x`.');
+    const half = H / 2;
+    const [cos, sin] = [new Float32Array(T * half), new Float32Array(T * half)];
+    const frequencies = Float32Array.from({ length: half }, (_, i) =>
+      Math.fround(1 / Math.fround(this.theta ** Math.fround((2 * i) / H))),
+    );
+    for (let t = 0; t < T; t++) {
+      if (this.maxSeqLen !== undefined && at[t] >= this.maxSeqLen) {
+        throw new RangeError(`RoPE: expected positions below maxSeqLen=${this.maxSeqLen}, got ${at[t]}`);
+      }
+      for (let i = 0; i < half; i++) {
+        const angle = Math.fround(at[t] * frequencies[i]);
+        cos[t * half + i] = Math.cos(angle);
+        sin[t * half + i] = Math.sin(angle);
+      }
+    }
+    return scope(() => {
+      const wide = x.dtype === 'f64' ? x : cast(x, 'f32');
+      const heads = reshape(wide, [sizeOf(x.shape.slice(0, -3)), T, N, H]);
+      const table = (values: Float32Array) => tensor(values, { shape: [T, half] });
+      return reshape(rope(heads, table(cos), table(sin)), x.shape);
+    });
+  }
+}
+
+function checkSize(size: number): void {
+  if (!Number.isInteger(size) || size <= 0 || size % 2 !== 0) {
+    throw new RangeError(`\`embedding_size\` must be positive and even. Got ${size}.`);
+  }
+}

@@ -1,0 +1,48 @@
+/** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
+import { backendOf } from '../backend/registry.ts';
+import { adopt } from '../tensor/scope.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+
+export class Variable {
+  readonly #tensor: Tensor;
+
+  /** Takes `tensor` over: no scope frees it. It must not be used under its other names after an assignment to `value`. */
+  constructor(tensor: Tensor) {
+    adopt(tensor);
+    this.#tensor = tensor;
+  }
+
+  /** The current tensor; always the same one, whose numbers assignments change. */
+  get value(): Tensor {
+    return this.#tensor;
+  }
+
+  /**
+   * Copies the numbers in, rounded to this variable's dtype.
+   * @throws RangeError for another shape; Error for a tensor of another backend.
+   */
+  set value(next: Tensor) {
+    const own = this.#tensor;
+    if (!sameShape(own.shape, next.shape)) {
+      throw new RangeError(
+        `Variable: expected a value ${shapeText(own.shape)}, got ${shapeText(next.shape)}`,
+      );
+    }
+    const backend = backendOf(own);
+    if (backendOf(next) !== backend) {
+      throw new Error(`Variable: expected a value on ${backend.name}, got one on ${backendOf(next).name}`);
+    }
+    if (next !== own) backend.convert(own, 0, next, 0, own.size);
+  }
+
+  dispose(): void {
+    this.#tensor.dispose();
+  }
+}
+
+/** A parameter: what optimisers update and checkpoints hold. */
+export class Param extends Variable {}
+
+/** State of decoding: keys and values of seen tokens, and how many. */
+export class Cache extends Variable {}
