@@ -5,6 +5,7 @@
  * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32 only)
  * copy_strided: [out, outOffset, x, xOffset, elementBytes, rank, dims[rank], outStrides[rank], xStrides[rank]]   strides in elements
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
+ * embedding_backward: [dTable, V, D, ids, n, dOut]                      dTable [V, D] = rows of dOut [n, D] added up by id, in their order
  *
  * Numerics: f32 to f16 and bf16 round to nearest even. Numbers to integers truncate and wrap as JavaScript's ToInt32 does
  * (NaN and infinities give 0); to bool, nonzero and NaN give 1.
@@ -222,4 +223,31 @@ static void embedding_task(void *context, int task, int worker) {
 static void op_embedding(const double *a) {
   embedding_call c = {.out = gqa_pointer(a[0]), .table = gqa_pointer(a[1]), .dtype = (int)a[2], .width = (size_t)a[3], .ids = gqa_pointer(a[4])};
   gqa_run((size_t)a[5], embedding_task, &c, a[3] * a[5]);
+}
+
+typedef struct {
+  float *table;
+  const float *dOut;
+  const int32_t *ids;
+  size_t rows, width, count;
+} embedding_backward_call;
+
+enum { EMBEDDING_COLUMNS = 64 };
+
+/* A strip of columns of the whole table: no two tasks meet, and each element is added to in the order of the ids. */
+static void embedding_backward_task(void *context, int task, int worker) {
+  const embedding_backward_call *c = context;
+  (void)worker;
+  const size_t at = (size_t)task * EMBEDDING_COLUMNS, n = gqa_min(EMBEDDING_COLUMNS, c->width - at);
+  for (size_t r = 0; r < c->rows; r++) memset(c->table + r * c->width + at, 0, n * sizeof(float));
+  for (size_t i = 0; i < c->count; i++) {
+    float *to = c->table + (size_t)c->ids[i] * c->width + at;
+    const float *from = c->dOut + i * c->width + at;
+    for (size_t j = 0; j < n; j++) to[j] += from[j];
+  }
+}
+
+static void op_embedding_backward(const double *a) {
+  embedding_backward_call c = {.table = gqa_pointer(a[0]), .rows = (size_t)a[1], .width = (size_t)a[2], .ids = gqa_pointer(a[3]), .count = (size_t)a[4], .dOut = gqa_pointer(a[5])};
+  gqa_run(gqa_ceil(c.width, EMBEDDING_COLUMNS), embedding_backward_task, &c, a[2] * (a[1] + a[4]));
 }

@@ -4,6 +4,8 @@
  * unary:  [op, out, x, count]                                        op in UnaryOp order (src/backend/backend.ts); may be in place
  * binary: [op, out, a, b, rank, dims[rank], aStrides[rank], bStrides[rank]]   out is contiguous; stride 0 broadcasts
  * gated:  [activation, out, gate, up, count]                         activation 0 silu, 1 gelu, 2 geluTanh; may be in place
+ * unary_backward: [op, dX, x, dOut, count]                           dOut * f'(x); may be in place (dX = dOut)
+ * gated_backward: [activation, dGate, dUp, gate, up, dOut, count]
  *
  * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes through, also min and max.
  */
@@ -11,7 +13,7 @@
 #include "tasks.h"
 
 enum { UNARY_NEG, UNARY_EXP, UNARY_LOG, UNARY_SQRT, UNARY_TANH, UNARY_SIGMOID, UNARY_SILU, UNARY_GELU, UNARY_GELU_TANH, UNARY_RELU, UNARY_ABS };
-enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW };
+enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW, BINARY_LESS, BINARY_EQUAL };
 
 GQA_INLINE vf vf_silu(vf x) { return x / (vf_exp(-x) + 1.0f); }
 GQA_INLINE vf vf_gelu(vf x) { return x * 0.5f * (vf_erf(x * 0.70710678118654752f) + 1.0f); }
@@ -90,6 +92,115 @@ static void op_gated(const double *a) {
   gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), gated_task, &c, (double)c.count * 2);
 }
 
+/* --- the ways back --- */
+
+/* f'(x); 0 where relu and abs bend. */
+GQA_INLINE vf slope_silu(vf x) {
+  vf s = 1.0f / (vf_exp(-x) + 1.0f);
+  return s * vf_fma(x, 1.0f - s, vf_set(1.0f));
+}
+GQA_INLINE vf slope_gelu(vf x) {
+  vf density = vf_exp(x * x * -0.5f) * 0.39894228040143268f;
+  return vf_fma(x, density, vf_fma(vf_erf(x * 0.70710678118654752f), vf_set(0.5f), vf_set(0.5f)));
+}
+GQA_INLINE vf slope_gelu_tanh(vf x) {
+  vf square = x * x, t = vf_tanh(x * 0.79788456080286536f * vf_fma(square, vf_set(0.044715f), vf_set(1.0f)));
+  vf inner = 0.79788456080286536f * vf_fma(square, vf_set(3 * 0.044715f), vf_set(1.0f));
+  return 0.5f * ((t + 1.0f) + x * (1.0f - t * t) * inner);
+}
+GQA_INLINE vf unary_slope(int op, vf x) {
+  switch (op) {
+    case UNARY_NEG: return vf_set(-1.0f);
+    case UNARY_EXP: return vf_exp(x);
+    case UNARY_LOG: return 1.0f / x;
+    case UNARY_SQRT: return 0.5f / vf_sqrt(x);
+    case UNARY_TANH: {
+      vf t = vf_tanh(x);
+      return 1.0f - t * t;
+    }
+    case UNARY_SIGMOID: return 1.0f / ((vf_exp(-x) + 1.0f) * (vf_exp(x) + 1.0f));
+    case UNARY_SILU: return slope_silu(x);
+    case UNARY_GELU: return slope_gelu(x);
+    case UNARY_GELU_TANH: return slope_gelu_tanh(x);
+    case UNARY_RELU: return vf_select(x > 0.0f, vf_set(1.0f), vf_set(0.0f));
+    default: return vf_select(x > 0.0f, vf_set(1.0f), vf_select(x < 0.0f, vf_set(-1.0f), vf_set(0.0f)));
+  }
+}
+
+GQA_INLINE void unary_backward_run(int op, float *dX, const float *x, const float *dOut, size_t n) {
+  size_t i = 0;
+  for (; i + VL <= n; i += VL) vf_store(dX + i, vf_load(dOut + i) * unary_slope(op, vf_load(x + i)));
+  const int rest = (int)(n - i);
+  if (rest) vf_store_n(dX + i, vf_load_n(dOut + i, rest) * unary_slope(op, vf_load_n(x + i, rest)), rest);
+}
+
+static void unary_backward_task(void *context, int task, int worker) {
+  const elementwise_call *c = context;
+  (void)worker;
+  size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
+  switch (c->op) {
+#define CASE(op) case op: unary_backward_run(op, c->out + at, c->a + at, c->b + at, n); break;
+    CASE(UNARY_NEG) CASE(UNARY_EXP) CASE(UNARY_LOG) CASE(UNARY_SQRT) CASE(UNARY_TANH) CASE(UNARY_SIGMOID)
+    CASE(UNARY_SILU) CASE(UNARY_GELU) CASE(UNARY_GELU_TANH) CASE(UNARY_RELU) CASE(UNARY_ABS)
+#undef CASE
+  }
+}
+
+static void op_unary_backward(const double *a) {
+  elementwise_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .count = (size_t)a[4]};
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), unary_backward_task, &c, (double)c.count * 2);
+}
+
+typedef struct {
+  int activation;
+  float *dGate, *dUp;
+  const float *gate, *up, *dOut;
+  size_t count;
+} gated_backward_call;
+
+/* n <= VL values; both results at once, the activation's exponential shared where it has one. */
+GQA_INLINE void gated_backward_vector(int activation, vf x, vf u, vf g, vf *dGate, vf *dUp) {
+  if (activation == 0) {
+    vf s = 1.0f / (vf_exp(-x) + 1.0f);
+    *dUp = g * x * s;
+    *dGate = g * u * s * vf_fma(x, 1.0f - s, vf_set(1.0f));
+    return;
+  }
+  *dUp = g * gate_vector(activation, x);
+  *dGate = g * u * (activation == 1 ? slope_gelu(x) : slope_gelu_tanh(x));
+}
+
+GQA_INLINE void gated_backward_run(int activation, const gated_backward_call *c, size_t at, size_t n) {
+  size_t i = at, end = at + n;
+  vf dGate, dUp;
+  for (; i + VL <= end; i += VL) {
+    gated_backward_vector(activation, vf_load(c->gate + i), vf_load(c->up + i), vf_load(c->dOut + i), &dGate, &dUp);
+    vf_store(c->dGate + i, dGate);
+    vf_store(c->dUp + i, dUp);
+  }
+  const int rest = (int)(end - i);
+  if (rest) {
+    gated_backward_vector(activation, vf_load_n(c->gate + i, rest), vf_load_n(c->up + i, rest), vf_load_n(c->dOut + i, rest), &dGate, &dUp);
+    vf_store_n(c->dGate + i, dGate, rest);
+    vf_store_n(c->dUp + i, dUp, rest);
+  }
+}
+
+static void gated_backward_task(void *context, int task, int worker) {
+  const gated_backward_call *c = context;
+  (void)worker;
+  size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
+  if (c->activation == 0) gated_backward_run(0, c, at, n);
+  else if (c->activation == 1) gated_backward_run(1, c, at, n);
+  else gated_backward_run(2, c, at, n);
+}
+
+static void op_gated_backward(const double *a) {
+  gated_backward_call c = {.activation = (int)a[0], .dGate = gqa_pointer(a[1]), .dUp = gqa_pointer(a[2]), .gate = gqa_pointer(a[3]),
+                           .up = gqa_pointer(a[4]), .dOut = gqa_pointer(a[5]), .count = (size_t)a[6]};
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), gated_backward_task, &c, (double)c.count * 4);
+}
+
 /* --- pow --- */
 
 GQA_INLINE double double_from_bits(uint64_t bits) {
@@ -137,6 +248,8 @@ GQA_INLINE vf binary_vector(int op, vf a, vf b) {
     case BINARY_DIV: return a / b;
     case BINARY_MIN: return vf_select(a == a, vf_min(a, b), a);
     case BINARY_MAX: return vf_select(a == a, vf_max(a, b), a);
+    case BINARY_LESS: return vf_select(a < b, vf_set(1.0f), vf_set(0.0f));
+    case BINARY_EQUAL: return vf_select(a == b, vf_set(1.0f), vf_set(0.0f));
     default: {
       vf r;
       for (int i = 0; i < VL; i++) r[i] = scalar_pow(a[i], b[i]);
@@ -162,7 +275,7 @@ static void binary_row(int op, float *out, const float *a, int aRepeats, const f
     else if (bRepeats) binary_run(op, out, a, 0, b, 1, n);   \
     else binary_run(op, out, a, 0, b, 0, n);                 \
     break;
-    CASE(BINARY_ADD) CASE(BINARY_SUB) CASE(BINARY_MUL) CASE(BINARY_DIV) CASE(BINARY_MIN) CASE(BINARY_MAX) CASE(BINARY_POW)
+    CASE(BINARY_ADD) CASE(BINARY_SUB) CASE(BINARY_MUL) CASE(BINARY_DIV) CASE(BINARY_MIN) CASE(BINARY_MAX) CASE(BINARY_POW) CASE(BINARY_LESS) CASE(BINARY_EQUAL)
 #undef CASE
   }
 }

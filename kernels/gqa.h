@@ -29,7 +29,15 @@
   X(rope)          \
   X(gated)         \
   X(attention)     \
-  X(random)
+  X(random)        \
+  X(unary_backward)         \
+  X(gated_backward)         \
+  X(norm_backward)          \
+  X(embedding_backward)     \
+  X(cross_entropy)          \
+  X(cross_entropy_backward) \
+  X(adamw)                  \
+  X(attention_backward)
 
 /* Element types, by number; src/backend/kernel-ops.ts DTYPE_CODES. */
 enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1 };

@@ -1,4 +1,5 @@
 /** `gqa`: tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …). */
+export { type GradientOf, grad, type ParameterOwner, valueAndGrad } from './autograd/grad.ts';
 export type { Backend, BackendName, KeyValueSegment, KeyValueView } from './backend/backend.ts';
 export { getBackend, setBackend, setThreads } from './backend/registry.ts';
 export { type AttendOptions, attend } from './ops/attend.ts';
@@ -9,6 +10,7 @@ export { broadcastTo } from './ops/broadcast-to.ts';
 export { cast } from './ops/cast.ts';
 export { concat } from './ops/concat.ts';
 export { arange, type CreationOptions, full, ones, type TensorLike, tensor, zeros } from './ops/creation.ts';
+export { softmaxCrossEntropy } from './ops/cross-entropy.ts';
 export { embedding } from './ops/embedding.ts';
 export { gatedActivation, swiglu } from './ops/gated.ts';
 export { groupedQueryAttention } from './ops/grouped-query-attention.ts';

@@ -31,7 +31,8 @@ export type UnaryOp =
   | 'geluTanh' // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
   | 'relu'
   | 'abs';
-export type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow';
+/** `less` (a < b) and `equal` give 1 or 0. */
+export type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow' | 'less' | 'equal';
 export type ReduceOp = 'sum' | 'max' | 'min';
 /** Activation of the gate in a gated MLP. */
 export type GateActivation = 'silu' | 'gelu' | 'geluTanh';
@@ -142,6 +143,69 @@ export interface AttentionCall {
     readonly key: readonly [number, number];
     readonly broadcast: boolean;
   };
+}
+
+/**
+ * The way back through an attention call: with P = exp(score - logSumExp), dP = dOut . v (dropped as P was) and
+ * dS = P * (dP - dOut . out + dLogSumExp), the gradients are dV = P^T dOut, dK = scale * dS^T q, dQ = scale * dS k (through the
+ * soft cap), dBias = dS summed over the axes that the bias repeats, dSink = -sum of exp(sink - logSumExp) * (dOut . out -
+ * dLogSumExp). Absent outputs are not computed. All are f32 and written whole, zeros included.
+ */
+export interface AttentionBackwardCall {
+  /** As it was called, `logSumExp` present; one segment per row, keys and values contiguous tensors. */
+  readonly forward: AttentionCall & { readonly logSumExp: NonNullable<AttentionCall['logSumExp']> };
+  /** Strides as `forward.out`. */
+  readonly dOut: Operand;
+  /** Strides as `forward.logSumExp`. */
+  readonly dLogSumExp?: Operand;
+  /** Strides as `forward.query`. */
+  readonly dQuery?: Operand;
+  /** The shape and the strides of the key tensor; `[B]` rows are `dKeyBatchStride` elements apart. */
+  readonly dKey?: Operand;
+  readonly dKeyBatchStride: number;
+  readonly dValue?: Operand;
+  readonly dValueBatchStride: number;
+  /** The shape of the bias tensor, read with `forward.bias.strides`. */
+  readonly dBias?: Operand;
+  /** `[N]` */
+  readonly dSinks?: Operand;
+}
+
+/** The way back through `rmsNorm` (centred false) or `layerNorm`; the mean and the scale of each row are found anew from x. */
+export interface NormBackwardCall {
+  readonly centred: boolean;
+  readonly dOut: Operand;
+  readonly x: Operand;
+  readonly rows: number;
+  readonly n: number;
+  readonly weight: Operand | undefined;
+  readonly eps: number;
+  readonly weightOffset: number;
+  readonly dX?: Operand;
+  /** `[n]` */
+  readonly dWeight?: Operand;
+  /** `[n]` */
+  readonly dBias?: Operand;
+}
+
+/**
+ * One AdamW step of one parameter, in place: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and
+ * p = p - rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay * p), g the gradient times `gradientScale`.
+ */
+export interface AdamwCall {
+  readonly parameter: Operand;
+  readonly gradient: Operand;
+  readonly m: Operand;
+  readonly v: Operand;
+  /** f32 scalar. */
+  readonly gradientScale?: Operand;
+  readonly learningRate: number;
+  readonly b1: number;
+  readonly b2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+  /** t, from 1. */
+  readonly step: number;
 }
 
 /** A file opened for its tensors' bytes: mapped by the native backend, read in slices by the others. */
@@ -260,4 +324,45 @@ export interface Backend extends StorageOwner {
   attention(call: AttentionCall): void;
   /** Fills `out`: u32 for bits, bool for bernoulli, else f32. */
   random(out: Operand, call: RandomCall): void;
+
+  // --- the ways back; `d<name>` is the gradient of <name>, all f32 ---
+
+  /** `dX = dOut * f'(x)`; may be in place (dX = dOut). */
+  unaryBackward(op: UnaryOp, dX: Operand, x: Operand, dOut: Operand): void;
+  /** `dGate = dOut * up * activation'(gate)`, `dUp = dOut * activation(gate)`. */
+  gatedBackward(
+    activation: GateActivation,
+    dGate: Operand,
+    dUp: Operand,
+    gate: Operand,
+    up: Operand,
+    dOut: Operand,
+  ): void;
+  normBackward(call: NormBackwardCall): void;
+  /** `dTable[V, D]` = the rows of `dOut` added up by id, zeros elsewhere; in the order of the ids. */
+  embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void;
+  /**
+   * f32 rows `[rows, n]` against i32 labels: `loss = logSumExp - logits[label]`, and the natural `logSumExp` of each row. A
+   * negative label gives a loss of 0.
+   */
+  crossEntropy(
+    loss: Operand,
+    logSumExp: Operand,
+    logits: Operand,
+    labels: Operand,
+    rows: number,
+    n: number,
+  ): void;
+  /** `dLogits = dLoss * (exp(logits - logSumExp) - [column = label])`; zeros for a negative label. May be in place. */
+  crossEntropyBackward(
+    dLogits: Operand,
+    logits: Operand,
+    logSumExp: Operand,
+    labels: Operand,
+    dLoss: Operand,
+    rows: number,
+    n: number,
+  ): void;
+  attentionBackward(call: AttentionBackwardCall): void;
+  adamw(call: AdamwCall): void;
 }

@@ -8,7 +8,10 @@ import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { Storage } from '../tensor/storage.ts';
+import { at, attentionArguments } from './attention-arguments.ts';
 import type {
+  AdamwCall,
+  AttentionBackwardCall,
   AttentionCall,
   Backend,
   BackendFile,
@@ -16,10 +19,10 @@ import type {
   BinaryOp,
   GateActivation,
   LinearPart,
+  NormBackwardCall,
   Operand,
   RandomCall,
   ReduceOp,
-  ScoreOperand,
   UnaryOp,
 } from './backend.ts';
 import {
@@ -242,44 +245,97 @@ export class KernelBackend implements Backend {
   }
 
   attention(call: AttentionCall): void {
-    const { keyValue: kv, dropout } = call;
     this.#f32('attention', call.out, call.query, call.sinks, call.bias?.operand, call.logSumExp?.operand);
-    const args = [
-      ...[at(call.out), ...call.outStrides, at(call.query), ...call.queryStrides],
-      ...[call.batch, call.queryLength, call.numHeads, kv.numKeyValueHeads, kv.headDim, kv.valueHeadDim],
-      ...[this.#code('attention', { dtype: kv.keyDtype }), kv.keyTokenStride, kv.keyHeadStride],
-      ...[this.#code('attention', { dtype: kv.valueDtype }), kv.valueTokenStride, kv.valueHeadStride],
-      ...[call.scale, call.softCap, clampWindow(call.windowLeft), clampWindow(call.windowRight)],
-      ...scoreOperand(call.mask),
-      ...scoreOperand(call.bias),
-      at(call.sinks),
-      ...[at(call.logSumExp?.operand), ...(call.logSumExp?.strides ?? [0, 0, 0])],
-      ...[
-        dropout?.rate ?? 0,
-        dropout?.key[0] ?? 0,
-        dropout?.key[1] ?? 0,
-        Number(dropout?.broadcast ?? false),
-      ],
-    ];
-    // Per batch row: query length and offset, key length, number of segments; then all segments.
-    let segments = 0;
-    for (let b = 0; b < call.batch; b++) {
-      const row = kv.rows[b];
-      args.push(call.rows[b].length, call.rows[b].offset, row.length, segments);
-      segments += row.segments.length;
-    }
-    for (const { segments } of kv.rows) {
-      for (const s of segments) {
-        args.push(s.key.address + s.keyByteOffset, s.value.address + s.valueByteOffset, s.length);
-      }
-    }
-    this.#run(OP.attention, args);
+    this.#run(
+      OP.attention,
+      attentionArguments(call, (dtype) => this.#code('attention', { dtype })),
+    );
   }
 
   random(out: Operand, call: RandomCall): void {
     const { key, minval, maxval, factor, low, high, scale } = call;
     const head = [RANDOM_KINDS.indexOf(call.kind), at(out), sizeOf(out), key[0], key[1]];
     this.#run(OP.random, [...head, minval, maxval, factor, low, high, scale]);
+  }
+
+  unaryBackward(op: UnaryOp, dX: Operand, x: Operand, dOut: Operand): void {
+    this.#f32(op, dX, x, dOut);
+    this.#run(OP.unary_backward, [UNARY_OPS.indexOf(op), at(dX), at(x), at(dOut), sizeOf(x)]);
+  }
+
+  gatedBackward(
+    activation: GateActivation,
+    dGate: Operand,
+    dUp: Operand,
+    gate: Operand,
+    up: Operand,
+    dOut: Operand,
+  ): void {
+    this.#f32('gated', dGate, dUp, gate, up, dOut);
+    const operands = [dGate, dUp, gate, up, dOut].map(at);
+    this.#run(OP.gated_backward, [GATE_ACTIVATIONS.indexOf(activation), ...operands, sizeOf(gate)]);
+  }
+
+  normBackward(call: NormBackwardCall): void {
+    const { dOut, x, weight, dX, dWeight, dBias } = call;
+    this.#f32('normBackward', dOut, x, weight, dX, dWeight, dBias);
+    this.#run(OP.norm_backward, [
+      ...[Number(call.centred), at(dOut), at(x), call.rows, call.n, at(weight), call.eps, call.weightOffset],
+      ...[at(dX), at(dWeight), at(dBias)],
+    ]);
+  }
+
+  embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void {
+    this.#f32('embeddingBackward', dTable, dOut);
+    const [V, D] = dTable.shape;
+    this.#run(OP.embedding_backward, [at(dTable), V, D, at(ids), sizeOf(ids), at(dOut)]);
+  }
+
+  crossEntropy(
+    loss: Operand,
+    logSumExp: Operand,
+    logits: Operand,
+    labels: Operand,
+    rows: number,
+    n: number,
+  ): void {
+    this.#f32('crossEntropy', loss, logSumExp, logits);
+    this.#run(OP.cross_entropy, [at(loss), at(logSumExp), at(logits), at(labels), rows, n]);
+  }
+
+  crossEntropyBackward(
+    dLogits: Operand,
+    logits: Operand,
+    logSumExp: Operand,
+    labels: Operand,
+    dLoss: Operand,
+    rows: number,
+    n: number,
+  ): void {
+    this.#f32('crossEntropyBackward', dLogits, logits, logSumExp, dLoss);
+    const operands = [dLogits, logits, logSumExp, labels, dLoss].map(at);
+    this.#run(OP.cross_entropy_backward, [...operands, rows, n]);
+  }
+
+  attentionBackward(call: AttentionBackwardCall): void {
+    const { dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks } = call;
+    const head = [dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks];
+    this.#f32('attentionBackward', ...head);
+    this.#run(OP.attention_backward, [
+      ...head.map(at),
+      ...[call.dKeyBatchStride, call.dValueBatchStride, dBias ? sizeOf(dBias) : 0],
+      ...attentionArguments(call.forward, (dtype) => this.#code('attention', { dtype })),
+    ]);
+  }
+
+  adamw(call: AdamwCall): void {
+    const { parameter, gradient, m, v, gradientScale, b1, b2, step } = call;
+    this.#f32('adamw', parameter, gradient, m, v, gradientScale);
+    this.#run(OP.adamw, [
+      ...[parameter, gradient, m, v].map(at),
+      ...[sizeOf(parameter), at(gradientScale), call.learningRate, b1, b2, call.eps, call.weightDecay],
+      ...[1 - b1 ** step, 1 - b2 ** step],
+    ]);
   }
 
   #run(op: number, args: number[]): void {
@@ -300,21 +356,8 @@ export class KernelBackend implements Backend {
   }
 }
 
-function at(operand: Operand | undefined): number {
-  return operand ? operand.storage.address : 0;
-}
-
 function sizeOf(operand: Operand): number {
   let size = 1;
   for (const dim of operand.shape) size *= dim;
   return size;
-}
-
-/** Windows travel as int32; 2^30 is beyond any sequence. */
-function clampWindow(width: number): number {
-  return Math.min(width, 2 ** 30);
-}
-
-function scoreOperand(score: ScoreOperand | undefined): number[] {
-  return score ? [at(score.operand), ...score.strides] : [0, 0, 0, 0, 0];
 }

@@ -9,12 +9,15 @@ import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { Storage } from '../tensor/storage.ts';
 import type {
+  AdamwCall,
+  AttentionBackwardCall,
   AttentionCall,
   Backend,
   BackendFile,
   BinaryOp,
   GateActivation,
   LinearPart,
+  NormBackwardCall,
   Operand,
   RandomCall,
   ReduceOp,
@@ -22,6 +25,8 @@ import type {
 } from './backend.ts';
 import { node } from './platform.ts';
 import { attention } from './reference/attention.ts';
+import { attentionBackward } from './reference/attention-backward.ts';
+import * as backward from './reference/backward.ts';
 import { BINARY, GATE, UNARY } from './reference/functions.ts';
 import { bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
 import { randomValue } from './reference/random.ts';
@@ -320,5 +325,37 @@ export class ReferenceBackend implements Backend {
       out,
       Float64Array.from({ length: sizeOf(out.shape) }, (_, i) => randomValue(call, i)),
     );
+  }
+
+  unaryBackward(op: UnaryOp, dX: Operand, x: Operand, dOut: Operand): void {
+    backward.unaryBackward(op, dX, x, dOut);
+  }
+
+  gatedBackward(...args: Parameters<Backend['gatedBackward']>): void {
+    backward.gatedBackward(...args);
+  }
+
+  normBackward(call: NormBackwardCall): void {
+    backward.normBackward(call);
+  }
+
+  embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void {
+    backward.embeddingBackward(dTable, ids, dOut);
+  }
+
+  crossEntropy(...args: Parameters<Backend['crossEntropy']>): void {
+    backward.crossEntropy(...args);
+  }
+
+  crossEntropyBackward(...args: Parameters<Backend['crossEntropyBackward']>): void {
+    backward.crossEntropyBackward(...args);
+  }
+
+  attentionBackward(call: AttentionBackwardCall): void {
+    attentionBackward(call);
+  }
+
+  adamw(call: AdamwCall): void {
+    backward.adamw(call);
   }
 }

@@ -6,6 +6,7 @@ import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../back
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
 import { allocate, checkExactShape, describe, widened } from './operands.ts';
 
@@ -47,7 +48,10 @@ export interface AttentionSettings {
   readonly returnLogSumExp: boolean;
 }
 
-/** Runs attention; `query` may have three or four axes, and the results have as many (one less for the log-sum-exp). */
+/**
+ * Runs attention; `query` may have three or four axes, and the results have as many (one less for the log-sum-exp).
+ * `stored`: the tensors that `keyValue` reads, when they are tensors and may have gradients.
+ */
 export function runAttention(
   op: string,
   backend: Backend,
@@ -55,6 +59,7 @@ export function runAttention(
   dims: QueryDims,
   keyValue: KeyValueView,
   settings: AttentionSettings,
+  stored: { readonly key?: Tensor; readonly value?: Tensor } = {},
 ): Tensor | [Tensor, Tensor] {
   const { batch, length, heads, headDim, layout } = dims;
   const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
@@ -62,8 +67,11 @@ export function runAttention(
   const sinks = widened(op, settings.sinks);
   const bias = widened(op, settings.bias?.operand);
   const out = allocate(backend, dtype, [...query.shape.slice(0, -1), keyValue.valueHeadDim]);
-  const logSumExp = settings.returnLogSumExp ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
-  backend.attention({
+  const inputs = { query, ...stored, bias: settings.bias?.operand, sinks: settings.sinks };
+  const recorded = needsAttentionGradient(inputs);
+  const logSumExp =
+    settings.returnLogSumExp || recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
+  const call: AttentionCall = {
     out,
     outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),
     query: q ?? query,
@@ -82,14 +90,18 @@ export function runAttention(
     sinks: sinks.tensor,
     logSumExp: logSumExp && { operand: logSumExp, strides: layoutStrides(layout, length, heads, 1) },
     dropout: settings.dropout,
-  });
+  };
+  backend.attention(call);
+  if (logSumExp && recorded) {
+    recordAttention(op, backend, inputs, call, { out, logSumExp, mask: settings.mask?.operand });
+  }
   freeQuery();
   sinks.free();
   bias.free();
-  if (query.dtype === dtype) return logSumExp ? [out, logSumExp] : out;
-  const rounded = cast(out, query.dtype);
-  out.dispose();
-  return logSumExp ? [rounded, logSumExp] : rounded;
+  if (!settings.returnLogSumExp) logSumExp?.dispose();
+  const answer = query.dtype === dtype ? out : cast(out, query.dtype);
+  if (answer !== out) out.dispose();
+  return logSumExp && settings.returnLogSumExp ? [answer, logSumExp] : answer;
 }
 
 /** @throws UnsupportedError unless the tensor is a float that attention reads. */

@@ -144,6 +144,7 @@ export function dotProductAttention(
       dropout: checkDropout(options),
       returnLogSumExp: options.returnLogSumExp ?? false,
     },
+    { key, value },
   );
 }
 

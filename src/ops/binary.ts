@@ -2,9 +2,11 @@
  * Elementwise functions of two operands, f32 (f64 on the reference backend), broadcast by NumPy's rule. Either side may
  * be a number.
  */
+import { isRecorded, record } from '../autograd/tape.ts';
 import type { BinaryOp } from '../backend/backend.ts';
 import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { sumTo } from './broadcast-to.ts';
 import { allocate, commonBackend, describe, floatDType } from './operands.ts';
 
 export type Operand = Tensor | number;
@@ -44,6 +46,67 @@ export function pow(a: Operand, b: Operand): Tensor {
   return binary('pow', 'pow', a, b);
 }
 
+/** Gradients of both sides before the sum over what was broadcast; `reads`: whether a, b and the output are needed. */
+type Way = (
+  g: Tensor,
+  a: Tensor,
+  b: Tensor,
+  out: Tensor,
+  needed: readonly boolean[],
+) => [Tensor | undefined, Tensor | undefined];
+
+/** Of an extremum: to the side that is it, halves on a tie (as JAX). */
+function extremum(g: Tensor, chosen: Tensor, other: Tensor, sign: 'min' | 'max'): Tensor {
+  const wins = sign === 'max' ? compare('less', other, chosen) : compare('less', chosen, other);
+  return mul(g, add(wins, mul(compare('equal', chosen, other), 0.5)));
+}
+
+function compare(op: 'less' | 'equal', a: Tensor, b: Tensor): Tensor {
+  return binary(op, op, a, b);
+}
+
+const WAYS_BACK: Readonly<Record<BinaryOp, { readonly reads: boolean; readonly way: Way }>> = {
+  add: { reads: false, way: (g) => [g, g] },
+  sub: { reads: false, way: (g, _a, _b, _out, needed) => [g, needed[1] ? mul(g, -1) : undefined] },
+  mul: {
+    reads: true,
+    way: (g, a, b, _out, needed) => [needed[0] ? mul(g, b) : undefined, needed[1] ? mul(g, a) : undefined],
+  },
+  div: {
+    reads: true,
+    way: (g, _a, b, out, needed) => {
+      const forA = div(g, b);
+      return [forA, needed[1] ? mul(mul(forA, out), -1) : undefined];
+    },
+  },
+  min: { reads: true, way: (g, a, b) => [extremum(g, a, b, 'min'), extremum(g, b, a, 'min')] },
+  max: { reads: true, way: (g, a, b) => [extremum(g, a, b, 'max'), extremum(g, b, a, 'max')] },
+  pow: {
+    reads: true,
+    way: (g, a, b, out, needed) => [
+      needed[0] ? mul(g, mul(b, pow(a, sub(b, 1)))) : undefined,
+      // a^b ln a, 0 at a = 0 (as JAX): ln of a base that is 0 counts as ln 1.
+      needed[1] ? mul(g, mul(out, natural(add(a, compare('equal', a, constantLike(a, 0)))))) : undefined,
+    ],
+  },
+  less: { reads: false, way: () => [undefined, undefined] },
+  equal: { reads: false, way: () => [undefined, undefined] },
+};
+
+function natural(x: Tensor): Tensor {
+  const backend = commonBackend('pow', x);
+  const out = allocate(backend, floatDType('pow', x), x.shape);
+  backend.unary('log', out, x);
+  return out;
+}
+
+function constantLike(x: Tensor, value: number): Tensor {
+  const backend = commonBackend('pow', x);
+  const out = allocate(backend, floatDType('pow', x), x.shape);
+  backend.fill(out, value);
+  return out;
+}
+
 function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
   for (const side of [a, b]) {
     if (typeof side !== 'number' && !(side instanceof Tensor)) {
@@ -65,6 +128,20 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
     if (shape.length > 6) throw new RangeError(`${name}: expected at most rank 6, got rank ${shape.length}`);
     const out = allocate(backend, dtype, shape);
     backend.binary(op, out, x, broadcastStrides(x.shape, shape), y, broadcastStrides(y.shape, shape));
+    const [inputA, inputB] = [a, b].map((side) => (typeof side === 'number' ? undefined : side));
+    if (isRecorded(inputA, inputB)) {
+      const { reads, way } = WAYS_BACK[op];
+      record({
+        op: name,
+        inputs: [inputA, inputB],
+        outputs: [out],
+        saved: reads ? [x, y, out] : [],
+        vjp: ([g], [p, q, r], needed) => {
+          const [forA, forB] = way(g as Tensor, p, q, r, needed);
+          return [forA && sumTo(forA, x.shape), forB && sumTo(forB, y.shape)];
+        },
+      });
+    }
     return out;
   } finally {
     if (x !== a) x.dispose();

@@ -1,4 +1,5 @@
 /** A tensor repeated along axes of length 1, copied. */
+import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import {
@@ -10,7 +11,8 @@ import {
   stridesOf,
 } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate, checkRank, commonBackend } from './operands.ts';
+import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
+import { reduceAxes } from './reduce-axes.ts';
 import { reshape } from './reshape.ts';
 
 /**
@@ -30,5 +32,23 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return reshape(x, shape);
   const out = allocate(backend, x.dtype, [...shape]);
   backend.copyStrided(out, 0, stridesOf(shape), x, 0, broadcastStrides(x.shape, shape), shape);
+  const { shape: before } = x;
+  record({
+    op: 'broadcastTo',
+    inputs: [x],
+    outputs: [out],
+    saved: [],
+    vjp: ([g]) => [g && sumTo(g, before)],
+  });
   return out;
+}
+
+/**
+ * The way back of a broadcast: `x` summed over the axes along which `shape` was repeated to x's. Not recorded.
+ * @returns a new tensor of `shape`; on x's memory when nothing was repeated.
+ */
+export function sumTo(x: Tensor, shape: Shape): Tensor {
+  const lead = x.shape.length - shape.length;
+  const axes = x.shape.flatMap((dim, i) => (i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []));
+  return reduceAxes(commonBackend('sumTo', x), 'sum', floatDType('sumTo', x), x, axes, shape);
 }

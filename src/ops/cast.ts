@@ -1,4 +1,5 @@
 /** The same values in another dtype. */
+import { record } from '../autograd/tape.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -30,5 +31,8 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   }
   const out = allocate(backend, dtype, x.shape);
   backend.convert(out, 0, x, 0, x.size);
+  // Gradients are f32 whatever the float: only between f32 and f64 there is something to convert.
+  const wide = x.dtype === 'f64' ? 'f64' : 'f32';
+  record({ op: 'cast', inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [g && cast(g, wide)] });
   return out;
 }

@@ -1,8 +1,10 @@
 /** Tensors joined along an axis. */
+import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend } from './operands.ts';
+import { slice } from './slice.ts';
 
 /**
  * Joins tensors of one dtype along `axis`.
@@ -42,5 +44,21 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
     }
     before += count;
   }
+  const lengths = tensors.map((x) => x.shape[at]);
+  record({
+    op: 'concat',
+    inputs: tensors,
+    outputs: [out],
+    saved: [],
+    vjp: ([g], _saved, needed) => {
+      let from = 0;
+      return lengths.map((length, i) => {
+        const starts = shape.map((_, d) => (d === at ? from : 0));
+        const limits = shape.map((dim, d) => (d === at ? from + length : dim));
+        from += length;
+        return needed[i] ? slice(g as Tensor, starts, limits) : undefined;
+      });
+    },
+  });
   return out;
 }

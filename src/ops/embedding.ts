@@ -1,4 +1,5 @@
 /** Rows of a table by number. */
+import { record } from '../autograd/tape.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkRank, commonBackend } from './operands.ts';
@@ -24,5 +25,17 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
   }
   const out = allocate(backend, table.dtype === 'f64' ? 'f64' : 'f32', [...ids.shape, D]);
   backend.embedding(out, table, ids);
+  record({
+    op: 'embedding',
+    inputs: [table],
+    outputs: [out],
+    saved: [ids],
+    vjp: ([gradient], [rows]) => {
+      const g = gradient as Tensor;
+      const dTable = allocate(backend, g.dtype, [V, D]);
+      backend.embeddingBackward(dTable, rows, g);
+      return [dTable];
+    },
+  });
   return out;
 }

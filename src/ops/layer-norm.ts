@@ -1,4 +1,5 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
+import { record } from '../autograd/tape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
 
@@ -28,6 +29,32 @@ export function layerNorm(
   const shift = widened('layerNorm', bias);
   const out = allocate(backend, dtype, x.shape);
   backend.layerNorm(out, x, n === 0 ? 0 : x.size / n, n, scale.tensor, shift.tensor, eps);
+  record({
+    op: 'layerNorm',
+    inputs: [x, weight, bias],
+    outputs: [out],
+    saved: [x, scale.tensor],
+    vjp: ([g], [before, factor], needed) => {
+      const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
+      const [dWeight, dBias] = [needed[1], needed[2]].map((wanted) =>
+        wanted ? allocate(backend, dtype, [n]) : undefined,
+      );
+      backend.normBackward({
+        centred: true,
+        dOut: g as Tensor,
+        x: before,
+        rows: n === 0 ? 0 : before.size / n,
+        n,
+        weight: factor,
+        eps,
+        weightOffset: 0,
+        dX,
+        dWeight,
+        dBias,
+      });
+      return [dX, dWeight, dBias];
+    },
+  });
   scale.free();
   shift.free();
   return out;

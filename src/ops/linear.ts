@@ -1,8 +1,13 @@
 /** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
 
+import { type Gradients, record } from '../autograd/tape.ts';
+import type { Backend } from '../backend/backend.ts';
+import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { cast } from './cast.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+import { reshape } from './reshape.ts';
 
 /** One projection: `weight` `[Out, In]` f32, f16, bf16 or a block type; `bias` `[Out]` f32, f16 or bf16. */
 export interface LinearWeights {
@@ -57,5 +62,57 @@ function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor
   }));
   backend.linear(x, rows, inFeatures, calls);
   for (const bias of biases) bias.free();
-  return calls.map(({ out }) => out);
+  const outs = calls.map(({ out }) => out);
+  record({
+    op,
+    inputs: [x, ...parts.flatMap(({ weight, bias }) => [weight, bias])],
+    outputs: outs,
+    saved: [x, ...parts.map(({ weight }) => weight)],
+    vjp: (gradients, saved, needed) => projectBackward(backend, rows, gradients, saved, needed),
+  });
+  return outs;
+}
+
+/** dX = sum of dOut_i W_i, dW_i = dOut_i^T x, dBias_i = the rows of dOut_i added up. */
+function projectBackward(
+  backend: Backend,
+  rows: number,
+  gradients: Gradients,
+  [x, ...weights]: readonly Tensor[],
+  needed: readonly boolean[],
+): (Tensor | undefined)[] {
+  const inFeatures = x.shape[x.shape.length - 1];
+  const product = (a: Tensor, b: Tensor, M: number, N: number, K: number, transposeA: boolean) => {
+    const out = allocate(backend, x.dtype, [M, N]);
+    const strides = { aBatchStride: 0, bBatchStride: 0 };
+    backend.matmul(out, a, b, { batch: 1, M, N, K, transposeA, transposeB: false, ...strides });
+    return out;
+  };
+  let dX: Tensor | undefined;
+  const found: (Tensor | undefined)[] = [undefined];
+  for (const [i, weight] of weights.entries()) {
+    const g = gradients[i];
+    const [out] = weight.shape;
+    if (g && needed[0]) {
+      const wide = cast(weight, x.dtype);
+      const part = product(g, wide, rows, inFeatures, out, false);
+      wide.dispose();
+      if (dX) {
+        backend.binary('add', dX, dX, [inFeatures, 1], part, [inFeatures, 1]);
+        part.dispose();
+      } else dX = part;
+    }
+    if (g && needed[1 + 2 * i] && isBlockDType(weight.dtype)) {
+      throw new UnsupportedError('linear', `the gradient of ${weight.dtype} weights`, backend.name);
+    }
+    found.push(g && needed[1 + 2 * i] ? product(g, x, out, inFeatures, rows, true) : undefined);
+    const dBias = g && needed[2 + 2 * i] ? allocate(backend, x.dtype, [out]) : undefined;
+    if (g && dBias) backend.reduce('sum', dBias, g, 1, rows, out);
+    found.push(dBias);
+  }
+  if (dX) {
+    found[0] = reshape(dX, x.shape);
+    dX.dispose();
+  }
+  return found;
 }

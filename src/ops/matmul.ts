@@ -1,8 +1,10 @@
 /** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
+import { record } from '../autograd/tape.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { broadcastTo } from './broadcast-to.ts';
+import { broadcastTo, sumTo } from './broadcast-to.ts';
 import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
+import { reshape } from './reshape.ts';
 
 export interface MatmulOptions {
   /** Read the last two axes of `a` swapped; default false. */
@@ -41,6 +43,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     const rows = sizeOf(batchShape) * M;
     const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
     backend.matmul(out, a, b, dims);
+    recordProduct(a, b, out, options);
     return out;
   }
   const x = repeated(a, batchShape);
@@ -49,7 +52,36 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const dims = { batch: sizeOf(batchShape), M, N, K, transposeA, transposeB, aBatchStride, bBatchStride };
   backend.matmul(out, x.tensor, y.tensor, dims);
   for (const { tensor } of [x, y]) if (tensor !== a && tensor !== b) tensor.dispose();
+  recordProduct(a, b, out, options);
   return out;
+}
+
+/** dA = G B^T and dB = A^T G, with the transposes moved to where the operands are stored transposed. */
+function recordProduct(a: Tensor, b: Tensor, out: Tensor, options: MatmulOptions): void {
+  const { transposeA = false, transposeB = false } = options;
+  record({
+    op: 'matmul',
+    inputs: [a, b],
+    outputs: [out],
+    saved: [a, b],
+    vjp: ([gradient], [left, right], needed) => {
+      const g = gradient as Tensor;
+      const forA = () =>
+        transposeA
+          ? matmul(right, g, { transposeA: transposeB, transposeB: true })
+          : matmul(g, right, { transposeB: !transposeB });
+      const forB = () => {
+        // One b for all rows: the batch is more rows, summed by the product itself.
+        const oneB = !transposeA && sizeOf(right.shape.slice(0, -2)) === 1;
+        const flat = (x: Tensor) => (oneB ? reshape(x, [-1, x.shape[x.shape.length - 1]]) : x);
+        const product = transposeB
+          ? matmul(flat(g), flat(left), { transposeA: true, transposeB: transposeA })
+          : matmul(flat(left), flat(g), { transposeA: !transposeA });
+        return oneB ? reshape(product, right.shape) : sumTo(product, right.shape);
+      };
+      return [needed[0] ? sumTo(forA(), left.shape) : undefined, needed[1] ? forB() : undefined];
+    },
+  });
 }
 
 /** The operand and the stride between its matrices; copied only when it repeats along some batch axes and not along others. */

@@ -1,9 +1,13 @@
 /** Reductions over one, several or all axes: f32 (f64 on the reference backend). */
+import { record } from '../autograd/tape.ts';
 import type { ReduceOp } from '../backend/backend.ts';
-import { normalizeAxis, sizeOf } from '../tensor/shape.ts';
-import { Tensor } from '../tensor/tensor.ts';
-import { mul } from './binary.ts';
+import { broadcastStrides, normalizeAxis } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { div, mul } from './binary.ts';
+import { broadcastTo } from './broadcast-to.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
+import { reduceAxes } from './reduce-axes.ts';
+import { reshape } from './reshape.ts';
 
 export interface ReduceOptions {
   /** One axis or several, negative from the end; default all. `[]` reduces nothing. */
@@ -54,25 +58,28 @@ function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): 
   const axes = checkAxes(name, x, options.axis);
   const shape = x.shape.map((dim, i) => (axes.includes(i) ? 1 : dim));
 
-  // Runs of adjacent axes, last first: each is one [outer, n, inner] -> [outer, inner].
-  let from = x;
-  let current: readonly number[] = x.shape;
-  for (let last = axes.length - 1; last >= 0; ) {
-    let first = last;
-    while (first > 0 && axes[first - 1] === axes[first] - 1) first--;
-    const [begin, end] = [axes[first], axes[last] + 1];
-    const outer = sizeOf(current.slice(0, begin));
-    const n = sizeOf(current.slice(begin, end));
-    const inner = sizeOf(current.slice(end));
-    current = current.map((dim, i) => (i >= begin && i < end ? 1 : dim));
-    const out = allocate(backend, dtype, current);
-    backend.reduce(op, out, from, outer, n, inner);
-    if (from !== x) from.dispose();
-    from = out;
-    last = first - 1;
-  }
   const result = options.keepDims ? shape : x.shape.filter((_, i) => !axes.includes(i));
-  const out = new Tensor(from.storage.retain(), dtype, result);
-  if (from !== x) from.dispose();
+  const out = reduceAxes(backend, op, dtype, x, axes, result);
+  record({
+    op: name,
+    inputs: [x],
+    outputs: [out],
+    saved: op === 'sum' ? [] : [x, out],
+    vjp: ([gradient], saved) => {
+      const g = reshape(gradient as Tensor, shape);
+      return [op === 'sum' ? broadcastTo(g, x.shape) : shared(g, saved[0], reshape(saved[1], shape), axes)];
+    },
+  });
   return out;
+}
+
+/** The gradient of an extremum, shared evenly by the elements that attain it (as JAX). */
+function shared(gradient: Tensor, x: Tensor, extremum: Tensor, axes: readonly number[]): Tensor {
+  const backend = commonBackend('reduce', x);
+  const dtype = floatDType('reduce', x);
+  const hits = allocate(backend, dtype, x.shape);
+  const own = broadcastStrides(x.shape, x.shape);
+  backend.binary('equal', hits, x, own, extremum, broadcastStrides(extremum.shape, x.shape));
+  const count = reduceAxes(backend, 'sum', dtype, hits, axes, extremum.shape);
+  return mul(hits, div(gradient, count));
 }

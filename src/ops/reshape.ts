@@ -1,4 +1,5 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
+import { record } from '../autograd/tape.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { commonBackend } from './operands.ts';
@@ -21,5 +22,14 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
       `reshape: expected a shape of ${x.size} elements, got ${shapeText(shape)} for ${shapeText(x.shape)}`,
     );
   }
-  return new Tensor(x.storage.retain(), x.dtype, result);
+  const out = new Tensor(x.storage.retain(), x.dtype, result);
+  const { shape: before } = x;
+  record({
+    op: 'reshape',
+    inputs: [x],
+    outputs: [out],
+    saved: [],
+    vjp: ([g]) => [g && reshape(g, before)],
+  });
+  return out;
 }

@@ -1,4 +1,5 @@
 /** A rectangular part of a tensor, copied. */
+import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { shapeText, sizeOf, stridesOf } from '../tensor/shape.ts';
@@ -37,9 +38,23 @@ export function slice(x: Tensor, starts: readonly number[], limits: readonly num
     const cutsRow = isBlockDType(x.dtype) && shape.at(-1) !== x.shape.at(-1);
     if (cutsRow) throw new UnsupportedError('slice', `${x.dtype} within a row`, backend.name);
     backend.convert(out, 0, x, offset, sizeOf(shape));
-    return out;
+  } else {
+    if (isBlockDType(x.dtype)) throw new UnsupportedError('slice', `${x.dtype} within a row`, backend.name);
+    backend.copyStrided(out, 0, stridesOf(shape), x, offset, strides, shape);
   }
-  if (isBlockDType(x.dtype)) throw new UnsupportedError('slice', `${x.dtype} within a row`, backend.name);
-  backend.copyStrided(out, 0, stridesOf(shape), x, offset, strides, shape);
+  const { shape: before } = x;
+  record({
+    op: 'slice',
+    inputs: [x],
+    outputs: [out],
+    saved: [],
+    vjp: ([gradient]) => {
+      const g = gradient as Tensor;
+      const dX = allocate(backend, g.dtype, before);
+      backend.fill(dX, 0);
+      backend.copyStrided(dX, offset, strides, g, 0, stridesOf(shape), shape);
+      return [dX];
+    },
+  });
   return out;
 }

@@ -1,8 +1,9 @@
 /** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
+import { record, untaped } from '../autograd/tape.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { maximum, sub } from './binary.ts';
+import { maximum, mul, sub } from './binary.ts';
 import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
 import { max, sum } from './reduce.ts';
 import { transpose } from './transpose.ts';
@@ -28,6 +29,14 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const out = allocate(backend, dtype, x.shape);
   const n = x.shape[axis];
   backend.softmax(out, x, n === 0 ? 0 : x.size / n, n);
+  record({
+    op: 'softmax',
+    inputs: [x],
+    outputs: [out],
+    saved: [out],
+    // y (g - sum(g y))
+    vjp: ([g], [y]) => [mul(y, sub(g as Tensor, sum(mul(g as Tensor, y), { axis, keepDims: true })))],
+  });
   return out;
 }
 
@@ -37,12 +46,22 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
  */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const { axis } = check('logSoftmax', x, options);
-  return scope(() => {
+  const compute = () => {
     // A slice of -Infinity only: the lowest finite maximum keeps -Infinity - max from being NaN, and a sum of at least
     // 1 (what the maximum itself adds everywhere else) keeps its logarithm finite.
     const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), -3.4e38));
     return sub(shifted, log(maximum(sum(exp(shifted), { axis, keepDims: true }), 1)));
+  };
+  const out = untaped(() => scope(compute));
+  record({
+    op: 'logSoftmax',
+    inputs: [x],
+    outputs: [out],
+    saved: [out],
+    // g - softmax(x) sum(g)
+    vjp: ([g], [y]) => [sub(g as Tensor, mul(exp(y), sum(g as Tensor, { axis, keepDims: true })))],
   });
+  return out;
 }
 
 function check(op: string, x: Tensor, options: AxisOptions) {

@@ -1,4 +1,5 @@
 /** Axes in another order, copied: tensors are always contiguous. */
+import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { normalizeAxis, stridesOf } from '../tensor/shape.ts';
@@ -31,5 +32,13 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   const out = allocate(backend, x.dtype, shape);
   const strides = axes.map((axis) => own[axis]);
   backend.copyStrided(out, 0, stridesOf(shape), x, 0, strides, shape);
+  const inverse = axes.map((_, i) => axes.indexOf(i));
+  record({
+    op: 'transpose',
+    inputs: [x],
+    outputs: [out],
+    saved: [],
+    vjp: ([g]) => [g && transpose(g, inverse)],
+  });
   return out;
 }

@@ -1,4 +1,5 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
+import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
@@ -66,5 +67,16 @@ function unary(name: string, op: UnaryOp, x: Tensor): Tensor {
   const backend = commonBackend(name, x);
   const out = allocate(backend, floatDType(name, x), x.shape);
   backend.unary(op, out, x);
+  record({
+    op: name,
+    inputs: [x],
+    outputs: [out],
+    saved: [x],
+    vjp: ([g], [before]) => {
+      const dX = allocate(backend, before.dtype, before.shape);
+      backend.unaryBackward(op, dX, before, g as Tensor);
+      return [dX];
+    },
+  });
   return out;
 }

@@ -26,6 +26,11 @@ export class Storage {
     this.bytes = bytes;
   }
 
+  /** Whether more than one tensor holds it; one that is not shared may be overwritten by its only holder. */
+  get isShared(): boolean {
+    return this.references > 1;
+  }
+
   retain(): this {
     this.references++;
     return this;

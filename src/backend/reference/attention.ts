@@ -14,8 +14,8 @@ export function attention(call: AttentionCall): void {
   const sinks = call.sinks && valuesOf(call.sinks);
   const out = new Float64Array(call.batch * queryLength * numHeads * keyValue.valueHeadDim);
   const logSumExp = new Float64Array(call.batch * queryLength * numHeads).fill(-Infinity);
-  const scoreOf = scores(call);
-  const keepWeight = dropout(call);
+  const scoreOf = scoresOf(call);
+  const keepWeight = dropoutOf(call);
   for (let b = 0; b < call.batch; b++) {
     for (let n = 0; n < numHeads; n++) {
       const kvHead = Math.floor(n / (numHeads / keyValue.numKeyValueHeads));
@@ -51,8 +51,8 @@ export function attention(call: AttentionCall): void {
   if (call.logSumExp) store(call.logSumExp.operand, logSumExp);
 }
 
-/** The keys a query may attend to, with their scores. */
-function scores(
+/** The keys a query may attend to, with their scores (`capped`: before the bias). */
+export function scoresOf(
   call: AttentionCall,
 ): (
   b: number,
@@ -60,7 +60,7 @@ function scores(
   t: number,
   query: ArrayLike<number>,
   keys: ArrayLike<number>[],
-) => { s: number; score: number }[] {
+) => { s: number; score: number; capped: number }[] {
   const mask = call.mask && valuesOf(call.mask.operand);
   const bias = call.bias && valuesOf(call.bias.operand);
   return (b, n, t, query, keys) => {
@@ -69,7 +69,7 @@ function scores(
     const position = t + call.rows[b].offset;
     const first = Math.max(0, position - call.windowLeft);
     const last = Math.min(keys.length - 1, position + call.windowRight);
-    const visible: { s: number; score: number }[] = [];
+    const visible: { s: number; score: number; capped: number }[] = [];
     for (let s = first; s <= last; s++) {
       if (mask && call.mask && !mask[at(call.mask.strides, s)]) continue;
       const added = bias && call.bias ? bias[at(call.bias.strides, s)] : 0;
@@ -78,14 +78,14 @@ function scores(
       for (let h = 0; h < query.length; h++) score += query[h] * keys[s][h];
       score *= call.scale;
       if (call.softCap) score = call.softCap * Math.tanh(score / call.softCap);
-      visible.push({ s, score: score + added });
+      visible.push({ s, score: score + added, capped: score });
     }
     return visible;
   };
 }
 
 /** What the weight of [b, n, t, s] is multiplied by: 1 without dropout, else 0 or 1 / (1 - rate). */
-function dropout(call: AttentionCall): (b: number, n: number, t: number, s: number) => number {
+export function dropoutOf(call: AttentionCall): (b: number, n: number, t: number, s: number) => number {
   const { dropout: option, numHeads, queryLength } = call;
   if (!option) return () => 1;
   let S = 0;
@@ -98,7 +98,12 @@ function dropout(call: AttentionCall): (b: number, n: number, t: number, s: numb
 }
 
 /** One head's keys or values of batch row `b`, an array per token, collected from the row's segments. */
-function gather(view: KeyValueView, b: number, head: number, which: 'key' | 'value'): ArrayLike<number>[] {
+export function gather(
+  view: KeyValueView,
+  b: number,
+  head: number,
+  which: 'key' | 'value',
+): ArrayLike<number>[] {
   const key = which === 'key';
   const dtype = key ? view.keyDtype : view.valueDtype;
   const dim = key ? view.headDim : view.valueHeadDim;

@@ -58,10 +58,35 @@ export const BINARY: Readonly<Record<BinaryOp, (a: number, b: number) => number>
   min: Math.min,
   max: Math.max,
   pow: Math.pow,
+  less: (a, b) => Number(a < b),
+  equal: (a, b) => Number(a === b),
 };
 
 export const GATE: Readonly<Record<GateActivation, (x: number) => number>> = {
   silu: UNARY.silu,
   gelu: UNARY.gelu,
   geluTanh: UNARY.geluTanh,
+};
+
+const density = (x: number) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
+
+function geluTanhSlope(x: number): number {
+  const c = Math.sqrt(2 / Math.PI);
+  const t = Math.tanh(c * (x + 0.044715 * x ** 3));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+}
+
+/** f'(x) of each unary; 0 where relu and abs bend. */
+export const SLOPE: Readonly<Record<UnaryOp, (x: number) => number>> = {
+  neg: () => -1,
+  exp: Math.exp,
+  log: (x) => 1 / x,
+  sqrt: (x) => 0.5 / Math.sqrt(x),
+  tanh: (x) => 1 - Math.tanh(x) ** 2,
+  sigmoid: (x) => sigmoid(x) * sigmoid(-x),
+  silu: (x) => sigmoid(x) * (1 + x * sigmoid(-x)),
+  gelu: (x) => normalCdf(x) + x * density(x),
+  geluTanh: geluTanhSlope,
+  relu: (x) => Number(x > 0),
+  abs: (x) => Math.sign(x),
 };

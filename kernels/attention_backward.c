@@ -1,0 +1,215 @@
+/*
+ * attention_backward.c: the gradients of attention. A unit is a run of rows of one (batch, KV head): it keeps dK and dV of all its keys,
+ * so the G query heads of a group add up in place and K and V are never expanded. Where there are few (batch, KV head) pairs the rows are
+ * cut into chunks with sums of their own, added afterwards in order. Cuts depend on shapes only: the same bits for any number of threads.
+ *
+ * attention_backward: dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks (0 = absent), the elements between batch rows of dKey and of
+ * dValue, elements of dBias, then the arguments of attention (attention.h) as it was called, with log-sum-exp and one segment per row.
+ *
+ * Numerics: f32; sums over rows run in blocks of NR. With dropout the weights are dropped again from the same bits.
+ */
+#include "attention_backward.h"
+
+enum { BACK_UNITS = 16 };
+
+/* dQ^T += K^T dS^T where some key is not finite: only what is not zero takes part. */
+GQA_NOINLINE void back_query_safely(const back *c, const back_scratch *w, int p, int slot, int j0, int j1) {
+  for (int d = 0; d < c->f.H; d++)
+    for (int j = j0; j < j1; j++)
+      for (int i = 0; i < BACK_NR; i++) {
+        const float ds = w->ds[(slot * BACK_KEYS + j) * BACK_NR + i];
+        if (ds != 0) w->dqt[((int64_t)p * c->Hp + d) * BACK_NR + i] += ds * w->keys[(int64_t)j * c->f.H + d];
+      }
+}
+
+/* Panels p … of one pair against the tile at k0 of n keys. */
+GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows, int p, int pair, int64_t k0, int n, int finite) {
+  int j0 = n, j1 = 0, from[BACK_PAIR], to[BACK_PAIR];
+  for (int s = 0; s < pair; s++) {
+    const back_panel *panel = w->panels + p + s;
+    from[s] = panel->min_low > k0 ? (int)(panel->min_low - k0 < n ? panel->min_low - k0 : n) : 0;
+    to[s] = panel->max_high < k0 + n ? (int)(panel->max_high > k0 ? panel->max_high - k0 : 0) : n;
+    if (from[s] >= to[s]) from[s] = to[s] = 0;
+    else if (from[s] < j0) j0 = from[s];
+    if (to[s] > j1) j1 = to[s];
+  }
+  if (j0 >= j1) return;
+  const int first = j0 / BACK_MR * BACK_MR, end = (j1 + BACK_MR - 1) / BACK_MR * BACK_MR;
+  for (int s = 0; s < pair; s++) {
+    float *weights = w->p + s * BACK_KEYS * BACK_NR, *ds = w->ds + s * BACK_KEYS * BACK_NR;
+    if (to[s] > from[s]) {
+      back_weights(c, w, b, k, r0, rows, p + s, s, k0, from[s], to[s]);
+      back_through_cap(c, w, s, from[s], to[s]);
+    } else from[s] = to[s] = first;
+    for (int j = first; j < end; j++)
+      if (j < from[s] || j >= to[s]) memset(weights + j * BACK_NR, 0, BACK_NR * sizeof(float)), memset(ds + j * BACK_NR, 0, BACK_NR * sizeof(float));
+    if (!c->d_query || from[s] == to[s]) continue;
+    if (!finite) {
+      back_query_safely(c, w, p + s, s, from[s], to[s]);
+      continue;
+    }
+    for (int d = 0; d < c->Hp; d += BACK_MR)
+      back_micro(w->key_blocks + (int64_t)d * BACK_KEYS + from[s] * BACK_MR, 1, BACK_MR, 0, ds + from[s] * BACK_NR, w->dqt + ((int64_t)(p + s) * c->Hp + d) * BACK_NR, to[s] - from[s], 1, 1);
+  }
+  const int64_t jump = BACK_KEYS * BACK_NR;
+  float *dK = w->sums + k0 * c->Hn, *dV = w->sums + c->tiles * BACK_KEYS * c->Hn + k0 * c->Hvn;
+  for (int d = 0; d < c->Hn && c->d_key; d += BACK_NR)
+    for (int j = first; j < end; j += BACK_MR)
+      back_micro(w->ds + j * BACK_NR, BACK_NR, 1, jump, w->qn + ((int64_t)d * BACK_PANELS + p * BACK_NR) * BACK_NR, dK + (int64_t)d * BACK_KEYS + j * BACK_NR, BACK_NR, pair, 1);
+  for (int d = 0; d < c->Hvn && c->d_value; d += BACK_NR)
+    for (int j = first; j < end; j += BACK_MR)
+      back_micro(w->p + j * BACK_NR, BACK_NR, 1, jump, w->on + ((int64_t)d * BACK_PANELS + p * BACK_NR) * BACK_NR, dV + (int64_t)d * BACK_KEYS + j * BACK_NR, BACK_NR, pair, 1);
+}
+
+/* dQ^T of the block's rows to dQuery, scaled. */
+static void back_write_queries(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows) {
+  const attn *f = &c->f;
+  for (int r = 0; r < rows; r += VL) {
+    const float *from = w->dqt + (int64_t)(r / BACK_NR) * BACK_NR * c->Hp + r % BACK_NR;
+    for (int d = 0; d < f->H; d += VL) {
+      const int count = f->H - d < VL ? f->H - d : VL;
+      vf v[VL];
+      for (int i = 0; i < VL; i++) v[i] = i < count ? vf_load(from + (int64_t)(d + i) * BACK_NR) * f->scale : vf_set(0);
+      vf_transpose(v);
+      for (int i = 0; i < VL && r + i < rows; i++) {
+        const int64_t t = (r0 + r + i) / f->G, n = k * f->G + (r0 + r + i) % f->G;
+        vf_store_n(c->d_query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2] + d, v[i], count);
+      }
+    }
+  }
+}
+
+/* One of dK and dV: the sums of all chunks, added in order, to the tensor. */
+static void back_write_keys(const back *c, const float *sums, int64_t next, int chunks, int dims, int padded, float *out, int64_t token, int64_t length) {
+  for (int64_t j = 0; j < length; j++)
+    for (int d = 0; d < dims; d += VL) {
+      const float *at = sums + j / BACK_KEYS * BACK_KEYS * padded + (int64_t)(d / BACK_NR) * BACK_KEYS * BACK_NR + j % BACK_KEYS * BACK_NR + d % BACK_NR;
+      vf v = vf_load(at);
+      for (int i = 1; i < chunks; i++) v += vf_load(at + i * next);
+      if (dims - d >= VL) vf_store(out + j * token + d, v);
+      else vf_store_n(out + j * token + d, v, dims - d);
+    }
+  (void)c;
+}
+
+static void back_write(const back *c, int b, int k, const float *sums, int chunks) {
+  const attn *f = &c->f;
+  const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
+  if (c->d_key) back_write_keys(c, sums, c->sum_floats, chunks, f->H, c->Hn, c->d_key + b * c->d_key_batch + k * f->key_head, f->key_token, length);
+  if (c->d_value) back_write_keys(c, sums + c->tiles * BACK_KEYS * c->Hn, c->sum_floats, chunks, f->Hv, c->Hvn, c->d_value + b * c->d_value_batch + k * f->value_head, f->value_token, length);
+}
+
+static void back_task(void *context, int task, int worker) {
+  const back *c = context;
+  const attn *f = &c->f;
+  const int chunk = task % c->row_chunks, k = task / c->row_chunks % f->K, b = task / c->row_chunks / f->K;
+  const int64_t all = (int64_t)f->T * f->G, begin = chunk * c->rows_per_chunk, end = begin + c->rows_per_chunk < all ? begin + c->rows_per_chunk : all;
+  const size_t own = c->row_chunks > 1 ? 0 : (size_t)c->sum_floats;
+  back_scratch w = back_split(c, gqa_scratch(worker, (back_scratch_floats(c) + own) * sizeof(float)));
+  if (c->row_chunks > 1) w.sums = c->sums + task * c->sum_floats;
+  memset(w.sums, 0, (size_t)c->sum_floats * sizeof(float));
+  for (int64_t r0 = begin; r0 < end; r0 += BACK_ROWS) {
+    const int rows = end - r0 < BACK_ROWS ? (int)(end - r0) : BACK_ROWS, panels = (rows + BACK_NR - 1) / BACK_NR;
+    back_pack_block(c, &w, b, k, r0, rows);
+    int64_t low = INT64_MAX, high = 0;
+    for (int p = 0; p < panels; p++) {
+      if (w.panels[p].min_low < low) low = w.panels[p].min_low;
+      if (w.panels[p].max_high > high) high = w.panels[p].max_high;
+    }
+    for (int64_t k0 = low / BACK_KEYS * BACK_KEYS; k0 < high; k0 += BACK_KEYS) {
+      const int n = high - k0 < BACK_KEYS ? (int)(high - k0) : BACK_KEYS, finite = back_pack_tile(c, &w, b, k, k0, n);
+      for (int p = 0; p < panels; p += BACK_PAIR) back_pair(c, &w, b, k, r0, rows, p, panels - p < BACK_PAIR ? panels - p : BACK_PAIR, k0, n, finite);
+    }
+    if (c->d_query) back_write_queries(c, &w, b, k, r0, rows);
+  }
+  if (c->row_chunks == 1) back_write(c, b, k, w.sums, 1);
+}
+
+static void back_merge_task(void *context, int task, int worker) {
+  const back *c = context;
+  (void)worker;
+  back_write(c, task / c->f.K, task % c->f.K, c->sums + (int64_t)task * c->row_chunks * c->sum_floats, c->row_chunks);
+}
+
+/* dBias of one tile of keys (of all of them where the bias repeats along the keys): every query is met once, always in this order. */
+static void back_bias_task(void *context, int task, int worker) {
+  const back *c = context;
+  const attn *f = &c->f;
+  back_scratch w = back_split(c, gqa_scratch(worker, back_scratch_floats(c) * sizeof(float)));
+  const int64_t all = (int64_t)f->T * f->G, *strides = f->bias.strides;
+  const int64_t begin = strides[3] ? task * BACK_KEYS : 0, end = strides[3] ? begin + BACK_KEYS : c->keys;
+  for (int b = 0; b < f->B; b++)
+    for (int k = 0; k < f->K; k++)
+      for (int64_t r0 = 0; r0 < all; r0 += BACK_ROWS) {
+        const int rows = all - r0 < BACK_ROWS ? (int)(all - r0) : BACK_ROWS;
+        back_pack_block(c, &w, b, k, r0, rows);
+        for (int64_t k0 = begin; k0 < end; k0 += BACK_KEYS) {
+          const int64_t left = attn_row_of(f, b).key_length - k0;
+          const int n = left < BACK_KEYS ? (int)left : BACK_KEYS;
+          if (n <= 0) break;
+          back_pack_tile(c, &w, b, k, k0, n);
+          for (int p = 0; p * BACK_NR < rows; p++) {
+            const back_panel *panel = w.panels + p;
+            const int j0 = panel->min_low > k0 ? (int)(panel->min_low - k0 < n ? panel->min_low - k0 : n) : 0, j1 = panel->max_high < k0 + n ? (int)(panel->max_high - k0) : n;
+            if (j0 >= j1) continue;
+            back_weights(c, &w, b, k, r0, rows, p, 0, k0, j0, j1);
+            for (int i = 0; i < BACK_NR && p * BACK_NR + i < rows; i++) {
+              const int64_t r = r0 + p * BACK_NR + i, t = r / f->G, h = k * f->G + r % f->G;
+              float *to = c->d_bias + b * strides[0] + h * strides[1] + t * strides[2] + k0 * strides[3];
+              for (int j = j0; j < j1; j++) to[j * strides[3]] += w.ds[j * BACK_NR + i];
+            }
+          }
+        }
+      }
+}
+
+static void back_sinks_task(void *context, int n, int worker) {
+  const back *c = context;
+  const attn *f = &c->f;
+  (void)worker;
+  double sum = 0;
+  for (int b = 0; b < f->B; b++) {
+    const int64_t queries = attn_row_of(f, b).query_length;
+    for (int64_t t = 0; t < f->T && t < queries; t++) {
+      const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2], l = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
+      if (f->lse[l] == -__builtin_inff()) continue;
+      float delta = c->d_lse ? -c->d_lse[l] : 0;
+      for (int d = 0; d < f->Hv; d++) delta += c->d_out[at + d] * f->out[at + d];
+      sum -= exp2_scalar((f->sinks[n] - f->lse[l]) * LOG2E) * delta;
+    }
+  }
+  c->d_sinks[n] = (float)sum;
+}
+
+static void op_attention_backward(const double *a) {
+  back c = {.f = attn_parse(a + 10), .d_out = gqa_pointer(a[0]), .d_lse = gqa_pointer(a[1]), .d_query = gqa_pointer(a[2]), .d_key = gqa_pointer(a[3]), .d_value = gqa_pointer(a[4]),
+            .d_bias = gqa_pointer(a[5]), .d_sinks = gqa_pointer(a[6]), .d_key_batch = (int64_t)a[7], .d_value_batch = (int64_t)a[8], .bias_size = (int64_t)a[9]};
+  const attn *f = &c.f;
+  const int64_t rows = (int64_t)f->T * f->G;
+  if (c.d_bias) memset(c.d_bias, 0, (size_t)c.bias_size * sizeof(float));
+  if (f->B == 0 || f->K == 0) return;
+  c.Hp = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
+  c.Hn = (f->H + BACK_NR - 1) / BACK_NR * BACK_NR, c.Hvn = (f->Hv + BACK_NR - 1) / BACK_NR * BACK_NR;
+  for (int b = 0; b < f->B; b++) {
+    const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
+    if (length > c.keys) c.keys = length;
+  }
+  c.tiles = (c.keys + BACK_KEYS - 1) / BACK_KEYS;
+  c.sum_floats = c.tiles * BACK_KEYS * (c.Hn + c.Hvn);
+  const int units = f->B * f->K;
+  const int64_t blocks = (rows + BACK_ROWS - 1) / BACK_ROWS;
+  int64_t chunks = (BACK_UNITS + units - 1) / units;
+  if (chunks > blocks) chunks = blocks;
+  if (chunks < 1) chunks = 1;
+  c.rows_per_chunk = (blocks + chunks - 1) / chunks * BACK_ROWS;
+  if (c.rows_per_chunk < BACK_ROWS) c.rows_per_chunk = BACK_ROWS;
+  c.row_chunks = (int)((rows + c.rows_per_chunk - 1) / c.rows_per_chunk);
+  if (c.row_chunks < 1) c.row_chunks = 1;
+  if (c.row_chunks > 1) c.sums = gqa_scratch(GQA_SHARED, (size_t)(units * c.row_chunks * c.sum_floats) * sizeof(float));
+  if (c.d_query || c.d_key || c.d_value) {
+    gqa_parallel(units * c.row_chunks, back_task, &c);
+    if (c.row_chunks > 1) gqa_parallel(units, back_merge_task, &c);
+  }
+  if (c.d_bias) gqa_parallel(f->bias.strides[3] ? (int)c.tiles : 1, back_bias_task, &c);
+  if (c.d_sinks) gqa_parallel(f->N, back_sinks_task, &c);
+}

@@ -1,0 +1,246 @@
+/*
+ * attention_backward.h: one block of the way back through attention: the weights P and their gradients dS of up to PAIR panels of query
+ * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is made anew from the saved log-sum-exp.
+ *
+ * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and everything is one micro kernel:
+ *   S^T [keys][NR]  = K Q^T          P^T  = exp2(S^T - logSumExp)
+ *   dP^T [keys][NR] = V dO^T         dS^T = P^T * (dP^T - delta),  delta = dO . O - dLogSumExp
+ *   dQ^T [H][NR]   += K^T dS^T       dV [keys][Hv] += P^T dO       dK [keys][H] += dS^T Q
+ * For the last two the lanes are dims: Q and dO lie in the block a second time, as [dims / NR][rows][NR].
+ */
+#ifndef GQA_ATTENTION_BACKWARD_H
+#define GQA_ATTENTION_BACKWARD_H
+#include "attention.h"
+#include "tasks.h"
+
+#define BACK_MR (VL == 16 ? 8 : 4)
+#define BACK_NR (2 * VL)
+#define BACK_KEYS 128
+/* Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are made together. */
+#define BACK_PANELS 8
+#define BACK_PAIR 2
+#define BACK_ROWS (BACK_PANELS * BACK_NR)
+
+/* Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp in base 2 and its delta. */
+typedef struct {
+  float lse[BACK_NR], delta[BACK_NR];
+  int32_t low[BACK_NR], high[BACK_NR];
+  int32_t min_low, max_low, min_high, max_high;
+} back_panel;
+
+typedef struct {
+  attn f;
+  const float *d_out, *d_lse;
+  float *d_query, *d_key, *d_value, *d_bias, *d_sinks;
+  int64_t d_key_batch, d_value_batch, bias_size;
+  int Hp, Hn, Hvn; /* H up to MR; H and Hv up to NR */
+  int64_t keys, tiles; /* the longest row's */
+  int row_chunks;
+  int64_t rows_per_chunk;
+  float *sums; /* with several chunks: their dK and dV, merged afterwards */
+  int64_t sum_floats;
+} back;
+
+/* What one worker needs for a block. */
+typedef struct {
+  float *qt, *qn, *ot, *on, *dqt;       /* Q^T, Q, dO^T, dO, dQ^T of the block's rows */
+  float *keys, *key_blocks, *values;    /* the tile: [KEYS][H], [Hp / MR][KEYS][MR], [KEYS][Hv] */
+  float *p, *ds, *slope, *kept;         /* [PAIR][KEYS][NR] twice, [KEYS][NR] twice */
+  float *sums;                          /* dK [tiles][Hn / NR][KEYS][NR], then dV */
+  back_panel *panels;
+} back_scratch;
+
+GQA_INLINE size_t back_scratch_floats(const back *c) {
+  const attn *f = &c->f;
+  size_t block = (size_t)BACK_ROWS * (size_t)(f->H + c->Hn + f->Hv + c->Hvn + c->Hp), tile = (size_t)BACK_KEYS * (size_t)(f->H + c->Hp + f->Hv);
+  return block + tile + (size_t)(2 * BACK_PAIR + 2) * BACK_KEYS * BACK_NR + BACK_PANELS * sizeof(back_panel) / sizeof(float);
+}
+
+GQA_INLINE back_scratch back_split(const back *c, float *at) {
+  const attn *f = &c->f;
+  back_scratch w;
+  w.qt = at, at += BACK_ROWS * f->H;
+  w.qn = at, at += BACK_ROWS * c->Hn;
+  w.ot = at, at += BACK_ROWS * f->Hv;
+  w.on = at, at += BACK_ROWS * c->Hvn;
+  w.dqt = at, at += BACK_ROWS * c->Hp;
+  w.keys = at, at += BACK_KEYS * f->H;
+  w.key_blocks = at, at += BACK_KEYS * c->Hp;
+  w.values = at, at += BACK_KEYS * f->Hv;
+  w.p = at, at += BACK_PAIR * BACK_KEYS * BACK_NR;
+  w.ds = at, at += BACK_PAIR * BACK_KEYS * BACK_NR;
+  w.slope = at, at += BACK_KEYS * BACK_NR;
+  w.kept = at, at += BACK_KEYS * BACK_NR;
+  w.panels = (back_panel *)at, at += BACK_PANELS * sizeof(back_panel) / sizeof(float);
+  w.sums = at;
+  return w;
+}
+
+/*
+ * C[i][NR] (+)= sum over s < segments, k < n of A(s, i, k) * B[s * n + k][NR], i < MR; A(s, i, k) = A[s * jump + i * row + k * step].
+ */
+GQA_INLINE void back_micro(const float *A, int64_t row, int64_t step, int64_t jump, const float *B, float *C, int n, int segments, int accumulate) {
+  vf c[BACK_MR][2];
+  GQA_UNROLL(8)
+  for (int i = 0; i < BACK_MR; i++) {
+    c[i][0] = accumulate ? vf_load(C + i * BACK_NR) : vf_set(0);
+    c[i][1] = accumulate ? vf_load(C + i * BACK_NR + VL) : vf_set(0);
+  }
+  for (int s = 0; s < segments; s++) {
+    const float *a = A + s * jump;
+    for (int k = 0; k < n; k++) {
+      vf b0 = vf_load(B), b1 = vf_load(B + VL);
+      B += BACK_NR;
+      GQA_UNROLL(8)
+      for (int i = 0; i < BACK_MR; i++) {
+        vf x = vf_set(a[i * row]);
+        c[i][0] = vf_fma(x, b0, c[i][0]);
+        c[i][1] = vf_fma(x, b1, c[i][1]);
+      }
+      a += step;
+    }
+  }
+  GQA_UNROLL(8)
+  for (int i = 0; i < BACK_MR; i++) {
+    vf_store(C + i * BACK_NR, c[i][0]);
+    vf_store(C + i * BACK_NR + VL, c[i][1]);
+  }
+}
+
+/* NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / NR][…][NR] times `plain`, row r NR floats on. */
+GQA_INLINE void back_pack_rows(const float *const *from, int dims, float scale, float *turned, float plain, float *rows, int64_t next_dims) {
+  for (int r = 0; r < BACK_NR; r += VL)
+    for (int d = 0; d < dims; d += VL) {
+      const int count = dims - d < VL ? dims - d : VL;
+      vf v[VL];
+      for (int i = 0; i < VL; i++) v[i] = !from[r + i] ? vf_set(0) : count == VL ? vf_load(from[r + i] + d) : vf_load_n(from[r + i] + d, count);
+      for (int i = 0; i < VL; i++) {
+        float *to = rows + d / BACK_NR * next_dims + (r + i) * BACK_NR + d % BACK_NR;
+        vf_store(to, v[i] * plain);
+      }
+      vf_transpose(v);
+      for (int i = 0; i < count; i++) vf_store(turned + (int64_t)(d + i) * BACK_NR + r, v[i] * scale);
+    }
+  if ((dims + VL - 1) / VL % 2) /* the last panel of dims is half empty */
+    for (int r = 0; r < BACK_NR; r++) vf_store(rows + dims / BACK_NR * next_dims + r * BACK_NR + VL, vf_set(0));
+}
+
+/* Packs rows [r0, r0 + rows) of (b, k): both forms of Q and dO, and what belongs to each lane. dQ^T starts at 0. */
+GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows) {
+  const attn *f = &c->f;
+  const attn_row row = attn_row_of(f, b);
+  for (int p = 0; p * BACK_NR < rows; p++) {
+    back_panel *panel = w->panels + p;
+    const float *q[BACK_NR], *o[BACK_NR];
+    panel->min_low = panel->min_high = INT32_MAX;
+    panel->max_low = panel->max_high = 0;
+    for (int i = 0; i < BACK_NR; i++) {
+      int64_t r = r0 + p * BACK_NR + i, t = r / f->G, n = k * f->G + r % f->G, low = 0, high = 0;
+      if (p * BACK_NR + i < rows) attn_limits(f, &row, t, &low, &high);
+      q[i] = o[i] = 0;
+      panel->lse[i] = -ROW_EMPTY, panel->delta[i] = 0;
+      if (high > low) {
+        const float lse = f->lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
+        const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2];
+        float delta = 0;
+        q[i] = f->query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2];
+        o[i] = c->d_out + at;
+        for (int d = 0; d < f->Hv; d++) delta += o[i][d] * f->out[at + d];
+        if (c->d_lse) delta -= c->d_lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
+        if (lse != -__builtin_inff()) panel->lse[i] = lse * LOG2E, panel->delta[i] = delta;
+        else high = low;
+      }
+      if (high <= low) low = high = 0;
+      panel->low[i] = (int32_t)low, panel->high[i] = (int32_t)high;
+      if (low < panel->min_low && high > low) panel->min_low = (int32_t)low;
+      if (low > panel->max_low) panel->max_low = (int32_t)low;
+      if (high < panel->min_high) panel->min_high = (int32_t)high;
+      if (high > panel->max_high) panel->max_high = (int32_t)high;
+    }
+    const int64_t next = (int64_t)BACK_ROWS * BACK_NR;
+    back_pack_rows(q, f->H, attn_query_scale(f), w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_NR, next);
+    back_pack_rows(o, f->Hv, 1.0f, w->ot + (int64_t)p * BACK_NR * f->Hv, 1.0f, w->on + p * BACK_NR * BACK_NR, next);
+    memset(w->dqt + (int64_t)p * BACK_NR * c->Hp, 0, (size_t)BACK_NR * (size_t)c->Hp * sizeof(float));
+  }
+}
+
+/* Copies keys and values [j0, j0 + n) of (b, k), zero rows up to a multiple of MR. Returns 0 when a key is not finite. */
+GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int k, int64_t j0, int n) {
+  const attn *f = &c->f;
+  const attn_segment s = attn_segment_of(f, attn_row_of(f, b).first_segment);
+  vf bad = vf_set(0);
+  for (int j = 0; j < n; j++) {
+    const int64_t x = (j0 + j) * f->key_token + k * f->key_head, y = (j0 + j) * f->value_token + k * f->value_head;
+    float *key = w->keys + (int64_t)j * f->H, *value = w->values + (int64_t)j * f->Hv;
+    for (int d = 0; d < f->H; d += VL) {
+      const int count = f->H - d < VL ? f->H - d : VL;
+      float lanes[VL];
+      vf v = count == VL ? attn_load(s.key, f->key_type, x + d) : attn_load_n(s.key, f->key_type, x + d, count);
+      bad = vf_fma(v, vf_set(0), bad);
+      vf_store(lanes, v);
+      if (count == VL) vf_store(key + d, v);
+      else vf_store_n(key + d, v, count);
+      for (int i = 0; i < VL && d + i < c->Hp; i += BACK_MR) memcpy(w->key_blocks + (int64_t)(d + i) * BACK_KEYS + j * BACK_MR, lanes + i, BACK_MR * sizeof(float));
+    }
+    for (int d = 0; d < f->Hv; d += VL) {
+      const int count = f->Hv - d < VL ? f->Hv - d : VL;
+      if (count == VL) vf_store(value + d, attn_load(s.value, f->value_type, y + d));
+      else vf_store_n(value + d, attn_load_n(s.value, f->value_type, y + d, count), count);
+    }
+  }
+  for (int j = n; j % BACK_MR; j++) {
+    memset(w->keys + (int64_t)j * f->H, 0, (size_t)f->H * sizeof(float));
+    memset(w->values + (int64_t)j * f->Hv, 0, (size_t)f->Hv * sizeof(float));
+  }
+  return vf_sum(bad) == 0;
+}
+
+/* P^T (dropped) and dS^T of one panel for keys [j0, j1) of the tile at k0; panel p of the block, `slot` of the pair. */
+GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows, int p, int slot, int64_t k0, int j0, int j1) {
+  const attn *f = &c->f;
+  const back_panel *panel = w->panels + p;
+  const float *q = w->qt + (int64_t)p * BACK_NR * f->H, *o = w->ot + (int64_t)p * BACK_NR * f->Hv;
+  float *s = w->p + slot * BACK_KEYS * BACK_NR, *ds = w->ds + slot * BACK_KEYS * BACK_NR;
+  const int lanes = rows - p * BACK_NR < BACK_NR ? rows - p * BACK_NR : BACK_NR;
+  for (int j = j0 / BACK_MR * BACK_MR; j < j1; j += BACK_MR) {
+    back_micro(w->keys + (int64_t)j * f->H, f->H, 1, 0, q, s + j * BACK_NR, f->H, 1, 0);
+    back_micro(w->values + (int64_t)j * f->Hv, f->Hv, 1, 0, o, ds + j * BACK_NR, f->Hv, 1, 0);
+  }
+  if (f->soft_cap != 0)
+    for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) {
+      vf t = vf_tanh(vf_load(s + x) * (1.0f / f->soft_cap));
+      vf_store(w->slope + x, 1.0f - t * t);
+    }
+  if (!attn_plain(f)) attn_adjust(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, s + j0 * BACK_NR, 1, BACK_NR);
+  if (f->dropout > 0) {
+    for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) vf_store(w->kept + x, vf_set(1.0f));
+    attn_drop(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, w->kept + j0 * BACK_NR, 1, BACK_NR);
+  }
+  for (int h = 0; h < BACK_NR; h += VL) {
+    const vf lse = vf_load(panel->lse + h), delta = vf_load(panel->delta + h), zero = vf_set(0);
+    const vi low = vi_load(panel->low + h), high = vi_load(panel->high + h);
+    for (int j = j0; j < j1; j++) {
+      const int x = j * BACK_NR + h;
+      const vi key = vi_set((int32_t)(k0 + j));
+      vf weight = vf_select((key >= low) & (key < high), vf_exp2(vf_load(s + x) - lse), zero), change = vf_load(ds + x), kept = weight;
+      if (f->dropout > 0) {
+        const vf factor = vf_load(w->kept + x);
+        kept = weight * factor, change = vf_select(factor == zero, zero, change * factor);
+      }
+      change = weight * (change - delta);
+      vf_store(ds + x, vf_select(weight == zero, zero, change));
+      vf_store(s + x, kept);
+    }
+  }
+}
+
+/* dS of the scores before the soft cap. (The bias wants it after.) */
+GQA_INLINE void back_through_cap(const back *c, const back_scratch *w, int slot, int j0, int j1) {
+  if (c->f.soft_cap == 0) return;
+  float *ds = w->ds + slot * BACK_KEYS * BACK_NR;
+  for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) {
+    const vf change = vf_load(ds + x);
+    vf_store(ds + x, vf_select(change == vf_set(0), change, change * vf_load(w->slope + x)));
+  }
+}
+#endif

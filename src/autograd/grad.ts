@@ -1,0 +1,162 @@
+/** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
+import { backendOf } from '../backend/registry.ts';
+import { byteLengthOf } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { Tape } from './tape.ts';
+
+/** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
+export interface ParameterOwner {
+  parameters(): Iterable<readonly [path: string, parameter: { readonly value: Tensor }]>;
+}
+
+/** The gradient of an argument: a tensor's is a tensor, a module's an object by parameter path, a structure's has its form. */
+export type GradientOf<A> = A extends Tensor
+  ? Tensor
+  : A extends ParameterOwner
+    ? Record<string, Tensor>
+    : A extends readonly unknown[] | object
+      ? { [Key in keyof A]: GradientOf<A[Key]> }
+      : undefined;
+
+type GradientsOf<Args extends readonly unknown[], Numbers extends readonly number[]> = {
+  [I in keyof Numbers]: GradientOf<Args[Numbers[I]]>;
+};
+
+/**
+ * A function that gives `fn`'s value and its gradient.
+ *
+ * Ops record only while it runs, and everything made on the way is freed: the value and the gradients are the caller's.
+ * Gradients have the shape of their argument; they are f32 (f64 for f64), also for f16 and bf16 arguments. An argument that
+ * the value does not depend on gets zeros.
+ * @param fn returns a float tensor of one element; synchronous
+ * @param argnums which arguments to differentiate by; a list gives a list of gradients. Default 0, the first.
+ *   An argument is a tensor, an array or object of them, or a module (anything with `parameters()`).
+ * @throws (when called) TypeError when the value is no tensor or an argument holds no float tensors; RangeError when the value
+ *   has more than one element or there is no such argument.
+ * @example const [loss, grads] = valueAndGrad((m: Model) => causalLmLoss(m, tokens))(model);
+ */
+export function valueAndGrad<Args extends readonly unknown[]>(
+  fn: (...args: Args) => Tensor,
+  argnums?: 0,
+): (...args: Args) => [value: Tensor, gradient: GradientOf<Args[0]>];
+export function valueAndGrad<Args extends readonly unknown[], N extends number>(
+  fn: (...args: Args) => Tensor,
+  argnums: N,
+): (...args: Args) => [value: Tensor, gradient: GradientOf<Args[N]>];
+export function valueAndGrad<Args extends readonly unknown[], const Ns extends readonly number[]>(
+  fn: (...args: Args) => Tensor,
+  argnums: Ns,
+): (...args: Args) => [value: Tensor, gradients: GradientsOf<Args, Ns>];
+export function valueAndGrad<Args extends readonly unknown[]>(
+  fn: (...args: Args) => Tensor,
+  argnums: number | readonly number[] = 0,
+): (...args: Args) => [Tensor, unknown] {
+  return (...args) => run('valueAndGrad', fn, args, argnums);
+}
+
+/**
+ * A function that gives `fn`'s gradient; as `valueAndGrad`.
+ * @example const dx = grad((x: Tensor) => sum(mul(x, x)))(x); // 2 x
+ */
+export function grad<Args extends readonly unknown[]>(
+  fn: (...args: Args) => Tensor,
+  argnums?: 0,
+): (...args: Args) => GradientOf<Args[0]>;
+export function grad<Args extends readonly unknown[], N extends number>(
+  fn: (...args: Args) => Tensor,
+  argnums: N,
+): (...args: Args) => GradientOf<Args[N]>;
+export function grad<Args extends readonly unknown[], const Ns extends readonly number[]>(
+  fn: (...args: Args) => Tensor,
+  argnums: Ns,
+): (...args: Args) => GradientsOf<Args, Ns>;
+export function grad<Args extends readonly unknown[]>(
+  fn: (...args: Args) => Tensor,
+  argnums: number | readonly number[] = 0,
+): (...args: Args) => unknown {
+  return (...args) => {
+    const [value, gradients] = run('grad', fn, args, argnums);
+    value.dispose();
+    return gradients;
+  };
+}
+
+function run<Args extends readonly unknown[]>(
+  op: string,
+  fn: (...args: Args) => Tensor,
+  args: Args,
+  argnums: number | readonly number[],
+): [Tensor, unknown] {
+  const wanted = typeof argnums === 'number' ? [argnums] : argnums;
+  const leaves: Tensor[] = [];
+  const forms = wanted.map((index) => {
+    if (!Number.isInteger(index) || index < 0 || index >= args.length) {
+      throw new RangeError(`${op}: expected argnums from 0 to ${args.length - 1}, got ${index}`);
+    }
+    const before = leaves.length;
+    const form = formOf(op, args[index], leaves);
+    if (leaves.length === before)
+      throw new TypeError(`${op}: expected tensors in argument ${index}, got none`);
+    return form;
+  });
+  const tape = new Tape();
+  try {
+    for (const leaf of leaves) tape.watch(leaf);
+    const value = tape.run(() => scope(() => fn(...args)));
+    if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
+    if (value.size !== 1) {
+      throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
+    }
+    const found = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
+    // The tape's own tensors belong to no scope: these go to the caller's.
+    const gradients = found.map((x) => {
+      const out = new Tensor(x.storage.retain(), x.dtype, x.shape);
+      x.dispose();
+      return out;
+    });
+    const results = forms.map((form) => form(gradients));
+    return [value, typeof argnums === 'number' ? results[0] : results];
+  } finally {
+    tape.dispose();
+  }
+}
+
+/** Collects an argument's leaves and returns how to put their gradients into its form. */
+function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: readonly Tensor[]) => unknown {
+  if (argument instanceof Tensor) {
+    if (!['f32', 'f64', 'f16', 'bf16'].includes(argument.dtype)) {
+      throw new TypeError(`${op}: expected float tensors to differentiate by, got ${argument.dtype}`);
+    }
+    const index = leaves.push(argument) - 1;
+    return (gradients) => gradients[index];
+  }
+  if (isOwner(argument)) {
+    const forms = [...argument.parameters()].map(
+      ([path, { value }]) => [path, formOf(op, value, leaves)] as const,
+    );
+    return (gradients) => Object.fromEntries(forms.map(([path, form]) => [path, form(gradients)]));
+  }
+  if (Array.isArray(argument)) {
+    const forms = argument.map((item) => formOf(op, item, leaves));
+    return (gradients) => forms.map((form) => form(gradients));
+  }
+  if (typeof argument === 'object' && argument !== null && !ArrayBuffer.isView(argument)) {
+    const forms = Object.entries(argument).map(([key, item]) => [key, formOf(op, item, leaves)] as const);
+    return (gradients) => Object.fromEntries(forms.map(([key, form]) => [key, form(gradients)]));
+  }
+  return () => undefined;
+}
+
+function isOwner(value: unknown): value is ParameterOwner {
+  return typeof (value as { parameters?: unknown } | null | undefined)?.parameters === 'function';
+}
+
+function zerosLike(x: Tensor): Tensor {
+  const backend = backendOf(x);
+  const dtype = x.dtype === 'f64' ? 'f64' : 'f32';
+  const out = new Tensor(backend.allocate(byteLengthOf(dtype, x.size)), dtype, x.shape);
+  backend.fill(out, 0);
+  return out;
+}

@@ -1,0 +1,85 @@
+/** The vjp of attention: what the tape keeps of a call, and the backend call of the way back. */
+import { isRecorded, record } from '../autograd/tape.ts';
+import type { AttentionCall, Backend } from '../backend/backend.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate } from './operands.ts';
+
+/** The tensors of a call as the caller gave them; without key and value they lie in a cache. */
+export interface AttentionInputs {
+  readonly query: Tensor;
+  readonly key?: Tensor;
+  readonly value?: Tensor;
+  readonly bias?: Tensor;
+  readonly sinks?: Tensor;
+}
+
+/** Whether the way back will be wanted, for which the log-sum-exp must be kept. */
+export function needsAttentionGradient({ query, key, value, bias, sinks }: AttentionInputs): boolean {
+  return isRecorded(query, key, value, bias, sinks);
+}
+
+/**
+ * Records the call. `call.out` and its log-sum-exp are the tensors `out` and `logSumExp`; `query`, `bias` and `sinks` of
+ * `call` may be widened copies of `inputs`.
+ */
+export function recordAttention(
+  op: string,
+  backend: Backend,
+  inputs: AttentionInputs,
+  call: AttentionCall,
+  { out, logSumExp, mask }: { out: Tensor; logSumExp: Tensor; mask: Tensor | undefined },
+): void {
+  const { query, key, value, bias, sinks } = inputs;
+  const widened = (operand: AttentionCall['query'] | undefined) => operand as Tensor | undefined;
+  record({
+    op,
+    inputs: [query, key, value, bias, sinks],
+    outputs: [out, logSumExp],
+    // key, value and mask are read through the call; saving them keeps their memory.
+    saved: [
+      out,
+      logSumExp,
+      widened(call.query),
+      widened(call.bias?.operand),
+      widened(call.sinks),
+      mask,
+      key,
+      value,
+    ],
+    vjp: ([dOut, dLogSumExp], [result, sums, q, added, joined, masked, k, v], needed) => {
+      if (!k || !v) throw new Error(`${op}: keys and values in a cache have no gradient`);
+      const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;
+      const like = (index: number, x: Tensor | undefined) =>
+        x && needed[index] ? allocate(backend, result.dtype, x.shape) : undefined;
+      const [dQuery, dKey, dValue] = [like(0, query), like(1, k), like(2, v)];
+      const [dBias, dSinks] = [like(3, bias), like(4, sinks)];
+      let upstream = dOut;
+      if (!upstream) {
+        upstream = allocate(backend, result.dtype, result.shape);
+        backend.fill(upstream, 0);
+      }
+      backend.attentionBackward({
+        forward: {
+          ...call,
+          out: result,
+          query: q,
+          mask: call.mask && { ...call.mask, operand: masked },
+          bias: call.bias && { ...call.bias, operand: added },
+          sinks: joined,
+          logSumExp: { operand: sums, strides: lse.strides },
+        },
+        dOut: upstream,
+        dLogSumExp,
+        dQuery,
+        dKey,
+        dKeyBatchStride: sizeOf(k.shape) / Math.max(1, call.batch),
+        dValue,
+        dValueBatchStride: sizeOf(v.shape) / Math.max(1, call.batch),
+        dBias,
+        dSinks,
+      });
+      return [dQuery, dKey, dValue, dBias, dSinks];
+    },
+  });
+}

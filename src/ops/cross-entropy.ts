@@ -1,0 +1,48 @@
+/** Softmax cross-entropy against integer labels: the loss of classification and of language models. */
+import { record } from '../autograd/tape.ts';
+import { shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
+
+/**
+ * `-log softmax(logits)[label]` of each position, from the log-sum-exp, so that large logits lose nothing.
+ * @param logits `[…, V]` f32 (f64 on the reference backend).
+ * @param labels `[…]` i32: 0 … V - 1, or negative for positions that do not count: their loss and gradient are 0.
+ * @throws RangeError when the shapes do not fit or a label is V or more; TypeError for labels of another dtype.
+ * @returns `[…]`, of logits' dtype; take `mean` or `sum` of it.
+ *
+ * Source: optax.softmax_cross_entropy_with_integer_labels; torch.nn.functional.cross_entropy (reduction 'none').
+ */
+export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
+  const op = 'softmaxCrossEntropy';
+  const backend = commonBackend(op, logits, labels);
+  const dtype = floatDType(op, logits);
+  checkRank(op, 'logits', logits, 1, Number.POSITIVE_INFINITY);
+  if (labels.dtype !== 'i32') throw new TypeError(`${op}: expected i32 labels, got ${labels.dtype}`);
+  const shape = logits.shape.slice(0, -1);
+  const n = logits.shape[logits.shape.length - 1];
+  checkExactShape(op, 'labels', labels, shape);
+  if (n === 0)
+    throw new RangeError(`${op}: expected logits of at least one class, got ${shapeText(logits.shape)}`);
+  // A wrong label would read outside the row. CPU backends only: a device backend clamps in its kernel instead.
+  for (const label of labels.dataSync()) {
+    if (label >= n) throw new RangeError(`${op}: expected labels below V=${n}, got ${label}`);
+  }
+  const rows = logits.size / n;
+  const loss = allocate(backend, dtype, shape);
+  const logSumExp = allocate(backend, dtype, shape);
+  backend.crossEntropy(loss, logSumExp, logits, labels, rows, n);
+  record({
+    op,
+    inputs: [logits],
+    outputs: [loss],
+    saved: [logits, logSumExp, labels],
+    vjp: ([g], [x, sums, targets]) => {
+      const dLogits = allocate(backend, dtype, x.shape);
+      backend.crossEntropyBackward(dLogits, x, sums, targets, g as Tensor, rows, n);
+      return [dLogits];
+    },
+  });
+  logSumExp.dispose();
+  return loss;
+}
