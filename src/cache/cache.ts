@@ -7,9 +7,13 @@
  * Until `commit` nothing has happened: an error in between, or another `reserve`, leaves the cache as it was. A kind that
  * overwrites (a ring) or shares (pages) old tokens must therefore place reserved tokens beside them until `commit`.
  */
-import type { KeyValueView } from '../backend/backend.ts';
-import type { DType } from '../tensor/dtype.ts';
+import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+
+/** How a cache can store keys or values; `q8_0` is blocks of 32 values with a scale, 34 bytes each. */
+export type CacheDType = 'f32' | 'f16' | 'bf16' | 'q8_0';
+/** One type for both, or one each. */
+export type CacheStorage = CacheDType | { readonly key: CacheDType; readonly value: CacheDType };
 
 /** What one layer keeps per token. */
 export interface CacheLayer {
@@ -19,6 +23,8 @@ export interface CacheLayer {
   readonly headDim: number;
   /** H of values; default `headDim`. */
   readonly valueHeadDim?: number;
+  /** Keys a query sees at most, its own included; default all. A window cache keeps no more than these. */
+  readonly window?: number;
 }
 
 export interface KeyValueCache {
@@ -27,8 +33,10 @@ export interface KeyValueCache {
   /** Tokens a row can hold. */
   readonly maxLength: number;
   readonly numLayers: number;
-  /** How keys and values are stored. */
-  readonly dtype: DType;
+  /** How keys are stored. */
+  readonly dtype: CacheDType;
+  /** How values are stored. */
+  readonly valueDtype: CacheDType;
   /** Bytes allocated, all layers and rows. */
   readonly bytes: number;
   /** Committed tokens of each row: a copy. */
@@ -47,7 +55,7 @@ export interface KeyValueCache {
    */
   write(layer: number, key: Tensor, value: Tensor): void;
   /** What attention reads: per row the committed tokens, then the reserved ones. Valid until the next `reserve`. */
-  view(layer: number): KeyValueView;
+  view(layer: number): CacheView;
   /**
    * Makes the reserved tokens count.
    * @throws Error without a `reserve`, or when a layer was not written; then nothing is committed.

@@ -91,6 +91,12 @@ export class Reservation {
     this.lengths[row] = length;
   }
 
+  /** Sets a row's length to that of tokens it got some other way, such as from another row. */
+  assign(row: number, length: number): void {
+    this.cancel();
+    this.lengths[row] = length;
+  }
+
   reset(): void {
     this.cancel();
     this.lengths.fill(0);

@@ -1,5 +1,5 @@
 /** Attention over keys and values that lie in a cache: what models call. */
-import type { KeyValueView } from '../backend/backend.ts';
+import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -12,7 +12,15 @@ import {
   checkWindow,
   runAttention,
 } from './attention-call.ts';
-import { checkRank, commonBackend } from './operands.ts';
+import { allocate, checkRank, commonBackend } from './operands.ts';
+
+/** What a cache hands to attention: keys and values in place, and how far back a query may see whatever the call says. */
+export interface CacheView extends KeyValueView {
+  /** Keys a query sees at most, its own included; default all. */
+  readonly window?: number;
+  /** First keys of a row that the window does not hide; default 0. */
+  readonly pinned?: number;
+}
 
 export interface AttendOptions {
   /** Multiplies the scores; default `1 / sqrt(H)`. */
@@ -39,7 +47,7 @@ export interface AttendOptions {
  *   UnsupportedError for dtypes that this backend's attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
-export function attend(query: Tensor, view: KeyValueView, options: AttendOptions = {}): Tensor {
+export function attend(query: Tensor, view: CacheView, options: AttendOptions = {}): Tensor {
   const { sinks, isCausal = true } = options;
   const backend = commonBackend(OP, query, sinks);
   checkRank(OP, 'query', query, 4);
@@ -55,15 +63,21 @@ export function attend(query: Tensor, view: KeyValueView, options: AttendOptions
     throw new Error(`${OP}: expected query and view on one backend, got ${backend.name} and ${owner.name}`);
   }
   for (const dtype of [view.keyDtype, view.valueDtype]) {
-    // The kernels read f32, f16 and bf16; block types are the reference backend's alone until they do.
-    if (isBlockDType(dtype) && backend.name !== 'reference')
-      throw new UnsupportedError(OP, dtype, backend.name);
+    if (isBlockDType(dtype) && dtype !== 'q8_0') throw new UnsupportedError(OP, dtype, backend.name);
   }
   checkHeads(OP, N, view.numKeyValueHeads);
   checkSinks(OP, backend, sinks, N);
-  const [windowLeft, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
+  const [left, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
   const lengths = checkRows('queryLengths', options.queryLengths, B, 0, T) ?? new Array<number>(B).fill(T);
   const offsets = checkRows('queryOffsets', options.queryOffsets, B, -Infinity, Infinity);
+  const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
+  const { windowLeft, mask } = pinnedMask(
+    backend,
+    view,
+    rows,
+    T,
+    Math.min(left, (view.window ?? Infinity) - 1),
+  );
   const out = runAttention(
     OP,
     backend,
@@ -71,19 +85,53 @@ export function attend(query: Tensor, view: KeyValueView, options: AttendOptions
     { layout: 'BTNH', batch: B, length: T, heads: N, headDim: H },
     view,
     {
-      rows: lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length })),
+      rows,
       scale: checkScale(OP, options.scale, H),
       softCap: checkSoftCap(OP, options.logitsSoftCap),
       windowLeft,
       windowRight,
+      mask,
       sinks,
       returnLogSumExp: false,
     },
   );
+  mask?.operand.dispose();
   return out as Tensor;
 }
 
 const OP = 'attend';
+
+/**
+ * The window as a bound on the left, or as a mask where it would hide pinned keys: key j is seen from p - left on, or when it is
+ * pinned. One query per row over a ring that holds just its window needs neither.
+ */
+function pinnedMask(
+  backend: Backend,
+  { rows: keys, pinned = 0 }: CacheView,
+  rows: AttentionCall['rows'],
+  T: number,
+  left: number,
+): { windowLeft: number; mask?: ScoreOperand & { readonly operand: Tensor } } {
+  const last = (b: number) => rows[b].offset + rows[b].length - 1;
+  const hides = (b: number) => rows[b].length > 0 && last(b) - left > 0;
+  if (pinned === 0 || !keys.some((_, b) => hides(b))) return { windowLeft: left };
+  const whole = keys.every(
+    ({ length }, b) => !hides(b) || (rows[b].length === 1 && length - pinned <= left + 1),
+  );
+  if (whole) return { windowLeft: Infinity };
+  const S = Math.max(...keys.map(({ length }) => length));
+  const bits = new Uint8Array(keys.length * T * S);
+  for (let b = 0; b < keys.length; b++) {
+    for (let t = 0; t < T; t++) {
+      const from = (b * T + t) * S;
+      bits.fill(1, from, from + Math.min(pinned, S));
+      bits.fill(1, from + Math.min(S, Math.max(0, t + rows[b].offset - left)), from + S);
+    }
+  }
+  const operand = allocate(backend, 'bool', [keys.length, 1, T, S]);
+  backend.write(operand.storage, bits);
+  return { windowLeft: Infinity, mask: { operand, strides: [T * S, 0, S, 1] } };
+}
 
 function checkRows(
   name: string,

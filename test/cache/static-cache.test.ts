@@ -184,7 +184,7 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
     expect(() => make({ batchSize: 0 })).toThrow('expected batchSize to be a positive integer, got 0');
     expect(() => make({ maxLength: 2.5 })).toThrow('expected maxLength to be a positive integer, got 2.5');
     expect(() => make({ dtype: 'i32' as StaticCacheDType })).toThrow(
-      'expected dtype f32, f16 or bf16, got i32',
+      'expected dtype f32, f16, bf16 or q8_0, got i32',
     );
     cache.dispose();
     cache.dispose();

@@ -1,0 +1,210 @@
+/**
+ * The memory of one layer's keys and values: `slots` places of one token each. What a slot means (a position, a place in a
+ * ring, a place in a block) is the cache's business; how a token is stored is this file's.
+ *
+ * A head takes whole blocks of its storage type: with `q8_0` (34 bytes per 32 values) H is padded to a multiple of 32, with
+ * zeros, which change no dot product.
+ */
+import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
+import type { CacheView } from '../ops/attend.ts';
+import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
+import { shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { CacheDType, CacheLayer, CacheStorage } from './cache.ts';
+
+/** Keys or values: one storage, `[slots, K, H padded]`. */
+interface Side {
+  readonly operand: Operand;
+  readonly headDim: number;
+  /** Elements from one head to the next. */
+  readonly headStride: number;
+  /** Elements from one token to the next. */
+  readonly tokenStride: number;
+}
+
+export class LayerStore {
+  readonly numKeyValueHeads: number;
+  readonly window: number | undefined;
+  /** Bytes allocated. */
+  readonly bytes: number;
+  readonly #backend: Backend;
+  readonly #key: Side;
+  readonly #value: Side;
+
+  /** @throws RangeError when the memory cannot be had; nothing stays allocated then */
+  constructor(backend: Backend, layer: CacheLayer, slots: number, dtype: CacheStorage) {
+    const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
+    const { key, value } = sidesOf(dtype);
+    this.numKeyValueHeads = K;
+    this.window = layer.window;
+    this.#backend = backend;
+    this.#key = allocate(backend, key, slots, K, H);
+    try {
+      this.#value = allocate(backend, value, slots, K, Hv);
+    } catch (error) {
+      this.#key.operand.storage.release();
+      throw error;
+    }
+    this.bytes = this.#key.operand.storage.byteLength + this.#value.operand.storage.byteLength;
+  }
+
+  /** @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend */
+  check(op: string, layer: number, key: Tensor, value: Tensor, tokens: readonly number[]): void {
+    let longest = 0;
+    for (const count of tokens) if (count > longest) longest = count;
+    this.#check(op, `key of layer ${layer}`, key, this.#key, tokens.length, longest);
+    this.#check(op, `value of layer ${layer}`, value, this.#value, tokens.length, longest);
+  }
+
+  /** Stores tokens `from` … `from + count` of `[B, T, K, H]`, counted over B and T, at `slot` and the slots after it. */
+  write(slot: number, key: Tensor, value: Tensor, from: number, count: number): void {
+    if (count === 0) return;
+    this.#writeSide(this.#key, slot, key, from, count);
+    this.#writeSide(this.#value, slot, value, from, count);
+  }
+
+  /** Copies stored tokens of `source`, a store of the same layer and types, which may be this one; the ranges do not overlap. */
+  copy(slot: number, source: LayerStore, sourceSlot: number, count: number): void {
+    if (count === 0) return;
+    for (const [to, from] of [
+      [this.#key, source.#key],
+      [this.#value, source.#value],
+    ]) {
+      const { tokenStride } = to;
+      const offset = slot * tokenStride;
+      this.#backend.convert(to.operand, offset, from.operand, sourceSlot * tokenStride, count * tokenStride);
+    }
+  }
+
+  /** `length` tokens from `slot` on, as attention reads them. */
+  segment(slot: number, length: number): KeyValueSegment {
+    const { operand: key, tokenStride } = this.#key;
+    const { operand: value, tokenStride: valueStride } = this.#value;
+    return {
+      key: key.storage,
+      keyByteOffset: byteLengthOf(key.dtype, slot * tokenStride),
+      value: value.storage,
+      valueByteOffset: byteLengthOf(value.dtype, slot * valueStride),
+      length,
+    };
+  }
+
+  view(rows: CacheView['rows'], sinks?: number): CacheView {
+    return {
+      keyDtype: this.#key.operand.dtype,
+      valueDtype: this.#value.operand.dtype,
+      numKeyValueHeads: this.numKeyValueHeads,
+      headDim: this.#key.headDim,
+      valueHeadDim: this.#value.headDim,
+      keyTokenStride: this.#key.tokenStride,
+      keyHeadStride: this.#key.headStride,
+      valueTokenStride: this.#value.tokenStride,
+      valueHeadStride: this.#value.headStride,
+      rows,
+      ...(this.window !== undefined && { window: this.window }),
+      ...(sinks !== undefined && sinks > 0 && { sinks }),
+    };
+  }
+
+  release(): void {
+    this.#key.operand.storage.release();
+    this.#value.operand.storage.release();
+  }
+
+  #writeSide(side: Side, slot: number, x: Tensor, from: number, count: number): void {
+    const { operand, headDim: H, headStride, tokenStride } = side;
+    const K = this.numKeyValueHeads;
+    const backend = this.#backend;
+    if (headStride === H) {
+      backend.convert(operand, slot * tokenStride, x, from * K * H, count * K * H);
+      return;
+    }
+    // A head dim that does not fill its blocks: lay the heads out padded with zeros first.
+    const shape = [count, K, headStride];
+    const padded: Operand = { storage: backend.allocate(count * tokenStride * 4), dtype: 'f32', shape };
+    try {
+      backend.fill(padded, 0);
+      const strides = [tokenStride, headStride, 1];
+      backend.copyStrided(padded, 0, strides, x, from * K * H, [K * H, H, 1], [count, K, H]);
+      backend.convert(operand, slot * tokenStride, padded, 0, count * tokenStride);
+    } finally {
+      padded.storage.release();
+    }
+  }
+
+  #check(op: string, name: string, x: Tensor, side: Side, batch: number, longest: number): void {
+    const { shape } = x;
+    const K = this.numKeyValueHeads;
+    const fits = shape.length === 4 && shape[0] === batch && shape[1] >= longest;
+    if (!fits || shape[2] !== K || shape[3] !== side.headDim) {
+      throw new RangeError(
+        `${op}: expected ${name} to be [${batch}, T >= ${longest}, ${K}, ${side.headDim}], got ${shapeText(shape)}`,
+      );
+    }
+    if (x.isDisposed) throw new Error(`${op}: ${name} was disposed`);
+    if (x.storage.owner !== this.#backend) {
+      throw new TypeError(
+        `${op}: expected tensors of the ${this.#backend.name} backend, got ${x.storage.owner.name}`,
+      );
+    }
+    if (side.operand.dtype === 'q8_0' && x.dtype !== 'f32') {
+      throw new TypeError(`${op}: expected ${name} to be f32 for a q8_0 cache, got ${x.dtype}`);
+    }
+  }
+}
+
+/** A store per layer. @throws RangeError when the memory cannot be had; nothing stays allocated then */
+export function allocateStores(
+  backend: Backend,
+  layers: readonly CacheLayer[],
+  slotsOf: (layer: number) => number,
+  dtype: CacheStorage,
+): LayerStore[] {
+  const stores: LayerStore[] = [];
+  try {
+    for (let i = 0; i < layers.length; i++)
+      stores.push(new LayerStore(backend, layers[i], slotsOf(i), dtype));
+  } catch (error) {
+    for (const store of stores) store.release();
+    throw error;
+  }
+  return stores;
+}
+
+/** Frees the memory of caches that were dropped without `dispose`. */
+export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new FinalizationRegistry(
+  (stores) => {
+    for (const store of stores) store.release();
+  },
+);
+
+export function sidesOf(dtype: CacheStorage): { readonly key: CacheDType; readonly value: CacheDType } {
+  return typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
+}
+
+/** @throws RangeError for a size below 1 */
+export function checkSizes(name: string, sizes: Readonly<Record<string, number>>): void {
+  for (const [size, value] of Object.entries(sizes)) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new RangeError(`${name}: expected ${size} to be a positive integer, got ${value}`);
+    }
+  }
+}
+
+/** @throws TypeError for a type no cache has */
+export function checkStorage(name: string, dtype: CacheStorage): void {
+  const { key, value } = sidesOf(dtype);
+  for (const type of [key, value]) {
+    if (type !== 'f32' && type !== 'f16' && type !== 'bf16' && type !== 'q8_0') {
+      throw new TypeError(`${name}: expected dtype f32, f16, bf16 or q8_0, got ${String(type)}`);
+    }
+  }
+}
+
+function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number, H: number): Side {
+  const { blockLength } = DTYPES[dtype];
+  const headStride = Math.ceil(H / blockLength) * blockLength;
+  const tokenStride = K * headStride;
+  const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
+  return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };
+}

@@ -1,0 +1,267 @@
+/**
+ * A cache that forgets: a layer with a window keeps the last `window` tokens of each row in a ring, and, if asked, the first
+ * `sinks` tokens for good, without which a model that was trained on everything breaks down (Xiao et al. 2023, StreamingLLM).
+ * Keys keep the positions they were rotated for. Layers without a window keep all tokens, so that models which alternate have
+ * one cache.
+ *
+ * Per row a layer holds min(maxLength, sinks + window) tokens: position p < sinks at slot p, later ones at
+ * sinks + (p - sinks) mod ring. While a pass would overwrite tokens that its own queries still see, its tokens stand in
+ * memory of their own and move into the ring on commit; until then the ring is as it was.
+ */
+import type { Backend, KeyValueSegment } from '../backend/backend.ts';
+import type { CacheView } from '../ops/attend.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
+import {
+  allocateStores,
+  checkSizes,
+  checkStorage,
+  droppedStores,
+  LayerStore,
+  sidesOf,
+} from './layer-store.ts';
+import { Reservation } from './reservation.ts';
+
+export interface WindowCacheOptions {
+  /** Where the memory is; the backend of the model that writes it. */
+  readonly backend: Backend;
+  /** A layer's own `window` goes before the cache's. */
+  readonly layers: readonly CacheLayer[];
+  /** B >= 1 */
+  readonly batchSize: number;
+  /** Tokens a row can see go by, >= 1. */
+  readonly maxLength: number;
+  /** Default `f32`. */
+  readonly dtype?: CacheStorage;
+  /** For layers that state none; default: they keep every token. */
+  readonly window?: number;
+  /** First tokens of a row that stay visible; default 0. */
+  readonly sinks?: number;
+}
+
+const NAME = 'WindowCache';
+
+interface Ring {
+  readonly store: LayerStore;
+  /** Tokens a query needs before itself at most. */
+  readonly window: number;
+  /** Slots of a row; `capacity - sinks` of them are the ring. */
+  readonly capacity: number;
+  readonly sinks: number;
+}
+
+export class WindowCache implements KeyValueCache {
+  readonly batchSize: number;
+  readonly maxLength: number;
+  readonly numLayers: number;
+  readonly dtype: CacheDType;
+  readonly valueDtype: CacheDType;
+  readonly #backend: Backend;
+  readonly #layers: readonly CacheLayer[];
+  readonly #storage: CacheStorage;
+  readonly #rings: readonly Ring[];
+  readonly #stores: LayerStore[];
+  readonly #pass: Reservation;
+  /** Positions below these have been written, row by row: past a full ring they overwrote older ones. */
+  readonly #high: number[];
+  /** The pass's tokens of layers whose ring they would damage, `[B, longest]`. */
+  readonly #staged: (LayerStore | undefined)[];
+  #disposed = false;
+
+  /** @throws RangeError for a size out of range, or when the memory cannot be had (nothing stays allocated then). */
+  constructor(options: WindowCacheOptions) {
+    const { backend, batchSize, maxLength, dtype = 'f32', sinks = 0 } = options;
+    checkSizes(NAME, { batchSize, maxLength });
+    checkStorage(NAME, dtype);
+    if (!Number.isSafeInteger(sinks) || sinks < 0) {
+      throw new RangeError(`${NAME}: expected sinks to be a non-negative integer, got ${sinks}`);
+    }
+    const layers = options.layers.map((layer) => ({ ...layer, window: layer.window ?? options.window }));
+    for (const { window } of layers) if (window !== undefined) checkSizes(NAME, { window });
+    const capacityOf = ({ window }: CacheLayer) => Math.min(maxLength, sinks + (window ?? maxLength));
+    this.batchSize = batchSize;
+    this.maxLength = maxLength;
+    this.numLayers = layers.length;
+    ({ key: this.dtype, value: this.valueDtype } = sidesOf(dtype));
+    this.#backend = backend;
+    this.#layers = layers;
+    this.#storage = dtype;
+    this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
+    this.#stores = allocateStores(backend, layers, (i) => batchSize * capacityOf(layers[i]), dtype);
+    this.#rings = layers.map((layer, i) => ({
+      store: this.#stores[i],
+      window: layer.window ?? maxLength,
+      capacity: capacityOf(layer),
+      sinks: Math.min(sinks, capacityOf(layer)),
+    }));
+    this.#high = new Array<number>(batchSize).fill(0);
+    this.#staged = new Array<undefined>(layers.length).fill(undefined);
+    droppedStores.register(this, this.#stores, this);
+  }
+
+  /** The rings, and while a pass is open its staged tokens. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const store of this.#stores) bytes += store.bytes;
+    for (const staged of this.#staged) bytes += staged?.bytes ?? 0;
+    return bytes;
+  }
+
+  get lengths(): readonly number[] {
+    return [...this.#pass.lengths];
+  }
+
+  reserve(tokensPerRow: number | readonly number[]): void {
+    this.#checkAlive('reserve');
+    this.#unstage();
+    this.#pass.begin(tokensPerRow);
+  }
+
+  write(layer: number, key: Tensor, value: Tensor): void {
+    const tokens = this.#pass.tokens('write');
+    const ring = this.#ring('write', layer);
+    ring.store.check(`${NAME}.write`, layer, key, value, tokens);
+    const { lengths } = this.#pass;
+    const T = key.shape[1];
+    const fits = (count: number, row: number) =>
+      count === 0 || Math.max(this.#high[row], lengths[row] + count) <= ring.capacity;
+    if (tokens.every(fits)) {
+      // Nothing has been overwritten nor will be: positions are slots.
+      tokens.forEach((count, row) => {
+        ring.store.write(row * ring.capacity + lengths[row], key, value, row * T, count);
+      });
+    } else {
+      const longest = Math.max(...tokens);
+      this.#staged[layer] ??= new LayerStore(
+        this.#backend,
+        this.#layers[layer],
+        tokens.length * longest,
+        this.#storage,
+      );
+      tokens.forEach((count, row) => {
+        this.#staged[layer]?.write(row * longest, key, value, row * T, count);
+      });
+    }
+    this.#pass.markWritten(layer);
+  }
+
+  view(layer: number): CacheView {
+    const ring = this.#ring('view', layer);
+    const staged = this.#staged[layer];
+    const perRow = staged === undefined ? 0 : Math.max(...this.#pass.tokens('view'));
+    const rows = this.#pass.lengths.map((length, row) => {
+      const written = this.#pass.visible(row);
+      const segments = this.#held(ring, row, staged === undefined ? written : length);
+      if (staged !== undefined) segments.push(staged.segment(row * perRow, written - length));
+      return { length: segments.reduce((sum, segment) => sum + segment.length, 0), segments };
+    });
+    return ring.store.view(rows, ring.sinks);
+  }
+
+  commit(): void {
+    this.#checkAlive('commit');
+    const { lengths } = this.#pass;
+    const before = [...lengths];
+    this.#pass.commit();
+    this.#staged.forEach((staged, layer) => {
+      if (staged === undefined) return;
+      const longest = Math.max(...lengths.map((length, row) => length - before[row]));
+      for (let row = 0; row < before.length; row++)
+        settle(this.#rings[layer], staged, row, row * longest, before[row], lengths[row]);
+    });
+    this.#unstage();
+    for (let row = 0; row < before.length; row++) this.#high[row] = Math.max(this.#high[row], lengths[row]);
+  }
+
+  truncate(row: number, length: number): void {
+    this.#checkAlive('truncate');
+    const held = this.#pass.lengths[row];
+    if (held !== undefined && Number.isInteger(length) && length >= 0 && length < held) {
+      for (const [layer, { window, capacity, sinks }] of this.#rings.entries()) {
+        const low = Math.max(sinks, this.#high[row] - (capacity - sinks));
+        const needed = Math.max(sinks, length - window + 1);
+        if (low > needed && length > sinks) {
+          throw new RangeError(
+            `${NAME}.truncate: row ${row} of layer ${layer} holds the tokens from ${low} on, but from ${length} a query would need those from ${needed} on`,
+          );
+        }
+      }
+    }
+    this.#pass.truncate(row, length);
+    this.#unstage();
+    // Back among the sinks, or with nothing overwritten so far: what follows is written afresh.
+    if (this.#rings.every(({ capacity, sinks }) => length <= sinks || this.#high[row] <= capacity)) {
+      this.#high[row] = length;
+    }
+  }
+
+  reset(): void {
+    this.#checkAlive('reset');
+    this.#unstage();
+    this.#pass.reset();
+    this.#high.fill(0);
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    droppedStores.unregister(this);
+    this.#unstage();
+    for (const store of this.#stores) store.release();
+  }
+
+  /** The held positions of a row below `end`, oldest first: the sinks, then the ring in at most two pieces. */
+  #held({ store, capacity, sinks }: Ring, row: number, end: number): KeyValueSegment[] {
+    const base = row * capacity;
+    const size = capacity - sinks;
+    const start = Math.max(sinks, this.#high[row] - size);
+    const segments: KeyValueSegment[] = [];
+    const add = (slot: number, length: number) => {
+      if (length > 0) segments.push(store.segment(base + slot, length));
+    };
+    if (start === sinks) {
+      add(0, end);
+      return segments;
+    }
+    add(0, sinks);
+    const at = (start - sinks) % size;
+    const first = Math.min(end - start, size - at);
+    add(sinks + at, first);
+    add(sinks, end - start - first);
+    return segments;
+  }
+
+  #unstage(): void {
+    for (let layer = 0; layer < this.#staged.length; layer++) {
+      this.#staged[layer]?.release();
+      this.#staged[layer] = undefined;
+    }
+  }
+
+  #ring(method: string, layer: number): Ring {
+    this.#checkAlive(method);
+    const ring = this.#rings[layer];
+    if (!ring)
+      throw new RangeError(`${NAME}.${method}: expected a layer below ${this.numLayers}, got ${layer}`);
+    return ring;
+  }
+
+  #checkAlive(method: string): void {
+    if (this.#disposed) throw new Error(`${NAME}.${method}: called after dispose()`);
+  }
+}
+
+/** Moves the staged tokens of positions `from` … `to` into a row's slots; of more than the ring holds, the last. */
+function settle(ring: Ring, staged: LayerStore, row: number, slot: number, from: number, to: number): void {
+  const { store, capacity, sinks } = ring;
+  const size = capacity - sinks;
+  const base = row * capacity;
+  const kept = Math.max(0, Math.min(sinks, to) - from);
+  if (kept > 0) store.copy(base + from, staged, slot, kept);
+  for (let p = Math.max(from, sinks, to - size); p < to; ) {
+    const at = (p - sinks) % size;
+    const count = Math.min(to - p, size - at);
+    store.copy(base + sinks + at, staged, slot + p - from, count);
+    p += count;
+  }
+}
