@@ -1,4 +1,5 @@
 /** The dtype a module computes in, and the products that keep to it. Kernels compute in f32; f16 and bf16 are rounded to after every step, as XLA does. */
+import { backendOf } from '../backend/registry.ts';
 import { add } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { matmul } from '../ops/matmul.ts';
@@ -15,7 +16,7 @@ const FLOATS: readonly DType[] = ['f32', 'f16', 'bf16', 'f64'];
 /**
  * The dtype of a computation: `dtype` when given, else what the operands have in common (f16 with bf16, and integers
  * with anything, make f32).
- * @throws UnsupportedError when `dtype` or an operand is no float to compute with.
+ * @throws TypeError when `dtype` is none to compute in; UnsupportedError for block-quantised operands.
  */
 export function resultDType(
   op: string,
@@ -24,12 +25,12 @@ export function resultDType(
 ): ComputeDType {
   if (dtype !== undefined) {
     if (FLOATS.includes(dtype)) return dtype as ComputeDType;
-    throw new UnsupportedError(op, dtype, 'any', 'computation is in f32, f16, bf16 or f64');
+    throw new TypeError(`${op}: expected a dtype to compute in (f32, f16, bf16, f64), got ${dtype}`);
   }
   let result: ComputeDType | undefined;
   for (const operand of operands) {
     if (operand === undefined) continue;
-    if (isBlockDType(operand.dtype)) throw new UnsupportedError(op, operand.dtype, 'any');
+    if (isBlockDType(operand.dtype)) throw new UnsupportedError(op, operand.dtype, backendOf(operand).name);
     const own = FLOATS.includes(operand.dtype) ? (operand.dtype as ComputeDType) : undefined;
     if (own === undefined || own === result) continue;
     result = result === undefined ? own : result === 'f64' || own === 'f64' ? 'f64' : 'f32';
