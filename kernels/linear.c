@@ -87,6 +87,7 @@ static void linear_row_task(void *context, int number, int worker) {
 #define CASE(type) case type: dot_stored_rows(type, w, p.rowBytes, c->x, c->sums, c->K, rows, y); break;
     CASE(GQA_F32) CASE(GQA_F16) CASE(GQA_BF16) CASE(GQA_Q8_0) CASE(GQA_Q4_0) CASE(GQA_Q4_1)
 #undef CASE
+    default: dot_k_rows(p.type, w, p.rowBytes, c->x, c->K, rows, y); break;
   }
   if (p.bias)
     for (size_t i = 0; i < rows; i++) y[i] += p.bias[at + i];

@@ -3,6 +3,7 @@
  *
  * A group is 32 f32, f16 or bf16 values, or one ggml block: q8_0 = f16 d, 32 int8: d * q; q4_0 = f16 d, 16 bytes: d * (q - 8);
  * q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its low half and value i + 16 in its high half.
+ * q5_0, q5_1 and the blocks of 256 values are in quant_k.h.
  * Nothing is read past a group: weights may end where a mapped file ends. Decoded values equal d * q + m rounded to f32 (once where FMA exists).
  *
  * Source: ggml-common.h. Checked against src/tensor/encode.ts's layouts in test/test_linear.c.
@@ -13,6 +14,8 @@
 #include "simd.h"
 
 enum { GROUP = 32, GROUP_VECTORS = GROUP / VL };
+
+#include "quant_k.h"
 
 GQA_INLINE size_t group_bytes(int type) {
   switch (type) {
@@ -25,8 +28,8 @@ GQA_INLINE size_t group_bytes(int type) {
   }
 }
 GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
-/* Bytes of n elements; n is a multiple of 32 for block types. */
-GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_block(type) ? n / GROUP * group_bytes(type) : n * (group_bytes(type) / GROUP); }
+/* Bytes of n elements; whole blocks for block types. */
+GQA_INLINE size_t stored_bytes(int type, size_t n) { return type >= GQA_Q5_0 ? k_bytes(type, n) : type_is_block(type) ? n / GROUP * group_bytes(type) : n * (group_bytes(type) / GROUP); }
 
 /* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
@@ -110,7 +113,7 @@ GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
   }
 }
 
-/* n stored elements as f32; p may have any alignment, n is a multiple of 32 for block types. */
+/* n stored elements as f32; p may have any alignment, n is whole blocks for block types. */
 GQA_NOINLINE void decode_elements(int type, const uint8_t *p, float *out, size_t n) {
   switch (type) {
     case GQA_F32: memcpy(out, p, n * sizeof(float)); break;
@@ -118,7 +121,8 @@ GQA_NOINLINE void decode_elements(int type, const uint8_t *p, float *out, size_t
     case GQA_BF16: decode_run(GQA_BF16, p, out, n); break;
     case GQA_Q8_0: decode_run(GQA_Q8_0, p, out, n); break;
     case GQA_Q4_0: decode_run(GQA_Q4_0, p, out, n); break;
-    default: decode_run(GQA_Q4_1, p, out, n); break;
+    case GQA_Q4_1: decode_run(GQA_Q4_1, p, out, n); break;
+    default: decode_k_elements(type, p, out, n); break;
   }
 }
 

@@ -46,6 +46,11 @@ export const DTYPE_CODES: Readonly<Partial<Record<DType, number>>> = {
   q8_0: 7,
   q4_0: 8,
   q4_1: 9,
+  q5_0: 10,
+  q5_1: 11,
+  q4_k: 12,
+  q5_k: 13,
+  q6_k: 14,
 };
 
 export const UNARY_OPS: readonly UnaryOp[] = [

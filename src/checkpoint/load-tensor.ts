@@ -36,7 +36,12 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   const { dtype: stored, shape } = info;
   // f64 exists on the reference backend only.
   if (!isDType(stored) || (stored === 'f64' && backend.name !== 'reference')) {
-    throw new UnsupportedError(op, stored, backend.name, 'weights may be f32, f16, bf16, q8_0, q4_0 or q4_1');
+    throw new UnsupportedError(
+      op,
+      stored,
+      backend.name,
+      'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)',
+    );
   }
   const wanted = options.dtype ?? stored;
   if (wanted !== stored && (isBlockDType(wanted) || (isBlockDType(stored) && wanted !== 'f32'))) {

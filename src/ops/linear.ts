@@ -18,7 +18,7 @@ export interface LinearWeights {
 /**
  * `x @ weight^T + bias`.
  * @param x `[…, In]` f32 (f64 on the reference backend).
- * @param weight `[Out, In]`: f32, f16, bf16, q8_0, q4_0 or q4_1.
+ * @param weight `[Out, In]`: f32, f16, bf16 or a block type.
  * @param bias `[Out]`.
  * @throws RangeError when In or Out differ; UnsupportedError for integer weights.
  * @returns `[…, Out]`, of x's dtype.

@@ -1,11 +1,11 @@
 /**
- * Element types of tensors. Plain types have one size per element; block types (`q8_0`, `q4_0`, `q4_1`) store
- * 32 values of a row together with their scale, as GGML does, so a row length must be a multiple of 32.
+ * Element types of tensors. Plain types have one size per element; block types store 32 values of a row (`q8_0`, `q4_0` …) or
+ * 256 (`q4_k`, `q5_k`, `q6_k`) together with their scales, as GGML does, so a row must be whole blocks.
  *
- * Source: ggml-common.h block layouts (block_q8_0, block_q4_0, block_q4_1).
+ * Source: ggml-common.h block layouts (block_q8_0 to block_q6_K).
  */
 export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
-export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1';
+export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q4_k' | 'q5_k' | 'q6_k';
 export type DType = PlainDType | BlockDType;
 
 /** Values in one block and bytes that the block takes; plain types have blocks of one value. */
@@ -21,6 +21,11 @@ export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: n
   q8_0: { blockLength: 32, blockBytes: 34 },
   q4_0: { blockLength: 32, blockBytes: 18 },
   q4_1: { blockLength: 32, blockBytes: 20 },
+  q5_0: { blockLength: 32, blockBytes: 22 },
+  q5_1: { blockLength: 32, blockBytes: 24 },
+  q4_k: { blockLength: 256, blockBytes: 144 },
+  q5_k: { blockLength: 256, blockBytes: 176 },
+  q6_k: { blockLength: 256, blockBytes: 210 },
 };
 
 /** True for the dtypes this library knows (a type guard for strings that come from outside). */

@@ -2,7 +2,8 @@
 import type { Backend } from '../../src/index.ts';
 import { type DType, Tensor } from '../../src/index.ts';
 import { byteLengthOf, isBlockDType } from '../../src/tensor/dtype.ts';
-import { decode, encode, numberToHalf } from '../../src/tensor/encode.ts';
+import { decode, encode } from '../../src/tensor/encode.ts';
+import { numberToHalf } from '../../src/tensor/half.ts';
 import { sizeOf } from '../../src/tensor/shape.ts';
 import { normal, type OpCase } from './op-case.ts';
 

@@ -1,14 +1,8 @@
 /** Numbers to and from bytes: every f16 and bf16 value, ties, and hand-made blocks. */
 import { expect, test } from 'vitest';
 import { byteLengthOf, isBlockDType, isDType } from '../../src/tensor/dtype.ts';
-import {
-  bfloatToNumber,
-  decode,
-  encode,
-  halfToNumber,
-  numberToBfloat,
-  numberToHalf,
-} from '../../src/tensor/encode.ts';
+import { decode, encode } from '../../src/tensor/encode.ts';
+import { bfloatToNumber, halfToNumber, numberToBfloat, numberToHalf } from '../../src/tensor/half.ts';
 
 test('every f16 and bf16 survives the way through a number', () => {
   for (let bits = 0; bits < 65536; bits++) {

@@ -1,0 +1,155 @@
+/*
+ * quant_k.h: ggml's 5-bit blocks and its super-blocks of 256 values, decoded 32 values (a group) at a time, and one row of them times x.
+ *
+ * q5_0 = f16 d, 32 high bits, 16 bytes: d * (q - 16); q5_1 = f16 d, f16 m, 32 high bits, 16 bytes: d * q + m.
+ * q4_k = f16 d, f16 dmin, 12 bytes of eight 6-bit scales and minimums, 128 bytes: (d * scale) * q - (dmin * min) per group.
+ * q5_k = the same with 32 bytes of high bits (bit g of byte i is that of value i in group g) before its 128 bytes.
+ * q6_k = 128 bytes of low halves, 64 of high bits, 16 int8 scales of 16 values each, f16 d: (d * scale) * (q - 32).
+ *
+ * Nothing is read past a block. Every product of scales and codes is exact in f32, so decoded values are those of ggml, rounded once.
+ *
+ * Source: ggml-common.h and gguf-py quants.py (layouts). Included by quant.h, after the group sizes.
+ */
+#ifndef GQA_QUANT_K_H
+#define GQA_QUANT_K_H
+
+enum { SUPER = 256, SUPER_GROUPS = SUPER / GROUP };
+
+GQA_INLINE int type_is_super(int type) { return type >= GQA_Q4_K; }
+/* Bytes of one block, and of n elements in whole blocks. */
+GQA_INLINE size_t k_block_bytes(int type) {
+  switch (type) {
+    case GQA_Q5_0: return 22;
+    case GQA_Q5_1: return 24;
+    case GQA_Q4_K: return 144;
+    case GQA_Q5_K: return 176;
+    default: return 210; /* q6_k */
+  }
+}
+GQA_INLINE size_t k_bytes(int type, size_t n) { return n / (type_is_super(type) ? SUPER : GROUP) * k_block_bytes(type); }
+
+GQA_INLINE float half_at(const uint8_t *p) {
+  uint16_t h;
+  memcpy(&h, p, 2);
+  return half_to_float(h);
+}
+
+/* What the codes of a block are multiplied by, per 16 values of q6_k and per group else; and what is added, per group. */
+typedef struct {
+  float scale[16], min[SUPER_GROUPS];
+} k_scales;
+
+GQA_INLINE void load_k_scales(int type, const uint8_t *p, k_scales *s) {
+  if (type == GQA_Q5_0 || type == GQA_Q5_1) {
+    s->scale[0] = half_at(p);
+    s->min[0] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->scale[0];
+  } else if (type == GQA_Q6_K) {
+    const float d = half_at(p + 208);
+    for (int i = 0; i < 16; i++) s->scale[i] = d * (float)(int8_t)p[192 + i];
+  } else {
+    const float d = half_at(p), dmin = half_at(p + 2);
+    const uint8_t *q = p + 4;
+    for (int g = 0; g < 4; g++) {
+      s->scale[g] = d * (float)(q[g] & 63);
+      s->min[g] = -dmin * (float)(q[g + 4] & 63);
+      s->scale[g + 4] = d * (float)((q[g + 8] & 15) | (q[g] >> 6 << 4));
+      s->min[g + 4] = -dmin * (float)((q[g + 8] >> 4) | (q[g + 4] >> 6 << 4));
+    }
+  }
+}
+
+/* Lane i of the result: bit first + i of `bits`, as 16 or 0. */
+GQA_INLINE vi fifth_bits(uint32_t bits, int first) {
+  vi lanes, all = vi_set((int32_t)(bits >> first));
+  for (int i = 0; i < VL; i++) lanes[i] = 1 << i;
+  return ((all & lanes) != 0) & 16;
+}
+
+/* The VL codes from value j * VL of group g on, before the 16 or 32 that q5_0 and q6_k subtract. */
+GQA_INLINE vi k_codes(int type, const uint8_t *p, int g, int j) {
+  if (type == GQA_Q5_0 || type == GQA_Q5_1) {
+    uint32_t high;
+    memcpy(&high, p + (type == GQA_Q5_1 ? 4 : 2), 4);
+    const int at = j * VL;
+    const vi bytes = vi_load_u8(p + (type == GQA_Q5_1 ? 8 : 6) + (at & 15));
+    return ((at < 16 ? bytes : bytes >> 4) & 15) | fifth_bits(high, at);
+  }
+  if (type == GQA_Q6_K) {
+    const int half = g >> 2, t = g & 3;
+    const vi low = vi_load_u8(p + 64 * half + 32 * (t & 1) + j * VL) >> (t & 2 ? 4 : 0);
+    const vi high = vi_load_u8(p + 128 + 32 * half + j * VL) >> (2 * t);
+    return (low & 15) | ((high & 3) << 4);
+  }
+  const uint8_t *data = p + (type == GQA_Q5_K ? 48 : 16) + 32 * (g >> 1);
+  const vi low = (vi_load_u8(data + j * VL) >> (g & 1 ? 4 : 0)) & 15;
+  if (type == GQA_Q4_K) return low;
+  return low | (((vi_load_u8(p + 16 + j * VL) >> g) & 1) << 4);
+}
+
+/* Group g of a block as f32, GROUP_VECTORS vectors; g is 0 where a block is one group. */
+GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, int g, vf *w) {
+  GQA_UNROLL(8)
+  for (int j = 0; j < GROUP_VECTORS; j++) {
+    const vi codes = k_codes(type, p, g, j);
+    if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->scale[2 * g + (j * VL >= 16)];
+    else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->scale[g]), vf_set(s->min[g]));
+  }
+}
+
+/* n elements in whole blocks as f32. */
+GQA_INLINE void decode_k_run(int type, const uint8_t *p, float *out, size_t n) {
+  const int groups = type_is_super(type) ? SUPER_GROUPS : 1;
+  for (size_t i = 0; i < n; p += k_block_bytes(type)) {
+    k_scales s;
+    load_k_scales(type, p, &s);
+    for (int g = 0; g < groups; g++, i += GROUP) {
+      vf w[GROUP_VECTORS];
+      decode_k_group(type, p, &s, g, w);
+      GQA_UNROLL(8)
+      for (int j = 0; j < GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+    }
+  }
+}
+
+GQA_NOINLINE void decode_k_elements(int type, const uint8_t *p, float *out, size_t n) {
+  switch (type) {
+    case GQA_Q5_0: decode_k_run(GQA_Q5_0, p, out, n); break;
+    case GQA_Q5_1: decode_k_run(GQA_Q5_1, p, out, n); break;
+    case GQA_Q4_K: decode_k_run(GQA_Q4_K, p, out, n); break;
+    case GQA_Q5_K: decode_k_run(GQA_Q5_K, p, out, n); break;
+    default: decode_k_run(GQA_Q6_K, p, out, n); break;
+  }
+}
+
+/* out[r] = stored row r . x for `rows` rows of k elements, rowBytes apart. */
+GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t rowBytes, const float *x, size_t k, size_t rows, float *out) {
+  const int groups = type_is_super(type) ? SUPER_GROUPS : 1;
+  for (size_t r = 0; r < rows; r++, w += rowBytes) {
+    vf acc[2] = {vf_set(0.0f), vf_set(0.0f)};
+    const uint8_t *p = w;
+    for (size_t i = 0; i < k; p += k_block_bytes(type)) {
+      k_scales s;
+      load_k_scales(type, p, &s);
+      for (size_t b = 0; b < k_block_bytes(type); b += 64) __builtin_prefetch(p + 1024 + b);
+      for (int g = 0; g < groups; g++, i += GROUP) {
+        vf v[GROUP_VECTORS];
+        decode_k_group(type, p, &s, g, v);
+        GQA_UNROLL(8)
+        for (int j = 0; j < GROUP_VECTORS; j++) acc[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), acc[j & 1]);
+      }
+    }
+    out[r] = vf_sum(acc[0] + acc[1]);
+  }
+}
+
+GQA_NOINLINE void dot_k_rows(int type, const uint8_t *w, size_t rowBytes, const float *x, size_t k, size_t rows, float *out) {
+  switch (type) {
+    case GQA_Q5_0: dot_k_run(GQA_Q5_0, w, rowBytes, x, k, rows, out); break;
+    case GQA_Q5_1: dot_k_run(GQA_Q5_1, w, rowBytes, x, k, rows, out); break;
+    case GQA_Q4_K: dot_k_run(GQA_Q4_K, w, rowBytes, x, k, rows, out); break;
+    case GQA_Q5_K: dot_k_run(GQA_Q5_K, w, rowBytes, x, k, rows, out); break;
+    default: dot_k_run(GQA_Q6_K, w, rowBytes, x, k, rows, out); break;
+  }
+}
+
+#endif

@@ -1,0 +1,100 @@
+/**
+ * ggml's block types as f32: the slow, obvious way; kernels/quant.h and quant_k.h are the fast one. Every product of scales and
+ * codes is exact in f32, so values are rounded once, when they are stored.
+ *
+ * Source: ggml-common.h (block_q8_0 to block_q6_K); gguf-py quants.py (order of the values).
+ */
+import { type BlockDType, DTYPES } from './dtype.ts';
+import { halfToNumber } from './half.ts';
+
+/** @returns `size` values from whole blocks */
+export function decodeBlocks(dtype: BlockDType, bytes: Uint8Array, size: number): Float32Array {
+  const { blockLength, blockBytes } = DTYPES[dtype];
+  const out = new Float32Array(size);
+  for (let block = 0; block * blockLength < size; block++) {
+    const at = block * blockBytes;
+    DECODERS[dtype](bytes.subarray(at, at + blockBytes), out.subarray(block * blockLength), dtype);
+  }
+  return out;
+}
+
+type Decoder = (block: Uint8Array, out: Float32Array, dtype: BlockDType) => void;
+
+const DECODERS: Readonly<Record<BlockDType, Decoder>> = {
+  q8_0: decodeQ8,
+  q4_0: decodeNibbles,
+  q4_1: decodeNibbles,
+  q5_0: decodeNibbles,
+  q5_1: decodeNibbles,
+  q4_k: decodeScaledMinimum,
+  q5_k: decodeScaledMinimum,
+  q6_k: decodeQ6K,
+};
+
+function half(block: Uint8Array, at: number): number {
+  return halfToNumber(block[at] | (block[at + 1] << 8));
+}
+
+/** d, then 32 int8: `d * q`. */
+function decodeQ8(block: Uint8Array, out: Float32Array): void {
+  const scale = half(block, 0);
+  for (let i = 0; i < 32; i++) out[i] = scale * signed(block[2 + i]);
+}
+
+/**
+ * d, a minimum in the `_1` types, 32 high bits in the 5-bit ones, then 16 bytes: byte i holds the low bits of value i in its low
+ * half and of value i + 16 in its high half. `d * q + m`, or `d * (q - 8)` and `d * (q - 16)`.
+ */
+function decodeNibbles(block: Uint8Array, out: Float32Array, dtype: BlockDType): void {
+  const five = dtype === 'q5_0' || dtype === 'q5_1';
+  const hasMinimum = dtype === 'q4_1' || dtype === 'q5_1';
+  const scale = half(block, 0);
+  const min = hasMinimum ? half(block, 2) : -(five ? 16 : 8) * scale;
+  const high = hasMinimum ? 4 : 2;
+  const data = five ? high + 4 : high;
+  for (let i = 0; i < 32; i++) {
+    const low = i < 16 ? block[data + i] & 15 : block[data + i - 16] >> 4;
+    const fifth = five ? ((block[high + (i >> 3)] >> (i & 7)) & 1) << 4 : 0;
+    out[i] = scale * (low | fifth) + min;
+  }
+}
+
+/**
+ * q4_k, q5_k: d, dmin, twelve bytes of 6-bit scales and minimums for eight groups of 32, 32 bytes of fifth bits in q5_k, then 128
+ * bytes, of which each 32 hold an even group in their low halves and the odd one behind it in their high halves.
+ */
+function decodeScaledMinimum(block: Uint8Array, out: Float32Array, dtype: BlockDType): void {
+  const d = half(block, 0);
+  const dmin = half(block, 2);
+  const data = dtype === 'q5_k' ? 48 : 16;
+  for (let g = 0; g < 8; g++) {
+    // Groups 4 to 7 have their upper two bits on top of those of groups 0 to 3.
+    const q = (i: number) => block[4 + i];
+    const scale = g < 4 ? q(g) & 63 : (q(g + 4) & 15) | ((q(g - 4) >> 6) << 4);
+    const min = g < 4 ? q(g + 4) & 63 : (q(g + 4) >> 4) | ((q(g) >> 6) << 4);
+    for (let i = 0; i < 32; i++) {
+      const byte = block[data + 32 * (g >> 1) + i];
+      const low = g % 2 === 0 ? byte & 15 : byte >> 4;
+      const fifth = dtype === 'q5_k' ? ((block[16 + i] >> g) & 1) << 4 : 0;
+      out[32 * g + i] = d * scale * (low | fifth) - dmin * min;
+    }
+  }
+}
+
+/** q6_k: 128 bytes of low halves, 64 of upper two bits, 16 int8 scales of 16 values each, d: `d * scale * (q - 32)`. */
+function decodeQ6K(block: Uint8Array, out: Float32Array): void {
+  const d = half(block, 208);
+  for (let i = 0; i < 256; i++) {
+    const upper = i >> 7;
+    const t = (i >> 5) & 3;
+    const lane = i & 31;
+    const byte = block[64 * upper + 32 * (t & 1) + lane];
+    const low = t < 2 ? byte & 15 : byte >> 4;
+    const high = (block[128 + 32 * upper + lane] >> (2 * t)) & 3;
+    out[i] = d * signed(block[192 + (i >> 4)]) * ((low | (high << 4)) - 32);
+  }
+}
+
+function signed(byte: number): number {
+  return (byte << 24) >> 24;
+}
