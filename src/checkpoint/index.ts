@@ -15,6 +15,7 @@ export type { FileSource } from './file-source.ts';
 export { openFileSource } from './file-source.ts';
 export type { LoadTensorOptions } from './load-tensor.ts';
 export { loadTensor } from './load-tensor.ts';
+export { loadModule, saveModule } from './module-file.ts';
 export { openCheckpoint } from './open-checkpoint.ts';
 export type { ByteChunks, TensorBytes } from './write-safetensors.ts';
 export { writeSafetensors } from './write-safetensors.ts';

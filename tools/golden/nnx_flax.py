@@ -3,7 +3,7 @@
 initializers, rngs, layers, attention (one call each), decode (one call per token), and what Flax does where it is wrong (`defects`).
 Options are written as gqa's constructors take them (camelCase); initializers by name.
 
-Usage: python nnx_flax.py OUT        # OUT is test/golden/nnx
+Usage: python nnx_flax.py OUT [GROUP …]        # OUT is test/golden/nnx; all groups by default
 """
 
 import functools
@@ -252,6 +252,15 @@ def decode(out):
     write(out, "decode", arrays, {"cases": cases})
 
 
+def checkpoint(out):
+    """A module's parameters as a file of their own, under the paths of its state."""
+    options = {"numHeads": 6, "inFeatures": 13, "qkvFeatures": 30, "numKeyValueHeads": 2, "normalizeQk": True, "biasInit": "normal"}
+    module = nnx.MultiHeadAttention(**arguments(options), decode=False, rngs=nnx.Rngs(11))
+    x = normal(np.random.RandomState(0), (2, 7, 13))
+    write_arrays(out / "checkpoint" / "model.safetensors", paths(module))
+    write(out, "checkpoint", {"x": x, "output": module(x)}, {"options": options})
+
+
 # --- what Flax does where it is wrong, and its error texts ---
 
 def text(call):
@@ -334,5 +343,7 @@ def write(out, name, arrays, value):
     print(name, len(value.get("cases", [])), "cases")
 
 
-for group in (initializers, rngs, layers, attention, decode, defects):
-    group(Path(sys.argv[1]))
+GROUPS = (initializers, rngs, layers, attention, decode, checkpoint, defects)
+for group in GROUPS:
+    if not sys.argv[2:] or group.__name__ in sys.argv[2:]:
+        group(Path(sys.argv[1]))

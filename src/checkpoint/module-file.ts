@@ -1,0 +1,30 @@
+/** Modules to and from safetensors: one file whose tensors have the parameters' paths as Flax names them (`query.kernel`). */
+import type { Module } from '../nn/module.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { loadTensor } from './load-tensor.ts';
+import { openCheckpoint } from './open-checkpoint.ts';
+import { writeSafetensors } from './write-safetensors.ts';
+
+/**
+ * Writes the parameters of a module, as stored, beside `path` and renames.
+ * @param path a `.safetensors` file
+ * @example await saveModule('out/layer.safetensors', layer)
+ */
+export async function saveModule(path: string, module: Module): Promise<void> {
+  await writeSafetensors(path, module.getState(), { metadata: { format: 'flax' } });
+}
+
+/**
+ * Reads the parameters of a module from a checkpoint, rounded to the parameters' dtypes.
+ * @throws RangeError when a parameter is missing there, a tensor has no parameter, or shapes differ; the module is as it was then
+ */
+export async function loadModule(path: string, module: Module): Promise<void> {
+  await using checkpoint = await openCheckpoint(path);
+  const state: Record<string, Tensor> = {};
+  try {
+    for (const name of checkpoint.tensors.keys()) state[name] = loadTensor(checkpoint, name);
+    module.setState(state);
+  } finally {
+    for (const tensor of Object.values(state)) tensor.dispose();
+  }
+}
