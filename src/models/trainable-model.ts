@@ -1,0 +1,184 @@
+/**
+ * A model whose weights are parameters: f32, its own, changed in place by an optimiser. It runs on the same decoder as a
+ * loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
+ */
+import type { Backend, BackendName } from '../backend/backend.ts';
+import { getBackend, open } from '../backend/registry.ts';
+import { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { Param } from '../nn/variable.ts';
+import { allocate } from '../ops/operands.ts';
+import { foldIn, key, keyWords } from '../random/key.ts';
+import { scope } from '../tensor/scope.ts';
+import { sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import {
+  type DecoderWeights,
+  decoderEnds,
+  decoderLayerWeights,
+  type WeightPlace,
+} from './decoder-weights.ts';
+import { describeModel } from './load-model.ts';
+import { loadWeights } from './load-weights.ts';
+import { Model, type ModelParts } from './model.ts';
+import { RopeTable } from './rope-table.ts';
+import { endTokenIds, tokenizerMaker } from './text-parts.ts';
+
+export interface CreateModelOptions {
+  /** Of the initial weights; default 0. The same on every backend. */
+  readonly seed?: number;
+  /** Where the weights go and the model runs; default: the current backend. */
+  readonly backend?: BackendName;
+}
+
+export class TrainableModel extends Model {
+  /** The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF file. */
+  readonly configJson: Readonly<Record<string, unknown>> | undefined;
+  readonly #parameters: ReadonlyMap<string, Param>;
+
+  constructor(
+    parts: Omit<ModelParts, 'tensors'>,
+    parameters: ReadonlyMap<string, Param>,
+    configJson?: Readonly<Record<string, unknown>>,
+  ) {
+    super({ ...parts, tensors: [...parameters.values()].map(({ value }) => value) });
+    this.#parameters = parameters;
+    this.configJson = configJson;
+  }
+
+  /** By the checkpoint's names; `name[first:end]` where one stored tensor holds several projections. Tied weights are one. */
+  parameters(): ReadonlyMap<string, Param> {
+    return this.#parameters;
+  }
+
+  /** Number of trained numbers. */
+  get parameterCount(): number {
+    let count = 0;
+    for (const { value } of this.#parameters.values()) count += value.size;
+    return count;
+  }
+}
+
+/**
+ * A fresh model from a config.json object of any supported `model_type`. Matrices are normal with standard deviation
+ * `initializer_range` (default 0.02), those that end a residual branch with that over `sqrt(2 * layers)`; norms are 1, biases 0.
+ *
+ * Source: GPT-2 (Radford et al. 2019, section 2.3) as nanoGPT has it.
+ * @throws FormatError for a config that is not supported or contradicts itself, such as K not dividing N.
+ * @example const model = createModel(llamaConfig({ vocabSize: 65, hiddenSize: 384, numLayers: 6, numHeads: 6, numKeyValueHeads: 2 }));
+ */
+export function createModel(
+  configJson: Readonly<Record<string, unknown>>,
+  options: CreateModelOptions = {},
+): TrainableModel {
+  const { seed = 0 } = options;
+  const backend = options.backend === undefined ? getBackend() : open(options.backend);
+  const checkpoint = new Checkpoint({
+    kind: 'safetensors',
+    path: 'config.json',
+    directory: '.',
+    config: configJson,
+    tensors: new Map(),
+  });
+  const { config, names } = describeModel(checkpoint, backend);
+  const range = typeof configJson.initializer_range === 'number' ? configJson.initializer_range : 0.02;
+  const ends = new Set(
+    Array.from({ length: config.numLayers }, (_, i) => names.layer(i)).flatMap((layer) => [
+      `${layer.attentionOutput}.weight`,
+      `${layer.down}.weight`,
+    ]),
+  );
+  const root = key(seed);
+  let index = 0;
+  const { weights, parameters } = walk(config, names, (place) => {
+    const out = allocate(backend, 'f32', place.shape);
+    const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
+    if (place.shape.length === 1) backend.fill(out, place.name.endsWith('.bias') ? 0 : 1);
+    else
+      drawNormal(
+        backend,
+        out,
+        scope(() => keyWords('createModel', foldIn(root, index))),
+        spread,
+      );
+    index++;
+    return out;
+  });
+  root.dispose();
+  const parts = { config, weights, backend, endTokenIds: [] };
+  return new TrainableModel({ ...parts, ...ropeTable(config) }, parameters, configJson);
+}
+
+/**
+ * A checkpoint's model with its weights copied into parameters of f32.
+ * @throws as `loadModel`
+ */
+export async function loadTrainableModel(
+  path: string,
+  options: { readonly backend?: BackendName } = {},
+): Promise<TrainableModel> {
+  const backend = options.backend === undefined ? getBackend() : open(options.backend);
+  const checkpoint = await openCheckpoint(path);
+  const loaded: Tensor[] = [];
+  try {
+    const { config, names } = describeModel(checkpoint, backend);
+    const makeTokenizer = await tokenizerMaker(checkpoint);
+    await loadWeights(checkpoint, config, names, { backend, dtype: 'f32', loaded });
+    let next = 0;
+    const { weights, parameters } = walk(config, names, ({ shape }) => {
+      // Mapped files cannot be written to, and block types not trained.
+      const out = allocate(backend, 'f32', shape);
+      backend.convert(out, 0, loaded[next++], 0, sizeOf(shape));
+      return out;
+    });
+    const parts = { config, weights, backend, endTokenIds: endTokenIds(checkpoint), makeTokenizer };
+    const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
+    return new TrainableModel({ ...parts, ...ropeTable(config) }, parameters, json);
+  } finally {
+    for (const tensor of loaded) tensor.dispose();
+    await checkpoint.close();
+  }
+}
+
+/** Makes a parameter at every place of the decoder's weights, in their order. */
+function walk(
+  config: DecoderConfig,
+  names: DecoderNames,
+  make: (place: WeightPlace) => Tensor,
+): { weights: DecoderWeights; parameters: Map<string, Param> } {
+  const parameters = new Map<string, Param>();
+  const source = (place: WeightPlace): Tensor => {
+    const parameter = new Param(make(place));
+    const outs = place.shape[0];
+    const whole = sizeOf(place.shape) === sizeOf(place.stored);
+    parameters.set(whole ? place.name : `${place.name}[${place.first}:${place.first + outs}]`, parameter);
+    return parameter.value;
+  };
+  const ends = decoderEnds(config, names, source);
+  const layers = Array.from({ length: config.numLayers }, (_, i) =>
+    decoderLayerWeights(config, names, names.layer(i), source),
+  );
+  return { weights: { ...ends, layers }, parameters };
+}
+
+function ropeTable(config: DecoderConfig): Pick<ModelParts, 'ropeTable'> {
+  return config.rope ? { ropeTable: new RopeTable(config.rope) } : {};
+}
+
+/** `normal(key, shape) * spread` with JAX's numbers. */
+function drawNormal(backend: Backend, out: Tensor, words: readonly [number, number], spread: number): void {
+  backend.random(out, {
+    kind: 'normal',
+    key: words,
+    minval: ABOVE_MINUS_ONE,
+    maxval: 1,
+    factor: Math.fround(Math.SQRT2),
+    low: -Infinity,
+    high: Infinity,
+    scale: spread,
+  });
+}
+
+/** The float after -1: u stays inside (-1, 1), where erf_inv is finite. */
+const ABOVE_MINUS_ONE = -(1 - 2 ** -24);

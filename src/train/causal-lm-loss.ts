@@ -1,0 +1,55 @@
+/** The loss of a language model on a batch of token rows. */
+
+import { backendOf } from '../backend/registry.ts';
+import { mul } from '../ops/binary.ts';
+import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
+import { allocate } from '../ops/operands.ts';
+import { sum } from '../ops/reduce.ts';
+import { encode } from '../tensor/encode.ts';
+import { scope } from '../tensor/scope.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/** What the loss needs of a model: logits `[B, T, V]` of token rows. */
+export interface LanguageModel {
+  forward(tokens: readonly (readonly number[])[] | Tensor): Tensor;
+}
+
+/**
+ * Mean cross-entropy, in nats, of predicting token t + 1 of each row from its tokens up to t.
+ * @param tokens rows of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
+ * @throws RangeError when a row has no token to predict
+ * @returns a scalar
+ */
+export function causalLmLoss(model: LanguageModel, tokens: readonly (readonly number[])[] | Tensor): Tensor {
+  const rows = tokens instanceof Tensor ? rowsOf(tokens) : tokens;
+  if (rows.length === 0 || rows.some((row) => row.length < 2)) {
+    const lengths = shapeText(rows.map((row) => row.length));
+    throw new RangeError(`causalLmLoss: expected rows of at least 2 tokens, got row lengths ${lengths}`);
+  }
+  const length = Math.max(...rows.map((row) => row.length)) - 1;
+  const labels = new Int32Array(rows.length * length).fill(-1);
+  let count = 0;
+  for (const [i, row] of rows.entries()) {
+    for (let t = 1; t < row.length; t++) labels[i * length + t - 1] = row[t];
+    count += row.length - 1;
+  }
+  return scope(() => {
+    const logits = model.forward(rows.map((row) => row.slice(0, -1)));
+    const backend = backendOf(logits);
+    const targets = allocate(backend, 'i32', [rows.length, length]);
+    backend.write(targets.storage, encode('i32', labels));
+    return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
+  });
+}
+
+function rowsOf(tokens: Tensor): number[][] {
+  if (tokens.dtype !== 'i32' || tokens.shape.length !== 2) {
+    throw new RangeError(
+      `causalLmLoss: expected an i32 tensor [B, T], got ${tokens.dtype} ${shapeText(tokens.shape)}`,
+    );
+  }
+  const [B, T] = tokens.shape;
+  const ids = tokens.dataSync();
+  return Array.from({ length: B }, (_, b) => Array.from(ids.subarray(b * T, (b + 1) * T)));
+}

@@ -1,0 +1,20 @@
+/** `gqa/train`: optimisers, schedules, the loss of language models, and models whose weights are parameters. */
+export { type LlamaSizes, llamaConfig } from '../models/llama-config.ts';
+export {
+  type CreateModelOptions,
+  createModel,
+  loadTrainableModel,
+  type TrainableModel,
+} from '../models/trainable-model.ts';
+export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
+export { Optimizer } from './optimizer.ts';
+export { type AdamwOptions, adamw, clipByGlobalNorm, globalNorm, multiSteps, sgd } from './optimizers.ts';
+export {
+  constantSchedule,
+  cosineDecaySchedule,
+  linearSchedule,
+  type ScalarOrSchedule,
+  type Schedule,
+  warmupCosineDecaySchedule,
+} from './schedules.ts';
+export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';

@@ -1,0 +1,60 @@
+/** `Optimizer`: a transformation, its state, and the parameters it changes. */
+import type { ParameterOwner } from '../autograd/grad.ts';
+import {
+  applyUpdates,
+  disposeAll,
+  type Tensors,
+  type Transformation,
+  type TransformationState,
+} from './transformation.ts';
+
+export class Optimizer {
+  readonly #state: TransformationState;
+  readonly #paths: ReadonlySet<string>;
+
+  /**
+   * @param model its parameters, by path; they are changed in place
+   * @example const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
+   */
+  constructor(model: ParameterOwner, transformation: Transformation) {
+    const parameters = parametersOf(model);
+    this.#paths = new Set(Object.keys(parameters));
+    this.#state = transformation.init(parameters);
+  }
+
+  /**
+   * One step. It takes the gradients over and frees them, so that a plain loop stays flat.
+   * @param gradients what `grad` or `valueAndGrad` gave for `model`, by path
+   * @throws RangeError when a path is missing or unknown; nothing has changed then.
+   */
+  update(model: ParameterOwner, gradients: Tensors): void {
+    const paths = Object.keys(gradients);
+    const unknown = paths.find((path) => !this.#paths.has(path));
+    if (unknown !== undefined || paths.length !== this.#paths.size) {
+      const got = unknown === undefined ? `${paths.length}` : `one for ${unknown}`;
+      throw new RangeError(
+        `Optimizer: expected a gradient for each of ${this.#paths.size} parameters, got ${got}`,
+      );
+    }
+    applyUpdates(this.#state, gradients, parametersOf(model));
+    disposeAll(gradients);
+  }
+
+  /** Moments and sums by name, to be saved; they change with each step. */
+  get tensors(): Tensors {
+    return this.#state.tensors;
+  }
+
+  /** Step counts by name, likewise. */
+  get counters(): Readonly<Record<string, number>> {
+    return this.#state.counters;
+  }
+
+  set counters(values: Readonly<Record<string, number>>) {
+    this.#state.counters = values;
+  }
+}
+
+function parametersOf(model: ParameterOwner): Tensors {
+  return Object.fromEntries([...model.parameters()].map(([path, { value }]) => [path, value]));
+}

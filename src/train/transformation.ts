@@ -1,0 +1,124 @@
+/**
+ * What an optimiser is made of: steps from gradients to updates, which `chain` puts one after the other. As optax's
+ * gradient transformations, but with their state inside an object, and able to finish in place.
+ */
+import { backendOf } from '../backend/registry.ts';
+import { byteLengthOf } from '../tensor/dtype.ts';
+import { untrack } from '../tensor/scope.ts';
+import { stridesOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/** Tensors by parameter path. */
+export type Tensors = Readonly<Record<string, Tensor>>;
+
+export interface Transformation {
+  /** Fresh state for these parameters. */
+  init(parameters: Tensors): TransformationState;
+}
+
+export interface TransformationState {
+  /**
+   * New updates from `updates`, which stay the caller's. Empty: nothing is to be done this time. The last step of a chain
+   * is asked for `apply` instead where it has it.
+   */
+  update(updates: Tensors, parameters: Tensors): Tensors;
+  /** Adds the updates to the parameters' memory at once. */
+  apply?(updates: Tensors, parameters: Tensors): void;
+  /** What must be kept to go on later: tensors by name. They change as the optimiser runs. */
+  readonly tensors: Tensors;
+  /** And numbers by name. */
+  counters: Readonly<Record<string, number>>;
+}
+
+/** The transformations one after the other. */
+export function chain(...transformations: readonly Transformation[]): Transformation {
+  return {
+    init(parameters) {
+      const states = transformations.map((transformation) => transformation.init(parameters));
+      return new Chain(states);
+    },
+  };
+}
+
+class Chain implements TransformationState {
+  readonly #states: readonly TransformationState[];
+
+  constructor(states: readonly TransformationState[]) {
+    this.#states = states;
+  }
+
+  get tensors(): Tensors {
+    const named = this.#states.flatMap(({ tensors }, i) =>
+      Object.entries(tensors).map(([name, tensor]) => [`${i}.${name}`, tensor]),
+    );
+    return Object.fromEntries(named);
+  }
+
+  get counters(): Readonly<Record<string, number>> {
+    const named = this.#states.flatMap(({ counters }, i) =>
+      Object.entries(counters).map(([name, value]) => [`${i}.${name}`, value]),
+    );
+    return Object.fromEntries(named);
+  }
+
+  set counters(values: Readonly<Record<string, number>>) {
+    for (const [i, state] of this.#states.entries()) {
+      const own = Object.keys(state.counters).map((name) => [name, values[`${i}.${name}`]]);
+      state.counters = Object.fromEntries(own);
+    }
+  }
+
+  update(updates: Tensors, parameters: Tensors): Tensors {
+    return this.#run(updates, this.#states.length, parameters);
+  }
+
+  apply(updates: Tensors, parameters: Tensors): void {
+    const last = this.#states.at(-1);
+    const before = this.#run(updates, Math.max(0, this.#states.length - 1), parameters);
+    if (last) applyUpdates(last, before, parameters);
+    if (before !== updates) disposeAll(before);
+  }
+
+  #run(updates: Tensors, count: number, parameters: Tensors): Tensors {
+    let current = updates;
+    for (const state of this.#states.slice(0, count)) {
+      const next = state.update(current, parameters);
+      if (current !== updates && next !== current) disposeAll(current);
+      current = next;
+    }
+    return current;
+  }
+}
+
+/** Adds what `state` makes of `updates` to the parameters, in place. */
+export function applyUpdates(state: TransformationState, updates: Tensors, parameters: Tensors): void {
+  if (Object.keys(updates).length === 0) return;
+  if (state.apply) {
+    state.apply(updates, parameters);
+    return;
+  }
+  const found = state.update(updates, parameters);
+  for (const [path, update] of Object.entries(found)) {
+    const parameter = parameters[path];
+    const strides = stridesOf(parameter.shape);
+    backendOf(parameter).binary('add', parameter, parameter, strides, update, strides);
+  }
+  if (found !== updates) disposeAll(found);
+}
+
+export function disposeAll(tensors: Tensors): void {
+  for (const tensor of Object.values(tensors)) tensor.dispose();
+}
+
+/** Zeros of the parameters' shapes that no scope frees: moments. */
+export function zerosLike(parameters: Tensors): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
+      const backend = backendOf({ storage, shape, dtype });
+      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
+      untrack(out);
+      backend.fill(out, 0);
+      return [path, out];
+    }),
+  );
+}
