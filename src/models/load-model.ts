@@ -81,7 +81,7 @@ function describeModel(checkpoint: Checkpoint, backend: Backend): DecoderDescrip
   if (!gguf && checkpoint.config === undefined) {
     throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
   }
-  const config = checkpoint.config as Readonly<Record<string, unknown>>;
+  const config = (checkpoint.config ?? {}) as Readonly<Record<string, unknown>>;
   const keys = new KeyReader(file, (key) => (gguf ? gguf.metadata.get(key) : config[key]));
   const typeKey = gguf ? 'general.architecture' : 'model_type';
   const known = (family: Family): readonly string[] => (gguf ? family.ggufArchitectures : family.modelTypes);

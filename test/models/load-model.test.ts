@@ -212,12 +212,12 @@ describe('files that do not fit', () => {
     [
       'an unknown architecture',
       { model_type: 'mamba' },
-      /^DIR\/config.json: model_type: expected a supported one \(llama, mistral, qwen2, qwen3, phi3, gpt2\), got "mamba"$/,
+      /^DIR\/config.json: model_type: expected a supported one \(llama, mistral, .*\), got "mamba"$/,
     ],
     [
       'no architecture',
       { model_type: undefined },
-      /expected a supported one \(llama, mistral, qwen2, qwen3, phi3, gpt2\), got no such key$/,
+      /expected a supported one \(llama, mistral, .*\), got no such key$/,
     ],
     [
       "a width that is not the tensors'",
@@ -251,8 +251,8 @@ describe('files that do not fit', () => {
     const bytes = readFileSync(path);
     bytes.write('lxama', bytes.indexOf('llama'));
     writeFileSync(path, bytes);
-    expect(await failure(path)).toBe(
-      'DIR: general.architecture: expected a supported one (llama, qwen2, qwen3, phi3, gpt2), got "lxama"',
+    expect(await failure(path)).toMatch(
+      /^DIR: general.architecture: expected a supported one \(llama, qwen2, .*\), got "lxama"$/,
     );
   });
 });

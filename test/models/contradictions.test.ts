@@ -1,0 +1,246 @@
+/**
+ * Configs that contradict themselves or their tensors: one line that names the key, or the tensor and both shapes. And
+ * whatever stands in a config or a GGUF header, loading gives a model or such a line, never another error.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { FormatError } from '../../src/checkpoint/index.ts';
+import { loadModel } from '../../src/models/index.ts';
+import { UnsupportedError } from '../../src/tensor/errors.ts';
+import { copyTiny, type Json, removeCheckpoints } from './checkpoints.ts';
+import { GOLDEN } from './golden.ts';
+
+afterAll(removeCheckpoints);
+const backend = 'reference';
+
+/** What loading says, 'loaded' when it works. @throws what is not an answer about the file. */
+async function answer(path: string): Promise<string> {
+  try {
+    (await loadModel(path, { backend })).dispose();
+    return 'loaded';
+  } catch (error) {
+    if (!(error instanceof FormatError) && !(error instanceof UnsupportedError)) throw error;
+    expect(error.message.split('\n'), error.message).toHaveLength(1);
+    return error.message;
+  }
+}
+
+const qkv = 'model.layers.0.self_attn';
+test.each<[string, string, Json, string]>([
+  [
+    'more query heads than q_proj has rows for',
+    'tiny-qwen2/plain',
+    { num_attention_heads: 8, head_dim: 8 },
+    `expected tensor ${qkv}.q_proj.weight of shape [64, 32], got [32, 32]`,
+  ],
+  [
+    'key/value heads that are not those of k_proj',
+    'tiny-mistral/window',
+    { num_key_value_heads: 4 },
+    `expected tensor ${qkv}.k_proj.weight of shape [48, 32], got [24, 32]`,
+  ],
+  [
+    'key/value heads that do not divide the query heads',
+    'tiny-mistral/window',
+    { num_key_value_heads: 3 },
+    'num_key_value_heads: expected a divisor of the query heads (num_attention_heads N=4), got K=3',
+  ],
+  [
+    'a head dim that is not that of the q norm',
+    'tiny-qwen3/window',
+    { head_dim: 16, num_attention_heads: 2, num_key_value_heads: 2 },
+    `expected tensor ${qkv}.q_norm.weight of shape [16], got [8]`,
+  ],
+  [
+    'fused projections of other heads',
+    'tiny-phi3/plain',
+    { num_key_value_heads: 4 },
+    `expected tensor ${qkv}.qkv_proj.weight of shape [96, 32], got [64, 32]`,
+  ],
+  [
+    'a fused MLP of another width',
+    'tiny-phi3/plain',
+    { intermediate_size: 48 },
+    'expected tensor model.layers.0.mlp.gate_up_proj.weight of shape [96, 32], got [80, 32]',
+  ],
+  [
+    'a transposed matrix of another width',
+    'tiny-gpt2/bare',
+    { n_inner: 48 },
+    'expected tensor h.0.mlp.c_fc.weight of shape [32, 48], got [32, 40]',
+  ],
+  [
+    'more positions than there are rows',
+    'tiny-gpt2/prefix',
+    { n_positions: 64 },
+    'expected tensor transformer.wpe.weight of shape [64, 32], got [48, 32]',
+  ],
+  [
+    'another vocabulary',
+    'tiny-qwen3/plain',
+    { vocab_size: 64 },
+    'expected tensor model.embed_tokens.weight of shape [64, 32], got [61, 32]',
+  ],
+  [
+    'an output head that is not there',
+    'tiny-qwen2/plain',
+    { tie_word_embeddings: false },
+    'expected tensor lm_head.weight of shape [61, 32], got none of that name',
+  ],
+  [
+    'biases the config does not mention',
+    'tiny-qwen3/window',
+    { attention_bias: false },
+    `expected no such bias by the config, got ${qkv}.q_proj.bias of shape [32]`,
+  ],
+  [
+    'biases that are not there',
+    'tiny-qwen3/plain',
+    { attention_bias: true },
+    `expected tensor ${qkv}.q_proj.bias of shape [48], got none of that name`,
+  ],
+  [
+    'fewer layers than the file has',
+    'tiny-qwen2/window',
+    { num_hidden_layers: 2, layer_types: null },
+    'expected 2 layers by the config, got model.layers.2.input_layernorm.weight of shape [32]',
+  ],
+  [
+    'layer types for other layers',
+    'tiny-qwen2/window',
+    { num_hidden_layers: 4 },
+    'layer_types: expected 4 names, one per layer, got 3',
+  ],
+  [
+    'rotary factors for other dims',
+    'tiny-phi3/longrope',
+    {
+      partial_rotary_factor: 1,
+      rope_parameters: { rope_type: 'longrope', short_factor: [1], long_factor: [1] },
+    },
+    'short_factor: expected 8 positive numbers, got 1',
+  ],
+  [
+    'a negative rotary factor',
+    'tiny-phi3/longrope',
+    {
+      rope_parameters: {
+        rope_type: 'longrope',
+        partial_rotary_factor: 0.25,
+        short_factor: [1, -2],
+        long_factor: [1, 2],
+      },
+    },
+    'short_factor: expected 2 positive numbers, got 2 with -2',
+  ],
+  [
+    'an odd number of rotating dims',
+    'tiny-phi3/plain',
+    { rope_parameters: { partial_rotary_factor: 0.9 } },
+    'partial_rotary_factor: expected at most 1 and an even number of H=8 dims, got 0.9',
+  ],
+  [
+    'another MLP',
+    'tiny-gpt2/prefix',
+    { activation_function: 'relu' },
+    'activation_function: expected one of gelu_new, gelu_pytorch_tanh, gelu, silu, swish, got relu',
+  ],
+  [
+    'cross-attention',
+    'tiny-gpt2/prefix',
+    { add_cross_attention: true },
+    'add_cross_attention: expected a decoder without cross-attention, got true',
+  ],
+])('%s', async (_, name, config, message) => {
+  const said = await answer(copyTiny(name, config));
+  expect(said.slice(-message.length)).toBe(message);
+  // The file, where in it, what was expected.
+  expect(said.slice(0, -message.length)).toMatch(/\.(safetensors: at byte \d+|json): $|gqa-model-\w+: $/);
+});
+
+const FAMILIES = [
+  'tiny-llama/bias',
+  'tiny-mistral/window',
+  'tiny-qwen2/window',
+  'tiny-qwen3/window',
+  'tiny-phi3/longrope',
+  'tiny-gpt2/prefix',
+];
+const STRANGE: readonly unknown[] = [
+  undefined,
+  null,
+  true,
+  false,
+  0,
+  -1,
+  0.5,
+  3,
+  1e9,
+  2 ** 53,
+  1e308,
+  '',
+  '8',
+  'default',
+  [],
+  [1],
+  [-1, 2],
+  {},
+  { rope_type: 'longrope' },
+  { type: 3 },
+];
+
+describe('every key of config.json with strange values', () => {
+  test.each(FAMILIES)('%s', async (name) => {
+    const folder = copyTiny(name);
+    const path = join(folder, 'config.json');
+    const config = JSON.parse(readFileSync(path, 'utf8')) as Json;
+    const nested = Object.keys((config.rope_parameters as Json | undefined) ?? {});
+    let refused = 0;
+    const check = async (changed: Json) => {
+      writeFileSync(path, JSON.stringify(changed));
+      if ((await answer(folder)) !== 'loaded') refused++;
+    };
+    const extra = ['head_dim', 'rope_scaling', 'layer_types', 'sliding_window', 'partial_rotary_factor'];
+    for (const value of STRANGE) {
+      for (const key of new Set([...Object.keys(config), ...extra])) await check({ ...config, [key]: value });
+      for (const key of nested) {
+        await check({ ...config, rope_parameters: { ...(config.rope_parameters as Json), [key]: value } });
+      }
+    }
+    expect(refused).toBeGreaterThan(50);
+  });
+
+  test.each(['null', '[]', '"text"', '3', '{', ''])('a config.json of %s', async (text) => {
+    const folder = copyTiny('tiny-qwen2/plain');
+    writeFileSync(join(folder, 'config.json'), text);
+    expect(await answer(folder)).not.toBe('loaded');
+  });
+});
+
+describe('mutated GGUF headers of whole models', () => {
+  test.each(['tiny-qwen3/plain.gguf', 'tiny-phi3/longrope.gguf', 'tiny-gpt2/prefix.gguf'])(
+    '%s',
+    async (name) => {
+      const bytes = readFileSync(join(GOLDEN, name));
+      const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');
+      // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is made of.
+      const vocabulary = bytes.indexOf('tokenizer.ggml.model');
+      const tensors = bytes.indexOf('token_embd.weight') - 8;
+      const at = fc.oneof(fc.nat(vocabulary), fc.integer({ min: tensors, max: tensors + 1200 }));
+      const edit = fc.record({ at, value: fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 2, 12, 14, 255)) });
+      const counts = { loaded: 0, refused: 0 };
+      await fc.assert(
+        fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 2 }), async (edits) => {
+          const changed = Uint8Array.from(bytes);
+          for (const { at: offset, value } of edits) changed[offset] = value;
+          writeFileSync(path, changed);
+          counts[(await answer(path)) === 'loaded' ? 'loaded' : 'refused']++;
+        }),
+        { numRuns: 400, seed: 4 },
+      );
+      expect(Math.min(counts.loaded, counts.refused)).toBeGreaterThan(10);
+    },
+  );
+});
