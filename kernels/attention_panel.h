@@ -196,8 +196,14 @@ GQA_NOINLINE void attn_accumulate_safely(const attn_panel_scratch *w, int Hv, fl
   }
 }
 
-/* One panel against the packed tile of keys [k0, k0 + n). */
-GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first) {
+/* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
+typedef struct {
+  const float *keys, *values;
+  int64_t key_row, value_block, value_step;
+} attn_tile;
+
+/* One panel against the tile of keys [k0, k0 + n). */
+GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first) {
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
   int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
   if (j0 >= j1) {
@@ -205,8 +211,14 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int 
     return;
   }
   float *s = w->s;
-  for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR)
-    attn_micro(w->keys + (int64_t)j * c->H, c->H, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0);
+  for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
+    if (tile->value_block == 1) /* in place: the values of this block and the keys of the next tile */
+      for (int i = j; i < j + ATTN_MR; i++) {
+        for (int x = 0; x < c->Hv; x += 16) __builtin_prefetch(tile->values + i * tile->value_step + x, 0, 2);
+        for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
+      }
+    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0);
+  }
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
     vf none = vf_set(-__builtin_inff());
@@ -255,12 +267,25 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, int 
     return;
   }
   for (int d = 0; d < w->Hvp; d += ATTN_MR) {
-    const float *v = w->values + (int64_t)d * ATTN_KEYS + (int64_t)j0 * ATTN_MR;
+    const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
     float *to = o + (int64_t)d * ATTN_NR;
     const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 0, 0);
-    else attn_micro(v, 1, ATTN_MR, from, to, j1 - j0, 1, correction);
+    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 0, 0);
+    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 1, correction);
   }
+}
+
+/*
+ * With a single panel a copy of the tile would be read once only: reads K and V where they are stored, when they are f32 in one segment, in
+ * whole blocks, and seen by every row (so that no NaN has to be kept out). Returns 0 when the tile must be packed.
+ */
+GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const attn_panel *p, int64_t k0, int n, attn_tile *tile) {
+  if (c->key_type != GQA_F32 || c->value_type != GQA_F32 || !attn_plain(c)) return 0;
+  if (n % ATTN_MR || c->Hv % ATTN_MR || at->skip + n > at->segment.length || p->max_low > k0 || p->min_high < k0 + n) return 0;
+  tile->keys = (const float *)at->segment.key + at->skip * c->key_token + k * c->key_head;
+  tile->values = (const float *)at->segment.value + at->skip * c->value_token + k * c->value_head;
+  tile->key_row = c->key_token, tile->value_block = 1, tile->value_step = c->value_token;
+  return 1;
 }
 
 /* Rows [r0, r0 + rows) of (b, k) against keys [key_low, key_high). */
@@ -291,10 +316,13 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
-    int finite = attn_pack(c, &w, k, &cursor, n);
+    attn_tile tile = {w.keys, w.values, c->H, ATTN_KEYS, ATTN_MR};
+    int finite = 1;
+    if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n);
+    else cursor.skip += n;
     for (int p = 0; p < panels; p++) {
       int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
-      attn_panel_tile(c, &w, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
+      attn_panel_tile(c, &w, &tile, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
     }
   }
   for (int r = 0; r < rows; r += VL) {
