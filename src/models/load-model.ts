@@ -10,6 +10,7 @@ import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderDescription, Family } from './families/family.ts';
+import { gptBigCode } from './families/gpt-bigcode.ts';
 import { gpt2 } from './families/gpt2.ts';
 import { llama } from './families/llama.ts';
 import { mistral } from './families/mistral.ts';
@@ -21,7 +22,7 @@ import { Model } from './model.ts';
 import { RopeTable } from './rope-table.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
-const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, phi3, gpt2];
+const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, phi3, gpt2, gptBigCode];
 
 export interface LoadModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */
@@ -75,7 +76,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */
-function describeModel(checkpoint: Checkpoint, backend: Backend): DecoderDescription {
+export function describeModel(checkpoint: Checkpoint, backend: Backend): DecoderDescription {
   const { gguf, directory, path, tensors } = checkpoint;
   const file = gguf ? path : `${directory}/config.json`;
   if (!gguf && checkpoint.config === undefined) {

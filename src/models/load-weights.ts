@@ -60,8 +60,12 @@ export async function loadWeights(
   return { ...ends, layers };
 }
 
-/** @returns the bytes of all weights as stored */
-function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, names: DecoderNames): number {
+/**
+ * Checks names, shapes and types of all weights, and that nothing the config leaves out is there.
+ * @throws FormatError naming the tensor and both shapes
+ * @returns the bytes of all weights as stored
+ */
+export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, names: DecoderNames): number {
   let total = 0;
   const used = new Set<string>();
   const check: WeightSource<void> = (place) => {

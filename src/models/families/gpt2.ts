@@ -90,6 +90,7 @@ const ACTIVATIONS: Readonly<Record<string, GateActivation>> = {
 };
 
 function activation(keys: KeyReader): GateActivation {
+  // GPTBigCode's default is the same function under its other name.
   const name = String(keys.raw('activation_function') ?? 'gelu_new');
   if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
   throw keys.fail(

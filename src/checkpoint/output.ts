@@ -1,0 +1,102 @@
+/**
+ * Where a converted checkpoint goes: whether the place is free, whether it has room, and the small files that travel with
+ * the weights (tokenizer, chat template, licence).
+ */
+import { copyFile, lstat, open, readdir, realpath, statfs } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+
+/** Files beside the weights that say nothing about their shapes. */
+const CARRIED =
+  /^((special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
+
+/**
+ * Checks that a checkpoint may be written to `to`.
+ * @param from the checkpoint that will be read meanwhile: neither may lie inside the other
+ * @param force allows to replace a `.gguf` file, or a folder that is a checkpoint
+ * @throws Error with what to do when something is there, or when `to` would overwrite `from`
+ */
+export async function checkOutputPlace(from: string, to: string, force: boolean): Promise<void> {
+  const [source, target] = await Promise.all([realPath(from), realPath(to)]);
+  if (isInside(source, target) || isInside(target, source)) {
+    throw new Error(`${to}: expected a place outside of the checkpoint that is read, got ${from}`);
+  }
+  const found = await lstatOrNothing(to);
+  if (found === undefined) return;
+  if (!force) throw new Error(`${to}: expected nothing there, got ${kindOf(found)}; --force replaces it`);
+  if (found.isFile() ? to.toLowerCase().endsWith('.gguf') : found.isDirectory() && (await isReplaceable(to)))
+    return;
+  throw new Error(
+    `${to}: expected a checkpoint or an empty folder to replace, got ${kindOf(found)} of something else`,
+  );
+}
+
+/** Nothing but files, a config and weights among them: what a converter or a download leaves. */
+async function isReplaceable(folder: string): Promise<boolean> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  if (entries.length === 0) return true;
+  const has = (pattern: RegExp) => entries.some(({ name }) => pattern.test(name));
+  return entries.every((entry) => entry.isFile()) && has(/^config\.json$/) && has(/\.safetensors$/);
+}
+
+type Stats = Awaited<ReturnType<typeof lstat>>;
+
+function kindOf(found: Stats): string {
+  return found.isDirectory() ? 'a folder' : found.isFile() ? 'a file' : 'something';
+}
+
+async function lstatOrNothing(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The path with the links of what exists of it resolved. */
+async function realPath(path: string): Promise<string> {
+  const whole = resolve(path);
+  try {
+    return await realpath(whole);
+  } catch {
+    const parent = dirname(whole);
+    return parent === whole ? whole : join(await realPath(parent), basename(whole));
+  }
+}
+
+function isInside(inner: string, outer: string): boolean {
+  const way = relative(outer, inner);
+  return way === '' || (way !== '..' && !way.startsWith(`..${sep}`) && !/^[A-Za-z]:/.test(way));
+}
+
+/**
+ * Checks the free space of the file system that `path` will lie on.
+ * @throws Error with both numbers
+ */
+export async function checkSpace(path: string, bytes: number): Promise<void> {
+  let folder = dirname(resolve(path));
+  while ((await lstatOrNothing(folder)) === undefined && dirname(folder) !== folder) folder = dirname(folder);
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  if (free < bytes) {
+    throw new Error(
+      `${path}: expected ${bytes} bytes of free space, got ${free}; free some or choose another disk`,
+    );
+  }
+}
+
+/** Copies tokenizer, chat template, generation config and licence files. @returns their names */
+export async function carryFiles(from: string, to: string): Promise<readonly string[]> {
+  const entries = await readdir(from, { withFileTypes: true });
+  const names = entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name));
+  for (const { name } of names) {
+    await copyFile(join(from, name), join(to, name));
+    const file = await open(join(to, name), 'r');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+  return names.map(({ name }) => name);
+}

@@ -1,0 +1,136 @@
+/**
+ * A trained checkpoint with another number of key/value heads: what changes is planned from the headers, then every file is
+ * written in slices beside its place and renamed into it.
+ *
+ * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
+ */
+import { getBackend } from '../backend/registry.ts';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { checkOutputPlace, checkSpace } from '../checkpoint/output.ts';
+import type { StorageType } from '../format/storage-type.ts';
+import type { DecoderConfig } from '../models/decoder-config.ts';
+import type { DecoderDescription } from '../models/families/family.ts';
+import { describeModel } from '../models/load-model.ts';
+import { checkWeights } from '../models/load-weights.ts';
+import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
+import { similarMixes } from './similar.ts';
+import { writeGgufOutput } from './write-gguf-output.ts';
+import { writeHuggingFace } from './write-hugging-face.ts';
+import type { Written } from './write-job.ts';
+
+export type ConvertMethod = PoolingMethod | 'similar';
+
+export interface ConvertOptions {
+  /** A Hugging Face directory with safetensors, or a `.gguf` file. */
+  readonly from: string;
+  /** A directory to make, or a `.gguf` file where its name ends so. */
+  readonly to: string;
+  /** K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same model). */
+  readonly numKeyValueHeads: number;
+  /** How heads become one; default `mean`. `similar` groups and aligns them first. */
+  readonly method?: ConvertMethod;
+  /** Of `random`; default 0. */
+  readonly seed?: number;
+  /** New type of the weights: f32, f16, bf16, and q8_0 in GGUF. Default: as stored (pooled blocks become q8_0). */
+  readonly dtype?: StorageType;
+  /** Text that `similar` measures heads on; without it their weights are compared. */
+  readonly calibration?: string;
+  /** Replaces an existing checkpoint at `to`. Default false: that is an error. */
+  readonly force?: boolean;
+  /** Told how many bytes of the output are written. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+export interface ConvertResult {
+  readonly format: 'safetensors' | 'gguf';
+  readonly method: ConvertMethod;
+  readonly numHeads: number;
+  readonly numKeyValueHeads: { readonly before: number; readonly after: number };
+  /** Bytes of weights written. */
+  readonly bytes: number;
+  readonly files: readonly string[];
+  /** What was made of what, by layer: the drift report measures with it. */
+  readonly layers: readonly LayerMix[];
+}
+
+const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16', 'q8_0'] };
+
+/**
+ * Writes a checkpoint with `numKeyValueHeads` key/value heads.
+ * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, when there is nothing to do, or no class for
+ * the result; FormatError for a damaged checkpoint; Error when `to` exists or has no room. Nothing is left at `to` then
+ * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
+ */
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
+  const { from, to, numKeyValueHeads: after, method = 'mean', seed = 0, dtype, force = false } = options;
+  const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
+  checkOptions(method, dtype, format);
+  await using checkpoint = await openCheckpoint(from);
+  const description = describeModel(checkpoint, getBackend());
+  const { config, names } = description;
+  checkHeads(config, after, dtype !== undefined || format !== checkpoint.kind);
+  checkWeights(checkpoint, config, names);
+  await checkOutputPlace(checkpoint.path, to, force);
+  const layers = await planLayers(checkpoint, description, method, options);
+  const job = { checkpoint, ...description, layers, to, numKeyValueHeads: after, seed, dtype, force };
+  const progress = options.onProgress;
+  const space = (bytes: number) => checkSpace(to, bytes);
+  const written: Written =
+    format === 'gguf'
+      ? await writeGgufOutput({ ...job, space, onProgress: progress })
+      : await writeHuggingFace({ ...job, space, onProgress: progress });
+  return {
+    format,
+    method,
+    numHeads: config.numHeads,
+    numKeyValueHeads: { before: config.numKeyValueHeads, after },
+    ...written,
+    layers,
+  };
+}
+
+async function planLayers(
+  checkpoint: Checkpoint,
+  description: DecoderDescription,
+  method: ConvertMethod,
+  { numKeyValueHeads: after, calibration }: ConvertOptions,
+): Promise<readonly LayerMix[]> {
+  const { numLayers, numHeads: N, numKeyValueHeads: K } = description.config;
+  if (method === 'similar' && after < K) {
+    return similarMixes(checkpoint, description, after, calibration);
+  }
+  const pooling = method === 'similar' ? 'mean' : method;
+  return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));
+}
+
+function checkOptions(method: string, dtype: StorageType | undefined, format: 'safetensors' | 'gguf'): void {
+  if (!['mean', 'first', 'random', 'similar'].includes(method)) {
+    throw new TypeError(`convert: expected method mean, first, random or similar, got ${method}`);
+  }
+  if (dtype !== undefined && !DTYPES[format].includes(dtype)) {
+    throw new TypeError(
+      `convert: expected dtype ${DTYPES[format].join(', ')} for ${format === 'gguf' ? 'GGUF' : 'safetensors'}, got ${dtype}`,
+    );
+  }
+}
+
+function checkHeads(
+  { numHeads: N, numKeyValueHeads: K }: DecoderConfig,
+  after: number,
+  changesForm: boolean,
+): void {
+  const choices = [];
+  for (let k = 1; k <= N; k++) if (k !== K && N % k === 0 && (K % k === 0 || k % K === 0)) choices.push(k);
+  if (after === 1 && K === 1 && !changesForm) {
+    throw new RangeError(
+      `convert: expected more than one key/value head to pool, got a multi-query model (N=${N}, K=1)${choices.length ? `; it can be written with K=${choices.join(', ')}` : ''}`,
+    );
+  }
+  const fits = Number.isSafeInteger(after) && after >= 1 && N % after === 0;
+  if (!fits || (K % after !== 0 && after % K !== 0)) {
+    throw new RangeError(
+      `convert: expected K to divide the checkpoint's K=${K}, or to be a multiple of it that divides N=${N}, got ${after}; choose one of ${choices.join(', ') || K}`,
+    );
+  }
+}

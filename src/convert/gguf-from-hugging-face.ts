@@ -1,0 +1,147 @@
+/**
+ * A Hugging Face Llama or Mistral in GGUF's `llama` form: names, keys, and the rows of q and k permuted so that rotated pairs are
+ * neighbours. The permutation stays inside a head, so it commutes with pooling: it is applied to the blocks of the mix.
+ *
+ * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py constants.py.
+ */
+import type { GgufPair } from '../checkpoint/write-gguf.ts';
+import { FormatError } from '../format/format-error.ts';
+import type { DecoderConfig } from '../models/decoder-config.ts';
+import { ggufNames } from '../models/families/gated-decoder.ts';
+import { ggufTokenizer } from './gguf-tokenizer.ts';
+import type { Block, TensorMix } from './tensor-mix.ts';
+import type { GgufPlan, WriteJob } from './write-job.ts';
+
+/** @throws FormatError for a family whose GGUF form is another one, or a RoPE scaling that GGUF keeps elsewhere */
+export async function ggufFromHuggingFace(
+  job: WriteJob,
+  mixes: ReadonlyMap<string, TensorMix>,
+): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufPlan }> {
+  const { checkpoint, config } = job;
+  const file = `${checkpoint.directory}/config.json`;
+  if (config.modelType !== 'llama' && config.modelType !== 'mistral') {
+    throw new FormatError(
+      file,
+      undefined,
+      `model_type: expected llama or mistral to write GGUF from safetensors, got ${config.modelType}; write a directory, and convert that with llama.cpp`,
+    );
+  }
+  const scaling = config.rope?.scaling?.type;
+  if (scaling !== undefined && scaling !== 'linear') {
+    throw new FormatError(
+      file,
+      undefined,
+      `rope_type: expected default or linear to write GGUF, got ${scaling}; write a directory, and convert that with llama.cpp`,
+    );
+  }
+  const tensors = new Map<string, GgufPlan extends ReadonlyMap<string, infer T> ? T : never>();
+  const put = (to: string, from: string, mix?: TensorMix) => {
+    const info = checkpoint.tensors.get(from);
+    if (info) tensors.set(to, { info, mix: mix ?? mixes.get(from) });
+  };
+  const both = (to: string, from: string) => {
+    put(`${to}.weight`, `${from}.weight`);
+    put(`${to}.bias`, `${from}.bias`);
+  };
+  const { names } = job;
+  put('token_embd.weight', `${names.embedding}.weight`);
+  for (let i = 0; i < config.numLayers; i++) {
+    const from = names.layer(i);
+    const to = ggufNames.layer(i);
+    both(to.attentionNorm, from.attentionNorm);
+    const heads = [config.numHeads, config.numKeyValueHeads];
+    [0, 1].forEach((part) => {
+      for (const kind of ['weight', 'bias']) {
+        const name = `${from.queryKeyValue[part]}.${kind}`;
+        put(`${to.queryKeyValue[part]}.${kind}`, name, permuted(config, heads[part], mixes.get(name)));
+      }
+    });
+    both(to.queryKeyValue[2], from.queryKeyValue[2]);
+    both(to.attentionOutput, from.attentionOutput);
+    both(to.mlpNorm, from.mlpNorm);
+    both(to.gateUp[0], from.gateUp[0]);
+    both(to.gateUp[1], from.gateUp[1]);
+    both(to.down, from.down);
+  }
+  both('output_norm', names.finalNorm);
+  if (!config.tiedEmbeddings) both('output', names.head);
+  const metadata = new Map([...modelKeys(job), ...(await ggufTokenizer(checkpoint, config.vocabSize))]);
+  return { metadata, tensors };
+}
+
+/** Row r of a new head comes from row (r % 2) * H/2 + r/2 of it as Hugging Face has it. */
+function permuted({ headDim: H }: DecoderConfig, heads: number, mix: TensorMix | undefined): TensorMix {
+  const place = (r: number) => (r % 2) * (H / 2) + (r >> 1);
+  const whole: Block[] = Array.from({ length: heads }, (_, head) => ({
+    size: H,
+    sources: [{ first: head * H, weight: 1 }],
+  }));
+  const blocks = (mix?.blocks ?? whole)
+    .flatMap((block) => splitToHeads(block, H))
+    .flatMap((block): Block[] => {
+      if (block.sources.length === 0) return [block]; // drawn anew: every order is as random
+      if (block.sources.some(({ matrix }) => matrix !== undefined)) {
+        return [
+          {
+            ...block,
+            sources: block.sources.map((source) => ({ ...source, matrix: turned(source.matrix, H, place) })),
+          },
+        ];
+      }
+      return Array.from({ length: H }, (_, r) => ({
+        size: 1,
+        sources: block.sources.map((source) => ({ ...source, first: source.first + place(r) })),
+      }));
+    });
+  return { axis: 0, blocks, draw: mix?.draw ?? { stddev: 0, stream: 0 } };
+}
+
+function splitToHeads(block: Block, H: number): Block[] {
+  return Array.from({ length: block.size / H }, (_, i) => ({
+    size: H,
+    sources: block.sources.map((source) => ({ ...source, first: source.first + i * H })),
+  }));
+}
+
+/** The permutation after the matrix; of a source without one, the permutation itself. */
+function turned(matrix: Float64Array | undefined, H: number, place: (r: number) => number): Float64Array {
+  const out = new Float64Array(H * H);
+  for (let r = 0; r < H; r++) {
+    if (matrix) out.set(matrix.subarray(place(r) * H, (place(r) + 1) * H), r * H);
+    else out[r * H + place(r)] = 1;
+  }
+  return out;
+}
+
+function modelKeys({ checkpoint, config, numKeyValueHeads: K }: WriteJob): Map<string, GgufPair> {
+  const u32 = (value: number): GgufPair => ({ type: 'u32', value });
+  const f32 = (value: number): GgufPair => ({ type: 'f32', value });
+  const { directory } = checkpoint;
+  const name = directory.replace(/[/\\]+$/, '').replace(/^.*[/\\]/, '');
+  const { rope, headDim: H } = config;
+  const out = new Map<string, GgufPair>([
+    ['general.architecture', { type: 'string', value: 'llama' }],
+    ['general.type', { type: 'string', value: 'model' }],
+    ['general.name', { type: 'string', value: name || 'model' }],
+    ['general.file_type', u32(0)],
+    ['llama.block_count', u32(config.numLayers)],
+    ['llama.context_length', u32(config.maxPositionEmbeddings)],
+    ['llama.embedding_length', u32(config.hiddenSize)],
+    ['llama.feed_forward_length', u32(config.intermediateSize)],
+    ['llama.attention.head_count', u32(config.numHeads)],
+    ['llama.attention.head_count_kv', u32(K)],
+    ['llama.attention.layer_norm_rms_epsilon', f32(config.normEps)],
+    ['llama.attention.key_length', u32(H)],
+    ['llama.attention.value_length', u32(H)],
+    ['llama.rope.dimension_count', u32(rope?.rotaryDim ?? H)],
+    ['llama.rope.freq_base', f32(rope?.theta ?? 10000)],
+    ['llama.vocab_size', u32(config.vocabSize)],
+  ]);
+  const window = config.attention[0].window;
+  if (window !== undefined) out.set('llama.attention.sliding_window', u32(window));
+  if (rope?.scaling?.type === 'linear') {
+    out.set('llama.rope.scaling.type', { type: 'string', value: 'linear' });
+    out.set('llama.rope.scaling.factor', f32(rope.scaling.factor));
+  }
+  return out;
+}

@@ -1,0 +1,74 @@
+/**
+ * How new heads are made of old ones: each is a weighted sum of old heads, every one perhaps turned by a matrix first. All of
+ * conversion is a choice of such sums for q, k, v and the columns of o; what carries them out (mix-tensor.ts) knows no method.
+ */
+
+export interface HeadSource {
+  /** The old head. */
+  readonly head: number;
+  readonly weight: number;
+  /** `[H, H]`, row-major: new = weight * matrix @ old over the H values of a head. Absent: the identity. */
+  readonly matrix?: Float64Array;
+}
+
+/** One new head. Without sources: drawn anew, by the method `random`. */
+export type HeadMix = readonly HeadSource[];
+
+/** The heads of one layer after conversion; `output` describes the columns of o that read each query head. */
+export interface LayerMix {
+  /** N */
+  readonly query: readonly HeadMix[];
+  /** K' */
+  readonly key: readonly HeadMix[];
+  /** K' */
+  readonly value: readonly HeadMix[];
+  /** N */
+  readonly output: readonly HeadMix[];
+  /** The old key/value heads of each new one; in the order of the new query heads. */
+  readonly groups: readonly (readonly number[])[];
+  /** Where heads were aligned: what turns the new head of its group back into each old head's K and V, `[H, H]`; by old head. */
+  readonly restore?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] };
+}
+
+export type PoolingMethod = 'mean' | 'first' | 'random';
+
+/** Heads as they are. */
+export function sameHeads(count: number): HeadMix[] {
+  return Array.from({ length: count }, (_, head) => [{ head, weight: 1 }]);
+}
+
+/** Neighbours together: `[[0, 1, 2], [3, 4, 5]]` for 6 heads in 2 groups. */
+export function neighbourGroups(heads: number, groups: number): number[][] {
+  const size = heads / groups;
+  return Array.from({ length: groups }, (_, g) => Array.from({ length: size }, (_, i) => g * size + i));
+}
+
+/** The paper's three methods, and the way up (each old head repeated, whatever the method). */
+export function layerMix(method: PoolingMethod, numHeads: number, before: number, after: number): LayerMix {
+  const same = sameHeads(numHeads);
+  if (after >= before) {
+    const repeat = after / before;
+    const repeated = Array.from({ length: after }, (_, head) => [
+      { head: Math.floor(head / repeat), weight: 1 },
+    ]);
+    const groups = repeated.map(([{ head }]) => [head]);
+    return { query: same, key: repeated, value: repeated, output: same, groups };
+  }
+  const groups = neighbourGroups(before, after);
+  const pooled = groups.map((heads): HeadMix => {
+    if (method === 'random') return [];
+    if (method === 'first') return [{ head: heads[0], weight: 1 }];
+    return heads.map((head) => ({ head, weight: 1 / heads.length }));
+  });
+  return { query: same, key: pooled, value: pooled, output: same, groups };
+}
+
+/** Whether a list of mixes leaves all heads as they are. */
+export function isSame(mixes: readonly HeadMix[], before: number): boolean {
+  return mixes.length === before && mixes.every((mix, head) => isCopy(mix) && mix[0].head === head);
+}
+
+/** Whether a head is one old head, untouched. */
+export function isCopy(mix: HeadMix): boolean {
+  return mix.length === 1 && mix[0].weight === 1 && mix[0].matrix === undefined;
+}

@@ -1,0 +1,8 @@
+/** `gqa/convert`: trained checkpoints with fewer (or more) key/value heads, and what that costs. Node only (file access). */
+export {
+  type ConvertMethod,
+  type ConvertOptions,
+  type ConvertResult,
+  convertCheckpoint,
+} from './convert-checkpoint.ts';
+export type { HeadMix, HeadSource, LayerMix } from './head-mix.ts';

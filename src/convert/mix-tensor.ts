@@ -1,0 +1,240 @@
+/**
+ * Carries out a TensorMix in slices: reads what a slice of the new tensor needs, adds in double precision, rounds once. Bytes
+ * that do not change are copied as they are, so that an identity is one bit for bit, in block types too.
+ */
+import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
+import type { StorageType } from '../format/storage-type.ts';
+import { foldIn, key, normal } from '../random/index.ts';
+import { bytesOf, decodeInto, encodeInto } from './number-codec.ts';
+import type { Block, BlockSource, TensorMix } from './tensor-mix.ts';
+
+/** Bytes per read: as fast as `cp` (see Checkpoint.readInto). */
+const COPY_BYTES = 1 << 18;
+/** Values computed at a time. */
+const SLICE_VALUES = 1 << 16;
+
+export interface MixJob {
+  readonly checkpoint: Checkpoint;
+  readonly info: CheckpointTensor;
+  /** Absent: the tensor as it is, perhaps as another type. */
+  readonly mix?: TensorMix;
+  readonly dtype: StorageType;
+  readonly seed: number;
+  /** Writes `[Out, In]` where the tensor is `[In, Out]`, or the other way round. */
+  readonly transpose?: boolean;
+}
+
+/** Rows and columns of a tensor; a vector is a column. */
+function matrixShape(shape: readonly number[]): readonly [rows: number, columns: number] {
+  const [rows = 1, ...rest] = shape;
+  return [rows, rest.reduce((product, dim) => product * dim, 1)];
+}
+
+/** The new tensor's shape. */
+export function mixedShape({ info, mix, transpose }: Pick<MixJob, 'info' | 'mix' | 'transpose'>): number[] {
+  const shape = [...info.shape];
+  if (mix) shape[mix.axis] = mix.blocks.reduce((sum, { size }) => sum + size, 0);
+  return transpose && shape.length === 2 ? shape.reverse() : shape;
+}
+
+/** The new tensor's bytes; each chunk is valid until the next is asked for. */
+export async function* mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
+  if (job.transpose && job.info.shape.length === 2) yield* transposed(job);
+  else if (job.mix === undefined) yield* copied(job, 0, matrixShape(job.info.shape)[0]);
+  else if (job.mix.axis === 0) for (const block of job.mix.blocks) yield* rowBlock(job, job.mix, block);
+  else yield* columnBlocks(job, job.mix);
+}
+
+/** Rows `first … first + count - 1` as they are. */
+async function* copied(job: MixJob, first: number, count: number): AsyncGenerator<Uint8Array> {
+  const { checkpoint, info, dtype } = job;
+  const [rows, columns] = matrixShape(info.shape);
+  const rowBytes = rows === 0 ? 0 : info.byteLength / rows;
+  const end = (first + count) * rowBytes;
+  if (dtype === info.dtype) {
+    const buffer = new Uint8Array(Math.min(COPY_BYTES, count * rowBytes));
+    for (let at = first * rowBytes; at < end; at += COPY_BYTES) {
+      const part = buffer.subarray(0, Math.min(COPY_BYTES, end - at));
+      await checkpoint.readInto(info.name, at, part);
+      yield part;
+    }
+    return;
+  }
+  // Values in a row of their own order: any slice of whole blocks will do.
+  const total = count * columns;
+  const values = new Float64Array(Math.min(SLICE_VALUES, total));
+  const target = new Uint8Array(bytesOf(dtype, values.length));
+  const source = new Uint8Array(bytesOf(info.dtype, values.length));
+  for (let at = 0; at < total; at += SLICE_VALUES) {
+    const part = values.subarray(0, Math.min(SLICE_VALUES, total - at));
+    const bytes = source.subarray(0, bytesOf(info.dtype, part.length));
+    await checkpoint.readInto(info.name, first * rowBytes + bytesOf(info.dtype, at), bytes);
+    decodeInto(info.dtype, bytes, part);
+    yield encodeInto(dtype, part, target);
+  }
+}
+
+async function* rowBlock(job: MixJob, mix: TensorMix, block: Block): AsyncGenerator<Uint8Array> {
+  const { info, dtype, seed } = job;
+  const columns = matrixShape(info.shape)[1];
+  const [only] = block.sources;
+  if (block.sources.length === 1 && only.weight === 1 && only.matrix === undefined) {
+    yield* copied(job, only.first, block.size);
+    return;
+  }
+  const turned = block.sources.some(({ matrix }) => matrix !== undefined);
+  const rows = turned || only === undefined ? block.size : rowsPerSlice(columns, block.size);
+  const sum = new Float64Array(rows * columns);
+  const read = new SliceReader(job, rows * columns);
+  const target = new Uint8Array(bytesOf(dtype, sum.length));
+  for (let at = 0; at < block.size; at += rows) {
+    const count = Math.min(rows, block.size - at);
+    const part = sum.subarray(0, count * columns);
+    part.fill(-0); // so that -0 stays -0
+    if (only === undefined) part.set(drawn(mix, block, columns, seed));
+    for (const source of block.sources) {
+      const values = await read.rows(source.first + at, count);
+      addRows(part, values, source, block.size, columns);
+    }
+    yield encodeInto(dtype, part, target);
+  }
+}
+
+/** sum += weight * matrix @ values, `[rows, columns]` */
+function addRows(
+  sum: Float64Array,
+  values: Float64Array,
+  { weight, matrix }: BlockSource,
+  size: number,
+  columns: number,
+): void {
+  if (matrix === undefined) {
+    for (let i = 0; i < sum.length; i++) sum[i] += weight * values[i];
+    return;
+  }
+  for (let r = 0; r < size; r++) {
+    const to = sum.subarray(r * columns, (r + 1) * columns);
+    for (let s = 0; s < size; s++) {
+      const factor = weight * matrix[r * size + s];
+      if (factor === 0) continue;
+      const at = s * columns;
+      for (let c = 0; c < columns; c++) to[c] += factor * values[at + c];
+    }
+  }
+}
+
+async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8Array> {
+  const { info, dtype, seed } = job;
+  const [rows, before] = matrixShape(info.shape);
+  const after = mix.blocks.reduce((sum, { size }) => sum + size, 0);
+  const fresh = mix.blocks.map((block) =>
+    block.sources.length === 0 ? drawn(mix, block, rows, seed) : undefined,
+  );
+  const count = rowsPerSlice(Math.max(before, after), rows);
+  const read = new SliceReader(job, count * before);
+  const out = new Float64Array(count * after);
+  const target = new Uint8Array(bytesOf(dtype, out.length));
+  for (let at = 0; at < rows; at += count) {
+    const here = Math.min(count, rows - at);
+    const values = await read.rows(at, here);
+    out.fill(-0);
+    let column = 0;
+    mix.blocks.forEach((block, b) => {
+      const draws = fresh[b];
+      for (let r = 0; r < here; r++) {
+        const to = out.subarray(r * after + column, r * after + column + block.size);
+        for (const source of block.sources) addColumns(to, values, r * before + source.first, source);
+        if (draws) for (let c = 0; c < block.size; c++) to[c] = draws[c * rows + at + r];
+      }
+      column += block.size;
+    });
+    yield encodeInto(dtype, out.subarray(0, here * after), target);
+  }
+}
+
+/** to += weight * matrix @ values[at …] */
+function addColumns(
+  to: Float64Array,
+  values: Float64Array,
+  at: number,
+  { weight, matrix }: BlockSource,
+): void {
+  const { length } = to;
+  if (matrix === undefined) {
+    for (let c = 0; c < length; c++) to[c] += weight * values[at + c];
+    return;
+  }
+  for (let c = 0; c < length; c++) {
+    let total = 0;
+    for (let s = 0; s < length; s++) total += matrix[c * length + s] * values[at + s];
+    to[c] += weight * total;
+  }
+}
+
+/** A new head `[size, columns]` from a normal distribution: the same for the same seed, tensor and head. */
+function drawn({ blocks, draw }: TensorMix, block: Block, columns: number, seed: number): Float64Array {
+  const count = block.size * columns;
+  if (draw.stddev === 0) return new Float64Array(count);
+  const stream = foldIn(foldIn(key(seed), draw.stream), blocks.indexOf(block));
+  const tensor = normal(stream, [count]);
+  try {
+    return Float64Array.from(tensor.dataSync(), (value) => Number(value) * draw.stddev);
+  } finally {
+    tensor.dispose();
+  }
+}
+
+/** The whole matrix at once: only GPT-2's, of at most some ten million values, are stored by input. */
+async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
+  const { info, dtype } = job;
+  const [columns, rows] = mixedShape(job);
+  const values = new Float32Array(rows * columns);
+  const part = new Float64Array(Math.max(SLICE_VALUES, columns));
+  let at = 0;
+  const asFloats: MixJob = { ...job, transpose: false, dtype: 'f32' };
+  for await (const chunk of mixedBytes(asFloats)) {
+    const floats = new Float32Array(chunk.buffer, chunk.byteOffset, chunk.byteLength / 4);
+    values.set(floats, at);
+    at += floats.length;
+  }
+  if (info.dtype === 'f64') throw new TypeError(`${info.name}: expected at most f32, got f64`);
+  // values is [rows, columns] as stored; the new tensor is [columns, rows]
+  const perSlice = rowsPerSlice(rows, columns);
+  const out = part.length >= perSlice * rows ? part : new Float64Array(perSlice * rows);
+  const target = new Uint8Array(bytesOf(dtype, out.length));
+  for (let first = 0; first < columns; first += perSlice) {
+    const count = Math.min(perSlice, columns - first);
+    for (let c = 0; c < count; c++) {
+      for (let r = 0; r < rows; r++) out[c * rows + r] = values[r * columns + first + c];
+    }
+    yield encodeInto(dtype, out.subarray(0, count * rows), target);
+  }
+}
+
+function rowsPerSlice(columns: number, most: number): number {
+  return Math.max(1, Math.min(most, Math.floor(SLICE_VALUES / Math.max(1, columns))));
+}
+
+/** Rows of the old tensor as numbers, in one reused buffer. */
+class SliceReader {
+  readonly #job: MixJob;
+  readonly #columns: number;
+  readonly #values: Float64Array;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+
+  constructor(job: MixJob, most: number) {
+    this.#job = job;
+    this.#columns = matrixShape(job.info.shape)[1];
+    this.#values = new Float64Array(most);
+    this.#bytes = new Uint8Array(bytesOf(job.info.dtype, most));
+  }
+
+  async rows(first: number, count: number): Promise<Float64Array> {
+    const { checkpoint, info } = this.#job;
+    const values = this.#values.subarray(0, count * this.#columns);
+    const bytes = this.#bytes.subarray(0, bytesOf(info.dtype, values.length));
+    await checkpoint.readInto(info.name, bytesOf(info.dtype, first * this.#columns), bytes);
+    decodeInto(info.dtype, bytes, values);
+    return values;
+  }
+}

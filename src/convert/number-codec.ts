@@ -1,0 +1,100 @@
+/**
+ * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, since a checkpoint passes through
+ * them whole. Q8_0 is written as ggml writes it, block by block.
+ *
+ * Source: ggml-quants.c, quantize_row_q8_0_ref.
+ */
+import type { StorageType } from '../format/storage-type.ts';
+import { storageLayout } from '../format/storage-type.ts';
+import { type DType, isDType } from '../tensor/dtype.ts';
+import { decode, encode } from '../tensor/encode.ts';
+
+const INTEGERS = /^(bool|[iu]\d+)$/;
+const WRITABLE = new Set<StorageType>(['f64', 'f32', 'f16', 'bf16', 'q8_0']);
+
+/** Whether conversion can compute with a type. */
+export function isReadable(dtype: StorageType): boolean {
+  return isDType(dtype) && !INTEGERS.test(dtype);
+}
+
+export function isWritable(dtype: StorageType): boolean {
+  return WRITABLE.has(dtype);
+}
+
+/** Bytes of `count` values, whole blocks. */
+export function bytesOf(dtype: StorageType, count: number): number {
+  const { blockLength, blockBytes } = storageLayout(dtype);
+  return (count / blockLength) * blockBytes;
+}
+
+/** Every f16 as a number. */
+let halves: ArrayLike<number> | undefined;
+
+/** The first `count` values of `bytes` (8-aligned) into `out`. */
+export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, out: Float64Array): void {
+  const { buffer, byteOffset } = bytes;
+  const { length } = out;
+  if (dtype === 'f32') {
+    out.set(new Float32Array(buffer, byteOffset, length));
+  } else if (dtype === 'f64') {
+    out.set(new Float64Array(buffer, byteOffset, length));
+  } else if (dtype === 'bf16') {
+    const from = new Uint16Array(buffer, byteOffset, length);
+    const word = new Uint32Array(length);
+    for (let i = 0; i < length; i++) word[i] = from[i] << 16;
+    out.set(new Float32Array(word.buffer));
+  } else if (dtype === 'f16') {
+    halves ??= decode('f16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer), 65536);
+    const from = new Uint16Array(buffer, byteOffset, length);
+    for (let i = 0; i < length; i++) out[i] = halves[from[i]];
+  } else {
+    out.set(decode(dtype as DType, bytes, length));
+  }
+}
+
+/** `values` as stored bytes, rounded to nearest even (Q8_0: ggml's rounding). Returns a view of `target`. */
+export function encodeInto(
+  dtype: StorageType,
+  values: Float64Array,
+  target: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset } = target;
+  const { length } = values;
+  const out = target.subarray(0, bytesOf(dtype, length));
+  if (dtype === 'f32') new Float32Array(buffer, byteOffset, length).set(values);
+  else if (dtype === 'f64') new Float64Array(buffer, byteOffset, length).set(values);
+  else if (dtype === 'bf16') encodeBfloats(values, new Uint16Array(buffer, byteOffset, length));
+  else if (dtype === 'f16') out.set(encode('f16', values));
+  else encodeQ8(values, out);
+  return out;
+}
+
+function encodeBfloats(values: Float64Array, to: Uint16Array): void {
+  const word = new Uint32Array(Float32Array.from(values).buffer);
+  for (let i = 0; i < to.length; i++) {
+    const bits = word[i];
+    const noNumber = (bits & 0x7fffffff) > 0x7f800000;
+    to[i] = noNumber ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+  }
+}
+
+const BLOCK = 32;
+const BLOCK_BYTES = 34;
+
+/** scale = max |x| / 127 as f16, then round(x / scale), half away from zero, with the scale before its rounding. */
+function encodeQ8(values: Float64Array, out: Uint8Array): void {
+  for (let block = 0; block * BLOCK < values.length; block++) {
+    const from = block * BLOCK;
+    let largest = 0;
+    for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(Math.fround(values[from + i])));
+    const scale = Math.fround(largest / 127);
+    const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
+    const at = block * BLOCK_BYTES;
+    out.set(encode('f16', [scale]), at);
+    for (let i = 0; i < BLOCK; i++) {
+      const scaled = Math.fround(Math.fround(values[from + i]) * inverse);
+      const whole = Math.floor(Math.abs(scaled) + 0.5);
+      out[at + 2 + i] = scaled < 0 ? -whole : whole;
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Pooling that changes no byte: heads that are copies of each other (a model written as multi-head) pool to what they were. Of a
+ * tensor in a block type that must be seen before, since it would be dequantised and quantised again otherwise.
+ */
+import { storageLayout } from '../format/storage-type.ts';
+import type { MixJob } from './mix-tensor.ts';
+import type { Block, TensorMix } from './tensor-mix.ts';
+
+/** @returns a mix that only copies rows and gives the same tensor, or undefined when the numbers must be computed. */
+export async function copyingMix(
+  job: Pick<MixJob, 'checkpoint' | 'info' | 'mix'>,
+): Promise<TensorMix | undefined> {
+  const { mix, info } = job;
+  if (mix === undefined || mix.axis === 1) return undefined;
+  const blocks: Block[] = [];
+  for (const block of mix.blocks) {
+    const [first] = block.sources;
+    if (first === undefined || !(await isCopy(job, block))) return undefined;
+    blocks.push({ size: block.size, sources: [{ first: first.first, weight: 1 }] });
+  }
+  return info.shape.length > 0 ? { ...mix, blocks } : undefined;
+}
+
+async function isCopy(
+  { checkpoint, info }: Pick<MixJob, 'checkpoint' | 'info'>,
+  { size, sources }: Block,
+): Promise<boolean> {
+  const weight = sources.reduce((sum, source) => sum + source.weight, 0);
+  if (Math.abs(weight - 1) > 1e-9 || sources.some(({ matrix }) => matrix !== undefined)) return false;
+  if (sources.length > 1 && storageLayout(info.dtype).blockLength === 1) return false;
+  const rowBytes = info.byteLength / Math.max(1, info.shape[0]);
+  const read = (first: number) => checkpoint.readBytes(info.name, first * rowBytes, size * rowBytes);
+  const [first, ...rest] = sources;
+  const bytes = rest.length > 0 ? await read(first.first) : undefined;
+  for (const other of rest) {
+    const same = await read(other.first);
+    if (!same.every((byte, i) => byte === bytes?.[i])) return false;
+  }
+  return true;
+}

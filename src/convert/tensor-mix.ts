@@ -1,0 +1,90 @@
+/**
+ * What happens to one tensor: along one axis its outputs become blocks, each made of blocks of the old tensor. And which tensor
+ * of a checkpoint that is, in every layout: separate or fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
+ */
+import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
+import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
+
+/** A block of the new tensor along the mixed axis. */
+export interface Block {
+  /** Rows (or columns) of it. */
+  readonly size: number;
+  /** Where each source begins in the old tensor; the same size. Empty: drawn anew. */
+  readonly sources: readonly BlockSource[];
+}
+
+export interface BlockSource {
+  readonly first: number;
+  readonly weight: number;
+  /** `[size, size]` */
+  readonly matrix?: Float64Array;
+}
+
+export interface TensorMix {
+  /** 0: blocks of rows. 1: blocks of columns. */
+  readonly axis: 0 | 1;
+  readonly blocks: readonly Block[];
+  /** Blocks without sources: a normal distribution of this standard deviation, by this number (one per tensor). */
+  readonly draw: { readonly stddev: number; readonly stream: number };
+}
+
+/**
+ * The tensors that change in a layer, by name.
+ * @param hasTensor says whether a bias is there
+ */
+export function layerTensorMixes(
+  config: DecoderConfig,
+  names: DecoderNames,
+  index: number,
+  mix: LayerMix,
+  initializerRange: number,
+): Map<string, TensorMix> {
+  const { numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
+  const transposed = names.transposed ?? false;
+  const layer = names.layer(index);
+  const out = new Map<string, TensorMix>();
+  const put = (name: string, blocks: readonly Block[], axis: 0 | 1, part: number, stddev: number) => {
+    out.set(name, { axis, blocks, draw: { stddev, stream: index * 8 + part } });
+  };
+  const projection = (name: string, blocks: readonly Block[], part: number) => {
+    put(`${name}.weight`, blocks, transposed ? 1 : 0, part, initializerRange);
+    if (biases.queryKeyValue) put(`${name}.bias`, blocks, 0, part + 4, 0);
+  };
+  const parts = [
+    { mixes: mix.query, before: N },
+    { mixes: mix.key, before: K },
+    { mixes: mix.value, before: K },
+  ];
+  if (typeof layer.queryKeyValue === 'string') {
+    let first = 0;
+    const blocks = parts.flatMap(({ mixes, before }) => {
+      const own = headBlocks(mixes, before, H, first);
+      first += before * H;
+      return own;
+    });
+    if (!parts.every(({ mixes, before }) => isSame(mixes, before)))
+      projection(layer.queryKeyValue, blocks, 0);
+  } else {
+    parts.forEach(({ mixes, before }, part) => {
+      if (!isSame(mixes, before))
+        projection(layer.queryKeyValue[part], headBlocks(mixes, before, H, 0), part);
+    });
+  }
+  if (!isSame(mix.output, N)) {
+    put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H, 0), transposed ? 0 : 1, 3, 0);
+  }
+  return out;
+}
+
+/** Heads as blocks of H; all heads as one block when nothing happens to them. */
+function headBlocks(mixes: readonly HeadMix[], before: number, H: number, first: number): Block[] {
+  if (isSame(mixes, before)) return [{ size: before * H, sources: [{ first, weight: 1 }] }];
+  return mixes.map((mix) => ({
+    size: H,
+    sources: mix.map(({ head, weight, matrix }) => ({
+      first: first + head * H,
+      weight,
+      ...(matrix && { matrix }),
+    })),
+  }));
+}

@@ -1,0 +1,137 @@
+/** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
+import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
+import { carryFiles } from '../checkpoint/output.ts';
+import { writeFolderAtomically, writeTextAtomically } from '../checkpoint/write-atomically.ts';
+import { type TensorBytes, writeSafetensors } from '../checkpoint/write-safetensors.ts';
+import { FormatError } from '../format/format-error.ts';
+import type { StorageType } from '../format/storage-type.ts';
+import { storageByteLength } from '../format/storage-type.ts';
+import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
+import { type MixJob, mixedBytes, mixedShape } from './mix-tensor.ts';
+import { configTarget } from './target.ts';
+import { layerTensorMixes, type TensorMix } from './tensor-mix.ts';
+import type { WriteJob, Written } from './write-job.ts';
+
+const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
+
+export async function writeHuggingFace(job: WriteJob): Promise<Written> {
+  const { checkpoint, config, to, dtype, force } = job;
+  if (checkpoint.kind === 'gguf') {
+    throw new FormatError(
+      checkpoint.path,
+      undefined,
+      'expected a directory of safetensors to write one, got GGUF; give an output path that ends in .gguf',
+    );
+  }
+  const before = checkpoint.config as Readonly<Record<string, unknown>>;
+  const target = configTarget(before, config, job.numKeyValueHeads, dtype);
+  const mixes = allMixes(job, target.queryScale);
+  const matrices = target.transpose ? layerMatrices(config, job.names) : undefined;
+  const shards = new Map<string, Map<string, MixJob>>();
+  let total = 0;
+  for (const info of checkpoint.tensors.values()) {
+    if (target.dropped?.test(info.name)) continue;
+    const tensor: MixJob = {
+      checkpoint,
+      info,
+      mix: mixes.get(info.name),
+      dtype: dtype !== undefined && FLOATS.includes(info.dtype) ? dtype : info.dtype,
+      seed: job.seed,
+      transpose: matrices?.has(info.name),
+    };
+    total += storageByteLength(tensor.dtype, mixedShape(tensor));
+    const shard = fileName(info);
+    const tensors = shards.get(shard) ?? new Map<string, MixJob>();
+    shards.set(shard, tensors.set(info.name, tensor));
+  }
+  await job.space(total);
+  let done = 0;
+  const count = (bytes: number) => {
+    done += bytes;
+    job.onProgress?.(done, total);
+  };
+  const isSharded = shards.size > 1 || !shards.has('model.safetensors');
+  const files: string[] = [];
+  await writeFolderAtomically(
+    to,
+    async (folder) => {
+      const metadata = 'format' in checkpoint.metadata ? checkpoint.metadata : { format: 'pt' };
+      for (const [shard, tensors] of shards) {
+        await writeSafetensors(`${folder}/${shard}`, inFileOrder(tensors, count), { metadata });
+        files.push(shard);
+      }
+      const write = async (name: string, value: unknown) => {
+        await writeTextAtomically(`${folder}/${name}`, `${JSON.stringify(value, null, 2)}\n`);
+        files.push(name);
+      };
+      if (isSharded) {
+        const map = [...shards].flatMap(([shard, tensors]) =>
+          [...tensors.keys()].map((name) => [name, shard]),
+        );
+        const sorted = map.sort(([a], [b]) => (a < b ? -1 : 1));
+        await write('model.safetensors.index.json', {
+          metadata: { total_size: total },
+          weight_map: Object.fromEntries(sorted),
+        });
+      }
+      await write('config.json', target.config);
+      files.push(...(await carryFiles(checkpoint.directory, folder)));
+    },
+    { replace: force },
+  );
+  return { bytes: total, files };
+}
+
+/** The new mix of every tensor that changes. */
+export function allMixes(
+  { checkpoint, config, names, layers }: WriteJob,
+  queryScale: (layer: number) => number = () => 1,
+): Map<string, TensorMix> {
+  const range = (checkpoint.config as { initializer_range?: unknown } | undefined)?.initializer_range;
+  const stddev = typeof range === 'number' && range > 0 ? range : 0.02;
+  const all = new Map<string, TensorMix>();
+  layers.forEach((layer, index) => {
+    const scale = queryScale(index);
+    const query = layer.query.map((mix) =>
+      mix.map((source) => ({ ...source, weight: source.weight * scale })),
+    );
+    const scaled = scale === 1 ? layer : { ...layer, query };
+    for (const [name, mix] of layerTensorMixes(config, names, index, scaled, stddev)) all.set(name, mix);
+  });
+  return all;
+}
+
+/** The tensors that GPT-2 stores by input and GPTBigCode by output. */
+function layerMatrices(config: DecoderConfig, names: DecoderNames): Set<string> {
+  const out = new Set<string>();
+  for (let i = 0; i < config.numLayers; i++) {
+    const { queryKeyValue, attentionOutput, gateUp, down } = names.layer(i);
+    for (const name of [queryKeyValue, attentionOutput, gateUp, down].flat()) out.add(`${name}.weight`);
+  }
+  return out;
+}
+
+function fileName({ path }: CheckpointTensor): string {
+  return path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
+}
+
+function inFileOrder(
+  tensors: ReadonlyMap<string, MixJob>,
+  count: (bytes: number) => void,
+): Record<string, TensorBytes> {
+  const ordered = [...tensors].sort(([, a], [, b]) => a.info.byteOffset - b.info.byteOffset);
+  return Object.fromEntries(
+    ordered.map(([name, job]) => [
+      name,
+      { dtype: job.dtype, shape: mixedShape(job), data: () => counted(job, count) },
+    ]),
+  );
+}
+
+/** A tensor's new bytes, each chunk reported when it is asked for. */
+export async function* counted(job: MixJob, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  for await (const chunk of mixedBytes(job)) {
+    yield chunk;
+    count(chunk.byteLength);
+  }
+}

@@ -1,0 +1,283 @@
+/** Conversion by the paper's methods: transformers' logits for every family, exact ways up and down, what is carried over. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { convertCheckpoint } from '../../src/convert/index.ts';
+import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
+import { expectClose, GOLDEN, Golden, SMOLLM2 } from '../models/golden.ts';
+import { contentOf, FAMILIES, freshPath, logitsOf, multiHead, removeFolders } from './folders.ts';
+
+afterAll(() => {
+  removeFolders();
+  removeCheckpoints();
+});
+
+const json = (path: string) => JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+
+describe.each(FAMILIES)('%s', (family) => {
+  const from = multiHead(family);
+  const counts = family === 'gpt2' ? [1] : [3, 2, 1];
+
+  test.each(counts.flatMap((K) => [['mean', K] as const, ['first', K] as const]))(
+    '%s to K=%i gives the logits of NumPy and transformers',
+    async (method, K) => {
+      const golden = await Golden.open(`convert/${family}`);
+      const to = freshPath('out');
+      await convertCheckpoint({ from, to, numKeyValueHeads: K, method });
+      const got = await logitsOf(to, golden.rows('tokens')[0]);
+      expectClose(got, golden.floats(`${method}-${K}/logits`), 2e-5);
+    },
+  );
+
+  test('to the same K is the same, byte for byte', async () => {
+    const to = freshPath('out');
+    await convertCheckpoint({ from, to, numKeyValueHeads: 6 });
+    expect(await contentOf(to)).toEqual(await contentOf(from));
+    expect(json(join(to, 'config.json'))).toEqual(json(join(from, 'config.json')));
+    expect(json(join(to, 'generation_config.json'))).toEqual(json(join(from, 'generation_config.json')));
+  });
+
+  test.each(counts)('K=%i, up to multi-head and down again is the same, byte for byte', async (K) => {
+    const [pooled, up, down] = ['pooled', 'up', 'down'].map(freshPath);
+    await convertCheckpoint({ from, to: pooled, numKeyValueHeads: K });
+    await convertCheckpoint({ from: pooled, to: up, numKeyValueHeads: 6 });
+    const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+    expectClose(await logitsOf(up, tokens), await logitsOf(pooled, tokens), 1e-6);
+    await convertCheckpoint({ from: up, to: down, numKeyValueHeads: K });
+    expect(await contentOf(down)).toEqual(await contentOf(pooled));
+    await convertCheckpoint({ from: up, to: down, numKeyValueHeads: K, method: 'first', force: true });
+    expect(await contentOf(down)).toEqual(await contentOf(pooled));
+  });
+
+  test('random draws by its seed', async () => {
+    const [a, b, c] = ['a', 'b', 'c'].map(freshPath);
+    for (const [to, seed] of [
+      [a, 1],
+      [b, 1],
+      [c, 2],
+    ] as const) {
+      await convertCheckpoint({ from, to, numKeyValueHeads: 1, method: 'random', seed });
+    }
+    expect(await contentOf(a)).toEqual(await contentOf(b));
+    const [first, other, before] = await Promise.all([a, c, from].map(contentOf));
+    const changed = [...first].filter(([name, bytes]) => other.get(name) !== bytes).map(([name]) => name);
+    expect(changed.length).toBe(family === 'phi3' || family === 'gpt2' ? 2 : 4);
+    for (const name of changed) expect(before.has(name)).toBe(true);
+    expect((await logitsOf(a, [3, 1, 4])).every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe('files', () => {
+  test('shards stay, the index counts the new bytes, tokenizer files come along, weights of other kinds do not', async () => {
+    const extra = {
+      'tokenizer.json': '{}',
+      'tokenizer_config.json': '{"a":1}',
+      'special_tokens_map.json': '{}',
+      LICENSE: 'free',
+    };
+    const from = copyTiny('sharded', {}, { ...extra, 'pytorch_model.bin': 'x', 'training_args.bin': 'x' });
+    const to = freshPath('out');
+    const K = json(join(from, 'config.json')).num_key_value_heads as number;
+    const { files, bytes } = await convertCheckpoint({ from, to, numKeyValueHeads: 1 });
+    expect(K).toBeGreaterThan(1);
+    const names = readdirSync(to).sort();
+    expect([...files].sort()).toEqual(names);
+    for (const name of Object.keys(extra)) {
+      expect(readFileSync(join(to, name), 'utf8')).toBe(readFileSync(join(from, name), 'utf8'));
+    }
+    expect(names.filter((name) => name.endsWith('.bin'))).toEqual([]);
+    const index = json(join(to, 'model.safetensors.index.json')) as {
+      metadata: unknown;
+      weight_map: unknown;
+    };
+    const old = json(join(from, 'model.safetensors.index.json')) as { weight_map: unknown };
+    expect(index.weight_map).toEqual(old.weight_map);
+    expect(index.metadata).toEqual({ total_size: bytes });
+    expect(json(join(to, 'config.json'))).toEqual({
+      ...json(join(from, 'config.json')),
+      num_key_value_heads: 1,
+    });
+  });
+
+  test('another type is written, and named in the config', async () => {
+    const to = freshPath('out');
+    await convertCheckpoint({ from: multiHead('llama'), to, numKeyValueHeads: 2, dtype: 'bf16' });
+    for (const content of (await contentOf(to)).values()) expect(content).toMatch(/^bf16 /);
+    expect(json(join(to, 'config.json')).dtype).toBe('bfloat16');
+  });
+
+  test.each(['bf16', 'f16'])('%s is pooled in full precision and rounded once', async (name) => {
+    const K = json(join(GOLDEN, 'tiny-llama', name, 'config.json')).num_key_value_heads as number;
+    const [pooled, up, down] = ['pooled', 'up', 'down'].map(freshPath);
+    await convertCheckpoint({ from: join(GOLDEN, 'tiny-llama', name), to: pooled, numKeyValueHeads: 1 });
+    await convertCheckpoint({ from: pooled, to: up, numKeyValueHeads: K });
+    await convertCheckpoint({ from: up, to: down, numKeyValueHeads: 1 });
+    expect(await contentOf(down)).toEqual(await contentOf(pooled));
+    for (const content of (await contentOf(pooled)).values())
+      expect(content.startsWith(`${name} `)).toBe(true);
+  });
+
+  test('gpt2 becomes gpt_bigcode without its mask buffers', async () => {
+    const to = freshPath('out');
+    await convertCheckpoint({ from: join(GOLDEN, 'tiny-gpt2/prefix'), to, numKeyValueHeads: 1 });
+    expect(json(join(to, 'config.json'))).toMatchObject({
+      model_type: 'gpt_bigcode',
+      architectures: ['GPTBigCodeForCausalLM'],
+      multi_query: true,
+    });
+    expect([...(await contentOf(to)).keys()].filter((name) => /\.attn\.(masked_)?bias$/.test(name))).toEqual(
+      [],
+    );
+  });
+});
+
+describe('errors', () => {
+  const llama = multiHead('llama');
+  const fails = async (
+    options: Partial<Parameters<typeof convertCheckpoint>[0]>,
+    message: string | RegExp,
+  ) => {
+    const to = freshPath('out');
+    await expect(convertCheckpoint({ from: llama, to, numKeyValueHeads: 2, ...options })).rejects.toThrow(
+      message,
+    );
+    expect(existsSync(to)).toBe(false);
+    expect(readdirSync(join(to, '..'))).toEqual([]);
+  };
+
+  test('K that does not divide', () =>
+    fails(
+      { numKeyValueHeads: 4 },
+      "expected K to divide the checkpoint's K=6, or to be a multiple of it that divides N=6, got 4; choose one of 1, 2, 3",
+    ));
+  test('nothing to pool', () =>
+    fails(
+      { from: join(GOLDEN, 'tiny-llama/mqa'), numKeyValueHeads: 1 },
+      /expected more than one key\/value head to pool, got a multi-query model \(N=\d+, K=1\); it can be written with K=/,
+    ));
+  test('no class', () =>
+    fails(
+      { from: multiHead('gpt2'), numKeyValueHeads: 2 },
+      'expected K=1 (written as gpt_bigcode) or K=6 (gpt2) for learned positions, got K=2',
+    ));
+  test('a missing shard', () => {
+    const from = copyTiny('sharded');
+    const shard = readdirSync(from).find((name) => name.endsWith('.safetensors') && name.includes('00001'))!;
+    writeFileSync(
+      join(from, 'model.safetensors.index.json'),
+      readFileSync(join(from, 'model.safetensors.index.json'), 'utf8').replaceAll(shard, 'gone.safetensors'),
+    );
+    return fails({ from, numKeyValueHeads: 1 }, /got no gone\.safetensors; fetch the missing files/);
+  });
+  test('an index that names absent tensors', () => {
+    const from = copyTiny('sharded');
+    const path = join(from, 'model.safetensors.index.json');
+    const index = json(path) as { weight_map: Record<string, string> };
+    index.weight_map['model.layers.9.none'] = Object.values(index.weight_map)[0];
+    writeFileSync(path, JSON.stringify(index));
+    return fails(
+      { from, numKeyValueHeads: 1 },
+      /expected tensor "model\.layers\.9\.none" in .*, got a shard without it/,
+    );
+  });
+  test('a config that the tensors contradict', () =>
+    fails(
+      { from: copyTiny('convert/llama', { num_key_value_heads: 3 }), numKeyValueHeads: 1 },
+      /expected tensor model\.layers\.0\.self_attn\.k_proj\.weight of shape \[24, 24\], got \[48, 24\]/,
+    ));
+  test('no config', () =>
+    fails({ from: join(llama, 'model.safetensors', '..', '..', 'none') }, /got nothing there/));
+  test('an unknown method and type', async () => {
+    await fails({ method: 'median' as 'mean' }, 'expected method mean, first, random or similar, got median');
+    await fails({ dtype: 'q8_0' }, 'expected dtype f32, f16, bf16 for safetensors, got q8_0');
+  });
+  test('GGUF to a directory', async () => {
+    await fails(
+      { from: join(GOLDEN, 'tiny-mistral/plain.gguf'), numKeyValueHeads: 1 },
+      'expected a directory of safetensors to write one, got GGUF',
+    );
+  });
+  test('an output that exists, lies inside the input, or is no checkpoint', async () => {
+    const to = freshPath('out');
+    const convert = (options: object) =>
+      convertCheckpoint({ from: llama, to, numKeyValueHeads: 2, ...options });
+    await convert({});
+    await expect(convert({})).rejects.toThrow(
+      `${to}: expected nothing there, got a folder; --force replaces it`,
+    );
+    const before = await contentOf(to);
+    await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow('expected K to divide');
+    expect(await contentOf(to)).toEqual(before);
+    await convert({ numKeyValueHeads: 1, force: true });
+    expect(await contentOf(to)).not.toEqual(before);
+    expect(readdirSync(join(to, '..'))).toEqual(['out']);
+    await expect(convert({ to: join(llama, 'inside') })).rejects.toThrow(
+      'expected a place outside of the checkpoint',
+    );
+    await expect(convert({ to: llama, force: true })).rejects.toThrow(
+      'expected a place outside of the checkpoint',
+    );
+    const home = freshPath('home');
+    mkdirSync(home);
+    writeFileSync(join(home, 'thesis.tex'), 'years');
+    await expect(convert({ to: home, force: true })).rejects.toThrow(
+      'expected a checkpoint or an empty folder to replace, got a folder of something else',
+    );
+    expect(readdirSync(home)).toEqual(['thesis.tex']);
+  });
+});
+
+describe('GGUF', () => {
+  test.each([
+    ['tiny-mistral/plain.gguf', 3],
+    ['tiny-phi3/plain.gguf', 2],
+    ['tiny-qwen3/plain.gguf', 2],
+    ['tiny-gpt2/prefix.gguf', 4],
+  ])('%s: the same K, and down, up and down again, byte for byte', async (name, K) => {
+    const from = join(GOLDEN, name);
+    const [same, pooled, up, down] = ['s.gguf', 'p.gguf', 'u.gguf', 'd.gguf'].map(freshPath);
+    await convertCheckpoint({ from, to: same, numKeyValueHeads: K });
+    expect(await contentOf(same)).toEqual(await contentOf(from));
+    await convertCheckpoint({ from, to: pooled, numKeyValueHeads: 1 });
+    await convertCheckpoint({ from: pooled, to: up, numKeyValueHeads: K });
+    expectClose(await logitsOf(up, [3, 1, 4, 1, 5]), await logitsOf(pooled, [3, 1, 4, 1, 5]), 1e-6);
+    await convertCheckpoint({ from: up, to: down, numKeyValueHeads: 1 });
+    expect(readFileSync(down).equals(readFileSync(pooled))).toBe(true);
+  });
+
+  test.each(['llama', 'mistral'])(
+    '%s from safetensors: pooled either way round, the same model',
+    async (family) => {
+      const golden = await Golden.open(`convert/${family}`);
+      const tokens = golden.rows('tokens')[0];
+      const [whole, direct, later] = ['w.gguf', 'd.gguf', 'l.gguf'].map(freshPath);
+      await convertCheckpoint({ from: multiHead(family), to: whole, numKeyValueHeads: 6 });
+      expectClose(await logitsOf(whole, tokens), golden.floats('logits'), 2e-5);
+      for (const K of [3, 1]) {
+        await convertCheckpoint({ from: multiHead(family), to: direct, numKeyValueHeads: K, force: true });
+        expectClose(await logitsOf(direct, tokens), golden.floats(`mean-${K}/logits`), 2e-5);
+        await convertCheckpoint({ from: whole, to: later, numKeyValueHeads: K, force: true });
+        expect(await contentOf(later)).toEqual(await contentOf(direct));
+      }
+    },
+  );
+
+  test('families in another form are named', async () => {
+    const to = freshPath('x.gguf');
+    await expect(convertCheckpoint({ from: multiHead('qwen2'), to, numKeyValueHeads: 1 })).rejects.toThrow(
+      'expected llama or mistral to write GGUF from safetensors, got qwen2',
+    );
+  });
+
+  test.skipIf(SMOLLM2 === undefined)(
+    'SmolLM2: block types stay where nothing changes, and up and down is exact',
+    async () => {
+      const from = SMOLLM2!;
+      const [up, down] = ['up.gguf', 'down.gguf'].map(freshPath);
+      await convertCheckpoint({ from, to: up, numKeyValueHeads: 9 });
+      await convertCheckpoint({ from: up, to: down, numKeyValueHeads: 3 });
+      const got = await contentOf(down);
+      for (const [name, content] of await contentOf(from)) expect(got.get(name) === content, name).toBe(true);
+    },
+  );
+});

@@ -1,0 +1,145 @@
+"""Makes test/golden/convert/<family>/: tiny random multi-head models of every family, and the logits of their poolings.
+
+Key/value heads are pooled here in NumPy, the way the GQA paper says (mean over neighbours, or the first of each group), and the
+pooled tensors are run by transformers (float32, eager) in the class that holds them. `golden.safetensors` has the tokens and
+`<method>-<K>/logits`; the pooled weights are not kept: gqa has to make the same model by itself.
+
+Usage: python convert.py OUT        # OUT is test/golden/convert
+       python convert.py --check DIR...   # loads converted directories, complains about missing or unexpected tensors,
+                                     # and compares the logits of directories named <family>-<K>
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, LlamaConfig, LlamaForCausalLM,
+    MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+
+from golden_io import versions, write_arrays, write_json
+
+V, T, N, D, LAYERS = 37, 19, 6, 24, 2
+BASE = dict(
+    vocab_size=V, hidden_size=D, intermediate_size=20, num_hidden_layers=LAYERS, max_position_embeddings=64,
+    num_attention_heads=N, num_key_value_heads=N, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+GPT2 = dict(vocab_size=V, n_embd=D, n_layer=LAYERS, n_head=N, n_positions=32, bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "llama": (LlamaConfig, LlamaForCausalLM, dict(**BASE, head_dim=8, attention_bias=True)),
+    "mistral": (MistralConfig, MistralForCausalLM, dict(**BASE, head_dim=8, sliding_window=7)),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, BASE),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(**BASE, head_dim=8)),
+    "phi3": (Phi3Config, Phi3ForCausalLM, BASE),
+    "gpt2": (GPT2Config, GPT2LMHeadModel, dict(**GPT2, scale_attn_by_inverse_layer_idx=True)),
+}
+CASES = [(method, k) for method in ("mean", "first") for k in (3, 2, 1)]
+
+
+def randomize(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
+            p.copy_(1 + 0.3 * noise if is_norm else (0.4 if "embed" in name or "wte" in name or "wpe" in name else 0.25) * noise)
+    return model.eval()
+
+
+def pool(heads, k, method):
+    """heads: [K, H, ...] -> [k, H, ...]"""
+    grouped = heads.reshape(k, heads.shape[0] // k, *heads.shape[1:])
+    return grouped.mean(1) if method == "mean" else grouped[:, 0]
+
+
+def pool_rows(w, k, method):
+    """w: [N * H, ...] -> [k * H, ...]"""
+    pooled = pool(w.reshape(N, w.shape[0] // N, *w.shape[1:]).astype(np.float64), k, method)
+    return pooled.reshape(-1, *w.shape[1:]).astype(np.float32)
+
+
+def pooled_model(family, config_class, model_class, fields, state, k, method):
+    state = {name: value.numpy().copy() for name, value in state.items()}
+    if family == "gpt2":
+        assert k == 1
+        config = GPTBigCodeConfig(
+            **{**GPT2, "activation_function": "gelu_new"}, multi_query=True)
+        model = GPTBigCodeForCausalLM._from_config(config, attn_implementation="eager")
+        for layer in range(LAYERS):
+            for kind in ("weight", "bias"):
+                name = f"transformer.h.{layer}.attn.c_attn.{kind}"
+                w = state[name].T if kind == "weight" else state[name]  # [3D, D], rows q, k, v
+                q, key, value = np.split(w, 3)
+                q = q / (layer + 1)  # scale_attn_by_inverse_layer_idx, which this class does not have
+                state[name] = np.concatenate([q, pool_rows(key, 1, method), pool_rows(value, 1, method)])
+            for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+                key = f"transformer.h.{layer}.{name}.weight"
+                state[key] = state[key].T.copy()
+    else:
+        model = model_class._from_config(
+            config_class(**{**fields, "num_key_value_heads": k}), attn_implementation="eager")
+        for name in list(state):
+            if ".k_proj." in name or ".v_proj." in name:
+                state[name] = pool_rows(state[name], k, method)
+            if ".qkv_proj." in name:
+                q, key, value = np.split(state[name], 3)
+                state[name] = np.concatenate([q, pool_rows(key, k, method), pool_rows(value, k, method)])
+    missing, unexpected = model.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in state.items()}, strict=True)
+    assert not missing and not unexpected
+    return model.eval()
+
+
+@torch.no_grad()
+def logits_of(model, tokens):
+    return model(tokens, use_cache=False).logits
+
+
+def main(out):
+    torch.set_num_threads(1)
+    for index, (family, (config_class, model_class, fields)) in enumerate(MODELS.items()):
+        model = randomize(model_class._from_config(config_class(**fields), attn_implementation="eager"), 700 + index)
+        folder = out / family
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder)
+        tokens = torch.randint(0, V, (1, T), generator=torch.Generator().manual_seed(800 + index))
+        arrays = {"tokens": tokens, "logits": logits_of(model, tokens)}
+        for method, k in CASES:
+            if family == "gpt2" and k != 1:
+                continue
+            pooled = pooled_model(family, config_class, model_class, fields, model.state_dict(), k, method)
+            arrays[f"{method}-{k}/logits"] = logits_of(pooled, tokens)
+        write_arrays(folder / "golden.safetensors", {name: value.numpy() for name, value in arrays.items()})
+        write_json(folder / "golden.json", {
+            "script": "tools/golden/convert.py", "versions": versions("torch", "transformers", "safetensors"),
+            "seed": 700 + index, "attention": "eager, float32", "N": N, "T": T, "V": V})
+        print(family, {name: float(value.abs().max()) for name, value in arrays.items() if name != "tokens"})
+
+
+def check(folders):
+    bad = 0
+    for folder in folders:
+        model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        problems = {key: sorted(map(str, value)) for key, value in info.items() if value}
+        bad += bool(problems)
+        family, _, k = Path(folder).name.rpartition("-")
+        golden = Path(__file__).parent / f"../../test/golden/convert/{family}/golden.safetensors"
+        wanted = load_file(golden) if golden.exists() else {}
+        tokens = wanted.get("tokens", torch.arange(8)[None])
+        logits = logits_of(model.eval(), tokens)
+        key = "logits" if k == str(N) else f"mean-{k}/logits"
+        error = float((logits - wanted[key]).abs().max()) if key in wanted else None
+        print(json.dumps({"folder": str(folder), "class": type(model).__name__, "kv_heads": getattr(
+            model.config, "num_key_value_heads", None), "problems": problems, "max_error": error, "finite": bool(logits.isfinite().all())}))
+    return bad
+
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+if sys.argv[1] == "--check":
+    sys.exit(check(sys.argv[2:]))
+main(Path(sys.argv[1]))
