@@ -4,7 +4,9 @@
 //
 // Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up to its length.
 //
-// Usage: node check_greedy_llama_cpp.mjs GQA_REPOSITORY [FAMILY/OPTION …]   (after `npm run build` there)
+// Quantised weights: llama.cpp quantises activations as well, so of `quant/` only files with wide margins are compared.
+//
+// Usage: node check_greedy_llama_cpp.mjs GQA_REPOSITORY [FOLDER/NAME …]   (after `npm run build` there)
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -12,13 +14,14 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const FILES = [
-  'mistral/window',
-  'mistral/plain',
-  'qwen2/plain',
-  'qwen3/plain',
-  'phi3/plain',
-  'phi3/longrope',
-  'gpt2/prefix',
+  'tiny-mistral/window',
+  'tiny-mistral/plain',
+  'tiny-qwen2/plain',
+  'tiny-qwen3/plain',
+  'tiny-phi3/plain',
+  'tiny-phi3/longrope',
+  'tiny-gpt2/prefix',
+  'quant/k-mixed',
 ];
 const TIE = 1e-3;
 const STEPS = 16;
@@ -33,11 +36,11 @@ const { loadTensor, openCheckpoint } = await ours('checkpoint/index.js');
 const llama = await getLlama({ gpu: false, build: 'never' });
 let wrong = 0;
 for (const name of chosen.length > 0 ? chosen : FILES) {
-  const [family, option] = name.split('/');
-  const folder = join(repository, 'test/golden', `tiny-${family}`);
-  const modelPath = join(folder, `${option}.gguf`);
+  const base = join(repository, 'test/golden', name);
+  const modelPath = `${base}.gguf`;
   if (!existsSync(modelPath)) throw new Error(`no ${modelPath}`);
-  const golden = await openCheckpoint(join(folder, option, 'golden.safetensors'));
+  const whole = join(base, 'golden.safetensors');
+  const golden = await openCheckpoint(existsSync(whole) ? whole : `${base}.safetensors`);
   const prompt = Array.from(loadTensor(golden, 'greedy/prompt').dataSync());
   await golden.close();
   const model = await loadModel(modelPath);
