@@ -1,7 +1,7 @@
 /** Initializers, key streams and layers of gqa/nn against Flax (test/golden/nnx), on every backend. */
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
-import { maximum, scope, setBackend, sub, type Tensor, tensor } from '../../src/index.ts';
+import { cast, maximum, ones, scope, setBackend, sub, type Tensor, tensor } from '../../src/index.ts';
 import * as nn from '../../src/nn/index.ts';
 import { key } from '../../src/random/index.ts';
 import { backends } from '../ops/backends.ts';
@@ -104,6 +104,17 @@ describe.each(backends.map(({ name }) => name))('on %s', (name) => {
     } else {
       expect(() => rope.forward(x, positions)).toThrow('RoPE: expected positions below maxSeqLen=13, got 16');
     }
+  });
+
+  test('bf16 parameters: drawn in f32 and rounded, the computation as wide as the input', async () => {
+    await setBackend(name);
+    const [narrow, wide] = (['bf16', 'f32'] as const).map(
+      (paramDtype) => new nn.Linear({ inFeatures: 7, outFeatures: 5, paramDtype, rngs: new nn.Rngs(3) }),
+    );
+    expect(narrow.kernel.value.dtype).toBe('bf16');
+    expect(words(narrow.kernel.value)).toEqual(words(cast(wide.kernel.value, 'bf16')));
+    const x = ones([2, 7]);
+    expect([narrow.forward(x).dtype, narrow.forward(cast(x, 'bf16')).dtype]).toEqual(['f32', 'bf16']);
   });
 
   test('masks', async () => {
