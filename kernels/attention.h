@@ -217,19 +217,42 @@ GQA_NOINLINE void attn_drop(const attn *c, int b, int k, int64_t r0, int rows, i
   }
 }
 
+/*
+ * q8_0: 34 bytes hold 32 values, an f16 scale and 32 int8. Heads take whole blocks, so x is a multiple of 32 at a head's first dim and of VL
+ * everywhere.
+ */
+GQA_INLINE const char *attn_block(const char *base, int64_t x) { return base + (x >> 5) * 34; }
+GQA_INLINE vf attn_block_scale(const char *block) {
+  uint16_t scale;
+  memcpy(&scale, block, 2);
+  return vf_set(half_to_float(scale));
+}
+GQA_INLINE vf attn_block_codes(const char *block, int64_t x) { return vf_load_i8((const int8_t *)block + 2 + (x & 31)); }
+
 /* VL (or the first n) consecutive stored values as f32; x counts elements. */
 GQA_INLINE vf attn_load(const char *base, int type, int64_t x) {
+  if (type == GQA_Q8_0) {
+    const char *block = attn_block(base, x);
+    return attn_block_codes(block, x) * attn_block_scale(block);
+  }
   if (type == GQA_F32) return vf_load((const float *)base + x);
   if (type == GQA_F16) return vf_load_f16((const uint16_t *)base + x);
   return vf_load_bf16((const uint16_t *)base + x);
 }
 GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
+  if (type == GQA_Q8_0) {
+    /* The block is there as a whole; what pads it does not count. */
+    float lanes[VL];
+    vf_store(lanes, attn_load(base, type, x));
+    return vf_load_n(lanes, n);
+  }
   if (type == GQA_F32) return vf_load_n((const float *)base + x, n);
   uint16_t narrow[VL] = {0};
   memcpy(narrow, (const uint16_t *)base + x, (size_t)n * 2);
   return attn_load((const char *)narrow, type, 0);
 }
-GQA_INLINE int attn_type_bytes(int type) { return type == GQA_F32 ? 4 : 2; }
+/* Bytes of n elements, whole blocks of q8_0. */
+GQA_INLINE int64_t attn_bytes(int type, int64_t n) { return type == GQA_F32 ? 4 * n : type == GQA_Q8_0 ? (n + 31) / 32 * 34 : 2 * n; }
 
 /* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. acc has Hv values. */
 GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l) {

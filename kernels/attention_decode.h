@@ -56,6 +56,44 @@ GQA_INLINE void decode_prefetch(const char *p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
 }
 
+#define DECODE_BLOCKS 8 /* of q8_0, of which the scales are converted at a time */
+
+/*
+ * acc[r * KB + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims done.
+ * Scales are converted ahead, a vector at a time: a broadcast from memory is free, one from a register is not.
+ */
+GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, const int RB) {
+  const int KB = VL / RB;
+  int whole = H / 32 * 32;
+  for (int d0 = 0; d0 < whole; d0 += DECODE_BLOCKS * 32) {
+    int blocks = whole - d0 < DECODE_BLOCKS * 32 ? (whole - d0) / 32 : DECODE_BLOCKS;
+    uint16_t halves[DECODE_BLOCKS][VL] = {{0}};
+    float scales[DECODE_BLOCKS][VL];
+    for (int j = 0; j < KB; j++) {
+      const char *block = attn_block(key, at[j] + d0);
+      for (int b = 0; b < blocks; b++) memcpy(&halves[b][j], block + b * 34, 2);
+    }
+    for (int b = 0; b < blocks; b++) vf_store(scales[b], vf_load_f16(halves[b]));
+    for (int b = 0; b < blocks; b++)
+      GQA_UNROLL(16)
+      for (int j = 0; j < KB; j++) {
+        const char *block = attn_block(key, at[j] + d0) + b * 34;
+        vf scale = vf_set(scales[b][j]), codes[32 / VL];
+        GQA_UNROLL(8)
+        for (int i = 0; i < 32 / VL; i++) codes[i] = attn_block_codes(block, i * VL);
+        GQA_UNROLL(16)
+        for (int r = 0; r < RB; r++) {
+          const float *x = q + (int64_t)r * H + d0 + b * 32;
+          vf sum = vf_load(x) * codes[0];
+          GQA_UNROLL(8)
+          for (int i = 1; i < 32 / VL; i++) sum = vf_fma(vf_load(x + i * VL), codes[i], sum);
+          acc[r * KB + j] = vf_fma(scale, sum, acc[r * KB + j]);
+        }
+      }
+  }
+  return whole;
+}
+
 /* scores[r * DECODE_KEYS + j] for RB rows and VL / RB keys: q rows are H apart, key row j starts at element at[j]. */
 GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, const int RB, const int type) {
   const int KB = VL / RB;
@@ -63,6 +101,7 @@ GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, cons
   vf acc[VL];
   GQA_UNROLL(16)
   for (int i = 0; i < VL; i++) acc[i] = vf_set(0);
+  if (type == GQA_Q8_0) d = decode_block_dots(q, H, key, at, acc, RB);
   for (; d + VL <= H; d += VL) {
     vf k[VL];
     GQA_UNROLL(16)
@@ -91,9 +130,32 @@ GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *val
   for (int r = 0; r < RB; r++)
     GQA_UNROLL(16)
     for (int x = 0; x < NV; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + d0 + x * VL);
+  /* q8_0: the NV vectors are a part of one block, or whole blocks. */
+  float weights[4][4][DECODE_KEYS]; /* [row][block][key]: p times the block's scale */
+  const char *codes = attn_block(value, at + d0) + 2 + (d0 & 31);
+  int64_t codes_step = c->value_token / 32 * 34;
+  if (type == GQA_Q8_0)
+    for (int b = 0; b < (NV * VL + 31) / 32; b++) {
+      uint16_t halves[DECODE_KEYS] = {0};
+      for (int j = 0; j < n; j++) memcpy(&halves[j], attn_block(value, at + j * c->value_token + d0 + b * 32), 2);
+      for (int j = 0; j < n; j += VL) {
+        vf scale = vf_load_f16(halves + j);
+        for (int r = 0; r < RB; r++) vf_store(&weights[r][b][j], vf_load(p + r * DECODE_KEYS + j) * scale);
+      }
+    }
   for (int j = 0; j < n; j++) {
     vf v[8];
     if (next) decode_prefetch(next + j * next_step, next_bytes);
+    if (type == GQA_Q8_0) {
+      GQA_UNROLL(16)
+      for (int x = 0; x < NV; x++) v[x] = vf_load_i8((const int8_t *)codes + x * VL / 32 * 34 + x * VL % 32);
+      codes += codes_step;
+      GQA_UNROLL(16)
+      for (int r = 0; r < RB; r++)
+        GQA_UNROLL(16)
+        for (int x = 0; x < NV; x++) o[r][x] = vf_fma(vf_set(weights[r][x * VL / 32][j]), v[x], o[r][x]);
+      continue;
+    }
     GQA_UNROLL(16)
     for (int x = 0; x < NV; x++) v[x] = attn_load(value, type, at + d0 + x * VL);
     at += c->value_token;
@@ -172,11 +234,12 @@ GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const cha
 /* One KV head, n keys from global key j0, all in one segment from its token `skip`. */
 GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, int rows, const attn_segment *segment, int64_t skip, int64_t j0, int n, const float *q, float *scores, float *acc, float *m, float *l, const char *next) {
   int64_t kx = skip * c->key_token + k * c->key_head, vx = skip * c->value_token + k * c->value_head;
-  const char *values = segment->value + vx * attn_type_bytes(c->value_type);
-  int64_t value_step = c->value_token * attn_type_bytes(c->value_type), value_bytes = (int64_t)c->Hv * attn_type_bytes(c->value_type);
-  int64_t key_step = c->key_token * attn_type_bytes(c->key_type), key_bytes = (int64_t)c->H * attn_type_bytes(c->key_type);
+  const char *values = segment->value + attn_bytes(c->value_type, vx);
+  int64_t value_step = attn_bytes(c->value_type, c->value_token), value_bytes = attn_bytes(c->value_type, c->Hv);
+  int64_t key_step = attn_bytes(c->key_type, c->key_token), key_bytes = attn_bytes(c->key_type, c->H);
   if (c->key_type == GQA_F32) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F32, values, value_step, value_bytes);
   else if (c->key_type == GQA_F16) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F16, values, value_step, value_bytes);
+  else if (c->key_type == GQA_Q8_0) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_Q8_0, values, value_step, value_bytes);
   else decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_BF16, values, value_step, value_bytes);
   if (!attn_plain(c)) attn_adjust(c, b, k, 0, rows, j0, n, scores, DECODE_KEYS, 1);
   int padded = (n + VL - 1) / VL * VL, partly = c->mask.base || c->bias.base;
@@ -213,6 +276,7 @@ GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, i
   }
   if (c->value_type == GQA_F32) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F32, next, key_step, key_bytes);
   else if (c->value_type == GQA_F16) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F16, next, key_step, key_bytes);
+  else if (c->value_type == GQA_Q8_0) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_Q8_0, next, key_step, key_bytes);
   else decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_BF16, next, key_step, key_bytes);
 }
 
@@ -258,7 +322,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
         int64_t base = (int64_t)h * padded;
         /* What is read next: the next head of this block, or the first head of the next block. */
         int64_t ahead = h + 1 < heads ? skip * c->key_token + (k0 + h + 1) * c->key_head : (skip + n) * c->key_token + k0 * c->key_head;
-        const char *next = segment.key + ahead * attn_type_bytes(c->key_type);
+        const char *next = segment.key + attn_bytes(c->key_type, ahead);
         decode_block(c, &row, b, k0 + h, rows, &segment, skip, j, (int)n, q + base * c->H, scores, acc + base * c->Hv, m + base, l + base, next);
       }
       skip += n, j += n;

@@ -143,9 +143,11 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
 GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n) {
   if (c->key_type == GQA_F32) attn_pack_keys(c, w, k, *at, n, GQA_F32);
   else if (c->key_type == GQA_F16) attn_pack_keys(c, w, k, *at, n, GQA_F16);
+  else if (c->key_type == GQA_Q8_0) attn_pack_keys(c, w, k, *at, n, GQA_Q8_0);
   else attn_pack_keys(c, w, k, *at, n, GQA_BF16);
   if (c->value_type == GQA_F32) return attn_pack_values(c, w, k, at, n, GQA_F32);
   if (c->value_type == GQA_F16) return attn_pack_values(c, w, k, at, n, GQA_F16);
+  if (c->value_type == GQA_Q8_0) return attn_pack_values(c, w, k, at, n, GQA_Q8_0);
   return attn_pack_values(c, w, k, at, n, GQA_BF16);
 }
 

@@ -2,7 +2,7 @@
  * copy.c: moving elements: fill, conversion between storage types, strided copies, embedding rows.
  *
  * fill:         [out, dtype, count, value]
- * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32 only)
+ * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32, from f32 to q8_0)
  * copy_strided: [out, outOffset, x, xOffset, elementBytes, rank, dims[rank], outStrides[rank], xStrides[rank]]   strides in elements
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
  * embedding_backward: [dTable, V, D, ids, n, dOut]                      dTable [V, D] = rows of dOut [n, D] added up by id, in their order
@@ -85,6 +85,8 @@ static void convert_task(void *context, int task, int worker) {
     decode_elements(from, c->x + stored_bytes(from, at), (float *)c->out + at, n);
   } else if (from == GQA_F32 && (to == GQA_F16 || to == GQA_BF16)) {
     narrow_run(to, (uint16_t *)c->out + at, (const float *)c->x + at, n);
+  } else if (from == GQA_F32 && to == GQA_Q8_0) {
+    encode_q8_0((const float *)c->x + at, c->out + stored_bytes(to, at), n);
   } else {
     for (size_t i = at; i < at + n; i++) write_element(to, c->out, i, read_element(from, c->x, i));
   }

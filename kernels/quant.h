@@ -113,6 +113,33 @@ GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
   }
 }
 
+/*
+ * n values (a multiple of 32) as q8_0 blocks. The scale is the largest magnitude / 127 rounded to f16, and codes are x / scale rounded to
+ * nearest even, so a value is off by at most half a scale (ggml divides by the scale before its rounding, which adds up to 2^-11 of the
+ * value). A block with a NaN, an infinity or a value past 8.3e6 becomes NaN as a whole.
+ */
+GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
+  for (size_t i = 0; i < n; i += GROUP, x += GROUP, out += 34) {
+    vf top = vf_set(0.0f), bad = vf_set(0.0f);
+    for (int j = 0; j < GROUP_VECTORS; j++) {
+      vf v = vf_load(x + j * VL);
+      top = vf_max(top, vf_abs(v));
+      bad = vf_fma(v, vf_set(0.0f), bad);
+    }
+    uint16_t scale = float_to_half(vf_hmax(top) * (1.0f / 127.0f));
+    int finite = vf_sum(bad) == 0.0f;
+    if (!finite) scale = 0x7e00;
+    float d = half_to_float(scale), inverse = d > 0.0f && finite ? 1.0f / d : 0.0f;
+    memcpy(out, &scale, 2);
+    for (int j = 0; j < GROUP_VECTORS; j++) {
+      /* Adding 1.5 * 2^23 leaves the rounded integer in the low bits. Below f16's normal numbers the scale may be far too small: clamp. */
+      vf v = finite ? vf_min(vf_max(vf_load(x + j * VL) * inverse, vf_set(-127.0f)), vf_set(127.0f)) : vf_set(0.0f);
+      vi q = (vi)(v + vf_set(12582912.0f));
+      for (int l = 0; l < VL; l++) out[2 + j * VL + l] = (uint8_t)q[l];
+    }
+  }
+}
+
 /* n stored elements as f32; p may have any alignment, n is whole blocks for block types. */
 GQA_NOINLINE void decode_elements(int type, const uint8_t *p, float *out, size_t n) {
   switch (type) {

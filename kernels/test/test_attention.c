@@ -9,10 +9,30 @@ static uint32_t below(uint32_t n) { return random_bits() % n; }
 static float uniform(void) { return random_float(); }
 static int pick(const int *values, int count) { return values[below((uint32_t)count)]; }
 
-/* Stored keys or values [S][K][H] of one segment; returns the buffer and the doubles that the stored bits stand for. */
-static void *store_segment(int type, size_t count, double *exact) {
-  void *bytes = new_bytes(count * (type == GQA_F32 ? 4 : 2));
-  for (size_t i = 0; i < count; i++) {
+static const int TYPES[] = {GQA_F32, GQA_F16, GQA_BF16, GQA_Q8_0};
+
+/* Elements from one head to the next: q8_0 pads a head to whole blocks. */
+static int head_stride(int type, int H) { return type == GQA_Q8_0 ? (H + 31) / 32 * 32 : H; }
+static size_t stored_size(int type, size_t heads, int H) { return heads * (size_t)attn_bytes(type, head_stride(type, H)); }
+
+/* Stored heads of H dims of one segment; returns the buffer and the doubles that the stored bits stand for. */
+static void *store_segment(int type, size_t heads, int H, double *exact) {
+  uint8_t *bytes = new_bytes(stored_size(type, heads, H));
+  if (type == GQA_Q8_0) {
+    for (size_t h = 0; h < heads; h++)
+      for (int d = 0; d < head_stride(type, H); d += 32) {
+        uint8_t *block = bytes + (h * (size_t)head_stride(type, H) + (size_t)d) / 32 * 34;
+        uint16_t scale = float_to_half((1.0f + uniform()) / 127.0f);
+        memcpy(block, &scale, 2);
+        for (int i = 0; i < 32; i++) {
+          int8_t code = (int8_t)(d + i < H ? (int)below(255) - 127 : 99); /* padding must not count */
+          block[2 + i] = (uint8_t)code;
+          if (d + i < H) exact[h * (size_t)H + (size_t)(d + i)] = (double)half_to_float(scale) * code;
+        }
+      }
+    return bytes;
+  }
+  for (size_t i = 0; i < heads * (size_t)H; i++) {
     float x = uniform();
     if (type == GQA_F32) ((float *)bytes)[i] = x, exact[i] = x;
     else if (type == GQA_F16) ((uint16_t *)bytes)[i] = float_to_half(x), exact[i] = half_to_float(((uint16_t *)bytes)[i]);
@@ -26,16 +46,23 @@ static void *store_segment(int type, size_t count, double *exact) {
   return bytes;
 }
 
-static void poison(int type, void *bytes, size_t i) {
-  if (type == GQA_F32) ((float *)bytes)[i] = NAN;
-  else ((uint16_t *)bytes)[i] = type == GQA_F16 ? 0x7e00 : 0x7fc0;
+/* Makes the values of a token NaN. */
+static void poison(int type, void *bytes, size_t token, int K, int H) {
+  uint8_t *at = (uint8_t *)bytes + stored_size(type, token * (size_t)K, H);
+  size_t size = stored_size(type, (size_t)K, H);
+  for (size_t i = 0; i < size; i += type == GQA_F32 ? 4 : type == GQA_Q8_0 ? 34 : 2) {
+    uint16_t half = type == GQA_BF16 ? 0x7fc0 : 0x7e00;
+    float nan = NAN;
+    if (type == GQA_F32) memcpy(at + i, &nan, 4);
+    else memcpy(at + i, &half, 2);
+  }
 }
 
 static void random_case(int number) {
   static const int lengths[] = {1, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31, 33, 50, 97}, key_lengths[] = {0, 1, 2, 5, 15, 16, 17, 31, 33, 64, 100, 129, 257, 300, 600, 1100};
   static const int dims[] = {1, 2, 3, 4, 7, 8, 13, 16, 17, 19, 31, 32, 33, 48, 64, 65, 80, 96, 128, 130}, groups[] = {1, 1, 2, 3, 4, 5, 7, 9, 13, 33};
   int B = 1 + (int)below(2), T = pick(lengths, 15), K = 1 + (int)below(3), G = pick(groups, 10), N = K * G, S = pick(key_lengths, 16);
-  int H = pick(dims, 20), Hv = below(3) ? H : pick(dims, 20), kt = (int)below(3), vt = (int)below(3);
+  int H = pick(dims, 20), Hv = below(3) ? H : pick(dims, 20), kt = TYPES[below(4)], vt = TYPES[below(4)];
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
   int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), BNTH = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
@@ -56,7 +83,7 @@ static void random_case(int number) {
 #define PUT(x) args[n++] = (double)(x)
   int64_t qs[3] = {(int64_t)T * N * H, BNTH ? H : N * H, BNTH ? T * H : H}, os[3] = {(int64_t)T * N * Hv, BNTH ? Hv : N * Hv, BNTH ? T * Hv : Hv};
   PUT(address(out)), PUT(os[0]), PUT(os[1]), PUT(os[2]), PUT(address(q)), PUT(qs[0]), PUT(qs[1]), PUT(qs[2]);
-  PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * H), PUT(H), PUT(vt), PUT(K * Hv), PUT(Hv);
+  PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * head_stride(kt, H)), PUT(head_stride(kt, H)), PUT(vt), PUT(K * head_stride(vt, Hv)), PUT(head_stride(vt, Hv));
   PUT(scale), PUT(cap), PUT(left), PUT(right);
   int64_t ms[4] = {mb ? (int64_t)(mn ? N : 1) * T * S : 0, mn ? (int64_t)T * S : 0, S, 1}, bs[4] = {bb ? (int64_t)(bn ? N : 1) * T * S : 0, bn ? (int64_t)T * S : 0, S, 1};
   PUT(with_mask ? address(mask) : 0), PUT(ms[0]), PUT(ms[1]), PUT(ms[2]), PUT(ms[3]);
@@ -77,12 +104,9 @@ static void random_case(int number) {
     int done = 0;
     for (int s = 0; s < segments[b]; s++) {
       int length = s == segments[b] - 1 ? S - done : (int)below((uint32_t)(S - done) + 1);
-      void *key = store_segment(kt, (size_t)length * K * H, ks[b] + (size_t)done * K * H), *value = store_segment(vt, (size_t)length * K * Hv, vs[b] + (size_t)done * K * Hv);
+      void *key = store_segment(kt, (size_t)length * K, H, ks[b] + (size_t)done * K * H), *value = store_segment(vt, (size_t)length * K, Hv, vs[b] + (size_t)done * K * Hv);
       for (int j = 0; j < length; j++)
-        if (done + j >= key_length[b]) {
-          for (int i = 0; i < K * H; i++) poison(kt, key, (size_t)j * K * H + i);
-          for (int i = 0; i < K * Hv; i++) poison(vt, value, (size_t)j * K * Hv + i);
-        }
+        if (done + j >= key_length[b]) poison(kt, key, (size_t)j, K, H), poison(vt, value, (size_t)j, K, Hv);
       buffers[used++] = key, buffers[used++] = value;
       args[at++] = address(key), args[at++] = address(value), args[at++] = length;
       count++, done += length;

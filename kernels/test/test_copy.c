@@ -45,6 +45,37 @@ static void test_half_patterns(void) {
   free(patterns), free(back), free(out), free(want);
 }
 
+/* f32 to q8_0 and back: off by at most half a scale, the scale the largest magnitude / 127 as f16; a block that cannot be stored is NaN. */
+static void test_convert_q8_0(void) {
+  for (int number = 0; number < 2000; number++) {
+    size_t blocks = 1 + random_bits() % 4, skip = random_bits() % 3, n = blocks * 32;
+    float size = ldexpf(1.0f, (int)(random_bits() % 40) - 20), *x = random_floats((skip + blocks) * 32), *back = new_floats(n);
+    uint8_t *stored = new_bytes((skip + blocks) * 34);
+    for (size_t i = 0; i < (skip + blocks) * 32; i++) x[i] *= size;
+    if (number % 7 == 0) memset(x + skip * 32, 0, 32 * sizeof(float));
+    if (number % 11 == 0) x[skip * 32 + random_bits() % 32] = number % 2 ? NAN : -INFINITY;
+    op_convert((double[]){address(stored), GQA_Q8_0, (double)skip * 32, address(x), GQA_F32, (double)skip * 32, (double)n});
+    op_convert((double[]){address(back), GQA_F32, 0, address(stored), GQA_Q8_0, (double)skip * 32, (double)n});
+    for (size_t b = 0; b < blocks; b++) {
+      uint16_t bits;
+      memcpy(&bits, stored + (skip + b) * 34, 2);
+      double scale = half_to_float(bits), top = 0, worst = 0;
+      int finite = 1;
+      for (int i = 0; i < 32; i++) {
+        double value = x[(skip + b) * 32 + (size_t)i], error = fabs(back[b * 32 + (size_t)i] - value);
+        if (!isfinite(value)) finite = 0;
+        if (fabs(value) > top) top = fabs(value);
+        if (!(error <= worst)) worst = error;
+      }
+      checks++;
+      /* Half a scale, or all of a value too small for f16's scales. */
+      int good = finite ? worst <= scale * 0.5000001 + (top < 127 * 0x1p-14 ? 64 * 0x1p-24 : 0) : isnan(back[b * 32]) && isnan(back[b * 32 + 31]);
+      if (!good) failures++, printf("q8_0: scale %g, largest %g, error %g\n", scale, top, worst);
+    }
+    free(x), free(back), free(stored);
+  }
+}
+
 static void test_convert_types(void) {
   const double values[] = {0, 1, -1, 2.75, -2.75, 127, 255, 100, 3, 0.5, 64, 200, 17, 5, 2, 250, 31};
   for (int from = GQA_F32; from <= GQA_BOOL; from++)
@@ -133,6 +164,7 @@ static void test_copy_strided(void) {
 
 int main(void) {
   test_half_patterns();
+  test_convert_q8_0();
   test_convert_types();
   test_fill();
   test_copy_strided();

@@ -232,8 +232,8 @@ export interface Backend extends StorageOwner {
   fill(out: Operand, value: number): void;
   /**
    * `out[outOffset + i] = x[xOffset + i]` for `count` elements, converting between f32, f16, bf16, i32, u32, u8 and bool
-   * (bool from others: nonzero = 1; floats to integers truncate) and from block types to f32 (offsets and count whole
-   * blocks). Same dtype copies bytes. This is also how K and V enter a cache.
+   * (bool from others: nonzero = 1; floats to integers truncate) and from block types to f32 and from f32 to q8_0
+   * (offsets and count whole blocks). Same dtype copies bytes. This is also how K and V enter a cache.
    */
   convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void;
   /** `out[outOffset + idx . outStrides] = x[xOffset + idx . xStrides]` over all idx of `shape` (rank 1 to 6); same plain dtype. */

@@ -124,7 +124,8 @@ export class KernelBackend implements Backend {
   }
 
   convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void {
-    if (isBlockDType(out.dtype) && out.dtype !== x.dtype) {
+    const encodes = out.dtype === 'q8_0' && x.dtype === 'f32';
+    if (isBlockDType(out.dtype) && out.dtype !== x.dtype && !encodes) {
       throw new UnsupportedError('convert', `${x.dtype} to ${out.dtype}`, this.name);
     }
     const from = this.#code('convert', x);

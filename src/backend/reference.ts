@@ -5,6 +5,7 @@
  */
 import { byteLengthOf, DTYPES, isBlockDType } from '../tensor/dtype.ts';
 import { encode } from '../tensor/encode.ts';
+import { encodeQ8 } from '../tensor/encode-q8.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { Storage } from '../tensor/storage.ts';
@@ -94,7 +95,8 @@ export class ReferenceBackend implements Backend {
   }
 
   convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void {
-    if (isBlockDType(out.dtype) && out.dtype !== x.dtype) {
+    const encodes = out.dtype === 'q8_0' && x.dtype === 'f32';
+    if (isBlockDType(out.dtype) && out.dtype !== x.dtype && !encodes) {
       throw new UnsupportedError('convert', `${x.dtype} to ${out.dtype}`, this.name);
     }
     const from = byteLengthOf(x.dtype, xOffset);
@@ -105,6 +107,10 @@ export class ReferenceBackend implements Backend {
       return;
     }
     const values = decodeAt(x.storage, x.dtype, from, count);
+    if (encodes) {
+      bytesOf(out.storage).set(encodeQ8(values), to);
+      return;
+    }
     const truth = out.dtype === 'bool';
     bytesOf(out.storage).set(
       encode(out.dtype, truth ? Array.from(values, (v) => Number(v !== 0)) : values),
