@@ -2,5 +2,5 @@
 export { BlockPool, type BlockPoolOptions } from './block-pool.ts';
 export type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 export { PagedCache, type PagedCacheOptions } from './paged-cache.ts';
-export { StaticCache, type StaticCacheDType, type StaticCacheOptions } from './static-cache.ts';
+export { StaticCache, type StaticCacheOptions } from './static-cache.ts';
 export { WindowCache, type WindowCacheOptions } from './window-cache.ts';

@@ -28,9 +28,6 @@ export interface StaticCacheOptions {
   readonly dtype?: CacheStorage;
 }
 
-/** How a static cache can store keys and values. */
-export type StaticCacheDType = CacheDType;
-
 const NAME = 'StaticCache';
 
 export class StaticCache implements KeyValueCache {

@@ -26,7 +26,7 @@ interface GenerateFlags {
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly context?: number;
-  readonly kvDtype: 'f32' | 'f16' | 'bf16';
+  readonly kvDtype: 'f32' | 'f16' | 'bf16' | 'q8_0';
   readonly backend?: BackendName;
   readonly threads?: number;
   readonly json?: true;
@@ -77,7 +77,7 @@ export function generateCommand(): Command {
     )
     .addOption(
       new Option('--kv-dtype <dtype>', 'how the KV cache is stored')
-        .choices(['f32', 'f16', 'bf16'])
+        .choices(['f32', 'f16', 'bf16', 'q8_0'])
         .default('f32'),
     )
     .addOption(

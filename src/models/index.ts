@@ -9,7 +9,8 @@ export type {
 } from '../text/tokenizer.ts';
 export type { DecoderConfig } from './decoder-config.ts';
 export { type GenerateOptions, generate } from './generate.ts';
+export type { InitCacheOptions } from './init-cache.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';
-export type { ForwardOptions, InitCacheOptions, Model } from './model.ts';
+export type { ForwardOptions, Model } from './model.ts';
 export type { RopeConfig, RopeScaling } from './rope-table.ts';
 export type { Tokens } from './token-batch.ts';

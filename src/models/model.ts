@@ -3,7 +3,6 @@
  */
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
-import { StaticCache, type StaticCacheDType } from '../cache/static-cache.ts';
 import { mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
 import { linear } from '../ops/linear.ts';
@@ -16,6 +15,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { type DecoderPass, decoderForward } from './decoder.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
+import { type InitCacheOptions, makeCache } from './init-cache.ts';
 import type { RopeTable } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
@@ -39,16 +39,6 @@ export interface ForwardOptions {
   readonly cache?: KeyValueCache;
   /** Logits of every token (the default) or of each row's last one. */
   readonly logits?: 'all' | 'last';
-}
-
-export interface InitCacheOptions {
-  /** B */
-  readonly batchSize: number;
-  /** Tokens a row can hold. */
-  readonly maxLength: number;
-  /** How keys and values are stored; default `f32`. */
-  readonly dtype?: StaticCacheDType;
-  readonly kind?: 'static';
 }
 
 /** Tokens per pass when a row is fed again: bounds the memory of the intermediates. */
@@ -128,11 +118,7 @@ export class Model {
    * @throws RangeError for sizes below 1, or when there is no memory for it.
    */
   initCache(options: InitCacheOptions): KeyValueCache {
-    const { batchSize, maxLength, dtype, kind = 'static' } = options;
-    if (kind !== 'static') throw new TypeError(`initCache: expected kind static, got ${String(kind)}`);
-    const { numLayers, numKeyValueHeads, headDim } = this.config;
-    const layers = Array.from({ length: numLayers }, () => ({ numKeyValueHeads, headDim }));
-    return new StaticCache({ backend: this.backend, layers, batchSize, maxLength, dtype });
+    return makeCache(this.config, this.backend, options);
   }
 
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */

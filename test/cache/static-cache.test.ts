@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend, KeyValueView } from '../../src/backend/backend.ts';
 import { setBackend } from '../../src/backend/registry.ts';
-import { StaticCache, type StaticCacheDType } from '../../src/cache/index.ts';
+import { type CacheDType, StaticCache } from '../../src/cache/index.ts';
 import { tensor } from '../../src/ops/creation.ts';
 import { decode } from '../../src/tensor/encode.ts';
 import { scope } from '../../src/tensor/scope.ts';
@@ -55,7 +55,7 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
   beforeEach(async () => {
     backend = await setBackend(name);
   });
-  const make = (options: { batchSize?: number; maxLength?: number; dtype?: StaticCacheDType } = {}) =>
+  const make = (options: { batchSize?: number; maxLength?: number; dtype?: CacheDType } = {}) =>
     new StaticCache({ backend, layers: LAYERS, batchSize: 1, maxLength: 11, ...options });
 
   test.each(['f32', 'f16', 'bf16'] as const)('%s: what was written is what the view shows', (dtype) => {
@@ -183,7 +183,7 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
     expect(() => cache.view(2)).toThrow('expected a layer below 2, got 2');
     expect(() => make({ batchSize: 0 })).toThrow('expected batchSize to be a positive integer, got 0');
     expect(() => make({ maxLength: 2.5 })).toThrow('expected maxLength to be a positive integer, got 2.5');
-    expect(() => make({ dtype: 'i32' as StaticCacheDType })).toThrow(
+    expect(() => make({ dtype: 'i32' as CacheDType })).toThrow(
       'expected dtype f32, f16, bf16 or q8_0, got i32',
     );
     cache.dispose();
