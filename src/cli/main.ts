@@ -6,9 +6,11 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
+import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
+import { trainCommand } from './train.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -21,7 +23,7 @@ function makeProgram(): Command {
       outputError: (message, write) => write(`gqa: ${oneLine(message.replace(/^error: /, ''))}\n`),
     })
     .exitOverride();
-  for (const command of [inspectCommand(), planCommand(), generateCommand()]) {
+  for (const command of [inspectCommand(), planCommand(), generateCommand(), trainCommand(), evalCommand()]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
   return program.addHelpText('after', '\nExample:\n  npx gqa inspect model.gguf');

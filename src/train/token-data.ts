@@ -1,0 +1,49 @@
+/**
+ * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are drawn. What batch
+ * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
+ */
+import { threefry2x32 } from '../backend/reference/threefry.ts';
+
+/** Streams of batches: they never share a draw. */
+export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
+const STREAMS: readonly BatchStream[] = ['train', 'evaluate-train', 'evaluate-validation'];
+
+/**
+ * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
+ * @param validation share of the tokens, 0 < share < 1
+ * @throws RangeError when either part is shorter than a block and the token after it.
+ */
+export function splitTokens(
+  tokens: Int32Array,
+  blockLength: number,
+  validation: number,
+): { train: Int32Array; validation: Int32Array } {
+  const at = Math.floor(tokens.length * (1 - validation));
+  const parts = { train: tokens.subarray(0, at), validation: tokens.subarray(at) };
+  for (const [name, part] of Object.entries(parts)) {
+    if (part.length > blockLength) continue;
+    throw new RangeError(
+      `expected at least ${blockLength + 1} tokens (a block of ${blockLength} and the next) in the ${name} part, got ${part.length} of ${tokens.length}`,
+    );
+  }
+  return parts;
+}
+
+/**
+ * `batchSize` blocks of `blockLength` + 1 tokens from random places.
+ * @param index which batch of the stream
+ */
+export function drawBatch(
+  tokens: Int32Array,
+  options: { batchSize: number; blockLength: number; seed: number; stream: BatchStream; index: number },
+): number[][] {
+  const { batchSize, blockLength, seed, stream, index } = options;
+  const key = threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
+  const places = tokens.length - blockLength;
+  return Array.from({ length: batchSize }, (_, row) => {
+    const [high, low] = threefry2x32(key, 0, row);
+    // 53 bits: every place can be drawn, and as often as the next one.
+    const start = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
+    return Array.from(tokens.subarray(start, start + blockLength + 1));
+  });
+}
