@@ -68,7 +68,7 @@ typedef struct {
 } attn_panel;
 
 typedef struct {
-  float *q, *o, *s, *keys, *values;
+  float *q, *o, *s, *keys, *values, *finite;
   attn_panel *panels;
   int Hvp; /* Hv rounded up to MR */
 } attn_panel_scratch;
@@ -76,7 +76,7 @@ typedef struct {
 GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
   size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + Hvp) + VL * (Hvp + VL);
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + 2 * Hvp) + VL * (Hvp + VL);
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
@@ -186,15 +186,23 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0,
   }
 }
 
-/* O^T += V^T P^T where some value is NaN or infinite: only weights other than zero take part. */
-GQA_NOINLINE void attn_accumulate_safely(const attn_panel_scratch *w, int Hv, float *o, int j0, int j1) {
+/*
+ * A tile in which some value is NaN or infinite: the product runs on a copy with zeros in their place, so that what a weight of zero meets
+ * changes no bit, and afterwards they are added where their weight is not zero.
+ */
+GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
+  for (int64_t d = 0; d < w->Hvp; d += ATTN_MR)
+    for (int64_t i = d * ATTN_KEYS; i < d * ATTN_KEYS + (int64_t)n * ATTN_MR; i++) w->finite[i] = w->values[i] - w->values[i] == 0 ? w->values[i] : 0;
+}
+GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float *o, int j0, int j1) {
   for (int d = 0; d < Hv; d++) {
     const float *v = w->values + (int64_t)(d / ATTN_MR) * ATTN_KEYS * ATTN_MR + d % ATTN_MR;
-    for (int j = j0; j < j1; j++)
-      for (int i = 0; i < ATTN_NR; i++) {
-        float p = w->s[(int64_t)j * ATTN_NR + i];
-        if (p != 0) o[(int64_t)d * ATTN_NR + i] += p * v[(int64_t)j * ATTN_MR];
-      }
+    for (int j = j0; j < j1; j++) {
+      float x = v[(int64_t)j * ATTN_MR];
+      if (x - x == 0) continue;
+      for (int i = 0; i < ATTN_NR; i++)
+        if (w->s[(int64_t)j * ATTN_NR + i] != 0) o[(int64_t)d * ATTN_NR + i] += w->s[(int64_t)j * ATTN_NR + i] * x;
+    }
   }
 }
 
@@ -259,15 +267,6 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     vf_store(p->l + v * VL, vf_fma(vf_load(p->l + v * VL), correction[v], sum[v]));
   }
   if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
-  if (!finite) {
-    for (int d = 0; d < w->Hvp; d++)
-      for (int h = 0; h < ATTN_NR; h += VL) {
-        float *x = o + (int64_t)d * ATTN_NR + h;
-        vf_store(x, first ? vf_set(0) : vf_load(x) * correction[h / VL]);
-      }
-    attn_accumulate_safely(w, c->Hv, o, j0, j1);
-    return;
-  }
   for (int d = 0; d < w->Hvp; d += ATTN_MR) {
     const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
     float *to = o + (int64_t)d * ATTN_NR;
@@ -275,6 +274,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 0, 0);
     else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 1, correction);
   }
+  if (!finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
 }
 
 /*
@@ -301,7 +301,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
-  float *lines = w.values + (int64_t)ATTN_KEYS * w.Hvp;
+  w.finite = w.values + (int64_t)ATTN_KEYS * w.Hvp;
+  float *lines = w.finite + (int64_t)ATTN_KEYS * w.Hvp;
   w.panels = (attn_panel *)(lines + (int64_t)VL * (w.Hvp + VL));
   attn_pack_queries(c, &w, b, k, r0, rows);
   int64_t low = INT64_MAX, high = 0;
@@ -322,6 +323,10 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
     int finite = 1;
     if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n);
     else cursor.skip += n;
+    if (!finite) {
+      attn_copy_finite(&w, n);
+      tile.values = w.finite;
+    }
     for (int p = 0; p < panels; p++) {
       int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
       attn_panel_tile(c, &w, &tile, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
