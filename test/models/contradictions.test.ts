@@ -219,6 +219,26 @@ describe('every key of config.json with strange values', () => {
   });
 });
 
+test('mutated indices of sharded files', async () => {
+  const folder = copyTiny('sharded');
+  const path = join(folder, 'model.safetensors.index.json');
+  const text = readFileSync(path, 'utf8');
+  const edit = fc.record({
+    at: fc.nat(text.length),
+    drop: fc.constantFrom(0, 1, 2, 9),
+    put: fc.constantFrom('', '0', '"', '{', ']', 'a', '../', '00009', ',', ' ', '\\u0000'),
+  });
+  const counts = { loaded: 0, refused: 0 };
+  await fc.assert(
+    fc.asyncProperty(edit, async ({ at, drop, put }) => {
+      writeFileSync(path, text.slice(0, at) + put + text.slice(at + drop));
+      counts[(await answer(folder)) === 'loaded' ? 'loaded' : 'refused']++;
+    }),
+    { numRuns: 300, seed: 4 },
+  );
+  expect(Math.min(counts.loaded, counts.refused)).toBeGreaterThan(5);
+});
+
 describe('mutated GGUF headers of whole models', () => {
   test.each(['tiny-qwen3/plain.gguf', 'tiny-phi3/longrope.gguf', 'tiny-gpt2/prefix.gguf'])(
     '%s',

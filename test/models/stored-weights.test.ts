@@ -1,6 +1,7 @@
-/** Whole GGUF models in block types against transformers' logits on the dequantised weights, on every backend. */
+/** GGUF models in block types against transformers' logits on the dequantised weights, and parts of their tensors. */
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { open } from '../../src/backend/registry.ts';
 import { loadTensor, openCheckpoint } from '../../src/checkpoint/index.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { BACKENDS, collect, expectClose, GOLDEN } from './golden.ts';
@@ -42,3 +43,37 @@ test.each(BACKENDS.flatMap((backend) => FILES.map((file) => [backend, ...file] a
     model.dispose();
   },
 );
+
+describe.each(BACKENDS)('rows of a stored tensor on %s', (name) => {
+  const backend = open(name);
+  const path = join(GOLDEN, 'quant/k-mixed.gguf');
+
+  test.each(['blk.0.attn_q.weight', 'blk.0.ffn_up.weight', 'blk.0.ffn_norm.weight', 'output.weight'])(
+    '%s',
+    async (tensor) => {
+      await using checkpoint = await openCheckpoint(path);
+      const whole = loadTensor(checkpoint, tensor, { backend });
+      const allocate = vi.spyOn(backend, 'allocate');
+      const rows = [whole.shape[0] >> 2, whole.shape[0] - 1] as const;
+      const part = loadTensor(checkpoint, tensor, { backend, rows });
+      // A part of the mapped file: what fused projections are made of.
+      if (name === 'native') expect(allocate).not.toHaveBeenCalled();
+      allocate.mockRestore();
+      expect(part.shape).toEqual([rows[1] - rows[0], ...whole.shape.slice(1)]);
+      const width = whole.size / whole.shape[0];
+      expect(part.dataSync()).toEqual(whole.dataSync().slice(rows[0] * width, rows[1] * width));
+      for (const wrong of [
+        [-1, 2],
+        [2, 1],
+        [0, whole.shape[0] + 1],
+        [0.5, 1],
+      ] as const) {
+        expect(() => loadTensor(checkpoint, tensor, { backend, rows: wrong })).toThrow(
+          `expected rows inside 0 to ${whole.shape[0]}, got ${wrong[0]} to ${wrong[1]}`,
+        );
+      }
+      part.dispose();
+      whole.dispose();
+    },
+  );
+});
