@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import { convertCommand } from './convert.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
@@ -16,14 +17,21 @@ const { version } = createRequire(import.meta.url)('../../package.json') as { ve
 
 function makeProgram(): Command {
   const program = new Command('gqa')
-    .description('Grouped-query attention: look into checkpoints, plan KV caches, run models')
+    .description('Grouped-query attention: look into checkpoints, plan KV caches, convert and run models')
     .version(version)
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({
       outputError: (message, write) => write(`gqa: ${oneLine(message.replace(/^error: /, ''))}\n`),
     })
     .exitOverride();
-  for (const command of [inspectCommand(), planCommand(), generateCommand(), trainCommand(), evalCommand()]) {
+  for (const command of [
+    inspectCommand(),
+    planCommand(),
+    convertCommand(),
+    generateCommand(),
+    trainCommand(),
+    evalCommand(),
+  ]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
   return program.addHelpText('after', '\nExample:\n  npx gqa inspect model.gguf');

@@ -1,11 +1,241 @@
+/**
+ * The method `similar`: heads that say similar things share a group, and are aligned before they become one (align-heads.ts).
+ * Query heads and the columns of o move and turn along, so that grouping and turning alone change nothing.
+ */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import type { DecoderConfig } from '../models/decoder-config.ts';
+import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
-import type { LayerMix } from './head-mix.ts';
+import { alignFreely, alignPlane, squareRoots, times, transposed } from './align-heads.ts';
+import { similarGroups } from './group-heads.ts';
+import type { HeadMix, LayerMix } from './head-mix.ts';
+import { type HeadStatistics, outputMoments, seenStatistics, weightStatistics } from './head-statistics.ts';
+import { freePass, OpenedDecoder, tokenWindows } from './opened-decoder.ts';
+
+/** Tokens of the calibration text that are used: windows in one pass. */
+const WINDOW = 256;
+const WINDOWS = 8;
+
+/** @throws Error when there is a calibration text but no tokenizer, or it is too short */
 export async function similarMixes(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   after: number,
   calibration: string | undefined,
 ): Promise<LayerMix[]> {
-  throw new Error(`not yet ${checkpoint.path} ${description.config.modelType} ${after} ${calibration}`);
+  const { config, names } = description;
+  const mixes: LayerMix[] = [];
+  if (calibration === undefined) {
+    for (let i = 0; i < config.numLayers; i++) {
+      mixes.push(similarMix(config, await weightStatistics(checkpoint, config, names, i), after));
+    }
+    return mixes;
+  }
+  const outputs: (readonly Float64Array[])[] = [];
+  const decoder = await OpenedDecoder.of(checkpoint, description);
+  try {
+    if (decoder.tokenizer === undefined) {
+      throw new Error(`${checkpoint.path}: expected a tokenizer for the calibration text, got none`);
+    }
+    const tokens = decoder.tokenizer.encode(calibration);
+    const windows = tokenWindows(tokens, Math.min(WINDOW, config.maxPositionEmbeddings), WINDOWS);
+    if (windows.length === 0) {
+      throw new Error(`expected a calibration text of at least 2 tokens, got ${tokens.length}`);
+    }
+    for (let i = 0; i < config.numLayers; i++) {
+      const places = decoderLayerWeights<WeightPlace>(config, names, names.layer(i), (place) => place);
+      outputs.push(await outputMoments(checkpoint, config, places.attentionOutput.weight));
+    }
+    const pass = decoder.pass(windows);
+    let x = decoder.embed(pass);
+    for (let i = 0; i < config.numLayers; i++) {
+      const next = decoder.layer(pass, i, x, (seen) => {
+        mixes.push(similarMix(config, seenStatistics(config, seen, outputs[i]), after));
+      });
+      x.dispose();
+      x = next;
+    }
+    x.dispose();
+    freePass(pass);
+  } finally {
+    decoder.dispose();
+  }
+  return mixes;
+}
+
+/** One layer's groups and alignments. */
+export function similarMix(config: DecoderConfig, statistics: HeadStatistics, after: number): LayerMix {
+  const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
+  const readers = (head: number) => Array.from({ length: N / K }, (_, i) => head * (N / K) + i);
+  const metrics = Array.from({ length: K }, (_, head) => sum(readers(head).map((n) => statistics.output[n])));
+  const queries = Array.from({ length: K }, (_, head) => sum(readers(head).map((n) => statistics.query[n])));
+  const similarity = headSimilarity(statistics, K, H, { key: queries, value: metrics });
+  const groups = similarGroups(similarity, K, after);
+  const [query, key, value, output]: HeadMix[][] = [[], [], [], []];
+  const restore = { key: new Array<Float64Array>(K), value: new Array<Float64Array>(K) };
+  for (const heads of groups) {
+    const values = alignFreely(
+      gather(statistics.value, K * H, heads, H, dims(0, H)),
+      heads.map((head) => metrics[head]),
+      H,
+    );
+    // A norm stands between the projection and the rotation: turned keys would not be the same keys.
+    const keys = config.queryKeyNorm ? undefined : alignKeys(config, statistics.key, queries, heads);
+    key.push(
+      heads.map((head, j) => ({
+        head,
+        ...(keys ? { weight: 1, matrix: keys.pool[j] } : { weight: 1 / heads.length }),
+      })),
+    );
+    value.push(heads.map((head, j) => ({ head, weight: 1, matrix: values.pool[j] })));
+    heads.forEach((head, j) => {
+      const back = keys?.restore[j];
+      restore.key[head] = back ?? identity(H);
+      restore.value[head] = values.restore[j];
+      for (const n of readers(head)) {
+        query.push([{ head: n, weight: 1, ...(back && { matrix: transposed(back, H) }) }]);
+        output.push([{ head: n, weight: 1, matrix: transposed(values.restore[j], H) }]);
+      }
+    });
+  }
+  return { query, key, value, output, groups, restore };
+}
+
+/** Keys: a complex number per plane that RoPE turns, any matrix on what it does not. */
+function alignKeys(
+  { headDim: H, numKeyValueHeads: K, rope }: DecoderConfig,
+  moments: Float64Array,
+  queries: readonly Float64Array[],
+  heads: readonly number[],
+): { pool: Float64Array[]; restore: Float64Array[] } {
+  const rotary = rope?.rotaryDim ?? 0;
+  const pool = heads.map(() => new Float64Array(H * H));
+  const restore = heads.map(() => new Float64Array(H * H));
+  const half = rotary / 2;
+  const R = heads.length;
+  for (let i = 0; i < half; i++) {
+    const [a, b] = rope?.interleaved ? [2 * i, 2 * i + 1] : [i, i + half];
+    const re = new Float64Array(R * R);
+    const im = new Float64Array(R * R);
+    heads.forEach((left, j) => {
+      heads.forEach((right, l) => {
+        const at = (p: number, q: number) => moments[(left * H + p) * K * H + right * H + q];
+        re[j * R + l] = at(a, a) + at(b, b);
+        im[j * R + l] = at(b, a) - at(a, b);
+      });
+    });
+    const energies = heads.map((head) => queries[head][a * H + a] + queries[head][b * H + b]);
+    const plane = alignPlane(re, im, energies);
+    heads.forEach((_, j) => {
+      putComplex(pool[j], H, a, b, plane.pool[j]);
+      putComplex(restore[j], H, a, b, plane.restore[j]);
+    });
+  }
+  const free = dims(rotary, H);
+  if (free.length > 0) {
+    const h = free.length;
+    const metrics = heads.map((head) => gather(queries[head], H, [0], H, free));
+    const rest = alignFreely(gather(moments, K * H, heads, H, free), metrics, h);
+    heads.forEach((_, j) => {
+      for (let r = 0; r < h; r++) {
+        for (let c = 0; c < h; c++) {
+          pool[j][free[r] * H + free[c]] = rest.pool[j][r * h + c];
+          restore[j][free[r] * H + free[c]] = rest.restore[j][r * h + c];
+        }
+      }
+    });
+  }
+  return { pool, restore };
+}
+
+function putComplex(
+  matrix: Float64Array,
+  H: number,
+  a: number,
+  b: number,
+  [re, im]: readonly [number, number],
+): void {
+  matrix[a * H + a] = re;
+  matrix[a * H + b] = -im;
+  matrix[b * H + a] = im;
+  matrix[b * H + b] = re;
+}
+
+/**
+ * How much two heads have in common, `[K, K]`, 0 to 1: the mean of that of their keys and of their values, each the size of what the
+ * heads say together against what they say alone.
+ * @param heard `[H, H]` per head: what reads its keys and its values; all directions alike where it is left out
+ */
+export function headSimilarity(
+  { key, value }: Pick<HeadStatistics, 'key' | 'value'>,
+  K: number,
+  H: number,
+  heard?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] },
+): Float64Array {
+  const out = new Float64Array(K * K);
+  for (const [moments, metrics] of [
+    [key, heard?.key],
+    [value, heard?.value],
+  ] as const) {
+    const roots = metrics?.map((metric) => squareRoots(metric, H).root);
+    const common = new Float64Array(K * K);
+    for (let j = 0; j < K; j++) {
+      for (let l = 0; l <= j; l++) {
+        let block = headBlock(moments, K * H, j, l, H);
+        if (roots) block = times(times(roots[j], block, H, H), roots[l], H, H);
+        const size = Math.sqrt(block.reduce((total, entry) => total + entry * entry, 0));
+        common[j * K + l] = size;
+        common[l * K + j] = size;
+      }
+    }
+    for (let j = 0; j < K; j++) {
+      for (let l = 0; l < K; l++) {
+        const alone = Math.sqrt(common[j * K + j] * common[l * K + l]);
+        out[j * K + l] += alone > 0 ? common[j * K + l] / alone / 2 : 0;
+      }
+    }
+  }
+  return out;
+}
+
+/** Rows of head j and columns of head l. */
+function headBlock(matrix: Float64Array, side: number, j: number, l: number, H: number): Float64Array {
+  const out = new Float64Array(H * H);
+  for (let r = 0; r < H; r++) {
+    const at = (j * H + r) * side + l * H;
+    out.set(matrix.subarray(at, at + H), r * H);
+  }
+  return out;
+}
+
+/** The rows and columns of some heads' dims. */
+function gather(
+  matrix: Float64Array,
+  side: number,
+  heads: readonly number[],
+  H: number,
+  own: readonly number[],
+): Float64Array {
+  const rows = heads.flatMap((head) => own.map((dim) => head * H + dim));
+  const out = new Float64Array(rows.length ** 2);
+  rows.forEach((row, i) => {
+    rows.forEach((column, j) => {
+      out[i * rows.length + j] = matrix[row * side + column];
+    });
+  });
+  return out;
+}
+
+function dims(first: number, end: number): number[] {
+  return Array.from({ length: end - first }, (_, i) => first + i);
+}
+
+function identity(n: number): Float64Array {
+  return Float64Array.from({ length: n * n }, (_, i) => (i % (n + 1) === 0 ? 1 : 0));
+}
+
+function sum(matrices: readonly Float64Array[]): Float64Array {
+  const out = new Float64Array(matrices[0].length);
+  for (const matrix of matrices) for (let i = 0; i < out.length; i++) out[i] += matrix[i];
+  return out;
 }

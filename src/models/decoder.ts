@@ -34,6 +34,20 @@ export interface DecoderPass {
   readonly positions?: Tensor;
   /** With its room for this pass reserved. */
   readonly cache?: KeyValueCache;
+  /** Shown each layer's attention; it must not keep the tensors. */
+  readonly observe?: (seen: SeenAttention) => void;
+}
+
+/** What one layer's attention compared and gave, on its way. */
+export interface SeenAttention {
+  readonly layer: number;
+  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. */
+  readonly query: Tensor;
+  readonly key: Tensor;
+  /** `[B, T, K, H]` */
+  readonly value: Tensor;
+  /** `[B, T, D]`: what is added to the residual stream. */
+  readonly output: Tensor;
 }
 
 /**
@@ -50,12 +64,14 @@ export function decoderForward(config: DecoderConfig, weights: DecoderWeights, p
   return normalize(config, x, weights.finalNorm);
 }
 
-function embed(weights: DecoderWeights, { ids, positions }: DecoderPass): Tensor {
+/** Tokens (and learned positions) as the residual stream `[B, T, D]`. */
+export function embed(weights: DecoderWeights, { ids, positions }: DecoderPass): Tensor {
   const tokens = embedding(weights.embedding, ids);
   return weights.positions && positions ? add(tokens, embedding(weights.positions, positions)) : tokens;
 }
 
-function decoderLayer(
+/** The residual stream x `[B, T, D]` after one more layer. */
+export function decoderLayer(
   config: DecoderConfig,
   layer: DecoderLayer,
   pass: DecoderPass,
@@ -65,20 +81,22 @@ function decoderLayer(
   const { numHeads: N, headDim: H } = config;
   const [B, T] = pass.ids.shape;
   const normed = normalize(config, x, layer.attentionNorm);
-  const attended = selfAttention(config, layer, pass, index, normed);
-  const output = layer.attentionOutput;
-  const middle = add(x, linear(reshape(attended, [B, T, N * H]), output.weight, output.bias));
+  const { attended, ...seen } = selfAttention(config, layer, pass, index, normed);
+  const { weight, bias } = layer.attentionOutput;
+  const output = linear(reshape(attended, [B, T, N * H]), weight, bias);
+  pass.observe?.({ layer: index, ...seen, output });
+  const middle = add(x, output);
   return add(middle, feedForward(config, layer, normalize(config, middle, layer.mlpNorm)));
 }
 
-/** x `[B, T, D]` -> `[B, T, N, H]` */
+/** x `[B, T, D]` -> attended `[B, T, N, H]`, and what it was made of. */
 function selfAttention(
   config: DecoderConfig,
   layer: DecoderLayer,
   pass: DecoderPass,
   index: number,
   x: Tensor,
-): Tensor {
+): { attended: Tensor; query: Tensor; key: Tensor; value: Tensor } {
   const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
   const { lengths, cache } = pass;
   const [B, T] = pass.ids.shape;
@@ -91,10 +109,11 @@ function selfAttention(
   const options = { isCausal: true, localWindowSize, scale };
   if (!cache) {
     const rows = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
-    return dotProductAttention(query, key, value, { ...options, ...rows });
+    return { attended: dotProductAttention(query, key, value, { ...options, ...rows }), query, key, value };
   }
   cache.write(index, key, value);
-  return attend(query, cache.view(index), { ...options, queryLengths: lengths });
+  const attended = attend(query, cache.view(index), { ...options, queryLengths: lengths });
+  return { attended, query, key, value };
 }
 
 /** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */
@@ -120,7 +139,7 @@ function activate(x: Tensor, activation: GateActivation): Tensor {
   return gelu(x, { approximate: activation === 'geluTanh' ? 'tanh' : 'none' });
 }
 
-function normalize(
+export function normalize(
   { norm, normEps: eps }: DecoderConfig,
   x: Tensor,
   { weight, bias }: NormOf<Tensor>,

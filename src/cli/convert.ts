@@ -1,0 +1,169 @@
+/**
+ * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs: errors per layer,
+ * perplexity before and after, a page of both.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { Command, Option } from 'commander';
+import {
+  type ConvertMethod,
+  type ConvertResult,
+  convertCheckpoint,
+  type DriftReport,
+  driftPage,
+  measureDrift,
+} from '../convert/index.ts';
+import type { StorageType } from '../format/storage-type.ts';
+import { UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { columns, exactSize, outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { startProgress } from './progress.ts';
+
+interface ConvertFlags {
+  readonly kvHeads: number;
+  readonly method: ConvertMethod;
+  readonly seed: number;
+  readonly dtype?: StorageType;
+  readonly format?: 'safetensors' | 'gguf';
+  readonly calibrate?: string;
+  readonly report?: string;
+  readonly force?: true;
+  readonly json?: true;
+}
+
+const example = `
+Examples:
+  npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
+  npx gqa convert model.gguf mqa.gguf --kv-heads 1 --method similar --calibrate text.txt --report drift.html
+  npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0
+
+A text given to --calibrate is what drift is measured on; with --method similar its first half chooses and aligns the heads,
+and the drift is measured on the second.`;
+
+export function convertCommand(): Command {
+  return new Command('convert')
+    .description('write a checkpoint with fewer (or more) key/value heads, and say what that costs')
+    .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file')
+    .argument('<out>', 'the directory to make, or a .gguf file')
+    .requiredOption(
+      '--kv-heads <K>',
+      "heads to have: a divisor of the checkpoint's K, or a multiple that divides N",
+      parse.positiveInteger,
+    )
+    .addOption(
+      new Option('--method <name>', 'how heads become one')
+        .choices(['mean', 'first', 'random', 'similar'])
+        .default('mean'),
+    )
+    .option('--seed <n>', 'of --method random', parse.wholeNumber, 0)
+    .addOption(
+      new Option('--dtype <dtype>', 'type of the weights (default: as stored)').choices([
+        'f32',
+        'f16',
+        'bf16',
+        'q8_0',
+      ]),
+    )
+    .addOption(
+      new Option('--format <name>', 'what to write (default: by the name of <out>)').choices([
+        'safetensors',
+        'gguf',
+      ]),
+    )
+    .option('--calibrate <file>', 'a text to measure on')
+    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)')
+    .option('--force', 'replace an existing checkpoint')
+    .option('--json', 'print one JSON object')
+    .addHelpText('after', example)
+    .action(run);
+}
+
+async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
+  const { kvHeads, method, seed, dtype, force, report } = flags;
+  checkFlags(to, flags);
+  const text = flags.calibrate === undefined ? undefined : await readFile(flags.calibrate, 'utf8');
+  const half = text?.lastIndexOf('\n', text.length / 2) ?? 0;
+  const split = half > 0 ? half : Math.floor((text?.length ?? 0) / 2);
+  const isFitted = method === 'similar' && text !== undefined;
+  const progress = startProgress('converting', `converting ${from} to K=${kvHeads} by ${method}`);
+  let result: ConvertResult;
+  try {
+    result = await convertCheckpoint({
+      ...{ from, to, numKeyValueHeads: kvHeads, method, seed, dtype, force },
+      calibration: isFitted ? text.slice(0, split) : undefined,
+      onProgress: progress.update,
+    });
+  } finally {
+    progress.stop();
+  }
+  const drift =
+    text === undefined ? undefined : await measure(from, to, result, isFitted ? text.slice(split) : text);
+  if (flags.json) {
+    const { layers: _, ...rest } = result;
+    writeJson({ from, to, ...rest, drift });
+  } else {
+    writeResult(describe(to, result));
+    if (drift) writeResult(`\n${driftText(drift)}`);
+  }
+  if (report !== undefined && drift) {
+    await writeFile(report, driftPage(`${from} to ${to}`, drift));
+    writeNote(`wrote ${report}`);
+  }
+}
+
+function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): void {
+  const byName = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
+  if (format !== undefined && format !== byName) {
+    const expected = format === 'gguf' ? 'an <out> that ends in .gguf' : 'a directory as <out>';
+    throw new UsageError(`expected ${expected} for --format ${format}, got ${to}`);
+  }
+  if (report !== undefined && calibrate === undefined) {
+    throw new UsageError('expected --calibrate with --report: drift is measured on a text');
+  }
+}
+
+async function measure(from: string, to: string, result: ConvertResult, text: string): Promise<DriftReport> {
+  const progress = startProgress('measuring', 'measuring the drift');
+  try {
+    return await measureDrift({ from, to, result, text, onProgress: progress.update });
+  } finally {
+    progress.stop();
+  }
+}
+
+function describe(
+  to: string,
+  { format, method, numHeads, numKeyValueHeads: K, bytes, files }: ConvertResult,
+): string {
+  const rows = [
+    [
+      'wrote',
+      to,
+      `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`,
+    ],
+    [
+      'heads',
+      `N=${numHeads}, K=${K.before} to ${K.after}`,
+      K.after < K.before ? method : 'repeated, the same model',
+    ],
+    ['KV cache', `1/${Number((K.before / K.after).toFixed(2))} of what it was`, ''],
+  ];
+  return columns(rows.map(([title, value, note]) => [outColors.bold(title), value, outColors.dim(note)]));
+}
+
+function driftText({ before, after, kl, topOneAgreement, predicted, layers }: DriftReport): string {
+  const head = ['', 'before', 'after'].map(outColors.bold);
+  const sums = [
+    ['perplexity', before.perplexity.toFixed(3), after.perplexity.toFixed(3)],
+    ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
+    ['KL (nats)', '', kl.toFixed(4)],
+    ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
+    ['predicted', `${predicted}`, ''],
+  ];
+  const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'].map(outColors.bold);
+  const rows = layers.map(({ key, value, attentionOutput, groups }, i) => [
+    `${i}`,
+    ...[key, value, attentionOutput].map((error) => error.toFixed(4)),
+    groups.map((group) => group.join('+')).join(' '),
+  ]);
+  return `${columns([head, ...sums], [1, 2])}\n\n${columns([layerHead, ...rows], [0, 1, 2, 3])}`;
+}

@@ -1,0 +1,133 @@
+/**
+ * Several heads into one with the least loss, by linear maps that attention lets through. Values meet only o, so any matrix on v
+ * and its inverse on o changes nothing; queries and keys meet only each other, but RoPE stands between them, so there the maps
+ * are rotations and scalings inside each frequency plane: complex numbers. Given what the heads say (second moments) and
+ * how much of it is heard (metrics), the best rank-H common head is a principal component analysis: over all values of the
+ * group for v, and over one complex number per head for each plane of k. Pooling by the mean is the case of equal heads.
+ *
+ * Source: the freedom is that of "Align Attention Heads Before Merging Them" (arXiv 2412.20677), which aligns by rotations and then
+ * takes the mean; principal components take the rotations' place here, since nothing asks for the mean.
+ */
+import { leadingEigen, symmetricEigen } from './symmetric-eigen.ts';
+
+/** new = sum of pool[j] @ old[j]; old[j] is about restore[j] @ new. `[H, H]` each. */
+export interface Alignment {
+  readonly pool: readonly Float64Array[];
+  readonly restore: readonly Float64Array[];
+}
+
+/** Directions weaker than this share of the strongest are not divided by. */
+const FLOOR = 1e-6;
+
+/** A symmetric positive matrix's square root and its inverse, with small eigenvalues raised. */
+export function squareRoots(matrix: Float64Array, n: number): { root: Float64Array; inverse: Float64Array } {
+  const { values, vectors } = symmetricEigen(matrix, n);
+  const least = Math.max(values[0] * FLOOR, 1e-30);
+  const root = new Float64Array(n * n);
+  const inverse = new Float64Array(n * n);
+  for (let e = 0; e < n; e++) {
+    const value = Math.sqrt(Math.max(values[e], least));
+    const at = e * n;
+    for (let i = 0; i < n; i++) {
+      const left = vectors[at + i];
+      for (let j = 0; j < n; j++) {
+        const outer = left * vectors[at + j];
+        root[i * n + j] += outer * value;
+        inverse[i * n + j] += outer / value;
+      }
+    }
+  }
+  return { root, inverse };
+}
+
+/** c = a @ b over blocks: a `[n, n]`, b `[n, m]`. */
+export function times(a: Float64Array, b: Float64Array, n: number, m: number): Float64Array {
+  const out = new Float64Array(n * m);
+  for (let i = 0; i < n; i++) {
+    for (let k = 0; k < n; k++) {
+      const factor = a[i * n + k];
+      if (factor === 0) continue;
+      for (let j = 0; j < m; j++) out[i * m + j] += factor * b[k * m + j];
+    }
+  }
+  return out;
+}
+
+export function transposed(matrix: Float64Array, n: number): Float64Array {
+  return Float64Array.from(matrix, (_, i) => matrix[(i % n) * n + Math.floor(i / n)]);
+}
+
+/**
+ * Heads that any matrix may turn.
+ * @param moments `[R * h, R * h]`: sums over tokens of all products of the group's values
+ * @param metrics `[h, h]` each: an error d of head j costs d^T metric[j] d
+ */
+export function alignFreely(moments: Float64Array, metrics: readonly Float64Array[], h: number): Alignment {
+  const n = metrics.length * h;
+  const roots = metrics.map((metric) => squareRoots(metric, h));
+  const weighted = new Float64Array(n * n);
+  roots.forEach(({ root: left }, j) => {
+    roots.forEach(({ root: right }, l) => {
+      const block = new Float64Array(h * h);
+      for (let r = 0; r < h; r++)
+        block.set(moments.subarray((j * h + r) * n + l * h, (j * h + r) * n + (l + 1) * h), r * h);
+      const turned = times(times(left, block, h, h), right, h, h);
+      for (let r = 0; r < h; r++) weighted.set(turned.subarray(r * h, (r + 1) * h), (j * h + r) * n + l * h);
+    });
+  });
+  const { values, vectors } = leadingEigen(weighted, n, h);
+  let before = 0;
+  for (let i = 0; i < n; i++) before += moments[i * n + i] / metrics.length;
+  const after = values.reduce((sum, value) => sum + Math.max(0, value), 0);
+  const scale = before > 0 && after > 0 ? Math.sqrt(before / after) : 1;
+  const pool: Float64Array[] = [];
+  const restore: Float64Array[] = [];
+  roots.forEach(({ root, inverse }, j) => {
+    const own = new Float64Array(h * h);
+    for (let e = 0; e < h; e++) own.set(vectors.subarray(e * n + j * h, e * n + (j + 1) * h), e * h);
+    pool.push(times(own, root, h, h).map((value) => value * scale));
+    restore.push(times(inverse, transposed(own, h), h, h).map((value) => value / scale));
+  });
+  return { pool, restore };
+}
+
+/** A complex number per head of the group, for one plane. */
+export interface PlaneAlignment {
+  readonly pool: readonly (readonly [re: number, im: number])[];
+  readonly restore: readonly (readonly [re: number, im: number])[];
+}
+
+/**
+ * Heads that only complex numbers may turn: one plane of rotated keys.
+ * @param re,im `[R, R]`: sums over tokens of z[j] * conj(z[l])
+ * @param energies of the queries that read each head, in this plane
+ */
+export function alignPlane(re: Float64Array, im: Float64Array, energies: readonly number[]): PlaneAlignment {
+  const R = energies.length;
+  const strongest = Math.max(...energies, 1e-300);
+  const weights = energies.map((energy) => Math.sqrt(Math.max(energy / strongest, FLOOR)));
+  // A Hermitian matrix as a real symmetric one of twice the side: [[re, -im], [im, re]].
+  const n = 2 * R;
+  const real = new Float64Array(n * n);
+  for (let j = 0; j < R; j++) {
+    for (let l = 0; l < R; l++) {
+      const weight = weights[j] * weights[l];
+      real[j * n + l] = weight * re[j * R + l];
+      real[(R + j) * n + R + l] = weight * re[j * R + l];
+      real[(R + j) * n + l] = weight * im[j * R + l];
+      real[j * n + R + l] = -weight * im[j * R + l];
+    }
+  }
+  const { values, vectors } = symmetricEigen(real, n);
+  let before = 0;
+  for (let j = 0; j < R; j++) before += re[j * R + j] / R;
+  const scale = before > 0 && values[0] > 0 ? Math.sqrt(before / values[0]) : 1;
+  const pool: [number, number][] = [];
+  const restore: [number, number][] = [];
+  for (let j = 0; j < R; j++) {
+    const [a, b] = [vectors[j], vectors[R + j]];
+    pool.push([a * weights[j] * scale, -b * weights[j] * scale]);
+    restore.push([a / weights[j] / scale, b / weights[j] / scale]);
+  }
+  return { pool, restore };
+}

@@ -1,0 +1,212 @@
+/**
+ * What a conversion costs before any training: both models read a text side by side. Per layer, the converted attention gets the
+ * original's input, so that each error is that layer's own; the logits come from the converted model's own stream.
+ */
+import type { SeenAttention } from '../models/decoder.ts';
+import type { DecoderConfig } from '../models/decoder-config.ts';
+import { eventLoopTurn } from '../models/event-loop.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
+import type { LayerMix } from './head-mix.ts';
+import { seenStatistics } from './head-statistics.ts';
+import { LogitDrift } from './logit-drift.ts';
+import { freePass, OpenedDecoder, tokenWindows } from './opened-decoder.ts';
+import { headSimilarity } from './similar.ts';
+
+export interface DriftOptions {
+  /** The checkpoint before and after. */
+  readonly from: string;
+  readonly to: string;
+  /** What `convertCheckpoint` said. */
+  readonly result: ConvertResult;
+  /** A text that neither model was fitted to. */
+  readonly text: string;
+  /** Tokens that a row sees; default 256, or the model's context. */
+  readonly window?: number;
+  /** Rows of the text that are read; default 8. */
+  readonly windows?: number;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros. */
+export interface LayerDrift {
+  readonly key: number;
+  readonly value: number;
+  /** Of what attention adds to the residual stream. */
+  readonly attentionOutput: number;
+  /** `[K][K]`, 0 to 1: how much the old heads have in common. */
+  readonly similarity: readonly (readonly number[])[];
+  /** Old heads of each new one. */
+  readonly groups: readonly (readonly number[])[];
+}
+
+export interface DriftReport {
+  readonly method: ConvertMethod;
+  readonly numHeads: number;
+  readonly numKeyValueHeads: { readonly before: number; readonly after: number };
+  /** Tokens predicted. */
+  readonly predicted: number;
+  /** Mean cross-entropy in nats, and its exponential. */
+  readonly before: { readonly loss: number; readonly perplexity: number };
+  readonly after: { readonly loss: number; readonly perplexity: number };
+  /** Mean of KL(before || after) over tokens, in nats. */
+  readonly kl: number;
+  /** Share of tokens whose likeliest next token is the same. */
+  readonly topOneAgreement: number;
+  readonly layers: readonly LayerDrift[];
+}
+
+/**
+ * Compares a checkpoint with what it was converted to.
+ * @throws Error when the checkpoint has no tokenizer or the text is too short
+ * @example const drift = await measureDrift({ from, to, result, text }); drift.after.perplexity
+ */
+export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
+  const { from, to, result, text, windows: count = 8, onProgress } = options;
+  const before = await OpenedDecoder.open(from);
+  let after: OpenedDecoder | undefined;
+  try {
+    after = await OpenedDecoder.open(to);
+    if (before.tokenizer === undefined) {
+      throw new Error(`${from}: expected a tokenizer to measure drift on a text, got none`);
+    }
+    const { maxPositionEmbeddings: context } = before.config;
+    const tokens = before.tokenizer.encode(text);
+    const rows = tokenWindows(tokens, Math.min(options.window ?? 256, context), count);
+    if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
+    const errors = result.layers.map((mix) => new LayerErrors(before.config, mix));
+    const logits = new LogitDrift();
+    for (const [i, row] of rows.entries()) {
+      compareRow(before, after, row, errors, logits);
+      onProgress?.(i + 1, rows.length);
+      await eventLoopTurn();
+    }
+    const { method, numHeads, numKeyValueHeads } = result;
+    return {
+      ...{ method, numHeads, numKeyValueHeads },
+      ...logits.result(),
+      layers: errors.map((error) => error.result()),
+    };
+  } finally {
+    before.dispose();
+    after?.dispose();
+  }
+}
+
+function compareRow(
+  before: OpenedDecoder,
+  after: OpenedDecoder,
+  row: readonly number[],
+  errors: readonly LayerErrors[],
+  logits: LogitDrift,
+): void {
+  const pass = before.pass([row]);
+  let x = before.embed(pass);
+  let y = after.embed(pass);
+  try {
+    for (const [layer, error] of errors.entries()) {
+      const nextX = before.layer(pass, layer, x, (seen) => error.seeBefore(seen));
+      after.layer(pass, layer, x, (seen) => error.seeAfter(seen)).dispose();
+      const nextY = after.layer(pass, layer, y);
+      x.dispose();
+      y.dispose();
+      [x, y] = [nextX, nextY];
+    }
+    const [a, b] = [before.logits(x), after.logits(y)];
+    try {
+      logits.add(floats(a), floats(b), row);
+    } finally {
+      a.dispose();
+      b.dispose();
+    }
+  } finally {
+    x.dispose();
+    y.dispose();
+    freePass(pass);
+  }
+}
+
+function floats(tensor: Tensor): Float32Array {
+  return tensor.dataSync() as Float32Array;
+}
+
+/** Squared errors and sizes of one layer, added up over rows. */
+class LayerErrors {
+  readonly #config: DecoderConfig;
+  readonly #mix: LayerMix;
+  readonly #errors = { key: 0, value: 0, output: 0 };
+  readonly #sizes = { key: 0, value: 0, output: 0 };
+  #before = { key: new Float32Array(0), value: new Float32Array(0), output: new Float32Array(0) };
+  readonly #moments: { key: Float64Array; value: Float64Array };
+
+  constructor(config: DecoderConfig, mix: LayerMix) {
+    this.#config = config;
+    this.#mix = mix;
+    const side = (config.numKeyValueHeads * config.headDim) ** 2;
+    this.#moments = { key: new Float64Array(side), value: new Float64Array(side) };
+  }
+
+  seeBefore(seen: SeenAttention): void {
+    const copy = (tensor: Tensor) => Float32Array.from(floats(tensor));
+    this.#before = { key: copy(seen.key), value: copy(seen.value), output: copy(seen.output) };
+    const { key, value } = seenStatistics(this.#config, seen, []);
+    for (const [total, part] of [
+      [this.#moments.key, key],
+      [this.#moments.value, value],
+    ]) {
+      for (let i = 0; i < total.length; i++) total[i] += part[i];
+    }
+  }
+
+  seeAfter(seen: SeenAttention): void {
+    const tokens = seen.key.shape[1];
+    const { key, value, output } = this.#before;
+    this.#addHeads('key', key, floats(seen.key), tokens, this.#mix.restore?.key);
+    this.#addHeads('value', value, floats(seen.value), tokens, this.#mix.restore?.value);
+    const now = floats(seen.output);
+    for (let i = 0; i < output.length; i++) {
+      this.#errors.output += (now[i] - output[i]) ** 2;
+      this.#sizes.output += output[i] ** 2;
+    }
+  }
+
+  /** Each old head against its group's new one, turned back where it was turned. */
+  #addHeads(
+    kind: 'key' | 'value',
+    old: Float32Array,
+    now: Float32Array,
+    tokens: number,
+    restore: readonly Float64Array[] | undefined,
+  ): void {
+    const { numKeyValueHeads: K, headDim: H } = this.#config;
+    const { groups } = this.#mix;
+    for (let head = 0; head < K; head++) {
+      const group = groups.findIndex((heads) => heads.includes(head));
+      const matrix = restore?.[head];
+      for (let t = 0; t < tokens; t++) {
+        const from = (t * K + head) * H;
+        const to = (t * groups.length + group) * H;
+        for (let r = 0; r < H; r++) {
+          let guess = matrix ? 0 : now[to + r];
+          if (matrix) for (let c = 0; c < H; c++) guess += matrix[r * H + c] * now[to + c];
+          this.#errors[kind] += (guess - old[from + r]) ** 2;
+          this.#sizes[kind] += old[from + r] ** 2;
+        }
+      }
+    }
+  }
+
+  result(): LayerDrift {
+    const { numKeyValueHeads: K, headDim: H } = this.#config;
+    const relative = (kind: 'key' | 'value' | 'output') =>
+      Math.sqrt(this.#errors[kind] / Math.max(this.#sizes[kind], 1e-300));
+    const similarity = headSimilarity(this.#moments, K, H);
+    return {
+      key: relative('key'),
+      value: relative('value'),
+      attentionOutput: relative('output'),
+      similarity: Array.from({ length: K }, (_, j) => Array.from(similarity.subarray(j * K, (j + 1) * K))),
+      groups: this.#mix.groups,
+    };
+  }
+}
