@@ -89,7 +89,7 @@ export class LayerStore {
     };
   }
 
-  view(rows: CacheView['rows'], sinks?: number): CacheView {
+  view(rows: CacheView['rows'], pinned = 0): CacheView {
     return {
       keyDtype: this.#key.operand.dtype,
       valueDtype: this.#value.operand.dtype,
@@ -102,7 +102,7 @@ export class LayerStore {
       valueHeadStride: this.#value.headStride,
       rows,
       ...(this.window !== undefined && { window: this.window }),
-      ...(sinks !== undefined && sinks > 0 && { sinks }),
+      ...(pinned > 0 && { pinned }),
     };
   }
 

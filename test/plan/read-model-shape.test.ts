@@ -96,7 +96,9 @@ describe('URLs', () => {
         'expected status 206 for a range request, got 500',
       );
       await expect(readModelShape(`${server.url}/cut.gguf`)).rejects.toThrow(FormatError);
-      await expect(readModelShape(`${server.url}/cut.gguf`)).rejects.toThrow(/cut\.gguf: at byte 300: expected/);
+      await expect(readModelShape(`${server.url}/cut.gguf`)).rejects.toThrow(
+        /cut\.gguf: at byte 300: expected/,
+      );
     });
     await withServer({ '/model.gguf': gguf }, { cut: 7 }, async (server) => {
       await expect(readModelShape(`${server.url}/model.gguf`)).rejects.toThrow('got content-range');

@@ -1,0 +1,236 @@
+/** Every kind, every storage, every backend: tokens in random chunks, of rows that differ in length, equal one pass. */
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
+import { open, setBackend } from '../../src/backend/registry.ts';
+import {
+  BlockPool,
+  type CacheLayer,
+  type CacheStorage,
+  type KeyValueCache,
+  PagedCache,
+  StaticCache,
+  WindowCache,
+} from '../../src/cache/index.ts';
+import { tensor } from '../../src/ops/creation.ts';
+import { BACKENDS, expectClose } from '../models/golden.ts';
+import { allocated, expectedRow, feed, randomSequences, storageError } from './attention-oracle.ts';
+
+interface Kind {
+  readonly name: string;
+  readonly window?: number;
+  readonly sinks?: number;
+  make(backend: Backend, layer: CacheLayer, B: number, S: number, dtype: CacheStorage): KeyValueCache;
+  /** Tokens allocated per row of S tokens. */
+  slots(S: number): number;
+}
+
+const windowKind = (window: number, sinks: number): Kind => ({
+  name: `window ${window}, ${sinks} sinks`,
+  window,
+  sinks,
+  make: (backend, layer, batchSize, maxLength, dtype) =>
+    new WindowCache({ backend, layers: [layer], batchSize, maxLength, dtype, window, sinks }),
+  slots: (S) => Math.min(S, window + sinks),
+});
+const pagedKind = (blockSize: number, window?: number): Kind => ({
+  name: `paged by ${blockSize}${window === undefined ? '' : `, window ${window}`}`,
+  window,
+  make: (backend, layer, batchSize, maxLength, dtype) => {
+    const numBlocks = batchSize * Math.ceil(maxLength / blockSize);
+    const pool = new BlockPool({ backend, layers: [{ ...layer, window }], numBlocks, blockSize, dtype });
+    return new PagedCache({ pool, batchSize, maxLength, ownsPool: true });
+  },
+  slots: (S) => Math.ceil(S / blockSize) * blockSize,
+});
+
+const KINDS: readonly Kind[] = [
+  {
+    name: 'static',
+    make: (backend, layer, batchSize, maxLength, dtype) =>
+      new StaticCache({ backend, layers: [layer], batchSize, maxLength, dtype }),
+    slots: (S) => S,
+  },
+  ...[windowKind(1000, 0), windowKind(11, 0), windowKind(1, 0), windowKind(7, 3), windowKind(13, 1)],
+  ...[pagedKind(1), pagedKind(5), pagedKind(32), pagedKind(5, 7)],
+];
+const STORAGES: readonly CacheStorage[] = [
+  'f32',
+  'bf16',
+  'f16',
+  'q8_0',
+  { key: 'q8_0', value: 'f16' },
+  { key: 'f32', value: 'q8_0' },
+];
+/** H of a whole block, of one and a bit, and awkward ones; V's apart. */
+const LAYERS: readonly CacheLayer[] = [
+  { numKeyValueHeads: 2, headDim: 32 },
+  { numKeyValueHeads: 1, headDim: 41, valueHeadDim: 19 },
+];
+
+const sides = (dtype: CacheStorage) => (typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype);
+const nameOf = (dtype: CacheStorage) => (typeof dtype === 'string' ? dtype : `${dtype.key}/${dtype.value}`);
+const bytesOf = {
+  f32: (n: number) => 4 * n,
+  bf16: (n: number) => 2 * n,
+  f16: (n: number) => 2 * n,
+  q8_0: (n: number) => Math.ceil(n / 32) * 34,
+};
+
+describe.each(BACKENDS)('%s', (name) => {
+  const cases = KINDS.flatMap((kind) =>
+    STORAGES.map((dtype) => [kind.name, nameOf(dtype), kind, dtype] as const),
+  );
+  test.each(cases)('%s, %s', async (_, __, kind, dtype) => {
+    const { backend, held } = allocated(await setBackend(name));
+    for (const layer of LAYERS) {
+      const [B, S] = [3, 47];
+      const x = randomSequences(B, S, 3, layer);
+      const lengths: number[] = [S, 31, 17];
+      const cache = kind.make(open(name), layer, B, S, dtype);
+      const own = kind.make(backend, layer, B, S, dtype);
+      const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
+      const perToken = K * (bytesOf[sides(dtype).key](H) + bytesOf[sides(dtype).value](Hv));
+      expect(own.bytes).toBe(B * kind.slots(S) * perToken);
+      expect(held()).toBe(own.bytes);
+      own.dispose();
+      expect(held()).toBe(0);
+
+      // One pass over everything.
+      const whole = feed(cache, x, [0, 0, 0], lengths);
+      expect(cache.bytes).toBe(B * kind.slots(S) * perToken);
+      const allowed = storageError(x, sides(dtype).key, sides(dtype).value);
+      whole.forEach((out, row) => {
+        const want = expectedRow(x, row, kind.window, kind.sinks).subarray(0, out.length);
+        expectClose(out, want, Math.max(1e-5, allowed), 'against plain loops');
+      });
+
+      // The same in chunks that differ by row, with a failed pass between them.
+      cache.reset();
+      const at: number[] = [0, 0, 0];
+      for (let step = 0; at.some((done, row) => done < lengths[row]); step++) {
+        const counts = at.map((done, row) => Math.min((step * (row + 3) * 5) % 8, lengths[row] - done));
+        if (Math.max(...counts) === 0) counts[0] = Math.min(1, lengths[0] - at[0]);
+        if (Math.max(...counts) === 0) continue;
+        if (step % 3 === 1)
+          feed(
+            cache,
+            x,
+            at.map(() => 0),
+            counts,
+            false,
+          );
+        const outs = feed(cache, x, at, counts);
+        outs.forEach((out, row) => {
+          const from = at[row] * x.N * Hv;
+          expectClose(out, whole[row].subarray(from, from + out.length), 1e-5, `row ${row} at ${at[row]}`);
+          at[row] += counts[row];
+        });
+      }
+      expect(cache.lengths).toEqual(lengths);
+      cache.dispose();
+    }
+  });
+
+  test.each(KINDS.map((kind) => [kind.name, kind] as const))('%s: rollback', async (_, kind) => {
+    await setBackend(name);
+    const layer = LAYERS[0];
+    const x = randomSequences(1, 40, 2, layer);
+    const cache = kind.make(open(name), layer, 1, 40, 'f32');
+    const whole = feed(cache, x, [0], [40])[0];
+    cache.reset();
+    feed(cache, x, [0], [5]);
+    const other = randomSequences(1, 40, 2, layer, 99);
+    let length = 5;
+    for (const [ahead, back] of [
+      [1, 1],
+      [3, 2],
+      [1, 0],
+      [20, 1],
+      [2, 1],
+      [1, 1],
+    ]) {
+      feed(cache, other, [length], [ahead]);
+      // A ring that is full goes back by one token at most.
+      const target = length + ahead - (kind.window === undefined ? back : Math.min(back, 1));
+      cache.truncate(0, target);
+      length = target;
+    }
+    // The tail of the right sequence over whatever was there, as far as the window reaches back.
+    cache.reset();
+    feed(cache, x, [0], [30]);
+    feed(cache, other, [30], [1]);
+    cache.truncate(0, 30);
+    const out = feed(cache, x, [30], [10])[0];
+    expectClose(out, whole.subarray(30 * x.N * 32), 1e-5);
+    cache.dispose();
+  });
+});
+
+describe('rings', () => {
+  beforeAll(async () => {
+    await setBackend('reference');
+  });
+  const layer = { numKeyValueHeads: 1, headDim: 4 };
+  const make = (options: { window?: number; sinks?: number }) =>
+    new WindowCache({
+      backend: open('reference'),
+      layers: [layer, { ...layer, window: 6 }],
+      batchSize: 1,
+      maxLength: 30,
+      ...options,
+    });
+
+  test('tokens that are gone are refused with the numbers, and nothing changes', () => {
+    const cache = make({});
+    const one = (count: number) => {
+      const x = randomSequences(1, 30, 1, layer);
+      cache.reserve(count);
+      feedBoth(cache, x, count);
+      cache.commit();
+    };
+    one(10);
+    expect(() => cache.truncate(0, 5)).toThrow(
+      new RangeError(
+        'WindowCache.truncate: row 0 of layer 1 holds the tokens from 4 on, but from 5 a query would need those from 0 on',
+      ),
+    );
+    expect(cache.lengths).toEqual([10]);
+    cache.truncate(0, 9);
+    expect(() => cache.truncate(0, 8)).toThrow(RangeError);
+    cache.truncate(0, 0);
+    one(6);
+    cache.truncate(0, 2);
+    one(28);
+    expect(() => cache.reserve(1)).toThrow(
+      'WindowCache.reserve: row 0 holds 30 of 30 tokens, no room for 1 more',
+    );
+    expect(cache.bytes).toBe((30 + 6) * 4 * 4 * 2);
+    cache.dispose();
+    expect(() => cache.view(0)).toThrow('called after dispose()');
+  });
+
+  test('bytes count a pass that stands beside the ring', () => {
+    const cache = make({ window: 5, sinks: 2 });
+    const rest = cache.bytes;
+    expect(rest).toBe((7 + 8) * 4 * 4 * 2);
+    const x = randomSequences(1, 30, 1, layer);
+    cache.reserve(20);
+    feedBoth(cache, x, 20);
+    expect(cache.bytes).toBe(rest + 2 * 20 * 4 * 4 * 2);
+    cache.reserve(1);
+    expect(cache.bytes).toBe(rest);
+    cache.dispose();
+  });
+
+  test('sizes are checked', () => {
+    expect(() => make({ window: 0 })).toThrow('WindowCache: expected window to be a positive integer, got 0');
+    expect(() => make({ sinks: -1 })).toThrow(
+      'WindowCache: expected sinks to be a non-negative integer, got -1',
+    );
+  });
+
+  function feedBoth(cache: WindowCache, x: ReturnType<typeof randomSequences>, count: number) {
+    const part = tensor(x.key.slice(0, count * 4), { shape: [1, count, 1, 4] });
+    for (const index of [0, 1]) cache.write(index, part, part);
+  }
+});
