@@ -34,27 +34,35 @@ GQA_INLINE float half_at(const uint8_t *p) {
   return half_to_float(h);
 }
 
-/* What the codes of a block are multiplied by, per 16 values of q6_k and per group else; and what is added, per group. */
+/* What the codes of a block are multiplied by, one per 16 values (q6_k); else one per group, and from MIN on what is added to it. */
+enum { MIN = 8 };
 typedef struct {
-  float scale[16], min[SUPER_GROUPS];
+  float v[16];
 } k_scales;
 
 GQA_INLINE void load_k_scales(int type, const uint8_t *p, k_scales *s) {
   if (type == GQA_Q5_0 || type == GQA_Q5_1) {
-    s->scale[0] = half_at(p);
-    s->min[0] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->scale[0];
-  } else if (type == GQA_Q6_K) {
+    s->v[0] = half_at(p);
+    s->v[MIN] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->v[0];
+    return;
+  }
+  if (type == GQA_Q6_K) {
     const float d = half_at(p + 208);
-    for (int i = 0; i < 16; i++) s->scale[i] = d * (float)(int8_t)p[192 + i];
-  } else {
-    const float d = half_at(p), dmin = half_at(p + 2);
-    const uint8_t *q = p + 4;
-    for (int g = 0; g < 4; g++) {
-      s->scale[g] = d * (float)(q[g] & 63);
-      s->min[g] = -dmin * (float)(q[g + 4] & 63);
-      s->scale[g + 4] = d * (float)((q[g + 8] & 15) | (q[g] >> 6 << 4));
-      s->min[g + 4] = -dmin * (float)((q[g + 8] >> 4) | (q[g + 4] >> 6 << 4));
-    }
+    for (int i = 0; i < 16; i += VL) vf_store(s->v + i, vf_load_i8((const int8_t *)p + 192 + i) * d);
+    return;
+  }
+  /* Four 6-bit numbers at a time: scales 0 to 3 and 4 to 7, then minimums. */
+  uint32_t q[3], six[4];
+  memcpy(q, p + 4, 12);
+  six[0] = q[0] & 0x3f3f3f3f;
+  six[1] = (q[2] & 0x0f0f0f0f) | ((q[0] >> 6 & 0x03030303) << 4);
+  six[2] = q[1] & 0x3f3f3f3f;
+  six[3] = (q[2] >> 4 & 0x0f0f0f0f) | ((q[1] >> 6 & 0x03030303) << 4);
+  const float d = half_at(p), dmin = -half_at(p + 2);
+  for (int i = 0; i < 16; i += VL) {
+    vf factor = vf_set(i < MIN ? d : dmin);
+    for (int j = MIN; j < VL; j++) factor[j] = dmin;
+    vf_store(s->v + i, vf_load_u8((const uint8_t *)six + i) * factor);
   }
 }
 
@@ -88,11 +96,24 @@ GQA_INLINE vi k_codes(int type, const uint8_t *p, int g, int j) {
 
 /* Group g of a block as f32, GROUP_VECTORS vectors; g is 0 where a block is one group. */
 GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, int g, vf *w) {
+#if VL == 16
+  if (type != GQA_Q6_K) { /* a permute looks the codes up among the 16 or 32 possible values, so none is converted */
+    const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512 scale = _mm512_set1_ps(s->v[g]), min = _mm512_set1_ps(s->v[MIN + g]);
+    const __m512 low = _mm512_fmadd_ps(numbers, scale, min);
+    const __m512 high = _mm512_fmadd_ps(_mm512_add_ps(numbers, _mm512_set1_ps(16)), scale, min);
+    for (int j = 0; j < GROUP_VECTORS; j++) {
+      const __m512i codes = (__m512i)k_codes(type, p, g, j);
+      w[j] = (vf)(type == GQA_Q4_K ? _mm512_permutexvar_ps(codes, low) : _mm512_permutex2var_ps(low, codes, high));
+    }
+    return;
+  }
+#endif
   GQA_UNROLL(8)
   for (int j = 0; j < GROUP_VECTORS; j++) {
     const vi codes = k_codes(type, p, g, j);
-    if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->scale[2 * g + (j * VL >= 16)];
-    else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->scale[g]), vf_set(s->min[g]));
+    if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->v[2 * g + (j * VL >= 16)];
+    else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->v[g]), vf_set(s->v[MIN + g]));
   }
 }
 
@@ -125,20 +146,23 @@ GQA_NOINLINE void decode_k_elements(int type, const uint8_t *p, float *out, size
 GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t rowBytes, const float *x, size_t k, size_t rows, float *out) {
   const int groups = type_is_super(type) ? SUPER_GROUPS : 1;
   for (size_t r = 0; r < rows; r++, w += rowBytes) {
-    vf acc[2] = {vf_set(0.0f), vf_set(0.0f)};
+    vf acc[4];
+    for (int i = 0; i < 4; i++) acc[i] = vf_set(0.0f);
     const uint8_t *p = w;
     for (size_t i = 0; i < k; p += k_block_bytes(type)) {
       k_scales s;
       load_k_scales(type, p, &s);
-      for (size_t b = 0; b < k_block_bytes(type); b += 64) __builtin_prefetch(p + 1024 + b);
+      for (size_t b = 0; b < k_block_bytes(type); b += 64) __builtin_prefetch(p + 2048 + b);
+      GQA_UNROLL(8)
       for (int g = 0; g < groups; g++, i += GROUP) {
         vf v[GROUP_VECTORS];
         decode_k_group(type, p, &s, g, v);
+        vf *to = acc + 2 * (g & 1);
         GQA_UNROLL(8)
-        for (int j = 0; j < GROUP_VECTORS; j++) acc[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), acc[j & 1]);
+        for (int j = 0; j < GROUP_VECTORS; j++) to[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), to[j & 1]);
       }
     }
-    out[r] = vf_sum(acc[0] + acc[1]);
+    out[r] = vf_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
   }
 }
 
