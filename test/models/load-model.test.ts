@@ -164,8 +164,8 @@ describe('what forward refuses', () => {
     expect(() => model.forward([[1]], { cache })).toThrow(
       'expected a cache of 1 rows and 2 layers, got 2 rows and 2 layers',
     );
-    expect(() => model.initCache({ batchSize: 1, maxLength: 4, kind: 'paged' as 'static' })).toThrow(
-      'expected kind static, got paged',
+    expect(() => model.initCache({ batchSize: 1, maxLength: 4, kind: 'ring' as 'static' })).toThrow(
+      'expected kind static, window or paged, got ring',
     );
     cache.dispose();
   });
