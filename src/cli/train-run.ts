@@ -70,6 +70,8 @@ export async function trainRun(flags: TrainFlags): Promise<boolean> {
     });
     directory.create();
     const metrics = latest === undefined ? [] : await restore(directory, latest, trainer);
+    // Also of a run that was killed before its first checkpoint.
+    await directory.replace('metrics.jsonl', metrics.map((line) => `${JSON.stringify(line)}\n`).join(''));
     const report = new TrainReport(directory, flags, model, tokenized.tokenizer, metrics);
     writeNote(
       `${latest === undefined ? 'training' : `going on from ${latest}`}: ${count(model.parameterCount)} parameters, ` +
@@ -220,6 +222,5 @@ async function restore(directory: RunDirectory, latest: string, trainer: Trainer
   const metrics = directory
     .readLines('metrics.jsonl')
     .filter((line) => Number(line.step) <= state.step) as unknown as Metric[];
-  await directory.replace('metrics.jsonl', metrics.map((line) => `${JSON.stringify(line)}\n`).join(''));
   return metrics;
 }

@@ -1,0 +1,76 @@
+/** The trainer: the same losses on any number of threads and within 1e-4 on WASM, memory that stays flat. */
+import { describe, expect, test } from 'vitest';
+import { getBackend, setBackend, setThreads } from '../../src/index.ts';
+import { createModel, llamaConfig } from '../../src/train/index.ts';
+import { splitTokens } from '../../src/train/token-data.ts';
+import { Trainer } from '../../src/train/trainer.ts';
+import { backends } from '../ops/backends.ts';
+
+const SIZES = { vocabSize: 31, hiddenSize: 96, numLayers: 2, numHeads: 6, numKeyValueHeads: 2 };
+const BLOCK = 64;
+
+function makeTrainer(steps: number): Trainer {
+  const tokens = Int32Array.from({ length: 6000 }, (_, i) => (i * i + 7 * i + (i >> 5)) % 31);
+  const model = createModel(llamaConfig({ ...SIZES, maxPositionEmbeddings: BLOCK }), { seed: 3 });
+  return new Trainer(model, splitTokens(tokens, BLOCK, 0.1), {
+    batchSize: 8,
+    blockLength: BLOCK,
+    steps,
+    learningRate: 3e-3,
+    seed: 5,
+  });
+}
+
+async function losses(backend: 'native' | 'wasm', threads: number, steps: number): Promise<number[]> {
+  await setBackend(backend);
+  if (backend === 'native') setThreads(threads);
+  const trainer = makeTrainer(steps);
+  const found = Array.from({ length: steps }, () => trainer.advance());
+  trainer.model.dispose();
+  return found;
+}
+
+const hasNative = backends.some(({ name }) => name === 'native');
+
+describe.skipIf(!hasNative)('training on the native backend', () => {
+  test('the same bits on 1, 2 and 3 threads', async () => {
+    const one = await losses('native', 1, 20);
+    expect(await losses('native', 2, 20)).toEqual(one);
+    expect(await losses('native', 3, 20)).toEqual(one);
+    expect(one[19]).toBeLessThan(one[0]);
+  });
+
+  test('WASM stays within 1e-4 over the first 20 steps', async () => {
+    const native = await losses('native', 2, 20);
+    const wasm = await losses('wasm', 1, 20);
+    for (const [i, loss] of wasm.entries())
+      expect(Math.abs(loss - native[i]), `step ${i}`).toBeLessThan(1e-4);
+  });
+
+  test('memory stays flat in a plain loop', async () => {
+    await setBackend('native');
+    setThreads(1);
+    const trainer = makeTrainer(400);
+    const backend = getBackend();
+    let live = 0;
+    const { allocate, free } = { allocate: backend.allocate.bind(backend), free: backend.free.bind(backend) };
+    backend.allocate = (bytes) => {
+      live++;
+      return allocate(bytes);
+    };
+    backend.free = (storage) => {
+      live--;
+      free(storage);
+    };
+    try {
+      trainer.advance();
+      const before = live;
+      for (let i = 0; i < 50; i++) trainer.advance();
+      expect(live).toBe(before);
+    } finally {
+      backend.allocate = allocate;
+      backend.free = free;
+    }
+    trainer.model.dispose();
+  });
+});
