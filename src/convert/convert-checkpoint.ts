@@ -34,7 +34,7 @@ export interface ConvertOptions {
   readonly seed?: number;
   /** New type of the weights: f32, f16, bf16, and q8_0 in GGUF. Default: as stored (pooled blocks become q8_0). */
   readonly dtype?: StorageType;
-  /** Text that `similar` measures heads on; without it their weights are compared. */
+  /** Text that `similar` listens to heads on, its first 2,048 tokens; without it, random tokens, which is worse. */
   readonly calibration?: string;
   /** Replaces an existing checkpoint at `to`. Default false: that is an error. */
   readonly force?: boolean;

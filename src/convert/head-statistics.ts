@@ -1,11 +1,11 @@
 /**
  * What a layer's heads say, as second moments: of all keys, of all values, and of what reads them (queries, and the columns of
- * o). Measured on a calibration text, or taken from the weights as if the layer's input were white after its norm.
+ * o).
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { SeenAttention } from '../models/decoder.ts';
-import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
-import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
+import type { DecoderConfig } from '../models/decoder-config.ts';
+import type { WeightPlace } from '../models/decoder-weights.ts';
 import { tensor } from '../ops/creation.ts';
 import { matmul } from '../ops/matmul.ts';
 import { scope } from '../tensor/scope.ts';
@@ -23,7 +23,7 @@ export interface HeadStatistics {
   readonly output: readonly Float64Array[];
 }
 
-/** @param seen one pass over the calibration text */
+/** @param output of `outputMoments` */
 export function seenStatistics(
   { numHeads: N, headDim: H }: DecoderConfig,
   seen: SeenAttention,
@@ -70,34 +70,6 @@ function headMoments(x: Float32Array, S: number, heads: number, H: number): Floa
     }
     return moments(own, S, H);
   });
-}
-
-/** A layer's q, k, v as samples (a row per input feature, and one for the biases) and the moments of o's columns. */
-export async function weightStatistics(
-  checkpoint: Checkpoint,
-  config: DecoderConfig,
-  names: DecoderNames,
-  index: number,
-): Promise<HeadStatistics> {
-  const { numHeads: N, numKeyValueHeads: K, headDim: H, hiddenSize: D } = config;
-  const places = decoderLayerWeights<WeightPlace>(config, names, names.layer(index), (place) => place);
-  const norm = await readWeight(checkpoint, places.attentionNorm.weight);
-  const samples: Float32Array[] = [];
-  for (const { weight, bias } of places.queryKeyValue) {
-    const outs = weight.shape[0];
-    const rows = await readWeight(checkpoint, weight);
-    const out = new Float32Array((D + 1) * outs);
-    for (let o = 0; o < outs; o++) for (let d = 0; d < D; d++) out[d * outs + o] = rows[o * D + d] * norm[d];
-    if (bias) out.set(await readWeight(checkpoint, bias), D * outs);
-    samples.push(out);
-  }
-  const [query, key, value] = samples;
-  return {
-    key: moments(key, D + 1, K * H),
-    value: moments(value, D + 1, K * H),
-    query: headMoments(query, D + 1, N, H),
-    output: await outputMoments(checkpoint, config, places.attentionOutput.weight),
-  };
 }
 
 /** O^T O of the columns that read each query head. */

@@ -37,8 +37,25 @@ export function mixedShape({ info, mix, transpose }: Pick<MixJob, 'info' | 'mix'
   return transpose && shape.length === 2 ? shape.reverse() : shape;
 }
 
-/** The new tensor's bytes; each chunk is valid until the next is asked for. */
+/** The new tensor's bytes; each chunk is valid until the next is asked for. Made one chunk ahead, while the last is written. */
 export async function* mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
+  const chunks = chunksOf(job);
+  let next = chunks.next();
+  try {
+    for (;;) {
+      const { value, done } = await next;
+      if (done) return;
+      next = chunks.next();
+      yield value;
+    }
+  } finally {
+    // Left early, by an error of the writer: what is on its way must be over before the checkpoint is closed.
+    await next.catch(() => {});
+  }
+}
+
+/** Chunks of which each is valid until the one after the next is asked for. */
+async function* chunksOf(job: MixJob): AsyncGenerator<Uint8Array> {
   if (job.transpose && job.info.shape.length === 2) yield* transposed(job);
   else if (job.mix === undefined) yield* copied(job, 0, matrixShape(job.info.shape)[0]);
   else if (job.mix.axis === 0) for (const block of job.mix.blocks) yield* rowBlock(job, job.mix, block);
@@ -52,9 +69,9 @@ async function* copied(job: MixJob, first: number, count: number): AsyncGenerato
   const rowBytes = rows === 0 ? 0 : info.byteLength / rows;
   const end = (first + count) * rowBytes;
   if (dtype === info.dtype) {
-    const buffer = new Uint8Array(Math.min(COPY_BYTES, count * rowBytes));
+    const buffer = new TwoBuffers(Math.min(COPY_BYTES, count * rowBytes));
     for (let at = first * rowBytes; at < end; at += COPY_BYTES) {
-      const part = buffer.subarray(0, Math.min(COPY_BYTES, end - at));
+      const part = buffer.next().subarray(0, Math.min(COPY_BYTES, end - at));
       await checkpoint.readInto(info.name, at, part);
       yield part;
     }
@@ -63,14 +80,14 @@ async function* copied(job: MixJob, first: number, count: number): AsyncGenerato
   // Values in a row of their own order: any slice of whole blocks will do.
   const total = count * columns;
   const values = new Float64Array(Math.min(SLICE_VALUES, total));
-  const target = new Uint8Array(bytesOf(dtype, values.length));
+  const target = new TwoBuffers(bytesOf(dtype, values.length));
   const source = new Uint8Array(bytesOf(info.dtype, values.length));
   for (let at = 0; at < total; at += SLICE_VALUES) {
     const part = values.subarray(0, Math.min(SLICE_VALUES, total - at));
     const bytes = source.subarray(0, bytesOf(info.dtype, part.length));
     await checkpoint.readInto(info.name, first * rowBytes + bytesOf(info.dtype, at), bytes);
     decodeInto(info.dtype, bytes, part);
-    yield encodeInto(dtype, part, target);
+    yield encodeInto(dtype, part, target.next());
   }
 }
 
@@ -86,7 +103,7 @@ async function* rowBlock(job: MixJob, mix: TensorMix, block: Block): AsyncGenera
   const rows = turned || only === undefined ? block.size : rowsPerSlice(columns, block.size);
   const sum = new Float64Array(rows * columns);
   const read = new SliceReader(job, rows * columns);
-  const target = new Uint8Array(bytesOf(dtype, sum.length));
+  const target = new TwoBuffers(bytesOf(dtype, sum.length));
   for (let at = 0; at < block.size; at += rows) {
     const count = Math.min(rows, block.size - at);
     const part = sum.subarray(0, count * columns);
@@ -96,7 +113,7 @@ async function* rowBlock(job: MixJob, mix: TensorMix, block: Block): AsyncGenera
       const values = await read.rows(source.first + at, count);
       addRows(part, values, source, block.size, columns);
     }
-    yield encodeInto(dtype, part, target);
+    yield encodeInto(dtype, part, target.next());
   }
 }
 
@@ -133,7 +150,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
   const count = rowsPerSlice(Math.max(before, after), rows);
   const read = new SliceReader(job, count * before);
   const out = new Float64Array(count * after);
-  const target = new Uint8Array(bytesOf(dtype, out.length));
+  const target = new TwoBuffers(bytesOf(dtype, out.length));
   for (let at = 0; at < rows; at += count) {
     const here = Math.min(count, rows - at);
     const values = await read.rows(at, here);
@@ -148,7 +165,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
       }
       column += block.size;
     });
-    yield encodeInto(dtype, out.subarray(0, here * after), target);
+    yield encodeInto(dtype, out.subarray(0, here * after), target.next());
   }
 }
 
@@ -192,7 +209,7 @@ async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
   const part = new Float64Array(Math.max(SLICE_VALUES, columns));
   let at = 0;
   const asFloats: MixJob = { ...job, transpose: false, dtype: 'f32' };
-  for await (const chunk of mixedBytes(asFloats)) {
+  for await (const chunk of chunksOf(asFloats)) {
     const floats = new Float32Array(chunk.buffer, chunk.byteOffset, chunk.byteLength / 4);
     values.set(floats, at);
     at += floats.length;
@@ -201,18 +218,34 @@ async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
   // values is [rows, columns] as stored; the new tensor is [columns, rows]
   const perSlice = rowsPerSlice(rows, columns);
   const out = part.length >= perSlice * rows ? part : new Float64Array(perSlice * rows);
-  const target = new Uint8Array(bytesOf(dtype, out.length));
+  const target = new TwoBuffers(bytesOf(dtype, out.length));
   for (let first = 0; first < columns; first += perSlice) {
     const count = Math.min(perSlice, columns - first);
     for (let c = 0; c < count; c++) {
       for (let r = 0; r < rows; r++) out[c * rows + r] = values[r * columns + first + c];
     }
-    yield encodeInto(dtype, out.subarray(0, count * rows), target);
+    yield encodeInto(dtype, out.subarray(0, count * rows), target.next());
   }
 }
 
 function rowsPerSlice(columns: number, most: number): number {
   return Math.max(1, Math.min(most, Math.floor(SLICE_VALUES / Math.max(1, columns))));
+}
+
+/** One buffer to fill while the other is written. */
+class TwoBuffers {
+  #now: Uint8Array<ArrayBuffer>;
+  #other: Uint8Array<ArrayBuffer>;
+
+  constructor(bytes: number) {
+    this.#now = new Uint8Array(bytes);
+    this.#other = new Uint8Array(bytes);
+  }
+
+  next(): Uint8Array<ArrayBuffer> {
+    [this.#now, this.#other] = [this.#other, this.#now];
+    return this.#now;
+  }
 }
 
 /** Rows of the old tensor as numbers, in one reused buffer. */

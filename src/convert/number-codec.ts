@@ -30,6 +30,14 @@ export function bytesOf(dtype: StorageType, count: number): number {
 /** Every f16 as a number. */
 let halves: ArrayLike<number> | undefined;
 
+let words = new Uint32Array(0);
+
+/** At least so many words, reused: fresh memory for each slice costs as much as the work on it. */
+function scratch(length: number): Uint32Array<ArrayBuffer> {
+  if (words.length < length) words = new Uint32Array(length);
+  return words;
+}
+
 /** The first `count` values of `bytes` (8-aligned) into `out`. */
 export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, out: Float64Array): void {
   const { buffer, byteOffset } = bytes;
@@ -40,9 +48,9 @@ export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, o
     out.set(new Float64Array(buffer, byteOffset, length));
   } else if (dtype === 'bf16') {
     const from = new Uint16Array(buffer, byteOffset, length);
-    const word = new Uint32Array(length);
+    const word = scratch(length);
     for (let i = 0; i < length; i++) word[i] = from[i] << 16;
-    out.set(new Float32Array(word.buffer));
+    out.set(new Float32Array(word.buffer, 0, length));
   } else if (dtype === 'f16') {
     halves ??= decode('f16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer), 65536);
     const from = new Uint16Array(buffer, byteOffset, length);
@@ -70,7 +78,8 @@ export function encodeInto(
 }
 
 function encodeBfloats(values: Float64Array, to: Uint16Array): void {
-  const word = new Uint32Array(Float32Array.from(values).buffer);
+  const word = scratch(values.length);
+  new Float32Array(word.buffer).set(values);
   for (let i = 0; i < to.length; i++) {
     const bits = word[i];
     const noNumber = (bits & 0x7fffffff) > 0x7f800000;

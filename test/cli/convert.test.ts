@@ -1,0 +1,89 @@
+/** `gqa convert` as users run it. */
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { runCli } from './run-cli.ts';
+import { withTinyCheckpoint } from './tiny-checkpoint.ts';
+
+/** N = 6, K = 2 or so: the tiny checkpoint's own heads. */
+function heads(folder: string): { N: number; K: number } {
+  const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, number>;
+  return { N: config.num_attention_heads, K: config.num_key_value_heads };
+}
+
+const text = 'Call me Ishmael. Some years ago, never mind how long precisely. '.repeat(12);
+
+test('writes a checkpoint, a table of its drift and a page', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const { K } = heads(folder);
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-out`);
+    const textFile = join(folder, 'text.txt');
+    const page = join(folder, 'drift.html');
+    writeFileSync(textFile, text);
+    const args = ['convert', folder, out, '--kv-heads', '1', '--method', 'similar'];
+    const { code, stdout, stderr } = await runCli([...args, '--calibrate', textFile, '--report', page]);
+    expect(stderr).toContain(`wrote ${page}`);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`heads +N=\\d+, K=${K} to 1 +similar`));
+    expect(stdout).toMatch(/perplexity +[\d.]+ +[\d.]+/);
+    expect(stdout).toMatch(/layer +K error +V error +output error +groups/);
+    expect(readFileSync(page, 'utf8')).toContain('<svg');
+    expect(readdirSync(out)).toContain('tokenizer.json');
+
+    const again = await runCli(args);
+    expect([again.code, again.stderr.trim().split('\n').at(-1)]).toEqual([
+      1,
+      `gqa: ${out}: expected nothing there, got a folder; --force replaces it`,
+    ]);
+    const forced = await runCli([...args, '--force', '--json', '--calibrate', textFile]);
+    expect(forced.code).toBe(0);
+    const json = JSON.parse(forced.stdout) as Record<string, unknown>;
+    expect(json).toMatchObject({
+      from: folder,
+      to: out,
+      format: 'safetensors',
+      method: 'similar',
+      numKeyValueHeads: { before: K, after: 1 },
+    });
+    const drift = json.drift as { layers: unknown[] };
+    expect(drift).toMatchObject({ predicted: expect.any(Number), kl: expect.any(Number) });
+    expect(drift.layers).toHaveLength(2);
+    const generated = await runCli(['generate', out, '--prompt', 'Hi', '--max-tokens', '3', '--json']);
+    expect(generated.code).toBe(0);
+    rmSync(out, { recursive: true });
+  }));
+
+test('does not write into the checkpoint it reads', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const out = join(folder, 'out', 'model.gguf');
+    const { code, stderr } = await runCli(['convert', folder, out, '--kv-heads', '1', '--dtype', 'f16']);
+    expect(stderr).toContain('expected a place outside of the checkpoint that is read');
+    expect(code).toBe(1);
+  }));
+
+test.each([
+  [['in', 'out'], "required option '--kv-heads <K>' not specified"],
+  [['in', 'out', '--kv-heads', '0'], 'Expected a whole number of at least 1'],
+  [
+    ['in', 'out', '--kv-heads', '1', '--method', 'median'],
+    'Allowed choices are mean, first, random, similar',
+  ],
+  [
+    ['in', 'out', '--kv-heads', '1', '--format', 'gguf'],
+    'expected an <out> that ends in .gguf for --format gguf, got out',
+  ],
+  [['in', 'o.gguf', '--kv-heads', '1', '--format', 'safetensors'], 'expected a directory as <out>'],
+  [['in', 'out', '--kv-heads', '1', '--report', 'r.html'], 'expected --calibrate with --report'],
+])('wrong usage: %j', async (args, message) => {
+  const { code, stderr } = await runCli(['convert', ...args]);
+  expect(stderr).toContain(message);
+  expect(stderr.trim().split('\n')).toHaveLength(1);
+  expect(code).toBe(2);
+});
+
+test('a missing checkpoint is one line', async () => {
+  const { code, stderr } = await runCli(['convert', '/nowhere/model', '/tmp/never', '--kv-heads', '2']);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/gqa: \/nowhere\/model: expected .* got nothing there\n$/);
+  expect(existsSync('/tmp/never')).toBe(false);
+});
