@@ -47,7 +47,7 @@ test('writes a checkpoint, a table of its drift and a page', () =>
     });
     const drift = json.drift as { layers: unknown[] };
     expect(drift).toMatchObject({ predicted: expect.any(Number), kl: expect.any(Number) });
-    expect(drift.layers).toHaveLength(2);
+    expect(drift.layers).toHaveLength(3);
     const generated = await runCli(['generate', out, '--prompt', 'Hi', '--max-tokens', '3', '--json']);
     expect(generated.code).toBe(0);
     rmSync(out, { recursive: true });
