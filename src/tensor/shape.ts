@@ -40,7 +40,9 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
     const x = a[a.length - rank + i] ?? 1;
     const y = b[b.length - rank + i] ?? 1;
     if (x !== y && x !== 1 && y !== 1) {
-      throw new RangeError(`${op}: shapes ${shapeText(a)} and ${shapeText(b)} do not broadcast: ${x} against ${y}`);
+      throw new RangeError(
+        `${op}: shapes ${shapeText(a)} and ${shapeText(b)} do not broadcast: ${x} against ${y}`,
+      );
     }
     out[i] = x === 1 ? y : x;
   }

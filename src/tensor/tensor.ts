@@ -2,7 +2,7 @@
  * `Tensor`: an immutable, contiguous, row-major array on one backend. Ops make new ones; nothing changes a tensor in
  * place. Reading is `await t.data()` on every backend and `t.dataSync()` on the CPU backends.
  */
-import { type DType, DTYPES, isBlockDType } from './dtype.ts';
+import { DTYPES, type DType, isBlockDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { track, untrack } from './scope.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
@@ -26,7 +26,9 @@ export class Tensor {
     const size = sizeOf(shape);
     const { blockLength, blockBytes } = DTYPES[dtype];
     if (isBlockDType(dtype) && (shape.at(-1) ?? 1) % blockLength !== 0) {
-      throw new RangeError(`Tensor: rows of ${dtype} hold blocks of ${blockLength}, got shape ${shapeText(shape)}`);
+      throw new RangeError(
+        `Tensor: rows of ${dtype} hold blocks of ${blockLength}, got shape ${shapeText(shape)}`,
+      );
     }
     const bytes = (size / blockLength) * blockBytes;
     if (bytes > storage.byteLength) {
