@@ -7,6 +7,7 @@ export {
   type TrainableModel,
 } from '../models/trainable-model.ts';
 export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
+export { evaluateTokens, type TextLoss } from './evaluate-text.ts';
 export { Optimizer } from './optimizer.ts';
 export { type AdamwOptions, adamw, clipByGlobalNorm, globalNorm, multiSteps, sgd } from './optimizers.ts';
 export {
@@ -17,4 +18,6 @@ export {
   type Schedule,
   warmupCosineDecaySchedule,
 } from './schedules.ts';
+export { drawBatch, splitTokens } from './token-data.ts';
+export { DivergedError, Trainer, type TrainerOptions } from './trainer.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';
