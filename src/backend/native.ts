@@ -56,7 +56,9 @@ function loadAddon(): Addon {
   // The same relative place from src/backend/ and from dist/backend/.
   const path = new URL('../../build/gqa.node', import.meta.url);
   if (!node.fs.existsSync(path)) {
-    throw new Error('no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)');
+    throw new Error(
+      'no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)',
+    );
   }
   return node.createRequire(import.meta.url)('../../build/gqa.node') as Addon;
 }
