@@ -1,0 +1,73 @@
+/** Places and space for what is written, and folders that are there whole or not at all. */
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { carryFiles, checkOutputPlace, checkSpace } from '../../src/checkpoint/output.ts';
+import { writeFolderAtomically, writeTextAtomically } from '../../src/checkpoint/write-atomically.ts';
+import { withFolder } from './temporary-folder.ts';
+
+test('no space is told with both numbers, before a byte is written', () =>
+  withFolder({}, async (folder) => {
+    await checkSpace(join(folder, 'a', 'b', 'out'), 1);
+    await expect(checkSpace(join(folder, 'a', 'out'), 2 ** 50)).rejects.toThrow(
+      /out: expected 1125899906842624 bytes of free space, got \d+; free some or choose another disk/,
+    );
+    expect(readdirSync(folder)).toEqual([]);
+  }));
+
+test('a folder is replaced whole, and stays as it was when its writer fails', () =>
+  withFolder({}, async (folder) => {
+    const path = join(folder, 'out');
+    const write = (text: string) => (at: string) => writeTextAtomically(join(at, 'file'), text);
+    await writeFolderAtomically(path, write('one'));
+    await expect(writeFolderAtomically(path, write('two'))).rejects.toThrow();
+    await writeFolderAtomically(path, write('three'), { replace: true });
+    const fail = async (at: string) => {
+      await write('four')(at);
+      throw new Error('no more');
+    };
+    await expect(writeFolderAtomically(path, fail, { replace: true })).rejects.toThrow('no more');
+    expect(readFileSync(join(path, 'file'), 'utf8')).toBe('three');
+    expect(readdirSync(folder)).toEqual(['out']);
+  }));
+
+test('links do not hide that the output is the input', () =>
+  withFolder({ 'in/config.json': '{}' }, async (folder) => {
+    symlinkSync(join(folder, 'in'), join(folder, 'link'));
+    await expect(checkOutputPlace(join(folder, 'in'), join(folder, 'link', 'out'), true)).rejects.toThrow(
+      'expected a place outside of the checkpoint',
+    );
+  }));
+
+test('only what a converter made is replaced', () =>
+  withFolder(
+    { 'in/x': '', 'f.txt': 'mine', 'g.gguf': 'x', 'd/config.json': '{}', 'd/model.safetensors': '' },
+    async (folder) => {
+      const check = (name: string) => checkOutputPlace(join(folder, 'in'), join(folder, name), true);
+      await check('g.gguf');
+      await check('d');
+      await expect(check('f.txt')).rejects.toThrow(
+        'expected a checkpoint or an empty folder to replace, got a file',
+      );
+      mkdirSync(join(folder, 'd', 'work'));
+      await expect(check('d')).rejects.toThrow('got a folder of something else');
+    },
+  ));
+
+test('carried files', () =>
+  withFolder(
+    {
+      'in/tokenizer.json': '1',
+      'in/merges.txt': '2',
+      'in/config.json': '3',
+      'in/model.bin': '4',
+      'in/NOTICE': '5',
+    },
+    async (folder) => {
+      mkdirSync(join(folder, 'out'));
+      writeFileSync(join(folder, 'in', 'tokenizer.model'), '6');
+      const names = await carryFiles(join(folder, 'in'), join(folder, 'out'));
+      expect([...names].sort()).toEqual(['NOTICE', 'merges.txt', 'tokenizer.json', 'tokenizer.model']);
+      expect(readdirSync(join(folder, 'out')).sort()).toEqual([...names].sort());
+    },
+  ));
