@@ -1,0 +1,108 @@
+/**
+ * What a decode step of attention costs by cache: storage types beside f32 at S4096, a window at 1k and at 100k tokens, pages
+ * beside one piece. Contenders take turns; keys and values are rotated through memory past the last-level cache.
+ *
+ * Usage: node bench/caches.mjs [--threads 1,2] [--rounds 15]. It needs dist/ and the native build.
+ */
+import { parseArgs } from 'node:util';
+import { BlockPool, PagedCache, StaticCache, WindowCache } from '../dist/cache/index.js';
+import { setBackend, setThreads, tensor } from '../dist/index.js';
+import { attend } from '../dist/ops/attend.js';
+import { lastLevelCache } from './machine.mjs';
+import { summarize } from './stats.mjs';
+
+const { values } = parseArgs({
+  options: { threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '15' } },
+});
+const backend = await setBackend('native');
+const [N, H, CHUNK] = [32, 128, 512];
+const MOST_BYTES = Math.min(2 * lastLevelCache(), 1 << 30);
+let state = 1;
+const noise = (size) =>
+  Float32Array.from({ length: size }, () => {
+    state = (state * 48271) % 2147483647;
+    return state / 2147483647 - 0.5;
+  });
+
+function fill(cache, K, S) {
+  const x = tensor(noise(CHUNK * K * H), { shape: [1, CHUNK, K, H] });
+  for (let done = 0; done < S; done += CHUNK) {
+    cache.reserve(Math.min(CHUNK, S - done));
+    cache.write(0, x, x);
+    cache.commit();
+  }
+  x.dispose();
+  return cache;
+}
+
+/** As many copies of a cache as fill the memory to rotate through. */
+function copies(make, K, S) {
+  const first = fill(make(), K, S);
+  const count = Math.max(2, Math.ceil(MOST_BYTES / first.bytes));
+  return [first, ...Array.from({ length: count - 1 }, () => fill(make(), K, S))];
+}
+
+/** name -> milliseconds of one call, contenders in turn. */
+function measure(contenders, rounds, calls) {
+  const times = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
+  const next = {};
+  for (let round = 0; round <= rounds; round++) {
+    for (const [name, { caches, query }] of Object.entries(contenders)) {
+      const start = performance.now();
+      for (let i = 0; i < calls; i++) {
+        next[name] = ((next[name] ?? 0) + 1) % caches.length;
+        attend(query, caches[next[name]].view(0)).dispose();
+      }
+      if (round > 0) times[name].push((performance.now() - start) / calls);
+    }
+  }
+  return Object.fromEntries(Object.entries(times).map(([name, list]) => [name, summarize(list)]));
+}
+
+function report(title, contenders, base, calls) {
+  for (const threads of values.threads.split(',').map(Number)) {
+    setThreads(threads);
+    const results = measure(contenders, Number(values.rounds), calls);
+    const cells = Object.entries(results).map(([name, { median, min }]) => {
+      const ratio = results[base].median / median;
+      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}; ${ratio.toFixed(2)}x)`;
+    });
+    console.log(`${title}, ${threads} threads: ${cells.join('  ')}`);
+  }
+  for (const { caches } of Object.values(contenders)) for (const cache of caches) cache.dispose();
+}
+
+const query = tensor(noise(N * H), { shape: [1, 1, N, H] });
+console.log(backend.description);
+const common = (K) => ({ backend, layers: [{ numKeyValueHeads: K, headDim: H }], batchSize: 1 });
+for (const K of [32, 8]) {
+  const contenders = {};
+  for (const dtype of ['f32', 'bf16', 'f16', 'q8_0']) {
+    contenders[dtype] = {
+      query,
+      caches: copies(() => new StaticCache({ ...common(K), maxLength: 4096, dtype }), K, 4096),
+    };
+  }
+  report(`decode S4096 K${K} by storage`, contenders, 'f32', 2);
+}
+const windowed = (S) => ({
+  query,
+  caches: copies(() => new WindowCache({ ...common(8), maxLength: S, window: 512 }), 8, S),
+});
+report('decode K8 window 512', { 'S 1,000': windowed(1000), 'S 100,000': windowed(100_000) }, 'S 1,000', 20);
+for (const K of [32, 8]) {
+  const paged = (blockSize) => () => {
+    const pool = new BlockPool({ ...common(K), numBlocks: 4096 / blockSize, blockSize });
+    // Every other block first: neighbours in a row are no neighbours in memory, as in a pool that has been in use.
+    const odd = Array.from({ length: pool.numBlocks }, () => pool.take());
+    for (const block of odd.filter((b) => b % 2 === 0)) pool.release(block);
+    for (const block of odd.filter((b) => b % 2 === 1)) pool.release(block);
+    return new PagedCache({ pool, batchSize: 1, maxLength: 4096, ownsPool: true });
+  };
+  const contenders = {
+    static: { query, caches: copies(() => new StaticCache({ ...common(K), maxLength: 4096 }), K, 4096) },
+    'paged by 32': { query, caches: copies(paged(32), K, 4096) },
+    'paged by 16': { query, caches: copies(paged(16), K, 4096) },
+  };
+  report(`decode S4096 K${K} f32 by pages`, contenders, 'static', 2);
+}
