@@ -46,6 +46,8 @@ export async function* mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
       const { value, done } = await next;
       if (done) return;
       next = chunks.next();
+      // It is awaited later; an error meanwhile must not count as one that nobody handles.
+      next.catch(() => {});
       yield value;
     }
   } finally {

@@ -1,5 +1,5 @@
 /** Conversion by the paper's methods: transformers' logits for every family, exact ways up and down, what is carried over. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { convertCheckpoint } from '../../src/convert/index.ts';
@@ -280,4 +280,15 @@ describe('GGUF', () => {
       for (const [name, content] of await contentOf(from)) expect(got.get(name) === content, name).toBe(true);
     },
   );
+});
+
+test('a file that ends while it is read is told, and nothing stays', async () => {
+  const from = copyTiny('convert/llama');
+  const to = freshPath('out');
+  const weights = join(from, 'model.safetensors');
+  const onProgress = () => truncateSync(weights, 20_000);
+  await expect(convertCheckpoint({ from, to, numKeyValueHeads: 2, onProgress })).rejects.toThrow(
+    /model\.safetensors: at byte \d+: expected \d+ more bytes, got the end of the file/,
+  );
+  expect(readdirSync(join(to, '..'))).toEqual([]);
 });
