@@ -14,16 +14,12 @@
 #define GQA_ATTENTION_PANEL_H
 #include "attention.h"
 
-/* The micro kernel's block: MR values of the broadcast operand by NV vectors of the lane operand. Measured: three vectors are a few percent
- * faster than two where registers are wide and few (AVX2, SSE2), equal on AVX-512, and slower in V8's WASM. */
-#if VL == 16
-#define ATTN_MR 8
-#define ATTN_NV 2
-#elif defined(__wasm__)
-#define ATTN_MR 4
+/* The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8 %
+ * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM. */
+#define ATTN_MR (VL == 16 ? 8 : 4)
+#if defined(__wasm__)
 #define ATTN_NV 2
 #else
-#define ATTN_MR 4
 #define ATTN_NV 3
 #endif
 #define ATTN_NR (ATTN_NV * VL)
@@ -35,29 +31,29 @@
  * C[i][NR] = (accumulate ? C[i] * correction : 0) + sum over k < n of A(i, k) * B[k][NR], i < MR;
  * A(i, k) = A[i * row + k * step].
  */
-GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, const vf *correction) {
+GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, const vf *correction, const int nv) {
   vf c[ATTN_MR][ATTN_NV];
   GQA_UNROLL(8)
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < ATTN_NV; v++) c[i][v] = accumulate ? vf_load(C + i * ATTN_NR + v * VL) * correction[v] : vf_set(0);
+    for (int v = 0; v < nv; v++) c[i][v] = accumulate ? vf_load(C + i * ATTN_NR + v * VL) * correction[v] : vf_set(0);
   for (int k = 0; k < n; k++) {
     vf b[ATTN_NV];
     GQA_UNROLL(4)
-    for (int v = 0; v < ATTN_NV; v++) b[v] = vf_load(B + v * VL);
+    for (int v = 0; v < nv; v++) b[v] = vf_load(B + v * VL);
     B += ATTN_NR;
     GQA_UNROLL(8)
     for (int i = 0; i < ATTN_MR; i++) {
       vf a = vf_set(A[i * row]);
       GQA_UNROLL(4)
-      for (int v = 0; v < ATTN_NV; v++) c[i][v] = vf_fma(a, b[v], c[i][v]);
+      for (int v = 0; v < nv; v++) c[i][v] = vf_fma(a, b[v], c[i][v]);
     }
     A += step;
   }
   GQA_UNROLL(8)
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < ATTN_NV; v++) vf_store(C + i * ATTN_NR + v * VL, c[i][v]);
+    for (int v = 0; v < nv; v++) vf_store(C + i * ATTN_NR + v * VL, c[i][v]);
 }
 
 /* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
@@ -212,8 +208,8 @@ typedef struct {
   int64_t key_row, value_block, value_step;
 } attn_tile;
 
-/* One panel against the tile of keys [k0, k0 + n). */
-GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first) {
+/* One panel against the tile of keys [k0, k0 + n); only its first nv vectors of lanes hold rows. */
+GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first, const int nv) {
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
   int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
   if (j0 >= j1) {
@@ -227,7 +223,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
         for (int x = 0; x < c->Hv; x += 16) __builtin_prefetch(tile->values + i * tile->value_step + x, 0, 2);
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
       }
-    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0);
+    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0, nv);
   }
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
@@ -248,20 +244,20 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
   }
   vf top[ATTN_NV], sum[ATTN_NV], correction[ATTN_NV];
   GQA_UNROLL(4)
-  for (int v = 0; v < ATTN_NV; v++) top[v] = vf_load(p->m + v * VL), sum[v] = vf_set(0);
+  for (int v = 0; v < nv; v++) top[v] = vf_load(p->m + v * VL), sum[v] = vf_set(0);
   for (int j = j0; j < j1; j++)
     GQA_UNROLL(4)
-    for (int v = 0; v < ATTN_NV; v++) top[v] = vf_max(top[v], vf_load(s + (int64_t)j * ATTN_NR + v * VL));
+    for (int v = 0; v < nv; v++) top[v] = vf_max(top[v], vf_load(s + (int64_t)j * ATTN_NR + v * VL));
   for (int j = j0; j < j1; j++)
     GQA_UNROLL(4)
-    for (int v = 0; v < ATTN_NV; v++) {
+    for (int v = 0; v < nv; v++) {
       float *x = s + (int64_t)j * ATTN_NR + v * VL;
       vf e = vf_exp2(vf_load(x) - top[v]);
       vf_store(x, e);
       sum[v] += e;
     }
   GQA_UNROLL(4)
-  for (int v = 0; v < ATTN_NV; v++) {
+  for (int v = 0; v < nv; v++) {
     correction[v] = vf_exp2(vf_load(p->m + v * VL) - top[v]);
     vf_store(p->m + v * VL, top[v]);
     vf_store(p->l + v * VL, vf_fma(vf_load(p->l + v * VL), correction[v], sum[v]));
@@ -271,8 +267,8 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
     float *to = o + (int64_t)d * ATTN_NR;
     const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 0, 0);
-    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 1, correction);
+    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 0, 0, nv);
+    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 1, correction, nv);
   }
   if (!finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
 }
@@ -329,7 +325,13 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
     }
     for (int p = 0; p < panels; p++) {
       int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
-      attn_panel_tile(c, &w, &tile, b, k, r0 + p * ATTN_NR, lanes, w.panels + p, w.q + (int64_t)p * ATTN_NR * c->H, w.o + (int64_t)p * ATTN_NR * w.Hvp, k0, n, finite, k0 == low);
+      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hvp;
+      int64_t first_row = r0 + p * ATTN_NR;
+      attn_panel *panel = w.panels + p;
+      /* A panel that is not full costs only the vectors it fills: an MQA decode step, the last rows. */
+      if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, 1);
+      else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, 2);
+      else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, ATTN_NV);
     }
   }
   for (int r = 0; r < rows; r += VL) {
