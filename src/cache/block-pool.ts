@@ -41,7 +41,7 @@ export class BlockPool {
     this.blockSize = blockSize;
     this.layers = layers;
     this.dtype = dtype;
-    this.#stores = allocateStores(backend, layers, () => numBlocks * blockSize, dtype);
+    this.#stores = allocateStores(NAME, backend, layers, () => numBlocks * blockSize, dtype);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     this.#references = new Int32Array(numBlocks);
     this.#free = Array.from({ length: numBlocks }, (_, i) => numBlocks - 1 - i);

@@ -9,7 +9,7 @@ import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import type { CacheView } from '../ops/attend.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage } from './cache.ts';
 
 /** Keys or values: one storage, `[slots, K, H padded]`. */
@@ -133,6 +133,8 @@ export class LayerStore {
   }
 
   #check(op: string, name: string, x: Tensor, side: Side, batch: number, longest: number): void {
+    if (!(x instanceof Tensor))
+      throw new TypeError(`${op}: expected ${name} to be a tensor, got ${typeof x}`);
     const { shape } = x;
     const K = this.numKeyValueHeads;
     const fits = shape.length === 4 && shape[0] === batch && shape[1] >= longest;
@@ -150,16 +152,23 @@ export class LayerStore {
     if (side.operand.dtype === 'q8_0' && x.dtype !== 'f32') {
       throw new TypeError(`${op}: expected ${name} to be f32 for a q8_0 cache, got ${x.dtype}`);
     }
+    if (!['f32', 'f16', 'bf16', 'f64'].includes(x.dtype)) {
+      throw new TypeError(`${op}: expected ${name} to be of floats, got ${x.dtype}`);
+    }
   }
 }
 
-/** A store per layer. @throws RangeError when the memory cannot be had; nothing stays allocated then */
+/** A store per layer. @throws RangeError when a size is below 1 or the memory cannot be had; nothing stays allocated then */
 export function allocateStores(
+  name: string,
   backend: Backend,
   layers: readonly CacheLayer[],
   slotsOf: (layer: number) => number,
   dtype: CacheStorage,
 ): LayerStore[] {
+  for (const { numKeyValueHeads, headDim, valueHeadDim = headDim } of layers) {
+    checkSizes(name, { numKeyValueHeads, headDim, valueHeadDim });
+  }
   const stores: LayerStore[] = [];
   try {
     for (let i = 0; i < layers.length; i++)

@@ -51,7 +51,7 @@ export class StaticCache implements KeyValueCache {
     this.numLayers = layers.length;
     ({ key: this.dtype, value: this.valueDtype } = sidesOf(dtype));
     this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
-    this.#stores = allocateStores(backend, layers, () => batchSize * maxLength, dtype);
+    this.#stores = allocateStores(NAME, backend, layers, () => batchSize * maxLength, dtype);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     droppedStores.register(this, this.#stores, this);
   }

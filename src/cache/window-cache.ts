@@ -87,7 +87,7 @@ export class WindowCache implements KeyValueCache {
     this.#layers = layers;
     this.#storage = dtype;
     this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
-    this.#stores = allocateStores(backend, layers, (i) => batchSize * capacityOf(layers[i]), dtype);
+    this.#stores = allocateStores(NAME, backend, layers, (i) => batchSize * capacityOf(layers[i]), dtype);
     this.#rings = layers.map((layer, i) => ({
       store: this.#stores[i],
       window: layer.window ?? maxLength,

@@ -43,7 +43,8 @@ export interface AttendOptions {
  * `softmax(scale * q . k) @ v` over the keys and values of a view, read in place.
  * @param query `[B, T, N, H]` f32, f16 or bf16 (f64 on the reference backend).
  * @param view one row per batch row of `query`; K divides N. It must stay valid until the call returns, no longer.
- * @throws RangeError when shapes, lengths or options do not fit; Error when the view lies on another backend;
+ * @throws RangeError when shapes, lengths or options do not fit; Error when the view lies on another backend or its cache
+ *   was disposed;
  *   UnsupportedError for dtypes that this backend's attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
@@ -57,6 +58,9 @@ export function attend(query: Tensor, view: CacheView, options: AttendOptions = 
     throw new RangeError(
       `${OP}: expected a view of B=${B} rows and H=${H}, got ${view.rows.length} rows and H=${view.headDim}`,
     );
+  }
+  if (view.rows.some(({ segments }) => segments.some(({ key, value }) => key.isFreed || value.isFreed))) {
+    throw new Error(`${OP}: expected the view of a live cache, got one after dispose()`);
   }
   const owner = view.rows.find(({ segments }) => segments.length > 0)?.segments[0].key.owner;
   if (owner && owner !== backend) {

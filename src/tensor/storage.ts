@@ -31,6 +31,11 @@ export class Storage {
     return this.references > 1;
   }
 
+  /** Whether the backend has taken the memory back. */
+  get isFreed(): boolean {
+    return this.references <= 0;
+  }
+
   retain(): this {
     this.references++;
     return this;

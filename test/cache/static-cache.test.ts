@@ -2,7 +2,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend, KeyValueView } from '../../src/backend/backend.ts';
 import { setBackend } from '../../src/backend/registry.ts';
-import { type CacheDType, StaticCache } from '../../src/cache/index.ts';
+import { type CacheDType, type CacheLayer, StaticCache } from '../../src/cache/index.ts';
+import { attend } from '../../src/ops/attend.ts';
 import { tensor } from '../../src/ops/creation.ts';
 import { decode } from '../../src/tensor/encode.ts';
 import { scope } from '../../src/tensor/scope.ts';
@@ -55,8 +56,14 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
   beforeEach(async () => {
     backend = await setBackend(name);
   });
-  const make = (options: { batchSize?: number; maxLength?: number; dtype?: CacheDType } = {}) =>
-    new StaticCache({ backend, layers: LAYERS, batchSize: 1, maxLength: 11, ...options });
+  const make = (
+    options: {
+      batchSize?: number;
+      maxLength?: number;
+      dtype?: CacheDType;
+      layers?: readonly CacheLayer[];
+    } = {},
+  ) => new StaticCache({ backend, layers: LAYERS, batchSize: 1, maxLength: 11, ...options });
 
   test.each(['f32', 'f16', 'bf16'] as const)('%s: what was written is what the view shows', (dtype) => {
     const cache = make({ dtype, batchSize: 2 });
@@ -186,8 +193,27 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
     expect(() => make({ dtype: 'i32' as CacheDType })).toThrow(
       'expected dtype f32, f16, bf16 or q8_0, got i32',
     );
+    for (const layer of [
+      { numKeyValueHeads: 0, headDim: 3 },
+      { numKeyValueHeads: 1, headDim: -3 },
+      { numKeyValueHeads: 1, headDim: 3, valueHeadDim: Number.NaN },
+    ]) {
+      expect(() => make({ layers: [layer] })).toThrow(
+        /^StaticCache: expected (numKeyValueHeads|headDim|valueHeadDim) to be a positive integer, got/,
+      );
+    }
+    cache.reserve(1);
+    const whole = tensor(new Int32Array(6), { shape: [1, 1, 2, 3] });
+    expect(() => cache.write(0, whole, whole)).toThrow(
+      new TypeError('StaticCache.write: expected key of layer 0 to be of floats, got i32'),
+    );
+    expect(() => cache.write(0, [[1]] as never, whole)).toThrow(TypeError);
+    const view = cache.view(0);
     cache.dispose();
     cache.dispose();
+    expect(() => attend(values(1, 1, 2, 3, 0), view)).toThrow(
+      new Error('attend: expected the view of a live cache, got one after dispose()'),
+    );
     expect(() => cache.reserve(1)).toThrow('called after dispose()');
     expect(() => cache.view(0)).toThrow('called after dispose()');
   });
