@@ -38,17 +38,25 @@ export class CacheIndex extends Cache {
   }
 
   /**
-   * @param cached `[...batch, maxLength, K, H]`. @param key `[...batch, T, K, H]`.
-   * @throws RangeError when the keys are not the cache's, or have no room.
+   * @param cached `[...batch, maxLength, K, H]`. @param key `[...batch, T, K, H]`. @param value as `key`.
+   * @throws RangeError when the keys or values are not the cache's, or have no room; Error when they are on another backend.
    */
-  checkRoom(op: string, cached: Tensor, key: Tensor): void {
+  checkRoom(op: string, cached: Tensor, key: Tensor, value: Tensor): void {
     const T = key.shape.at(-3) as number;
     const maxLength = cached.shape.at(-3) as number;
     const expected = [...cached.shape.slice(0, -3), T, ...cached.shape.slice(-2)];
-    if (!sameShape(expected, key.shape)) {
-      throw new RangeError(
-        `Autoregressive cache shape error, expected key shape ${tupleText(expected)} instead got ${tupleText(key.shape)}.`,
-      );
+    for (const [name, x] of [['key', key] as const, ['value', value] as const]) {
+      if (!sameShape(expected, x.shape)) {
+        throw new RangeError(
+          `Autoregressive cache shape error, expected ${name} shape ${tupleText(expected)} instead got ${tupleText(x.shape)}.`,
+        );
+      }
+      const [own, other] = [backendOf(cached), backendOf(x)];
+      if (own !== other) {
+        throw new Error(
+          `${op}: expected the cache and its ${name} on one backend, got ${own.name} and ${other.name}`,
+        );
+      }
     }
     if (this.#count + T > maxLength) {
       throw new RangeError(

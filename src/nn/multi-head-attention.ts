@@ -207,7 +207,7 @@ export class MultiHeadAttention extends Module {
         query = this.queryLn.forward(query);
         key = this.keyLn.forward(key);
       }
-      const position = decode ? this.#cache(key).index.count : 0;
+      const position = decode ? this.#cache(key, value).index.count : 0;
       if (this.rope) {
         query = this.rope.rotateHeads(query, position);
         key = this.rope.rotateHeads(key, position);
@@ -288,13 +288,13 @@ export class MultiHeadAttention extends Module {
     return rngs();
   }
 
-  /** The cache, with room for these keys. */
-  #cache(key: Tensor): { keys: Tensor; values: Tensor; index: CacheIndex } {
+  /** The cache, with room for these keys and values. */
+  #cache(key: Tensor, value: Tensor): { keys: Tensor; values: Tensor; index: CacheIndex } {
     const { cachedKey, cachedValue, cacheIndex } = this;
     if (!cachedKey || !cachedValue || !cacheIndex) {
       throw new Error('Autoregressive cache not initialized, call ``init_cache`` first.');
     }
-    cacheIndex.checkRoom(OP, cachedKey.value, key);
+    cacheIndex.checkRoom(OP, cachedKey.value, key, value);
     return { keys: cachedKey.value, values: cachedValue.value, index: cacheIndex };
   }
 
@@ -305,7 +305,7 @@ export class MultiHeadAttention extends Module {
     mask: Tensor | undefined,
     options: Parameters<AttentionFn>[3],
   ): Tensor {
-    const { keys, values, index } = this.#cache(key);
+    const { keys, values, index } = this.#cache(key, value);
     const T = key.shape.at(-3) as number;
     writeTokens(keys, key, index.count);
     writeTokens(values, value, index.count);

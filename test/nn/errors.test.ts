@@ -1,7 +1,7 @@
 /** Every constraint that gqa/nn checks: the type and the text, Flax's own (test/golden/nnx/defects.json) where it has one. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ones } from '../../src/index.ts';
+import { getBackend, ones, setBackend } from '../../src/index.ts';
 import * as nn from '../../src/nn/index.ts';
 import { key } from '../../src/random/index.ts';
 
@@ -109,6 +109,36 @@ describe("Flax's texts", () => {
     expect(flax.severalTokens.message).toMatch(
       'Autoregressive cache shape error, expected key shape (2, 1, 2, 4)',
     );
+  });
+});
+
+describe('a cache that the tokens do not fit', () => {
+  // Written unchecked, they would land outside of its memory.
+  test('values of another length than the keys', () => {
+    const [query, keys, values] = [1, 2, 5].map((T) => ones([2, T, 16]));
+    expect(() => decoding().forward(query, keys, values)).toThrow(
+      new RangeError(
+        'Autoregressive cache shape error, expected value shape (2, 2, 2, 4) instead got (2, 5, 2, 4).',
+      ),
+    );
+  });
+
+  test('a cache on another backend than the module', async () => {
+    const before = getBackend().name;
+    try {
+      await setBackend('reference');
+      const layer = mha({ decode: true });
+      const tokens = ones([2, 1, 16]);
+      await setBackend('wasm');
+      layer.initCache([2, 4, 16]);
+      expect(() => layer.forward(tokens)).toThrow(
+        new Error(
+          'MultiHeadAttention: expected the cache and its key on one backend, got wasm and reference',
+        ),
+      );
+    } finally {
+      await setBackend(before);
+    }
   });
 });
 
