@@ -77,7 +77,8 @@ export class KernelBackend implements Backend {
   }
 
   allocate(byteLength: number): Storage {
-    const address = this.#host.alloc(byteLength);
+    // Beyond 2^53 a count of bytes is not exact, and beyond 2^64 it wraps to a small one in C.
+    const address = Number.isSafeInteger(byteLength) ? this.#host.alloc(byteLength) : 0;
     if (address === 0) throw new RangeError(`${this.name}: out of memory allocating ${byteLength} bytes`);
     return new Storage(this, byteLength, address);
   }

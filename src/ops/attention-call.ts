@@ -143,12 +143,17 @@ export function checkSoftCap(op: string, cap: number | undefined): number {
   return cap;
 }
 
-/** The window to the left and right of a query's position; causal cuts the right side. @throws RangeError for a negative or fractional size. */
+/** The window to the left and right of a query's position; causal cuts the right side. @throws RangeError for a negative or fractional size, TypeError for none. */
 export function checkWindow(
   op: string,
   size: number | readonly [number, number] | undefined,
   isCausal: boolean,
 ): [left: number, right: number] {
+  if (size !== undefined && typeof size !== 'number' && !(Array.isArray(size) && size.length === 2)) {
+    throw new TypeError(
+      `${op}: expected localWindowSize to be a number or [left, right], got ${describe(size)}`,
+    );
+  }
   const [left, right] =
     size === undefined ? [Infinity, Infinity] : typeof size === 'number' ? [size, size] : size;
   for (const side of [left, right]) {

@@ -71,7 +71,7 @@ export interface AttentionOptions {
  * @throws RangeError when shapes, lengths or options do not fit; TypeError for wrong kinds of argument;
  *   UnsupportedError for dtypes that attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with `returnLogSumExp` the pair
- *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`), -Infinity where nothing was seen.
+ *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity.
  *
  * Source: jax/_src/nn/functions.py (dot_product_attention); Ainslie et al. 2023 (grouped queries).
  *
@@ -248,6 +248,11 @@ function checkDropout(
     throw new TypeError(`${OP}: expected a dropoutKey with dropoutRate ${rate}, got none`);
   if (dropoutKey instanceof Tensor && dropoutKey.dtype !== 'u32') {
     throw new TypeError(`${OP}: expected dropoutKey of u32, got ${dropoutKey.dtype}`);
+  }
+  if (!(dropoutKey instanceof Tensor) && !Array.isArray(dropoutKey)) {
+    throw new TypeError(
+      `${OP}: expected dropoutKey as a u32 tensor or two words, got ${describe(dropoutKey)}`,
+    );
   }
   const words = Array.from(dropoutKey instanceof Tensor ? dropoutKey.dataSync() : dropoutKey);
   if (words.length !== 2 || words.some((word) => !Number.isInteger(word) || word < 0 || word >= 2 ** 32)) {

@@ -41,6 +41,9 @@ export function tensor(
     dtype: ownDType,
   } = isNumericArray(values) ? fromTyped(values, backend) : fromNested(values);
   const dtype = checkDType('tensor', options.dtype ?? ownDType, backend);
+  if (options.shape !== undefined && !Array.isArray(options.shape)) {
+    throw new TypeError(`tensor: expected a shape, got ${describe(options.shape)}`);
+  }
   const shape = options.shape ? [...options.shape] : own;
   checkShape('tensor', shape);
   if (sizeOf(shape) !== flat.length) {

@@ -3,7 +3,7 @@ import { sameShape, shapeText } from '../tensor/shape.ts';
 import { type NestedArray, Tensor } from '../tensor/tensor.ts';
 import { dotProductAttention } from './attention.ts';
 import { type TensorLike, tensor } from './creation.ts';
-import { checkRank } from './operands.ts';
+import { checkRank, describe } from './operands.ts';
 
 /**
  * `softmax(Q K^T / sqrt(d_k)) V`, each of the `numGroups` key/value heads shared by `heads / numGroups` consecutive query heads.
@@ -59,14 +59,24 @@ export function groupedQueryAttention(
 function checkGroups(query: Tensor, key: Tensor, value: Tensor, numGroups: number): void {
   const op = 'groupedQueryAttention';
   if (!Number.isInteger(numGroups) || numGroups < 1) {
-    throw new RangeError(`${op}: expected numGroups to be a positive integer, got ${numGroups}`);
+    throw new RangeError(`${op}: expected numGroups to be a positive integer, got ${describe(numGroups)}`);
   }
   checkRank(op, 'Q', query, 4);
   checkRank(op, 'K', key, 4);
   checkRank(op, 'V', value, 4);
-  if (key.shape[1] !== numGroups || !sameShape(key.shape.slice(0, 3), value.shape.slice(0, 3))) {
+  if (key.shape[1] !== numGroups || value.shape[1] !== numGroups) {
     throw new RangeError(
       `${op}: expected K and V with numGroups=${numGroups} heads, got ${shapeText(key.shape)} and ${shapeText(value.shape)}`,
+    );
+  }
+  if (query.shape[0] !== key.shape[0] || query.shape[3] !== key.shape[3]) {
+    throw new RangeError(
+      `${op}: expected Q and K with the same batch and d_k, got ${shapeText(query.shape)} and ${shapeText(key.shape)}`,
+    );
+  }
+  if (!sameShape(key.shape.slice(0, 3), value.shape.slice(0, 3))) {
+    throw new RangeError(
+      `${op}: expected K and V with the same batch and seq, got ${shapeText(key.shape)} and ${shapeText(value.shape)}`,
     );
   }
   if (query.shape[1] % numGroups !== 0) {

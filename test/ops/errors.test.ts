@@ -71,6 +71,7 @@ describe('creation', () => {
       RangeError,
       'zeros: expected non-negative integer dimensions, got [2, -1]',
     ],
+    ['no shape', () => tensor([1, 2], { shape: wrong(2) }), TypeError, 'tensor: expected a shape, got 2'],
     ['dtype', () => zeros([2], { dtype: wrong('float') }), TypeError, 'zeros: expected a dtype, got "float"'],
     [
       'blocks',
@@ -283,6 +284,14 @@ describe('attention', () => {
     ['bias dtype', call(() => ({ bias: zeros([5, 7], { dtype: 'i32' }) })), gqa.UnsupportedError, /i32/],
     ['scale', call(() => ({ scale: wrong('1') })), TypeError, /scale to be a number, got string/],
     ['window', call(() => ({ localWindowSize: [-1, 0] })), RangeError, /non-negative integers, got -1, 0/],
+    ['no window', call(() => ({ localWindowSize: wrong(null) })), TypeError, /or \[left, right\], got null/],
+    ['three windows', call(() => ({ localWindowSize: wrong([1, 2, 3]) })), TypeError, /got an array of 3/],
+    [
+      'dropoutKey of another kind',
+      call(() => ({ dropoutRate: 0.5, dropoutKey: wrong(5) })),
+      TypeError,
+      'dotProductAttention: expected dropoutKey as a u32 tensor or two words, got 5',
+    ],
     ['window fraction', call(() => ({ localWindowSize: 1.5 })), RangeError, /got 1.5, 1.5/],
     [
       'soft cap',
@@ -346,6 +355,18 @@ describe('attention', () => {
       RangeError,
       'groupedQueryAttention: expected numGroups to divide the heads of Q, got 3 and 4',
     ],
+    [
+      'K and V of different lengths',
+      () => gqa.groupedQueryAttention(zeros([1, 4, 3, 2]), zeros([1, 2, 1, 2]), zeros([1, 2, 3, 2]), 2),
+      RangeError,
+      'groupedQueryAttention: expected K and V with the same batch and seq, got [1, 2, 1, 2] and [1, 2, 3, 2]',
+    ],
+    [
+      'Q and K of different batches',
+      () => gqa.groupedQueryAttention(zeros([2, 4, 3, 2]), zeros([1, 2, 3, 2]), zeros([1, 2, 3, 2]), 2),
+      RangeError,
+      'groupedQueryAttention: expected Q and K with the same batch and d_k, got [2, 4, 3, 2] and [1, 2, 3, 2]',
+    ],
     ['numGroups 0', () => gqa.groupedQueryAttention([], [], [], 0), RangeError, /positive integer, got 0/],
   ]);
 });
@@ -369,6 +390,14 @@ test.skipIf(!other)('f64 outside the reference backend', async () => {
   expect(() => tensor([1], { dtype: 'f64' })).toThrow('only the reference backend has f64');
   await gqa.setBackend('reference');
   expect(tensor(Float64Array.of(1, 2)).dtype).toBe('f64');
+});
+
+test('more bytes than can be counted are out of memory, not a small buffer', () => {
+  for (const backend of backends.filter(({ name }) => name !== 'reference')) {
+    for (const bytes of [2 ** 53, 2 ** 64, Number.NaN]) {
+      expect(() => backend.allocate(bytes)).toThrow(RangeError);
+    }
+  }
 });
 
 test('an unknown backend', () => {
