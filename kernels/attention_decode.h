@@ -328,6 +328,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
         /* What is read next: the next head of this block, or the first head of the next block. */
         int64_t ahead = h + 1 < heads ? skip * c->key_token + (k0 + h + 1) * c->key_head : (skip + n) * c->key_token + k0 * c->key_head;
         const char *next = segment.key + attn_bytes(c->key_type, ahead);
+        if (h + 1 == heads && skip + n == segment.length && j + n < high) next = attn_segment_of(c, index + 1).key + attn_bytes(c->key_type, k0 * c->key_head);
         decode_block(c, &row, b, k0 + h, rows, &segment, skip, j, (int)n, q + base * c->H, scores, acc + base * c->Hv, m + base, l + base, next);
       }
       skip += n, j += n;

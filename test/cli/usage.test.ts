@@ -24,7 +24,7 @@ describe('wrong usage ends with exit code 2 and one line', () => {
     [['generate', 'm.gguf', ...prompt, '--seed', ''], 'Expected a whole number of at least 0.'],
     [['generate', 'm.gguf', ...prompt, '--stop', ''], 'Expected a text of at least one character.'],
     [['generate', 'm.gguf', ...prompt, '--threads', '65'], 'Expected a whole number from 1 to 64.'],
-    [['generate', 'm.gguf', ...prompt, '--kv-dtype', 'q8_0'], 'Allowed choices are f32, f16, bf16.'],
+    [['generate', 'm.gguf', ...prompt, '--kv-dtype', 'q4_0'], 'Allowed choices are f32, f16, bf16, q8_0.'],
     [['generate', 'm.gguf', ...prompt, '--backend', 'cuda'], 'Allowed choices are native, wasm, reference.'],
   ])('%j', async (args, message) => {
     const { code, stdout, stderr } = await runCli(args);
@@ -43,14 +43,17 @@ describe('wrong usage ends with exit code 2 and one line', () => {
 });
 
 describe('help', () => {
-  test.each([[[]], [['inspect']], [['generate']]])('%j --help ends with an example', async (command) => {
-    const { code, stdout, stderr } = await runCli([...command, '--help']);
-    const last = stdout.trimEnd().split('\n').at(-1);
-    expect(stdout).toMatch(/^Usage: gqa/);
-    expect(last).toMatch(new RegExp(`npx gqa ${command[0] ?? 'inspect'} `));
-    expect(stderr).toBe('');
-    expect(code).toBe(0);
-  });
+  test.each([[[]], [['inspect']], [['plan']], [['generate']]])(
+    '%j --help ends with an example',
+    async (command) => {
+      const { code, stdout, stderr } = await runCli([...command, '--help']);
+      const last = stdout.trimEnd().split('\n').at(-1);
+      expect(stdout).toMatch(/^Usage: gqa/);
+      expect(last).toMatch(new RegExp(`npx gqa ${command[0] ?? 'inspect'} `));
+      expect(stderr).toBe('');
+      expect(code).toBe(0);
+    },
+  );
 
   test('--version', async () => {
     const { code, stdout } = await runCli(['--version']);
