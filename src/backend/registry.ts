@@ -7,7 +7,7 @@ import type { Backend, BackendName, Operand } from './backend.ts';
 import { openNative } from './native.ts';
 import { environment } from './platform.ts';
 import { ReferenceBackend } from './reference.ts';
-import { openWasm } from './wasm.ts';
+import { isWasmIsa, openWasm } from './wasm.ts';
 
 const NAMES: readonly BackendName[] = ['native', 'wasm', 'reference'];
 const opened = new Map<BackendName, Backend>();
@@ -64,6 +64,9 @@ function openDefault(): Backend {
   try {
     return open('native');
   } catch (error) {
+    // An instruction set that was asked for is had, or it is an error; the names of WASM's are asked of WASM.
+    const isa = environment('GQA_ISA');
+    if (isa !== undefined && !isWasmIsa(isa)) throw error;
     const backend = open('wasm');
     // A browser has no native build to miss.
     if (typeof process !== 'undefined') {

@@ -47,13 +47,22 @@ export function openWasm(): KernelBackend {
 
 type WasmIsa = keyof typeof WASM_BUILDS;
 
+/** Whether `GQA_ISA` names one of the WASM builds. */
+export function isWasmIsa(isa: string): isa is WasmIsa {
+  return isa === 'relaxed' || isa === 'simd128';
+}
+
 function compile(): { isa: WasmIsa; module: WebAssembly.Module } {
   // Node 20 has relaxed SIMD behind a flag that may still be set at run time; other engines need nothing.
   if (Number(node && process.versions.node.split('.')[0]) < 22) {
     node?.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   }
   const wanted = environment('GQA_ISA');
-  const forced: WasmIsa | undefined = wanted === 'relaxed' || wanted === 'simd128' ? wanted : undefined;
+  const forced = wanted !== undefined && isWasmIsa(wanted) ? wanted : undefined;
+  // The native build's names say nothing here, so that one setting serves a program that uses both.
+  if (!forced && wanted !== undefined && !['avx512', 'avx2', 'baseline'].includes(wanted)) {
+    throw new RangeError(`GQA_ISA: expected relaxed or simd128, got ${wanted}`);
+  }
   for (const isa of forced ? [forced] : (['relaxed', 'simd128'] satisfies WasmIsa[])) {
     const bytes = fromBase64(WASM_BUILDS[isa]);
     if (WebAssembly.validate(bytes)) return { isa, module: new WebAssembly.Module(bytes) };

@@ -1,0 +1,34 @@
+/** What `GQA_BACKEND` and `GQA_ISA` ask for is had, or it is an error: nothing falls back in silence. */
+import { afterEach, expect, test, vi } from 'vitest';
+
+/** The registry as a new process with these variables would load it. */
+async function registry(variables: Readonly<Record<string, string>>) {
+  vi.resetModules();
+  for (const [name, value] of Object.entries(variables)) vi.stubEnv(name, value);
+  return import('../../src/backend/registry.ts');
+}
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
+
+test('an unknown instruction set is an error on every backend that has one', async () => {
+  const { getBackend } = await registry({ GQA_BACKEND: '', GQA_ISA: 'sse9' });
+  expect(() => getBackend()).toThrow();
+  const { open } = await registry({ GQA_BACKEND: '', GQA_ISA: 'sse9' });
+  expect(() => open('wasm')).toThrow(new RangeError('GQA_ISA: expected relaxed or simd128, got sse9'));
+});
+
+test("WASM's instruction sets are had from WASM, and the native build's do not disturb it", async () => {
+  vi.spyOn(console, 'warn').mockImplementation(() => {});
+  const forced = await registry({ GQA_BACKEND: '', GQA_ISA: 'simd128' });
+  expect(forced.getBackend().description).toBe('wasm (simd128, 1 thread)');
+  const native = await registry({ GQA_BACKEND: '', GQA_ISA: 'baseline' });
+  expect(native.open('wasm').name).toBe('wasm');
+});
+
+test('an unknown backend is an error', async () => {
+  const { getBackend } = await registry({ GQA_BACKEND: 'gpu' });
+  expect(() => getBackend()).toThrow('expected one of native, wasm, reference, got "gpu"');
+});
