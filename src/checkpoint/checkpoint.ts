@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * An opened checkpoint: the headers of its files, parsed and checked, and access to the bytes behind them. One type for
  * safetensors (one file or shards) and GGUF, so that converters and models need not care which it was.
