@@ -4,7 +4,7 @@
  * on it keep working.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,4 +27,13 @@ for (const path of before) {
 }
 // `npx gqa` in this checkout runs the file itself, and tsc does not make it executable.
 const cli = join(dist, 'cli/main.js');
-if (existsSync(cli)) chmodSync(cli, 0o755);
+if (existsSync(cli)) {
+  chmodSync(cli, 0o755);
+  // npx looks here first. Else it keeps a link of its own for this folder, made once, and finds no command ever after
+  // where it was first asked before the first build.
+  const bin = join(root, 'node_modules/.bin');
+  if (process.platform !== 'win32' && existsSync(bin)) {
+    rmSync(join(bin, 'gqa'), { force: true });
+    symlinkSync('../../dist/cli/main.js', join(bin, 'gqa'));
+  }
+}
