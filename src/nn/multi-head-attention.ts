@@ -7,6 +7,7 @@
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  */
 import { zeros } from '../ops/creation.ts';
+import { commonBackend } from '../ops/operands.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -195,6 +196,7 @@ export class MultiHeadAttention extends Module {
     if (inputsK === undefined && inputsV !== undefined) throw new TypeError(VALUES_WITHOUT_KEYS);
     const keys = inputsK ?? inputsQ;
     const values = inputsV ?? keys;
+    commonBackend(OP, inputsQ, keys, values);
     this.#checkWidths(inputsQ, keys, values);
     const decode = call.decode ?? this.decode;
     if (decode === undefined) throw new TypeError(NO_DECODE);

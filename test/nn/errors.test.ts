@@ -142,6 +142,16 @@ describe('a cache that the tokens do not fit', () => {
   });
 });
 
+test('inputs that are no tensors', () => {
+  const wrong = (value: unknown) => value as never;
+  expect(() => mha().forward(wrong([[1]]))).toThrow(
+    new TypeError('MultiHeadAttention: expected a tensor, got an array of 1'),
+  );
+  expect(() => mha().forward(x(), wrong({ isCausal: true }))).toThrow(
+    new TypeError('MultiHeadAttention: expected a tensor, got Object'),
+  );
+});
+
 describe('our texts', () => {
   test.each([
     [
