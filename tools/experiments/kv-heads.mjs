@@ -132,5 +132,5 @@ function plot(rows) {
     ({ K }, i) =>
       `<text x="${width - 24}" y="${28 + 18 * i}" text-anchor="end" style="fill:${colors[i]}">K = ${K}</text>`,
   );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>${[...grid, ...labels, ...lines, ...legend].join('')}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="Validation loss over training steps for each number of key/value heads"><rect width="100%" height="100%" fill="#fff"/>${[...grid, ...labels, ...lines, ...legend].join('')}</svg>\n`;
 }
