@@ -104,9 +104,11 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
   try {
     if (flags.backend !== undefined) await setBackend(flags.backend);
     if (flags.threads !== undefined) setThreads(flags.threads);
-    progress = startProgress('loading', `loading ${path} on ${getBackend().description}`);
+    progress = startProgress('loading');
     const model = await loadModel(path, { onProgress: progress.update });
     progress.stop();
+    // After the fact: a wrong file is told in one line.
+    if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
     try {
       return await answer(model, path, promptText, flags);
     } finally {

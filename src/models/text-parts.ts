@@ -27,7 +27,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
   const { directory } = checkpoint;
   return () =>
     tokenizerFromJson(
-      parse(`${directory}/tokenizer.json`, text) as TokenizerJson,
+      checkTokenizer(`${directory}/tokenizer.json`, parse(`${directory}/tokenizer.json`, text)),
       configText === undefined
         ? {}
         : (parse(`${directory}/tokenizer_config.json`, configText) as TokenizerConfigJson),
@@ -41,6 +41,37 @@ function parse(file: string, text: string): unknown {
   } catch (cause) {
     throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of added tokens. */
+function checkTokenizer(file: string, json: unknown): TokenizerJson {
+  const { model, added_tokens: added = [] } = (json ?? {}) as Partial<TokenizerJson>;
+  if (typeof model?.vocab !== 'object' || model.vocab === null) {
+    throw new FormatError(
+      file,
+      undefined,
+      `expected an object with model.vocab, got ${JSON.stringify(json)?.slice(0, 60)}`,
+    );
+  }
+  if (
+    !Array.isArray(added) ||
+    added.some((token) => typeof token?.content !== 'string' || !Number.isInteger(token.id))
+  ) {
+    throw new FormatError(
+      file,
+      undefined,
+      'expected added_tokens to be a list of objects with id and content',
+    );
+  }
+  return {
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    ...(json as object),
+    model,
+    added_tokens: added,
+  };
 }
 
 /** End tokens by id: `eos_token_id` of both configs, or GGUF's eos, eot and eom; each a number or a list. */

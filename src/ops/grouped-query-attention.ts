@@ -21,6 +21,12 @@ import { checkRank, describe } from './operands.ts';
  */
 export function groupedQueryAttention(Q: Tensor, K: Tensor, V: Tensor, numGroups: number): Tensor;
 export function groupedQueryAttention(
+  Q: number[][][][],
+  K: number[][][][],
+  V: number[][][][],
+  numGroups: number,
+): number[][][][];
+export function groupedQueryAttention(
   Q: TensorLike,
   K: TensorLike,
   V: TensorLike,

@@ -102,6 +102,11 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
     );
   }
   const choices = logits.shape[axis];
+  if (choices === 0) {
+    throw new RangeError(
+      `categorical: expected at least one choice along axis ${axis}, got shape ${shapeText(logits.shape)}`,
+    );
+  }
   const full = [...shape.slice(0, lead + axis), choices, ...shape.slice(lead + axis)];
   const noise = taken(gumbel(key, full));
   const values = logits.dataSync();

@@ -49,7 +49,7 @@ describe('gqa generate on a tiny checkpoint', () => {
       expect(code).toBe(0);
       expect(stdout).toBe(`${text}\n`);
       const [loading, prefill, decode, cache] = stderr.split('\n');
-      expect(loading).toMatch(/^loading .* on reference/);
+      expect(loading).toMatch(/^loaded .* on reference/);
       expect(prefill).toMatch(/^prefill +7 tokens, [\d.]+ tokens\/s$/);
       expect(decode).toMatch(/^decode +24 tokens, [\d.]+ tokens\/s \(as many as --max-tokens allows\)$/);
       expect(cache).toBe('KV cache 11,904 bytes (11.6 KiB), f32: 31 tokens of 384 bytes');

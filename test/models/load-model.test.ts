@@ -197,6 +197,20 @@ describe('what forward refuses', () => {
   });
 });
 
+test.each([
+  ['{}', 'expected an object with model.vocab, got {}'],
+  ['null', 'expected an object with model.vocab, got null'],
+  [
+    '{"model":{"vocab":{"a":0}},"added_tokens":[3]}',
+    'expected added_tokens to be a list of objects with id and content',
+  ],
+])('a tokenizer.json of %s is named when the tokenizer is asked for', async (text, message) => {
+  const folder = copyTiny('mha', {}, { 'tokenizer.json': text });
+  const model = await loadModel(folder, { backend });
+  expect(() => model.tokenizer).toThrow(`${folder}/tokenizer.json: ${message}`);
+  model.dispose();
+});
+
 describe('files that do not fit', () => {
   const failure = async (folder: string): Promise<string> => {
     const error = await loadModel(folder, { backend }).then(

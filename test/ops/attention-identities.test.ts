@@ -176,7 +176,8 @@ for (const backend of backends) {
       const out = gqa.groupedQueryAttention(q, k, v, K);
       same(out, gqa.dotProductAttention(q, k, v, { layout: 'BNTH' }), 0);
       const nested = [q, k, v].map((x) => x.toArray() as unknown as number[][][][]);
-      expect(gqa.groupedQueryAttention(nested[0], nested[1], nested[2], K)).toEqual(out.toArray());
+      const result: number[][][][] = gqa.groupedQueryAttention(nested[0], nested[1], nested[2], K);
+      expect(result).toEqual(out.toArray());
     });
   });
 }

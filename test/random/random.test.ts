@@ -139,6 +139,11 @@ describe('wrong arguments', () => {
     [() => random.split(key(), -1), RangeError, 'split: expected a non-negative number of keys, got -1'],
     [() => random.foldIn(key(), -1), RangeError, 'foldIn: expected data from 0 to 2^32 - 1, got -1'],
     [() => random.normal(tensor([1, 2])), TypeError, 'normal: expected a key (u32 [2]), got f32 [2]'],
+    [
+      () => random.categorical(key(), tensor([], { shape: [3, 0] })),
+      RangeError,
+      'categorical: expected at least one choice along axis 1, got shape [3, 0]',
+    ],
     [() => random.normal(3 as never), TypeError, 'normal: expected a key, got number'],
     [
       () => random.normal(key(), [2.5]),
