@@ -10,7 +10,7 @@
 #include "attention.h"
 
 #define DECODE_ROWS 12 /* most rows (T * G) of the decode form */
-#define DECODE_KEYS 32
+#define DECODE_KEYS 16
 
 /* Lane i of the result is the sum of v[i]'s lanes. Destroys v. */
 GQA_INLINE vf vf_transpose_sum(vf *v) {
