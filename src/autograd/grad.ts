@@ -1,5 +1,7 @@
 /** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
+
 import { backendOf } from '../backend/registry.ts';
+import { checkFunction } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -53,6 +55,7 @@ export function valueAndGrad<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => [Tensor, unknown] {
+  checkFunction('valueAndGrad', fn);
   return (...args) => run('valueAndGrad', fn, args, argnums);
 }
 
@@ -76,6 +79,7 @@ export function grad<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => unknown {
+  checkFunction('grad', fn);
   return (...args) => {
     const [value, gradients] = run('grad', fn, args, argnums);
     value.dispose();

@@ -38,10 +38,10 @@ export function setThreads(threads: number): void {
   getBackend().setThreads(checkThreads('setThreads', threads));
 }
 
-/** An open backend by name, without making it the current one. */
-export function open(name: BackendName): Backend {
+/** An open backend by name, without making it the current one; `op` is whom an error about the name speaks for. */
+export function open(name: BackendName, op = 'setBackend'): Backend {
   if (!NAMES.includes(name)) {
-    throw new RangeError(`setBackend: expected one of ${NAMES.join(', ')}, got ${JSON.stringify(name)}`);
+    throw new RangeError(`${op}: expected one of ${NAMES.join(', ')}, got ${JSON.stringify(name)}`);
   }
   let backend = opened.get(name);
   if (!backend) {
@@ -60,7 +60,7 @@ export function backendOf(tensor: Tensor | Operand): Backend {
 
 function openDefault(): Backend {
   const forced = environment('GQA_BACKEND');
-  if (forced !== undefined) return open(forced as BackendName);
+  if (forced !== undefined) return open(forced as BackendName, 'GQA_BACKEND');
   try {
     return open('native');
   } catch (error) {

@@ -4,7 +4,14 @@
  */
 import type { Backend } from '../backend/backend.ts';
 import type { CacheLayer, CacheStorage } from './cache.ts';
-import { allocateStores, checkSizes, checkStorage, droppedStores, type LayerStore } from './layer-store.ts';
+import {
+  allocateStores,
+  checkParts,
+  checkSizes,
+  checkStorage,
+  droppedStores,
+  type LayerStore,
+} from './layer-store.ts';
 
 export interface BlockPoolOptions {
   /** Where the memory is; the backend of the models that write it. */
@@ -34,6 +41,7 @@ export class BlockPool {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: BlockPoolOptions) {
+    checkParts(NAME, options);
     const { backend, layers, numBlocks, blockSize = 32, dtype = 'f32' } = options;
     checkSizes(NAME, { numBlocks, blockSize });
     checkStorage(NAME, dtype);

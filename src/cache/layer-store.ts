@@ -5,8 +5,10 @@
  * A head takes whole blocks of its storage type: with `q8_0` (34 bytes per 32 values) H is padded to a multiple of 32, with
  * zeros, which change no dot product.
  */
+
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import type { CacheView } from '../ops/attend.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -189,6 +191,23 @@ export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new Fi
 
 export function sidesOf(dtype: CacheStorage): { readonly key: CacheDType; readonly value: CacheDType } {
   return typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
+}
+
+/** What every kind is made of. @throws TypeError when options, their backend or their layers are not of the kind. */
+export function checkParts(
+  name: string,
+  options: { readonly backend: Backend; readonly layers: readonly CacheLayer[] },
+): void {
+  checkOptions(name, options);
+  const { backend, layers } = options;
+  if (typeof backend?.allocate !== 'function') {
+    throw new TypeError(
+      `${name}: expected backend to be a Backend, such as getBackend(), got ${describe(backend)}`,
+    );
+  }
+  if (!Array.isArray(layers)) {
+    throw new TypeError(`${name}: expected layers as an array of head counts, got ${describe(layers)}`);
+  }
 }
 
 /** @throws RangeError for a size below 1 */

@@ -3,9 +3,11 @@
  * blocks, and a shared block is copied when one of them writes into it. Layers with a window keep their older tokens too, since
  * a block is freed as a whole.
  */
+
 import type { CacheView } from '../ops/attend.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { BlockPool } from './block-pool.ts';
+import { BlockPool } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';
 import { checkSizes, type LayerStore, sidesOf } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
@@ -48,8 +50,11 @@ export class PagedCache implements KeyValueCache {
 
   /** @throws RangeError for a size below 1 */
   constructor(options: PagedCacheOptions) {
+    checkOptions(NAME, options);
     const { pool, batchSize, maxLength, ownsPool = false } = options;
     checkSizes(NAME, { batchSize, maxLength });
+    if (!(pool instanceof BlockPool))
+      throw new TypeError(`${NAME}: expected pool to be a BlockPool, got ${describe(pool)}`);
     this.pool = pool;
     this.batchSize = batchSize;
     this.maxLength = maxLength;

@@ -2,6 +2,7 @@
  * The bookkeeping every cache kind shares: committed lengths, the pass being written, and which layers it has written.
  * Pure arithmetic, no memory, so that a kind is only about where its tokens lie.
  */
+import { describe } from '../tensor/arguments.ts';
 
 /** Lengths and the open pass of one cache; `name` is what its errors call it, such as `StaticCache`. */
 export class Reservation {
@@ -23,6 +24,11 @@ export class Reservation {
   begin(tokensPerRow: number | readonly number[]): void {
     this.cancel();
     const { lengths, maxLength } = this;
+    if (typeof tokensPerRow !== 'number' && !Array.isArray(tokensPerRow)) {
+      throw new TypeError(
+        `${this.#name}.reserve: expected a count of tokens, or one for each row, got ${describe(tokensPerRow)}`,
+      );
+    }
     const tokens = typeof tokensPerRow === 'number' ? lengths.map(() => tokensPerRow) : [...tokensPerRow];
     if (tokens.length !== lengths.length) {
       throw new RangeError(

@@ -2,12 +2,14 @@
  * A cache of fixed capacity: per layer `[B, maxLength]` slots for tokens, allocated up front. A row is one segment, so a
  * token costs no bookkeeping; a row's unused capacity is the price.
  */
+
 import type { Backend } from '../backend/backend.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import {
   allocateStores,
+  checkParts,
   checkSizes,
   checkStorage,
   droppedStores,
@@ -43,6 +45,7 @@ export class StaticCache implements KeyValueCache {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: StaticCacheOptions) {
+    checkParts(NAME, options);
     const { backend, layers, batchSize, maxLength, dtype = 'f32' } = options;
     checkSizes(NAME, { batchSize, maxLength });
     checkStorage(NAME, dtype);

@@ -14,6 +14,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import {
   allocateStores,
+  checkParts,
   checkSizes,
   checkStorage,
   droppedStores,
@@ -70,6 +71,7 @@ export class WindowCache implements KeyValueCache {
 
   /** @throws RangeError for a size out of range, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: WindowCacheOptions) {
+    checkParts(NAME, options);
     const { backend, batchSize, maxLength, dtype = 'f32', sinks = 0 } = options;
     checkSizes(NAME, { batchSize, maxLength });
     checkStorage(NAME, dtype);

@@ -4,12 +4,14 @@
  *
  * Source: Hugging Face hub layout (config.json, model.safetensors, model.safetensors.index.json with `weight_map`).
  */
+
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
 import { JsonText } from '../format/strict-json.ts';
+import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
 import { type FileSource, withFileSource } from './file-source.ts';
 
@@ -32,6 +34,8 @@ const AT_ONCE = 8;
  * checkpoint.shape.numKeyValueHeads; // 3
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  if (typeof path !== 'string')
+    throw new TypeError(`expected the path of a checkpoint, got ${describe(path)}`);
   let isDirectory: boolean;
   try {
     isDirectory = (await stat(path)).isDirectory();

@@ -4,6 +4,7 @@
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
  */
+
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -13,6 +14,7 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
+import { describe } from '../tensor/arguments.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';
@@ -63,6 +65,13 @@ const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
+  for (const name of ['from', 'to'] as const) {
+    if (typeof options?.[name] !== 'string') {
+      throw new TypeError(
+        `convertCheckpoint: expected ${name} to be a path, got ${describe(options?.[name])}`,
+      );
+    }
+  }
   const { from, to, numKeyValueHeads: after, method = 'mean', seed = 0, dtype, force = false } = options;
   const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
   checkOptions(method, dtype, format);

@@ -2,7 +2,9 @@
  * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids. Between chunks
  * and tokens the event loop gets a turn, so that an abort signal, progress and other requests are served.
  */
+
 import type { KeyValueCache } from '../cache/cache.ts';
+import { describe } from '../tensor/arguments.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';
@@ -61,6 +63,11 @@ export async function* generate(
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
     throw new RangeError(`generate: expected maxNewTokens to be a non-negative integer, got ${maxNewTokens}`);
   }
+  if (typeof promptTokens !== 'object' || promptTokens === null) {
+    throw new TypeError(
+      `generate: expected a prompt of token ids, got ${describe(promptTokens)}; model.tokenizer.encode(text) gives them`,
+    );
+  }
   const prompt = Array.from(promptTokens);
   if (prompt.length === 0)
     throw new RangeError('generate: expected a prompt of at least one token, got none');
@@ -68,6 +75,9 @@ export async function* generate(
   const random = randomSource(seed ?? freshSeed());
   const stop = new StopCondition(options.stop ?? model.endTokenIds, () => model.tokenizer);
   const { capacity, start } = room(model, prompt.length, options.cache);
+  if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') {
+    throw new TypeError(`generate: expected signal to be an AbortSignal, got ${describe(signal)}`);
+  }
   signal?.throwIfAborted();
 
   const cache =

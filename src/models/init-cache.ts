@@ -1,10 +1,12 @@
 /** The cache kinds a model offers, from its config: which layers have a window, and what each kind allocates for them. */
+
 import type { Backend } from '../backend/backend.ts';
 import { BlockPool } from '../cache/block-pool.ts';
 import type { CacheStorage, KeyValueCache } from '../cache/cache.ts';
 import { PagedCache } from '../cache/paged-cache.ts';
 import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 
 export interface InitCacheOptions {
@@ -30,6 +32,7 @@ export interface InitCacheOptions {
 
 /** @throws TypeError for an unknown kind or one without its options; RangeError for sizes out of range, or without memory */
 export function makeCache(config: DecoderConfig, backend: Backend, options: InitCacheOptions): KeyValueCache {
+  checkOptions('initCache', options);
   const { batchSize, maxLength, dtype = 'f32', kind = 'static', window, sinks, blockSize = 32 } = options;
   const { numKeyValueHeads, headDim } = config;
   const layers = config.attention.map((layer) => ({ numKeyValueHeads, headDim, window: layer.window }));

@@ -45,7 +45,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
-  const backend = options.backend === undefined ? getBackend() : open(options.backend);
+  const backend = options.backend === undefined ? getBackend() : open(options.backend, 'loadModel');
   const checkpoint = await openCheckpoint(path);
   const tensors: Tensor[] = [];
   try {

@@ -10,7 +10,8 @@ import type { RandomSource } from './sampling.ts';
  * @throws RangeError for a seed that is no safe integer.
  */
 export function randomSource(seed: number): RandomSource {
-  if (!Number.isSafeInteger(seed)) throw new RangeError(`seed: expected a safe integer, got ${seed}`);
+  if (!Number.isSafeInteger(seed))
+    throw new RangeError(`generate: expected seed to be a safe integer, got ${seed}`);
   let mix = seed | 0;
   const splitmix = (): number => {
     mix = (mix + 0x9e3779b9) | 0;

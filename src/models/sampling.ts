@@ -7,6 +7,7 @@
  * Source: transformers/generation/logits_process.py (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
  * MinPLogitsWarper).
  */
+import { describe } from '../tensor/arguments.ts';
 
 /** A source of uniform numbers in [0, 1). */
 export type RandomSource = () => number;
@@ -80,6 +81,11 @@ export function sampleToken(logits: Float32Array, options: SamplingOptions, rand
 /** @throws RangeError naming the option that is out of range. */
 export function checkSampling(op: string, options: SamplingOptions): void {
   const { temperature, topK, topP, minP } = options;
+  for (const [name, value] of Object.entries({ temperature, topK, topP, minP })) {
+    if (value !== undefined && typeof value !== 'number') {
+      throw new TypeError(`${op}: expected ${name} to be a number, got ${describe(value)}`);
+    }
+  }
   if (!(temperature >= 0) || temperature === Number.POSITIVE_INFINITY) {
     throw new RangeError(`${op}: expected temperature >= 0, got ${temperature}`);
   }

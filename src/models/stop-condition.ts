@@ -3,6 +3,7 @@
  * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is decided; once it
  * is, they are dropped whole. Without stop strings no text is made.
  */
+import { describe } from '../tensor/arguments.ts';
 import { StopStrings } from '../text/stop-strings.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -28,6 +29,11 @@ export class StopCondition {
    * @throws TypeError for an item that is neither; RangeError for an empty text or one without a tokenizer.
    */
   constructor(stop: readonly (number | string)[], tokenizer: () => Tokenizer | undefined) {
+    if (!Array.isArray(stop)) {
+      throw new TypeError(
+        `generate: expected stop as an array of token ids and strings, got ${describe(stop)}`,
+      );
+    }
     const ids = new Set<number>();
     const texts: string[] = [];
     for (const item of stop) {

@@ -1,9 +1,11 @@
 /** Dropout with Flax's masks: the same key drops the same elements. */
+
 import { div, mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { zeros } from '../ops/creation.ts';
 import { reshape } from '../ops/reshape.ts';
 import { bernoulli } from '../random/samplers.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -40,6 +42,7 @@ export class Dropout extends Module {
   /** @throws RangeError unless `0 <= rate <= 1`. */
   constructor(options: DropoutOptions) {
     super();
+    checkOptions('Dropout', options);
     const { rate, rngs } = options;
     if (!(rate >= 0 && rate <= 1)) throw new RangeError(`Dropout: expected 0 <= rate <= 1, got ${rate}`);
     this.rate = rate;

@@ -1,9 +1,11 @@
 /** A table of vectors by number. */
+
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { embedding } from '../ops/embedding.ts';
 import { matmul } from '../ops/matmul.ts';
 import { reshape } from '../ops/reshape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -38,6 +40,7 @@ export class Embed extends Module {
   /** @throws RangeError unless both counts are positive integers. */
   constructor(options: EmbedOptions) {
     super();
+    checkOptions('Embed', options);
     const { numEmbeddings, features, paramDtype = 'f32', rngs } = options;
     this.numEmbeddings = checkCount('Embed', 'numEmbeddings', numEmbeddings);
     this.features = checkCount('Embed', 'features', features);

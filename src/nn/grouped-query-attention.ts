@@ -4,7 +4,9 @@
  *
  * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
  */
+
 import { reshape } from '../ops/reshape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -47,6 +49,7 @@ export class GroupedQueryAttention extends Module {
   /** @throws RangeError for counts that are no positive integers, D not a multiple of N, N not a multiple of K. */
   constructor(options: GroupedQueryAttentionOptions) {
     super();
+    checkOptions(OP, options);
     const { dim, numHeads, numKeyValueHeads = numHeads, dtype, paramDtype, kernelInit, rngs } = options;
     checkCount(OP, 'dim', dim);
     this.numHeads = checkCount(OP, 'numHeads', numHeads);

@@ -1,6 +1,8 @@
 /** Projections with Flax's kernels: `[In, Out]` for `Linear`, `[...in, ...out]` for `LinearGeneral`. */
+
 import { reshape } from '../ops/reshape.ts';
 import { transpose } from '../ops/transpose.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
@@ -46,6 +48,7 @@ export class Linear extends Module {
   /** @throws RangeError unless both feature counts are positive integers. */
   constructor(options: LinearOptions) {
     super();
+    checkOptions('Linear', options);
     const { inFeatures, outFeatures, useBias = true, paramDtype = 'f32', rngs } = options;
     this.inFeatures = checkCount('Linear', 'inFeatures', inFeatures);
     this.outFeatures = checkCount('Linear', 'outFeatures', outFeatures);
@@ -92,6 +95,7 @@ export class LinearGeneral extends Module {
   /** @throws RangeError for feature counts that are no positive integers, and unless there are as many axes as input features. */
   constructor(options: LinearGeneralOptions) {
     super();
+    checkOptions('LinearGeneral', options);
     const { useBias = true, paramDtype = 'f32', kernelInit = lecunNormal(), biasInit = zeros } = options;
     this.inFeatures = [options.inFeatures].flat() as number[];
     this.outFeatures = [options.outFeatures].flat() as number[];
@@ -149,6 +153,9 @@ export function makeParam(
   dtype: DType,
   shape: readonly number[] = drawn,
 ): Param {
+  if (typeof rngs?.params !== 'function') {
+    throw new TypeError(`expected rngs to be an Rngs, such as new Rngs(0), got ${describe(rngs)}`);
+  }
   const key = rngs.params();
   const made = init(key, drawn, dtype);
   key.dispose();

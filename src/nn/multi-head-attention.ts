@@ -6,8 +6,10 @@
  *
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  */
+
 import { zeros } from '../ops/creation.ts';
 import { commonBackend } from '../ops/operands.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -20,7 +22,7 @@ import { LinearGeneral } from './linear.ts';
 import { Module, type View } from './module.ts';
 import { LayerNorm } from './norm.ts';
 import { type RngStream, Rngs } from './rngs.ts';
-import type { RoPE } from './rope.ts';
+import { RoPE } from './rope.ts';
 import { Cache } from './variable.ts';
 
 export interface MultiHeadAttentionOptions {
@@ -127,6 +129,7 @@ export class MultiHeadAttention extends Module {
   /** @throws RangeError for counts that are no positive integers, N not a multiple of K, features not a multiple of N, a dropout rate outside [0, 1). */
   constructor(options: MultiHeadAttentionOptions) {
     super();
+    checkOptions(OP, options);
     const { inFeatures, rngs, paramDtype, useBias = true, dropoutRate = 0 } = options;
     const { kernelInit = lecunNormal(), biasInit = zerosInitializer } = options;
     this.numHeads = checkCount(OP, 'numHeads', options.numHeads);
@@ -150,6 +153,9 @@ export class MultiHeadAttention extends Module {
     this.deterministic = options.deterministic;
     this.decode = options.decode;
     this.attentionFn = options.attentionFn ?? dotProductAttention;
+    if (options.rope !== undefined && !(options.rope instanceof RoPE)) {
+      throw new TypeError(`${OP}: expected rope to be a RoPE, got ${describe(options.rope)}`);
+    }
     this.rope = options.rope;
 
     // The order of these decides which key each parameter is drawn with.
@@ -239,12 +245,11 @@ export class MultiHeadAttention extends Module {
    * @param dtype of the cached keys and values: f32 (default), f16 or bf16, whatever the module computes in.
    */
   initCache(inputShape: readonly number[], dtype: DType = 'f32'): void {
-    const shape = [...inputShape.slice(0, -1), this.numKeyValueHeads, this.headDim];
-    if (inputShape.length < 2) {
-      throw new RangeError(
-        `initCache: expected [...batch, maxLength, features], got ${shapeText(inputShape)}`,
-      );
+    if (!Array.isArray(inputShape) || inputShape.length < 2) {
+      const got = Array.isArray(inputShape) ? shapeText(inputShape) : describe(inputShape);
+      throw new RangeError(`initCache: expected [...batch, maxLength, features], got ${got}`);
     }
+    const shape = [...inputShape.slice(0, -1), this.numKeyValueHeads, this.headDim];
     for (const old of [this.cachedKey, this.cachedValue, this.cacheIndex]) old?.dispose();
     this.cachedKey = new Cache(zeros(shape, { dtype }));
     this.cachedValue = new Cache(zeros(shape, { dtype }));

@@ -1,7 +1,9 @@
 /** Normalisation over the last axis. Statistics are f32 whatever the dtype; the variance is that of `x - mean`, not Flax's E[x^2] - E[x]^2. */
+
 import { cast } from '../ops/cast.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -48,6 +50,7 @@ export class LayerNorm extends Module {
 
   constructor(options: LayerNormOptions) {
     super();
+    checkOptions('LayerNorm', options);
     const { useScale = true, useBias = true, paramDtype = 'f32', rngs } = options;
     this.numFeatures = checkCount('LayerNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;
@@ -81,6 +84,7 @@ export class RMSNorm extends Module {
 
   constructor(options: RMSNormOptions) {
     super();
+    checkOptions('RMSNorm', options);
     const { useScale = true, paramDtype = 'f32', rngs } = options;
     this.numFeatures = checkCount('RMSNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;

@@ -3,12 +3,13 @@
  * queries of f16 and bf16 widened for it and the output rounded back.
  */
 import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
+import { describe } from '../tensor/arguments.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
-import { allocate, checkExactShape, describe, widened } from './operands.ts';
+import { allocate, checkExactShape, widened } from './operands.ts';
 
 /** Where the token and the head axis are: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
 export type AttentionLayout = 'BTNH' | 'BNTH';

@@ -6,6 +6,7 @@
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
 import type { KeyValueView } from '../backend/backend.ts';
+import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -21,7 +22,7 @@ import {
   runAttention,
   scoreOperand,
 } from './attention-call.ts';
-import { checkExactShape, checkRank, commonBackend, describe } from './operands.ts';
+import { checkExactShape, checkRank, commonBackend } from './operands.ts';
 
 export interface AttentionOptions {
   /** Order of the axes of query, key, value and output: `'BTNH'` (default) or `'BNTH'`; neither is copied. */

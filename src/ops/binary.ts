@@ -4,10 +4,11 @@
  */
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { BinaryOp } from '../backend/backend.ts';
+import { describe } from '../tensor/arguments.ts';
 import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
-import { allocate, commonBackend, describe, floatDType } from './operands.ts';
+import { allocate, commonBackend, floatDType } from './operands.ts';
 
 export type Operand = Tensor | number;
 

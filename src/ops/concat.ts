@@ -1,5 +1,8 @@
 /** Tensors joined along an axis. */
+
 import { record } from '../autograd/tape.ts';
+import { backendOf } from '../backend/registry.ts';
+import { describe } from '../tensor/arguments.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -13,8 +16,12 @@ import { slice } from './slice.ts';
  * @throws RangeError when there is none or shapes differ elsewhere; TypeError when dtypes differ.
  */
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
+  if (!('length' in Object(tensors))) {
+    throw new TypeError(`concat: expected an array of tensors, got ${describe(tensors)}`);
+  }
   if (tensors.length === 0) throw new RangeError('concat: expected at least one tensor, got 0');
-  const backend = commonBackend('concat', ...tensors);
+  for (const x of tensors) commonBackend('concat', tensors[0], x);
+  const backend = backendOf(tensors[0]);
   const [{ shape, dtype }] = tensors;
   const at = normalizeAxis('concat', axis, shape.length);
   for (const x of tensors) {

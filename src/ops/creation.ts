@@ -1,12 +1,13 @@
 /** Tensors from numbers. New tensors live on the current backend (`setBackend`). */
 import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
+import { describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate, describe } from './operands.ts';
+import { allocate } from './operands.ts';
 
 /** Nested arrays of numbers or of booleans, or one of them. */
 export type TensorLike = number | boolean | readonly TensorLike[];
@@ -90,6 +91,7 @@ export function arange(...args: (number | CreationOptions | undefined)[]): Tenso
     );
   }
   const count = Math.max(0, Math.ceil((stop - start) / step));
+  if (count > 2 ** 32) throw new RangeError(`arange: expected at most ${2 ** 32} elements, got ${count}`);
   const values = Float64Array.from({ length: count }, (_, i) => start + i * step);
   return tensor(values, { dtype: options.dtype ?? 'f32' });
 }

@@ -1,9 +1,11 @@
 /** Grouped-query attention in its plainest form: no mask, heads before tokens. */
+
+import { describe } from '../tensor/arguments.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { type NestedArray, Tensor } from '../tensor/tensor.ts';
 import { dotProductAttention } from './attention.ts';
 import { type TensorLike, tensor } from './creation.ts';
-import { checkRank, describe } from './operands.ts';
+import { checkRank } from './operands.ts';
 
 /**
  * `softmax(Q K^T / sqrt(d_k)) V`, each of the `numGroups` key/value heads shared by `heads / numGroups` consecutive query heads.

@@ -4,6 +4,7 @@
  */
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
+import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
@@ -69,14 +70,6 @@ export function widened(op: string, x: Tensor | undefined): { tensor: Tensor | u
   const copy = allocate(backend, 'f32', x.shape);
   backend.convert(copy, 0, x, 0, x.size);
   return { tensor: copy, free: () => copy.dispose() };
-}
-
-/** How an error names a wrong argument. */
-export function describe(value: unknown): string {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return `an array of ${value.length}`;
-  if (typeof value === 'object') return value.constructor?.name ?? 'an object';
-  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : typeof value;
 }
 
 /** @throws RangeError unless `rank` of the tensor lies in `min … max`. */

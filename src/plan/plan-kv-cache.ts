@@ -65,6 +65,11 @@ export interface KvCachePlan {
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */
 export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCachePlan {
+  if (typeof source !== 'string' && (typeof source !== 'object' || source === null)) {
+    throw new TypeError(
+      `planKvCache: expected a shape, a config or the id of a preset, got ${String(source)}`,
+    );
+  }
   const shape = shapeOf(source);
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', tensorParallelSize: ranks = 1 } = options;
   const contextLength = options.contextLength ?? shape.maxPositionEmbeddings;

@@ -31,6 +31,11 @@ export async function readModelShape(source: ShapeSource): Promise<ModelShape> {
   }
   if (typeof source === 'string') return /^https?:\/\//.test(source) ? fromUrl(source) : fromPath(source);
   if (typeof Blob !== 'undefined' && source instanceof Blob) return fromBytes(blobSource(source));
+  if (typeof (source as Partial<ByteSource> | undefined)?.read !== 'function') {
+    throw new TypeError(
+      `readModelShape: expected a path, a URL, a Blob or a byte source, got ${String(source)}`,
+    );
+  }
   return fromBytes(source as ByteSource);
 }
 

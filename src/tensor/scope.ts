@@ -3,6 +3,7 @@
  * hand their results to the scope around them. Outside every scope a `FinalizationRegistry` frees what the garbage
  * collector finds: the safety net, not the plan.
  */
+import { checkFunction } from './arguments.ts';
 import type { Storage } from './storage.ts';
 
 /** What a scope can free; a tensor. */
@@ -41,6 +42,7 @@ export function adopt(tensor: Disposable): void {
  * @returns what `fn` returned.
  */
 export function scope<T>(fn: () => T): T {
+  checkFunction('scope', fn);
   const mine = new Set<Disposable>();
   open.push(mine);
   const depth = open.length;

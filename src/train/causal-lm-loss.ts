@@ -5,6 +5,7 @@ import { mul } from '../ops/binary.ts';
 import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
 import { allocate } from '../ops/operands.ts';
 import { sum } from '../ops/reduce.ts';
+import { describe } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -23,6 +24,11 @@ export interface LanguageModel {
  */
 export function causalLmLoss(model: LanguageModel, tokens: readonly (readonly number[])[] | Tensor): Tensor {
   const rows = tokens instanceof Tensor ? rowsOf(tokens) : tokens;
+  if (!Array.isArray(rows)) {
+    throw new TypeError(
+      `causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got ${describe(rows)}`,
+    );
+  }
   if (rows.length === 0 || rows.some((row) => row.length < 2)) {
     const lengths = shapeText(rows.map((row) => row.length));
     throw new RangeError(`causalLmLoss: expected rows of at least 2 tokens, got row lengths ${lengths}`);

@@ -1,5 +1,7 @@
 /** `Optimizer`: a transformation, its state, and the parameters it changes. */
+
 import type { ParameterOwner } from '../autograd/grad.ts';
+import { describe } from '../tensor/arguments.ts';
 import {
   applyUpdates,
   disposeAll,
@@ -17,6 +19,9 @@ export class Optimizer {
    * @example const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
    */
   constructor(model: ParameterOwner, transformation: Transformation) {
+    if (typeof model?.parameters !== 'function') {
+      throw new TypeError(`Optimizer: expected a module or a model, got ${describe(model)}`);
+    }
     const parameters = parametersOf(model);
     this.#paths = new Set(Object.keys(parameters));
     this.#state = transformation.init(parameters);

@@ -3,10 +3,12 @@
  *
  * Source: optax/_src/alias.py (adamw, sgd), optax/transforms/_clipping.py (clip_by_global_norm), _accumulation.py (MultiSteps).
  */
+
 import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { sum } from '../ops/reduce.ts';
 import { sqrt } from '../ops/unary.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -42,6 +44,7 @@ export interface AdamwOptions {
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
  */
 export function adamw(options: AdamwOptions): Transformation {
+  checkOptions('adamw', options);
   const { learningRate, b1 = 0.9, b2 = 0.999, eps = 1e-8, weightDecay = 1e-4, mask } = options;
   checkRate('adamw', learningRate);
   for (const [name, beta] of Object.entries({ b1, b2 })) {
@@ -231,12 +234,12 @@ function prefixedNumbers(prefix: string, numbers: Readonly<Record<string, number
 }
 
 function checkRate(op: string, rate: ScalarOrSchedule): void {
-  if (typeof rate === 'number') rateAt(op, rate, 0);
+  if (typeof rate !== 'function') rateAt(op, rate, 0);
 }
 
 function rateAt(op: string, rate: ScalarOrSchedule, step: number): number {
   const value = valueAt(rate, step);
-  if (!(value >= 0) || value === Number.POSITIVE_INFINITY) {
+  if (typeof value !== 'number' || !(value >= 0) || value === Number.POSITIVE_INFINITY) {
     throw new RangeError(
       `${op}: expected a learning rate that is not negative, got ${value} at step ${step}`,
     );

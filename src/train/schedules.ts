@@ -78,5 +78,5 @@ export function warmupCosineDecaySchedule(options: {
 
 /** The value of either form at a step. */
 export function valueAt(rate: ScalarOrSchedule, step: number): number {
-  return typeof rate === 'number' ? rate : rate(step);
+  return typeof rate === 'function' ? rate(step) : rate;
 }

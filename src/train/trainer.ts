@@ -4,8 +4,10 @@
  *
  * Source: github.com/karpathy/nanoGPT train.py.
  */
+
 import { valueAndGrad } from '../autograd/grad.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { Optimizer } from './optimizer.ts';
 import { adamw, clipByGlobalNorm, multiSteps } from './optimizers.ts';
@@ -61,6 +63,7 @@ export class Trainer {
     data: { readonly train: Int32Array; readonly validation: Int32Array },
     options: TrainerOptions,
   ) {
+    checkOptions('Trainer', options);
     const full = withDefaults(options);
     this.model = model;
     this.#data = data;

@@ -107,7 +107,9 @@ test('a random source repeats for a seed, differs between seeds, and is even', (
   const bins = new Array<number>(16).fill(0);
   for (const value of many) bins[Math.floor(value * 16)]++;
   for (const count of bins) expect(Math.abs(count - 6250)).toBeLessThan(400);
-  expect(() => randomSource(1.5)).toThrow(new RangeError('seed: expected a safe integer, got 1.5'));
+  expect(() => randomSource(1.5)).toThrow(
+    new RangeError('generate: expected seed to be a safe integer, got 1.5'),
+  );
 });
 
 test.each([

@@ -1,0 +1,21 @@
+/** Checks of what a caller without types may hand over, and how such a value is named in an error. */
+
+/** @throws TypeError unless `options` is an object: forgotten options get a sentence, not a destructuring error. */
+export function checkOptions(op: string, options: unknown): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`${op}: expected an object of options, got ${describe(options)}`);
+  }
+}
+
+/** @throws TypeError unless `fn` can be called. */
+export function checkFunction(op: string, fn: unknown): void {
+  if (typeof fn !== 'function') throw new TypeError(`${op}: expected a function, got ${describe(fn)}`);
+}
+
+/** How an error names a wrong argument. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object') return value.constructor?.name ?? 'an object';
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : typeof value;
+}

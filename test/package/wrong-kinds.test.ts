@@ -1,0 +1,133 @@
+/** What a caller without types may hand over: each gets one sentence, never an error of the language itself. */
+import { expect, test } from 'vitest';
+import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
+import { convertCheckpoint } from '../../src/convert/index.ts';
+import { arange, concat, getBackend, grad, scope, valueAndGrad } from '../../src/index.ts';
+import { generate, loadModel, type Model } from '../../src/models/index.ts';
+import { Linear, MultiHeadAttention, RMSNorm, Rngs } from '../../src/nn/index.ts';
+import { planKvCache, readModelShape } from '../../src/plan/index.ts';
+import { adamw, causalLmLoss, Optimizer, Trainer } from '../../src/train/index.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: these calls are what the types forbid
+type Any = any;
+const none = undefined as Any;
+const sizes = { batchSize: 1, maxLength: 4 };
+const layers = [{ numKeyValueHeads: 1, headDim: 4 }];
+const heads = { numHeads: 4, inFeatures: 8, decode: false };
+const model = { config: { vocabSize: 9, maxPositionEmbeddings: 9 }, endTokenIds: [] } as unknown as Model;
+const next = (prompt: Any, options?: Any) => generate(model, prompt, options).next();
+const cache = () => new StaticCache({ backend: getBackend(), layers, ...sizes });
+
+test.each<[string, () => unknown, string]>([
+  ['scope', () => scope(none), 'scope: expected a function, got undefined'],
+  ['grad', () => grad(3 as Any), 'grad: expected a function, got 3'],
+  ['valueAndGrad', () => valueAndGrad(none), 'valueAndGrad: expected a function, got undefined'],
+  ['arange', () => arange(1e12), 'arange: expected at most 4294967296 elements, got 1000000000000'],
+  ['concat', () => concat(none), 'concat: expected an array of tensors, got undefined'],
+  ['Linear', () => new Linear(none), 'Linear: expected an object of options, got undefined'],
+  [
+    'Linear without rngs',
+    () => new Linear({ inFeatures: 1, outFeatures: 1 } as Any),
+    'expected rngs to be an Rngs, such as new Rngs(0), got undefined',
+  ],
+  ['RMSNorm', () => new RMSNorm(none), 'RMSNorm: expected an object of options, got undefined'],
+  [
+    'MultiHeadAttention with a seed',
+    () => new MultiHeadAttention({ ...heads, rngs: 0 as Any }),
+    'expected rngs to be an Rngs, such as new Rngs(0), got 0',
+  ],
+  [
+    'MultiHeadAttention with a number for rope',
+    () => new MultiHeadAttention({ ...heads, rope: 5 as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected rope to be a RoPE, got 5',
+  ],
+  [
+    'MultiHeadAttention.initCache',
+    () => new MultiHeadAttention({ ...heads, rngs: new Rngs(0) }).initCache(none),
+    'initCache: expected [...batch, maxLength, features], got undefined',
+  ],
+  ['StaticCache', () => new StaticCache(none), 'StaticCache: expected an object of options, got undefined'],
+  [
+    'StaticCache on a name',
+    () => new StaticCache({ ...sizes, layers, backend: 'native' as Any }),
+    'StaticCache: expected backend to be a Backend, such as getBackend(), got string',
+  ],
+  [
+    'WindowCache',
+    () => new WindowCache({ ...sizes, backend: getBackend(), layers: none }),
+    'WindowCache: expected layers as an array of head counts, got undefined',
+  ],
+  ['BlockPool', () => new BlockPool(none), 'BlockPool: expected an object of options, got undefined'],
+  [
+    'PagedCache',
+    () => new PagedCache({ ...sizes, pool: none }),
+    'PagedCache: expected pool to be a BlockPool, got undefined',
+  ],
+  [
+    'reserve',
+    () => cache().reserve(none),
+    'StaticCache.reserve: expected a count of tokens, or one for each row, got undefined',
+  ],
+  ['adamw', () => adamw(none), 'adamw: expected an object of options, got undefined'],
+  [
+    'adamw with text',
+    () => adamw({ learningRate: '1' as Any }),
+    'adamw: expected a learning rate that is not negative, got 1 at step 0',
+  ],
+  ['Optimizer', () => new Optimizer(none, none), 'Optimizer: expected a module or a model, got undefined'],
+  ['Trainer', () => new Trainer(none, none, none), 'Trainer: expected an object of options, got undefined'],
+  [
+    'causalLmLoss',
+    () => causalLmLoss(none, none),
+    'causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got undefined',
+  ],
+  [
+    'planKvCache',
+    () => planKvCache(none),
+    'planKvCache: expected a shape, a config or the id of a preset, got undefined',
+  ],
+])('%s', (_, call, message) => {
+  expect(call).toThrow(message);
+});
+
+test.each<[string, () => Promise<unknown>, string]>([
+  [
+    'generate',
+    () => next(none),
+    'generate: expected a prompt of token ids, got undefined; model.tokenizer.encode(text) gives them',
+  ],
+  ['generate a text', () => next('hello'), 'generate: expected a prompt of token ids, got string'],
+  [
+    'generate with stop',
+    () => next([1], { stop: 3 }),
+    'generate: expected stop as an array of token ids and strings, got 3',
+  ],
+  [
+    'generate with signal',
+    () => next([1], { signal: 5 }),
+    'generate: expected signal to be an AbortSignal, got 5',
+  ],
+  [
+    'generate with text for a number',
+    () => next([1], { temperature: '1' }),
+    'generate: expected temperature to be a number, got string',
+  ],
+  [
+    'loadModel on an unknown backend',
+    () => loadModel('x', { backend: 'gpu' as Any }),
+    'loadModel: expected one of native, wasm, reference, got "gpu"',
+  ],
+  ['loadModel', () => loadModel(none), 'expected the path of a checkpoint, got undefined'],
+  [
+    'readModelShape',
+    () => readModelShape(none),
+    'readModelShape: expected a path, a URL, a Blob or a byte source, got undefined',
+  ],
+  [
+    'convertCheckpoint',
+    () => convertCheckpoint({} as Any),
+    'convertCheckpoint: expected from to be a path, got undefined',
+  ],
+])('%s', async (_, call, message) => {
+  await expect(call()).rejects.toThrow(message);
+});
