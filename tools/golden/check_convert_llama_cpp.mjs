@@ -1,26 +1,25 @@
 // Converts the multi-head models of test/golden/convert to GGUF, with fewer heads, and compares greedy tokens of this library with
-// llama.cpp's own (through node-llama-cpp 3.22, which is no dependency of this repository: install it somewhere else and run this
-// file from there). A row agrees when all steps do up to the first whose two best logits differ by less than 1e-3.
+// llama.cpp's own (llama_cpp.mjs says how it is found). A row agrees when all steps do up to the first whose two best logits
+// differ by less than 1e-3.
+//
+// One row is known to part: SmolLM2 at K = 1 by `mean` is a broken model (10 nats), which makes rounding large: at token 6
+// the two best logits are 0.008 apart, our kernels and the reference backend, which sums in f64, are within 7e-4 of each other
+// and choose the same one, llama.cpp the other. Of q8_0 the first tokens count: llama.cpp quantises activations as well.
 //
 // Usage: node check_convert_llama_cpp.mjs GQA_REPOSITORY [MODEL.gguf]   (after `npm run build` there); with a real model, it is
 // taken to K = 1 too
 
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { agreement, greedy, llamaGreedy, openLlama, ours } from './llama_cpp.mjs';
 
-const TIE = 1e-3;
 const STEPS = 24;
 const PROMPT = [5, 17, 9, 30, 11, 3, 22];
 
-const entry = createRequire(pathToFileURL(`${process.cwd()}/`)).resolve('node-llama-cpp');
-const { getLlama } = await import(pathToFileURL(entry).href);
 const [repository, real] = process.argv.slice(2);
-const ours = (path) => import(pathToFileURL(join(repository, 'dist', path)).href);
-const { loadModel } = await ours('models/index.js');
-const { convertCheckpoint } = await ours('convert/index.js');
+const { loadModel } = await ours(repository, 'models');
+const { convertCheckpoint } = await ours(repository, 'convert');
 
 const work = mkdtempSync(join(tmpdir(), 'gqa-llama-cpp-'));
 const from = join(work, 'llama');
@@ -40,7 +39,7 @@ writeFileSync(
   }),
 );
 
-const llama = await getLlama({ gpu: false, build: 'never' });
+const llama = await openLlama();
 let wrong = 0;
 const cases = [6, 3, 2, 1].flatMap((K) => [
   [from, K, 'mean', 'f32'],
@@ -57,50 +56,14 @@ for (const [source, numKeyValueHeads, method, dtype] of cases) {
   const modelPath = join(work, 'model.gguf');
   await convertCheckpoint({ from: source, to: modelPath, numKeyValueHeads, method, dtype, force: true });
   const model = await loadModel(modelPath);
-  const { tokens, margins } = greedy(model, PROMPT, STEPS);
+  const own = greedy(model, PROMPT, STEPS);
   model.dispose();
-  const theirs = await llamaGreedy(modelPath, PROMPT, STEPS);
-  const parted = tokens.findIndex((token, i) => token !== theirs[i]);
-  const tie = margins.findIndex((margin) => margin < TIE);
-  const agrees = parted < 0 || (tie >= 0 && tie <= parted);
+  const { agrees, same, smallest } = agreement(own, await llamaGreedy(llama, modelPath, PROMPT, STEPS));
   if (!agrees) wrong++;
-  const same = parted < 0 ? tokens.length : parted;
   console.log(
-    `${agrees ? 'ok' : 'WRONG'} K=${numKeyValueHeads} ${method} ${dtype}: ${same} of ${STEPS} tokens the same, margin there ${margins[Math.min(same, STEPS - 1)].toFixed(4)}, smallest ${Math.min(...margins).toFixed(4)}`,
+    `${agrees ? 'ok' : 'WRONG'} K=${numKeyValueHeads} ${method} ${dtype}: ${same} of ${STEPS} tokens the same, margin there ${own.margins[Math.min(same, STEPS - 1)].toFixed(4)}, smallest ${smallest.toFixed(4)}`,
   );
 }
 rmSync(work, { recursive: true });
 console.log(`${wrong} different`);
 process.exit(wrong === 0 ? 0 : 1);
-
-/** By whole passes. */
-function greedy(model, prompt, count) {
-  const history = [...prompt];
-  const margins = [];
-  for (let step = 0; step < count; step++) {
-    const logits = model.forward([history], { logits: 'last' });
-    const order = Array.from(logits.dataSync(), (value, id) => [value, id]).sort((a, b) => b[0] - a[0]);
-    logits.dispose();
-    margins.push(order[0][0] - order[1][0]);
-    history.push(order[0][1]);
-  }
-  return { tokens: history.slice(prompt.length), margins };
-}
-
-async function llamaGreedy(modelPath, prompt, count) {
-  const model = await llama.loadModel({ modelPath });
-  const context = await model.createContext({
-    contextSize: 64,
-    threads: 1,
-    experimentalKvCacheKeyType: 'F32',
-    experimentalKvCacheValueType: 'F32',
-  });
-  const tokens = [];
-  for await (const token of context.getSequence().evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
-    tokens.push(token);
-    if (tokens.length >= count) break;
-  }
-  await context.dispose();
-  await model.dispose();
-  return tokens;
-}
