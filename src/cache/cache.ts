@@ -23,6 +23,11 @@ export interface CacheLayer {
   readonly headDim: number;
   /** H of values; default `headDim`. */
   readonly valueHeadDim?: number;
+  /**
+   * Of multi-head latent attention: values are the first so many columns of the keys, in the same memory. Only keys are written
+   * then (`[B, T, 1, latent + rope]`), in one storage type. Instead of `valueHeadDim`.
+   */
+  readonly latentDim?: number;
   /** Keys a query sees at most, its own included; default all. A window cache keeps no more than these. */
   readonly window?: number;
 }
@@ -50,10 +55,10 @@ export interface KeyValueCache {
   /**
    * Stores a layer's keys and values of the reserved tokens: of row b the first `tokens[b]` of the T given.
    * @param key `[B, T, K, H]` f32, not kept
-   * @param value `[B, T, K, Hv]` f32, not kept
+   * @param value `[B, T, K, Hv]` f32, not kept; none for a layer with a `latentDim`
    * @throws Error without a `reserve`, RangeError when the shapes are not the layer's or T is less than reserved.
    */
-  write(layer: number, key: Tensor, value: Tensor): void;
+  write(layer: number, key: Tensor, value?: Tensor): void;
   /** What attention reads: per row the committed tokens, then the reserved ones. Valid until the next `reserve`. */
   view(layer: number): CacheView;
   /**

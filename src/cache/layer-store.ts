@@ -31,47 +31,62 @@ export class LayerStore {
   readonly bytes: number;
   readonly #backend: Backend;
   readonly #key: Side;
+  /** Of a latent layer the keys' memory, of which it reads fewer columns. */
   readonly #value: Side;
 
   /** @throws RangeError when the memory cannot be had; nothing stays allocated then */
   constructor(backend: Backend, layer: CacheLayer, slots: number, dtype: CacheStorage) {
-    const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
+    const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H, latentDim } = layer;
     const { key, value } = sidesOf(dtype);
     this.numKeyValueHeads = K;
     this.window = layer.window;
     this.#backend = backend;
     this.#key = allocate(backend, key, slots, K, H);
+    this.bytes = this.#key.operand.storage.byteLength;
+    if (latentDim !== undefined) {
+      this.#value = { ...this.#key, headDim: latentDim };
+      return;
+    }
     try {
       this.#value = allocate(backend, value, slots, K, Hv);
     } catch (error) {
       this.#key.operand.storage.release();
       throw error;
     }
-    this.bytes = this.#key.operand.storage.byteLength + this.#value.operand.storage.byteLength;
+    this.bytes += this.#value.operand.storage.byteLength;
+  }
+
+  /** Whether values are columns of the keys. */
+  get #latent(): boolean {
+    return this.#value.operand === this.#key.operand;
   }
 
   /** @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend */
-  check(op: string, layer: number, key: Tensor, value: Tensor, tokens: readonly number[]): void {
+  check(op: string, layer: number, key: Tensor, value: Tensor | undefined, tokens: readonly number[]): void {
     let longest = 0;
     for (const count of tokens) if (count > longest) longest = count;
     this.#check(op, `key of layer ${layer}`, key, this.#key, tokens.length, longest);
-    this.#check(op, `value of layer ${layer}`, value, this.#value, tokens.length, longest);
+    if (!this.#latent) {
+      this.#check(op, `value of layer ${layer}`, value, this.#value, tokens.length, longest);
+    } else if (value !== undefined) {
+      throw new TypeError(
+        `${op}: expected no value for layer ${layer}, whose values are columns of its keys`,
+      );
+    }
   }
 
   /** Stores tokens `from` … `from + count` of `[B, T, K, H]`, counted over B and T, at `slot` and the slots after it. */
-  write(slot: number, key: Tensor, value: Tensor, from: number, count: number): void {
+  write(slot: number, key: Tensor, value: Tensor | undefined, from: number, count: number): void {
     if (count === 0) return;
     this.#writeSide(this.#key, slot, key, from, count);
-    this.#writeSide(this.#value, slot, value, from, count);
+    if (value) this.#writeSide(this.#value, slot, value, from, count);
   }
 
   /** Copies stored tokens of `source`, a store of the same layer and types, which may be this one; the ranges do not overlap. */
   copy(slot: number, source: LayerStore, sourceSlot: number, count: number): void {
     if (count === 0) return;
-    for (const [to, from] of [
-      [this.#key, source.#key],
-      [this.#value, source.#value],
-    ]) {
+    const sides = [[this.#key, source.#key] as const, [this.#value, source.#value] as const];
+    for (const [to, from] of this.#latent ? sides.slice(0, 1) : sides) {
       const { tokenStride } = to;
       const offset = slot * tokenStride;
       this.#backend.convert(to.operand, offset, from.operand, sourceSlot * tokenStride, count * tokenStride);
@@ -110,7 +125,7 @@ export class LayerStore {
 
   release(): void {
     this.#key.operand.storage.release();
-    this.#value.operand.storage.release();
+    if (!this.#latent) this.#value.operand.storage.release();
   }
 
   #writeSide(side: Side, slot: number, x: Tensor, from: number, count: number): void {
@@ -134,7 +149,7 @@ export class LayerStore {
     }
   }
 
-  #check(op: string, name: string, x: Tensor, side: Side, batch: number, longest: number): void {
+  #check(op: string, name: string, x: Tensor | undefined, side: Side, batch: number, longest: number): void {
     if (!(x instanceof Tensor))
       throw new TypeError(`${op}: expected ${name} to be a tensor, got ${typeof x}`);
     const { shape } = x;
@@ -160,7 +175,10 @@ export class LayerStore {
   }
 }
 
-/** A store per layer. @throws RangeError when a size is below 1 or the memory cannot be had; nothing stays allocated then */
+/**
+ * A store per layer.
+ * @throws RangeError when a size is below 1 or the memory cannot be had; nothing stays allocated then
+ */
 export function allocateStores(
   name: string,
   backend: Backend,
@@ -168,8 +186,9 @@ export function allocateStores(
   slotsOf: (layer: number) => number,
   dtype: CacheStorage,
 ): LayerStore[] {
-  for (const { numKeyValueHeads, headDim, valueHeadDim = headDim } of layers) {
+  for (const { numKeyValueHeads, headDim, valueHeadDim = headDim, latentDim } of layers) {
     checkSizes(name, { numKeyValueHeads, headDim, valueHeadDim });
+    if (latentDim !== undefined) checkLatent(name, headDim, latentDim, dtype);
   }
   const stores: LayerStore[] = [];
   try {
@@ -216,6 +235,17 @@ export function checkSizes(name: string, sizes: Readonly<Record<string, number>>
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new RangeError(`${name}: expected ${size} to be a positive integer, got ${value}`);
     }
+  }
+}
+
+/** @throws RangeError unless values are columns of the keys; TypeError for two storage types */
+function checkLatent(name: string, headDim: number, latentDim: number, dtype: CacheStorage): void {
+  if (!Number.isSafeInteger(latentDim) || latentDim < 1 || latentDim > headDim) {
+    throw new RangeError(`${name}: expected latentDim from 1 to headDim=${headDim}, got ${latentDim}`);
+  }
+  const { key, value } = sidesOf(dtype);
+  if (key !== value) {
+    throw new TypeError(`${name}: expected one dtype for latent rows, got ${key} and ${value}`);
   }
 }
 

@@ -68,7 +68,7 @@ export class StaticCache implements KeyValueCache {
     this.#pass.begin(tokensPerRow);
   }
 
-  write(layer: number, key: Tensor, value: Tensor): void {
+  write(layer: number, key: Tensor, value?: Tensor): void {
     const tokens = this.#pass.tokens('write');
     const store = this.#store('write', layer);
     store.check(`${NAME}.write`, layer, key, value, tokens);

@@ -119,7 +119,7 @@ export class WindowCache implements KeyValueCache {
     this.#pass.begin(tokensPerRow);
   }
 
-  write(layer: number, key: Tensor, value: Tensor): void {
+  write(layer: number, key: Tensor, value?: Tensor): void {
     const tokens = this.#pass.tokens('write');
     const ring = this.#ring('write', layer);
     ring.store.check(`${NAME}.write`, layer, key, value, tokens);

@@ -23,7 +23,8 @@ export function randomSequences(
   layer: CacheLayer,
   seed: number = 7,
 ): Sequences {
-  const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
+  const { numKeyValueHeads: K, headDim: H, latentDim } = layer;
+  const Hv = valueDim(layer);
   let state = seed;
   const draw = (size: number) =>
     Float32Array.from({ length: size }, () => {
@@ -31,15 +32,17 @@ export function randomSequences(
       return (state / 2147483647) * 2 - 1;
     });
   const N = K * G;
-  return {
-    B,
-    S,
-    N,
-    layer,
-    query: draw(B * S * N * H),
-    key: draw(B * S * K * H),
-    value: draw(B * S * K * Hv),
-  };
+  const query = draw(B * S * N * H);
+  const key = draw(B * S * K * H);
+  const value =
+    latentDim === undefined
+      ? draw(B * S * K * Hv)
+      : Float32Array.from({ length: B * S * K * Hv }, (_, i) => key[Math.floor(i / Hv) * H + (i % Hv)]);
+  return { B, S, N, layer, query, key, value };
+}
+
+export function valueDim({ headDim, valueHeadDim, latentDim }: CacheLayer): number {
+  return latentDim ?? valueHeadDim ?? headDim;
 }
 
 /** Outputs `[S, N, Hv]` of one row: key j is seen from query i when j <= i and (i - j < window or j < sinks). */
@@ -50,7 +53,8 @@ export function expectedRow(
   sinks: number = 0,
 ): Float64Array {
   const { S, N, layer } = x;
-  const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
+  const { numKeyValueHeads: K, headDim: H } = layer;
+  const Hv = valueDim(layer);
   const out = new Float64Array(S * N * Hv);
   for (let i = 0; i < S; i++) {
     for (let n = 0; n < N; n++) {
@@ -86,7 +90,8 @@ export function feed(
   counts: readonly number[],
   commit: boolean = true,
 ): Float32Array[] {
-  const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = x.layer;
+  const { numKeyValueHeads: K, headDim: H, latentDim } = x.layer;
+  const Hv = valueDim(x.layer);
   const T = Math.max(...counts);
   const part = (all: Float32Array, width: number, shape: readonly number[]) => {
     const flat = new Float32Array(x.B * T * width);
@@ -98,7 +103,8 @@ export function feed(
   };
   return scope(() => {
     cache.reserve(counts);
-    cache.write(0, part(x.key, K * H, [K, H]), part(x.value, K * Hv, [K, Hv]));
+    const value = latentDim === undefined ? part(x.value, K * Hv, [K, Hv]) : undefined;
+    cache.write(0, part(x.key, K * H, [K, H]), value);
     const out = attend(part(x.query, x.N * H, [x.N, H]), cache.view(0), { queryLengths: counts }).dataSync();
     if (commit) cache.commit();
     const width = x.N * Hv;

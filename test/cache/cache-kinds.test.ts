@@ -13,7 +13,7 @@ import {
 } from '../../src/cache/index.ts';
 import { tensor } from '../../src/ops/creation.ts';
 import { BACKENDS, expectClose } from '../models/golden.ts';
-import { allocated, expectedRow, feed, randomSequences, storageError } from './attention-oracle.ts';
+import { allocated, expectedRow, feed, randomSequences, storageError, valueDim } from './attention-oracle.ts';
 
 interface Kind {
   readonly name: string;
@@ -61,10 +61,12 @@ const STORAGES: readonly CacheStorage[] = [
   { key: 'q8_0', value: 'f16' },
   { key: 'f32', value: 'q8_0' },
 ];
-/** H of a whole block, of one and a bit, and awkward ones; V's apart. */
+/** H of a whole block, of one and a bit, and awkward ones; V's apart, and V as columns of K. */
 const LAYERS: readonly CacheLayer[] = [
   { numKeyValueHeads: 2, headDim: 32 },
   { numKeyValueHeads: 1, headDim: 41, valueHeadDim: 19 },
+  { numKeyValueHeads: 1, headDim: 41, latentDim: 37 },
+  { numKeyValueHeads: 1, headDim: 80, latentDim: 64 },
 ];
 
 const sides = (dtype: CacheStorage) => (typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype);
@@ -83,13 +85,17 @@ describe.each(BACKENDS)('%s', (name) => {
   test.each(cases)('%s, %s', async (_, __, kind, dtype) => {
     const { backend, held } = allocated(await setBackend(name));
     for (const layer of LAYERS) {
+      const { latentDim } = layer;
+      if (latentDim !== undefined && typeof dtype !== 'string') continue; // refused, below
       const [B, S] = [3, 47];
       const x = randomSequences(B, S, 3, layer);
       const lengths: number[] = [S, 31, 17];
       const cache = kind.make(open(name), layer, B, S, dtype);
       const own = kind.make(backend, layer, B, S, dtype);
-      const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H } = layer;
-      const perToken = K * (bytesOf[sides(dtype).key](H) + bytesOf[sides(dtype).value](Hv));
+      const { numKeyValueHeads: K, headDim: H } = layer;
+      const Hv = valueDim(layer);
+      const valueBytes = latentDim === undefined ? bytesOf[sides(dtype).value](Hv) : 0;
+      const perToken = K * (bytesOf[sides(dtype).key](H) + valueBytes);
       expect(own.bytes).toBe(B * kind.slots(S) * perToken);
       expect(held()).toBe(own.bytes);
       own.dispose();
@@ -162,6 +168,41 @@ describe.each(BACKENDS)('%s', (name) => {
     cache.truncate(0, 30);
     const out = feed(cache, x, [30], [10])[0];
     expectClose(out, whole.subarray(30 * x.N * 32), 1e-5);
+    cache.dispose();
+  });
+});
+
+describe('latent rows', () => {
+  const backend = open('reference');
+  const make = (latentDim: number, dtype?: CacheStorage) =>
+    new StaticCache({
+      backend,
+      layers: [{ numKeyValueHeads: 1, headDim: 8, latentDim }],
+      batchSize: 1,
+      maxLength: 4,
+      dtype,
+    });
+
+  test('values are columns of the keys, in one type', () => {
+    expect(() => make(9)).toThrow('StaticCache: expected latentDim from 1 to headDim=8, got 9');
+    expect(() => make(0)).toThrow('StaticCache: expected latentDim from 1 to headDim=8, got 0');
+    expect(() => make(6, { key: 'f32', value: 'f16' })).toThrow(
+      'StaticCache: expected one dtype for latent rows, got f32 and f16',
+    );
+  });
+
+  test('only keys are written', async () => {
+    await setBackend('reference');
+    const cache = make(6);
+    const rows = tensor(new Float32Array(8), { shape: [1, 1, 1, 8] });
+    cache.reserve(1);
+    expect(() => cache.write(0, rows, rows)).toThrow(
+      'StaticCache.write: expected no value for layer 0, whose values are columns of its keys',
+    );
+    cache.write(0, rows);
+    cache.commit();
+    expect(cache.bytes).toBe(4 * 8 * 4);
+    cache.dispose();
     cache.dispose();
   });
 });
