@@ -61,12 +61,12 @@ export function backendOf(tensor: Tensor | Operand): Backend {
 function openDefault(): Backend {
   const forced = environment('GQA_BACKEND');
   if (forced !== undefined) return open(forced as BackendName, 'GQA_BACKEND');
+  // An instruction set that was asked for is had, or it is an error.
+  const isa = environment('GQA_ISA');
+  if (isa !== undefined) return open(isWasmIsa(isa) ? 'wasm' : 'native');
   try {
     return open('native');
   } catch (error) {
-    // An instruction set that was asked for is had, or it is an error; the names of WASM's are asked of WASM.
-    const isa = environment('GQA_ISA');
-    if (isa !== undefined && !isWasmIsa(isa)) throw error;
     const backend = open('wasm');
     // A browser has no native build to miss.
     if (typeof process !== 'undefined') {
