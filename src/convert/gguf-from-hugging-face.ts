@@ -58,7 +58,7 @@ export async function ggufFromHuggingFace(
     });
     both(to.queryKeyValue[2], from.queryKeyValue[2]);
     both(to.attentionOutput, from.attentionOutput);
-    both(to.mlpNorm, from.mlpNorm);
+    if (to.mlpNorm && from.mlpNorm) both(to.mlpNorm, from.mlpNorm);
     both(to.gateUp[0], from.gateUp[0]);
     both(to.gateUp[1], from.gateUp[1]);
     both(to.down, from.down);

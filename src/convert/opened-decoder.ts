@@ -3,15 +3,21 @@ import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { type DecoderPass, decoderLayer, embed, normalize, type SeenAttention } from '../models/decoder.ts';
+import {
+  type DecoderPass,
+  decoderLayer,
+  embed,
+  normalize,
+  outputHead,
+  type SeenAttention,
+} from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderWeights } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { loadWeights } from '../models/load-weights.ts';
-import { RopeTable } from '../models/rope-table.ts';
+import { type RopeTable, type RopeTables, ropeTables } from '../models/rope-table.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
-import { linear } from '../ops/linear.ts';
 import { allocate } from '../ops/operands.ts';
 import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
@@ -24,7 +30,7 @@ export class OpenedDecoder {
   readonly #backend: Backend;
   readonly #weights: DecoderWeights;
   readonly #tensors: readonly Tensor[];
-  readonly #ropeTable: RopeTable | undefined;
+  readonly #ropeTables: RopeTables;
 
   private constructor(
     backend: Backend,
@@ -38,7 +44,7 @@ export class OpenedDecoder {
     this.#weights = weights;
     this.#tensors = tensors;
     this.tokenizer = tokenizer;
-    this.#ropeTable = config.rope && new RopeTable(config.rope);
+    this.#ropeTables = ropeTables(config);
   }
 
   static async open(path: string): Promise<OpenedDecoder> {
@@ -69,22 +75,28 @@ export class OpenedDecoder {
     };
     const ids = upload('i32', rows.flat(), [B, T]);
     const lengths = rows.map(() => T);
-    const table = this.#ropeTable;
-    if (table === undefined) {
+    const { ropeTable, windowRopeTable } = this.#ropeTables;
+    if (ropeTable === undefined) {
       const numbers = Array.from({ length: B * T }, (_, i) => i % T);
       return { ids, lengths, positions: upload('i32', numbers, [B, T]) };
     }
-    const { cos, sin } = table.rows(
-      rows.map(() => 0),
-      T,
-    );
-    const shape = [B, T, table.half];
-    return { ids, lengths, rotation: { cos: upload('f32', cos, shape), sin: upload('f32', sin, shape) } };
+    const starts = rows.map(() => 0);
+    const rotation = (table: RopeTable) => {
+      const { cos, sin } = table.rows(starts, T);
+      const shape = [B, T, table.half];
+      return { cos: upload('f32', cos, shape), sin: upload('f32', sin, shape) };
+    };
+    return {
+      ids,
+      lengths,
+      rotation: rotation(ropeTable),
+      ...(windowRopeTable && { windowRotation: rotation(windowRopeTable) }),
+    };
   }
 
   /** The residual stream before the first layer. */
   embed(pass: DecoderPass): Tensor {
-    return scope(() => embed(this.#weights, pass));
+    return scope(() => embed(this.config, this.#weights, pass));
   }
 
   /** The residual stream after a layer; `see` is shown its attention. */
@@ -95,8 +107,8 @@ export class OpenedDecoder {
 
   /** f32 `[B, T, V]` */
   logits(x: Tensor): Tensor {
-    const { head, finalNorm } = this.#weights;
-    return scope(() => linear(normalize(this.config, x, finalNorm), head.weight, head.bias));
+    const weights = this.#weights;
+    return scope(() => outputHead(this.config, weights, normalize(this.config, x, weights.finalNorm)));
   }
 
   dispose(): void {
@@ -104,8 +116,9 @@ export class OpenedDecoder {
   }
 }
 
-export function freePass({ ids, positions, rotation }: DecoderPass): void {
-  for (const tensor of [ids, positions, rotation?.cos, rotation?.sin]) tensor?.dispose();
+export function freePass({ ids, positions, rotation, windowRotation }: DecoderPass): void {
+  const angles = [rotation, windowRotation].flatMap((one) => (one ? [one.cos, one.sin] : []));
+  for (const tensor of [ids, positions, ...angles]) tensor?.dispose();
 }
 
 /** Windows of `length` tokens from the start of a text's tokens, at most `count`; the rest, if shorter, is left out. */

@@ -26,10 +26,25 @@ export interface DecoderConfig {
   readonly maxPositionEmbeddings: number;
   /** RMS norms have a weight, layer norms a weight and a bias. */
   readonly norm: 'rms' | 'layer';
+  /** Added to every norm's weight: 1 where files store what is left of it without the 1 (Gemma); default 0. */
+  readonly normWeightOffset?: number;
   /** epsilon of all norms. */
   readonly normEps: number;
   /** Absent: positions are learned, a row of D per position, which is added to the embedding. */
   readonly rope?: RopeConfig;
+  /** How layers with a window rotate, where that differs (Gemma 3: short frequencies for short distances). */
+  readonly windowRope?: RopeConfig;
+  /** Multiplies the embeddings (Gemma: sqrt(D), so that a table tied to the head starts at size 1); default 1. */
+  readonly embeddingScale?: number;
+  /** Logits become `cap * tanh(logit / cap)` (Gemma 2); absent: they stay. */
+  readonly logitsSoftCap?: number;
+  /**
+   * What a layer adds: `sequential` (default) `x += a(norm(x)); x += m(norm(x))`; `parallel` (Falcon), one sum and one pass
+   * over x less, `x += a(norm(x)) + m(norm(x))`, of one norm or of two.
+   */
+  readonly residual?: 'sequential' | 'parallel';
+  /** Whether what attention and MLP give is normalised once more before it is added (Gemma 2 and 3). */
+  readonly normAfter?: boolean;
   /** Whether each head of q and k goes through an RMS norm before its rotation. */
   readonly queryKeyNorm: boolean;
   /** How each layer attends, in order. */
@@ -51,6 +66,8 @@ export interface LayerAttention {
   readonly window?: number;
   /** Multiplies the scores; absent: `1 / sqrt(H)`. */
   readonly scale?: number;
+  /** Scores become `cap * tanh(score / cap)` (Gemma 2); absent: they stay. */
+  readonly softCap?: number;
 }
 
 /** What a checkpoint calls the tensors; a projection's are `<name>.weight` and, with a bias, `<name>.bias`. */
@@ -68,13 +85,19 @@ export interface DecoderNames {
 
 export interface DecoderLayerNames {
   readonly attentionNorm: string;
-  /** Three projections, or one whose outputs are those of q, then k, then v. */
+  /** Three projections, or one with the outputs of all three. */
   readonly queryKeyValue: readonly [query: string, key: string, value: string] | string;
+  /** Where one has them: all of q, then k, then v (default), or for each key/value head its queries, k and v. */
+  readonly fusedOrder?: 'parts' | 'groups';
   /** Needed only with `queryKeyNorm`. */
   readonly queryNorm?: string;
   readonly keyNorm?: string;
   readonly attentionOutput: string;
-  readonly mlpNorm: string;
+  /** Needed only with `normAfter`. */
+  readonly attentionNormAfter?: string;
+  readonly mlpNormAfter?: string;
+  /** Absent where attention and MLP, in parallel, read one norm. */
+  readonly mlpNorm?: string;
   /** Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated. */
   readonly gateUp: readonly [gate: string, up: string] | string;
   readonly down: string;

@@ -29,7 +29,11 @@ export interface DecoderLayerOf<T> {
   readonly keyNorm?: T;
   /** `[D, N*H]` */
   readonly attentionOutput: ProjectionOf<T>;
-  readonly mlpNorm: NormOf<T>;
+  /** Of what attention and the MLP give, before it is added. */
+  readonly attentionNormAfter?: NormOf<T>;
+  readonly mlpNormAfter?: NormOf<T>;
+  /** Absent: the MLP reads what attention reads. */
+  readonly mlpNorm?: NormOf<T>;
   /** Twice `[I, D]`, projected in one pass; once when the MLP is not gated. */
   readonly gateUp: readonly ProjectionOf<T>[];
   /** `[D, I]` */
@@ -64,6 +68,8 @@ export interface WeightPlace {
   /** The first output taken: a row of the tensor, or a column where it is transposed. */
   readonly first: number;
   readonly transposed: boolean;
+  /** Where the outputs are not next to each other: `size` of them every `stride`. */
+  readonly blocks?: { readonly size: number; readonly stride: number };
 }
 
 /** Finds or makes what stands for a weight. */
@@ -99,12 +105,13 @@ export function decoderLayerWeights<T>(
   const { hiddenSize: D, intermediateSize: I, numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
   const { queryNorm, keyNorm } = names;
 
-  /** One projection per entry of `outs`, each of its own name, or all of one name behind each other. */
+  /** One projection per entry of `outs`, each of its own name, or all of one name behind each other, `groups` times. */
   const projections = (
     name: string | readonly string[],
     outs: readonly number[],
     ins: number,
     biased: boolean,
+    groups = 1,
   ): ProjectionOf<T>[] => {
     const fused = typeof name === 'string';
     const total = outs.reduce((sum, out) => sum + out, 0);
@@ -113,32 +120,44 @@ export function decoderLayerWeights<T>(
       const own = fused ? name : name[i];
       const storedOuts = fused ? total : out;
       const first = fused ? next : 0;
-      next += out;
+      next += out / groups;
+      const blocks = fused && groups > 1 && { blocks: { size: out / groups, stride: total / groups } };
       const weight = source({
         name: `${own}.weight`,
         shape: [out, ins],
         stored: transposed ? [ins, storedOuts] : [storedOuts, ins],
         first,
         transposed,
+        ...blocks,
       });
       if (!biased) return { weight };
       const stored = [storedOuts];
       return {
         weight,
-        bias: source({ name: `${own}.bias`, shape: [out], stored, first, transposed: false }),
+        bias: source({ name: `${own}.bias`, shape: [out], stored, first, transposed: false, ...blocks }),
       };
     });
   };
 
   return {
     attentionNorm: norm(config, names.attentionNorm, source),
-    queryKeyValue: projections(names.queryKeyValue, [N * H, K * H, K * H], D, biases.queryKeyValue),
+    queryKeyValue: projections(
+      names.queryKeyValue,
+      [N * H, K * H, K * H],
+      D,
+      biases.queryKeyValue,
+      names.fusedOrder === 'groups' ? K : 1,
+    ),
     ...(config.queryKeyNorm && {
       queryNorm: source(whole(`${queryNorm}.weight`, [H])),
       keyNorm: source(whole(`${keyNorm}.weight`, [H])),
     }),
     attentionOutput: projections(names.attentionOutput, [D], N * H, biases.attentionOutput)[0],
-    mlpNorm: norm(config, names.mlpNorm, source),
+    ...(config.normAfter && {
+      attentionNormAfter: norm(config, `${names.attentionNormAfter}`, source),
+      mlpNormAfter: norm(config, `${names.mlpNormAfter}`, source),
+    }),
+    ...(names.mlpNorm !== undefined && { mlpNorm: norm(config, names.mlpNorm, source) }),
     gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
     down: projections(names.down, [D], I, biases.mlp)[0],
   };

@@ -3,12 +3,14 @@
  * the output head. Families differ in their config only.
  *
  *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))        x = x + D (silu(G norm(x)) * U norm(x))
+ *
+ * or, in parallel, both of one x.
  */
 import type { GateActivation } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
-import { add } from '../ops/binary.ts';
+import { add, mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
 import { gatedActivation } from '../ops/gated.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
@@ -16,11 +18,17 @@ import { linear, linears } from '../ops/linear.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
 import { rope } from '../ops/rope.ts';
-import { gelu, silu } from '../ops/unary.ts';
+import { gelu, silu, tanh } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderLayer, DecoderWeights, NormOf } from './decoder-weights.ts';
+
+/** f32 `[B, T, rotaryDim / 2]` each. */
+export interface Rotation {
+  readonly cos: Tensor;
+  readonly sin: Tensor;
+}
 
 /** What one pass is about, the same for all layers. */
 export interface DecoderPass {
@@ -28,8 +36,10 @@ export interface DecoderPass {
   readonly ids: Tensor;
   /** Real tokens of each row. */
   readonly lengths: readonly number[];
-  /** f32 `[B, T, rotaryDim / 2]`; of models with RoPE. */
-  readonly rotation?: { readonly cos: Tensor; readonly sin: Tensor };
+  /** Of models with RoPE. */
+  readonly rotation?: Rotation;
+  /** Of layers with a window, where they rotate otherwise. */
+  readonly windowRotation?: Rotation;
   /** i32 `[B, T]`; of models with learned positions. */
   readonly positions?: Tensor;
   /** With its room for this pass reserved. */
@@ -55,7 +65,7 @@ export interface SeenAttention {
  * @returns f32 `[B, T, D]`; what stands past a row's end means nothing
  */
 export function decoderForward(config: DecoderConfig, weights: DecoderWeights, pass: DecoderPass): Tensor {
-  let x = scope(() => embed(weights, pass));
+  let x = scope(() => embed(config, weights, pass));
   for (let index = 0; index < weights.layers.length; index++) {
     const input = x;
     x = scope(() => decoderLayer(config, weights.layers[index], pass, index, input));
@@ -65,9 +75,24 @@ export function decoderForward(config: DecoderConfig, weights: DecoderWeights, p
 }
 
 /** Tokens (and learned positions) as the residual stream `[B, T, D]`. */
-export function embed(weights: DecoderWeights, { ids, positions }: DecoderPass): Tensor {
-  const tokens = embedding(weights.embedding, ids);
+export function embed(
+  { embeddingScale }: DecoderConfig,
+  weights: DecoderWeights,
+  { ids, positions }: DecoderPass,
+): Tensor {
+  const rows = embedding(weights.embedding, ids);
+  const tokens = embeddingScale === undefined ? rows : mul(rows, embeddingScale);
   return weights.positions && positions ? add(tokens, embedding(weights.positions, positions)) : tokens;
+}
+
+/** Logits `[…, V]` of what the final norm gave, `[…, D]`. */
+export function outputHead(
+  { logitsSoftCap: cap }: DecoderConfig,
+  { head }: DecoderWeights,
+  x: Tensor,
+): Tensor {
+  const logits = linear(x, head.weight, head.bias);
+  return cap === undefined ? logits : mul(tanh(mul(logits, 1 / cap)), cap);
 }
 
 /** The residual stream x `[B, T, D]` after one more layer. */
@@ -83,10 +108,15 @@ export function decoderLayer(
   const normed = normalize(config, x, layer.attentionNorm);
   const { attended, ...seen } = selfAttention(config, layer, pass, index, normed);
   const { weight, bias } = layer.attentionOutput;
-  const output = linear(reshape(attended, [B, T, N * H]), weight, bias);
+  const projected = linear(reshape(attended, [B, T, N * H]), weight, bias);
+  const output = layer.attentionNormAfter
+    ? normalize(config, projected, layer.attentionNormAfter)
+    : projected;
   pass.observe?.({ layer: index, ...seen, output });
   const middle = add(x, output);
-  return add(middle, feedForward(config, layer, normalize(config, middle, layer.mlpNorm)));
+  const read = config.residual === 'parallel' ? x : middle;
+  const hidden = feedForward(config, layer, layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed);
+  return add(middle, layer.mlpNormAfter ? normalize(config, hidden, layer.mlpNormAfter) : hidden);
 }
 
 /** x `[B, T, D]` -> attended `[B, T, N, H]`, and what it was made of. */
@@ -101,12 +131,13 @@ function selfAttention(
   const { lengths, cache } = pass;
   const [B, T] = pass.ids.shape;
   const [q, k, v] = linears(x, layer.queryKeyValue);
-  const query = placed(config, pass, reshape(q, [B, T, N, H]), layer.queryNorm);
-  const key = placed(config, pass, reshape(k, [B, T, K, H]), layer.keyNorm);
+  const { window, scale, softCap: logitsSoftCap } = config.attention[index];
+  const rotation = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
+  const query = placed(config, rotation, reshape(q, [B, T, N, H]), layer.queryNorm);
+  const key = placed(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
   const value = reshape(v, [B, T, K, H]);
-  const { window, scale } = config.attention[index];
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
-  const options = { isCausal: true, localWindowSize, scale };
+  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap };
   if (!cache) {
     const rows = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
     return { attended: dotProductAttention(query, key, value, { ...options, ...rows }), query, key, value };
@@ -119,11 +150,12 @@ function selfAttention(
 /** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */
 function placed(
   config: DecoderConfig,
-  { rotation }: DecoderPass,
+  rotation: Rotation | undefined,
   x: Tensor,
   weight: Tensor | undefined,
 ): Tensor {
-  const normed = weight ? rmsNorm(x, weight, { eps: config.normEps }) : x;
+  const { normEps: eps, normWeightOffset: weightOffset } = config;
+  const normed = weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
   if (!rotation || !config.rope) return normed;
   return rope(normed, rotation.cos, rotation.sin, { interleaved: config.rope.interleaved });
 }
@@ -140,9 +172,9 @@ function activate(x: Tensor, activation: GateActivation): Tensor {
 }
 
 export function normalize(
-  { norm, normEps: eps }: DecoderConfig,
+  { norm, normEps: eps, normWeightOffset: weightOffset }: DecoderConfig,
   x: Tensor,
   { weight, bias }: NormOf<Tensor>,
 ): Tensor {
-  return norm === 'rms' ? rmsNorm(x, weight, { eps }) : layerNorm(x, weight, bias, { eps });
+  return norm === 'rms' ? rmsNorm(x, weight, { eps, weightOffset }) : layerNorm(x, weight, bias, { eps });
 }

@@ -19,7 +19,7 @@ import { qwen2 } from './families/qwen2.ts';
 import { qwen3 } from './families/qwen3.ts';
 import { loadWeights, readFloats } from './load-weights.ts';
 import { Model } from './model.ts';
-import { RopeTable } from './rope-table.ts';
+import { ropeTables } from './rope-table.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, phi3, gpt2, gptBigCode];
@@ -63,7 +63,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
       weights,
       tensors,
       backend,
-      ...(config.rope && { ropeTable: new RopeTable(config.rope) }),
+      ...ropeTables(config),
       endTokenIds: endTokenIds(checkpoint),
       makeTokenizer,
     });

@@ -132,18 +132,21 @@ function loadWeight(
   place: WeightPlace,
   { backend, dtype }: LoadWeightsOptions,
 ): Tensor {
-  const { name, shape, stored, first, transposed } = place;
+  const { name, shape, stored, first, transposed, blocks } = place;
   const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(checkpoint.tensor(name).dtype);
   const wanted = shape.length === 1 ? 'f32' : isFloat ? dtype : undefined;
-  if (!transposed) {
+  if (!transposed && !blocks) {
     const rows = sameShape(shape, stored) ? undefined : ([first, first + shape[0]] as const);
     return loadTensor(checkpoint, name, { backend, dtype: wanted, rows });
   }
   const matrix = loadTensor(checkpoint, name, { backend });
-  const [outs, ins] = shape;
+  const [outs, ins = 1] = shape;
   const out = allocate(backend, matrix.dtype, shape);
-  // [In, every Out] -> [Out, In] of the outputs wanted
-  backend.copyStrided(out, 0, [ins, 1], matrix, first, [1, stored[1]], [outs, ins]);
+  const { size, stride } = blocks ?? { size: outs, stride: 0 };
+  // the blocks of outputs wanted, each [In, Out] or [Out, In] -> [Out, In]
+  const [byOut, byIn] = transposed ? [1, stored[1]] : [ins, 1];
+  const strides = [stride * byOut, byOut, byIn];
+  backend.copyStrided(out, 0, [size * ins, ins, 1], matrix, first * byOut, strides, [outs / size, size, ins]);
   matrix.dispose();
   if (wanted === undefined || wanted === out.dtype) return out;
   const converted = cast(out, wanted);

@@ -5,30 +5,27 @@ import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
-import { linear } from '../ops/linear.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type DecoderPass, decoderForward } from './decoder.ts';
+import { type DecoderPass, decoderForward, outputHead, type Rotation } from './decoder.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import { type InitCacheOptions, makeCache } from './init-cache.ts';
-import type { RopeTable } from './rope-table.ts';
+import type { RopeTable, RopeTables } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
 
 /** What `loadModel` hands over. The model owns the weights from then on. */
-export interface ModelParts {
+export interface ModelParts extends RopeTables {
   readonly config: DecoderConfig;
   readonly weights: DecoderWeights;
   /** Every tensor of `weights`, to be freed with the model. */
   readonly tensors: readonly Tensor[];
   readonly backend: Backend;
-  /** Absent for learned positions. */
-  readonly ropeTable?: RopeTable;
   readonly endTokenIds: readonly number[];
   /** Builds the tokenizer; absent when the checkpoint has none. */
   readonly makeTokenizer?: () => Tokenizer;
@@ -53,6 +50,7 @@ export class Model {
   readonly #weights: DecoderWeights;
   readonly #tensors: readonly Tensor[];
   readonly #ropeTable: RopeTable | undefined;
+  readonly #windowRopeTable: RopeTable | undefined;
   /** Of models whose rotary frequencies change with the length. */
   readonly #history: TokenHistory | undefined;
   #makeTokenizer: (() => Tokenizer) | undefined;
@@ -66,6 +64,7 @@ export class Model {
     this.#weights = parts.weights;
     this.#tensors = parts.tensors;
     this.#ropeTable = parts.ropeTable;
+    this.#windowRopeTable = parts.windowRopeTable;
     const switchLength = parts.ropeTable?.switchLength ?? Number.POSITIVE_INFINITY;
     this.#history = switchLength < Number.POSITIVE_INFINITY ? new TokenHistory(switchLength) : undefined;
     this.#makeTokenizer = parts.makeTokenizer;
@@ -106,7 +105,7 @@ export class Model {
       const hidden = decoderForward(this.config, this.#weights, this.#pass(batch, offsets, ends, cache));
       const wanted =
         logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
-      return linear(wanted, this.#weights.head.weight, this.#weights.head.bias);
+      return outputHead(this.config, this.#weights, wanted);
     });
     cache?.commit();
     if (cache) this.#history?.append(cache, batchRows(batch), ends);
@@ -165,10 +164,19 @@ export class Model {
       );
       return { ids, lengths, positions: this.#upload('i32', numbers, [B, T]), cache };
     }
-    const { cos, sin } = table.rows(offsets, T, ends);
-    const shape = [B, T, table.half];
-    const rotation = { cos: this.#upload('f32', cos, shape), sin: this.#upload('f32', sin, shape) };
-    return { ids, lengths, rotation, cache };
+    const rotation = (from: RopeTable): Rotation => {
+      const { cos, sin } = from.rows(offsets, T, ends);
+      const shape = [B, T, from.half];
+      return { cos: this.#upload('f32', cos, shape), sin: this.#upload('f32', sin, shape) };
+    };
+    const windowTable = this.#windowRopeTable;
+    return {
+      ids,
+      lengths,
+      rotation: rotation(table),
+      ...(windowTable && { windowRotation: rotation(windowTable) }),
+      cache,
+    };
   }
 
   /** Rows that cross the boundary between two sets of rotary frequencies are computed again, with the other set. */

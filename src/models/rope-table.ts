@@ -71,6 +71,24 @@ function scaledFrequency(power: number, i: number, scaling: RopeScaling, long: b
   return f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency);
 }
 
+/** The tables of a model: of all layers, and of those with a window where they rotate otherwise. */
+export interface RopeTables {
+  readonly ropeTable?: RopeTable;
+  readonly windowRopeTable?: RopeTable;
+}
+
+/** @throws RangeError when the dims that rotate are not pairs. */
+export function ropeTables(config: {
+  readonly rope?: RopeConfig;
+  readonly windowRope?: RopeConfig;
+}): RopeTables {
+  const { rope, windowRope } = config;
+  return {
+    ...(rope && { ropeTable: new RopeTable(rope) }),
+    ...(windowRope && { windowRopeTable: new RopeTable(windowRope) }),
+  };
+}
+
 /** Rows `[tokens, rotaryDim / 2]` for one forward pass. They may alias the table: read them, do not write. */
 export interface RopeRows {
   readonly cos: Float32Array;

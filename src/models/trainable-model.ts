@@ -22,7 +22,7 @@ import {
 import { describeModel } from './load-model.ts';
 import { loadWeights } from './load-weights.ts';
 import { Model, type ModelParts } from './model.ts';
-import { RopeTable } from './rope-table.ts';
+import { ropeTables } from './rope-table.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 export interface CreateModelOptions {
@@ -47,7 +47,7 @@ export class TrainableModel extends Model {
     this.configJson = configJson;
   }
 
-  /** By the checkpoint's names; `name[first:end]` where one stored tensor holds several projections. Tied weights are one. */
+  /** By the checkpoint's names; `name[first:end]` (or `name[first:end:stride]`) where one tensor holds several projections. Tied weights are one. */
   parameters(): ReadonlyMap<string, Param> {
     return this.#parameters;
   }
@@ -90,11 +90,12 @@ export function createModel(
     ]),
   );
   const root = key(seed);
+  const norm = 1 - (config.normWeightOffset ?? 0);
   let index = 0;
   const { weights, parameters } = walk(config, names, (place) => {
     const out = allocate(backend, 'f32', place.shape);
     const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
-    if (place.shape.length === 1) backend.fill(out, place.name.endsWith('.bias') ? 0 : 1);
+    if (place.shape.length === 1) backend.fill(out, place.name.endsWith('.bias') ? 0 : norm);
     else
       drawNormal(
         backend,
@@ -107,7 +108,7 @@ export function createModel(
   });
   root.dispose();
   const parts = { config, weights, backend, endTokenIds: [] };
-  return new TrainableModel({ ...parts, ...ropeTable(config) }, parameters, configJson);
+  return new TrainableModel({ ...parts, ...ropeTables(config) }, parameters, configJson);
 }
 
 /**
@@ -134,7 +135,7 @@ export async function loadTrainableModel(
     });
     const parts = { config, weights, backend, endTokenIds: endTokenIds(checkpoint), makeTokenizer };
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
-    return new TrainableModel({ ...parts, ...ropeTable(config) }, parameters, json);
+    return new TrainableModel({ ...parts, ...ropeTables(config) }, parameters, json);
   } finally {
     for (const tensor of loaded) tensor.dispose();
     await checkpoint.close();
@@ -150,9 +151,7 @@ function walk(
   const parameters = new Map<string, Param>();
   const source = (place: WeightPlace): Tensor => {
     const parameter = new Param(make(place));
-    const outs = place.shape[0];
-    const whole = sizeOf(place.shape) === sizeOf(place.stored);
-    parameters.set(whole ? place.name : `${place.name}[${place.first}:${place.first + outs}]`, parameter);
+    parameters.set(parameterName(place), parameter);
     return parameter.value;
   };
   const ends = decoderEnds(config, names, source);
@@ -162,8 +161,11 @@ function walk(
   return { weights: { ...ends, layers }, parameters };
 }
 
-function ropeTable(config: DecoderConfig): Pick<ModelParts, 'ropeTable'> {
-  return config.rope ? { ropeTable: new RopeTable(config.rope) } : {};
+/** `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every stride. */
+function parameterName({ name, shape, stored, first, blocks }: WeightPlace): string {
+  if (sizeOf(shape) === sizeOf(stored)) return name;
+  if (blocks) return `${name}[${first}:${first + blocks.size}:${blocks.stride}]`;
+  return `${name}[${first}:${first + shape[0]}]`;
 }
 
 /** `normal(key, shape) * spread` with JAX's numbers. */
