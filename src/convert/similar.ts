@@ -13,9 +13,9 @@ import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
 import { freePass, OpenedDecoder, tokenWindows } from './opened-decoder.ts';
 
-/** Tokens of the calibration text that are used: windows in one pass. */
+/** Tokens of the calibration text that are used, in one pass, and how many of them see each other at most. */
+const TOKENS = 2048;
 const WINDOW = 256;
-const WINDOWS = 8;
 
 /**
  * One mix per layer, from one pass over the calibration text.
@@ -60,19 +60,20 @@ function calibrationWindows(
   text: string | undefined,
 ): number[][] {
   const length = Math.min(WINDOW, config.maxPositionEmbeddings);
+  const count = Math.ceil(TOKENS / length);
   if (text === undefined) {
     let state = 1;
     const next = () => {
       state = (state * 1103515245 + 12345) % 2 ** 31;
       return Math.floor((state / 2 ** 31) * config.vocabSize);
     };
-    return Array.from({ length: WINDOWS }, () => Array.from({ length }, next));
+    return Array.from({ length: count }, () => Array.from({ length }, next));
   }
   if (tokenizer === undefined) {
     throw new Error(`${path}: expected a tokenizer for the calibration text, got none`);
   }
   const tokens = tokenizer.encode(text);
-  const windows = tokenWindows(tokens, length, WINDOWS);
+  const windows = tokenWindows(tokens, length, count);
   if (windows.length === 0) {
     throw new Error(`expected a calibration text of at least 2 tokens, got ${tokens.length}`);
   }
