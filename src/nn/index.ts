@@ -23,6 +23,11 @@ export {
   type MultiHeadAttentionCall,
   type MultiHeadAttentionOptions,
 } from './multi-head-attention.ts';
+export {
+  MultiHeadLatentAttention,
+  type MultiHeadLatentAttentionCall,
+  type MultiHeadLatentAttentionOptions,
+} from './multi-head-latent-attention.ts';
 export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from './norm.ts';
 export { type RngStream, Rngs, rngStream, type Seed } from './rngs.ts';
 export { RoPE, type RoPEOptions } from './rope.ts';

@@ -1,6 +1,6 @@
 /**
- * Rotary position embedding as Flax's: the pair of dim i is dim i + half, the angle of pair i at position p is
- * `p / theta^(2i / size)`.
+ * Rotary position embedding as Flax's: the pair of dim i is dim i + half (or, interleaved, dims 2i and 2i + 1 are one), the
+ * angle of pair i at position p is `p / theta^(2i / size)`.
  *
  * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
  */
@@ -19,17 +19,20 @@ export interface RoPEOptions {
   /** Size of the vectors, even; together with `maxSeqLen`. Then other sizes and later positions are errors. */
   readonly embeddingSize?: number;
   readonly maxSeqLen?: number;
+  /** Pairs (2i, 2i + 1), as DeepSeek and GPT-J have them, instead of Flax's (i, i + size / 2); default false. */
+  readonly interleaved?: boolean;
 }
 
 export class RoPE extends Module {
   readonly theta: number;
   readonly embeddingSize: number | undefined;
   readonly maxSeqLen: number | undefined;
+  readonly interleaved: boolean;
 
   /** @throws RangeError for one of `embeddingSize` and `maxSeqLen` without the other, and for an odd size. */
   constructor(options: RoPEOptions = {}) {
     super();
-    const { theta = 10000, embeddingSize, maxSeqLen } = options;
+    const { theta = 10000, embeddingSize, maxSeqLen, interleaved = false } = options;
     if ((embeddingSize === undefined) !== (maxSeqLen === undefined)) {
       throw new RangeError(
         'Either both `embedding_size` and `max_seq_len` or none of them must be provided.',
@@ -39,6 +42,7 @@ export class RoPE extends Module {
     this.theta = theta;
     this.embeddingSize = embeddingSize;
     this.maxSeqLen = maxSeqLen;
+    this.interleaved = interleaved;
   }
 
   /**
@@ -87,7 +91,7 @@ export class RoPE extends Module {
       const wide = x.dtype === 'f64' ? x : cast(x, 'f32');
       const heads = reshape(wide, [sizeOf(x.shape.slice(0, -3)), T, N, H]);
       const table = (values: Float32Array) => tensor(values, { shape: [T, half] });
-      return reshape(rope(heads, table(cos), table(sin)), x.shape);
+      return reshape(rope(heads, table(cos), table(sin), { interleaved: this.interleaved }), x.shape);
     });
   }
 }

@@ -1,0 +1,330 @@
+/**
+ * Multi-head latent attention (MLA) as DeepSeek-V2 has it: keys and values of all heads are made from one latent per token, and
+ * one rotated key is shared by the heads, so that a token's cache is `kvLoraRank + qkRopeHeadDim` values whatever the number of
+ * heads. Parameters have the names of Hugging Face's checkpoints, but `kv_b_proj`, of which the two halves stand apart, since the
+ * absorbed form multiplies one into the queries and the other into the outputs.
+ *
+ * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3 (DeepseekV3Attention).
+ */
+import { attend, type CacheView } from '../ops/attend.ts';
+import { dotProductAttention } from '../ops/attention.ts';
+import { cast } from '../ops/cast.ts';
+import { concat } from '../ops/concat.ts';
+import { zeros } from '../ops/creation.ts';
+import { absorbOutput, absorbQuery, expandLatent } from '../ops/latent.ts';
+import { reshape } from '../ops/reshape.ts';
+import { slice } from '../ops/slice.ts';
+import { checkOptions } from '../tensor/arguments.ts';
+import { byteLengthOf, type DType } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
+import { shapeText, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { checkCount } from './arguments.ts';
+import { CacheIndex, writeTokens } from './attention-cache.ts';
+import { type Initializer, lecunNormal } from './initializers.ts';
+import { Linear, makeParam } from './linear.ts';
+import { Module, type View } from './module.ts';
+import { RMSNorm } from './norm.ts';
+import type { Rngs } from './rngs.ts';
+import { RoPE } from './rope.ts';
+import { Cache, type Param } from './variable.ts';
+
+export interface MultiHeadLatentAttentionOptions {
+  /** Width of inputs and outputs D. */
+  readonly hiddenSize: number;
+  /** N */
+  readonly numAttentionHeads: number;
+  /** Queries come through a latent of this width; default: straight from the input (DeepSeek-V2-Lite). */
+  readonly qLoraRank?: number;
+  /** Width L of the latent of keys and values. */
+  readonly kvLoraRank: number;
+  /** Dims of a head's queries and keys without a position. */
+  readonly qkNopeHeadDim: number;
+  /** Dims R that rotate; of keys one for all heads. Even. */
+  readonly qkRopeHeadDim: number;
+  /** Dims Hv of a head's values. */
+  readonly vHeadDim: number;
+  /** Biases of `qAProj`, `kvAProjWithMqa` and `oProj`; default false. */
+  readonly attentionBias?: boolean;
+  /** Of the norms of both latents; default 1e-6. */
+  readonly rmsNormEps?: number;
+  /** Multiplies the scores; default `1 / sqrt(qkNopeHeadDim + qkRopeHeadDim)`. */
+  readonly scaling?: number;
+  /** Default `new RoPE({ interleaved: true })`. */
+  readonly rope?: RoPE;
+  /** Default f32. */
+  readonly paramDtype?: DType;
+  /** Default lecunNormal. */
+  readonly kernelInit?: Initializer;
+  /** Use and extend the cache; default false. */
+  readonly decode?: boolean;
+  readonly rngs: Rngs;
+}
+
+export interface MultiHeadLatentAttentionCall {
+  /** bool or u8, nonzero = may attend; broadcasts to `[B, N, T, S]`. Not while decoding. */
+  readonly mask?: Tensor;
+  /** A query sees no key after its own position; while decoding that is always so. Default true. */
+  readonly isCausal?: boolean;
+  /** Attend to the latent rows themselves instead of keys and values per head: the same numbers. Default: while decoding. */
+  readonly absorbed?: boolean;
+  readonly decode?: boolean;
+}
+
+/**
+ * @example
+ * const layer = new MultiHeadLatentAttention({
+ *   hiddenSize: 512, numAttentionHeads: 8, kvLoraRank: 128, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, rngs: new Rngs(0) });
+ * const y = layer.forward(x); // x and y [..., T, 512]
+ */
+export class MultiHeadLatentAttention extends Module {
+  /** kernel `[D, N * (P + R)]`, per head first what has no position; without `qLoraRank`. */
+  readonly qProj: Linear | undefined;
+  /** kernel `[D, qLoraRank]` */
+  readonly qAProj: Linear | undefined;
+  readonly qALayernorm: RMSNorm | undefined;
+  /** kernel `[qLoraRank, N * (P + R)]` */
+  readonly qBProj: Linear | undefined;
+  /** kernel `[D, L + R]`: the latent, then the rope key. */
+  readonly kvAProjWithMqa: Linear;
+  readonly kvALayernorm: RMSNorm;
+  /** `[N, P, L]`: of Hugging Face's `kv_b_proj.weight` `[N * (P + Hv), L]` the first P rows of each head. */
+  readonly kBProj: Param;
+  /** `[N, Hv, L]`: the other rows. */
+  readonly vBProj: Param;
+  /** kernel `[N * Hv, D]` */
+  readonly oProj: Linear;
+  readonly rope: RoPE;
+
+  /** `[...batch, maxLength, L + R]` after `initCache`: normed latents and rotated rope keys. */
+  cachedRows: Cache | undefined = undefined;
+  /** Tokens in the cache, an i32 scalar, after `initCache`. */
+  cacheIndex: CacheIndex | undefined = undefined;
+
+  readonly hiddenSize: number;
+  readonly numAttentionHeads: number;
+  readonly kvLoraRank: number;
+  readonly qkNopeHeadDim: number;
+  readonly qkRopeHeadDim: number;
+  readonly vHeadDim: number;
+  readonly scaling: number;
+  decode: boolean;
+
+  /** @throws RangeError for sizes that are no positive integers, or an odd `qkRopeHeadDim`. */
+  constructor(options: MultiHeadLatentAttentionOptions) {
+    super();
+    checkOptions(OP, options);
+    const {
+      qLoraRank,
+      attentionBias = false,
+      rmsNormEps: epsilon = 1e-6,
+      paramDtype = 'f32',
+      rngs,
+    } = options;
+    const { kernelInit = lecunNormal() } = options;
+    const D = checkCount(OP, 'hiddenSize', options.hiddenSize);
+    const N = checkCount(OP, 'numAttentionHeads', options.numAttentionHeads);
+    const L = checkCount(OP, 'kvLoraRank', options.kvLoraRank);
+    const P = checkCount(OP, 'qkNopeHeadDim', options.qkNopeHeadDim);
+    const R = checkCount(OP, 'qkRopeHeadDim', options.qkRopeHeadDim);
+    const Hv = checkCount(OP, 'vHeadDim', options.vHeadDim);
+    if (R % 2 !== 0) throw new RangeError(`${OP}: expected an even qkRopeHeadDim, got ${R}`);
+    this.hiddenSize = D;
+    this.numAttentionHeads = N;
+    this.kvLoraRank = L;
+    this.qkNopeHeadDim = P;
+    this.qkRopeHeadDim = R;
+    this.vHeadDim = Hv;
+    this.scaling = options.scaling ?? 1 / Math.sqrt(P + R);
+    this.decode = options.decode ?? false;
+    this.rope = options.rope ?? new RoPE({ interleaved: true });
+
+    const projection = (inFeatures: number, outFeatures: number, useBias: boolean) =>
+      new Linear({ inFeatures, outFeatures, useBias, paramDtype, kernelInit, rngs });
+    const norm = (numFeatures: number) => new RMSNorm({ numFeatures, epsilon, paramDtype, rngs });
+    if (qLoraRank === undefined) {
+      this.qProj = projection(D, N * (P + R), false);
+    } else {
+      checkCount(OP, 'qLoraRank', qLoraRank);
+      this.qAProj = projection(D, qLoraRank, attentionBias);
+      this.qALayernorm = norm(qLoraRank);
+      this.qBProj = projection(qLoraRank, N * (P + R), false);
+    }
+    this.kvAProjWithMqa = projection(D, L + R, attentionBias);
+    this.kvALayernorm = norm(L);
+    // Drawn with the fans of `[L, N * dims]`.
+    this.kBProj = makeParam(kernelInit, rngs, [L, N * P], paramDtype, [N, P, L]);
+    this.vBProj = makeParam(kernelInit, rngs, [L, N * Hv], paramDtype, [N, Hv, L]);
+    this.oProj = projection(N * Hv, D, attentionBias);
+  }
+
+  /**
+   * @param x `[...batch, T, D]`.
+   * @throws RangeError for another width, a mask that does not fit, and for a full cache, which then is as it was; TypeError for
+   *   a mask while decoding; Error when decoding without a cache.
+   * @returns `[...batch, T, D]`.
+   */
+  forward(x: Tensor, call: MultiHeadLatentAttentionCall = {}): Tensor {
+    const { hiddenSize: D, numAttentionHeads: N, vHeadDim: Hv } = this;
+    if (x.shape.length < 2 || x.shape.at(-1) !== D) {
+      throw new RangeError(`${OP}: expected an input [...batch, T, ${D}], got ${shapeText(x.shape)}`);
+    }
+    const decode = call.decode ?? this.decode;
+    if (decode && call.mask) throw new TypeError(`${OP}: expected no mask while decoding`);
+    const T = x.shape[x.shape.length - 2];
+    const B = sizeOf(x.shape.slice(0, -2));
+    return scope(() => {
+      const flat = reshape(x, [B, T, D]);
+      const position = decode ? this.#cache(x.shape.slice(0, -2), T).index.count : 0;
+      const query = this.#query(flat, position);
+      const rows = this.#rows(flat, position);
+      const attended = decode
+        ? this.#attendCache(query, rows, call.absorbed ?? true)
+        : this.#attend(query, rows, call.absorbed ?? false, {
+            mask: call.mask,
+            isCausal: call.isCausal ?? true,
+          });
+      return reshape(this.oProj.forward(reshape(attended, [B, T, N * Hv])), x.shape);
+    });
+  }
+
+  /**
+   * Allocates an empty cache.
+   * @param inputShape `[...batch, maxLength, features]`, as the inputs of one whole sequence.
+   * @param dtype of the cached rows: f32 (default), f16 or bf16.
+   */
+  initCache(inputShape: readonly number[], dtype: DType = 'f32'): void {
+    if (inputShape.length < 2) {
+      throw new RangeError(
+        `initCache: expected [...batch, maxLength, features], got ${shapeText(inputShape)}`,
+      );
+    }
+    for (const old of [this.cachedRows, this.cacheIndex]) old?.dispose();
+    const width = this.kvLoraRank + this.qkRopeHeadDim;
+    this.cachedRows = new Cache(zeros([...inputShape.slice(0, -1), width], { dtype }));
+    this.cacheIndex = new CacheIndex();
+  }
+
+  /** @throws TypeError for one of `batchSize` and `maxLength` without the other. */
+  protected override applyView({ decode, batchSize, maxLength }: View): void {
+    if (decode !== undefined) this.decode = decode;
+    if (batchSize === undefined && maxLength === undefined) return;
+    if (batchSize === undefined || maxLength === undefined) {
+      throw new TypeError(`${OP}: expected batchSize and maxLength together, got one of them`);
+    }
+    this.initCache([batchSize, maxLength, this.hiddenSize].flat());
+  }
+
+  /** `[B, T, D] -> [B, T, N, P + R]`, the last R dims rotated. */
+  #query(x: Tensor, position: number): Tensor {
+    const { numAttentionHeads: N, qkNopeHeadDim: P, qkRopeHeadDim: R } = this;
+    const [B, T] = x.shape;
+    const latent = this.qAProj && this.qALayernorm?.forward(this.qAProj.forward(x));
+    const projected = latent ? this.qBProj?.forward(latent) : this.qProj?.forward(x);
+    const query = reshape(projected as Tensor, [B, T, N, P + R]);
+    const rotated = this.rope.rotateHeads(slice(query, [0, 0, 0, P]), position);
+    return concat([slice(query, [0, 0, 0, 0], [B, T, N, P]), rotated], -1);
+  }
+
+  /** `[B, T, D] -> [B, T, L + R]`: the normed latent and the rotated rope key of each token. */
+  #rows(x: Tensor, position: number): Tensor {
+    const { kvLoraRank: L, qkRopeHeadDim: R } = this;
+    const [B, T] = x.shape;
+    const both = this.kvAProjWithMqa.forward(x);
+    const latent = this.kvALayernorm.forward(slice(both, [0, 0, 0], [B, T, L]));
+    const rope = this.rope.rotateHeads(reshape(slice(both, [0, 0, L]), [B, T, 1, R]), position);
+    return concat([latent, reshape(rope, [B, T, R])], -1);
+  }
+
+  /** Attention over rows that are tensors: `[B, T, N, Hv]`. */
+  #attend(
+    query: Tensor,
+    rows: Tensor,
+    absorbed: boolean,
+    options: Parameters<typeof dotProductAttention>[3],
+  ): Tensor {
+    const weights = { key: this.kBProj.value, value: this.vBProj.value };
+    const settings = { ...options, scale: this.scaling, returnLogSumExp: false } as const;
+    if (!absorbed) {
+      const { key, value } = expandLatent(rows, weights);
+      return dotProductAttention(query, key, value, settings);
+    }
+    const [B, S, width] = rows.shape;
+    const key = reshape(rows, [B, S, 1, width]);
+    const value = slice(key, [0, 0, 0, 0], [B, S, 1, this.kvLoraRank]);
+    return absorbOutput(
+      dotProductAttention(absorbQuery(query, weights.key), key, value, settings),
+      weights.value,
+    );
+  }
+
+  /** The cache, with room for T more tokens. */
+  #cache(batch: readonly number[], T: number): { rows: Tensor; index: CacheIndex } {
+    const { cachedRows, cacheIndex } = this;
+    if (!cachedRows || !cacheIndex) throw new Error(`${OP}: expected a cache, call initCache first`);
+    const { shape } = cachedRows.value;
+    if (shapeText(shape.slice(0, -2)) !== shapeText(batch)) {
+      throw new RangeError(
+        `${OP}: expected inputs of the cache's batch ${shapeText(shape.slice(0, -2))}, got ${shapeText(batch)}`,
+      );
+    }
+    const maxLength = shape[shape.length - 2];
+    if (cacheIndex.count + T > maxLength) {
+      throw new RangeError(
+        `${OP}: expected at most ${maxLength} tokens in the cache, got ${cacheIndex.count} and ${T} more`,
+      );
+    }
+    const rows = reshape(cachedRows.value, [sizeOf(batch), maxLength, shape[shape.length - 1]]);
+    return { rows, index: cacheIndex };
+  }
+
+  #attendCache(query: Tensor, rows: Tensor, absorbed: boolean): Tensor {
+    const [B, T, width] = rows.shape;
+    const { rows: cached, index } = this.#cache((this.cachedRows as Cache).value.shape.slice(0, -2), T);
+    writeTokens(
+      reshape(cached, [B, cached.shape[1], 1, width]),
+      reshape(rows, [B, T, 1, width]),
+      index.count,
+    );
+    const length = index.count + T;
+    const weights = { key: this.kBProj.value, value: this.vBProj.value };
+    let out: Tensor;
+    if (absorbed) {
+      const moved = absorbQuery(query, weights.key);
+      out = absorbOutput(
+        attend(moved, latentView(cached, length, this.kvLoraRank), { scale: this.scaling }),
+        weights.value,
+      );
+    } else {
+      const seen = slice(cached, [0, 0, 0], [B, length, width]);
+      const bottomRight = { isCausal: true, causalAlignment: 'bottomRight' } as const;
+      out = this.#attend(query, cast(seen, query.dtype), false, bottomRight);
+    }
+    index.advance(T);
+    return out;
+  }
+}
+
+const OP = 'MultiHeadLatentAttention';
+
+/** The first `length` of the rows `[B, maxLength, L + R]` as one key/value head, its values the first L columns. */
+function latentView(rows: Tensor, length: number, latent: number): CacheView {
+  const { dtype, storage, shape } = rows;
+  const [B, maxLength, width] = shape;
+  return {
+    keyDtype: dtype,
+    valueDtype: dtype,
+    numKeyValueHeads: 1,
+    headDim: width,
+    valueHeadDim: latent,
+    keyTokenStride: width,
+    keyHeadStride: width,
+    valueTokenStride: width,
+    valueHeadStride: width,
+    rows: Array.from({ length: B }, (_, b) => {
+      const offset = byteLengthOf(dtype, b * maxLength * width);
+      const piece = { key: storage, keyByteOffset: offset, value: storage, valueByteOffset: offset, length };
+      return { length, segments: [piece] };
+    }),
+  };
+}
