@@ -1,13 +1,13 @@
 /**
  * Where a converted checkpoint goes: whether the place is free, whether it has room, and the small files that travel with
- * the weights (tokenizer, chat template, licence).
+ * the weights (tokenizer, chat template, licence, how the model was trained).
  */
-import { copyFile, lstat, open, readdir, realpath, statfs } from 'node:fs/promises';
+import { copyFile, lstat, open, readdir, readFile, realpath, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 
 /** Files beside the weights that say nothing about their shapes. */
 const CARRIED =
-  /^((special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
+  /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
 
 /**
  * Checks that a checkpoint may be written to `to`.
@@ -85,11 +85,23 @@ export async function checkSpace(path: string, bytes: number): Promise<void> {
   }
 }
 
-/** Copies tokenizer, chat template, generation config and licence files. @returns their names */
+/** Names of the tokenizer, chat template, generation config, recipe and licence files in a folder. */
+async function carriedNames(folder: string): Promise<readonly string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  return entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name)).map(({ name }) => name);
+}
+
+/** The files that travel with the weights, by name. */
+export async function readCarriedFiles(from: string): Promise<ReadonlyMap<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>();
+  for (const name of await carriedNames(from)) files.set(name, await readFile(join(from, name)));
+  return files;
+}
+
+/** Copies the files that travel with the weights. @returns their names */
 export async function carryFiles(from: string, to: string): Promise<readonly string[]> {
-  const entries = await readdir(from, { withFileTypes: true });
-  const names = entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name));
-  for (const { name } of names) {
+  const names = await carriedNames(from);
+  for (const name of names) {
     await copyFile(join(from, name), join(to, name));
     const file = await open(join(to, name), 'r');
     try {
@@ -98,5 +110,5 @@ export async function carryFiles(from: string, to: string): Promise<readonly str
       await file.close();
     }
   }
-  return names.map(({ name }) => name);
+  return names;
 }

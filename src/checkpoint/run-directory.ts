@@ -7,7 +7,7 @@ import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { append, writeAtomically, writeFolderAtomically } from './write-atomically.ts';
+import { writeContentAtomically, writeFolderAtomically } from './write-atomically.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
 const POINTER = 'latest';
@@ -16,9 +16,8 @@ const STATE = 'trainer.json';
 /** What a checkpoint of a run holds. */
 export interface RunCheckpoint {
   readonly step: number;
-  /** Files of a Hugging Face directory besides the weights: name -> JSON. */
-  readonly files: Readonly<Record<string, unknown>>;
-  readonly weights: Readonly<Record<string, Tensor>>;
+  /** Writes the model, in a form of its own, into the folder. */
+  readonly writeModel: (folder: string) => Promise<void>;
   readonly optimizer: Readonly<Record<string, Tensor>>;
   /** Everything else that a run needs to go on. */
   readonly state: Readonly<Record<string, unknown>>;
@@ -65,15 +64,16 @@ export class RunDirectory {
     await writeFolderAtomically(
       folder,
       async (temporary) => {
-        for (const [file, json] of Object.entries({ ...checkpoint.files, [STATE]: checkpoint.state })) {
-          await writeText(join(temporary, file), `${JSON.stringify(json, null, 2)}\n`);
-        }
-        await writeSafetensors(join(temporary, 'model.safetensors'), checkpoint.weights);
+        await checkpoint.writeModel(temporary);
+        await writeContentAtomically(
+          join(temporary, STATE),
+          `${JSON.stringify(checkpoint.state, null, 2)}\n`,
+        );
         await writeSafetensors(join(temporary, 'optimizer.safetensors'), checkpoint.optimizer);
       },
       { replace: true },
     );
-    await writeText(join(this.path, POINTER), `${name}\n`);
+    await writeContentAtomically(join(this.path, POINTER), `${name}\n`);
     const old = this.entries()
       .filter((entry) => /^step-\d+$/.test(entry) && entry !== name)
       .sort((a, b) => Number(b.slice(5)) - Number(a.slice(5)));
@@ -111,7 +111,7 @@ export class RunDirectory {
 
   /** Replaces a file as a whole. */
   async replace(name: string, text: string): Promise<void> {
-    await writeText(join(this.path, name), text);
+    await writeContentAtomically(join(this.path, name), text);
   }
 
   /** Writes a file in place, for what may be lost. */
@@ -136,8 +136,4 @@ export function readJson(path: string): unknown {
   } catch (cause) {
     throw new FormatError(path, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
   }
-}
-
-async function writeText(path: string, text: string): Promise<void> {
-  await writeAtomically(path, (file) => append(file, new TextEncoder().encode(text)));
 }

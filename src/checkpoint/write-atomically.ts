@@ -29,9 +29,9 @@ export async function writeAtomically(
   await syncFolder(folder);
 }
 
-/** As `writeAtomically`, of a text. */
-export function writeTextAtomically(path: string, text: string): Promise<void> {
-  return writeAtomically(path, (file) => file.writeFile(text));
+/** As `writeAtomically`, of a text or of bytes at hand. */
+export function writeContentAtomically(path: string, content: string | Uint8Array): Promise<void> {
+  return writeAtomically(path, (file) => file.writeFile(content));
 }
 
 /**

@@ -59,13 +59,14 @@ export async function writeSafetensors(
 }
 
 function chunksOf(source: TensorBytes | Tensor): ByteChunks {
-  if (source instanceof Tensor) return slices(source);
+  if (source instanceof Tensor) return tensorChunks(source);
   const { data } = source;
   if (typeof data === 'function') return data();
   return [new Uint8Array(data.buffer, data.byteOffset, data.byteLength)];
 }
 
-function* slices({ storage, byteLength }: Tensor): Generator<Uint8Array> {
+/** A tensor's bytes as stored, 8 MiB at a time. */
+export function* tensorChunks({ storage, byteLength }: Tensor): Generator<Uint8Array> {
   for (let at = 0; at < byteLength; at += SLICE_BYTES) {
     yield storage.owner.read(storage, at, Math.min(SLICE_BYTES, byteLength - at));
   }

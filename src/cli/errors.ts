@@ -3,6 +3,8 @@
  * `gqa: …` on stderr, without a stack unless GQA_DEBUG=1.
  */
 
+import { RunConflictError } from '../train/training-run.ts';
+
 export const exitCode = { done: 0, failed: 1, wrongUsage: 2, interrupted: 130 } as const;
 
 /** The user asked for something that cannot be meant: ends with exit code 2. */
@@ -23,5 +25,7 @@ export function reportFailure(error: unknown): number {
   const message = error instanceof Error ? error.message || error.name : String(error);
   const debug = process.env.GQA_DEBUG === '1' && error instanceof Error && error.stack !== undefined;
   process.stderr.write(`gqa: ${debug ? error.stack : oneLine(message)}\n`);
-  return error instanceof UsageError ? exitCode.wrongUsage : exitCode.failed;
+  return error instanceof UsageError || error instanceof RunConflictError
+    ? exitCode.wrongUsage
+    : exitCode.failed;
 }

@@ -1,19 +1,17 @@
 /** `gqa eval`: the loss of a checkpoint on a text. */
-import { Command, Option } from 'commander';
-import { type BackendName, getBackend, setBackend, setThreads } from '../backend/index.ts';
+import { Command } from 'commander';
+import { getBackend } from '../backend/index.ts';
 import { loadModel } from '../models/load-model.ts';
 import { evaluateTokens } from '../train/evaluate-text.ts';
+import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import * as parse from './options.ts';
 import { columns, count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
 import { readTrainingText } from './train-data.ts';
 
-interface EvalFlags {
+interface EvalFlags extends BackendFlags {
   readonly data: string;
   readonly context?: number;
-  readonly backend?: BackendName;
-  readonly threads?: number;
-  readonly json?: true;
 }
 
 const example = `
@@ -22,7 +20,7 @@ Examples:
   npx gqa eval model.gguf --data book.txt --context 512 --json`;
 
 export function evalCommand(): Command {
-  return new Command('eval')
+  const command = new Command('eval')
     .description('loss, perplexity and bits per character of a checkpoint on a text')
     .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer')
     .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
@@ -30,23 +28,12 @@ export function evalCommand(): Command {
       '--context <n>',
       "tokens per window (default: the model's context, at most 1024)",
       parse.positiveInteger,
-    )
-    .addOption(
-      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
-        'native',
-        'wasm',
-        'reference',
-      ]),
-    )
-    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
-    .option('--json', 'print one JSON object')
-    .addHelpText('after', example)
-    .action(run);
+    );
+  return addBackendOptions(command).addHelpText('after', example).action(run);
 }
 
 async function run(path: string, flags: EvalFlags): Promise<void> {
-  if (flags.backend !== undefined) await setBackend(flags.backend);
-  if (flags.threads !== undefined) setThreads(flags.threads);
+  await useBackend(flags);
   const text = await readTrainingText(flags.data);
   const model = await loadModel(path);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);

@@ -4,17 +4,18 @@
  */
 import { randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
-import { type BackendName, getBackend, setBackend, setThreads } from '../backend/index.ts';
+import { getBackend } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { generate, loadModel, type Model } from '../models/index.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 
-interface GenerateFlags {
+interface GenerateFlags extends BackendFlags {
   readonly prompt: string;
   readonly chat?: true;
   readonly system?: string;
@@ -27,9 +28,6 @@ interface GenerateFlags {
   readonly stop?: readonly string[];
   readonly context?: number;
   readonly kvDtype: 'f32' | 'f16' | 'bf16' | 'q8_0';
-  readonly backend?: BackendName;
-  readonly threads?: number;
-  readonly json?: true;
 }
 
 /** Why the text ends: an end token or stop string, `--max-tokens`, a full cache or context, Ctrl-C. */
@@ -53,7 +51,7 @@ Examples:
   git diff | npx gqa generate model.gguf --chat --prompt - --temperature 0.7 --top-p 0.9 --seed 1`;
 
 export function generateCommand(): Command {
-  return new Command('generate')
+  const command = new Command('generate')
     .description('continue a prompt, or answer it as a chat')
     .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory')
     .requiredOption('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end')
@@ -79,16 +77,8 @@ export function generateCommand(): Command {
       new Option('--kv-dtype <dtype>', 'how the KV cache is stored')
         .choices(['f32', 'f16', 'bf16', 'q8_0'])
         .default('f32'),
-    )
-    .addOption(
-      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
-        'native',
-        'wasm',
-        'reference',
-      ]),
-    )
-    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
-    .option('--json', 'print one JSON object at the end instead of the text')
+    );
+  return addBackendOptions(command, 'print one JSON object at the end instead of the text')
     .addHelpText('after', example)
     .action(async (path: string, flags: GenerateFlags) => {
       process.exitCode = await run(path, flags);
@@ -102,8 +92,7 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
 
   let progress: Progress | undefined;
   try {
-    if (flags.backend !== undefined) await setBackend(flags.backend);
-    if (flags.threads !== undefined) setThreads(flags.threads);
+    await useBackend(flags);
     progress = startProgress('loading');
     const model = await loadModel(path, { onProgress: progress.update });
     progress.stop();

@@ -12,6 +12,7 @@ import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { trainCommand } from './train.ts';
+import { uptrainCommand } from './uptrain.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -30,6 +31,7 @@ function makeProgram(): Command {
     convertCommand(),
     generateCommand(),
     trainCommand(),
+    uptrainCommand(),
     evalCommand(),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));

@@ -1,18 +1,24 @@
-/** The options of `gqa train`, as commander hands them over. */
-import type { BackendName } from '../backend/index.ts';
+/** The options that `gqa train` and `gqa uptrain` share. */
+import type { Command } from 'commander';
+import type { BackendFlags } from './backend-options.ts';
+import { UsageError } from './errors.ts';
+import * as parse from './options.ts';
 
-export interface TrainFlags {
+/** Where a run goes and how often it says something. */
+export interface RunFlags extends BackendFlags {
   readonly data: string;
   readonly out: string;
-  readonly tokenizer?: string;
-  readonly layers: number;
-  readonly dim: number;
-  readonly heads: number;
-  readonly kvHeads?: number;
+  readonly evalEvery: number;
+  readonly saveEvery?: number;
+  readonly keep: number;
+  readonly resume?: true;
+}
+
+/** Settings as `Trainer` has them, of which `gqa uptrain` finds those that are not given in the checkpoint. */
+export interface SettingFlags {
   readonly block: number;
   readonly batch: number;
   readonly accumulate: number;
-  readonly steps: number;
   readonly learningRate: number;
   readonly minLearningRate?: number;
   readonly warmup?: number;
@@ -21,12 +27,83 @@ export interface TrainFlags {
   readonly clip: number;
   readonly seed: number;
   readonly validation: number;
-  readonly evalEvery: number;
   readonly evalBatches: number;
-  readonly saveEvery?: number;
-  readonly keep: number;
-  readonly resume?: true;
-  readonly backend?: BackendName;
-  readonly threads?: number;
-  readonly json?: true;
+}
+
+/** Adds where the text comes from and the run goes to. */
+export function addPlaceOptions(command: Command): Command {
+  return command
+    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
+    .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go');
+}
+
+/**
+ * Adds the settings.
+ * @param defaults what a setting is when it is not given; without one it stays undefined
+ */
+export function addSettingOptions(command: Command, defaults: Partial<SettingFlags>): Command {
+  return command
+    .option('--block <T>', 'tokens per block', parse.positiveInteger, defaults.block)
+    .option('--batch <B>', 'blocks per batch', parse.positiveInteger, defaults.batch)
+    .option('--accumulate <n>', 'batches per step', parse.positiveInteger, defaults.accumulate)
+    .option('--learning-rate <r>', 'peak learning rate', parse.temperature, defaults.learningRate)
+    .option('--min-learning-rate <r>', 'at the end (default: a tenth of the peak)', parse.temperature)
+    .option('--warmup <n>', 'steps up to the peak (default: 100, at most a tenth)', parse.wholeNumber)
+    .option('--weight-decay <d>', 'of matrices', parse.temperature, defaults.weightDecay)
+    .option('--beta2 <b>', "AdamW's second beta", parse.fraction, defaults.beta2)
+    .option('--clip <norm>', 'largest norm of the gradients', parse.temperature, defaults.clip)
+    .option('--seed <n>', 'of the batches, and of fresh weights', parse.wholeNumber, defaults.seed)
+    .option('--validation <share>', 'last part of the text, held out', parse.fraction, defaults.validation)
+    .option('--eval-batches <n>', 'batches per estimate', parse.positiveInteger, defaults.evalBatches);
+}
+
+/** Adds how often to estimate and to save. */
+export function addRunOptions(command: Command, evalEvery: number): Command {
+  return command
+    .option('--eval-every <n>', 'steps between estimates of both losses', parse.positiveInteger, evalEvery)
+    .option('--save-every <n>', 'steps between checkpoints (default: --eval-every)', parse.positiveInteger)
+    .option('--keep <n>', 'checkpoints that are kept', parse.positiveInteger, 2)
+    .option('--resume', 'go on from the newest checkpoint in --out');
+}
+
+/** @throws UsageError for values that no run can have */
+export function checkSettings({ validation, clip, beta2 }: Partial<SettingFlags>): void {
+  if (validation !== undefined && (validation <= 0 || validation >= 1)) {
+    throw new UsageError(`--validation must be between 0 and 1, got ${validation}`);
+  }
+  if (clip === 0) throw new UsageError('--clip must be above 0');
+  if (beta2 !== undefined && beta2 >= 1) throw new UsageError(`--beta2 must be below 1, got ${beta2}`);
+}
+
+/** Flags under the names that `Trainer` has for them. */
+interface SettingsOf<F extends Partial<SettingFlags>> {
+  readonly batchSize: F['batch'];
+  readonly blockLength: F['block'];
+  readonly accumulate: F['accumulate'];
+  readonly learningRate: F['learningRate'];
+  readonly minLearningRate: F['minLearningRate'];
+  readonly warmupSteps: F['warmup'];
+  readonly weightDecay: F['weightDecay'];
+  readonly b2: F['beta2'];
+  readonly clip: F['clip'];
+  readonly seed: F['seed'];
+  readonly validation: F['validation'];
+  readonly evaluationBatches: F['evalBatches'];
+}
+
+export function settingsOf<F extends Partial<SettingFlags>>(flags: F): SettingsOf<F> {
+  return {
+    batchSize: flags.batch,
+    blockLength: flags.block,
+    accumulate: flags.accumulate,
+    learningRate: flags.learningRate,
+    minLearningRate: flags.minLearningRate,
+    warmupSteps: flags.warmup,
+    weightDecay: flags.weightDecay,
+    b2: flags.beta2,
+    clip: flags.clip,
+    seed: flags.seed,
+    validation: flags.validation,
+    evaluationBatches: flags.evalBatches,
+  };
 }

@@ -1,51 +1,33 @@
-/** What a training run shows: a bar or plain lines on stderr, `metrics.jsonl`, and `report.html`. */
+/** What a training run shows: a bar or plain lines on stderr, and `report.html`. */
 import cliProgress from 'cli-progress';
-import type { RunDirectory } from '../checkpoint/run-directory.ts';
 import { generate } from '../models/generate.ts';
-import type { TrainableModel } from '../models/trainable-model.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
-import type { Trainer } from '../train/trainer.ts';
+import type { Metric, PreparedRun } from '../train/training-run.ts';
 import { binarySize, count, writeNote } from './output.ts';
-import type { TrainFlags } from './train-flags.ts';
+import type { RunFlags } from './train-flags.ts';
 import { trainPage } from './train-page.ts';
-
-/** A line of metrics.jsonl. */
-export interface Metric {
-  readonly step: number;
-  readonly loss?: number;
-  readonly learningRate?: number;
-  readonly trainLoss?: number;
-  readonly validationLoss?: number;
-}
 
 const SAMPLE_TOKENS = 200;
 /** Seconds between plain lines where there is no terminal. */
 const PLAIN_SECONDS = 10;
 
 export class TrainReport {
-  readonly #directory: RunDirectory;
-  readonly #flags: TrainFlags;
-  readonly #model: TrainableModel;
-  readonly #tokenizer: Tokenizer;
+  readonly #title: string;
+  readonly #run: PreparedRun;
+  readonly #flags: RunFlags;
   readonly #metrics: Metric[];
   readonly #bar: cliProgress.SingleBar | undefined;
   readonly #started = performance.now();
-  #firstStep: number | undefined;
+  readonly #firstStep: number;
   #lastPlain = performance.now();
   #sample: string | undefined;
 
-  constructor(
-    directory: RunDirectory,
-    flags: TrainFlags,
-    model: TrainableModel,
-    tokenizer: Tokenizer,
-    metrics: readonly Metric[],
-  ) {
-    this.#directory = directory;
+  /** @param title of the page */
+  constructor(title: string, run: PreparedRun, flags: RunFlags) {
+    this.#title = title;
+    this.#run = run;
     this.#flags = flags;
-    this.#model = model;
-    this.#tokenizer = tokenizer;
-    this.#metrics = [...metrics];
+    this.#metrics = [...run.metrics];
+    this.#firstStep = run.trainer.step;
     if (process.stderr.isTTY === true) {
       this.#bar = new cliProgress.SingleBar({
         stream: process.stderr,
@@ -60,59 +42,47 @@ export class TrainReport {
     }
   }
 
-  /** After a step, whose batches had this loss. */
-  async stepped(trainer: Trainer, loss: number): Promise<void> {
-    this.#firstStep ??= trainer.step - 1;
-    const { step } = trainer;
-    const line = { step, loss, learningRate: trainer.schedule(step - 1) };
-    this.#metrics.push(line);
-    await this.#directory.appendLine('metrics.jsonl', line);
-    const facts = this.#facts(trainer, loss);
+  /** Shows a line of metrics. */
+  async heard(metric: Metric): Promise<void> {
+    this.#metrics.push(metric);
+    const { step, loss, trainLoss, validationLoss } = metric;
+    if (loss !== undefined) this.#stepped(step, loss);
+    if (trainLoss === undefined || validationLoss === undefined) return;
+    this.#note(`step ${step}: train ${trainLoss.toFixed(4)}, validation ${validationLoss.toFixed(4)}`);
+    await this.#writePage();
+  }
+
+  #stepped(step: number, loss: number): void {
+    const { steps } = this.#run.settings;
+    const facts = this.#facts(loss);
     if (this.#bar) {
-      if (!this.#bar.isActive) this.#bar.start(this.#flags.steps, step, facts);
+      if (!this.#bar.isActive) this.#bar.start(steps, step, facts);
       this.#bar.update(step, facts);
     } else if (performance.now() - this.#lastPlain > 1000 * PLAIN_SECONDS) {
       this.#lastPlain = performance.now();
       writeNote(
-        `step ${step}/${this.#flags.steps}  loss ${facts.loss}  ${facts.rate} tokens/s  ${facts.left} left  ${facts.memory}`,
+        `step ${step}/${steps}  loss ${facts.loss}  ${facts.rate} tokens/s  ${facts.left} left  ${facts.memory}`,
       );
     }
-    // Ctrl-C is seen between steps.
-    if (step % 8 === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-
-  /** Estimates both losses, writes them down, and renews the page. */
-  async evaluated(trainer: Trainer): Promise<void> {
-    const { step } = trainer;
-    const line = {
-      step,
-      trainLoss: trainer.evaluate('train'),
-      validationLoss: trainer.evaluate('validation'),
-    };
-    this.#metrics.push(line);
-    await this.#directory.appendLine('metrics.jsonl', line);
-    this.#note(
-      `step ${step}: train ${line.trainLoss.toFixed(4)}, validation ${line.validationLoss.toFixed(4)}`,
-    );
-    await this.#writePage(trainer);
   }
 
   /** A sample at the end, and the last page. */
-  async finish(trainer: Trainer, finished: boolean): Promise<void> {
+  async finish(finished: boolean): Promise<void> {
     this.stop();
     if (finished) {
       this.#sample = await this.#makeSample();
       if (!this.#flags.json && this.#sample) writeNote(`sample: ${JSON.stringify(this.#sample)}`);
     }
-    await this.#writePage(trainer);
+    await this.#writePage();
     const minutes = (performance.now() - this.#started) / 60000;
     writeNote(
-      `${finished ? 'done' : 'stopped'} at step ${trainer.step} after ${minutes.toFixed(1)} min; checkpoint ` +
-        `${this.#directory.path}/step-${trainer.step}, curves ${this.#directory.path}/report.html`,
+      `${finished ? 'done' : 'stopped'} at step ${this.#run.trainer.step} after ${minutes.toFixed(1)} min; checkpoint ` +
+        `${this.#checkpoint}, curves ${this.#flags.out}/report.html`,
     );
   }
 
-  result(trainer: Trainer, finished: boolean): object {
+  result(finished: boolean): object {
+    const { trainer } = this.#run;
     const last = this.#metrics.findLast((metric) => metric.validationLoss !== undefined);
     const loss = this.#metrics.findLast((metric) => metric.loss !== undefined)?.loss;
     return {
@@ -123,8 +93,8 @@ export class TrainReport {
         trainLoss: last?.trainLoss,
         validationLoss: last?.validationLoss,
       },
-      ...{ parameters: this.#model.parameterCount, tokensPerSecond: this.#rate(trainer) },
-      checkpoint: `${this.#directory.path}/step-${trainer.step}`,
+      ...{ parameters: trainer.model.parameterCount, tokensPerSecond: this.#rate },
+      checkpoint: this.#checkpoint,
     };
   }
 
@@ -140,35 +110,42 @@ export class TrainReport {
     bar?.render();
   }
 
-  #rate(trainer: Trainer): number {
-    const steps = trainer.step - (this.#firstStep ?? trainer.step);
-    return (steps * trainer.tokensPerStep) / ((performance.now() - this.#started) / 1000);
+  get #checkpoint(): string {
+    return `${this.#flags.out}/step-${this.#run.trainer.step}`;
   }
 
-  #facts(trainer: Trainer, loss: number): Record<'loss' | 'rate' | 'left' | 'memory', string> {
-    const rate = this.#rate(trainer);
-    const seconds = ((this.#flags.steps - trainer.step) * trainer.tokensPerStep) / rate;
+  get #rate(): number {
+    const { trainer } = this.#run;
+    const tokens = (trainer.step - this.#firstStep) * trainer.tokensPerStep;
+    return tokens / ((performance.now() - this.#started) / 1000);
+  }
+
+  #facts(loss: number): Record<'loss' | 'rate' | 'left' | 'memory', string> {
+    const { trainer, settings } = this.#run;
+    const seconds = ((settings.steps - trainer.step) * trainer.tokensPerStep) / this.#rate;
     return {
       loss: loss.toFixed(4),
-      rate: count(Math.round(rate)),
+      rate: count(Math.round(this.#rate)),
       left: seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`,
       memory: binarySize(process.memoryUsage.rss()),
     };
   }
 
   async #makeSample(): Promise<string | undefined> {
-    const { maxPositionEmbeddings } = this.#model.config;
+    const { trainer, tokenizer, settings } = this.#run;
+    const { maxPositionEmbeddings } = trainer.model.config;
     const tokens: number[] = [];
-    const start = this.#tokenizer.encode('\n', { addSpecialTokens: false });
+    const start = tokenizer.encode('\n', { addSpecialTokens: false });
     if (start.length === 0) return undefined;
     const room = Math.min(SAMPLE_TOKENS, maxPositionEmbeddings - start.length);
-    const options = { maxNewTokens: room, temperature: 0.8, topK: 200, seed: this.#flags.seed };
-    for await (const token of generate(this.#model, start, options)) tokens.push(token);
-    return this.#tokenizer.decode(tokens);
+    const options = { maxNewTokens: room, temperature: 0.8, topK: 200, seed: settings.seed };
+    for await (const token of generate(trainer.model, start, options)) tokens.push(token);
+    return tokenizer.decode(tokens);
   }
 
-  async #writePage(trainer: Trainer): Promise<void> {
-    const { config } = this.#model;
+  async #writePage(): Promise<void> {
+    const { trainer, settings, place } = this.#run;
+    const { config, parameterCount } = trainer.model;
     const series = (key: 'loss' | 'trainLoss' | 'validationLoss' | 'learningRate') =>
       thinned(
         this.#metrics.flatMap((metric) => {
@@ -178,14 +155,14 @@ export class TrainReport {
       );
     const last = this.#metrics.findLast((metric) => metric.validationLoss !== undefined);
     const page = trainPage(
-      `gqa train: ${this.#flags.data}, N=${config.numHeads} K=${config.numKeyValueHeads}`,
+      `${this.#title}, N=${config.numHeads} K=${config.numKeyValueHeads}`,
       [
-        ['parameters', count(this.#model.parameterCount)],
+        ['parameters', count(parameterCount)],
         [
           'layers, D, N, K, H',
           `${config.numLayers}, ${config.hiddenSize}, ${config.numHeads}, ${config.numKeyValueHeads}, ${config.headDim}`,
         ],
-        ['step', `${count(trainer.step)} of ${count(this.#flags.steps)}`],
+        ['step', `${count(trainer.step)} of ${count(settings.steps)}`],
         ['validation loss', last?.validationLoss?.toFixed(4) ?? 'not yet'],
       ],
       [
@@ -204,7 +181,7 @@ export class TrainReport {
       ],
       this.#sample,
     );
-    await this.#directory.write('report.html', page);
+    await place?.directory.write('report.html', page);
   }
 }
 

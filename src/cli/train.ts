@@ -2,12 +2,59 @@
  * `gqa train`: a GPT with any number of key/value heads on a text, by nanoGPT's recipe. Losses go to `metrics.jsonl` and a page
  * of curves; checkpoints are Hugging Face directories with what it takes to go on.
  */
-import { Command, Option } from 'commander';
-import { setBackend, setThreads } from '../backend/index.ts';
+import { Command } from 'commander';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { llamaConfig } from '../models/llama-config.ts';
+import { tokenizerMaker } from '../models/text-parts.ts';
+import { createModel, loadTrainableModel } from '../models/trainable-model.ts';
+import { characterTokenizer } from '../text/character-tokenizer.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { huggingFaceForm } from '../train/checkpoint-form.ts';
+import { splitTokens } from '../train/token-data.ts';
+import { Trainer } from '../train/trainer.ts';
+import {
+  checkSameRun,
+  openRun,
+  type PreparedRun,
+  restoreRun,
+  tokensIdentity,
+} from '../train/training-run.ts';
+import { addBackendOptions, useBackend } from './backend-options.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import type { TrainFlags } from './train-flags.ts';
+import { readTrainingText } from './train-data.ts';
+import {
+  addPlaceOptions,
+  addRunOptions,
+  addSettingOptions,
+  checkSettings,
+  type RunFlags,
+  type SettingFlags,
+  settingsOf,
+} from './train-flags.ts';
 import { trainRun } from './train-run.ts';
+
+interface TrainFlags extends RunFlags, SettingFlags {
+  readonly tokenizer?: string;
+  readonly layers: number;
+  readonly dim: number;
+  readonly heads: number;
+  readonly kvHeads?: number;
+  readonly steps: number;
+}
+
+const DEFAULTS = {
+  block: 64,
+  batch: 12,
+  accumulate: 1,
+  learningRate: 1e-3,
+  weightDecay: 0.1,
+  beta2: 0.99,
+  clip: 1,
+  seed: 1337,
+  validation: 0.1,
+  evalBatches: 20,
+};
 
 const example = `
 Examples:
@@ -17,52 +64,93 @@ Examples:
   npx gqa generate run/step-2000 --prompt "Call me" --temperature 0.8`;
 
 export function trainCommand(): Command {
-  return new Command('train')
+  const command = addPlaceOptions(new Command('train'))
     .description('train a GPT with any number of key/value heads on a text')
-    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
-    .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go')
     .option('--tokenizer <checkpoint>', 'use its tokenizer (default: one token per character)')
     .option('--layers <n>', 'decoder layers', parse.positiveInteger, 4)
     .option('--dim <D>', 'model dim', parse.positiveInteger, 128)
     .option('--heads <N>', 'query heads', parse.positiveInteger, 4)
     .option('--kv-heads <K>', 'key/value heads, a divisor of N (default: N)', parse.positiveInteger)
-    .option('--block <T>', 'tokens per block', parse.positiveInteger, 64)
-    .option('--batch <B>', 'blocks per batch', parse.positiveInteger, 12)
-    .option('--accumulate <n>', 'batches per step', parse.positiveInteger, 1)
-    .option('--steps <n>', 'steps of the whole run', parse.positiveInteger, 2000)
-    .option('--learning-rate <r>', 'peak learning rate', parse.temperature, 1e-3)
-    .option('--min-learning-rate <r>', 'at the end (default: a tenth of the peak)', parse.temperature)
-    .option('--warmup <n>', 'steps up to the peak (default: 100, at most a tenth)', parse.wholeNumber)
-    .option('--weight-decay <d>', 'of matrices', parse.temperature, 0.1)
-    .option('--beta2 <b>', "AdamW's second beta", parse.fraction, 0.99)
-    .option('--clip <norm>', 'largest norm of the gradients', parse.temperature, 1)
-    .option('--seed <n>', 'of the weights and the batches', parse.wholeNumber, 1337)
-    .option('--validation <share>', 'last part of the text that is not trained on', parse.fraction, 0.1)
-    .option('--eval-every <n>', 'steps between estimates of both losses', parse.positiveInteger, 250)
-    .option('--eval-batches <n>', 'batches per estimate', parse.positiveInteger, 20)
-    .option('--save-every <n>', 'steps between checkpoints (default: --eval-every)', parse.positiveInteger)
-    .option('--keep <n>', 'checkpoints that are kept', parse.positiveInteger, 2)
-    .option('--resume', 'go on from the newest checkpoint in --out')
-    .addOption(
-      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
-        'native',
-        'wasm',
-        'reference',
-      ]),
-    )
-    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
-    .option('--json', 'print one JSON object at the end')
+    .option('--steps <n>', 'steps of the whole run', parse.positiveInteger, 2000);
+  addRunOptions(addSettingOptions(command, DEFAULTS), 250);
+  return addBackendOptions(command, 'print one JSON object at the end')
     .addHelpText('after', example)
-    .action(async (flags: TrainFlags) => {
-      const { heads: N, kvHeads: K = N } = flags;
-      if (N % K !== 0) throw new UsageError(`--kv-heads must divide --heads, got K=${K} and N=${N}`);
-      if (flags.validation <= 0 || flags.validation >= 1) {
-        throw new UsageError(`--validation must be between 0 and 1, got ${flags.validation}`);
-      }
-      if (flags.clip === 0) throw new UsageError('--clip must be above 0');
-      if (flags.beta2 >= 1) throw new UsageError(`--beta2 must be below 1, got ${flags.beta2}`);
-      if (flags.backend !== undefined) await setBackend(flags.backend);
-      if (flags.threads !== undefined) setThreads(flags.threads);
-      process.exitCode = (await trainRun(flags)) ? exitCode.done : exitCode.interrupted;
-    });
+    .action(run);
+}
+
+async function run(flags: TrainFlags): Promise<void> {
+  const { heads: N, kvHeads: K = N } = flags;
+  if (N % K !== 0) throw new UsageError(`--kv-heads must divide --heads, got K=${K} and N=${N}`);
+  checkSettings(flags);
+  await useBackend(flags);
+  const finished = await trainRun(`gqa train: ${flags.data}`, await prepareTraining(flags), flags);
+  process.exitCode = finished ? exitCode.done : exitCode.interrupted;
+}
+
+async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
+  const { directory, latest } = openRun(flags.out, flags.resume ?? false);
+  const text = await readTrainingText(flags.data);
+  const { tokens, tokenizer, vocabSize, files } = await tokenize(text, flags.tokenizer);
+  const data = splitTokens(tokens, flags.block, flags.validation);
+  const shape = {
+    vocabSize,
+    hiddenSize: flags.dim,
+    numLayers: flags.layers,
+    numHeads: flags.heads,
+    numKeyValueHeads: flags.kvHeads ?? flags.heads,
+    maxPositionEmbeddings: flags.block,
+  };
+  const options = { ...settingsOf(flags), steps: flags.steps };
+  const model =
+    latest === undefined
+      ? createModel(llamaConfig(shape), { seed: flags.seed })
+      : await loadTrainableModel(latest);
+  try {
+    const trainer = new Trainer(model, data, options);
+    const settings = { ...trainer.settings, validation: flags.validation };
+    const identity = { ...shape, ...settings, ...tokensIdentity(tokens) };
+    if (latest !== undefined) checkSameRun(directory, latest, identity);
+    const form = huggingFaceForm(model.configJson ?? {}, files);
+    const recipe = (step: number) => ({ training: { settings, step }, uptraining: [] });
+    const metrics = latest === undefined ? [] : await restoreRun(directory, latest, trainer);
+    const place = { directory, identity, form, recipe };
+    return { trainer, settings, tokenizer, data, place, resumedFrom: latest, metrics };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** Text as tokens, and the files a checkpoint needs to read and write text. */
+interface Tokenized {
+  readonly tokens: Int32Array;
+  readonly vocabSize: number;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly tokenizer: Tokenizer;
+}
+
+/** @param path a checkpoint whose tokenizer is used; without it each character is a token. */
+async function tokenize(text: string, path: string | undefined): Promise<Tokenized> {
+  const utf8 = new TextEncoder();
+  if (path === undefined) {
+    const { characters, tokenizer, encode, files } = characterTokenizer(text);
+    const written = Object.entries(files).map(
+      ([name, json]) => [name, utf8.encode(`${JSON.stringify(json, null, 2)}\n`)] as const,
+    );
+    return { tokens: encode(text), vocabSize: characters.length, files: new Map(written), tokenizer };
+  }
+  await using checkpoint = await openCheckpoint(path);
+  const make = await tokenizerMaker(checkpoint);
+  if (!make) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  const tokenizer = make();
+  const files = new Map<string, Uint8Array>();
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+    const json = await checkpoint.readText(name);
+    if (json !== undefined) files.set(name, utf8.encode(json));
+  }
+  if (!files.has('tokenizer.json')) {
+    throw new Error(`${path}: expected a tokenizer.json, which the new checkpoint can carry`);
+  }
+  const tokens = Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
+  return { tokens, vocabSize: tokenizer.vocabSize, files, tokenizer };
 }

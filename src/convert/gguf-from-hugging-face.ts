@@ -8,6 +8,7 @@ import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { ggufNames } from '../models/families/gated-decoder.ts';
+import { RECIPE_KEY, readRecipe } from '../train/recipe.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
 import type { Block, TensorMix } from './tensor-mix.ts';
 import type { GgufPlan, WriteJob } from './write-job.ts';
@@ -66,6 +67,8 @@ export async function ggufFromHuggingFace(
   both('output_norm', names.finalNorm);
   if (!config.tiedEmbeddings) both('output', names.head);
   const metadata = new Map([...modelKeys(job), ...(await ggufTokenizer(checkpoint, config.vocabSize))]);
+  const recipe = await readRecipe(checkpoint);
+  if (recipe) metadata.set(RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) });
   return { metadata, tensors };
 }
 

@@ -4,6 +4,7 @@
  *
  * Source: transformers models/gpt2, models/gpt_bigcode (5.23.0).
  */
+import { configWithDtype } from '../models/config-dtype.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 
 export interface ConfigTarget {
@@ -33,7 +34,7 @@ export function configTarget(
   to: number,
   dtype: string | undefined,
 ): ConfigTarget {
-  const typed = dtype === undefined ? before : withDtype(before, dtype);
+  const typed = dtype === undefined ? before : configWithDtype(before, dtype);
   const plain = { transpose: false, dropped: undefined, queryScale: () => 1 };
   if (modelType !== 'gpt2' && modelType !== 'gpt_bigcode') {
     return { ...plain, config: { ...typed, num_key_value_heads: to } };
@@ -44,12 +45,6 @@ export function configTarget(
   throw new RangeError(
     `convert: expected K=1 (written as gpt_bigcode) or K=${N} (gpt2) for learned positions, got K=${to}: Hugging Face has no class for it; a .gguf file of the gpt2 architecture can hold any K`,
   );
-}
-
-function withDtype(config: Json, dtype: string): Json {
-  const name = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' }[dtype] ?? dtype;
-  const key = 'torch_dtype' in config && !('dtype' in config) ? 'torch_dtype' : 'dtype';
-  return { ...config, [key]: name };
 }
 
 function toBigCode(before: Json): ConfigTarget {

@@ -1,7 +1,7 @@
 /** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { carryFiles } from '../checkpoint/output.ts';
-import { writeFolderAtomically, writeTextAtomically } from '../checkpoint/write-atomically.ts';
+import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
 import { type TensorBytes, writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
@@ -61,7 +61,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
         files.push(shard);
       }
       const write = async (name: string, value: unknown) => {
-        await writeTextAtomically(`${folder}/${name}`, `${JSON.stringify(value, null, 2)}\n`);
+        await writeContentAtomically(`${folder}/${name}`, `${JSON.stringify(value, null, 2)}\n`);
         files.push(name);
       };
       if (isSharded) {

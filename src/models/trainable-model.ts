@@ -6,11 +6,12 @@ import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { type TensorBytes, tensorChunks } from '../checkpoint/write-safetensors.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
-import { sizeOf } from '../tensor/shape.ts';
+import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import {
@@ -32,24 +33,50 @@ export interface CreateModelOptions {
   readonly backend?: BackendName;
 }
 
+/** A parameter and where it stands in the checkpoint. */
+interface PlacedParam {
+  readonly parameter: Param;
+  readonly place: WeightPlace;
+}
+
 export class TrainableModel extends Model {
   /** The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF file. */
   readonly configJson: Readonly<Record<string, unknown>> | undefined;
   readonly #parameters: ReadonlyMap<string, Param>;
+  readonly #placed: readonly PlacedParam[];
 
   constructor(
     parts: Omit<ModelParts, 'tensors'>,
-    parameters: ReadonlyMap<string, Param>,
+    placed: ReadonlyMap<string, PlacedParam>,
     configJson?: Readonly<Record<string, unknown>>,
   ) {
-    super({ ...parts, tensors: [...parameters.values()].map(({ value }) => value) });
-    this.#parameters = parameters;
+    super({ ...parts, tensors: [...placed.values()].map(({ parameter }) => parameter.value) });
+    this.#placed = [...placed.values()];
+    this.#parameters = new Map([...placed].map(([path, { parameter }]) => [path, parameter]));
     this.configJson = configJson;
   }
 
   /** By the checkpoint's names; `name[first:end]` (or `name[first:end:stride]`) where one tensor holds several projections. Tied weights are one. */
   parameters(): ReadonlyMap<string, Param> {
     return this.#parameters;
+  }
+
+  /**
+   * The weights as a checkpoint of this model's form stores them, f32, by name: projections that share a tensor behind each other,
+   * matrices transposed where the form has them so. The bytes are read when they are asked for.
+   */
+  storedTensors(): Record<string, TensorBytes> {
+    const byName = new Map<string, PlacedParam[]>();
+    for (const placed of this.#placed) {
+      const { name } = placed.place;
+      byName.set(name, [...(byName.get(name) ?? []), placed]);
+    }
+    return Object.fromEntries(
+      [...byName].map(([name, parts]) => [
+        name,
+        { dtype: 'f32', shape: parts[0].place.stored, data: () => storedBytes(this.backend, parts) },
+      ]),
+    );
   }
 
   /** Number of trained numbers. */
@@ -92,7 +119,7 @@ export function createModel(
   const root = key(seed);
   const norm = 1 - (config.normWeightOffset ?? 0);
   let index = 0;
-  const { weights, parameters } = walk(config, names, (place) => {
+  const { weights, placed } = walk(config, names, (place) => {
     const out = allocate(backend, 'f32', place.shape);
     const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
     if (place.shape.length === 1) backend.fill(out, place.name.endsWith('.bias') ? 0 : norm);
@@ -108,7 +135,7 @@ export function createModel(
   });
   root.dispose();
   const parts = { config, weights, backend, endTokenIds: [] };
-  return new TrainableModel({ ...parts, ...ropeTables(config) }, parameters, configJson);
+  return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, configJson);
 }
 
 /**
@@ -127,7 +154,7 @@ export async function loadTrainableModel(
     const makeTokenizer = await tokenizerMaker(checkpoint);
     await loadWeights(checkpoint, config, names, { backend, dtype: 'f32', loaded });
     let next = 0;
-    const { weights, parameters } = walk(config, names, ({ shape }) => {
+    const { weights, placed } = walk(config, names, ({ shape }) => {
       // Mapped files cannot be written to, and block types not trained.
       const out = allocate(backend, 'f32', shape);
       backend.convert(out, 0, loaded[next++], 0, sizeOf(shape));
@@ -135,10 +162,44 @@ export async function loadTrainableModel(
     });
     const parts = { config, weights, backend, endTokenIds: endTokenIds(checkpoint), makeTokenizer };
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
-    return new TrainableModel({ ...parts, ...ropeTables(config) }, parameters, json);
+    return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, json);
   } finally {
     for (const tensor of loaded) tensor.dispose();
     await checkpoint.close();
+  }
+}
+
+/** One stored tensor's bytes from the projections that are rows (or, transposed, columns) of it. */
+function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generator<Uint8Array> {
+  const [{ parameter, place }] = parts;
+  const { stored, transposed } = place;
+  if (sameShape(place.shape, stored) && !transposed) {
+    yield* tensorChunks(parameter.value);
+    return;
+  }
+  const whole = allocate(backend, 'f32', stored);
+  try {
+    for (const part of parts) {
+      const { first, shape, blocks } = part.place;
+      const [outs, ins = 1] = shape;
+      const { size, stride } = blocks ?? { size: outs, stride: 0 };
+      // what `loadWeight` did, backwards
+      const [byOut, byIn] = transposed ? [1, stored[1]] : [ins, 1];
+      const strides = [stride * byOut, byOut, byIn];
+      const { value } = part.parameter;
+      backend.copyStrided(
+        whole,
+        first * byOut,
+        strides,
+        value,
+        0,
+        [size * ins, ins, 1],
+        [outs / size, size, ins],
+      );
+    }
+    yield* tensorChunks(whole);
+  } finally {
+    whole.dispose();
   }
 }
 
@@ -147,18 +208,18 @@ function walk(
   config: DecoderConfig,
   names: DecoderNames,
   make: (place: WeightPlace) => Tensor,
-): { weights: DecoderWeights; parameters: Map<string, Param> } {
-  const parameters = new Map<string, Param>();
+): { weights: DecoderWeights; placed: Map<string, PlacedParam> } {
+  const placed = new Map<string, PlacedParam>();
   const source = (place: WeightPlace): Tensor => {
     const parameter = new Param(make(place));
-    parameters.set(parameterName(place), parameter);
+    placed.set(parameterName(place), { parameter, place });
     return parameter.value;
   };
   const ends = decoderEnds(config, names, source);
   const layers = Array.from({ length: config.numLayers }, (_, i) =>
     decoderLayerWeights(config, names, names.layer(i), source),
   );
-  return { weights: { ...ends, layers }, parameters };
+  return { weights: { ...ends, layers }, placed };
 }
 
 /** `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every stride. */

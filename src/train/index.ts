@@ -10,6 +10,7 @@ export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
 export { evaluateTokens, type TextLoss } from './evaluate-text.ts';
 export { Optimizer } from './optimizer.ts';
 export { type AdamwOptions, adamw, clipByGlobalNorm, globalNorm, multiSteps, sgd } from './optimizers.ts';
+export type { RunRecord, TrainRecipe, TrainSettings } from './recipe.ts';
 export {
   constantSchedule,
   cosineDecaySchedule,
@@ -18,6 +19,9 @@ export {
   type Schedule,
   warmupCosineDecaySchedule,
 } from './schedules.ts';
-export { drawBatch, splitTokens } from './token-data.ts';
-export { DivergedError, Trainer, type TrainerOptions } from './trainer.ts';
+export { drawBatch, splitTokens, type TokenSplit } from './token-data.ts';
+export { DivergedError, Trainer, type TrainerOptions, type TrainerSettings } from './trainer.ts';
+export { type Metric, RunConflictError, type RunOptions, type RunResult } from './training-run.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';
+export { type UptrainOptions, type UptrainResult, uptrain } from './uptrain.ts';
+export { type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';

@@ -8,16 +8,17 @@ import { threefry2x32 } from '../backend/reference/threefry.ts';
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
 const STREAMS: readonly BatchStream[] = ['train', 'evaluate-train', 'evaluate-validation'];
 
+export interface TokenSplit {
+  readonly train: Int32Array;
+  readonly validation: Int32Array;
+}
+
 /**
  * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
  * @param validation share of the tokens, 0 < share < 1
  * @throws RangeError when either part is shorter than a block and the token after it.
  */
-export function splitTokens(
-  tokens: Int32Array,
-  blockLength: number,
-  validation: number,
-): { train: Int32Array; validation: Int32Array } {
+export function splitTokens(tokens: Int32Array, blockLength: number, validation: number): TokenSplit {
   const at = Math.floor(tokens.length * (1 - validation));
   const parts = { train: tokens.subarray(0, at), validation: tokens.subarray(at) };
   for (const [name, part] of Object.entries(parts)) {

@@ -12,7 +12,7 @@ import { causalLmLoss } from './causal-lm-loss.ts';
 import { Optimizer } from './optimizer.ts';
 import { adamw, clipByGlobalNorm, multiSteps } from './optimizers.ts';
 import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';
-import { drawBatch } from './token-data.ts';
+import { drawBatch, type TokenSplit } from './token-data.ts';
 import { chain } from './transformation.ts';
 
 export interface TrainerOptions {
@@ -42,7 +42,12 @@ export interface TrainerOptions {
   readonly seed?: number;
   /** Batches per estimate of a loss; default 20. */
   readonly evaluationBatches?: number;
+  /** Where in the stream of batches the run begins, so that one can go on where another ended; default 0. */
+  readonly firstBatch?: number;
 }
+
+/** The options with their defaults filled in. */
+export type TrainerSettings = Required<TrainerOptions>;
 
 /** Thrown when the loss is no number: the step was not taken. */
 export class DivergedError extends Error {
@@ -53,21 +58,17 @@ export class Trainer {
   readonly model: TrainableModel;
   readonly optimizer: Optimizer;
   readonly schedule: Schedule;
-  readonly #options: Required<TrainerOptions>;
-  readonly #data: { readonly train: Int32Array; readonly validation: Int32Array };
+  readonly settings: TrainerSettings;
+  readonly #data: TokenSplit;
   #step = 0;
 
   /** @throws RangeError for options that cannot be meant. */
-  constructor(
-    model: TrainableModel,
-    data: { readonly train: Int32Array; readonly validation: Int32Array },
-    options: TrainerOptions,
-  ) {
+  constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions) {
     checkOptions('Trainer', options);
     const full = withDefaults(options);
     this.model = model;
     this.#data = data;
-    this.#options = full;
+    this.settings = full;
     this.schedule = warmupCosineDecaySchedule({
       initValue: full.learningRate / Math.max(1, full.warmupSteps + 1),
       peakValue: full.learningRate,
@@ -101,7 +102,7 @@ export class Trainer {
 
   /** Tokens that one step reads. */
   get tokensPerStep(): number {
-    const { batchSize, blockLength, accumulate } = this.#options;
+    const { batchSize, blockLength, accumulate } = this.settings;
     return batchSize * blockLength * accumulate;
   }
 
@@ -111,10 +112,10 @@ export class Trainer {
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
-    const { accumulate, seed, batchSize, blockLength } = this.#options;
+    const { accumulate, seed, batchSize, blockLength, firstBatch } = this.settings;
     let total = 0;
     for (let i = 0; i < accumulate; i++) {
-      const index = this.#step * accumulate + i;
+      const index = firstBatch + this.#step * accumulate + i;
       const batch = drawBatch(this.#data.train, { batchSize, blockLength, seed, stream: 'train', index });
       const [loss, gradients] = valueAndGrad((model: TrainableModel) => causalLmLoss(model, batch))(
         this.model,
@@ -124,7 +125,7 @@ export class Trainer {
       if (!Number.isFinite(value)) {
         for (const gradient of Object.values(gradients)) gradient.dispose();
         throw new DivergedError(
-          `the loss is ${value} at step ${this.#step + 1}; a smaller learning rate than ${this.#options.learningRate} may help`,
+          `the loss is ${value} at step ${this.#step + 1}; a smaller learning rate than ${this.settings.learningRate} may help`,
         );
       }
       this.optimizer.update(this.model, gradients);
@@ -136,7 +137,7 @@ export class Trainer {
 
   /** Mean loss over `evaluationBatches` batches of a part, the same ones each time. */
   evaluate(part: 'train' | 'validation'): number {
-    const { evaluationBatches, seed, batchSize, blockLength } = this.#options;
+    const { evaluationBatches, seed, batchSize, blockLength } = this.settings;
     let total = 0;
     for (let index = 0; index < evaluationBatches; index++) {
       const stream = part === 'train' ? 'evaluate-train' : 'evaluate-validation';
@@ -149,9 +150,9 @@ export class Trainer {
   }
 }
 
-function withDefaults(options: TrainerOptions): Required<TrainerOptions> {
+function withDefaults(options: TrainerOptions): TrainerSettings {
   const { steps, learningRate } = options;
-  const full: Required<TrainerOptions> = {
+  const full: TrainerSettings = {
     accumulate: 1,
     minLearningRate: learningRate / 10,
     warmupSteps: Math.min(100, Math.floor(steps / 10)),
@@ -161,6 +162,7 @@ function withDefaults(options: TrainerOptions): Required<TrainerOptions> {
     clip: 1,
     seed: 1337,
     evaluationBatches: 20,
+    firstBatch: 0,
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
     batchSize: options.batchSize,
     blockLength: options.blockLength,

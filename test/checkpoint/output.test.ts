@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { carryFiles, checkOutputPlace, checkSpace } from '../../src/checkpoint/output.ts';
-import { writeFolderAtomically, writeTextAtomically } from '../../src/checkpoint/write-atomically.ts';
+import { writeContentAtomically, writeFolderAtomically } from '../../src/checkpoint/write-atomically.ts';
 import { withFolder } from './temporary-folder.ts';
 
 test('no space is told with both numbers, before a byte is written', () =>
@@ -18,7 +18,7 @@ test('no space is told with both numbers, before a byte is written', () =>
 test('a folder is replaced whole, and stays as it was when its writer fails', () =>
   withFolder({}, async (folder) => {
     const path = join(folder, 'out');
-    const write = (text: string) => (at: string) => writeTextAtomically(join(at, 'file'), text);
+    const write = (text: string) => (at: string) => writeContentAtomically(join(at, 'file'), text);
     await writeFolderAtomically(path, write('one'));
     await expect(writeFolderAtomically(path, write('two'))).rejects.toThrow();
     await writeFolderAtomically(path, write('three'), { replace: true });

@@ -1,0 +1,30 @@
+/** `--backend`, `--threads` and `--json`, which every command that computes has. */
+import { type Command, Option } from 'commander';
+import { type BackendName, setBackend, setThreads } from '../backend/index.ts';
+import * as parse from './options.ts';
+
+export interface BackendFlags {
+  readonly backend?: BackendName;
+  readonly threads?: number;
+  readonly json?: true;
+}
+
+/** @param json what `--json` does */
+export function addBackendOptions(command: Command, json = 'print one JSON object'): Command {
+  return command
+    .addOption(
+      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
+        'native',
+        'wasm',
+        'reference',
+      ]),
+    )
+    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
+    .option('--json', json);
+}
+
+/** Makes the chosen backend the current one. */
+export async function useBackend({ backend, threads }: BackendFlags): Promise<void> {
+  if (backend !== undefined) await setBackend(backend);
+  if (threads !== undefined) setThreads(threads);
+}

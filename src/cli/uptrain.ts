@@ -1,0 +1,77 @@
+/**
+ * `gqa uptrain`: a checkpoint, mostly one with fewer key/value heads than it was trained with, goes on with its own recipe for a share
+ * of its steps.
+ */
+import { Command } from 'commander';
+import { prepareUptraining } from '../train/uptrain.ts';
+import { DEFAULT_ALPHA, ELSEWHERE } from '../train/uptrain-settings.ts';
+import { addBackendOptions, useBackend } from './backend-options.ts';
+import { exitCode, UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { writeNote } from './output.ts';
+import { readTrainingText } from './train-data.ts';
+import {
+  addPlaceOptions,
+  addRunOptions,
+  addSettingOptions,
+  checkSettings,
+  type RunFlags,
+  type SettingFlags,
+  settingsOf,
+} from './train-flags.ts';
+import { trainRun } from './train-run.ts';
+
+interface UptrainFlags extends RunFlags, Partial<SettingFlags> {
+  readonly alpha?: number;
+  readonly steps?: number;
+}
+
+const { batchSize, blockLength, learningRate, weightDecay, b2, clip, seed, validation } = ELSEWHERE;
+
+const about = `
+The settings that are not given are those of the run that trained the checkpoint, which \`gqa train\` keeps with it and
+\`gqa convert\` carries over; the learning rate rises to half of that run's peak and falls to where it ended. A checkpoint
+from elsewhere needs --steps, and gets --block ${blockLength} --batch ${batchSize} --learning-rate ${learningRate} --weight-decay ${weightDecay} --beta2 ${b2} --clip ${clip} --seed ${seed}
+--validation ${validation}. Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
+
+Examples:
+  npx gqa convert run/step-2000 mqa --kv-heads 1
+  npx gqa uptrain mqa --data moby-dick --out mqa-run --alpha 0.05
+  npx gqa uptrain mqa --data moby-dick --out mqa-run --alpha 0.05 --resume
+  npx gqa uptrain model.gguf --data text.txt --out run --steps 100 --block 128 --batch 2`;
+
+export function uptrainCommand(): Command {
+  const command = addPlaceOptions(new Command('uptrain'))
+    .description('train a converted checkpoint further, by the recipe it was trained with')
+    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer')
+    .option(
+      '--alpha <share>',
+      `steps, as a share of those of the checkpoint's training (default: ${DEFAULT_ALPHA})`,
+      parse.temperature,
+    )
+    .option('--steps <n>', 'steps, in place of --alpha', parse.positiveInteger);
+  addRunOptions(addSettingOptions(command, {}), 50);
+  return addBackendOptions(command, 'print one JSON object at the end')
+    .addHelpText('after', about)
+    .action(run);
+}
+
+async function run(from: string, flags: UptrainFlags): Promise<void> {
+  const { alpha, steps, out, resume } = flags;
+  if (alpha !== undefined && steps !== undefined) {
+    throw new UsageError('expected --alpha or --steps, got both');
+  }
+  if (alpha === 0) throw new UsageError('--alpha must be above 0');
+  checkSettings(flags);
+  await useBackend(flags);
+  const text = await readTrainingText(flags.data);
+  const prepared = await prepareUptraining({ ...settingsOf(flags), from, text, alpha, steps, out, resume });
+  const { settings } = prepared;
+  const { peak, low } = { peak: settings.learningRate, low: settings.minLearningRate };
+  writeNote(
+    `${settings.steps} steps of ${settings.accumulate * settings.batchSize} x ${settings.blockLength} tokens, ` +
+      `learning rate ${peak} to ${low} after ${settings.warmupSteps} steps of warm-up`,
+  );
+  const finished = await trainRun(`gqa uptrain: ${from} on ${flags.data}`, prepared, flags);
+  process.exitCode = finished ? exitCode.done : exitCode.interrupted;
+}

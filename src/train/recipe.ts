@@ -1,0 +1,87 @@
+/**
+ * How a model was trained, kept with its checkpoint so that the recipe can be continued: `gqa-train.json` beside config.json, the
+ * metadata key `gqa.train` in a GGUF file. Converting carries it over.
+ */
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { FormatError } from '../format/format-error.ts';
+import type { TrainerSettings } from './trainer.ts';
+
+export const RECIPE_FILE = 'gqa-train.json';
+export const RECIPE_KEY = 'gqa.train';
+
+/** Everything a run's numbers depend on besides its model and text. */
+export interface TrainSettings extends TrainerSettings {
+  /** Share of the text, its last part, that is not trained on. */
+  readonly validation: number;
+}
+
+/** A run: what it was to be, and how far it came. */
+export interface RunRecord {
+  readonly settings: TrainSettings;
+  /** Steps taken. */
+  readonly step: number;
+}
+
+export interface TrainRecipe {
+  /** Of the model from scratch; absent where that was done elsewhere. */
+  readonly training?: RunRecord;
+  /** What came after it, oldest first. */
+  readonly uptraining: readonly RunRecord[];
+}
+
+const POSITIVE = ['batchSize', 'blockLength', 'steps', 'accumulate', 'evaluationBatches', 'clip'] as const;
+const NOT_NEGATIVE = [
+  ...(['learningRate', 'minLearningRate', 'warmupSteps', 'weightDecay', 'b1', 'b2', 'seed'] as const),
+  'firstBatch',
+] as const;
+
+/**
+ * The recipe that a checkpoint carries; undefined when it carries none.
+ * @throws FormatError naming the value that is wrong
+ */
+export async function readRecipe(checkpoint: Checkpoint): Promise<TrainRecipe | undefined> {
+  const { gguf } = checkpoint;
+  const file = gguf ? checkpoint.path : `${checkpoint.directory}/${RECIPE_FILE}`;
+  const text = gguf ? gguf.metadata.get(RECIPE_KEY) : await checkpoint.readText(RECIPE_FILE);
+  if (text === undefined) return undefined;
+  const fail = (what: string) =>
+    new FormatError(file, undefined, `${gguf ? `${RECIPE_KEY}: ` : ''}expected ${what}`);
+  let json: Partial<TrainRecipe>;
+  try {
+    json = JSON.parse(String(text));
+  } catch (cause) {
+    throw fail(`JSON, got: ${(cause as Error).message}`);
+  }
+  const runs = Array.isArray(json?.uptraining) ? json.uptraining : undefined;
+  if (runs === undefined) throw fail('an object with a list named uptraining');
+  for (const run of json.training === undefined ? runs : [json.training, ...runs]) checkRun(run, fail);
+  return json as TrainRecipe;
+}
+
+function checkRun(run: Partial<RunRecord> | null, fail: (what: string) => Error): void {
+  const { settings, step } = run ?? {};
+  if (!isNumber(step, 0)) throw fail(`step to be a number of at least 0, got ${step}`);
+  for (const name of [...POSITIVE, ...NOT_NEGATIVE]) {
+    const value = settings?.[name];
+    const isPositive = (POSITIVE as readonly string[]).includes(name);
+    if (!isNumber(value, isPositive ? Number.MIN_VALUE : 0)) {
+      throw fail(
+        `settings.${name} to be a number ${isPositive ? 'above 0' : 'of at least 0'}, got ${JSON.stringify(value)}`,
+      );
+    }
+  }
+  const { validation } = settings as TrainSettings;
+  if (!(validation > 0 && validation < 1)) {
+    throw fail(`settings.validation between 0 and 1, got ${JSON.stringify(validation)}`);
+  }
+}
+
+function isNumber(value: unknown, least: number): value is number {
+  return typeof value === 'number' && value >= least && value < Number.POSITIVE_INFINITY;
+}
+
+/** Batches drawn from the text so far: where the next run of the same recipe goes on. */
+export function batchesDrawn({ training, uptraining }: TrainRecipe): number {
+  const runs = [...(training ? [training] : []), ...uptraining];
+  return runs.reduce((sum, { step, settings }) => sum + step * settings.accumulate, 0);
+}

@@ -1,0 +1,193 @@
+/**
+ * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them bit for bit. It shows
+ * nothing; who wants to see it listens to its metrics.
+ */
+import { loadTensor } from '../checkpoint/load-tensor.ts';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { RunDirectory } from '../checkpoint/run-directory.ts';
+import { eventLoopTurn } from '../models/event-loop.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { CheckpointForm } from './checkpoint-form.ts';
+import type { TrainRecipe, TrainSettings } from './recipe.ts';
+import type { TokenSplit } from './token-data.ts';
+import type { Trainer } from './trainer.ts';
+
+/** A line of metrics.jsonl: a step and the loss of its batches, or estimates of both losses after a step. */
+export interface Metric {
+  readonly step: number;
+  readonly loss?: number;
+  readonly learningRate?: number;
+  readonly trainLoss?: number;
+  readonly validationLoss?: number;
+}
+
+/** What a run's numbers depend on: it goes on only where all of it is the same. */
+export type RunIdentity = Readonly<Record<string, string | number | null>>;
+
+/** How often, where to and who listens. */
+export interface RunOptions {
+  /** Steps between estimates of both losses; default 250. There is one before the first step and one after the last. */
+  readonly evaluateEvery?: number;
+  /** Steps between checkpoints; default `evaluateEvery`. */
+  readonly saveEvery?: number;
+  /** Checkpoints that are kept; default 2. */
+  readonly keep?: number;
+  /** Told each line of metrics as it comes. */
+  readonly onMetric?: (metric: Metric) => void | Promise<void>;
+  /** Ends the run after the step it is in, with a checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+/** Where a run keeps its checkpoints, and what stands in them. */
+export interface RunPlace {
+  readonly directory: RunDirectory;
+  readonly identity: RunIdentity;
+  readonly form: CheckpointForm;
+  readonly recipe: (step: number) => TrainRecipe;
+}
+
+/** A run that is ready for its next step. */
+export interface PreparedRun {
+  readonly trainer: Trainer;
+  readonly settings: TrainSettings;
+  readonly tokenizer: Tokenizer;
+  readonly data: TokenSplit;
+  readonly place: RunPlace | undefined;
+  /** The checkpoint it goes on from. */
+  readonly resumedFrom: string | undefined;
+  /** Metrics of the steps before. */
+  readonly metrics: readonly Metric[];
+}
+
+export interface RunResult {
+  /** False when the signal ended it before its last step. */
+  readonly finished: boolean;
+  /** Every line of metrics, those before a resume included. */
+  readonly metrics: readonly Metric[];
+}
+
+/** What was asked for does not go with what is in the folder. */
+export class RunConflictError extends Error {
+  override readonly name = 'RunConflictError';
+}
+
+/**
+ * The folder of a run and, to go on, its newest checkpoint.
+ * @throws RunConflictError when it is not empty and the run is not to go on
+ */
+export function openRun(
+  path: string,
+  resume: boolean,
+): { readonly directory: RunDirectory; readonly latest: string | undefined } {
+  const directory = new RunDirectory(path);
+  const latest = directory.latest();
+  const entries = directory.entries();
+  if (!resume && entries.length > 0) {
+    throw new RunConflictError(`${path} is not empty: --resume goes on with it, another --out starts anew`);
+  }
+  if (latest === undefined && entries.some((name) => name.startsWith('step-'))) {
+    throw new Error(`${path}: expected a file named latest beside its checkpoints, got none`);
+  }
+  return { directory, latest };
+}
+
+/** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
+export function checkSameRun(directory: RunDirectory, latest: string, identity: RunIdentity): void {
+  const before = (directory.state(latest).identity ?? {}) as RunIdentity;
+  const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
+  if (key === undefined) return;
+  throw new RunConflictError(
+    `--resume: expected the run of ${latest}, whose ${key} is ${before[key]}, got ${identity[key]}`,
+  );
+}
+
+/** Tokens as two numbers of an identity. */
+export function tokensIdentity(tokens: Int32Array): RunIdentity {
+  let hash = 0x811c9dc5; // FNV-1a over ids
+  for (const id of tokens) hash = Math.imul(hash ^ id, 0x01000193);
+  return { tokens: tokens.length, tokensHash: hash >>> 0 };
+}
+
+/**
+ * Puts a checkpoint's optimiser and place into a trainer whose model was loaded from it.
+ * @returns the metrics up to it; what was logged later will be logged again
+ */
+export async function restoreRun(
+  directory: RunDirectory,
+  latest: string,
+  trainer: Trainer,
+): Promise<readonly Metric[]> {
+  const state = directory.state(latest) as { step: number; counters: Record<string, number> };
+  const { backend } = trainer.model;
+  await using checkpoint = await openCheckpoint(`${latest}/optimizer.safetensors`);
+  for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
+    const loaded = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
+    backend.convert(tensor, 0, loaded, 0, tensor.size);
+    loaded.dispose();
+  }
+  trainer.resumeAt(state.step, state.counters);
+  const lines = directory.readLines('metrics.jsonl').filter((line) => Number(line.step) <= state.step);
+  return lines as unknown as Metric[];
+}
+
+/**
+ * Steps until the trainer's last, or until the signal.
+ * @param place where checkpoints go; without it none is written
+ * @param before the metrics of a run that goes on
+ * @throws DivergedError as `Trainer.advance`; what was saved before stays
+ */
+export async function runTraining(
+  trainer: Trainer,
+  options: RunOptions = {},
+  place?: RunPlace,
+  before: readonly Metric[] = [],
+): Promise<RunResult> {
+  const { evaluateEvery = 250, keep = 2, onMetric, signal } = options;
+  const { saveEvery = evaluateEvery } = options;
+  const { steps } = trainer.settings;
+  const metrics = [...before];
+  place?.directory.create();
+  // Also of a run that was killed before its first checkpoint.
+  await place?.directory.replace('metrics.jsonl', before.map((line) => `${JSON.stringify(line)}\n`).join(''));
+
+  const note = async (metric: Metric): Promise<void> => {
+    metrics.push(metric);
+    await place?.directory.appendLine('metrics.jsonl', metric);
+    await onMetric?.(metric);
+  };
+  const evaluate = (): Promise<void> => {
+    const trainLoss = trainer.evaluate('train');
+    return note({ step: trainer.step, trainLoss, validationLoss: trainer.evaluate('validation') });
+  };
+  let saved = trainer.step;
+  const save = async (): Promise<void> => {
+    if (place) await saveRun(trainer, place, keep);
+    saved = trainer.step;
+  };
+
+  if (trainer.step === 0) await evaluate();
+  while (trainer.step < steps && !signal?.aborted) {
+    const loss = trainer.advance();
+    const { step } = trainer;
+    await note({ step, loss, learningRate: trainer.schedule(step - 1) });
+    if (step % evaluateEvery === 0 || step === steps) await evaluate();
+    if (step % saveEvery === 0 || step === steps) await save();
+    // A signal comes in between steps.
+    await eventLoopTurn();
+  }
+  if (saved !== trainer.step) await save();
+  return { finished: trainer.step === steps, metrics };
+}
+
+async function saveRun(trainer: Trainer, place: RunPlace, keep: number): Promise<void> {
+  const { step, model, optimizer } = trainer;
+  await place.directory.save(
+    {
+      step,
+      writeModel: (folder) => place.form.write(folder, model, place.recipe(step)),
+      optimizer: optimizer.tensors,
+      state: { identity: place.identity, step, counters: optimizer.counters },
+    },
+    keep,
+  );
+}

@@ -1,0 +1,127 @@
+/**
+ * Uptraining: a converted checkpoint goes on with the recipe that trained it, for a fraction of its steps.
+ *
+ * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
+ */
+import { getBackend } from '../backend/registry.ts';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { describeModel } from '../models/load-model.ts';
+import { tokenizerMaker } from '../models/text-parts.ts';
+import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { formOf } from './checkpoint-form.ts';
+import { readRecipe, type TrainSettings } from './recipe.ts';
+import { splitTokens } from './token-data.ts';
+import { Trainer } from './trainer.ts';
+import {
+  checkSameRun,
+  openRun,
+  type PreparedRun,
+  type RunOptions,
+  type RunResult,
+  restoreRun,
+  runTraining,
+  tokensIdentity,
+} from './training-run.ts';
+import { type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
+
+export interface UptrainOptions extends UptrainChoice, RunOptions {
+  /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
+  readonly from: string;
+  /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
+  readonly text: string;
+  /** A folder for checkpoints, `metrics.jsonl` and going on; without it nothing is written. */
+  readonly out?: string;
+  /** Goes on from the newest checkpoint in `out`. */
+  readonly resume?: boolean;
+}
+
+export interface UptrainResult extends RunResult {
+  /** Uptrained; the caller's to dispose. */
+  readonly model: TrainableModel;
+  readonly settings: TrainSettings;
+  /** The newest checkpoint's folder, with `out`. */
+  readonly checkpoint: string | undefined;
+}
+
+/**
+ * Trains a checkpoint further, by its own recipe where it carries one (`uptrain-settings.ts` says what is taken where it does
+ * not). With `out`, checkpoints are of the form that `from` has: a Hugging Face directory, or a GGUF file; weights f32.
+ * @throws RangeError for settings that cannot be meant or a text shorter than a block, FormatError for a checkpoint that is damaged or
+ * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
+ * @example
+ * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: ({ step, loss }) => console.log(step, loss) });
+ */
+export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
+  const run = await prepareUptraining(options);
+  const { settings, place, metrics } = run;
+  const { model } = run.trainer;
+  try {
+    const result = await runTraining(run.trainer, options, place, metrics);
+    return { ...result, model, settings, checkpoint: place?.directory.latest() };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** Opens everything that `uptrain` needs, without a step. The trainer's model is the caller's to dispose. */
+export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
+  const { from, out } = options;
+  const opened = out === undefined ? undefined : openRun(out, options.resume ?? false);
+  await using checkpoint = await openCheckpoint(from);
+  const { config } = describeModel(checkpoint, getBackend());
+  const { maxPositionEmbeddings, vocabSize } = config;
+  const recipe = await readRecipe(checkpoint);
+  const settings = uptrainSettings(recipe, choiceOf(options), maxPositionEmbeddings);
+  const tokenizer = await tokenizerOf(checkpoint);
+  const tokens = Int32Array.from(tokenizer.encode(options.text, { addSpecialTokens: false }));
+  const unknown = tokens.find((id) => id >= vocabSize);
+  if (unknown !== undefined) {
+    throw new RangeError(
+      `${from}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
+    );
+  }
+  const data = splitTokens(tokens, settings.blockLength, settings.validation);
+
+  const { hiddenSize, numLayers, numHeads, numKeyValueHeads } = config;
+  const shape = { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads };
+  const identity = { ...shape, ...settings, ...tokensIdentity(tokens) };
+  const { latest } = opened ?? {};
+  if (opened && latest !== undefined) checkSameRun(opened.directory, latest, identity);
+  const model = await loadTrainableModel(latest ?? from);
+  try {
+    const trainer = new Trainer(model, data, settings);
+    const place = opened && {
+      directory: opened.directory,
+      identity,
+      form: await formOf(checkpoint, model),
+      recipe: (step: number) => ({
+        ...recipe,
+        uptraining: [...(recipe?.uptraining ?? []), { settings, step }],
+      }),
+    };
+    const metrics = opened && latest !== undefined ? await restoreRun(opened.directory, latest, trainer) : [];
+    return { trainer, settings, tokenizer, data, place, resumedFrom: latest, metrics };
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}
+
+/** The settings among the options. */
+function choiceOf(options: UptrainOptions): UptrainChoice {
+  const { from, text, out, resume, evaluateEvery, saveEvery, keep, onMetric, signal, ...choice } = options;
+  return choice;
+}
+
+async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer> {
+  const make = await tokenizerMaker(checkpoint);
+  if (!make) {
+    throw new Error(
+      `${checkpoint.path}: expected a checkpoint with a tokenizer (tokenizer.json, or a vocabulary in GGUF), got one without`,
+    );
+  }
+  return make();
+}
