@@ -5,7 +5,7 @@
  * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by the second.
  *
  * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters, _compute_llama3_parameters,
- * _compute_longrope_parameters, longrope_frequency_update).
+ * _compute_yarn_parameters, _compute_longrope_parameters, longrope_frequency_update).
  */
 
 /** How RoPE was stretched for longer contexts. */
@@ -17,6 +17,20 @@ export type RopeScaling =
       readonly lowFreqFactor: number;
       readonly highFreqFactor: number;
       readonly originalMaxPositionEmbeddings: number;
+    }
+  | {
+      /** Peng et al. 2023: short wavelengths stay, long ones are stretched by `factor`, a ramp lies between. */
+      readonly type: 'yarn';
+      readonly factor: number;
+      /** Pairs that turn more often than this within the original length stay as they are. */
+      readonly betaFast: number;
+      /** Pairs that turn less often are stretched whole. */
+      readonly betaSlow: number;
+      /** Whether the ends of the ramp are rounded outwards to whole pairs. */
+      readonly truncate: boolean;
+      readonly originalMaxPositionEmbeddings: number;
+      /** Multiplies cosines and sines. */
+      readonly attentionFactor: number;
     }
   | {
       readonly type: 'longrope';
@@ -50,14 +64,24 @@ export function inverseFrequencies(config: RopeConfig, long: boolean = false): F
   const { theta, rotaryDim, scaling, divisors } = config;
   return Float32Array.from({ length: rotaryDim / 2 }, (_, i) => {
     const power = f32(theta ** f32((2 * i) / rotaryDim));
-    const scaled = scaling === undefined ? f32(1 / power) : scaledFrequency(power, i, scaling, long);
+    const scaled = scaling === undefined ? f32(1 / power) : scaledFrequency(power, i, config, scaling, long);
     return divisors === undefined ? scaled : scaled / divisors[i];
   });
 }
 
 /** @param power `theta^(2i / rotaryDim)` */
-function scaledFrequency(power: number, i: number, scaling: RopeScaling, long: boolean): number {
+function scaledFrequency(
+  power: number,
+  i: number,
+  config: RopeConfig,
+  scaling: RopeScaling,
+  long: boolean,
+): number {
   const frequency = f32(1 / power);
+  if (scaling.type === 'yarn') {
+    const stretched = f32(yarnRamp(config, scaling, i));
+    return f32(f32(1 / f32(scaling.factor * power)) * stretched) + f32(frequency * f32(1 - stretched));
+  }
   if (scaling.type === 'linear') return frequency / scaling.factor;
   if (scaling.type === 'longrope') {
     const divisor = f32((long ? scaling.longDivisors : scaling.shortDivisors)[i]);
@@ -69,6 +93,24 @@ function scaledFrequency(power: number, i: number, scaling: RopeScaling, long: b
   if (wavelength > original / lowFreqFactor) return frequency / factor;
   const smooth = f32(f32(f32(original / wavelength) - lowFreqFactor) / (highFreqFactor - lowFreqFactor));
   return f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency);
+}
+
+/** How far pair i is stretched, 0 … 1. */
+function yarnRamp(
+  { theta, rotaryDim }: RopeConfig,
+  scaling: Extract<RopeScaling, { type: 'yarn' }>,
+  i: number,
+): number {
+  const { betaFast, betaSlow, truncate, originalMaxPositionEmbeddings: original } = scaling;
+  /** The pair that turns so often within the original length. */
+  const pairOf = (turns: number) =>
+    (rotaryDim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [low, high] = truncate
+    ? [Math.floor(pairOf(betaFast)), Math.ceil(pairOf(betaSlow))]
+    : [pairOf(betaFast), pairOf(betaSlow)];
+  const [from, to] = [Math.max(low, 0), Math.min(high, rotaryDim - 1)];
+  const ramp = f32(f32(i - f32(from)) / f32(from === to ? 0.001 : to - from));
+  return Math.min(1, Math.max(0, ramp));
 }
 
 /** The tables of a model: of all layers, and of those with a window where they rotate otherwise. */
@@ -111,7 +153,7 @@ export class RopeTable {
     }
     this.half = rotaryDim / 2;
     const twoSets = scaling?.type === 'longrope';
-    const factor = twoSets ? f32(scaling.attentionFactor) : 1;
+    const factor = scaling && 'attentionFactor' in scaling ? f32(scaling.attentionFactor) : 1;
     this.switchLength = twoSets ? scaling.originalMaxPositionEmbeddings : Number.POSITIVE_INFINITY;
     this.#short = new PositionRows(inverseFrequencies(config), factor);
     this.#long = twoSets ? new PositionRows(inverseFrequencies(config, true), factor) : this.#short;

@@ -247,8 +247,8 @@ describe('files that do not fit', () => {
     ['another activation', { hidden_act: 'relu' }, /hidden_act: expected silu, got relu$/],
     [
       'another scaling',
-      { rope_parameters: { rope_type: 'yarn', factor: 2 } },
-      /rope_type: expected default, linear, llama3 or longrope, got yarn$/,
+      { rope_parameters: { rope_type: 'dynamic', factor: 2 } },
+      /rope_type: expected default, linear, llama3, yarn or longrope, got dynamic$/,
     ],
     [
       'a scaling without its factor',

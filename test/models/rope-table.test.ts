@@ -32,6 +32,34 @@ test('llama3 keeps short wavelengths, divides long ones and blends between', () 
   expect(ratios.slice(2)).toEqual([1 / 8, 1 / 8]);
 });
 
+test('yarn keeps fast pairs, stretches slow ones, with a ramp between', () => {
+  const rope = { theta: 10000, rotaryDim: 64, interleaved: true };
+  const yarn = {
+    type: 'yarn',
+    factor: 40,
+    betaFast: 32,
+    betaSlow: 1,
+    truncate: true,
+    originalMaxPositionEmbeddings: 4096,
+    attentionFactor: 1,
+  } as const;
+  const before = inverseFrequencies(rope);
+  const ratios = (scaling: typeof yarn | (Omit<typeof yarn, 'truncate'> & { truncate: boolean })) =>
+    Array.from(inverseFrequencies({ ...rope, scaling }), (value, i) => value / before[i]);
+  // DeepSeek's own numbers: the ramp goes from pair 10 (32 turns in 4096 positions) to pair 23 (1 turn).
+  const whole = ratios(yarn);
+  expect(whole.slice(0, 11)).toEqual(new Array(11).fill(1));
+  expect(whole.slice(23).map((ratio) => ratio * 40)).toEqual(new Array(9).fill(expect.closeTo(1, 6)));
+  expect(whole[12]).toBeCloseTo(1 - (2 / 13) * (1 - 1 / 40), 6);
+  const exact = ratios({ ...yarn, truncate: false });
+  const [low, high] = [32, 1].map(
+    (turns) => (64 * Math.log(4096 / (turns * 2 * Math.PI))) / (2 * Math.log(10000)),
+  );
+  expect(exact[12]).toBeCloseTo(1 - ((12 - low) / (high - low)) * (1 - 1 / 40), 6);
+  const scaled = new RopeTable({ ...rope, scaling: { ...yarn, attentionFactor: 1.5 } });
+  expect(scaled.rows([0], 1).cos[0]).toBe(1.5);
+});
+
 test('rows of several starts, across growth of the table', () => {
   const table = new RopeTable(plain);
   const early = table.rows([3], 2);

@@ -56,9 +56,37 @@ function configScaling(
       originalMaxPositionEmbeddings: positiveNumber(keys, 'original_max_position_embeddings'),
     };
   }
+  if (type === 'yarn') return yarn(config, keys, maxPositions);
   // Phi-3's first name of it was "su".
   if (type === 'longrope' || type === 'su') return longRope(config, keys, rotaryDim, maxPositions);
-  throw keys.fail('rope_type', `expected default, linear, llama3 or longrope, got ${String(type)}`);
+  throw keys.fail('rope_type', `expected default, linear, llama3, yarn or longrope, got ${String(type)}`);
+}
+
+/** DeepSeek's and gpt-oss's. Without a factor of its own it is how many times longer the context became. */
+function yarn(config: KeyReader, keys: KeyReader, maxPositions: number): RopeScaling {
+  const key = 'original_max_position_embeddings';
+  const original = positiveNumber(keys.has(key) ? keys : config, key, maxPositions);
+  const factor = positiveNumber(keys, 'factor', maxPositions / original);
+  const [mscale, allDim] = ['mscale', 'mscale_all_dim'].map((name) => keys.raw(name));
+  const both = typeof mscale === 'number' && typeof allDim === 'number' && mscale !== 0 && allDim !== 0;
+  return {
+    type: 'yarn',
+    factor,
+    betaFast: positiveNumber(keys, 'beta_fast', 32),
+    betaSlow: positiveNumber(keys, 'beta_slow', 1),
+    truncate: keys.flag('truncate') ?? true,
+    originalMaxPositionEmbeddings: original,
+    attentionFactor: positiveNumber(
+      keys,
+      'attention_factor',
+      both ? yarnScale(factor, mscale) / yarnScale(factor, allDim) : yarnScale(factor),
+    ),
+  };
+}
+
+/** How much larger YaRN makes cosines, sines or scores for a context `factor` times as long. */
+export function yarnScale(factor: number, mscale: number = 1): number {
+  return factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1;
 }
 
 function longRope(config: KeyReader, keys: KeyReader, rotaryDim: number, maxPositions: number): RopeScaling {
