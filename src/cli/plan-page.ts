@@ -3,16 +3,17 @@
  * context (both axes in powers of two) and the same figures as a table.
  */
 import type { ModelShape } from '../format/model-shape.ts';
+import { COLORS, escapeHtml, htmlPage, htmlTable, svg } from '../page/html-page.ts';
 import { compareHeads, type HeadChoice, kvDtypeText, type PlanOptions } from '../plan/index.ts';
 import { binarySize, count } from './output.ts';
 
-const WIDTH = 760;
+const WIDTH = 860;
 const HEIGHT = 420;
 const LEFT = 80;
-const RIGHT = 110;
+const RIGHT = 140;
 const TOP = 20;
 const BOTTOM = 50;
-const COLORS = ['#c0392b', '#d35400', '#b7950b', '#1e8449', '#2471a3', '#7d3c98', '#117a65', '#616a6b'];
+const CURVE_COLORS = Object.values(COLORS);
 
 export function planPage(model: string, shape: ModelShape, options: PlanOptions): string {
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', numKeyValueHeads } = options;
@@ -26,25 +27,13 @@ export function planPage(model: string, shape: ModelShape, options: PlanOptions)
   const at = contexts.map((contextLength) => compareHeads(shape, { ...rest, contextLength, heads }));
   const title = `KV cache of ${model}`;
   const facts = `N=${shape.numHeads} query heads, K=${shape.numKeyValueHeads}, ${shape.numLayers} layers; ${kvDtypeText(kvDtype)}, batch ${count(batchSize)}, runtime ${runtime}`;
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${escapeHtml(title)}</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
-svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColor; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
-td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-</style>
-<h1>${escapeHtml(title)}</h1>
-<p>${escapeHtml(facts)}. Total bytes over the tokens of each sequence; both axes double at each line.</p>
+  return htmlPage(
+    title,
+    `<p>${escapeHtml(facts)}. Total bytes over the tokens of each sequence; both axes double at each line.</p>
 ${curves(contexts, at)}
-<div class="wide">${table(contexts, at)}</div>
-<p>Memory only: what fewer heads do to a model's answers is not in these figures.</p>
-</html>
-`;
+${table(contexts, at)}
+<p class="note">Memory only: what fewer heads do to a model's answers is not in these figures.</p>`,
+  );
 }
 
 function nameOf({ attention, numKeyValueHeads: K, isOwn }: HeadChoice): string {
@@ -65,7 +54,7 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
   const parts: string[] = [];
   for (let power = low; power <= high; power += step) {
     const line = y(2 ** power).toFixed(1);
-    parts.push(`<path d="M${LEFT} ${line}H${WIDTH - RIGHT}" stroke="#8884"/>`);
+    parts.push(`<path d="M${LEFT} ${line}H${WIDTH - RIGHT}" stroke="var(--line)"/>`);
     parts.push(`<text x="${LEFT - 6}" y="${line}" dy="4" text-anchor="end">${binarySize(2 ** power)}</text>`);
   }
   const every = Math.ceil(contexts.length / 10);
@@ -79,35 +68,40 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
   parts.push(
     `<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 8}" text-anchor="middle">context, tokens</text>`,
   );
+  const names = apart(at[at.length - 1].map(({ plan }) => y(plan.totalBytes)));
   at[0].forEach((choice, curve) => {
-    const color = COLORS[curve % COLORS.length];
+    const color = CURVE_COLORS[curve % CURVE_COLORS.length];
     const points = contexts.map(
       (context, i) => `${x(context).toFixed(1)},${y(at[i][curve].plan.totalBytes).toFixed(1)}`,
     );
-    const end = y(at[at.length - 1][curve].plan.totalBytes).toFixed(1);
     const width = choice.isOwn ? 3 : 1.5;
     parts.push(
       `<polyline fill="none" stroke="${color}" stroke-width="${width}" points="${points.join(' ')}"/>`,
     );
     parts.push(
-      `<text x="${WIDTH - RIGHT + 6}" y="${end}" dy="4" style="fill:${color}">${nameOf(choice)}</text>`,
+      `<text x="${WIDTH - RIGHT + 6}" y="${names[curve].toFixed(1)}" dy="4" style="fill:${color}">${nameOf(choice)}</text>`,
     );
   });
   const label = 'Bytes of the KV cache over the context, a curve per number of key/value heads';
-  return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${label}">\n${parts.join('\n')}\n</svg>`;
+  return svg(WIDTH, HEIGHT, label, parts);
+}
+
+/** Heights moved down as little as keeps a line of text between any two. */
+function apart(heights: readonly number[]): number[] {
+  const moved = [...heights];
+  const order = heights.map((_, i) => i).sort((a, b) => heights[a] - heights[b]);
+  order.forEach((at, i) => {
+    if (i > 0) moved[at] = Math.max(moved[at], moved[order[i - 1]] + 14);
+  });
+  return moved;
 }
 
 function table(contexts: readonly number[], at: readonly (readonly HeadChoice[])[]): string {
-  const head = at[0].map((choice) => `<th>${nameOf(choice)}</th>`).join('');
-  const rows = contexts.map((context, i) => {
-    const cells = at[i].map(
-      ({ plan }) => `<td title="${count(plan.totalBytes)} bytes">${binarySize(plan.totalBytes)}</td>`,
-    );
-    return `<tr><th>${count(context)}</th>${cells.join('')}</tr>`;
-  });
-  return `<table><tr><th>tokens</th>${head}</tr>\n${rows.join('\n')}\n</table>`;
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  const rows = contexts.map((context, i) => [
+    count(context),
+    ...at[i].map(
+      ({ plan }) => `<span title="${count(plan.totalBytes)} bytes">${binarySize(plan.totalBytes)}</span>`,
+    ),
+  ]);
+  return htmlTable([['tokens', ...at[0].map(nameOf)], ...rows]);
 }

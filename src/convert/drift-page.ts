@@ -2,11 +2,17 @@
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
  * heads have in common with the groups drawn around them, the numbers as a table.
  */
+import { COLORS, factTable, htmlPage, htmlTable, legend, svg } from '../page/html-page.ts';
+import { niceTicks } from '../page/nice-ticks.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
 
-const COLORS = { key: '#2471a3', value: '#1e8449', attentionOutput: '#c0392b' };
-const NAMES = { key: 'keys', value: 'values', attentionOutput: 'attention output' };
-type Kind = keyof typeof COLORS;
+/** Of the three errors of a layer. */
+const SERIES = {
+  key: { name: 'keys', color: COLORS.blue },
+  value: { name: 'values', color: COLORS.green },
+  attentionOutput: { name: 'attention output', color: COLORS.red },
+} as const;
+type Kind = keyof typeof SERIES;
 const KINDS: readonly Kind[] = ['key', 'value', 'attentionOutput'];
 /** More cells than this are drawn as the mean of all layers. */
 const MOST_CELLS = 20_000;
@@ -14,7 +20,7 @@ const MOST_CELLS = 20_000;
 /** @param title such as the names of both checkpoints */
 export function driftPage(title: string, report: DriftReport): string {
   const { before, after, numKeyValueHeads: K } = report;
-  const facts = [
+  const facts: [string, string][] = [
     [
       'key/value heads',
       `${K.before} to ${K.after} (of ${report.numHeads} query heads), method ${report.method}`,
@@ -25,56 +31,42 @@ export function driftPage(title: string, report: DriftReport): string {
     ['same likeliest token', `${(100 * report.topOneAgreement).toFixed(1)} %`],
     ['text', `${report.predicted} tokens predicted`],
   ];
-  const rows = facts.map(([name, value]) => `<tr><th>${name}</th><td>${escapeHtml(value)}</td></tr>`);
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${escapeHtml(title)}</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
-svg { max-width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
-.maps { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } figcaption { font-size: .8rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
-td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-.facts th, .facts td { text-align: left; }
-</style>
-<h1>${escapeHtml(title)}</h1>
-<table class="facts">${rows.join('\n')}</table>
+  return htmlPage(
+    title,
+    `${factTable(facts)}
 <h2>Error of each layer</h2>
-<p>Root of the squared error over the squared size, on the original's input to the layer: 0 is none, 1 as far off as zeros.
-${KINDS.map((kind) => `<span style="color:${COLORS[kind]}">■</span> ${NAMES[kind]}`).join(' ')}</p>
-${bars(report.layers)}
+<p>Root of the squared error over the squared size, on the original's input to the layer: 0 is none, 1 as far off as zeros.</p>
+${driftBars(report.layers)}
 <h2>What the heads have in common</h2>
-<p>Of the ${K.before} key/value heads before, 0 (light) to 1 (dark); heads that became one are framed alike.</p>
-${maps(report.layers)}
+<p>Of the ${K.before} key/value heads before, 0 (light) to 1 (full); heads that became one are framed together.</p>
+${headMaps(report.layers)}
 <h2>Numbers</h2>
-<div class="wide">${table(report.layers)}</div>
-</html>
-`;
+${table(report.layers)}`,
+  );
 }
 
-function bars(layers: readonly LayerDrift[]): string {
+/** The errors of each layer as bars, on one scale. */
+export function driftBars(layers: readonly LayerDrift[]): string {
   const [left, top, height, bottom] = [40, 10, 220, 30];
-  const step = Math.max(12, Math.min(40, Math.floor(860 / layers.length)));
+  const step = Math.max(12, Math.min(90, Math.floor(860 / layers.length)));
   const width = left + layers.length * step + 10;
-  const most = Math.max(1e-9, ...layers.flatMap((layer) => KINDS.map((kind) => layer[kind])));
+  const ticks = niceTicks(0, Math.max(1e-9, ...layers.flatMap((layer) => KINDS.map((kind) => layer[kind]))));
+  const most = ticks[ticks.length - 1];
   const parts: string[] = [];
-  for (let i = 0; i <= 4; i++) {
-    const y = top + height - (i / 4) * height;
-    parts.push(`<path d="M${left} ${y}H${width}" stroke="#8884"/>`);
+  for (const tick of ticks) {
+    const y = (top + height - (tick / most) * height).toFixed(1);
+    parts.push(`<path d="M${left} ${y}H${width}" stroke="var(--line)"/>`);
     parts.push(
-      `<text x="${left - 5}" y="${y}" dy="4" text-anchor="end">${((i / 4) * most).toPrecision(2)}</text>`,
+      `<text x="${left - 5}" y="${y}" dy="4" text-anchor="end">${Number(tick.toPrecision(6))}</text>`,
     );
   }
-  const bar = (step - 3) / 3;
+  const bar = (step - Math.max(3, step / 5)) / 3;
   layers.forEach((layer, i) => {
     KINDS.forEach((kind, k) => {
       const tall = (layer[kind] / most) * height;
       const x = left + i * step + k * bar + 2;
       parts.push(
-        `<rect x="${x.toFixed(1)}" y="${(top + height - tall).toFixed(1)}" width="${(bar - 0.5).toFixed(1)}" height="${tall.toFixed(1)}" fill="${COLORS[kind]}"><title>layer ${i}, ${NAMES[kind]}: ${layer[kind].toFixed(4)}</title></rect>`,
+        `<rect x="${x.toFixed(1)}" y="${(top + height - tall).toFixed(1)}" width="${(bar - 0.5).toFixed(1)}" height="${tall.toFixed(1)}" fill="${SERIES[kind].color}"><title>layer ${i}, ${SERIES[kind].name}: ${layer[kind].toFixed(4)}</title></rect>`,
       );
     });
     if (layers.length <= 24 || i % 4 === 0) {
@@ -83,10 +75,12 @@ function bars(layers: readonly LayerDrift[]): string {
       );
     }
   });
-  return svg(width, top + height + bottom, 'Relative errors per layer', parts);
+  const picture = svg(width, top + height + bottom, 'Relative errors per layer', parts);
+  return `${legend(KINDS.map((kind) => SERIES[kind]))}${picture}`;
 }
 
-function maps(layers: readonly LayerDrift[]): string {
+/** What the heads of each layer have in common, their groups framed. */
+export function headMaps(layers: readonly LayerDrift[]): string {
   const K = layers[0]?.similarity.length ?? 0;
   if (layers.length * K * K > MOST_CELLS) {
     const mean = Array.from({ length: K }, (_, j) =>
@@ -99,7 +93,7 @@ function maps(layers: readonly LayerDrift[]): string {
   }
   const cell = Math.max(4, Math.min(18, 150 / K));
   const each = layers.map((layer, i) => figure(`layer ${i}`, layer.similarity, layer.groups, cell));
-  return `<div class="maps">${each.join('\n')}</div>`;
+  return `<div class="row">${each.join('\n')}</div>`;
 }
 
 /** Heads in the order of their groups, so that a group is a square on the diagonal. */
@@ -116,7 +110,7 @@ function figure(
     order.forEach((l, x) => {
       const value = Math.min(1, Math.max(0, similarity[j][l]));
       parts.push(
-        `<rect x="${(x * cell).toFixed(1)}" y="${(y * cell).toFixed(1)}" width="${cell.toFixed(1)}" height="${cell.toFixed(1)}" fill="#2471a3" fill-opacity="${value.toFixed(2)}"><title>heads ${j} and ${l}: ${value.toFixed(3)}</title></rect>`,
+        `<rect x="${(x * cell).toFixed(1)}" y="${(y * cell).toFixed(1)}" width="${cell.toFixed(1)}" height="${cell.toFixed(1)}" fill="var(--blue)" fill-opacity="${value.toFixed(2)}"><title>heads ${j} and ${l}: ${value.toFixed(3)}</title></rect>`,
       );
     });
   });
@@ -126,7 +120,7 @@ function figure(
       const size = (group.length * cell).toFixed(1);
       const from = (at * cell).toFixed(1);
       parts.push(
-        `<rect x="${from}" y="${from}" width="${size}" height="${size}" fill="none" stroke="#c0392b"/>`,
+        `<rect x="${from}" y="${from}" width="${size}" height="${size}" fill="none" stroke="var(--orange)" stroke-width="2"/>`,
       );
       at += group.length;
     }
@@ -137,19 +131,10 @@ function figure(
 }
 
 function table(layers: readonly LayerDrift[]): string {
-  const rows = layers.map(
-    (layer, i) =>
-      `<tr><th>${i}</th>${KINDS.map((kind) => `<td>${layer[kind].toFixed(4)}</td>`).join('')}<td>${layer.groups.map((group) => group.join('+')).join(', ')}</td></tr>`,
-  );
-  const head = KINDS.map((kind) => `<th>${NAMES[kind]}</th>`).join('');
-  return `<table><tr><th>layer</th>${head}<th>groups</th></tr>\n${rows.join('\n')}\n</table>`;
-}
-
-function svg(width: number, height: number, label: string, parts: readonly string[]): string {
-  const [w, h] = [Math.ceil(width), Math.ceil(height)];
-  return `<svg viewBox="0 0 ${w} ${h}" width="${w}" role="img" aria-label="${label}">\n${parts.join('\n')}\n</svg>`;
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  const rows = layers.map((layer, i) => [
+    `${i}`,
+    ...KINDS.map((kind) => layer[kind].toFixed(4)),
+    layer.groups.map((group) => group.join('+')).join(', '),
+  ]);
+  return htmlTable([['layer', ...KINDS.map((kind) => SERIES[kind].name), 'groups'], ...rows]);
 }

@@ -87,7 +87,7 @@ test('the page is one file without scripts, links or requests', async () => {
   expect(page).toContain('<h1>a &#60;b&#62; to c</h1>');
   expect(page).not.toMatch(/<script|<link|<img|https?:|@import|url\(/);
   expect(page.match(/<figure>/g)).toHaveLength(2);
-  expect(page.match(/<rect [^>]*fill="#c0392b"/g)).toHaveLength(2);
+  expect(page.match(/<rect [^>]*fill="var\(--red\)"/g)).toHaveLength(2);
 });
 
 test('a checkpoint without a tokenizer is named', async () => {

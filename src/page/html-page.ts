@@ -1,0 +1,89 @@
+/**
+ * The frame of every page that a command writes: one file, light and dark, wide and narrow, without scripts or links. Colours of
+ * series are variables, so that a chart reads on both grounds.
+ */
+
+/** Colours for series, by meaning or in order; `var(--…)` in SVG and HTML alike. */
+export const COLORS = {
+  blue: 'var(--blue)',
+  orange: 'var(--orange)',
+  green: 'var(--green)',
+  red: 'var(--red)',
+  purple: 'var(--purple)',
+  yellow: 'var(--yellow)',
+  teal: 'var(--teal)',
+  gray: 'var(--gray)',
+} as const;
+
+const STYLE = `
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; --ground: #fff; --ink: #1f2430; --soft: #667085; --line: #8883;
+  --blue: #2368b0; --orange: #c2500c; --green: #1e7d45; --red: #bb2f23; --purple: #7340a6; --yellow: #94700a; --teal: #117a72; --gray: #98a2b3; }
+@media (prefers-color-scheme: dark) { :root { --ground: #16181d; --ink: #e6e8ec; --soft: #9aa3b2;
+  --blue: #6cb0f5; --orange: #f79a5b; --green: #63c98a; --red: #f3857b; --purple: #bd96ea; --yellow: #dfbb4d; --teal: #56c8be; --gray: #6b7485; } }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: var(--ink); background: var(--ground); }
+h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .85rem; }
+figure { margin: 0; } svg { display: block; max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
+.wide { overflow-x: auto; margin: .5rem 0; } .wide > svg { min-width: 38rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; font-weight: normal; }
+thead th, th:first-child { color: var(--soft); } .facts th, .facts td, .left { text-align: left; } .facts td { white-space: normal; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .85rem; margin: .2rem 0 .4rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .8rem; border-radius: 4px; font-size: .85rem; margin: .3rem 0; }
+`;
+
+/** @param body HTML; what it holds of texts is escaped already */
+export function htmlPage(title: string, body: string): string {
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>${escapeHtml(title)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<h1>${escapeHtml(title)}</h1>
+${body}
+</body>
+</html>
+`;
+}
+
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+}
+
+/** @param rows the first is the head; cells are HTML. Wide tables scroll by themselves */
+export function htmlTable(rows: readonly (readonly string[])[]): string {
+  const [head, ...body] = rows.map((cells, row) =>
+    cells.map((cell, i) => (row === 0 || i === 0 ? `<th>${cell}</th>` : `<td>${cell}</td>`)).join(''),
+  );
+  const lines = body.map((cells) => `<tr>${cells}</tr>`).join('\n');
+  return `<div class="wide"><table><thead><tr>${head}</tr></thead>\n<tbody>\n${lines}\n</tbody></table></div>`;
+}
+
+/** Names with their values, as texts. */
+export function factTable(facts: readonly (readonly [string, string])[]): string {
+  const rows = facts.map(
+    ([name, value]) => `<tr><th>${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`,
+  );
+  return `<table class="facts">${rows.join('\n')}</table>`;
+}
+
+/** Squares in the colours of series with their names. */
+export function legend(series: readonly { readonly name: string; readonly color: string }[]): string {
+  const items = series.map(
+    ({ name, color }) => `<span><span style="color:${color}">■</span> ${escapeHtml(name)}</span>`,
+  );
+  return `<div class="legend">${items.join('')}</div>`;
+}
+
+/**
+ * A picture as wide as the page allows; where that would make its text too small to read, it scrolls.
+ * @param label what it shows, for readers who do not see it
+ */
+export function svg(width: number, height: number, label: string, parts: readonly string[]): string {
+  const [w, h] = [Math.ceil(width), Math.ceil(height)];
+  const picture = `<svg viewBox="0 0 ${w} ${h}" width="${w}" role="img" aria-label="${escapeHtml(label)}">\n${parts.join('\n')}\n</svg>`;
+  return w > 620 ? `<div class="wide">${picture}</div>` : picture;
+}
