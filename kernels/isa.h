@@ -8,6 +8,7 @@
 #include "linear.c"
 #include "loss.c"
 #include "matmul.c"
+#include "experts.c" /* on linear.c and matmul.c */
 #include "norm.c"
 #include "optimizer.c"
 #include "random.c"

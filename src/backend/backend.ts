@@ -67,6 +67,65 @@ export interface LinearPart {
   readonly out: Operand;
 }
 
+/**
+ * Which experts each row of `scores` goes to: the `count` of largest score + bias within its `keptGroups` best of `groups` equal
+ * runs of experts, a run judged by the sum of its `best` largest. Ties go to the lower index.
+ */
+export interface ExpertChoice {
+  /** f32 `[rows, E]` */
+  readonly scores: Operand;
+  readonly rows: number;
+  readonly numExperts: number;
+  /** f32 `[E]`; counts for the choice only. */
+  readonly bias?: Operand;
+  readonly groups: number;
+  readonly keptGroups: number;
+  readonly best: number;
+  readonly count: number;
+  /** f32 `[rows, count]`: the chosen scores, without bias, best first. */
+  readonly values: Operand;
+  /** i32 `[rows, count]` */
+  readonly ids: Operand;
+}
+
+/** One weight of each expert. */
+export interface ExpertPart {
+  /** E times `[Out, In]` (`[In, Out]` when the call is transposed), f32, f16, bf16 or a block type, all of one type. */
+  readonly weights: readonly Operand[];
+  /** E times `[Out]`, f32. */
+  readonly biases?: readonly Operand[];
+  readonly outFeatures: number;
+  /** `[pairs, Out]`, f32. */
+  readonly out: Operand;
+}
+
+/** `out[p] = x[floor(p / each)] @ weight[ids[p]]^T + bias[ids[p]]`; weights of experts that `ids` does not name are not read. */
+export interface ExpertLinearCall {
+  /** f32 `[pairs / each, In]` */
+  readonly x: Operand;
+  /** i32 `[pairs]` in 0 … E - 1. */
+  readonly ids: Operand;
+  readonly pairs: number;
+  /** Consecutive pairs that share a row of x. */
+  readonly each: number;
+  readonly inFeatures: number;
+  readonly numExperts: number;
+  /** Whether weights are `[In, Out]`. */
+  readonly transposed: boolean;
+  readonly parts: readonly ExpertPart[];
+}
+
+/** The way back through one part of `expertLinear` to its weights; zeros for an expert that no pair names. */
+export interface ExpertLinearBackwardCall extends Omit<ExpertLinearCall, 'parts'> {
+  readonly outFeatures: number;
+  /** f32 `[pairs, Out]` */
+  readonly dOut: Operand;
+  /** E times, f32, shaped as the weight; undefined where it is not wanted. */
+  readonly dWeights: readonly (Operand | undefined)[];
+  /** E times f32 `[Out]`. */
+  readonly dBiases: readonly (Operand | undefined)[];
+}
+
 /** Keys and values of consecutive tokens of one batch row. */
 export interface KeyValueSegment {
   readonly key: Storage;
@@ -322,6 +381,8 @@ export interface Backend extends StorageOwner {
   /** f32 `activation(gate) * up`, elementwise. May be in place (out = gate). */
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void;
   attention(call: AttentionCall): void;
+  chooseExperts(call: ExpertChoice): void;
+  expertLinear(call: ExpertLinearCall): void;
   /** Fills `out`: u32 for bits, bool for bernoulli, else f32. */
   random(out: Operand, call: RandomCall): void;
 
@@ -364,5 +425,6 @@ export interface Backend extends StorageOwner {
     n: number,
   ): void;
   attentionBackward(call: AttentionBackwardCall): void;
+  expertLinearBackward(call: ExpertLinearBackwardCall): void;
   adamw(call: AdamwCall): void;
 }

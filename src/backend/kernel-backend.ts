@@ -17,6 +17,9 @@ import type {
   BackendFile,
   BackendName,
   BinaryOp,
+  ExpertChoice,
+  ExpertLinearBackwardCall,
+  ExpertLinearCall,
   GateActivation,
   LinearPart,
   NormBackwardCall,
@@ -254,6 +257,27 @@ export class KernelBackend implements Backend {
     );
   }
 
+  chooseExperts(call: ExpertChoice): void {
+    const { scores, bias, values } = call;
+    this.#f32('chooseExperts', scores, bias, values);
+    this.#run(OP.choose_experts, [
+      ...[at(scores), call.rows, call.numExperts, at(bias), call.groups, call.keptGroups, call.best],
+      ...[call.count, at(values), at(call.ids)],
+    ]);
+  }
+
+  expertLinear(call: ExpertLinearCall): void {
+    const { x, pairs, each, inFeatures, ids, numExperts, transposed, parts } = call;
+    this.#f32('expertLinear', x);
+    const args = [at(x), pairs, each, inFeatures, at(ids), numExperts, Number(transposed), parts.length];
+    for (const { weights, biases, outFeatures, out } of parts) {
+      this.#f32('expertLinear', out, ...(biases ?? []));
+      args.push(this.#code('expertLinear', weights[0]), outFeatures, at(out));
+      for (let e = 0; e < numExperts; e++) args.push(at(weights[e]), at(biases?.[e]));
+    }
+    this.#run(OP.expert_linear, args);
+  }
+
   random(out: Operand, call: RandomCall): void {
     const { key, minval, maxval, factor, low, high, scale } = call;
     const head = [RANDOM_KINDS.indexOf(call.kind), at(out), sizeOf(out), key[0], key[1]];
@@ -328,6 +352,15 @@ export class KernelBackend implements Backend {
       ...[call.dKeyBatchStride, call.dValueBatchStride, dBias ? sizeOf(dBias) : 0],
       ...attentionArguments(call.forward, (dtype) => this.#code('attention', { dtype })),
     ]);
+  }
+
+  expertLinearBackward(call: ExpertLinearBackwardCall): void {
+    const { x, dOut, pairs, each, inFeatures, outFeatures, ids, numExperts, transposed } = call;
+    this.#f32('expertLinearBackward', x, dOut, ...call.dWeights, ...call.dBiases);
+    const args = [at(x), at(dOut), pairs, each, inFeatures, outFeatures, at(ids), numExperts];
+    args.push(Number(transposed));
+    for (let e = 0; e < numExperts; e++) args.push(at(call.dWeights[e]), at(call.dBiases[e]));
+    this.#run(OP.expert_linear_backward, args);
   }
 
   adamw(call: AdamwCall): void {

@@ -28,6 +28,9 @@ export const KERNEL_OPS = [
   'cross_entropy_backward',
   'adamw',
   'attention_backward',
+  'choose_experts',
+  'expert_linear',
+  'expert_linear_backward',
 ] as const;
 export type KernelOp = (typeof KERNEL_OPS)[number];
 export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(

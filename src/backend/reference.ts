@@ -16,6 +16,9 @@ import type {
   Backend,
   BackendFile,
   BinaryOp,
+  ExpertChoice,
+  ExpertLinearBackwardCall,
+  ExpertLinearCall,
   GateActivation,
   LinearPart,
   NormBackwardCall,
@@ -28,6 +31,7 @@ import { node } from './platform.ts';
 import { attention } from './reference/attention.ts';
 import { attentionBackward } from './reference/attention-backward.ts';
 import * as backward from './reference/backward.ts';
+import * as experts from './reference/experts.ts';
 import { BINARY, GATE, UNARY } from './reference/functions.ts';
 import { bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
 import { randomValue } from './reference/random.ts';
@@ -326,6 +330,14 @@ export class ReferenceBackend implements Backend {
     attention(call);
   }
 
+  chooseExperts(call: ExpertChoice): void {
+    experts.chooseExperts(call);
+  }
+
+  expertLinear(call: ExpertLinearCall): void {
+    experts.expertLinear(call);
+  }
+
   random(out: Operand, call: RandomCall): void {
     store(
       out,
@@ -359,6 +371,10 @@ export class ReferenceBackend implements Backend {
 
   attentionBackward(call: AttentionBackwardCall): void {
     attentionBackward(call);
+  }
+
+  expertLinearBackward(call: ExpertLinearBackwardCall): void {
+    experts.expertLinearBackward(call);
   }
 
   adamw(call: AdamwCall): void {

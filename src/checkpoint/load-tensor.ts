@@ -16,6 +16,8 @@ export interface LoadTensorOptions {
   readonly backend?: Backend;
   /** Convert to this plain type; as stored by default (no copy on the native backend). */
   readonly dtype?: DType;
+  /** Take only this index of the first axis, without that axis; `rows` are then rows of it. Default all. */
+  readonly item?: number;
   /** Take only these rows of the first axis: a part of a fused projection. Default all. */
   readonly rows?: readonly [first: number, end: number];
 }
@@ -32,7 +34,8 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   const backend = options.backend ?? getBackend();
   const whole = checkpoint.tensor(name);
   const op = `loadTensor: ${whole.path}: ${name}`;
-  const info = options.rows === undefined ? whole : rowsOf(op, whole, options.rows);
+  const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
+  const info = options.rows === undefined ? item : rowsOf(op, item, options.rows);
   const { dtype: stored, shape } = info;
   // f64 exists on the reference backend only.
   if (!isDType(stored) || (stored === 'f64' && backend.name !== 'reference')) {
@@ -56,6 +59,11 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   } finally {
     asStored.dispose();
   }
+}
+
+function itemOf(op: string, info: CheckpointTensor, item: number): CheckpointTensor {
+  const one = rowsOf(op, info, [item, item + 1]);
+  return { ...one, shape: one.shape.slice(1) };
 }
 
 /** Rows `first … end - 1` as a tensor of their own; rows are whole blocks, so they begin at a byte. */

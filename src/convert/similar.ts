@@ -37,7 +37,7 @@ export async function similarMixes(
     const pass = decoder.pass(windows);
     let x = decoder.embed(pass);
     for (let i = 0; i < config.numLayers; i++) {
-      const places = decoderLayerWeights<WeightPlace>(config, names, names.layer(i), (place) => place);
+      const places = decoderLayerWeights<WeightPlace>(config, names, i, (place) => place);
       const output = await outputMoments(checkpoint, config, places.attentionOutput.weight);
       const next = decoder.layer(pass, i, x, (seen) => {
         mixes.push(similarMix(config, seenStatistics(config, seen, output), after));

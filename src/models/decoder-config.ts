@@ -4,6 +4,7 @@
  * family it was.
  */
 import type { GateActivation } from '../backend/backend.ts';
+import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
 import type { RopeConfig } from './rope-table.ts';
 
 export interface DecoderConfig {
@@ -51,6 +52,8 @@ export interface DecoderConfig {
   readonly attention: readonly LayerAttention[];
   /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
   readonly mlp: { readonly gated: boolean; readonly activation: GateActivation };
+  /** Of models some of whose layers are mixtures of experts in place of the MLP. */
+  readonly experts?: ExpertsConfig;
   /** Whether the output head is the embedding table. */
   readonly tiedEmbeddings: boolean;
   /** Which projections have a bias. */
@@ -101,4 +104,6 @@ export interface DecoderLayerNames {
   /** Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated. */
   readonly gateUp: readonly [gate: string, up: string] | string;
   readonly down: string;
+  /** Needed only in layers that are mixtures of experts; these have no `gateUp` and `down`. */
+  readonly experts?: ExpertNames;
 }

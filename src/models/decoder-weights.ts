@@ -4,7 +4,8 @@
  */
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
+import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import type { ExpertNames, ExpertsConfig, ExpertTensorNames } from './experts-config.ts';
 
 export interface ProjectionOf<T> {
   /** `[Out, In]` */
@@ -34,10 +35,30 @@ export interface DecoderLayerOf<T> {
   readonly mlpNormAfter?: NormOf<T>;
   /** Absent: the MLP reads what attention reads. */
   readonly mlpNorm?: NormOf<T>;
+  readonly feedForward: MlpOf<T> | MixtureOf<T>;
+}
+
+export interface MlpOf<T> {
   /** Twice `[I, D]`, projected in one pass; once when the MLP is not gated. */
   readonly gateUp: readonly ProjectionOf<T>[];
   /** `[D, I]` */
   readonly down: ProjectionOf<T>;
+}
+
+/** A mixture of experts; the weights of expert e stand at index e. */
+export interface MixtureOf<T> {
+  /** `[E, D]` */
+  readonly router: ProjectionOf<T>;
+  /** `[E]`; counts for the choice only. */
+  readonly choiceBias?: T;
+  /** Gate and up, `[I, D]` each; or one list of `[2 I, D]` where they alternate. */
+  readonly gateUp: readonly (readonly ProjectionOf<T>[])[];
+  /** `[D, I]` */
+  readonly down: readonly ProjectionOf<T>[];
+  /** Whether the experts' matrices are the other way round, `[In, Out]`. */
+  readonly transposed: boolean;
+  /** Experts that see every token, as one MLP. */
+  readonly shared?: MlpOf<T>;
 }
 
 /** What is there once, before and after the layers. */
@@ -70,6 +91,8 @@ export interface WeightPlace {
   readonly transposed: boolean;
   /** Where the outputs are not next to each other: `size` of them every `stride`. */
   readonly blocks?: { readonly size: number; readonly stride: number };
+  /** The index along the first axis of `stored` that is this weight's; absent: there is no such axis. */
+  readonly item?: number;
 }
 
 /** Finds or makes what stands for a weight. */
@@ -95,24 +118,20 @@ export function decoderEnds<T>(
   };
 }
 
-/** Takes one layer's weights from `source`. */
+/** Takes the weights of layer `index` from `source`. */
 export function decoderLayerWeights<T>(
   config: DecoderConfig,
-  { transposed = false }: DecoderNames,
-  names: DecoderLayerNames,
+  allNames: DecoderNames,
+  index: number,
   source: WeightSource<T>,
 ): DecoderLayerOf<T> {
   const { hiddenSize: D, intermediateSize: I, numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
+  const { transposed = false } = allNames;
+  const names = allNames.layer(index);
   const { queryNorm, keyNorm } = names;
 
   /** One projection per entry of `outs`, each of its own name, or all of one name behind each other, `groups` times. */
-  const projections = (
-    name: string | readonly string[],
-    outs: readonly number[],
-    ins: number,
-    biased: boolean,
-    groups = 1,
-  ): ProjectionOf<T>[] => {
+  const projections: Projections<T> = (name, outs, ins, biased, groups = 1) => {
     const fused = typeof name === 'string';
     const total = outs.reduce((sum, out) => sum + out, 0);
     let next = 0;
@@ -158,8 +177,75 @@ export function decoderLayerWeights<T>(
       mlpNormAfter: norm(config, `${names.mlpNormAfter}`, source),
     }),
     ...(names.mlpNorm !== undefined && { mlpNorm: norm(config, names.mlpNorm, source) }),
-    gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
-    down: projections(names.down, [D], I, biases.mlp)[0],
+    feedForward: config.experts?.layers[index]
+      ? mixture(config.experts, D, names.experts as ExpertNames, projections, source)
+      : {
+          gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
+          down: projections(names.down, [D], I, biases.mlp)[0],
+        },
+  };
+}
+
+type Projections<T> = (
+  name: string | readonly string[],
+  outs: readonly number[],
+  ins: number,
+  biased: boolean,
+  groups?: number,
+) => ProjectionOf<T>[];
+
+function mixture<T>(
+  config: ExpertsConfig,
+  D: number,
+  names: ExpertNames,
+  projections: Projections<T>,
+  source: WeightSource<T>,
+): MixtureOf<T> {
+  const { numExperts: E, intermediateSize: I, sharedIntermediateSize: shared, routing } = config;
+  const { stacked, transposed = false, alternating = false } = names;
+
+  /** Rows `first … first + out` of the `outs` that expert `item` has in its tensor. */
+  const projection = (
+    own: ExpertTensorNames,
+    item: number,
+    [ins, out, outs = out, first = 0]: readonly number[],
+  ): ProjectionOf<T> => {
+    const place = (name: string, shape: Shape, whole: Shape): WeightPlace => ({
+      name,
+      shape,
+      stored: stacked ? [E, ...whole] : whole,
+      first,
+      transposed: false,
+      ...(stacked && { item }),
+    });
+    const weight = source(
+      transposed ? place(own.weight, [ins, out], [ins, outs]) : place(own.weight, [out, ins], [outs, ins]),
+    );
+    return config.biases ? { weight, bias: source(place(own.bias as string, [out], [outs])) } : { weight };
+  };
+  const each = (make: (expert: ReturnType<ExpertNames['expert']>, item: number) => ProjectionOf<T>) =>
+    Array.from({ length: E }, (_, item) => make(names.expert(item), item));
+  const half = (index: number) =>
+    each(({ gateUp }, item) =>
+      'weight' in gateUp
+        ? projection(gateUp, item, [D, I, 2 * I, index * I])
+        : projection(gateUp[index], item, [D, I]),
+    );
+  return {
+    router: projections(names.router, [E], D, config.routerBias)[0],
+    ...(routing.choiceBias && { choiceBias: source(whole(names.choiceBias as string, [E])) }),
+    gateUp: alternating
+      ? [each(({ gateUp }, item) => projection(gateUp as ExpertTensorNames, item, [D, 2 * I]))]
+      : [half(0), half(1)],
+    down: each(({ down }, item) => projection(down, item, [I, D])),
+    transposed,
+    ...(shared !== undefined &&
+      names.shared && {
+        shared: {
+          gateUp: projections(names.shared.gateUp, [shared, shared], D, false),
+          down: projections(names.shared.down, [D], shared, false)[0],
+        },
+      }),
   };
 }
 

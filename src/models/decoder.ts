@@ -22,7 +22,9 @@ import { gelu, silu, tanh } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
-import type { DecoderLayer, DecoderWeights, NormOf } from './decoder-weights.ts';
+import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
+import type { ExpertsConfig } from './experts-config.ts';
+import { mixtureOfExperts } from './mixture-of-experts.ts';
 
 /** f32 `[B, T, rotaryDim / 2]` each. */
 export interface Rotation {
@@ -160,10 +162,20 @@ function placed(
   return rope(normed, rotation.cos, rotation.sin, { interleaved: config.rope.interleaved });
 }
 
-function feedForward({ mlp }: DecoderConfig, layer: DecoderLayer, x: Tensor): Tensor {
-  const [first, up] = linears(x, layer.gateUp);
-  const hidden = mlp.gated ? gatedActivation(first, up, mlp.activation) : activate(first, mlp.activation);
-  return linear(hidden, layer.down.weight, layer.down.bias);
+function feedForward(config: DecoderConfig, { feedForward: layer }: DecoderLayer, x: Tensor): Tensor {
+  if (!('router' in layer)) return mlp(config.mlp, layer, x);
+  const mixed = mixtureOfExperts(config.experts as ExpertsConfig, layer, x);
+  return layer.shared ? add(mixed, mlp(config.mlp, layer.shared, x)) : mixed;
+}
+
+function mlp(
+  { gated, activation }: DecoderConfig['mlp'],
+  { gateUp, down }: MlpOf<Tensor>,
+  x: Tensor,
+): Tensor {
+  const [first, up] = linears(x, gateUp);
+  const hidden = gated ? gatedActivation(first, up, activation) : activate(first, activation);
+  return linear(hidden, down.weight, down.bias);
 }
 
 function activate(x: Tensor, activation: GateActivation): Tensor {

@@ -53,7 +53,7 @@ export async function loadWeights(
   const ends = decoderEnds(config, names, load);
   const layers: DecoderLayer[] = [];
   for (let i = 0; i < config.numLayers; i++) {
-    layers.push(decoderLayerWeights(config, names, names.layer(i), load));
+    layers.push(decoderLayerWeights(config, names, i, load));
     options.onProgress?.(done, total);
     await eventLoopTurn();
   }
@@ -73,7 +73,7 @@ export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, name
     used.add(place.name);
   };
   decoderEnds(config, names, check);
-  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, names.layer(i), check);
+  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, check);
   checkUnused(checkpoint, config, names, used);
   return total;
 }
@@ -100,6 +100,12 @@ function checkUnused(
   for (const name of used) {
     const bias = name.replace(/\.weight$/, '.bias');
     if (!used.has(bias)) refuse(bias, 'no such bias by the config');
+  }
+  const mixed = config.experts?.layers.indexOf(true) ?? -1;
+  const experts = mixed < 0 ? undefined : names.layer(mixed).experts;
+  if (config.experts && experts && !experts.stacked) {
+    const { numExperts } = config.experts;
+    refuse(experts.expert(numExperts).down.weight, `${numExperts} experts by the config`);
   }
   const { attentionNorm } = names.layer(config.numLayers);
   refuse(`${attentionNorm}.weight`, `${config.numLayers} layers by the config`);
@@ -132,12 +138,13 @@ function loadWeight(
   place: WeightPlace,
   { backend, dtype }: LoadWeightsOptions,
 ): Tensor {
-  const { name, shape, stored, first, transposed, blocks } = place;
+  const { name, shape, stored, first, transposed, blocks, item } = place;
   const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(checkpoint.tensor(name).dtype);
   const wanted = shape.length === 1 ? 'f32' : isFloat ? dtype : undefined;
   if (!transposed && !blocks) {
-    const rows = sameShape(shape, stored) ? undefined : ([first, first + shape[0]] as const);
-    return loadTensor(checkpoint, name, { backend, dtype: wanted, rows });
+    const whole = sameShape(shape, item === undefined ? stored : stored.slice(1));
+    const rows = whole ? undefined : ([first, first + shape[0]] as const);
+    return loadTensor(checkpoint, name, { backend, dtype: wanted, item, rows });
   }
   const matrix = loadTensor(checkpoint, name, { backend });
   const [outs, ins = 1] = shape;

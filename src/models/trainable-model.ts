@@ -180,7 +180,7 @@ function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generato
   const whole = allocate(backend, 'f32', stored);
   try {
     for (const part of parts) {
-      const { first, shape, blocks } = part.place;
+      const { first, shape, blocks, item = 0 } = part.place;
       const [outs, ins = 1] = shape;
       const { size, stride } = blocks ?? { size: outs, stride: 0 };
       // what `loadWeight` did, backwards
@@ -189,7 +189,7 @@ function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generato
       const { value } = part.parameter;
       backend.copyStrided(
         whole,
-        first * byOut,
+        item * sizeOf(stored.slice(1)) + first * byOut,
         strides,
         value,
         0,
@@ -217,16 +217,20 @@ function walk(
   };
   const ends = decoderEnds(config, names, source);
   const layers = Array.from({ length: config.numLayers }, (_, i) =>
-    decoderLayerWeights(config, names, names.layer(i), source),
+    decoderLayerWeights(config, names, i, source),
   );
   return { weights: { ...ends, layers }, placed };
 }
 
-/** `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every stride. */
-function parameterName({ name, shape, stored, first, blocks }: WeightPlace): string {
-  if (sizeOf(shape) === sizeOf(stored)) return name;
-  if (blocks) return `${name}[${first}:${first + blocks.size}:${blocks.stride}]`;
-  return `${name}[${first}:${first + shape[0]}]`;
+/**
+ * `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every stride, `name[item]` in
+ * front of these where it holds several experts.
+ */
+function parameterName({ name, shape, stored, first, blocks, item }: WeightPlace): string {
+  const own = item === undefined ? name : `${name}[${item}]`;
+  if (sizeOf(shape) === sizeOf(item === undefined ? stored : stored.slice(1))) return own;
+  if (blocks) return `${own}[${first}:${first + blocks.size}:${blocks.stride}]`;
+  return `${own}[${first}:${first + shape[0]}]`;
 }
 
 /** `normal(key, shape) * spread` with JAX's numbers. */

@@ -1,0 +1,69 @@
+/** What a mixture of experts must know: sizes, routing, activation, and what a checkpoint calls its tensors. */
+
+/** How tokens find their experts, and what an expert is. */
+export interface ExpertsConfig {
+  /** E */
+  readonly numExperts: number;
+  /** k: experts of one token. */
+  readonly expertsPerToken: number;
+  /** I: width of one expert. */
+  readonly intermediateSize: number;
+  /** Width of the experts that see every token, taken as one MLP; absent: none. */
+  readonly sharedIntermediateSize?: number;
+  /** Whether each layer is a mixture, in order; the others have a dense MLP. */
+  readonly layers: readonly boolean[];
+  readonly routing: RoutingConfig;
+  readonly activation: ExpertActivation;
+  /** Whether the router has a bias. */
+  readonly routerBias: boolean;
+  /** Whether the experts' projections have biases. */
+  readonly biases: boolean;
+}
+
+export interface RoutingConfig {
+  /**
+   * What becomes of the router's logits: `softmax` over all experts, or `sigmoid` of each, before the choice; or
+   * `softmaxOfChosen`: logits choose, and the chosen ones' softmax are the weights.
+   */
+  readonly scores: 'softmax' | 'sigmoid' | 'softmaxOfChosen';
+  /** Only experts of the best `kept` of `count` groups, judged by the sum of their `best` largest scores; absent: of all. */
+  readonly groups?: { readonly count: number; readonly kept: number; readonly best: number };
+  /** Whether a stored bias per expert is added to the scores for the choice (not for the weights). */
+  readonly choiceBias: boolean;
+  /** Whether the chosen weights are divided by their sum. */
+  readonly normalize: boolean;
+  /** Multiplies the weights in the end. */
+  readonly scale: number;
+}
+
+/** `silu(gate) * up`; or `(clamp(up) + 1) * g * sigmoid(alpha * g)` with g the gate bounded by `limit`. */
+export type ExpertActivation =
+  | { readonly type: 'silu' }
+  | { readonly type: 'clamped'; readonly alpha: number; readonly limit: number };
+
+/** What a checkpoint calls the tensors of one layer's experts. */
+export interface ExpertNames {
+  /** `<router>.weight` `[E, D]`, and `<router>.bias` `[E]`. */
+  readonly router: string;
+  /** The whole name; `[E]`. */
+  readonly choiceBias?: string;
+  /** Whether one tensor holds all experts, `[E, …]`; `expert` then names the same ones for each. */
+  readonly stacked: boolean;
+  /** Whether weights are `[In, Out]`; they are read in place. Default `[Out, In]`. */
+  readonly transposed?: boolean;
+  /** Whole names. Gate and up are two tensors, one of which the rows are those of gate, then up, or one where they alternate. */
+  expert(index: number): {
+    readonly gateUp: readonly [gate: ExpertTensorNames, up: ExpertTensorNames] | ExpertTensorNames;
+    readonly down: ExpertTensorNames;
+  };
+  /** Of a single `gateUp`: whether gate and up alternate. */
+  readonly alternating?: boolean;
+  /** The shared experts' MLP, `<name>.weight` each. */
+  readonly shared?: { readonly gateUp: readonly [gate: string, up: string]; readonly down: string };
+}
+
+export interface ExpertTensorNames {
+  readonly weight: string;
+  /** Needed only with `biases`. */
+  readonly bias?: string;
+}

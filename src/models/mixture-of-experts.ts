@@ -1,0 +1,83 @@
+/**
+ * A feed-forward layer of many experts, of which each token uses a few: a router scores the experts, the best ones run, and
+ * their outputs are added up by weight; shared experts run for every token.
+ *
+ *   y = sum over chosen e of weight_e * down_e(activation(gate_e x) * up_e x)  +  shared(x)
+ *
+ * Source: Shazeer et al. 2017; DeepSeek-V2 and V3 (transformers models/deepseek_v2, deepseek_v3), gpt-oss (models/gpt_oss),
+ * Mixtral (models/mixtral).
+ */
+import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
+import { chooseExperts, expertLinears } from '../ops/experts.ts';
+import { gatedActivation } from '../ops/gated.ts';
+import { linear } from '../ops/linear.ts';
+import { matmul } from '../ops/matmul.ts';
+import { sum } from '../ops/reduce.ts';
+import { reshape } from '../ops/reshape.ts';
+import { slice } from '../ops/slice.ts';
+import { softmax } from '../ops/softmax.ts';
+import { sigmoid } from '../ops/unary.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { MixtureOf } from './decoder-weights.ts';
+import type { ExpertActivation, ExpertsConfig } from './experts-config.ts';
+
+/**
+ * The chosen experts' part of the layer, without the shared ones.
+ * @param x `[B, T, D]`
+ * @returns `[B, T, D]`
+ */
+export function mixtureOfExperts(config: ExpertsConfig, layer: MixtureOf<Tensor>, x: Tensor): Tensor {
+  const { expertsPerToken: k, intermediateSize: I } = config;
+  const [B, T, D] = x.shape;
+  const rows = reshape(x, [B * T, D]);
+  const { weights, ids } = route(config, layer, rows);
+  const parts = layer.gateUp.map(experts);
+  const projected = expertLinears(rows, ids, parts, layer.transposed);
+  const [gate, up] = parts.length === 2 ? projected : alternating(projected[0], I);
+  const hidden = activate(config.activation, gate, up);
+  const [outputs] = expertLinears(hidden, ids, [experts(layer.down)], layer.transposed);
+  // [B*T, 1, k] x [B*T, k, D]
+  return reshape(matmul(reshape(weights, [B * T, 1, k]), outputs), [B, T, D]);
+}
+
+/** Which experts each row of x goes to, and with what weight: `[rows, k]` both. */
+function route(
+  { routing, expertsPerToken: count }: ExpertsConfig,
+  { router, choiceBias: bias }: MixtureOf<Tensor>,
+  x: Tensor,
+): { weights: Tensor; ids: Tensor } {
+  const { scores: kind, groups, normalize, scale } = routing;
+  const logits = linear(x, router.weight, router.bias);
+  const scores = kind === 'softmax' ? softmax(logits) : kind === 'sigmoid' ? sigmoid(logits) : logits;
+  const { values, ids } = chooseExperts(scores, { count, bias, groups });
+  let weights = kind === 'softmaxOfChosen' ? softmax(values) : values;
+  // The tiny number is DeepSeek-V3's: sigmoids may all be 0.
+  if (normalize) weights = div(weights, add(sum(weights, { axis: -1, keepDims: true }), 1e-20));
+  return { weights: scale === 1 ? weights : mul(weights, scale), ids };
+}
+
+function experts(list: readonly { readonly weight: Tensor; readonly bias?: Tensor }[]): {
+  weights: Tensor[];
+  biases?: Tensor[];
+} {
+  const biases = list.flatMap(({ bias }) => (bias ? [bias] : []));
+  return { weights: list.map(({ weight }) => weight), ...(biases.length > 0 && { biases }) };
+}
+
+/** `[rows, k, 2 I]` of gate and up in turns -> `[rows, k, I]` each. */
+function alternating(both: Tensor, I: number): [Tensor, Tensor] {
+  const [rows, k] = both.shape;
+  const pairs = reshape(both, [rows, k, I, 2]);
+  const [gate, up] = [0, 1].map((i) =>
+    reshape(slice(pairs, [0, 0, 0, i], [rows, k, I, i + 1]), [rows, k, I]),
+  );
+  return [gate, up];
+}
+
+function activate(activation: ExpertActivation, gate: Tensor, up: Tensor): Tensor {
+  if (activation.type === 'silu') return gatedActivation(gate, up, 'silu');
+  const { alpha, limit } = activation;
+  const low = minimum(gate, limit);
+  const bounded = maximum(minimum(up, limit), -limit);
+  return mul(add(bounded, 1), mul(low, sigmoid(mul(low, alpha))));
+}
