@@ -30,7 +30,7 @@ const { batchSize, blockLength, learningRate, weightDecay, b2, clip, seed, valid
 
 const about = `
 The settings that are not given are those of the run that trained the checkpoint, which \`gqa train\` keeps with it and
-\`gqa convert\` carries over; the learning rate rises to half of that run's peak and falls to where it ended. A checkpoint
+\`gqa convert\` carries over; the learning rate's warm-up and decay run once more, over the new steps. A checkpoint
 from elsewhere needs --steps, and gets --block ${blockLength} --batch ${batchSize} --learning-rate ${learningRate} --weight-decay ${weightDecay} --beta2 ${b2} --clip ${clip} --seed ${seed}
 --validation ${validation}. Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
 

@@ -45,7 +45,7 @@ describe('settings', () => {
   test('alpha is a share of the steps taken, and the recipe goes on', () => {
     expect(uptrainSettings(recipe, { alpha: 0.1 }, 64)).toEqual({
       ...settings,
-      ...{ steps: 87, learningRate: 1e-3, minLearningRate: 3e-4, warmupSteps: 8, firstBatch: 1740 },
+      ...{ steps: 87, learningRate: 2e-3, minLearningRate: 3e-4, warmupSteps: 8, firstBatch: 1740 },
     });
     expect(uptrainSettings(recipe, {}, 64).steps).toBe(44); // 0.05
     expect(uptrainSettings(recipe, { alpha: 1e-9 }, 64).steps).toBe(1);
@@ -62,10 +62,10 @@ describe('settings', () => {
   test('a second uptraining goes on behind the first', () => {
     const first = uptrainSettings(recipe, { steps: 50 }, 64);
     const second = uptrainSettings({ ...recipe, uptraining: [{ settings: first, step: 40 }] }, {}, 64);
-    expect(second).toMatchObject({ steps: 44, learningRate: 1e-3, firstBatch: 2 * 910 });
+    expect(second).toMatchObject({ steps: 44, learningRate: 2e-3, firstBatch: 2 * 910 });
     const elsewhere = { uptraining: [{ settings: first, step: 40 }] };
     expect(uptrainSettings(elsewhere, { steps: 5 }, 64)).toMatchObject({
-      learningRate: 1e-3,
+      learningRate: 2e-3,
       firstBatch: 80,
     });
   });
@@ -170,7 +170,7 @@ describe('uptrain', () => {
       ...{ from: to, text, alpha: 0.2, evaluateEvery: 10, onMetric },
     });
     model.dispose();
-    expect(used).toMatchObject({ steps: 30, blockLength: 32, learningRate: 2.5e-3, firstBatch: 150 });
+    expect(used).toMatchObject({ steps: 30, blockLength: 32, learningRate: 5e-3, firstBatch: 150 });
     expect([finished, checkpoint]).toEqual([true, undefined]);
     expect(heard).toEqual(metrics);
     const validation = metrics.filter((metric) => metric.validationLoss !== undefined);
