@@ -9,7 +9,10 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { falcon } from './families/falcon.ts';
 import type { DecoderDescription, Family } from './families/family.ts';
+import { gemma2 } from './families/gemma2.ts';
+import { gemma3 } from './families/gemma3.ts';
 import { gptBigCode } from './families/gpt-bigcode.ts';
 import { gpt2 } from './families/gpt2.ts';
 import { llama } from './families/llama.ts';
@@ -17,12 +20,25 @@ import { mistral } from './families/mistral.ts';
 import { phi3 } from './families/phi3.ts';
 import { qwen2 } from './families/qwen2.ts';
 import { qwen3 } from './families/qwen3.ts';
+import { starcoder2 } from './families/starcoder2.ts';
 import { loadWeights, readFloats } from './load-weights.ts';
 import { Model } from './model.ts';
 import { ropeTables } from './rope-table.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
-const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3, phi3, gpt2, gptBigCode];
+const FAMILIES: readonly Family[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma2,
+  gemma3,
+  gpt2,
+  gptBigCode,
+  starcoder2,
+  falcon,
+];
 
 export interface LoadModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */

@@ -22,8 +22,22 @@ const OPTIONS: readonly string[] = [
   'tiny-phi3/plain',
   'tiny-phi3/window',
   'tiny-phi3/longrope',
+  'tiny-phi3/partial',
   'tiny-gpt2/prefix',
   'tiny-gpt2/bare',
+  'tiny-gemma2/plain',
+  'tiny-gemma2/scale',
+  'tiny-gemma3/plain',
+  'tiny-gemma3/options',
+  'tiny-gemma3/images',
+  'tiny-starcoder2/plain',
+  'tiny-starcoder2/window',
+  'tiny-falcon/7b',
+  'tiny-falcon/40b',
+  'tiny-falcon/11b',
+  'tiny-falcon/sequential',
+  'tiny-gpt_bigcode/one',
+  'tiny-gpt_bigcode/many',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
@@ -41,7 +55,15 @@ test('the GGUF forms are there', () => {
     'tiny-qwen3/plain.gguf',
     'tiny-phi3/plain.gguf',
     'tiny-phi3/longrope.gguf',
+    'tiny-phi3/partial.gguf',
     'tiny-gpt2/prefix.gguf',
+    'tiny-gemma2/plain.gguf',
+    'tiny-gemma3/plain.gguf',
+    'tiny-starcoder2/plain.gguf',
+    'tiny-falcon/7b.gguf',
+    'tiny-falcon/40b.gguf',
+    'tiny-falcon/11b.gguf',
+    'tiny-gpt_bigcode/one.gguf',
   ]);
 });
 
@@ -236,7 +258,41 @@ describe('config keys', () => {
     });
   });
 
+  test("Gemma 3's older spelling, with two thetas side by side and the pattern as a number, is the same model", async () => {
+    const folder = join(GOLDEN, 'tiny-gemma3/plain');
+    const old = JSON.parse(readFileSync(join(folder, 'config.v4.json'), 'utf8')) as Json;
+    const none = { rope_parameters: undefined, layer_types: undefined };
+    const model = await loadModel(copyTiny('tiny-gemma3/plain', { ...none, ...old }), { backend });
+    const now = await loadModel(folder, { backend });
+    expect(model.config).toEqual(now.config);
+    expect(now.config.rope).toMatchObject({ theta: 1e6, scaling: { type: 'linear', factor: 8 } });
+    expect(now.config.windowRope).toEqual({ theta: 1e4, rotaryDim: 12, interleaved: false });
+  });
+
+  test('what GGUF does not say is what the config says', async () => {
+    for (const name of [
+      'tiny-gemma2/plain',
+      'tiny-gemma3/plain',
+      'tiny-falcon/40b',
+      'tiny-gpt_bigcode/one',
+    ]) {
+      const [config, header] = await Promise.all(
+        [name, `${name}.gguf`].map(async (path) => (await loadModel(join(GOLDEN, path), { backend })).config),
+      );
+      const { attention, embeddingScale, windowRope, logitsSoftCap, residual, numKeyValueHeads } = config;
+      expect(header).toMatchObject({ attention, numKeyValueHeads });
+      expect(header).toMatchObject(
+        JSON.parse(JSON.stringify({ embeddingScale, windowRope, logitsSoftCap, residual })),
+      );
+    }
+  });
+
   test.each([
+    ['tiny-gemma2/plain', [9, undefined, 9]],
+    ['tiny-gemma3/plain', [9, 9, 9, 9, 9, undefined]],
+    ['tiny-gemma3/options', [undefined, 9]],
+    ['tiny-starcoder2/window', [9, 9]],
+    ['tiny-falcon/40b', [undefined, undefined]],
     ['tiny-mistral/window', [9, 9]],
     ['tiny-mistral/window.gguf', [9, 9]],
     ['tiny-mistral/plain', [undefined, undefined]],

@@ -2,7 +2,8 @@
 // (llama_cpp.mjs says how it is found). A row agrees when all steps do up to the first whose two best logits differ by
 // less than 1e-3.
 //
-// Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up to its length.
+// Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up to its length;
+// Gemma's slide in both.
 //
 // Quantised weights: llama.cpp quantises activations as well, so of `quant/` only files with wide margins are compared.
 //
@@ -19,7 +20,15 @@ const FILES = [
   'tiny-qwen3/plain',
   'tiny-phi3/plain',
   'tiny-phi3/longrope',
+  'tiny-phi3/partial',
   'tiny-gpt2/prefix',
+  'tiny-gemma2/plain',
+  'tiny-gemma3/plain',
+  'tiny-starcoder2/plain',
+  'tiny-falcon/7b',
+  'tiny-falcon/40b',
+  'tiny-falcon/11b',
+  'tiny-gpt_bigcode/one',
   'quant/k-mixed',
 ];
 const STEPS = 16;
@@ -39,7 +48,9 @@ for (const name of chosen.length > 0 ? chosen : FILES) {
   const prompt = Array.from(loadTensor(golden, 'greedy/prompt').dataSync());
   await golden.close();
   const model = await loadModel(modelPath);
-  const window = Math.min(...model.config.attention.map((layer) => layer.window ?? Number.POSITIVE_INFINITY));
+  const { attention, modelType } = model.config;
+  const windows = modelType.startsWith('gemma') ? [] : attention.map(({ window }) => window ?? Infinity);
+  const window = Math.min(...windows);
   const steps = Math.min(STEPS, window - prompt.length + 1);
   const own = greedy(model, prompt, steps);
   model.dispose();

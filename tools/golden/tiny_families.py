@@ -4,7 +4,7 @@ As tiny_llama.py: small awkward dimensions, weights drawn wide, logits and greed
 Windows are shorter than every sequence; LongRoPE's original length lies inside the sequences, so that some rows are short
 and some long, and one greedy answer crosses it.
 
-Usage: python tiny_families.py OUT        # OUT is test/golden
+Usage: python tiny_families.py OUT [FAMILY/OPTION …]   # OUT is test/golden
 """
 
 import json
@@ -17,8 +17,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM,
-    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+    AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM,
+    MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    Starcoder2Config, Starcoder2ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
 
@@ -34,8 +36,17 @@ LONGROPE = {
     "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
     "short_factor": [1.0, 1.1, 1.25, 1.5, 1.75, 2.0], "long_factor": [1.0, 1.5, 2.5, 5.0, 9.0, 14.0],
 }
-LLAMA_LIKE = {"mistral": (MistralConfig, MistralForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-              "qwen3": (Qwen3Config, Qwen3ForCausalLM), "phi3": (Phi3Config, Phi3ForCausalLM)}
+CLASSES = {
+    "mistral": (MistralConfig, MistralForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM), "phi3": (Phi3Config, Phi3ForCausalLM),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM), "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "starcoder2": (Starcoder2Config, Starcoder2ForCausalLM), "falcon": (FalconConfig, FalconForCausalLM),
+    "gpt2": (GPT2Config, GPT2LMHeadModel), "gpt_bigcode": (GPTBigCodeConfig, GPTBigCodeForCausalLM)}
+GEMMA3_ROPE = {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+               "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
+SMALL = dict(hidden_size=20, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1, head_dim=12)
+FALCON = dict(vocab_size=V, num_hidden_layers=2, max_position_embeddings=64, ffn_hidden_size=56, bos_token_id=1, eos_token_id=2)
+BIGCODE = {**GPT2, "n_inner": 40}
 
 # family/option -> (what it is for, config fields)
 MODELS = {
@@ -60,22 +71,74 @@ MODELS = {
     "gpt2/bare": (
         "no `transformer.` prefix, n_inner, erf GELU, scores divided by the layer's number only",
         dict(**GPT2, n_inner=40, activation_function="gelu", scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)),
+    "phi3/partial": (
+        "three quarters of each head rotate, K = 1, tied, as Phi-4-mini",
+        dict(num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75})),
+    "gemma2/plain": (
+        "every second layer with a window, caps on scores and logits, head_dim 12",
+        dict(num_key_value_heads=2, head_dim=12, num_hidden_layers=3, sliding_window=WINDOW, query_pre_attn_scalar=12,
+             attn_logit_softcapping=3.0, final_logit_softcapping=3.0, tie_word_embeddings=True)),
+    "gemma2/scale": (
+        "a query scale apart from the head dim, as 27B, no caps, K = N",
+        dict(**{**SMALL, "num_key_value_heads": 2}, num_hidden_layers=3, sliding_window=WINDOW, query_pre_attn_scalar=29,
+             attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=True)),
+    "gemma3/plain": (
+        "five layers with a window to one without, two thetas, the larger stretched eightfold, K = 1",
+        dict(**SMALL, num_hidden_layers=6, sliding_window=WINDOW, query_pre_attn_scalar=12, rope_parameters=GEMMA3_ROPE,
+             tie_word_embeddings=True)),
+    "gemma3/options": (
+        "layer types by name, biases, a query scale apart from the head dim, a cap on logits, a head of its own",
+        dict(num_key_value_heads=2, head_dim=8, layer_types=["full_attention", "sliding_attention"], sliding_window=WINDOW,
+             query_pre_attn_scalar=29, rope_parameters=GEMMA3_ROPE, attention_bias=True, final_logit_softcapping=3.0)),
+    "gemma3/images": (
+        "the language model of a file that holds a vision tower",
+        dict(**SMALL, num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], sliding_window=WINDOW,
+             query_pre_attn_scalar=12, rope_parameters=GEMMA3_ROPE, tie_word_embeddings=True)),
+    "starcoder2/plain": (
+        "layer norms, biases everywhere, N = 6, K = 3", dict(num_attention_heads=6, num_key_value_heads=3, hidden_size=48)),
+    "starcoder2/window": (
+        "a window of 9 in every layer, no biases, tied",
+        dict(num_key_value_heads=2, sliding_window=WINDOW, use_bias=False, tie_word_embeddings=True)),
+    "falcon/7b": ("K = 1 of N = 5, attention and MLP below one norm, tied", dict(**FALCON, hidden_size=40, num_attention_heads=5)),
+    "falcon/40b": (
+        "the new architecture: K = 2 of N = 6, projections fused by group, two norms",
+        dict(**FALCON, hidden_size=48, num_attention_heads=6, num_kv_heads=2, new_decoder_architecture=True)),
+    "falcon/11b": (
+        "the new architecture with one norm, K = 2 of N = 4, its own theta",
+        dict(**FALCON, hidden_size=32, num_attention_heads=4, num_kv_heads=2, new_decoder_architecture=True,
+             num_ln_in_parallel_attn=1, rope_parameters={"rope_type": "default", "rope_theta": 500042.0})),
+    "falcon/sequential": (
+        "K = N, projections fused by head, attention before the MLP, biases, a head of its own",
+        dict(**FALCON, hidden_size=32, num_attention_heads=4, multi_query=False, parallel_attn=False, bias=True,
+             tie_word_embeddings=False)),
+    "gpt_bigcode/one": ("K = 1, matrices by output", dict(**BIGCODE, multi_query=True)),
+    "gpt_bigcode/many": ("K = N, projections fused by head", dict(**BIGCODE, multi_query=False)),
 }
+# As their families have them: only the sizes of BASE, but for these.
+OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon")
 
 
-def random_model(family, fields, seed):
-    if family == "gpt2":
-        model = GPT2LMHeadModel(GPT2Config(**fields))
-    else:
-        config, model = LLAMA_LIKE[family]
-        model = model(config(**{**BASE, **fields}))
+def random_model(family, option, fields, seed):
+    config, model = CLASSES[family]
+    config = config(**(fields if family in OWN_FIELDS else {**BASE, **fields}))
+    if option == "images":
+        vision = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4)
+        config = Gemma3Config(text_config=config, vision_config=vision, mm_tokens_per_image=4, image_token_index=60,
+                              boi_token_index=58, eoi_token_index=59)
+        model = Gemma3ForConditionalGeneration
+    model = model(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
             is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
-            scale = 0.4 if "embed" in name or "wte" in name or "wpe" in name else 0.3 if "bias" in name else 0.25
-            p.copy_(1 + 0.3 * noise if is_norm else scale * noise)
+            # Gemma multiplies embeddings by sqrt(D): drawn wider, every answer would repeat its last token.
+            embeddings = 0.12 if family.startswith("gemma") else 0.4
+            is_embedding = "embed" in name or "wte" in name or "wpe" in name
+            scale = embeddings if is_embedding else 0.3 if "bias" in name else 0.25
+            one = 0 if family.startswith("gemma") else 1  # Gemma's norms multiply by 1 + w
+            p.copy_(one + 0.3 * noise if is_norm else scale * noise)
     return model
 
 
@@ -91,6 +154,14 @@ def save(name, model, folder):
         save_file(tensors, path, metadata={"format": "pt"})
     if name == "gpt2/bare":
         save_file({k.removeprefix("transformer."): v for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    if name == "gemma3/plain":
+        old = json.loads((folder / "config.json").read_text())
+        old = {key: value for key, value in old.items() if key not in ("rope_parameters", "layer_types")}
+        old |= {"rope_theta": 1e6, "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "rope_local_base_freq": 1e4,
+                "sliding_window_pattern": 6}
+        (folder / "config.v4.json").write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
+        again = Gemma3TextConfig.from_dict(old)
+        assert again.rope_parameters == model.config.rope_parameters and again.layer_types == model.config.layer_types
     if name == "phi3/longrope":
         old = json.loads((folder / "config.json").read_text())
         rope = old.pop("rope_parameters")
@@ -130,12 +201,14 @@ def clearest(model, seed, length, new):
     return best
 
 
-def main(out):
+def main(out, chosen):
     torch.set_num_threads(1)
     for index, (name, (purpose, fields)) in enumerate(MODELS.items()):
+        if chosen and name not in chosen:
+            continue
         seed, (family, option) = 900 + index, name.split("/")
         folder = out / f"tiny-{family}" / option
-        save(name, random_model(family, fields, seed), folder)
+        save(name, random_model(family, option, fields, seed), folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 
         generator = torch.Generator().manual_seed(seed + 100)
@@ -159,7 +232,7 @@ def main(out):
             "purpose": purpose, "seed": seed, "attention": "eager, float32", "B": B, "T": T, "V": V, "raggedLengths": list(RAGGED),
             "minMargin": margin, "maxAbsLogit": float(arrays["logits"].abs().max()),
             # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as transformers has them)
-            "float32Noise": float(noise),
+            "float32Noise": float(noise.detach()),
         })
         print(name, "max |logit|", round(float(arrays["logits"].abs().max()), 2), "margin", margin, "noise", float(noise))
         assert not long or math.isclose(model.model.rotary_emb.attention_scaling, math.sqrt(1 + math.log(4) / math.log(16)))
@@ -167,4 +240,4 @@ def main(out):
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,4 +1,6 @@
 /** What a family file provides: how its config keys and tensor names map onto the one decoder. */
+
+import type { GateActivation } from '../../backend/backend.ts';
 import { KeyReader, show } from '../../format/key-reader.ts';
 import type { ModelShape } from '../../format/model-shape.ts';
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
@@ -61,6 +63,65 @@ function isPositive(value: unknown): value is number {
 export function needSize(keys: KeyReader, key: string, value: number | undefined): number {
   if (value === undefined) throw keys.fail(key, 'expected a positive integer, got no such key');
   return value;
+}
+
+type Sizes = Pick<
+  DecoderConfig,
+  | 'modelType'
+  | 'vocabSize'
+  | 'hiddenSize'
+  | 'numLayers'
+  | 'numHeads'
+  | 'numKeyValueHeads'
+  | 'headDim'
+  | 'intermediateSize'
+  | 'maxPositionEmbeddings'
+>;
+
+/** What every file states in one way or another; the keys are for errors. @throws FormatError when a size is not there. */
+export function decoderSizes(
+  { keys, shape }: FamilySource,
+  [vocab, inner, positions]: readonly [vocab: string, inner: string, positions: string],
+  maxPositions?: number,
+): Sizes {
+  return {
+    modelType: shape.modelType,
+    vocabSize: needSize(keys, vocab, shape.vocabSize),
+    hiddenSize: shape.hiddenSize,
+    numLayers: shape.numLayers,
+    numHeads: shape.numHeads,
+    numKeyValueHeads: shape.numKeyValueHeads,
+    headDim: shape.headDim,
+    intermediateSize: needSize(keys, inner, shape.intermediateSize),
+    maxPositionEmbeddings: needSize(keys, positions, shape.maxPositionEmbeddings ?? maxPositions),
+  };
+}
+
+/** Of a config.json: vocabulary, MLP width, context. */
+export const CONFIG_SIZES: readonly [vocab: string, inner: string, positions: string] = [
+  'vocab_size',
+  'intermediate_size',
+  'max_position_embeddings',
+];
+
+/** The same of a GGUF. */
+export function ggufSizes(arch: string): readonly [vocab: string, inner: string, positions: string] {
+  return [`${arch}.vocab_size`, `${arch}.feed_forward_length`, `${arch}.context_length`];
+}
+
+const ACTIVATIONS: Readonly<Record<string, GateActivation>> = {
+  gelu_new: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu: 'gelu',
+  silu: 'silu',
+  swish: 'silu',
+};
+
+/** transformers' name of an activation at `key`. @throws FormatError for one that the decoder does not have. */
+export function activationAt(keys: KeyReader, key: string, fallback: string): GateActivation {
+  const name = String(keys.raw(key) ?? fallback);
+  if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
+  throw keys.fail(key, `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`);
 }
 
 /** The keys of an object inside a config, undefined when it is absent. @throws FormatError when it is no object. */

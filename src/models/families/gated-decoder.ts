@@ -3,39 +3,42 @@
  *
  * Source: transformers models/llama, mistral, qwen2, qwen3, phi3; gguf-py constants.py.
  */
+import type { GateActivation } from '../../backend/backend.ts';
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
-import { type FamilySource, layerAttention, needSize, positiveNumber } from './family.ts';
+import {
+  activationAt,
+  CONFIG_SIZES,
+  decoderSizes,
+  type FamilySource,
+  ggufSizes,
+  layerAttention,
+  positiveNumber,
+} from './family.ts';
 import { configRope, ggufRope } from './rope-keys.ts';
 
 /** What a family's config.json adds to the common keys, and transformers' defaults of those that may be absent. */
 interface ConfigTraits {
   readonly biases: DecoderConfig['biases'];
   readonly queryKeyNorm?: boolean;
+  /** Where the activation stands, and which it is when absent; default silu at `hidden_act`. */
+  readonly activation?: { readonly key: string; readonly fallback: string };
   readonly maxPositionEmbeddings: number;
   readonly normEps?: number;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
-export function gatedFromConfig({ keys, shape }: FamilySource, traits: ConfigTraits): DecoderConfig {
-  const activation = keys.raw('hidden_act') ?? 'silu';
-  if (activation !== 'silu') throw keys.fail('hidden_act', `expected silu, got ${String(activation)}`);
-  const maxPositionEmbeddings = shape.maxPositionEmbeddings ?? traits.maxPositionEmbeddings;
+export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): DecoderConfig {
+  const { keys, shape } = source;
+  const { key, fallback } = traits.activation ?? { key: 'hidden_act', fallback: 'silu' };
+  const sizes = decoderSizes(source, CONFIG_SIZES, traits.maxPositionEmbeddings);
   return {
-    modelType: shape.modelType,
-    vocabSize: needSize(keys, 'vocab_size', shape.vocabSize),
-    hiddenSize: shape.hiddenSize,
-    numLayers: shape.numLayers,
-    numHeads: shape.numHeads,
-    numKeyValueHeads: shape.numKeyValueHeads,
-    headDim: shape.headDim,
-    intermediateSize: needSize(keys, 'intermediate_size', shape.intermediateSize),
-    maxPositionEmbeddings,
+    ...sizes,
     norm: 'rms',
     normEps: positiveNumber(keys, 'rms_norm_eps', traits.normEps ?? 1e-6),
-    rope: configRope(keys, shape.headDim, maxPositionEmbeddings),
+    rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
-    mlp: { gated: true, activation: 'silu' },
+    mlp: { gated: true, activation: activationAt(keys, key, fallback) },
     tiedEmbeddings: shape.tiedEmbeddings ?? false,
     biases: traits.biases,
   };
@@ -46,6 +49,8 @@ interface GgufTraits {
   /** Whether q and k are stored for rotated pairs (2i, 2i + 1). */
   readonly interleaved?: boolean;
   readonly queryKeyNorm?: boolean;
+  /** Default silu. */
+  readonly activation?: GateActivation;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
@@ -55,27 +60,24 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
   const experts = keys.int(`${arch}.expert_count`);
   if (experts !== undefined) throw keys.fail(`${arch}.expert_count`, `expected no experts, got ${experts}`);
   return {
-    modelType: arch,
-    vocabSize: needSize(keys, `${arch}.vocab_size`, shape.vocabSize),
-    hiddenSize: shape.hiddenSize,
-    numLayers: shape.numLayers,
-    numHeads: shape.numHeads,
-    numKeyValueHeads: shape.numKeyValueHeads,
-    headDim: shape.headDim,
-    intermediateSize: needSize(keys, `${arch}.feed_forward_length`, shape.intermediateSize),
-    maxPositionEmbeddings: needSize(keys, `${arch}.context_length`, shape.maxPositionEmbeddings),
+    ...decoderSizes(source, ggufSizes(arch)),
     norm: 'rms',
     normEps: positiveNumber(keys, `${arch}.attention.layer_norm_rms_epsilon`),
     rope: ggufRope(source, arch, traits.interleaved ?? false),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
-    mlp: { gated: true, activation: 'silu' },
+    mlp: { gated: true, activation: traits.activation ?? 'silu' },
     tiedEmbeddings: !hasTensor('output.weight'),
-    biases: {
-      queryKeyValue: hasTensor('blk.0.attn_q.bias') || hasTensor('blk.0.attn_qkv.bias'),
-      attentionOutput: hasTensor('blk.0.attn_output.bias'),
-      mlp: hasTensor('blk.0.ffn_down.bias'),
-    },
+    biases: ggufBiases(source),
+  };
+}
+
+/** GGUF has no keys for them: a projection has a bias when there is one. */
+export function ggufBiases({ hasTensor }: FamilySource): DecoderConfig['biases'] {
+  return {
+    queryKeyValue: hasTensor('blk.0.attn_q.bias') || hasTensor('blk.0.attn_qkv.bias'),
+    attentionOutput: hasTensor('blk.0.attn_output.bias'),
+    mlp: hasTensor('blk.0.ffn_down.bias'),
   };
 }
 

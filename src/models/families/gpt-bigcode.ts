@@ -1,25 +1,31 @@
 /**
- * GPTBigCode (StarCoder 1, SantaCoder) with `multi_query`: GPT-2 with one key/value head and its matrices stored by output. It is
- * also the one Hugging Face class for a GPT-2 whose heads were pooled to one. Without `multi_query` the file has q, k, v
- * of each head next to each other, which is not read.
+ * GPTBigCode (StarCoder 1, SantaCoder): GPT-2 with one key/value head and its matrices stored by output. It is also the one
+ * Hugging Face class for a GPT-2 whose heads were pooled to one. Without `multi_query` every head has its own key and value,
+ * and the file q, k, v of each head next to each other; GGUF (`starcoder`) has no such form.
  *
- * Source: transformers models/gpt_bigcode.
+ * Source: transformers models/gpt_bigcode; llama.cpp convert_hf_to_gguf.py (StarCoderModel), src/models/starcoder.cpp.
  */
+import type { DecoderNames } from '../decoder-config.ts';
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import { gpt2 } from './gpt2.ts';
 
 export const gptBigCode: Family = {
   modelTypes: ['gpt_bigcode'],
-  ggufArchitectures: [],
+  ggufArchitectures: ['starcoder'],
 
   fromConfig(source: FamilySource): DecoderDescription {
-    const { keys } = source;
-    if (keys.flag('multi_query') === false) {
-      throw keys.fail('multi_query', 'expected one key/value head (true), got false');
-    }
     const { config, names } = gpt2.fromConfig(source);
-    return { config, names: { ...names, transposed: false } };
+    const byHead = source.keys.flag('multi_query') === false;
+    return { config, names: byOutput(names, byHead ? 'groups' : 'parts') };
   },
 
   fromGguf: gpt2.fromGguf,
 };
+
+function byOutput(names: DecoderNames, fusedOrder: 'parts' | 'groups'): DecoderNames {
+  return {
+    ...names,
+    transposed: false,
+    layer: (index) => ({ ...names.layer(index), fusedOrder }),
+  };
+}

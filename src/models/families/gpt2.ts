@@ -7,15 +7,15 @@
  *
  * Source: transformers models/gpt2; llama.cpp convert_hf_to_gguf.py (GPT2Model), src/models/gpt2.cpp.
  */
-import type { GateActivation } from '../../backend/backend.ts';
-import type { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
 import {
+  activationAt,
   type DecoderDescription,
+  decoderSizes,
   type Family,
   type FamilySource,
+  ggufSizes,
   layerAttention,
-  needSize,
   positiveNumber,
 } from './family.ts';
 import { fusedNames, ggufNames } from './gated-decoder.ts';
@@ -30,10 +30,12 @@ export const gpt2: Family = {
       throw keys.fail('add_cross_attention', 'expected a decoder without cross-attention, got true');
     }
     const config: DecoderConfig = {
-      ...common(source, 'vocab_size', 'n_inner', 'n_positions'),
+      ...TRAITS,
+      ...decoderSizes(source, ['vocab_size', 'n_inner', 'n_positions']),
       normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
       attention: scaledAttention(source),
-      mlp: { gated: false, activation: activation(keys) },
+      // GPTBigCode's default is the same function under its other name.
+      mlp: { gated: false, activation: activationAt(keys, 'activation_function', 'gelu_new') },
       tiedEmbeddings: shape.tiedEmbeddings ?? true,
     };
     return { config, names: huggingFaceNames(hasTensor('transformer.wte.weight') ? 'transformer.' : '') };
@@ -41,9 +43,11 @@ export const gpt2: Family = {
 
   fromGguf(source: FamilySource): DecoderDescription {
     const { keys, shape, hasTensor } = source;
+    const arch = shape.modelType;
     const config: DecoderConfig = {
-      ...common(source, 'gpt2.vocab_size', 'gpt2.feed_forward_length', 'gpt2.context_length'),
-      normEps: positiveNumber(keys, 'gpt2.attention.layer_norm_epsilon'),
+      ...TRAITS,
+      ...decoderSizes(source, ggufSizes(arch)),
+      normEps: positiveNumber(keys, `${arch}.attention.layer_norm_epsilon`),
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: 'geluTanh' },
       tiedEmbeddings: !hasTensor('output.weight'),
@@ -52,24 +56,12 @@ export const gpt2: Family = {
   },
 };
 
-type Common = Omit<DecoderConfig, 'normEps' | 'attention' | 'mlp' | 'tiedEmbeddings'>;
-
-function common({ keys, shape }: FamilySource, vocab: string, inner: string, positions: string): Common {
-  return {
-    modelType: shape.modelType,
-    vocabSize: needSize(keys, vocab, shape.vocabSize),
-    hiddenSize: shape.hiddenSize,
-    numLayers: shape.numLayers,
-    numHeads: shape.numHeads,
-    numKeyValueHeads: shape.numKeyValueHeads,
-    headDim: shape.headDim,
-    intermediateSize: needSize(keys, inner, shape.intermediateSize),
-    maxPositionEmbeddings: needSize(keys, positions, shape.maxPositionEmbeddings),
-    norm: 'layer',
-    queryKeyNorm: false,
-    biases: { queryKeyValue: true, attentionOutput: true, mlp: true },
-  };
-}
+/** What GPT-2's two files have in common. */
+const TRAITS = {
+  norm: 'layer',
+  queryKeyNorm: false,
+  biases: { queryKeyValue: true, attentionOutput: true, mlp: true },
+} as const;
 
 /** Two switches of transformers' GPT-2: no scaling at all, and a further division by the layer's number. */
 function scaledAttention({ keys, shape }: FamilySource): readonly LayerAttention[] {
@@ -79,24 +71,6 @@ function scaledAttention({ keys, shape }: FamilySource): readonly LayerAttention
   if (scaled && !byLayer) return layers;
   const base = scaled ? 1 / Math.sqrt(shape.headDim) : 1;
   return layers.map((layer, index) => ({ ...layer, scale: byLayer ? base / (index + 1) : base }));
-}
-
-const ACTIVATIONS: Readonly<Record<string, GateActivation>> = {
-  gelu_new: 'geluTanh',
-  gelu_pytorch_tanh: 'geluTanh',
-  gelu: 'gelu',
-  silu: 'silu',
-  swish: 'silu',
-};
-
-function activation(keys: KeyReader): GateActivation {
-  // GPTBigCode's default is the same function under its other name.
-  const name = String(keys.raw('activation_function') ?? 'gelu_new');
-  if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
-  throw keys.fail(
-    'activation_function',
-    `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`,
-  );
 }
 
 function huggingFaceNames(prefix: string): DecoderNames {

@@ -9,7 +9,12 @@ import type { RopeConfig, RopeScaling } from '../rope-table.ts';
 import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
 
 /** transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. */
-export function configRope(keys: KeyReader, headDim: number, maxPositions: number): RopeConfig {
+export function configRope(
+  keys: KeyReader,
+  headDim: number,
+  maxPositions: number,
+  defaultTheta = 10000,
+): RopeConfig {
   const parameters = nestedKeys(keys, 'rope_parameters');
   const rotaryDim = configRotaryDim(keys, parameters, headDim);
   const scaling = configScaling(
@@ -19,7 +24,7 @@ export function configRope(keys: KeyReader, headDim: number, maxPositions: numbe
     maxPositions,
   );
   return {
-    theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', 10000),
+    theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', defaultTheta),
     rotaryDim,
     interleaved: false,
     ...(scaling && { scaling }),

@@ -1,0 +1,117 @@
+/**
+ * Falcon: RoPE, layer norms, a plain GELU MLP four times as wide, and attention and MLP in parallel. Three forms: 7B (one
+ * key/value head, one norm), 40B and 180B (`new_decoder_architecture`: K groups, mostly two norms), and RW (as many key/value
+ * heads as query heads). In all of them the fused projection holds for each key/value head its queries, k and v.
+ *
+ * GGUF's converter reorders it to all of q, then k, then v, and swaps the two norms: attention's is `attn_norm_2`.
+ *
+ * Source: transformers models/falcon; llama.cpp convert_hf_to_gguf.py (FalconModel), src/models/falcon.cpp (whose GELU is the
+ * tanh form; here it is the erf form the models were trained with).
+ */
+import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
+import {
+  activationAt,
+  type DecoderDescription,
+  decoderSizes,
+  type Family,
+  type FamilySource,
+  ggufSizes,
+  layerAttention,
+  positiveNumber,
+} from './family.ts';
+import { fusedNames, ggufBiases, ggufNames } from './gated-decoder.ts';
+import { configRope, ggufRope } from './rope-keys.ts';
+
+export const falcon: Family = {
+  modelTypes: ['falcon'],
+  ggufArchitectures: ['falcon'],
+
+  fromConfig(source: FamilySource): DecoderDescription {
+    const { keys, shape } = source;
+    if (keys.flag('alibi')) throw keys.fail('alibi', 'expected rotary positions (false), got true');
+    const block = blockForm(source);
+    const sizes = decoderSizes(source, ['vocab_size', 'ffn_hidden_size', 'max_position_embeddings']);
+    const biased = keys.flag('bias') ?? false;
+    const config: DecoderConfig = {
+      ...sizes,
+      norm: 'layer',
+      normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
+      rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings),
+      residual: block === 'sequential' ? 'sequential' : 'parallel',
+      queryKeyNorm: false,
+      attention: layerAttention(keys, shape),
+      mlp: { gated: false, activation: activationAt(keys, 'activation', 'gelu') },
+      tiedEmbeddings: shape.tiedEmbeddings ?? true,
+      biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },
+    };
+    return { config, names: huggingFaceNames(block) };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    const { keys, shape, hasTensor } = source;
+    const config: DecoderConfig = {
+      ...decoderSizes(source, ggufSizes('falcon')),
+      norm: 'layer',
+      normEps: positiveNumber(keys, 'falcon.attention.layer_norm_epsilon'),
+      rope: ggufRope(source, 'falcon', false),
+      residual: 'parallel',
+      queryKeyNorm: false,
+      attention: layerAttention(keys, shape),
+      mlp: { gated: false, activation: 'gelu' },
+      tiedEmbeddings: !hasTensor('output.weight'),
+      biases: ggufBiases(source),
+    };
+    const fused = fusedNames(ggufNames, 'attn_qkv', 'ffn_up');
+    const two = hasTensor('blk.0.attn_norm_2.weight');
+    const layer = (index: number) => {
+      const { attentionNorm, mlpNorm: _, ...rest } = fused.layer(index);
+      return two
+        ? { ...rest, attentionNorm: `blk.${index}.attn_norm_2`, mlpNorm: attentionNorm }
+        : { ...rest, attentionNorm };
+    };
+    return { config, names: { ...fused, layer } };
+  },
+};
+
+/** Whether attention and MLP stand behind each other, or side by side below one norm or two. */
+type BlockForm = 'sequential' | 'oneNorm' | 'twoNorms';
+
+function blockForm({ keys }: FamilySource): BlockForm {
+  const isNew = keys.flag('new_decoder_architecture') ?? false;
+  const parallel = keys.flag('parallel_attn') ?? true;
+  const norms = keys.int('num_ln_in_parallel_attn') ?? (isNew ? 2 : 1);
+  if (!parallel && isNew) {
+    throw keys.fail('parallel_attn', 'expected true in the new decoder architecture, got false');
+  }
+  if (!parallel) return 'sequential';
+  if (norms > 2 || (norms === 2 && !isNew)) {
+    throw keys.fail(
+      'num_ln_in_parallel_attn',
+      `expected ${isNew ? '1 or 2' : '1 without new_decoder_architecture'}, got ${norms}`,
+    );
+  }
+  return norms === 2 ? 'twoNorms' : 'oneNorm';
+}
+
+function huggingFaceNames(block: BlockForm): DecoderNames {
+  return {
+    embedding: 'transformer.word_embeddings',
+    finalNorm: 'transformer.ln_f',
+    head: 'lm_head',
+    layer: (index) => {
+      const layer = `transformer.h.${index}`;
+      const mlpNorm = { sequential: 'post_attention_layernorm', twoNorms: 'ln_mlp', oneNorm: undefined }[
+        block
+      ];
+      return {
+        attentionNorm: `${layer}.${block === 'twoNorms' ? 'ln_attn' : 'input_layernorm'}`,
+        queryKeyValue: `${layer}.self_attention.query_key_value`,
+        fusedOrder: 'groups',
+        attentionOutput: `${layer}.self_attention.dense`,
+        ...(mlpNorm !== undefined && { mlpNorm: `${layer}.${mlpNorm}` }),
+        gateUp: `${layer}.mlp.dense_h_to_4h`,
+        down: `${layer}.mlp.dense_4h_to_h`,
+      };
+    },
+  };
+}

@@ -1,0 +1,110 @@
+/**
+ * Gemma 3, the language model: Gemma 2 with norms on q and k in place of caps on the scores, five layers with a window to one
+ * without, and frequencies of their own in those with one. Of a file that holds images too, only the text model is read.
+ *
+ * GGUF's converter adds the 1 to the norms. It writes neither the query scale (but for 27B, known by its 62 layers, that of the
+ * head dim) nor, in older files, the frequencies of the layers with a window.
+ *
+ * Source: transformers models/gemma3; llama.cpp convert_hf_to_gguf.py (Gemma3Model), src/models/gemma3.cpp.
+ */
+import { KeyReader } from '../../format/key-reader.ts';
+import type { DecoderNames } from '../decoder-config.ts';
+import {
+  type DecoderDescription,
+  type Family,
+  type FamilySource,
+  nestedKeys,
+  positiveNumber,
+} from './family.ts';
+import { huggingFaceNames } from './gated-decoder.ts';
+import { cap, gemmaFromConfig, gemmaFromGguf, gemmaGgufNames, gemmaNames, logitsCap } from './gemma2.ts';
+import { configRope } from './rope-keys.ts';
+
+export const gemma3: Family = {
+  modelTypes: ['gemma3_text', 'gemma3'],
+  ggufArchitectures: ['gemma3'],
+
+  fromConfig(outer: FamilySource): DecoderDescription {
+    const keys = nestedKeys(outer.keys, 'text_config') ?? outer.keys;
+    if (keys.has('attn_logit_softcapping')) {
+      throw keys.fail(
+        'attn_logit_softcapping',
+        'expected none, as transformers has none in Gemma 3, got a value',
+      );
+    }
+    const source: FamilySource = { ...outer, keys: withoutRope(keys) };
+    const config = gemmaFromConfig(source, { maxPositionEmbeddings: 131_072, queryKeyNorm: true });
+    const [rope, windowRope] = rotations(keys).map(([own, theta]) =>
+      configRope(own, config.headDim, config.maxPositionEmbeddings, theta),
+    );
+    return {
+      config: { ...config, rope, windowRope, ...logitsCap(cap(keys, 'final_logit_softcapping')) },
+      names: gemmaNames(namesIn(outer)),
+    };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    const { keys } = source;
+    const config = gemmaFromGguf(source, 62, { queryKeyNorm: true });
+    const theta = positiveNumber(keys, 'gemma3.rope.freq_base_swa', 10000);
+    const windowRope = { theta, rotaryDim: config.rope?.rotaryDim ?? config.headDim, interleaved: false };
+    return {
+      config: { ...config, windowRope, ...logitsCap(cap(keys, 'gemma3.final_logit_softcapping')) },
+      names: gemmaGgufNames,
+    };
+  },
+};
+
+/** The keys that say how layers without and with a window rotate, and their default theta: in one object each, or side by side. */
+function rotations(keys: KeyReader): [keys: KeyReader, defaultTheta: number][] {
+  const parameters = nestedKeys(keys, 'rope_parameters');
+  const of = (values: Readonly<Record<string, unknown>>) =>
+    new KeyReader(keys.file, (key) => (Object.hasOwn(values, key) ? values[key] : undefined));
+  if (parameters !== undefined) {
+    for (const kind of ['full_attention', 'sliding_attention']) {
+      if (!parameters.has(kind)) {
+        throw keys.fail('rope_parameters', 'expected full_attention and sliding_attention in it');
+      }
+    }
+    return [
+      [of({ rope_parameters: parameters.raw('full_attention') }), 1_000_000],
+      [of({ rope_parameters: parameters.raw('sliding_attention') }), 10_000],
+    ];
+  }
+  return [
+    [of({ rope_theta: keys.raw('rope_theta'), rope_scaling: keys.raw('rope_scaling') }), 1_000_000],
+    [of({ rope_theta: keys.raw('rope_local_base_freq') }), 10_000],
+  ];
+}
+
+function withoutRope(keys: KeyReader): KeyReader {
+  const other = (key: string) => !key.startsWith('rope_');
+  return new KeyReader(keys.file, (key) =>
+    other(key) ? (keys.isNull(key) ? null : keys.raw(key)) : undefined,
+  );
+}
+
+/** The text model's names stand alone, below `language_model.`, or, as transformers 5 has them in memory, inside `model.`. */
+function namesIn({ hasTensor }: FamilySource): DecoderNames {
+  const renamed = (rename: (name: string) => string): DecoderNames => ({
+    ...huggingFaceNames,
+    embedding: rename(huggingFaceNames.embedding),
+    finalNorm: rename(huggingFaceNames.finalNorm),
+    head: rename(huggingFaceNames.head),
+    layer: (index) => {
+      const layer = huggingFaceNames.layer(index);
+      const entries = Object.entries(layer).map(([key, name]) => [
+        key,
+        Array.isArray(name) ? name.map(rename) : rename(name as string),
+      ]);
+      return Object.fromEntries(entries) as typeof layer;
+    },
+  });
+  if (hasTensor('language_model.model.embed_tokens.weight')) {
+    return renamed((name) => `language_model.${name}`);
+  }
+  if (hasTensor('model.language_model.embed_tokens.weight')) {
+    return renamed((name) => name.replace(/^model\./, 'model.language_model.'));
+  }
+  return huggingFaceNames;
+}
