@@ -1,6 +1,6 @@
 /**
- * Converts a generated checkpoint and copies it, side by side, both to stable storage: seconds, ratio, and the most anonymous
- * memory the converter held. With --kill it is killed at twenty moments instead, and what is there must be whole or nothing.
+ * Converts a generated checkpoint and copies it, in alternating order, both to stable storage: seconds by the clock and of processor
+ * time (the latter hardly depends on what else the machine does), ratios, and the most anonymous memory the converter held. With --kill it is killed at twenty moments instead, and what is there must be whole or nothing.
  *
  * Usage: node bench/convert.mjs [--gb 2] [--folder /tmp] [--rounds 3] [--kill]   (after npm run build)
  */
@@ -128,39 +128,57 @@ async function convert() {
   return most;
 }
 
+/** Seconds by the clock, and of processor time that this process's children took meanwhile (Linux; NaN elsewhere). */
 const seconds = async (work) => {
-  const from = performance.now();
+  const [from, before] = [performance.now(), childrenSeconds()];
   await work();
-  return (performance.now() - from) / 1000;
+  return { clock: (performance.now() - from) / 1000, processor: childrenSeconds() - before };
 };
+
+function childrenSeconds() {
+  try {
+    const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1].split(' ');
+    return (Number(fields[13]) + Number(fields[14])) / 100; // cutime and cstime, in ticks
+  } catch {
+    return Number.NaN;
+  }
+}
+
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
 async function time() {
   const [copies, conversions, memory] = [[], [], []];
+  const copyOnce = async () => {
+    const work = async () => {
+      execFileSync('cp', ['-r', '--reflink=never', source, copy]);
+      await sync(copy);
+    };
+    copies.push(await seconds(work));
+  };
+  const convertOnce = async () => conversions.push(await seconds(async () => memory.push(await convert())));
   for (let round = 0; round < Number(values.rounds); round++) {
-    for (const path of [target, copy]) rmSync(path, { recursive: true, force: true });
-    copies.push(
-      await seconds(async () => {
-        execFileSync('cp', ['-r', '--reflink=never', source, copy]);
-        await sync(copy);
-      }),
-    );
-    conversions.push(await seconds(async () => memory.push(await convert())));
+    for (const once of round % 2 === 0 ? [copyOnce, convertOnce] : [convertOnce, copyOnce]) {
+      rmSync(once === copyOnce ? copy : target, { recursive: true, force: true });
+      await once();
+    }
   }
-  const ratio = median(conversions) / median(copies);
-  console.log(
-    `cp and fsync   ${median(copies).toFixed(2)} s  (${copies.map((s) => s.toFixed(2)).join(', ')})`,
-  );
-  console.log(
-    `gqa convert    ${median(conversions).toFixed(2)} s  (${conversions.map((s) => s.toFixed(2)).join(', ')})`,
-  );
-  console.log(
-    `ratio          ${ratio.toFixed(2)}   anonymous memory at most ${Math.max(...memory).toFixed(0)} MB`,
-  );
+  for (const kind of ['clock', 'processor']) {
+    const line = (name, list) => {
+      const all = list.map((one) => one[kind]);
+      console.log(
+        `${name.padEnd(14)} ${median(all).toFixed(2)} s  (${all.map((s) => s.toFixed(2)).join(', ')})`,
+      );
+      return median(all);
+    };
+    console.log(kind === 'clock' ? 'by the clock' : 'processor time');
+    const copied = line('cp and fsync', copies);
+    console.log(`ratio          ${(line('gqa convert', conversions) / copied).toFixed(2)}`);
+  }
+  console.log(`anonymous memory at most ${Math.max(...memory).toFixed(0)} MB`);
 }
 
 async function kill() {
-  const whole = await seconds(convert);
+  const { clock: whole } = await seconds(convert);
   const outcomes = { absent: 0, whole: 0 };
   for (let i = 0; i < 20; i++) {
     rmSync(target, { recursive: true, force: true });

@@ -5,11 +5,11 @@
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { foldIn, key, normal } from '../random/index.ts';
-import { bytesOf, decodeInto, encodeInto } from './number-codec.ts';
+import { bytesOf, decoded, decodeInto, encodeInto } from './number-codec.ts';
 import type { Block, BlockSource, TensorMix } from './tensor-mix.ts';
 
-/** Bytes per read: as fast as `cp` (see Checkpoint.readInto). */
-const COPY_BYTES = 1 << 18;
+/** Bytes per read: as fast as `cp` (see Checkpoint.readInto), and half the waits for a thread that 256 KiB takes. */
+const COPY_BYTES = 1 << 19;
 /** Values computed at a time. */
 const SLICE_VALUES = 1 << 16;
 
@@ -60,7 +60,7 @@ export async function* mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
 async function* chunksOf(job: MixJob): AsyncGenerator<Uint8Array> {
   if (job.transpose && job.info.shape.length === 2) yield* transposed(job);
   else if (job.mix === undefined) yield* copied(job, 0, matrixShape(job.info.shape)[0]);
-  else if (job.mix.axis === 0) for (const block of job.mix.blocks) yield* rowBlock(job, job.mix, block);
+  else if (job.mix.axis === 0) yield* rowBlocks(job, job.mix);
   else yield* columnBlocks(job, job.mix);
 }
 
@@ -93,27 +93,52 @@ async function* copied(job: MixJob, first: number, count: number): AsyncGenerato
   }
 }
 
-async function* rowBlock(job: MixJob, mix: TensorMix, block: Block): AsyncGenerator<Uint8Array> {
-  const { info, dtype, seed } = job;
-  const columns = matrixShape(info.shape)[1];
-  const [only] = block.sources;
-  if (block.sources.length === 1 && only.weight === 1 && only.matrix === undefined) {
-    yield* copied(job, only.first, block.size);
-    return;
+async function* rowBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8Array> {
+  const columns = matrixShape(job.info.shape)[1];
+  const rows = Math.max(0, ...mix.blocks.map((block) => (isCopied(block) ? 0 : sliceRows(block, columns))));
+  const room = {
+    sum: new Float64Array(rows * columns),
+    read: new SliceReader(job, rows * columns),
+    target: new TwoBuffers(bytesOf(job.dtype, rows * columns)),
+  };
+  for (const block of mix.blocks) {
+    if (isCopied(block)) yield* copied(job, block.sources[0].first, block.size);
+    else yield* rowBlock(job, mix, block, room);
   }
-  const turned = block.sources.some(({ matrix }) => matrix !== undefined);
-  const rows = turned || only === undefined ? block.size : rowsPerSlice(columns, block.size);
-  const sum = new Float64Array(rows * columns);
-  const read = new SliceReader(job, rows * columns);
-  const target = new TwoBuffers(bytesOf(dtype, sum.length));
+}
+
+function isCopied({ sources }: Block): boolean {
+  const [only] = sources;
+  return sources.length === 1 && only.weight === 1 && only.matrix === undefined;
+}
+
+/** Rows of a block computed at a time: all of it when heads are turned, or drawn. */
+function sliceRows({ size, sources }: Block, columns: number): number {
+  const whole = sources.length === 0 || sources.some(({ matrix }) => matrix !== undefined);
+  return whole ? size : rowsPerSlice(columns, size);
+}
+
+async function* rowBlock(
+  { info, dtype, seed }: MixJob,
+  mix: TensorMix,
+  block: Block,
+  { sum, read, target }: { sum: Float64Array; read: SliceReader; target: TwoBuffers },
+): AsyncGenerator<Uint8Array> {
+  const columns = matrixShape(info.shape)[1];
+  const rows = sliceRows(block, columns);
+  const { sources } = block;
   for (let at = 0; at < block.size; at += rows) {
     const count = Math.min(rows, block.size - at);
     const part = sum.subarray(0, count * columns);
     part.fill(-0); // so that -0 stays -0
-    if (only === undefined) part.set(drawn(mix, block, columns, seed));
-    for (const source of block.sources) {
-      const values = await read.rows(source.first + at, count);
-      addRows(part, values, source, block.size, columns);
+    if (sources.length === 0) part.set(drawn(mix, block, columns, seed));
+    else {
+      let next = read.bytes(sources[0].first + at, count);
+      for (let i = 0; i < sources.length; i++) {
+        const bytes = await next;
+        if (i + 1 < sources.length) next = read.bytes(sources[i + 1].first + at, count);
+        addRows(part, decoded(info.dtype, bytes, part.length), sources[i], block.size, columns);
+      }
     }
     yield encodeInto(dtype, part, target.next());
   }
@@ -122,7 +147,7 @@ async function* rowBlock(job: MixJob, mix: TensorMix, block: Block): AsyncGenera
 /** sum += weight * matrix @ values, `[rows, columns]` */
 function addRows(
   sum: Float64Array,
-  values: Float64Array,
+  values: Float32Array | Float64Array,
   { weight, matrix }: BlockSource,
   size: number,
   columns: number,
@@ -155,7 +180,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
   const target = new TwoBuffers(bytesOf(dtype, out.length));
   for (let at = 0; at < rows; at += count) {
     const here = Math.min(count, rows - at);
-    const values = await read.rows(at, here);
+    const values = decoded(info.dtype, await read.bytes(at, here), here * before);
     out.fill(-0);
     let column = 0;
     mix.blocks.forEach((block, b) => {
@@ -174,7 +199,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
 /** to += weight * matrix @ values[at …] */
 function addColumns(
   to: Float64Array,
-  values: Float64Array,
+  values: Float32Array | Float64Array,
   at: number,
   { weight, matrix }: BlockSource,
 ): void {
@@ -250,26 +275,22 @@ class TwoBuffers {
   }
 }
 
-/** Rows of the old tensor as numbers, in one reused buffer. */
+/** Rows of the old tensor as stored; what it gave is valid until the read after the next. */
 class SliceReader {
   readonly #job: MixJob;
   readonly #columns: number;
-  readonly #values: Float64Array;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #buffers: TwoBuffers;
 
   constructor(job: MixJob, most: number) {
     this.#job = job;
     this.#columns = matrixShape(job.info.shape)[1];
-    this.#values = new Float64Array(most);
-    this.#bytes = new Uint8Array(bytesOf(job.info.dtype, most));
+    this.#buffers = new TwoBuffers(bytesOf(job.info.dtype, most));
   }
 
-  async rows(first: number, count: number): Promise<Float64Array> {
+  async bytes(first: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
     const { checkpoint, info } = this.#job;
-    const values = this.#values.subarray(0, count * this.#columns);
-    const bytes = this.#bytes.subarray(0, bytesOf(info.dtype, values.length));
+    const bytes = this.#buffers.next().subarray(0, bytesOf(info.dtype, count * this.#columns));
     await checkpoint.readInto(info.name, bytesOf(info.dtype, first * this.#columns), bytes);
-    decodeInto(info.dtype, bytes, values);
-    return values;
+    return bytes;
   }
 }

@@ -38,26 +38,34 @@ function scratch(length: number): Uint32Array<ArrayBuffer> {
   return words;
 }
 
-/** The first `count` values of `bytes` (8-aligned) into `out`. */
-export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, out: Float64Array): void {
+/** The values of `bytes` (8-aligned) as numbers that are exactly theirs: to be used before the next call here. */
+export function decoded(
+  dtype: StorageType,
+  bytes: Uint8Array<ArrayBuffer>,
+  length: number,
+): Float32Array | Float64Array {
   const { buffer, byteOffset } = bytes;
-  const { length } = out;
-  if (dtype === 'f32') {
-    out.set(new Float32Array(buffer, byteOffset, length));
-  } else if (dtype === 'f64') {
-    out.set(new Float64Array(buffer, byteOffset, length));
-  } else if (dtype === 'bf16') {
+  if (dtype === 'f32') return new Float32Array(buffer, byteOffset, length);
+  if (dtype === 'f64') return new Float64Array(buffer, byteOffset, length);
+  if (dtype === 'bf16') {
     const from = new Uint16Array(buffer, byteOffset, length);
     const word = scratch(length);
     for (let i = 0; i < length; i++) word[i] = from[i] << 16;
-    out.set(new Float32Array(word.buffer, 0, length));
-  } else if (dtype === 'f16') {
+    return new Float32Array(word.buffer, 0, length);
+  }
+  if (dtype === 'f16') {
     halves ??= decode('f16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer), 65536);
     const from = new Uint16Array(buffer, byteOffset, length);
+    const out = new Float32Array(scratch(length).buffer, 0, length);
     for (let i = 0; i < length; i++) out[i] = halves[from[i]];
-  } else {
-    out.set(decode(dtype as DType, bytes, length));
+    return out;
   }
+  return Float64Array.from(decode(dtype as DType, bytes, length));
+}
+
+/** As `decoded`, into `out`: as many values as it holds. */
+export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, out: Float64Array): void {
+  out.set(decoded(dtype, bytes, out.length));
 }
 
 /** `values` as stored bytes, rounded to nearest even (Q8_0: ggml's rounding). Returns a view of `target`. */

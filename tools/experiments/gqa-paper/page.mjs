@@ -1,0 +1,170 @@
+/** The tables and plots of docs/experiments/gqa-paper.md from the experiment's cells. */
+import { COLORS, linePlot } from '../line-plot.mjs';
+import { ALPHAS, CONTINUED, GROUPS, HEADS, METHODS, SCRATCH } from './runs.mjs';
+import { DECODERS } from './timing.mjs';
+
+/** The paper's Fig. 4, read off its bars by a transcriber (+-0.1): mean score of CNN/DailyMail, MultiNews and TriviaQA. */
+const PAPER_METHODS = { mean: 55.6, first: 55.1, random: 54.6 };
+/** Of its Fig. 4 and of the methods table here. */
+const ALPHA = 0.05;
+
+const mean = (list) => list.reduce((sum, x) => sum + x, 0) / list.length;
+const deviation = (list) =>
+  Math.sqrt(list.reduce((sum, x) => sum + (x - mean(list)) ** 2, 0) / Math.max(1, list.length - 1));
+const withSpread = (list, digits = 3) => `${mean(list).toFixed(digits)} ± ${deviation(list).toFixed(digits)}`;
+
+/** Losses of a kind of cell, one for each seed. */
+function lossesOf({ seeds, cells }) {
+  const byKey = new Map(
+    cells.map((cell) => [`${cell.seed}/${cell.K}/${cell.method}/${cell.alpha}`, cell.loss]),
+  );
+  return (K, method, alpha) =>
+    seeds.map((seed) => {
+      const loss = byKey.get(`${seed}/${K}/${method}/${alpha}`);
+      if (loss === undefined) throw new Error(`no loss of seed ${seed}, K=${K}, ${method}, alpha ${alpha}`);
+      return loss;
+    });
+}
+
+const row = (...entries) => `| ${entries.join(' | ')} |`;
+const table = (head, rows) => [row(...head), row(...head.map(() => '---')), ...rows].join('\n');
+
+/** Markdown by the name of its place on the page. */
+export function tables(report) {
+  const losses = lossesOf(report);
+  const multiHead = losses(HEADS, CONTINUED, 0);
+  /** What the same text costs above the multi-head model of the same seed. */
+  const rise = (K, method, alpha) => losses(K, method, alpha).map((loss, i) => loss - multiHead[i]);
+  const every = (K, method) => ALPHAS.map((alpha) => withSpread(losses(K, method, alpha)));
+  const alphas = ALPHAS.map((alpha) => `α = ${alpha}`);
+  return {
+    base: table(
+      ['model', 'validation loss', 'each seed'],
+      [row(`multi-head, K = ${HEADS}`, withSpread(multiHead), multiHead.map((x) => x.toFixed(4)).join(', '))],
+    ),
+    methods: table(
+      ['method', `K = 1, α = 0`, `K = 1, α = ${ALPHA}`, `above multi-head`, `the paper's Fig. 4 (a score)`],
+      METHODS.map((method) =>
+        row(
+          method,
+          withSpread(losses(1, method, 0)),
+          withSpread(losses(1, method, ALPHA)),
+          withSpread(rise(1, method, ALPHA)),
+          PAPER_METHODS[method] ?? 'not in the paper',
+        ),
+      ),
+    ),
+    alpha: table(
+      ['K', 'method', ...alphas],
+      [
+        ...GROUPS.flatMap((K) => METHODS.map((method) => row(K, method, ...every(K, method)))),
+        row(HEADS, 'none: multi-head, trained on', ...every(HEADS, CONTINUED)),
+      ],
+    ),
+    similar: table(
+      ['K', 'mean', 'similar', 'similar less mean, each seed'],
+      GROUPS.map((K) => {
+        const [pooled, similar] = [losses(K, 'mean', 0), losses(K, 'similar', 0)];
+        const gains = similar.map((loss, i) => (loss - pooled[i]).toFixed(3));
+        return row(K, withSpread(pooled), withSpread(similar), gains.join(', '));
+      }),
+    ),
+    groups: table(
+      [
+        'K',
+        'KV cache',
+        ...[0, ALPHA, 0.1].map((alpha) => `mean, α = ${alpha}`),
+        'similar, α = 0.1',
+        'trained from scratch, α = 1',
+      ],
+      GROUPS.map((K) =>
+        row(
+          K,
+          `1/${HEADS / K}`,
+          ...[0, ALPHA, 0.1].map((alpha) => `+${withSpread(rise(K, 'mean', alpha))}`),
+          `+${withSpread(rise(K, 'similar', 0.1))}`,
+          `+${withSpread(rise(K, SCRATCH, 1))}`,
+        ),
+      ),
+    ),
+    time: table(
+      ['decoder', 'K', 'ms per token', 'times faster than K = N'],
+      report.timing.map(({ decoder, K, milliseconds }) => {
+        const { name, numHeads } = DECODERS[decoder];
+        const all = report.timing.find((other) => other.decoder === decoder && other.K === numHeads);
+        return row(name, K, milliseconds.toFixed(2), (all.milliseconds / milliseconds).toFixed(2));
+      }),
+    ),
+  };
+}
+
+/** SVG by name. */
+export function plots(report) {
+  const losses = lossesOf(report);
+  const points = (xs, at) => xs.map((x) => [x, mean(at(x)), deviation(at(x))]);
+  const kinds = GROUPS.map((K, i) => ({ K, color: COLORS[i] }));
+  const multiHead = mean(losses(HEADS, CONTINUED, 0));
+  const reference = (first, last) => ({
+    name: `multi-head, K = ${HEADS}`,
+    color: '#555',
+    dashed: true,
+    points: [
+      [first, multiHead],
+      [last, multiHead],
+    ],
+  });
+  const alpha = kinds.flatMap(({ K, color }) =>
+    ['mean', 'similar'].map((method) => ({
+      name: `K = ${K}, ${method}`,
+      color,
+      dashed: method === 'similar',
+      points: points(ALPHAS, (share) => losses(K, method, share)),
+    })),
+  );
+  const ticks = [...GROUPS].reverse();
+  const quality = [0, 0.05, 0.1].map((share, i) => ({
+    name: `mean, α = ${share}`,
+    color: COLORS[i],
+    points: points(ticks, (K) => losses(K, 'mean', share)),
+  }));
+  const scratch = {
+    name: 'trained from scratch',
+    color: COLORS[3],
+    points: points(ticks, (K) => losses(K, SCRATCH, 1)),
+  };
+  const methods = METHODS.map((method, i) => ({
+    name: method,
+    color: COLORS[i],
+    points: points(ALPHAS, (share) => losses(1, method, share)),
+  }));
+  const wide = report.timing.filter(({ decoder }) => decoder === 'wide');
+  const yLabel = 'validation loss, nats per character';
+  return {
+    methods: linePlot({
+      label: 'Validation loss of K = 1 by method and share of uptraining',
+      series: [...methods, reference(0, 0.1)],
+      ...{ ticks: ALPHAS, xLabel: 'α', yLabel },
+    }),
+    alpha: linePlot({
+      label: 'Validation loss by share of uptraining for K = 3, 2 and 1',
+      series: [...alpha, reference(0, 0.1)],
+      ...{ ticks: ALPHAS, xLabel: 'α', yLabel },
+    }),
+    groups: linePlot({
+      label: 'Validation loss by number of key/value heads',
+      series: [...quality, scratch, reference(ticks[0], ticks.at(-1))],
+      ...{ ticks, even: true, xLabel: 'key/value heads K', yLabel },
+    }),
+    time: linePlot({
+      label: 'Milliseconds per decoded token by number of key/value heads',
+      series: [
+        {
+          name: `${DECODERS.wide.name}, 32,768 tokens`,
+          points: wide.map(({ K, milliseconds }) => [K, milliseconds, 0]),
+        },
+      ],
+      ...{ ticks: wide.map(({ K }) => K), even: true, fromZero: true, legend: 'left', digits: 0 },
+      ...{ xLabel: 'key/value heads K', yLabel: 'ms per token' },
+    }),
+  };
+}

@@ -1,0 +1,139 @@
+/**
+ * The losses of the experiment, cell by cell: (seed, K, method, alpha). A cell that is in the results file is not computed again, and
+ * trainings go on from their checkpoints, so a run that was ended is continued by the same command.
+ */
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export const HEADS = 6;
+/** K after conversion. */
+export const GROUPS = [3, 2, 1];
+export const ALPHAS = [0, 0.01, 0.02, 0.05, 0.1];
+export const METHODS = ['mean', 'first', 'random', 'similar'];
+export const SIZES = { layers: 4, dim: 144, heads: HEADS, block: 64, batch: 12 };
+/** Tokens of the validation part that all losses are means over. */
+const HELD_OUT = 32_000;
+/** Characters of the training part that `similar` may listen to. */
+const CALIBRATION = 20_000;
+/** The multi-head model itself, and trainings from scratch with K heads. */
+export const CONTINUED = 'continued';
+export const SCRATCH = 'scratch';
+
+/** Cells that are done: one JSON line each. */
+export class Results {
+  #path;
+  #cells = new Map();
+
+  constructor(path) {
+    this.#path = path;
+    if (!existsSync(path)) return;
+    for (const line of readFileSync(path, 'utf8').split('\n')) {
+      try {
+        this.#add(JSON.parse(line));
+      } catch {
+        // The end of the file, or a line that was cut off: computed again.
+      }
+    }
+  }
+
+  #add(cell) {
+    this.#cells.set(keyOf(cell), cell);
+  }
+
+  get all() {
+    return [...this.#cells.values()];
+  }
+
+  has(cell) {
+    return this.#cells.has(keyOf(cell));
+  }
+
+  record(cell) {
+    this.#add(cell);
+    appendFileSync(this.#path, `${JSON.stringify(cell)}\n`);
+  }
+}
+
+function keyOf({ seed, K, method, alpha }) {
+  return `${seed}/${K}/${method}/${alpha}`;
+}
+
+/**
+ * Everything for one seed.
+ * @param setup `{ work, steps, threads, cli, text, results, library }`; library: the functions of `gqa/convert` and `gqa/train`
+ */
+export async function runSeed(seed, setup) {
+  const { results, library } = setup;
+  const folder = join(setup.work, `seed-${seed}`);
+  mkdirSync(folder, { recursive: true });
+  const multiHead = train(seed, HEADS, folder, setup);
+  await cell({ seed, K: HEADS, method: CONTINUED, alpha: 0 }, () => lossAt(multiHead));
+  const converted = async (K, method) => {
+    const to = join(folder, `${method}-${K}`);
+    if (existsSync(to)) return to;
+    const calibration = method === 'similar' ? setup.text.slice(0, CALIBRATION) : undefined;
+    const options = { from: multiHead, to, numKeyValueHeads: K, method, seed: Number(seed), calibration };
+    await library.convertCheckpoint(options);
+    return to;
+  };
+  for (const alpha of ALPHAS) {
+    for (const K of GROUPS) {
+      for (const method of METHODS) {
+        await cell(
+          { seed, K, method, alpha },
+          async () => await uptrained(await converted(K, method), alpha),
+        );
+      }
+    }
+    await cell({ seed, K: HEADS, method: CONTINUED, alpha }, () => uptrained(multiHead, alpha));
+  }
+  for (const K of GROUPS) {
+    await cell({ seed, K, method: SCRATCH, alpha: 1 }, () => lossAt(train(seed, K, folder, setup)));
+  }
+
+  async function cell(what, compute) {
+    if (results.has(what)) return;
+    const before = process.cpuUsage();
+    const loss = await compute();
+    const { user, system } = process.cpuUsage(before);
+    results.record({ ...what, loss, cpuSeconds: Number(((user + system) / 1e6).toFixed(1)) });
+    process.stderr.write(
+      `seed ${seed}, K=${what.K}, ${what.method}, alpha ${what.alpha}: ${loss.toFixed(4)}\n`,
+    );
+  }
+
+  async function lossAt(checkpoint) {
+    return heldOutLoss(await library.loadTrainableModel(checkpoint), setup);
+  }
+
+  /** The recipe goes on for a share of its steps; each alpha is a run of its own, with its own schedule. */
+  async function uptrained(from, alpha) {
+    if (alpha === 0) return lossAt(from);
+    const { model } = await library.uptrain({ from, text: setup.text, alpha, evaluationBatches: 1 });
+    return heldOutLoss(model, setup);
+  }
+}
+
+/** `gqa train` from scratch. @returns the last checkpoint */
+function train(seed, K, folder, { steps, threads, cli }) {
+  const out = join(folder, `scratch-${K}`);
+  const last = join(out, `step-${steps}`);
+  if (existsSync(last)) return last;
+  const sizes = Object.entries(SIZES).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  const run = ['--steps', `${steps}`, '--seed', seed, '--threads', threads, '--keep', '1', '--resume'];
+  const where = ['--data', 'moby-dick', '--out', out, '--kv-heads', `${K}`];
+  execFileSync(process.execPath, [cli, 'train', ...where, ...sizes, ...run], { stdio: 'inherit' });
+  return last;
+}
+
+function heldOutLoss(model, { text, library }) {
+  try {
+    const tokens = Int32Array.from(model.tokenizer.encode(text));
+    const { validation } = library.splitTokens(tokens, SIZES.block, 0.1);
+    const part = validation.subarray(0, HELD_OUT);
+    return library.evaluateTokens(model, part, { context: SIZES.block, batchSize: SIZES.batch }).loss;
+  } finally {
+    model.dispose();
+  }
+}
