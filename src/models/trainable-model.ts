@@ -169,7 +169,7 @@ export async function loadTrainableModel(
   }
 }
 
-/** One stored tensor's bytes from the projections that are rows (or, transposed, columns) of it. */
+/** One stored tensor's bytes from the weights that are parts of it: what `loadWeight` did, backwards. */
 function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generator<Uint8Array> {
   const [{ parameter, place }] = parts;
   const { stored, transposed } = place;
@@ -180,22 +180,15 @@ function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generato
   const whole = allocate(backend, 'f32', stored);
   try {
     for (const part of parts) {
-      const { first, shape, blocks, item = 0 } = part.place;
+      const { first, shape, blocks, item } = part.place;
+      const start = item === undefined ? 0 : item * sizeOf(stored.slice(1));
       const [outs, ins = 1] = shape;
       const { size, stride } = blocks ?? { size: outs, stride: 0 };
-      // what `loadWeight` did, backwards
       const [byOut, byIn] = transposed ? [1, stored[1]] : [ins, 1];
       const strides = [stride * byOut, byOut, byIn];
+      const from = [size * ins, ins, 1];
       const { value } = part.parameter;
-      backend.copyStrided(
-        whole,
-        item * sizeOf(stored.slice(1)) + first * byOut,
-        strides,
-        value,
-        0,
-        [size * ins, ins, 1],
-        [outs / size, size, ins],
-      );
+      backend.copyStrided(whole, start + first * byOut, strides, value, 0, from, [outs / size, size, ins]);
     }
     yield* tensorChunks(whole);
   } finally {

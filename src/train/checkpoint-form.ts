@@ -7,6 +7,7 @@ import { readCarriedFiles } from '../checkpoint/output.ts';
 import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { type TensorBytes, writeSafetensors } from '../checkpoint/write-safetensors.ts';
+import type { GgufHeader } from '../format/gguf.ts';
 import { configWithDtype } from '../models/config-dtype.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { RECIPE_FILE, RECIPE_KEY, type TrainRecipe } from './recipe.ts';
@@ -19,10 +20,12 @@ export interface CheckpointForm {
 /**
  * A Hugging Face directory.
  * @param files to be put beside the weights, by name
+ * @param untrained tensors besides the model's
  */
 export function huggingFaceForm(
   configJson: Readonly<Record<string, unknown>>,
   files: ReadonlyMap<string, Uint8Array>,
+  untrained: ReadonlyMap<string, TensorBytes> = new Map(),
 ): CheckpointForm {
   return {
     async write(folder, model, recipe) {
@@ -32,36 +35,44 @@ export function huggingFaceForm(
         [RECIPE_FILE, jsonBytes(recipe)],
       ]);
       for (const [name, bytes] of all) await writeContentAtomically(`${folder}/${name}`, bytes);
-      await writeSafetensors(`${folder}/model.safetensors`, model.storedTensors());
+      const tensors = { ...Object.fromEntries(untrained), ...model.storedTensors() };
+      await writeSafetensors(`${folder}/model.safetensors`, tensors);
     },
   };
 }
 
 /**
- * The form of the checkpoint that `model` was loaded from. All but the weights is read now: the checkpoint need not stay where it
- * is.
+ * The form of the checkpoint that `model` was loaded from. All but the model's weights is read now, so the checkpoint need not stay
+ * where it is: what is no parameter (factors of RoPE, masks, a vision tower) stays as it was.
  */
 export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Promise<CheckpointForm> {
-  if (checkpoint.gguf === undefined) {
-    const config = checkpoint.config as Readonly<Record<string, unknown>>;
-    return huggingFaceForm(configWithDtype(config, 'f32'), await readCarriedFiles(checkpoint.directory));
+  const trained = model.storedTensors();
+  const untrained = new Map<string, TensorBytes>();
+  for (const [name, { dtype, shape }] of checkpoint.tensors) {
+    if (Object.hasOwn(trained, name)) continue;
+    untrained.set(name, { dtype, shape, data: await checkpoint.readBytes(name) });
   }
+  const { gguf, directory } = checkpoint;
+  if (gguf) return ggufForm(gguf, [...checkpoint.tensors.keys()], untrained);
+  const config = checkpoint.config as Readonly<Record<string, unknown>>;
+  return huggingFaceForm(configWithDtype(config, 'f32'), await readCarriedFiles(directory), untrained);
+}
+
+/** @param names of all tensors, in the order of the file */
+function ggufForm(
+  { metadata: values, metadataTypes }: GgufHeader,
+  names: readonly string[],
+  untrained: ReadonlyMap<string, TensorBytes>,
+): CheckpointForm {
   const metadata = new Map<string, GgufPair>();
-  const { metadata: values, metadataTypes } = checkpoint.gguf;
   for (const [key, value] of values) metadata.set(key, { type: metadataTypes.get(key)!, value });
   metadata.set('general.file_type', { type: 'u32', value: 0 }); // LLAMA_FTYPE_ALL_F32
-  // What is no parameter, such as the factors of RoPE, stays as it was; in the order of the file.
-  const trained = model.storedTensors();
-  const tensors = new Map<string, TensorBytes>();
-  for (const [name, { dtype, shape }] of checkpoint.tensors) {
-    const isTrained = Object.hasOwn(trained, name);
-    tensors.set(name, isTrained ? trained[name] : { dtype, shape, data: await checkpoint.readBytes(name) });
-  }
   return {
-    async write(folder, current, recipe) {
+    async write(folder, model, recipe) {
       metadata.set(RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) });
-      const weights = Object.entries(current.storedTensors());
-      await writeGguf(`${folder}/model.gguf`, metadata, new Map([...tensors, ...weights]));
+      const trained = model.storedTensors();
+      const tensors = new Map(names.map((name) => [name, trained[name] ?? untrained.get(name)]));
+      await writeGguf(`${folder}/model.gguf`, metadata, tensors);
     },
   };
 }
