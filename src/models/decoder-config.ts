@@ -48,6 +48,8 @@ export interface DecoderConfig {
   readonly normAfter?: boolean;
   /** Whether each head of q and k goes through an RMS norm before its rotation. */
   readonly queryKeyNorm: boolean;
+  /** Whether each query head has a learned score that joins the softmax's denominator only (gpt-oss); default not. */
+  readonly attentionSinks?: boolean;
   /** How each layer attends, in order. */
   readonly attention: readonly LayerAttention[];
   /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
@@ -96,6 +98,8 @@ export interface DecoderLayerNames {
   readonly queryNorm?: string;
   readonly keyNorm?: string;
   readonly attentionOutput: string;
+  /** The whole name; needed only with `attentionSinks`. */
+  readonly sinks?: string;
   /** Needed only with `normAfter`. */
   readonly attentionNormAfter?: string;
   readonly mlpNormAfter?: string;

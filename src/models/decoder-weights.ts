@@ -28,6 +28,8 @@ export interface DecoderLayerOf<T> {
   /** `[H]` each. */
   readonly queryNorm?: T;
   readonly keyNorm?: T;
+  /** `[N]` */
+  readonly sinks?: T;
   /** `[D, N*H]` */
   readonly attentionOutput: ProjectionOf<T>;
   /** Of what attention and the MLP give, before it is added. */
@@ -171,6 +173,7 @@ export function decoderLayerWeights<T>(
       queryNorm: source(whole(`${queryNorm}.weight`, [H])),
       keyNorm: source(whole(`${keyNorm}.weight`, [H])),
     }),
+    ...(config.attentionSinks && { sinks: source(whole(`${names.sinks}`, [N])) }),
     attentionOutput: projections(names.attentionOutput, [D], N * H, biases.attentionOutput)[0],
     ...(config.normAfter && {
       attentionNormAfter: norm(config, `${names.attentionNormAfter}`, source),

@@ -139,7 +139,7 @@ function selfAttention(
   const key = placed(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
   const value = reshape(v, [B, T, K, H]);
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
-  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap };
+  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
     const rows = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
     return { attended: dotProductAttention(query, key, value, { ...options, ...rows }), query, key, value };

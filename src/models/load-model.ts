@@ -14,6 +14,7 @@ import type { DecoderDescription, Family } from './families/family.ts';
 import { gemma2 } from './families/gemma2.ts';
 import { gemma3 } from './families/gemma3.ts';
 import { gptBigCode } from './families/gpt-bigcode.ts';
+import { gptOss } from './families/gpt-oss.ts';
 import { gpt2 } from './families/gpt2.ts';
 import { llama } from './families/llama.ts';
 import { mistral } from './families/mistral.ts';
@@ -36,6 +37,7 @@ const FAMILIES: readonly Family[] = [
   gemma3,
   gpt2,
   gptBigCode,
+  gptOss,
   starcoder2,
   falcon,
 ];

@@ -38,6 +38,8 @@ const OPTIONS: readonly string[] = [
   'tiny-falcon/sequential',
   'tiny-gpt_bigcode/one',
   'tiny-gpt_bigcode/many',
+  'tiny-gpt_oss/plain',
+  'tiny-gpt_oss/options',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
@@ -64,6 +66,7 @@ test('the GGUF forms are there', () => {
     'tiny-falcon/40b.gguf',
     'tiny-falcon/11b.gguf',
     'tiny-gpt_bigcode/one.gguf',
+    'tiny-gpt_oss/plain.gguf',
   ]);
 });
 

@@ -12,6 +12,7 @@ const CHECKPOINTS = [
   ...['tiny-mistral/window', 'tiny-mistral/window.gguf', 'tiny-mistral/plain', 'tiny-qwen2/plain'],
   ...['tiny-qwen2/window', 'tiny-qwen3/plain', 'tiny-qwen3/window', 'tiny-phi3/plain', 'tiny-phi3/window'],
   ...['tiny-phi3/longrope', 'tiny-gpt2/prefix', 'tiny-gpt2/prefix.gguf'],
+  ...['tiny-gpt_oss/plain', 'tiny-gpt_oss/plain.gguf', 'tiny-gpt_oss/options'],
 ];
 const STORAGES: readonly CacheStorage[] = ['f32', 'f16', 'bf16', 'q8_0', { key: 'q8_0', value: 'bf16' }];
 

@@ -29,6 +29,7 @@ const FILES = [
   'tiny-falcon/40b',
   'tiny-falcon/11b',
   'tiny-gpt_bigcode/one',
+  'tiny-gpt_oss/plain',
   'quant/k-mixed',
 ];
 const STEPS = 16;
@@ -49,7 +50,7 @@ for (const name of chosen.length > 0 ? chosen : FILES) {
   await golden.close();
   const model = await loadModel(modelPath);
   const { attention, modelType } = model.config;
-  const windows = modelType.startsWith('gemma') ? [] : attention.map(({ window }) => window ?? Infinity);
+  const windows = /^(gemma|gpt-oss)/.test(modelType) ? [] : attention.map(({ window }) => window ?? Infinity);
   const window = Math.min(...windows);
   const steps = Math.min(STEPS, window - prompt.length + 1);
   const own = greedy(model, prompt, steps);

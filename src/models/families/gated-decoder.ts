@@ -51,6 +51,8 @@ interface GgufTraits {
   readonly queryKeyNorm?: boolean;
   /** Default silu. */
   readonly activation?: GateActivation;
+  /** Whether the family may have experts. */
+  readonly experts?: boolean;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
@@ -58,7 +60,8 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
   const { keys, shape, hasTensor } = source;
   const arch = shape.modelType;
   const experts = keys.int(`${arch}.expert_count`);
-  if (experts !== undefined) throw keys.fail(`${arch}.expert_count`, `expected no experts, got ${experts}`);
+  if (experts !== undefined && !traits.experts)
+    throw keys.fail(`${arch}.expert_count`, `expected no experts, got ${experts}`);
   return {
     ...decoderSizes(source, ggufSizes(arch)),
     norm: 'rms',

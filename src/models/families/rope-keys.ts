@@ -117,8 +117,8 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
   const typeKey = `${arch}.rope.scaling.type`;
   const type = keys.raw(typeKey) ?? 'none';
   const hasLong = hasTensor(LONG);
-  if (type !== 'none' && type !== 'linear' && !(type === 'longrope' && hasLong)) {
-    throw keys.fail(typeKey, `expected none or linear, got ${String(type)}`);
+  if (type !== 'none' && type !== 'linear' && type !== 'yarn' && !(type === 'longrope' && hasLong)) {
+    throw keys.fail(typeKey, `expected none, linear or yarn, got ${String(type)}`);
   }
   const factorKey = keys.find([`${arch}.rope.scaling.factor`, `${arch}.rope.scale_linear`]);
   const factor = factorKey === undefined || hasLong ? 1 : positiveNumber(keys, factorKey);
@@ -138,13 +138,29 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
       }
     : factor === 1
       ? undefined
-      : { type: 'linear', factor };
+      : type === 'yarn'
+        ? ggufYarn(keys, `${arch}.rope.scaling`, factor, arch !== 'gpt-oss')
+        : { type: 'linear', factor };
   return {
     theta: positiveNumber(keys, `${arch}.rope.freq_base`, 10000),
     rotaryDim,
     interleaved,
     ...(scaling && { scaling }),
     ...(divisors && { divisors }),
+  };
+}
+
+/** @param truncate whether the ramp ends at whole pairs; not in the keys. */
+function ggufYarn(keys: KeyReader, prefix: string, factor: number, truncate: boolean): RopeScaling {
+  return {
+    type: 'yarn',
+    factor,
+    betaFast: positiveNumber(keys, `${prefix}.yarn_beta_fast`, 32),
+    betaSlow: positiveNumber(keys, `${prefix}.yarn_beta_slow`, 1),
+    truncate,
+    originalMaxPositionEmbeddings: positiveNumber(keys, `${prefix}.original_context_length`),
+    // llama.cpp multiplies the two.
+    attentionFactor: positiveNumber(keys, `${prefix}.attn_factor`, 1) * yarnScale(factor),
   };
 }
 
