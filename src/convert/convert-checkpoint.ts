@@ -125,10 +125,15 @@ function checkOptions(method: string, dtype: StorageType | undefined, format: 's
 }
 
 function checkHeads(
-  { numHeads: N, numKeyValueHeads: K }: DecoderConfig,
+  { numHeads: N, numKeyValueHeads: K, latent }: DecoderConfig,
   after: number,
   changesForm: boolean,
 ): void {
+  if (latent) {
+    throw new RangeError(
+      `convert: expected key/value heads to pool, got multi-head latent attention: its N=${N} heads already share one latent of ${latent.kvLoraRank} values and one rope key of ${latent.qkRopeHeadDim} per token`,
+    );
+  }
   const choices = [];
   for (let k = 1; k <= N; k++) if (k !== K && N % k === 0 && (K % k === 0 || k % K === 0)) choices.push(k);
   if (after === 1 && K === 1 && !changesForm) {

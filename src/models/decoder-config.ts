@@ -50,12 +50,16 @@ export interface DecoderConfig {
   readonly queryKeyNorm: boolean;
   /** Whether each query head has a learned score that joins the softmax's denominator only (gpt-oss); default not. */
   readonly attentionSinks?: boolean;
+  /** Multi-head latent attention (DeepSeek) in place of q, k and v; K is then N, H that of queries and keys. */
+  readonly latent?: LatentAttentionConfig;
   /** How each layer attends, in order. */
   readonly attention: readonly LayerAttention[];
   /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
   readonly mlp: { readonly gated: boolean; readonly activation: GateActivation };
   /** Of models some of whose layers are mixtures of experts in place of the MLP. */
   readonly experts?: ExpertsConfig;
+  /** Layers behind the last that a file may hold and that say nothing about the next token (DeepSeek-V3's for later ones); default 0. */
+  readonly extraLayers?: number;
   /** Whether the output head is the embedding table. */
   readonly tiedEmbeddings: boolean;
   /** Which projections have a bias. */
@@ -75,6 +79,22 @@ export interface LayerAttention {
   readonly softCap?: number;
 }
 
+export interface LatentAttentionConfig {
+  /** Width of the queries' latent; absent: queries come straight from x. */
+  readonly qLoraRank?: number;
+  /** Width L of the latent that keys and values of all heads are made from. */
+  readonly kvLoraRank: number;
+  /** Dims of a head's queries and keys without a position. */
+  readonly qkNopeHeadDim: number;
+  /** Dims R that rotate; of keys one for all heads. */
+  readonly qkRopeHeadDim: number;
+  readonly vHeadDim: number;
+  /** epsilon of the latents' norms. */
+  readonly normEps: number;
+  /** Whether the projections from x have a bias, which `biases` says of the one back. */
+  readonly biases: boolean;
+}
+
 /** What a checkpoint calls the tensors; a projection's are `<name>.weight` and, with a bias, `<name>.bias`. */
 export interface DecoderNames {
   readonly embedding: string;
@@ -90,13 +110,15 @@ export interface DecoderNames {
 
 export interface DecoderLayerNames {
   readonly attentionNorm: string;
-  /** Three projections, or one with the outputs of all three. */
+  /** Three projections, or one with the outputs of all three; not read with `latent`. */
   readonly queryKeyValue: readonly [query: string, key: string, value: string] | string;
   /** Where one has them: all of q, then k, then v (default), or for each key/value head its queries, k and v. */
   readonly fusedOrder?: 'parts' | 'groups';
   /** Needed only with `queryKeyNorm`. */
   readonly queryNorm?: string;
   readonly keyNorm?: string;
+  /** Needed only with latent attention. */
+  readonly latent?: LatentNames;
   readonly attentionOutput: string;
   /** The whole name; needed only with `attentionSinks`. */
   readonly sinks?: string;
@@ -110,4 +132,14 @@ export interface DecoderLayerNames {
   readonly down: string;
   /** Needed only in layers that are mixtures of experts; these have no `gateUp` and `down`. */
   readonly experts?: ExpertNames;
+}
+
+export interface LatentNames {
+  /** From x, or without the latent's three: to the latent, its norm, and from it. */
+  readonly query: string | readonly [down: string, norm: string, up: string];
+  /** From x to the latent and the rope key. */
+  readonly down: string;
+  readonly norm: string;
+  /** Per head keys, then values; or apart and stacked by head, `[N, L, P]` and `[N, Hv, L]` (GGUF). */
+  readonly up: string | readonly [key: string, value: string];
 }

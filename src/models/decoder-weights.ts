@@ -4,7 +4,7 @@
  */
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import type { DecoderConfig, DecoderNames, LatentAttentionConfig, LatentNames } from './decoder-config.ts';
 import type { ExpertNames, ExpertsConfig, ExpertTensorNames } from './experts-config.ts';
 
 export interface ProjectionOf<T> {
@@ -23,14 +23,15 @@ export interface NormOf<T> {
 
 export interface DecoderLayerOf<T> {
   readonly attentionNorm: NormOf<T>;
-  /** `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. */
+  /** `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`. */
   readonly queryKeyValue: readonly ProjectionOf<T>[];
+  readonly latent?: LatentAttentionOf<T>;
   /** `[H]` each. */
   readonly queryNorm?: T;
   readonly keyNorm?: T;
   /** `[N]` */
   readonly sinks?: T;
-  /** `[D, N*H]` */
+  /** `[D, N*H]` (`[D, N*Hv]`) */
   readonly attentionOutput: ProjectionOf<T>;
   /** Of what attention and the MLP give, before it is added. */
   readonly attentionNormAfter?: NormOf<T>;
@@ -63,6 +64,23 @@ export interface MixtureOf<T> {
   readonly shared?: MlpOf<T>;
 }
 
+/** Of latent attention: L latent, R rope dims, P other dims of queries and keys, Q the queries' latent. */
+export interface LatentAttentionOf<T> {
+  /** `[N*(P+R), D]`; `[Q, D]` where queries have a latent. */
+  readonly query: ProjectionOf<T>;
+  /** `[Q]` */
+  readonly queryNorm?: T;
+  /** `[N*(P+R), Q]` */
+  readonly queryUp?: T;
+  /** `[L+R, D]` */
+  readonly rows: ProjectionOf<T>;
+  /** `[L]` */
+  readonly norm: T;
+  /** `[N*P, L]` and `[N*Hv, L]`, f32: they are read per head, from either side. */
+  readonly key: T;
+  readonly value: T;
+}
+
 /** What is there once, before and after the layers. */
 export interface DecoderEndsOf<T> {
   /** `[V, D]` */
@@ -74,7 +92,7 @@ export interface DecoderEndsOf<T> {
   readonly head: ProjectionOf<T>;
 }
 
-/** Matrices are as stored, vectors (norms, biases) f32. */
+/** Matrices are as stored, vectors (norms, biases) and what a latent is expanded by f32. */
 export type DecoderLayer = DecoderLayerOf<Tensor>;
 
 export interface DecoderWeights extends DecoderEndsOf<Tensor> {
@@ -95,6 +113,8 @@ export interface WeightPlace {
   readonly blocks?: { readonly size: number; readonly stride: number };
   /** The index along the first axis of `stored` that is this weight's; absent: there is no such axis. */
   readonly item?: number;
+  /** Whether the weight is wanted in f32 whatever it is stored as. */
+  readonly wide?: boolean;
 }
 
 /** Finds or makes what stands for a weight. */
@@ -131,6 +151,7 @@ export function decoderLayerWeights<T>(
   const { transposed = false } = allNames;
   const names = allNames.layer(index);
   const { queryNorm, keyNorm } = names;
+  const Hv = config.latent?.vHeadDim ?? H;
 
   /** One projection per entry of `outs`, each of its own name, or all of one name behind each other, `groups` times. */
   const projections: Projections<T> = (name, outs, ins, biased, groups = 1) => {
@@ -162,19 +183,24 @@ export function decoderLayerWeights<T>(
 
   return {
     attentionNorm: norm(config, names.attentionNorm, source),
-    queryKeyValue: projections(
-      names.queryKeyValue,
-      [N * H, K * H, K * H],
-      D,
-      biases.queryKeyValue,
-      names.fusedOrder === 'groups' ? K : 1,
-    ),
+    queryKeyValue: config.latent
+      ? []
+      : projections(
+          names.queryKeyValue,
+          [N * H, K * H, K * H],
+          D,
+          biases.queryKeyValue,
+          names.fusedOrder === 'groups' ? K : 1,
+        ),
+    ...(config.latent && {
+      latent: latentWeights(config, config.latent, names.latent as LatentNames, source),
+    }),
     ...(config.queryKeyNorm && {
       queryNorm: source(whole(`${queryNorm}.weight`, [H])),
       keyNorm: source(whole(`${keyNorm}.weight`, [H])),
     }),
     ...(config.attentionSinks && { sinks: source(whole(`${names.sinks}`, [N])) }),
-    attentionOutput: projections(names.attentionOutput, [D], N * H, biases.attentionOutput)[0],
+    attentionOutput: projections(names.attentionOutput, [D], N * Hv, biases.attentionOutput)[0],
     ...(config.normAfter && {
       attentionNormAfter: norm(config, `${names.attentionNormAfter}`, source),
       mlpNormAfter: norm(config, `${names.mlpNormAfter}`, source),
@@ -250,6 +276,64 @@ function mixture<T>(
         },
       }),
   };
+}
+
+function latentWeights<T>(
+  { hiddenSize: D, numHeads: N, headDim: H }: DecoderConfig,
+  latent: LatentAttentionConfig,
+  names: LatentNames,
+  source: WeightSource<T>,
+): LatentAttentionOf<T> {
+  const { qLoraRank: Q, kvLoraRank: L, qkNopeHeadDim: P, qkRopeHeadDim: R, vHeadDim: Hv, biases } = latent;
+  const fromX = (name: string, out: number, biased: boolean): ProjectionOf<T> => {
+    const weight = source(whole(`${name}.weight`, [out, D]));
+    return biased ? { weight, bias: source(whole(`${name}.bias`, [out])) } : { weight };
+  };
+  const query = typeof names.query === 'string' ? undefined : names.query;
+  /** The rows of one half, from where they stand in each head's. */
+  const half = (
+    name: string,
+    out: number,
+    { stored, first = 0, stride = out, transposed = false }: HalfPlace,
+  ): T =>
+    source({
+      name: `${name}.weight`,
+      shape: [N * out, L],
+      stored,
+      first,
+      transposed,
+      blocks: { size: out, stride },
+      wide: true,
+    });
+  const { up } = names;
+  const halves =
+    typeof up === 'string'
+      ? {
+          key: half(up, P, { stored: [N * (P + Hv), L], stride: P + Hv }),
+          value: half(up, Hv, { stored: [N * (P + Hv), L], stride: P + Hv, first: P }),
+        }
+      : {
+          key: half(up[0], P, { stored: [N, L, P], stride: L * P, transposed: true }),
+          value: half(up[1], Hv, { stored: [N, Hv, L] }),
+        };
+  return {
+    query: query && Q !== undefined ? fromX(query[0], Q, biases) : fromX(names.query as string, N * H, false),
+    ...(query &&
+      Q !== undefined && {
+        queryNorm: source(whole(`${query[1]}.weight`, [Q])),
+        queryUp: source(whole(`${query[2]}.weight`, [N * H, Q])),
+      }),
+    rows: fromX(names.down, L + R, biases),
+    norm: source(whole(`${names.norm}.weight`, [L])),
+    ...halves,
+  };
+}
+
+interface HalfPlace {
+  readonly stored: Shape;
+  readonly first?: number;
+  readonly stride?: number;
+  readonly transposed?: boolean;
 }
 
 function norm<T>(config: DecoderConfig, name: string, source: WeightSource<T>): NormOf<T> {

@@ -24,6 +24,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
+import { latentAttention } from './latent-attention.ts';
 import { mixtureOfExperts } from './mixture-of-experts.ts';
 
 /** f32 `[B, T, rotaryDim / 2]` each. */
@@ -46,7 +47,7 @@ export interface DecoderPass {
   readonly positions?: Tensor;
   /** With its room for this pass reserved. */
   readonly cache?: KeyValueCache;
-  /** Shown each layer's attention; it must not keep the tensors. */
+  /** Shown each layer's attention, but latent ones; it must not keep the tensors. */
   readonly observe?: (seen: SeenAttention) => void;
 }
 
@@ -105,16 +106,17 @@ export function decoderLayer(
   index: number,
   x: Tensor,
 ): Tensor {
-  const { numHeads: N, headDim: H } = config;
   const [B, T] = pass.ids.shape;
   const normed = normalize(config, x, layer.attentionNorm);
-  const { attended, ...seen } = selfAttention(config, layer, pass, index, normed);
+  const { attended, ...seen } = layer.latent
+    ? { attended: latentAttention(config, layer.latent, pass, index, normed) }
+    : selfAttention(config, layer, pass, index, normed);
   const { weight, bias } = layer.attentionOutput;
-  const projected = linear(reshape(attended, [B, T, N * H]), weight, bias);
+  const projected = linear(reshape(attended, [B, T, -1]), weight, bias);
   const output = layer.attentionNormAfter
     ? normalize(config, projected, layer.attentionNormAfter)
     : projected;
-  pass.observe?.({ layer: index, ...seen, output });
+  if ('query' in seen) pass.observe?.({ layer: index, ...seen, output });
   const middle = add(x, output);
   const read = config.residual === 'parallel' ? x : middle;
   const hidden = feedForward(config, layer, layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed);

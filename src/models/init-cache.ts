@@ -2,7 +2,7 @@
 
 import type { Backend } from '../backend/backend.ts';
 import { BlockPool } from '../cache/block-pool.ts';
-import type { CacheStorage, KeyValueCache } from '../cache/cache.ts';
+import type { CacheLayer, CacheStorage, KeyValueCache } from '../cache/cache.ts';
 import { PagedCache } from '../cache/paged-cache.ts';
 import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
@@ -34,8 +34,7 @@ export interface InitCacheOptions {
 export function makeCache(config: DecoderConfig, backend: Backend, options: InitCacheOptions): KeyValueCache {
   checkOptions('initCache', options);
   const { batchSize, maxLength, dtype = 'f32', kind = 'static', window, sinks, blockSize = 32 } = options;
-  const { numKeyValueHeads, headDim } = config;
-  const layers = config.attention.map((layer) => ({ numKeyValueHeads, headDim, window: layer.window }));
+  const layers = config.attention.map(({ window }) => ({ ...cachedHeads(config), window }));
   const common = { backend, layers, dtype };
   switch (kind) {
     case 'static':
@@ -54,4 +53,11 @@ export function makeCache(config: DecoderConfig, backend: Backend, options: Init
     default:
       throw new TypeError(`initCache: expected kind static, window or paged, got ${String(kind)}`);
   }
+}
+
+/** What a layer keeps per token: keys and values per head, or one row of latent and rope key for all. */
+function cachedHeads({ latent, numKeyValueHeads, headDim }: DecoderConfig): CacheLayer {
+  if (!latent) return { numKeyValueHeads, headDim };
+  const { kvLoraRank: latentDim, qkRopeHeadDim } = latent;
+  return { numKeyValueHeads: 1, headDim: latentDim + qkRopeHeadDim, latentDim };
 }

@@ -9,6 +9,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { deepseek } from './families/deepseek.ts';
 import { falcon } from './families/falcon.ts';
 import type { DecoderDescription, Family } from './families/family.ts';
 import { gemma2 } from './families/gemma2.ts';
@@ -40,6 +41,7 @@ const FAMILIES: readonly Family[] = [
   gptOss,
   starcoder2,
   falcon,
+  deepseek,
 ];
 
 export interface LoadModelOptions {

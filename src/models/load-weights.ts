@@ -107,7 +107,7 @@ function checkUnused(
     const { numExperts } = config.experts;
     refuse(experts.expert(numExperts).down.weight, `${numExperts} experts by the config`);
   }
-  const { attentionNorm } = names.layer(config.numLayers);
+  const { attentionNorm } = names.layer(config.numLayers + (config.extraLayers ?? 0));
   refuse(`${attentionNorm}.weight`, `${config.numLayers} layers by the config`);
 }
 
@@ -138,7 +138,7 @@ function loadWeight(
   place: WeightPlace,
   { backend, dtype }: LoadWeightsOptions,
 ): Tensor {
-  const { name, shape, stored, first, transposed, blocks, item } = place;
+  const { name, shape, stored, first, transposed, blocks, item, wide } = place;
   const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(checkpoint.tensor(name).dtype);
   const wanted = shape.length === 1 ? 'f32' : isFloat ? dtype : undefined;
   if (!transposed && !blocks) {
@@ -146,16 +146,16 @@ function loadWeight(
     const rows = whole ? undefined : ([first, first + shape[0]] as const);
     return loadTensor(checkpoint, name, { backend, dtype: wanted, item, rows });
   }
-  const matrix = loadTensor(checkpoint, name, { backend });
+  const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : undefined });
   const [outs, ins = 1] = shape;
   const out = allocate(backend, matrix.dtype, shape);
   const { size, stride } = blocks ?? { size: outs, stride: 0 };
   // the blocks of outputs wanted, each [In, Out] or [Out, In] -> [Out, In]
-  const [byOut, byIn] = transposed ? [1, stored[1]] : [ins, 1];
+  const [byOut, byIn] = transposed ? [1, stored[stored.length - 1]] : [ins, 1];
   const strides = [stride * byOut, byOut, byIn];
   backend.copyStrided(out, 0, [size * ins, ins, 1], matrix, first * byOut, strides, [outs / size, size, ins]);
   matrix.dispose();
-  if (wanted === undefined || wanted === out.dtype) return out;
+  if (wide || wanted === undefined || wanted === out.dtype) return out;
   const converted = cast(out, wanted);
   out.dispose();
   return converted;

@@ -184,7 +184,7 @@ function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generato
       const start = item === undefined ? 0 : item * sizeOf(stored.slice(1));
       const [outs, ins = 1] = shape;
       const { size, stride } = blocks ?? { size: outs, stride: 0 };
-      const [byOut, byIn] = transposed ? [1, stored[1]] : [ins, 1];
+      const [byOut, byIn] = transposed ? [1, stored[stored.length - 1]] : [ins, 1];
       const strides = [stride * byOut, byOut, byIn];
       const from = [size * ins, ins, 1];
       const { value } = part.parameter;

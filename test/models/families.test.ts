@@ -40,6 +40,8 @@ const OPTIONS: readonly string[] = [
   'tiny-gpt_bigcode/many',
   'tiny-gpt_oss/plain',
   'tiny-gpt_oss/options',
+  'tiny-deepseek/v2-dense',
+  'tiny-deepseek/v3-dense',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
