@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { linePlot } from './line-plot.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -106,31 +107,12 @@ try {
 
 /** Mean validation loss by step. */
 function plot(rows) {
-  const [width, height, left, bottom] = [720, 320, 56, 36];
-  const colors = ['#2563a8', '#4d7c0f', '#c2410c'];
-  const points = rows.flatMap(({ curve }) => curve).filter(([step]) => step > 0);
-  const maxStep = Math.max(...points.map(([step]) => step));
-  const [low, high] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
-  const x = (step) => left + (step / maxStep) * (width - left - 16);
-  const y = (value) => 12 + ((high - value) / (high - low)) * (height - bottom - 12);
-  const ticks = Array.from({ length: 5 }, (_, i) => low + ((high - low) * i) / 4);
-  const grid = ticks.map(
-    (tick) =>
-      `<line x1="${left}" x2="${width - 16}" y1="${y(tick).toFixed(1)}" y2="${y(tick).toFixed(1)}" stroke="#ddd"/><text x="${left - 6}" y="${(y(tick) + 4).toFixed(1)}" text-anchor="end">${tick.toFixed(2)}</text>`,
-  );
-  const steps = Array.from({ length: 5 }, (_, i) => Math.round((maxStep * i) / 4));
-  const labels = steps.map(
-    (step) => `<text x="${x(step).toFixed(1)}" y="${height - 14}" text-anchor="middle">${step}</text>`,
-  );
-  const lines = rows.map(({ curve }, i) => {
-    const path = curve
-      .filter(([step]) => step > 0)
-      .map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`);
-    return `<polyline fill="none" stroke="${colors[i]}" stroke-width="2" points="${path.join(' ')}"/>`;
-  });
-  const legend = rows.map(
-    ({ K }, i) =>
-      `<text x="${width - 24}" y="${28 + 18 * i}" text-anchor="end" style="fill:${colors[i]}">K = ${K}</text>`,
-  );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="Validation loss over training steps for each number of key/value heads"><rect width="100%" height="100%" fill="#fff"/>${[...grid, ...labels, ...lines, ...legend].join('')}</svg>\n`;
+  const series = rows.map(({ K, curve }) => ({
+    name: `K = ${K}`,
+    points: curve.filter(([step]) => step > 0),
+  }));
+  const last = Math.max(...series.flatMap(({ points }) => points.map(([step]) => step)));
+  const ticks = Array.from({ length: 5 }, (_, i) => Math.round((last * i) / 4));
+  const label = 'Validation loss over training steps for each number of key/value heads';
+  return linePlot({ label, series, ticks, xLabel: 'step', yLabel: 'validation loss' });
 }

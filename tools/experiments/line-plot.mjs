@@ -8,13 +8,13 @@ const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [720, 340, 64, 16, 14, 48];
  *   label: what it shows, for readers of screens.
  *   series: `{ name, points: [[x, y, spread?], …], color?, dashed? }`; the spread is drawn above and below y.
  *   ticks: the x values that are marked. even: they stand at equal distances.
- *   xLabel, yLabel; digits of the y axis; legend: 'left' or 'right'; fromZero: the y axis begins at 0.
+ *   xLabel, yLabel; legend: 'left' or 'right'; fromZero: the y axis begins at 0.
  */
 export function linePlot(plot) {
-  const { label, series, ticks, even = false, xLabel, yLabel, digits = 2 } = plot;
+  const { label, series, ticks, even = false, xLabel, yLabel } = plot;
   const { legend = 'right', fromZero = false } = plot;
   const all = series.flatMap(({ points }) => points.flatMap(([, y, spread = 0]) => [y - spread, y + spread]));
-  const [low, high] = [fromZero ? 0 : Math.min(...all), Math.max(...all)];
+  const { low, high, step } = roundScale(fromZero ? 0 : Math.min(...all), Math.max(...all));
   const [first, last] = [ticks[0], ticks.at(-1)];
   const inset = even ? 24 : 0;
   const place = (value) =>
@@ -22,11 +22,12 @@ export function linePlot(plot) {
   const x = (value) => (LEFT + inset + place(value) * (WIDTH - LEFT - RIGHT - 2 * inset)).toFixed(1);
   const y = (value) => (TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM)).toFixed(1);
   const out = [];
-  for (let i = 0; i < 5; i++) {
-    const value = low + ((high - low) * i) / 4;
+  for (let value = low; value < high + step / 2; value += step) {
     out.push(`<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(value)}" y2="${y(value)}" stroke="#ddd"/>`);
     const at = (Number(y(value)) + 4).toFixed(1);
-    out.push(`<text x="${LEFT - 6}" y="${at}" text-anchor="end">${value.toFixed(digits)}</text>`);
+    out.push(
+      `<text x="${LEFT - 6}" y="${at}" text-anchor="end">${value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)))}</text>`,
+    );
   }
   for (const tick of ticks) {
     out.push(`<text x="${x(tick)}" y="${HEIGHT - BOTTOM + 18}" text-anchor="middle">${tick}</text>`);
@@ -53,4 +54,12 @@ export function linePlot(plot) {
     out.push(`<text x="${side}" y="${row}" text-anchor="${anchor}" style="fill:${stroke}">${name}</text>`);
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="${label}"><rect width="100%" height="100%" fill="#fff"/>${out.join('')}</svg>\n`;
+}
+
+/** The range widened to multiples of a round step, about five of them. */
+function roundScale(least, most) {
+  const rough = (most - least) / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.99);
+  return { low: Math.floor(least / step) * step, high: Math.ceil(most / step) * step, step };
 }

@@ -1,6 +1,15 @@
 /** The tables and plots of docs/experiments/gqa-paper.md from the experiment's cells. */
 import { COLORS, linePlot } from '../line-plot.mjs';
-import { ALPHAS, CONTINUED, GROUPS, HEADS, METHODS, SCRATCH } from './runs.mjs';
+import {
+  ALPHAS,
+  CONTINUED,
+  GROUPS,
+  HEADS,
+  METHODS,
+  SCRATCH,
+  SCRATCH_GROUPS,
+  uptrainedMethods,
+} from './runs.mjs';
 import { DECODERS } from './timing.mjs';
 
 /** The paper's Fig. 4, read off its bars by a transcriber (+-0.1): mean score of CNN/DailyMail, MultiNews and TriviaQA. */
@@ -57,16 +66,16 @@ export function tables(report) {
     alpha: table(
       ['K', 'method', ...alphas],
       [
-        ...GROUPS.flatMap((K) => METHODS.map((method) => row(K, method, ...every(K, method)))),
+        ...GROUPS.flatMap((K) => uptrainedMethods(K).map((method) => row(K, method, ...every(K, method)))),
         row(HEADS, 'none: multi-head, trained on', ...every(HEADS, CONTINUED)),
       ],
     ),
-    similar: table(
-      ['K', 'mean', 'similar', 'similar less mean, each seed'],
+    conversion: table(
+      ['K', ...METHODS, 'similar less mean, each seed'],
       GROUPS.map((K) => {
-        const [pooled, similar] = [losses(K, 'mean', 0), losses(K, 'similar', 0)];
-        const gains = similar.map((loss, i) => (loss - pooled[i]).toFixed(3));
-        return row(K, withSpread(pooled), withSpread(similar), gains.join(', '));
+        const pooled = losses(K, 'mean', 0);
+        const gains = losses(K, 'similar', 0).map((loss, i) => (loss - pooled[i]).toFixed(3));
+        return row(K, ...METHODS.map((method) => withSpread(losses(K, method, 0))), gains.join(', '));
       }),
     ),
     groups: table(
@@ -83,7 +92,7 @@ export function tables(report) {
           `1/${HEADS / K}`,
           ...[0, ALPHA, 0.1].map((alpha) => `+${withSpread(rise(K, 'mean', alpha))}`),
           `+${withSpread(rise(K, 'similar', 0.1))}`,
-          `+${withSpread(rise(K, SCRATCH, 1))}`,
+          SCRATCH_GROUPS.includes(K) ? `+${withSpread(rise(K, SCRATCH, 1))}` : 'not trained',
         ),
       ),
     ),
@@ -130,7 +139,7 @@ export function plots(report) {
   const scratch = {
     name: 'trained from scratch',
     color: COLORS[3],
-    points: points(ticks, (K) => losses(K, SCRATCH, 1)),
+    points: points([...SCRATCH_GROUPS].reverse(), (K) => losses(K, SCRATCH, 1)),
   };
   const methods = METHODS.map((method, i) => ({
     name: method,
@@ -163,7 +172,7 @@ export function plots(report) {
           points: wide.map(({ K, milliseconds }) => [K, milliseconds, 0]),
         },
       ],
-      ...{ ticks: wide.map(({ K }) => K), even: true, fromZero: true, legend: 'left', digits: 0 },
+      ...{ ticks: wide.map(({ K }) => K), even: true, fromZero: true, legend: 'left' },
       ...{ xLabel: 'key/value heads K', yLabel: 'ms per token' },
     }),
   };

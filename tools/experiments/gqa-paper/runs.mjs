@@ -11,46 +11,46 @@ export const HEADS = 6;
 export const GROUPS = [3, 2, 1];
 export const ALPHAS = [0, 0.01, 0.02, 0.05, 0.1];
 export const METHODS = ['mean', 'first', 'random', 'similar'];
+/** Methods whose results are uptrained: all at K = 1, as in the paper. */
+export const uptrainedMethods = (K) => (K === 1 ? METHODS : ['mean', 'similar']);
 export const SIZES = { layers: 4, dim: 144, heads: HEADS, block: 64, batch: 12 };
 /** Tokens of the validation part that all losses are means over. */
 const HELD_OUT = 32_000;
 /** Characters of the training part that `similar` may listen to. */
 const CALIBRATION = 20_000;
-/** The multi-head model itself, and trainings from scratch with K heads. */
+/** K of the models that are trained from scratch, to compare with. */
+export const SCRATCH_GROUPS = [2, 1];
+/** The multi-head model itself, trained on, and trainings from scratch with K heads. */
 export const CONTINUED = 'continued';
 export const SCRATCH = 'scratch';
 
-/** Cells that are done: one JSON line each. */
+/** Cells that are done: one JSON line each, in a file that several processes may add to. */
 export class Results {
   #path;
-  #cells = new Map();
 
   constructor(path) {
     this.#path = path;
-    if (!existsSync(path)) return;
-    for (const line of readFileSync(path, 'utf8').split('\n')) {
+  }
+
+  get all() {
+    if (!existsSync(this.#path)) return [];
+    const cells = new Map();
+    for (const line of readFileSync(this.#path, 'utf8').split('\n')) {
       try {
-        this.#add(JSON.parse(line));
+        const cell = JSON.parse(line);
+        cells.set(keyOf(cell), cell);
       } catch {
         // The end of the file, or a line that was cut off: computed again.
       }
     }
-  }
-
-  #add(cell) {
-    this.#cells.set(keyOf(cell), cell);
-  }
-
-  get all() {
-    return [...this.#cells.values()];
+    return [...cells.values()];
   }
 
   has(cell) {
-    return this.#cells.has(keyOf(cell));
+    return this.all.some((other) => keyOf(other) === keyOf(cell));
   }
 
   record(cell) {
-    this.#add(cell);
     appendFileSync(this.#path, `${JSON.stringify(cell)}\n`);
   }
 }
@@ -79,7 +79,7 @@ export async function runSeed(seed, setup) {
   };
   for (const alpha of ALPHAS) {
     for (const K of GROUPS) {
-      for (const method of METHODS) {
+      for (const method of alpha === 0 ? METHODS : uptrainedMethods(K)) {
         await cell(
           { seed, K, method, alpha },
           async () => await uptrained(await converted(K, method), alpha),
@@ -88,7 +88,7 @@ export async function runSeed(seed, setup) {
     }
     await cell({ seed, K: HEADS, method: CONTINUED, alpha }, () => uptrained(multiHead, alpha));
   }
-  for (const K of GROUPS) {
+  for (const K of SCRATCH_GROUPS) {
     await cell({ seed, K, method: SCRATCH, alpha: 1 }, () => lossAt(train(seed, K, folder, setup)));
   }
 
@@ -127,12 +127,15 @@ function train(seed, K, folder, { steps, threads, cli }) {
   return last;
 }
 
+let heldOut;
+
 function heldOutLoss(model, { text, library }) {
   try {
-    const tokens = Int32Array.from(model.tokenizer.encode(text));
-    const { validation } = library.splitTokens(tokens, SIZES.block, 0.1);
-    const part = validation.subarray(0, HELD_OUT);
-    return library.evaluateTokens(model, part, { context: SIZES.block, batchSize: SIZES.batch }).loss;
+    // The same characters for all, and so the same tokens.
+    heldOut ??= library
+      .splitTokens(Int32Array.from(model.tokenizer.encode(text)), SIZES.block, 0.1)
+      .validation.subarray(0, HELD_OUT);
+    return library.evaluateTokens(model, heldOut, { context: SIZES.block, batchSize: SIZES.batch }).loss;
   } finally {
     model.dispose();
   }
