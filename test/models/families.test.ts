@@ -42,6 +42,9 @@ const OPTIONS: readonly string[] = [
   'tiny-gpt_oss/options',
   'tiny-deepseek/v2-dense',
   'tiny-deepseek/v3-dense',
+  'tiny-deepseek/v2-lite',
+  'tiny-deepseek/v2',
+  'tiny-deepseek/v3',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */

@@ -13,7 +13,7 @@ const CHECKPOINTS = [
   ...['tiny-qwen2/window', 'tiny-qwen3/plain', 'tiny-qwen3/window', 'tiny-phi3/plain', 'tiny-phi3/window'],
   ...['tiny-phi3/longrope', 'tiny-gpt2/prefix', 'tiny-gpt2/prefix.gguf'],
   ...['tiny-gpt_oss/plain', 'tiny-gpt_oss/plain.gguf', 'tiny-gpt_oss/options'],
-  ...['tiny-deepseek/v2-dense', 'tiny-deepseek/v3-dense'],
+  ...['tiny-deepseek/v2-dense', 'tiny-deepseek/v2-lite', 'tiny-deepseek/v3'],
 ];
 const STORAGES: readonly CacheStorage[] = ['f32', 'f16', 'bf16', 'q8_0', { key: 'q8_0', value: 'bf16' }];
 

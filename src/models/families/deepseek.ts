@@ -10,6 +10,7 @@ import type { KeyReader } from '../../format/key-reader.ts';
 import type { ModelShape } from '../../format/model-shape.ts';
 import type { DecoderConfig, DecoderNames, LatentAttentionConfig } from '../decoder-config.ts';
 import type { RopeConfig } from '../rope-table.ts';
+import { configExpertNames, configExperts, ggufExpertNames, ggufExperts } from './deepseek-experts.ts';
 import {
   type DecoderDescription,
   type Family,
@@ -27,7 +28,8 @@ export const deepseek: Family = {
   modelTypes: ['deepseek_v2', 'deepseek_v3'],
   ggufArchitectures: ['deepseek2'],
 
-  fromConfig({ keys, shape }: FamilySource): DecoderDescription {
+  fromConfig(source: FamilySource): DecoderDescription {
+    const { keys, shape } = source;
     const activation = keys.raw('hidden_act') ?? 'silu';
     if (activation !== 'silu') throw keys.fail('hidden_act', `expected silu, got ${String(activation)}`);
     const third = shape.modelType === 'deepseek_v3';
@@ -49,23 +51,18 @@ export const deepseek: Family = {
       attentionOutput: attentionBias,
       mlp: keys.flag('mlp_bias') ?? false,
     };
+    const experts = configExperts(source, third);
     const config: DecoderConfig = {
       ...common(keys, shape, latent, rope, typeof allDim === 'number' ? allDim : 0),
       vocabSize: needSize(keys, 'vocab_size', shape.vocabSize),
       intermediateSize: needSize(keys, 'intermediate_size', shape.intermediateSize),
       maxPositionEmbeddings,
       normEps: positiveNumber(keys, 'rms_norm_eps', 1e-6),
+      ...(experts && { experts }),
       extraLayers: keys.int('num_nextn_predict_layers') ?? 0,
       tiedEmbeddings: shape.tiedEmbeddings ?? false,
       biases: dense,
     };
-    const firstMixture = keys.int('first_k_dense_replace') ?? (third ? 3 : 0);
-    if (firstMixture < shape.numLayers) {
-      throw keys.fail(
-        'first_k_dense_replace',
-        `expected dense layers only (${shape.numLayers}), got ${firstMixture}`,
-      );
-    }
     return { config, names: configNames(latent.qLoraRank !== undefined) };
   },
 
@@ -80,13 +77,19 @@ export const deepseek: Family = {
       biases: false,
     };
     const logMultiplier = keys.raw(`${arch}.rope.scaling.yarn_log_multiplier`);
-    const rope = { ...ggufRope(source, arch, true), rotaryDim: latent.qkRopeHeadDim };
+    const stated = ggufRope(source, arch, true);
+    // llama.cpp takes back what YaRN does to cosines and sines: here it makes the scores larger alone.
+    const scaling =
+      stated.scaling?.type === 'yarn' ? { ...stated.scaling, attentionFactor: 1 } : stated.scaling;
+    const rope = { ...stated, ...(scaling && { scaling }), rotaryDim: latent.qkRopeHeadDim };
+    const experts = ggufExperts(source);
     const config: DecoderConfig = {
       ...common(keys, shape, latent, rope, typeof logMultiplier === 'number' ? logMultiplier * 10 : 0),
       vocabSize: needSize(keys, `${arch}.vocab_size`, shape.vocabSize),
       intermediateSize: needSize(keys, `${arch}.feed_forward_length`, shape.intermediateSize),
       maxPositionEmbeddings: needSize(keys, `${arch}.context_length`, shape.maxPositionEmbeddings),
       normEps,
+      ...(experts && { experts }),
       tiedEmbeddings: !hasTensor('output.weight'),
       biases: { queryKeyValue: false, attentionOutput: false, mlp: false },
     };
@@ -149,6 +152,7 @@ function configNames(queryLatent: boolean): DecoderNames {
       const attention = `model.layers.${index}.self_attn`;
       return {
         ...huggingFaceNames.layer(index),
+        experts: configExpertNames(index),
         latent: {
           query: queryLatent
             ? [`${attention}.q_a_proj`, `${attention}.q_a_layernorm`, `${attention}.q_b_proj`]
@@ -170,6 +174,7 @@ function ggufLatentNames(queryLatent: boolean, apart: boolean): DecoderNames {
       const prefix = `blk.${index}`;
       return {
         ...ggufNames.layer(index),
+        experts: ggufExpertNames(index),
         latent: {
           query: queryLatent
             ? [`${prefix}.attn_q_a`, `${prefix}.attn_q_a_norm`, `${prefix}.attn_q_b`]
