@@ -73,6 +73,11 @@ export function layerTensorMixes(
   if (!isSame(mix.output, N)) {
     put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H, 0), transposed ? 0 : 1, 3, 0);
   }
+  if (config.attentionSinks && !isSame(mix.query, N)) {
+    // A sink goes where its query head goes; turning a head leaves its scores as they are.
+    const blocks = mix.query.map(([{ head }]) => ({ size: 1, sources: [{ first: head, weight: 1 }] }));
+    put(`${layer.sinks}`, blocks, 0, 7, 0);
+  }
   return out;
 }
 

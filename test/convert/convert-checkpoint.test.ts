@@ -233,6 +233,7 @@ describe('GGUF', () => {
     ['tiny-phi3/plain.gguf', 2],
     ['tiny-qwen3/plain.gguf', 2],
     ['tiny-gpt2/prefix.gguf', 4],
+    ['tiny-gpt_oss/plain.gguf', 2],
   ])('%s: the same K, and down, up and down again, byte for byte', async (name, K) => {
     const from = join(GOLDEN, name);
     const [same, pooled, up, down] = ['s.gguf', 'p.gguf', 'u.gguf', 'd.gguf'].map(freshPath);

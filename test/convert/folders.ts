@@ -19,7 +19,7 @@ export function removeFolders(): void {
   for (const folder of made.splice(0)) rmSync(folder, { recursive: true, force: true });
 }
 
-export const FAMILIES: readonly string[] = ['llama', 'mistral', 'qwen2', 'qwen3', 'phi3', 'gpt2'];
+export const FAMILIES: readonly string[] = ['llama', 'mistral', 'qwen2', 'qwen3', 'phi3', 'gpt2', 'gpt_oss'];
 
 /** A multi-head model with N = 6 of `test/golden/convert`. */
 export function multiHead(family: string): string {

@@ -153,11 +153,73 @@ test.each<[string, string, Json, string]>([
     { add_cross_attention: true },
     'add_cross_attention: expected a decoder without cross-attention, got true',
   ],
+  [
+    'another number of experts',
+    'tiny-gpt_oss/plain',
+    { num_local_experts: 6 },
+    'expected tensor model.layers.0.mlp.router.weight of shape [6, 40], got [5, 40]',
+  ],
+  [
+    'experts of another width',
+    'tiny-gpt_oss/plain',
+    { intermediate_size: 32 },
+    'expected tensor model.layers.0.mlp.experts.gate_up_proj of shape [5, 40, 64], got [5, 40, 48]',
+  ],
+  [
+    'more experts for a token than there are',
+    'tiny-gpt_oss/plain',
+    { num_experts_per_tok: 6 },
+    'num_experts_per_tok: expected at most the 5 experts there are, got 6',
+  ],
+  [
+    'sinks of other heads',
+    'tiny-gpt_oss/options',
+    { num_attention_heads: 3, head_dim: 16, num_key_value_heads: 3 },
+    `expected tensor ${qkv}.k_proj.weight of shape [48, 40], got [24, 40]`,
+  ],
 ])('%s', async (_, name, config, message) => {
   const said = await answer(copyTiny(name, config));
   expect(said.slice(-message.length)).toBe(message);
   // The file, where in it, what was expected.
   expect(said.slice(0, -message.length)).toMatch(/\.(safetensors: at byte \d+|json): $|gqa-model-\w+: $/);
+});
+
+/** A checkpoint with its tensors under other names, or without those that map to nothing. */
+function renamed(name: string, rename: (tensor: string) => string | undefined): string {
+  const folder = copyTiny(name);
+  const path = join(folder, 'model.safetensors');
+  const bytes = readFileSync(path);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const header = Object.entries(JSON.parse(bytes.toString('utf8', 8, 8 + length)) as Json);
+  const kept = header.flatMap(([tensor, entry]) => {
+    const to = rename(tensor);
+    return to === undefined ? [] : [[to, entry]];
+  });
+  const text = Buffer.from(JSON.stringify(Object.fromEntries(kept)).padEnd(length + 800, ' '));
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(text.length));
+  writeFileSync(path, Buffer.concat([size, text, bytes.subarray(8 + length)]));
+  return folder;
+}
+
+test.each([
+  [
+    'sinks',
+    (name: string) => name.replace('1.self_attn.sinks', '1.self_attn.sunk'),
+    'expected tensor model.layers.1.self_attn.sinks of shape [6], got none of that name',
+  ],
+  [
+    'biases of experts',
+    (name: string) => name.replace('2.mlp.experts.down_proj_bias', '2.mlp.experts.other'),
+    'expected tensor model.layers.2.mlp.experts.down_proj_bias of shape [5, 40], got none of that name',
+  ],
+  [
+    'unpacked experts',
+    (name: string) => name.replace(/(gate_up|down)_proj$/, '$1_proj_blocks'),
+    'quantization_config: expected experts in bf16, f16 or f32, got MXFP4 blocks, which have no kernels here: load the model in transformers with Mxfp4Config(dequantize=True) and save it, or use a GGUF with other types',
+  ],
+])('gpt-oss without %s', async (_, rename, message) => {
+  expect((await answer(renamed('tiny-gpt_oss/plain', rename))).slice(-message.length)).toBe(message);
 });
 
 const FAMILIES = [
@@ -167,6 +229,7 @@ const FAMILIES = [
   'tiny-qwen3/window',
   'tiny-phi3/longrope',
   'tiny-gpt2/prefix',
+  'tiny-gpt_oss/plain',
 ];
 const STRANGE: readonly unknown[] = [
   undefined,
@@ -240,27 +303,29 @@ test('mutated indices of sharded files', async () => {
 });
 
 describe('mutated GGUF headers of whole models', () => {
-  test.each(['tiny-qwen3/plain.gguf', 'tiny-phi3/longrope.gguf', 'tiny-gpt2/prefix.gguf'])(
-    '%s',
-    async (name) => {
-      const bytes = readFileSync(join(GOLDEN, name));
-      const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');
-      // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is made of.
-      const vocabulary = bytes.indexOf('tokenizer.ggml.model');
-      const tensors = bytes.indexOf('token_embd.weight') - 8;
-      const at = fc.oneof(fc.nat(vocabulary), fc.integer({ min: tensors, max: tensors + 1200 }));
-      const edit = fc.record({ at, value: fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 2, 12, 14, 255)) });
-      const counts = { loaded: 0, refused: 0 };
-      await fc.assert(
-        fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 2 }), async (edits) => {
-          const changed = Uint8Array.from(bytes);
-          for (const { at: offset, value } of edits) changed[offset] = value;
-          writeFileSync(path, changed);
-          counts[(await answer(path)) === 'loaded' ? 'loaded' : 'refused']++;
-        }),
-        { numRuns: 400, seed: 4 },
-      );
-      expect(Math.min(counts.loaded, counts.refused)).toBeGreaterThan(10);
-    },
-  );
+  test.each([
+    'tiny-qwen3/plain.gguf',
+    'tiny-phi3/longrope.gguf',
+    'tiny-gpt2/prefix.gguf',
+    'tiny-gpt_oss/plain.gguf',
+  ])('%s', async (name) => {
+    const bytes = readFileSync(join(GOLDEN, name));
+    const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');
+    // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is made of.
+    const vocabulary = bytes.indexOf('tokenizer.ggml.model');
+    const tensors = bytes.indexOf('token_embd.weight') - 8;
+    const at = fc.oneof(fc.nat(vocabulary), fc.integer({ min: tensors, max: tensors + 1200 }));
+    const edit = fc.record({ at, value: fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 2, 12, 14, 255)) });
+    const counts = { loaded: 0, refused: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 2 }), async (edits) => {
+        const changed = Uint8Array.from(bytes);
+        for (const { at: offset, value } of edits) changed[offset] = value;
+        writeFileSync(path, changed);
+        counts[(await answer(path)) === 'loaded' ? 'loaded' : 'refused']++;
+      }),
+      { numRuns: 400, seed: 4 },
+    );
+    expect(Math.min(counts.loaded, counts.refused)).toBeGreaterThan(10);
+  });
 });

@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from transformers import (
-    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, LlamaConfig, LlamaForCausalLM,
+    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM,
     MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
@@ -37,6 +37,9 @@ MODELS = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(**BASE, head_dim=8)),
     "phi3": (Phi3Config, Phi3ForCausalLM, BASE),
     "gpt2": (GPT2Config, GPT2LMHeadModel, dict(**GPT2, scale_attn_by_inverse_layer_idx=True)),
+    # Sinks belong to query heads: they stay.
+    "gpt_oss": (GptOssConfig, GptOssForCausalLM, dict(
+        **{**BASE, "intermediate_size": 12}, head_dim=8, sliding_window=7, num_local_experts=3, num_experts_per_tok=2)),
 }
 CASES = [(method, k) for method in ("mean", "first") for k in (3, 2, 1)]
 

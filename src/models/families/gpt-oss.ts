@@ -34,7 +34,7 @@ export const gptOss: Family = {
       positiveNumber(keys, 'swiglu_limit', 7),
     ];
     const numExperts = keys.needInt('num_local_experts', 'num_experts');
-    const experts = chosen(keys, numExperts, keys.needInt('num_experts_per_tok', 'experts_per_token'));
+    const experts = chosen(keys, numExperts, ['num_experts_per_tok', 'experts_per_token']);
     return { config: withExperts(config, { ...experts, alpha, limit }), names: configNames };
   },
 
@@ -43,7 +43,7 @@ export const gptOss: Family = {
     const config = gatedFromGguf(source, { experts: true });
     const intermediateSize = keys.int('gpt-oss.expert_feed_forward_length') ?? config.intermediateSize;
     const numExperts = keys.needInt('gpt-oss.expert_count');
-    const experts = chosen(keys, numExperts, keys.needInt('gpt-oss.expert_used_count'));
+    const experts = chosen(keys, numExperts, ['gpt-oss.expert_used_count']);
     return {
       config: withExperts({ ...config, intermediateSize }, { ...experts, alpha: 1.702, limit: 7 }),
       names: fileNames,
@@ -55,11 +55,12 @@ export const gptOss: Family = {
 function chosen(
   keys: KeyReader,
   numExperts: number,
-  expertsPerToken: number,
+  names: readonly string[],
 ): Pick<ExpertsConfig, 'numExperts' | 'expertsPerToken'> {
+  const expertsPerToken = keys.needInt(...names);
   if (expertsPerToken > numExperts) {
     throw keys.fail(
-      'num_experts_per_tok',
+      keys.find(names) ?? names[0],
       `expected at most the ${numExperts} experts there are, got ${expertsPerToken}`,
     );
   }
