@@ -111,27 +111,30 @@ GQA_INLINE int attn_plain(const attn *c) { return c->soft_cap == 0 && !c->mask.b
 /* What q is multiplied by: with soft cap or bias scores stay natural until attn_adjust. */
 GQA_INLINE float attn_query_scale(const attn *c) { return attn_plain(c) ? c->scale * LOG2E : c->scale; }
 
-/* 2^x for x <= 0 (and a little above): relative error 8e-8; below -126 zero; NaN stays NaN. */
+/* 2^x for x <= 0 (and a little above): relative error 2e-7; below -126 zero; NaN stays NaN. */
 GQA_INLINE vf vf_exp2(vf x) {
 #if VL == 16
+  /* p(f) * 2^floor(x), f = x - floor(x); the polynomial is the least relative error on [0, 1]. */
   __m512 v = (__m512)x;
   __mmask16 live = _mm512_cmp_ps_mask(v, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
-  vf n = (vf)_mm512_roundscale_ps(v, 8);
+  vf f = (vf)_mm512_reduce_ps(v, 1);
+  vf p = vf_set(0x1.ec320ep-10f);
+  p = vf_fma(p, f, vf_set(0x1.26900ep-7f));
+  p = vf_fma(p, f, vf_set(0x1.c95446p-5f));
+  p = vf_fma(p, f, vf_set(0x1.ebd5a8p-3f));
+  p = vf_fma(p, f, vf_set(0x1.62e4f4p-1f));
+  p = vf_fma(p, f, vf_set(0x1.fffffep-1f));
+  return (vf)_mm512_maskz_scalef_ps(live, (__m512)p, v);
 #else
   vf magic = vf_set(12582912.0f);
   vf t = vf_max(x, vf_set(-127.0f)) + magic;
-  vf n = t - magic;
-#endif
-  vf f = x - n;
+  vf f = x - (t - magic);
   vf p = vf_set(0x1.5c08e2p-10f);
   p = vf_fma(p, f, vf_set(0x1.3d0c52p-7f));
   p = vf_fma(p, f, vf_set(0x1.c6b6e6p-5f));
   p = vf_fma(p, f, vf_set(0x1.ebf918p-3f));
   p = vf_fma(p, f, vf_set(0x1.62e428p-1f));
   p = vf_fma(p, f, vf_set(0x1.000002p+0f));
-#if VL == 16
-  return (vf)_mm512_maskz_scalef_ps(live, (__m512)p, (__m512)n);
-#else
   vf r = (vf)((vi)p + ((vi)t << 23));
   r = vf_select(x < vf_set(-126.0f), vf_set(0.0f), r);
   return vf_select(x == x, r, x);

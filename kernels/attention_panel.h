@@ -5,38 +5,32 @@
  * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL lanes.
  * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
- *   P^T             = exp2(S^T - max), maxima and sums per lane: no horizontal operation
+ *   P^T             = exp2(S^T - m), reference and sums per lane: no horizontal operation
  *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
  * Both products are one micro kernel, no operand is transposed, and masks by position are lane compares that whole blocks skip.
  * Keys that no row of a panel sees are cut at blocks of MR, so a causal diagonal costs little.
+ * Queries are packed when a panel meets its first tile and rows written after its last; what comes next is prefetched meanwhile.
  */
 #ifndef GQA_ATTENTION_PANEL_H
 #define GQA_ATTENTION_PANEL_H
-#include "attention.h"
+#include "attention_pack.h"
 
-/* The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8 %
- * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM. */
-#define ATTN_MR (VL == 16 ? 8 : 4)
-#if defined(__wasm__)
-#define ATTN_NV 2
-#else
-#define ATTN_NV 3
-#endif
-#define ATTN_NR (ATTN_NV * VL)
-/* Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2 (590 kB at H = 128). */
-#define ATTN_ROWS 576
-#define ATTN_KEYS 128
+/* What the micro kernel adds to: nothing, C, or C times a factor per lane. */
+enum { MICRO_SET, MICRO_ADD, MICRO_SCALE };
 
 /*
- * C[i][NR] = (accumulate ? C[i] * correction : 0) + sum over k < n of A(i, k) * B[k][NR], i < MR;
+ * C[i][NR] = start + sum over k < n of A(i, k) * B[k][NR], i < MR;
  * A(i, k) = A[i * row + k * step].
  */
-GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, int accumulate, const vf *correction, const int nv) {
+GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, const int start, const vf *correction, const int nv) {
   vf c[ATTN_MR][ATTN_NV];
   GQA_UNROLL(8)
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) c[i][v] = accumulate ? vf_load(C + i * ATTN_NR + v * VL) * correction[v] : vf_set(0);
+    for (int v = 0; v < nv; v++) {
+      c[i][v] = start == MICRO_SET ? vf_set(0) : vf_load(C + i * ATTN_NR + v * VL);
+      if (start == MICRO_SCALE) c[i][v] *= correction[v];
+    }
   for (int k = 0; k < n; k++) {
     vf b[ATTN_NV];
     GQA_UNROLL(4)
@@ -54,117 +48,6 @@ GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const floa
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
     for (int v = 0; v < nv; v++) vf_store(C + i * ATTN_NR + v * VL, c[i][v]);
-}
-
-/* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
-typedef struct {
-  float m[ATTN_NR], l[ATTN_NR];
-  int32_t low[ATTN_NR], high[ATTN_NR];
-  int32_t min_low, max_low, min_high, max_high;
-} attn_panel;
-
-typedef struct {
-  float *q, *o, *s, *keys, *values, *finite;
-  attn_panel *panels;
-  int Hvp; /* Hv rounded up to MR */
-} attn_panel_scratch;
-
-GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
-  size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
-  size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + 2 * Hvp) + VL * (Hvp + VL);
-  return floats * sizeof(float) + panels * sizeof(attn_panel);
-}
-
-/* A place in the segments of a batch row: `skip` tokens into segment `index`. */
-typedef struct {
-  attn_segment segment;
-  int64_t skip;
-  int index;
-} attn_cursor;
-
-/* Copies n keys of KV head k from the cursor on, as f32 rows [n][H], with zero rows up to a multiple of MR. */
-GQA_INLINE void attn_pack_keys(const attn *c, const attn_panel_scratch *w, int k, attn_cursor at, int n, const int type) {
-  int H = c->H;
-  for (int j = 0; j < n; j++, at.skip++) {
-    while (at.skip >= at.segment.length) at.skip -= at.segment.length, at.segment = attn_segment_of(c, ++at.index);
-    int64_t x = at.skip * c->key_token + k * c->key_head;
-    float *key = w->keys + (int64_t)j * H;
-    int d = 0;
-    for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(at.segment.key, type, x + d));
-    if (d < H) vf_store_n(key + d, attn_load_n(at.segment.key, type, x + d, H - d), H - d);
-  }
-  for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
-}
-
-/* VL dims of one value into the blocks [VL / MR][KEYS][MR]. */
-GQA_INLINE void attn_store_blocks(float *to, vf v) {
-#if VL == 16
-  _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)v));
-  _mm256_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm512_extractf32x8_ps((__m512)v, 1));
-#elif VL == 8
-  _mm_storeu_ps(to, _mm256_castps256_ps128((__m256)v));
-  _mm_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm256_extractf128_ps((__m256)v, 1));
-#else
-  vf_store(to, v);
-#endif
-}
-
-/* Copies n values from the cursor on as [Hvp / MR][KEYS][MR]. Returns 0 when one of them is not finite. */
-GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
-  int Hv = c->Hv;
-  vf bad = vf_set(0);
-  for (int j = 0; j < n; j++, at->skip++) {
-    while (at->skip >= at->segment.length) at->skip -= at->segment.length, at->segment = attn_segment_of(c, ++at->index);
-    int64_t x = at->skip * c->value_token + k * c->value_head;
-    float *value = w->values + (int64_t)j * ATTN_MR;
-    int d = 0;
-    for (; d + VL <= Hv; d += VL) {
-      vf v = attn_load(at->segment.value, type, x + d);
-      bad = vf_fma(v, vf_set(0), bad);
-      attn_store_blocks(value + (int64_t)d * ATTN_KEYS, v);
-    }
-    if (d < Hv) {
-      float tail[VL];
-      vf v = attn_load_n(at->segment.value, type, x + d, Hv - d);
-      bad = vf_fma(v, vf_set(0), bad);
-      vf_store(tail, v);
-      for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_KEYS, tail + i, ATTN_MR * sizeof(float));
-    }
-  }
-  return vf_sum(bad) == 0;
-}
-
-/* Both, for the tile of n keys at the cursor, which moves on. */
-GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n) {
-  if (c->key_type == GQA_F32) attn_pack_keys(c, w, k, *at, n, GQA_F32);
-  else if (c->key_type == GQA_F16) attn_pack_keys(c, w, k, *at, n, GQA_F16);
-  else if (c->key_type == GQA_Q8_0) attn_pack_keys(c, w, k, *at, n, GQA_Q8_0);
-  else attn_pack_keys(c, w, k, *at, n, GQA_BF16);
-  if (c->value_type == GQA_F32) return attn_pack_values(c, w, k, at, n, GQA_F32);
-  if (c->value_type == GQA_F16) return attn_pack_values(c, w, k, at, n, GQA_F16);
-  if (c->value_type == GQA_Q8_0) return attn_pack_values(c, w, k, at, n, GQA_Q8_0);
-  return attn_pack_values(c, w, k, at, n, GQA_BF16);
-}
-
-/* Gathers rows [r0, r0 + rows) of the queries into Q^T panels [panel][H][NR], scaled; lanes past the rows are zero. */
-GQA_INLINE void attn_pack_queries(const attn *c, const attn_panel_scratch *w, int b, int k, int64_t r0, int rows) {
-  float scale = attn_query_scale(c);
-  for (int r = 0; r < rows || r % ATTN_NR; r += VL) {
-    float *to = w->q + (int64_t)(r / ATTN_NR) * ATTN_NR * c->H + r % ATTN_NR;
-    const float *from[VL];
-    for (int i = 0; i < VL; i++) {
-      int64_t t = (r0 + r + i) / c->G, n = k * c->G + (r0 + r + i) % c->G;
-      from[i] = r + i < rows ? c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2] : 0;
-    }
-    for (int d = 0; d < c->H; d += VL) {
-      int dims = c->H - d < VL ? c->H - d : VL;
-      vf v[VL];
-      for (int i = 0; i < VL; i++) v[i] = !from[i] ? vf_set(0) : dims == VL ? vf_load(from[i] + d) : vf_load_n(from[i] + d, dims);
-      vf_transpose(v);
-      for (int i = 0; i < dims; i++) vf_store(to + (int64_t)(d + i) * ATTN_NR, v[i] * scale);
-    }
-  }
 }
 
 GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0, int64_t r_end, attn_panel *p) {
@@ -202,6 +85,56 @@ GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float
   }
 }
 
+#define ATTN_SLACK 16.0f
+/*
+ * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: 2^(s - m) keeps all its
+ * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ROW_EMPTY at once). Returns 1 when no lane's m
+ * moved; otherwise `correction` holds what earlier sums are worth now.
+ */
+GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction, const int nv) {
+  vf m[ATTN_NV], top[2][ATTN_NV], sum[ATTN_NV];
+  GQA_UNROLL(4)
+  for (int v = 0; v < nv; v++) {
+    m[v] = top[0][v] = top[1][v] = vf_load(p->m + v * VL);
+    sum[v] = vf_set(0), correction[v] = vf_set(1);
+  }
+  int j = 0;
+  for (; j + 2 <= n; j += 2)
+    GQA_UNROLL(2)
+    for (int h = 0; h < 2; h++)
+      GQA_UNROLL(4)
+      for (int v = 0; v < nv; v++) top[h][v] = vf_max(top[h][v], vf_load(s + (int64_t)(j + h) * ATTN_NR + v * VL));
+  if (j < n)
+    GQA_UNROLL(4)
+    for (int v = 0; v < nv; v++) top[0][v] = vf_max(top[0][v], vf_load(s + (int64_t)j * ATTN_NR + v * VL));
+  vi within = vi_set(-1);
+  GQA_UNROLL(4)
+  for (int v = 0; v < nv; v++) {
+    top[0][v] = vf_max(top[0][v], top[1][v]);
+    within &= top[0][v] <= m[v] + ATTN_SLACK;
+  }
+  int moved = !vi_all(within);
+  if (moved)
+    GQA_UNROLL(4)
+    for (int v = 0; v < nv; v++) {
+      correction[v] = vf_exp2(m[v] - top[0][v]);
+      m[v] = top[0][v];
+      vf_store(p->m + v * VL, m[v]);
+      vf_store(p->l + v * VL, vf_load(p->l + v * VL) * correction[v]);
+    }
+  for (j = 0; j < n; j++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < nv; v++) {
+      float *x = s + (int64_t)j * ATTN_NR + v * VL;
+      vf e = vf_exp2(vf_load(x) - m[v]);
+      vf_store(x, e);
+      sum[v] += e;
+    }
+  GQA_UNROLL(4)
+  for (int v = 0; v < nv; v++) vf_store(p->l + v * VL, vf_load(p->l + v * VL) + sum[v]);
+  return !moved;
+}
+
 /* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
 typedef struct {
   const float *keys, *values;
@@ -209,7 +142,7 @@ typedef struct {
 } attn_tile;
 
 /* One panel against the tile of keys [k0, k0 + n); only its first nv vectors of lanes hold rows. */
-GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first, const int nv) {
+GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first, attn_ahead *ahead, const int nv) {
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
   int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
   if (j0 >= j1) {
@@ -217,13 +150,15 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     return;
   }
   float *s = w->s;
+  int calls = (j1 - j0) / ATTN_MR + w->Hvp / ATTN_MR, pieces = (ahead->count + calls - 1) / calls;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
     if (tile->value_block == 1) /* in place: the values of this block and the keys of the next tile */
       for (int i = j; i < j + ATTN_MR; i++) {
         for (int x = 0; x < c->Hv; x += 16) __builtin_prefetch(tile->values + i * tile->value_step + x, 0, 2);
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
       }
-    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, 0, 0, nv);
+    attn_ahead_fetch(ahead, pieces);
+    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, MICRO_SET, 0, nv);
   }
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
@@ -242,33 +177,17 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
       }
     }
   }
-  vf top[ATTN_NV], sum[ATTN_NV], correction[ATTN_NV];
-  GQA_UNROLL(4)
-  for (int v = 0; v < nv; v++) top[v] = vf_load(p->m + v * VL), sum[v] = vf_set(0);
-  for (int j = j0; j < j1; j++)
-    GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) top[v] = vf_max(top[v], vf_load(s + (int64_t)j * ATTN_NR + v * VL));
-  for (int j = j0; j < j1; j++)
-    GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) {
-      float *x = s + (int64_t)j * ATTN_NR + v * VL;
-      vf e = vf_exp2(vf_load(x) - top[v]);
-      vf_store(x, e);
-      sum[v] += e;
-    }
-  GQA_UNROLL(4)
-  for (int v = 0; v < nv; v++) {
-    correction[v] = vf_exp2(vf_load(p->m + v * VL) - top[v]);
-    vf_store(p->m + v * VL, top[v]);
-    vf_store(p->l + v * VL, vf_fma(vf_load(p->l + v * VL), correction[v], sum[v]));
-  }
+  vf correction[ATTN_NV];
+  int keep = attn_panel_weights(p, s + (int64_t)j0 * ATTN_NR, j1 - j0, correction, nv);
   if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   for (int d = 0; d < w->Hvp; d += ATTN_MR) {
     const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
     float *to = o + (int64_t)d * ATTN_NR;
+    attn_ahead_fetch(ahead, pieces);
     const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 0, 0, nv);
-    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, 1, correction, nv);
+    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_SET, 0, nv);
+    else if (keep) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_ADD, 0, nv);
+    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_SCALE, correction, nv);
   }
   if (!finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
 }
@@ -286,6 +205,23 @@ GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const 
   return 1;
 }
 
+/* Writes a panel's rows, turned back to [row][Hv] through `lines`. */
+GQA_INLINE void attn_emit_panel(const attn *c, int Hvp, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, float *partial, int64_t partial_row, int64_t partial_rows) {
+  int width = (Hvp + VL - 1) / VL * VL;
+  for (int r = 0; r < rows; r += VL) {
+    int count = rows - r < VL ? rows - r : VL;
+    for (int d = 0; d < Hvp; d += VL) {
+      vf v[VL];
+      for (int i = 0; i < VL; i++) v[i] = d + i < Hvp ? vf_load(o + (int64_t)(d + i) * ATTN_NR + r) : vf_set(0);
+      vf_transpose(v);
+      for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
+    }
+    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[r + i], panel->l[r + i], partial, partial_row + r + i, partial_rows);
+  }
+}
+
+GQA_INLINE int attn_lanes(int rows, int panel) { return rows - panel * ATTN_NR < ATTN_NR ? rows - panel * ATTN_NR : ATTN_NR; }
+
 /* Rows [r0, r0 + rows) of (b, k) against keys [key_low, key_high). */
 GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int rows, int64_t key_low, int64_t key_high, float *scratch, float *partial, int64_t partial_row, int64_t partial_rows) {
   attn_row row = attn_row_of(c, b);
@@ -298,9 +234,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
   w.finite = w.values + (int64_t)ATTN_KEYS * w.Hvp;
-  float *lines = w.finite + (int64_t)ATTN_KEYS * w.Hvp;
-  w.panels = (attn_panel *)(lines + (int64_t)VL * (w.Hvp + VL));
-  attn_pack_queries(c, &w, b, k, r0, rows);
+  w.lines = w.finite + (int64_t)ATTN_KEYS * w.Hvp;
+  w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hvp + VL));
   int64_t low = INT64_MAX, high = 0;
   for (int p = 0; p < panels; p++) {
     attn_panel *panel = w.panels + p;
@@ -323,28 +258,27 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
       attn_copy_finite(&w, n);
       tile.values = w.finite;
     }
+    int last = k0 + n == high;
     for (int p = 0; p < panels; p++) {
-      int lanes = rows - p * ATTN_NR < ATTN_NR ? rows - p * ATTN_NR : ATTN_NR;
-      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hvp;
       int64_t first_row = r0 + p * ATTN_NR;
+      int lanes = attn_lanes(rows, p), after = p + 1 < panels ? attn_lanes(rows, p + 1) : 0;
+      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hvp;
       attn_panel *panel = w.panels + p;
+      attn_ahead ahead;
+      ahead.count = ahead.next = 0;
+      if (k0 == low) attn_pack_queries(c, q, b, k, first_row, lanes);
+      if (k0 == low) attn_ahead_rows(&ahead, c, c->query, c->query_strides, c->H, b, k, first_row + ATTN_NR, after);
+      if (last && !partial) attn_ahead_rows(&ahead, c, c->out, c->out_strides, c->Hv, b, k, first_row, lanes);
+      if (!last && panels > 1) attn_ahead_tokens(&ahead, c, k, &cursor, p * ATTN_KEYS / panels, (p + 1) * ATTN_KEYS / panels);
       /* A panel that is not full costs only the vectors it fills: an MQA decode step, the last rows. */
-      if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, 1);
-      else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, 2);
-      else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, ATTN_NV);
+      if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 1);
+      else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 2);
+      else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, ATTN_NV);
+      if (last) attn_emit_panel(c, w.Hvp, b, k, first_row, lanes, panel, o, w.lines, partial, partial_row + p * ATTN_NR, partial_rows);
     }
   }
-  for (int r = 0; r < rows; r += VL) {
-    const float *o = w.o + (int64_t)(r / ATTN_NR) * ATTN_NR * w.Hvp + r % ATTN_NR;
-    const attn_panel *panel = w.panels + r / ATTN_NR;
-    int count = rows - r < VL ? rows - r : VL, width = (w.Hvp + VL - 1) / VL * VL;
-    for (int d = 0; d < w.Hvp; d += VL) {
-      vf v[VL];
-      for (int i = 0; i < VL; i++) v[i] = d + i < w.Hvp ? vf_load(o + (int64_t)(d + i) * ATTN_NR) : vf_set(0);
-      vf_transpose(v);
-      for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
-    }
-    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[(r + i) % ATTN_NR], panel->l[(r + i) % ATTN_NR], partial, partial_row + r + i, partial_rows);
-  }
+  if (low >= high)
+    for (int p = 0; p < panels; p++)
+      attn_emit_panel(c, w.Hvp, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hvp, w.lines, partial, partial_row + p * ATTN_NR, partial_rows);
 }
 #endif

@@ -67,6 +67,21 @@ GQA_INLINE vf vf_fma(vf a, vf b, vf c) {
 /* mask lanes are all ones or all zeros, as comparisons give them. */
 GQA_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
+/* True when every lane of a comparison's result is set. */
+GQA_INLINE int vi_all(vi mask) {
+#if VL == 16
+  return _mm512_movepi32_mask((__m512i)mask) == 0xffff;
+#elif VL == 8
+  return _mm256_movemask_ps((__m256)mask) == 0xff;
+#elif defined(__wasm__)
+  return wasm_i32x4_all_true((v128_t)mask);
+#else
+  int all = -1;
+  for (int i = 0; i < VL; i++) all &= mask[i];
+  return all;
+#endif
+}
+
 /* max and min: when either operand is NaN the second is returned, as x86 does. */
 GQA_INLINE vf vf_max(vf a, vf b) {
 #if VL == 16

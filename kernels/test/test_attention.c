@@ -78,6 +78,9 @@ static void random_case(int number) {
   float *bias = new_floats(biases);
   for (size_t i = 0; i < masks; i++) mask[i] = below(4) != 0;
   for (size_t i = 0; i < biases; i++) bias[i] = below(8) ? uniform() : -INFINITY;
+  /* Scores that grow from tile to tile: every row's reference must follow. */
+  if (S <= 300 && below(2))
+    for (size_t i = 0; i < biases; i++) bias[i] += 0.15f * (float)(i % (size_t)S);
   double args[64 + 2 * 4 + 2 * 3 * 8];
   int n = 0;
 #define PUT(x) args[n++] = (double)(x)
