@@ -6,6 +6,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { convertCommand } from './convert.ts';
+import { demoCommand } from './demo.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
@@ -26,6 +27,7 @@ function makeProgram(): Command {
     })
     .exitOverride();
   for (const command of [
+    demoCommand(),
     inspectCommand(),
     planCommand(),
     convertCommand(),
@@ -36,7 +38,7 @@ function makeProgram(): Command {
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
-  return program.addHelpText('after', '\nExample:\n  npx gqa inspect model.gguf');
+  return program.addHelpText('after', '\nExamples:\n  npx gqa demo\n  npx gqa inspect model.gguf');
 }
 
 /** @returns the exit code; commander has printed its own messages */

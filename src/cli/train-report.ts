@@ -1,24 +1,21 @@
 /** What a training run shows: a bar or plain lines on stderr, and `report.html`. */
-import cliProgress from 'cli-progress';
 import { generate } from '../models/generate.ts';
+import { COLORS } from '../page/html-page.ts';
 import type { Metric, PreparedRun } from '../train/training-run.ts';
-import { binarySize, count, writeNote } from './output.ts';
+import { count, writeNote } from './output.ts';
 import type { RunFlags } from './train-flags.ts';
 import { trainPage } from './train-page.ts';
+import { TrainingBar } from './training-bar.ts';
 
 const SAMPLE_TOKENS = 200;
-/** Seconds between plain lines where there is no terminal. */
-const PLAIN_SECONDS = 10;
 
 export class TrainReport {
   readonly #title: string;
   readonly #run: PreparedRun;
   readonly #flags: RunFlags;
   readonly #metrics: Metric[];
-  readonly #bar: cliProgress.SingleBar | undefined;
+  readonly #bar: TrainingBar;
   readonly #started = performance.now();
-  readonly #firstStep: number;
-  #lastPlain = performance.now();
   #sample: string | undefined;
 
   /** @param title of the page */
@@ -27,43 +24,19 @@ export class TrainReport {
     this.#run = run;
     this.#flags = flags;
     this.#metrics = [...run.metrics];
-    this.#firstStep = run.trainer.step;
-    if (process.stderr.isTTY === true) {
-      this.#bar = new cliProgress.SingleBar({
-        stream: process.stderr,
-        format: '{bar} {value}/{total}  loss {loss}  {rate} tokens/s  {left} left  {memory}',
-        barCompleteChar: '█',
-        barIncompleteChar: '░',
-        barsize: 24,
-        clearOnComplete: true,
-        gracefulExit: false,
-        hideCursor: false,
-      });
-    }
+    const { steps } = run.settings;
+    const { tokensPerStep, step: firstStep } = run.trainer;
+    this.#bar = new TrainingBar({ steps, tokensPerStep, firstStep });
   }
 
   /** Shows a line of metrics. */
   async heard(metric: Metric): Promise<void> {
     this.#metrics.push(metric);
     const { step, loss, trainLoss, validationLoss } = metric;
-    if (loss !== undefined) this.#stepped(step, loss);
+    if (loss !== undefined) this.#bar.stepped(step, loss);
     if (trainLoss === undefined || validationLoss === undefined) return;
-    this.#note(`step ${step}: train ${trainLoss.toFixed(4)}, validation ${validationLoss.toFixed(4)}`);
+    this.#bar.note(`step ${step}: train ${trainLoss.toFixed(4)}, validation ${validationLoss.toFixed(4)}`);
     await this.#writePage();
-  }
-
-  #stepped(step: number, loss: number): void {
-    const { steps } = this.#run.settings;
-    const facts = this.#facts(loss);
-    if (this.#bar) {
-      if (!this.#bar.isActive) this.#bar.start(steps, step, facts);
-      this.#bar.update(step, facts);
-    } else if (performance.now() - this.#lastPlain > 1000 * PLAIN_SECONDS) {
-      this.#lastPlain = performance.now();
-      writeNote(
-        `step ${step}/${steps}  loss ${facts.loss}  ${facts.rate} tokens/s  ${facts.left} left  ${facts.memory}`,
-      );
-    }
   }
 
   /** A sample at the end, and the last page. */
@@ -93,42 +66,18 @@ export class TrainReport {
         trainLoss: last?.trainLoss,
         validationLoss: last?.validationLoss,
       },
-      ...{ parameters: trainer.model.parameterCount, tokensPerSecond: this.#rate },
+      ...{ parameters: trainer.model.parameterCount, tokensPerSecond: this.#bar.rate },
       checkpoint: this.#checkpoint,
     };
   }
 
   /** Takes the bar away. */
   stop(): void {
-    if (this.#bar?.isActive) this.#bar.stop();
-  }
-
-  #note(text: string): void {
-    const bar = this.#bar?.isActive ? this.#bar : undefined;
-    if (bar) process.stderr.write('\r\u001b[K');
-    writeNote(text);
-    bar?.render();
+    this.#bar.stop();
   }
 
   get #checkpoint(): string {
     return `${this.#flags.out}/step-${this.#run.trainer.step}`;
-  }
-
-  get #rate(): number {
-    const { trainer } = this.#run;
-    const tokens = (trainer.step - this.#firstStep) * trainer.tokensPerStep;
-    return tokens / ((performance.now() - this.#started) / 1000);
-  }
-
-  #facts(loss: number): Record<'loss' | 'rate' | 'left' | 'memory', string> {
-    const { trainer, settings } = this.#run;
-    const seconds = ((settings.steps - trainer.step) * trainer.tokensPerStep) / this.#rate;
-    return {
-      loss: loss.toFixed(4),
-      rate: count(Math.round(this.#rate)),
-      left: seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`,
-      memory: binarySize(process.memoryUsage.rss()),
-    };
   }
 
   async #makeSample(): Promise<string | undefined> {
@@ -169,14 +118,14 @@ export class TrainReport {
         {
           title: 'Loss (nats per token)',
           curves: [
-            { name: 'batch', color: '#b8c4d6', points: series('loss') },
-            { name: 'train', color: '#2563a8', points: series('trainLoss') },
-            { name: 'validation', color: '#c2410c', points: series('validationLoss') },
+            { name: 'batch', color: COLORS.gray, points: series('loss') },
+            { name: 'train', color: COLORS.blue, points: series('trainLoss') },
+            { name: 'validation', color: COLORS.orange, points: series('validationLoss') },
           ],
         },
         {
           title: 'Learning rate',
-          curves: [{ name: 'learning rate', color: '#4d7c0f', points: series('learningRate') }],
+          curves: [{ name: 'learning rate', color: COLORS.green, points: series('learningRate') }],
         },
       ],
       this.#sample,

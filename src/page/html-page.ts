@@ -21,13 +21,13 @@ const STYLE = `
 @media (prefers-color-scheme: dark) { :root { --ground: #16181d; --ink: #e6e8ec; --soft: #9aa3b2;
   --blue: #6cb0f5; --orange: #f79a5b; --green: #63c98a; --red: #f3857b; --purple: #bd96ea; --yellow: #dfbb4d; --teal: #56c8be; --gray: #6b7485; } }
 body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: var(--ink); background: var(--ground); }
-h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; } h3 { font-size: 1rem; margin: .6rem 0 0; }
 p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .85rem; }
 figure { margin: 0; } svg { display: block; max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .wide { overflow-x: auto; margin: .5rem 0; } .wide > svg { min-width: 38rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; font-weight: normal; }
 thead th, th:first-child { color: var(--soft); } .facts th, .facts td, .left { text-align: left; } .facts td { white-space: normal; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .85rem; margin: .2rem 0 .4rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .half { flex: 1 1 24rem; min-width: 0; } .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .85rem; margin: .2rem 0 .4rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .8rem; border-radius: 4px; font-size: .85rem; margin: .3rem 0; }
 `;
 

@@ -1,0 +1,123 @@
+/** What `gqa demo` measures of a model: its loss on a text, what it writes, and how fast it decodes. */
+import type { KeyValueCache } from '../cache/cache.ts';
+import { eventLoopTurn } from '../models/event-loop.ts';
+import { generate } from '../models/generate.ts';
+import { loadModel } from '../models/load-model.ts';
+import type { Model } from '../models/model.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import { evaluateTokens } from '../train/evaluate-text.ts';
+
+export const PROMPT = 'The whale ';
+const SAMPLE = { maxNewTokens: 220, temperature: 0.6, topK: 20, seed: 7 };
+/** Rounds of the decode speed, each with every model in turn, so that other work on the machine meets all alike. */
+const ROUNDS = 7;
+/** Tokens that a round decodes in each sequence. */
+const ROUND_TOKENS = 8;
+
+/** Opens a model with f32 weights for `use`. */
+export async function withModel<T>(path: string, use: (model: Model) => Promise<T>): Promise<T> {
+  const model = await loadModel(path, { dtype: 'f32' });
+  try {
+    return await use(model);
+  } finally {
+    model.dispose();
+  }
+}
+
+/** Loss on a text in windows of the model's context, as `gqa eval` has it. */
+export async function lossOf(model: Model, text: string, signal: AbortSignal): Promise<number> {
+  await eventLoopTurn();
+  signal.throwIfAborted();
+  const tokens = tokenizerOf(model).encode(text, { addSpecialTokens: false });
+  return evaluateTokens(model, tokens, { context: model.config.maxPositionEmbeddings }).loss;
+}
+
+/** The same continuation each time. */
+export async function sampleOf(model: Model, signal: AbortSignal): Promise<string> {
+  const tokenizer = tokenizerOf(model);
+  const tokens: number[] = [];
+  const prompt = tokenizer.encode(PROMPT, { addSpecialTokens: false });
+  for await (const token of generate(model, prompt, { ...SAMPLE, signal })) tokens.push(token);
+  return tokenizer.decode(tokens);
+}
+
+export interface DecodeOptions {
+  /** Sequences at once. */
+  readonly batchSize: number;
+  /** Tokens that each holds at the end. */
+  readonly contextLength: number;
+  /** What they hold. */
+  readonly text: string;
+  readonly signal: AbortSignal;
+}
+
+/** Tokens per second of each model, all sequences together, with f32 weights and caches that are almost full: the median round. */
+export async function decodeSpeeds(paths: readonly string[], options: DecodeOptions): Promise<number[]> {
+  const { batchSize, contextLength, text, signal } = options;
+  const models: Model[] = [];
+  const caches: KeyValueCache[] = [];
+  try {
+    const start = contextLength - ROUND_TOKENS;
+    let rows: number[][] = [];
+    for (const path of paths) {
+      const model = await loadModel(path, { dtype: 'f32' });
+      models.push(model);
+      const cache = model.initCache({ batchSize, maxLength: contextLength });
+      caches.push(cache);
+      const tokens = tokenizerOf(model).encode(text.slice(0, batchSize * contextLength), {
+        addSpecialTokens: false,
+      });
+      rows = Array.from({ length: batchSize }, (_, row) =>
+        tokens.slice(row * contextLength).slice(0, contextLength),
+      );
+      model
+        .forward(
+          rows.map((row) => row.slice(0, start)),
+          { cache, logits: 'last' },
+        )
+        .dispose();
+      await eventLoopTurn();
+      signal.throwIfAborted();
+    }
+    const rates: number[][] = paths.map(() => []);
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [i, model] of models.entries()) {
+        rates[i].push(decodeRound(model, caches[i], rows, start));
+        await eventLoopTurn();
+        signal.throwIfAborted();
+      }
+    }
+    return rates.map((own) => own.sort((a, b) => a - b)[(ROUNDS - 1) / 2]);
+  } finally {
+    for (const cache of caches) cache.dispose();
+    for (const model of models) model.dispose();
+  }
+}
+
+/** The last tokens of each row, one after another, as generation does. @returns tokens per second */
+function decodeRound(
+  model: Model,
+  cache: KeyValueCache,
+  rows: readonly (readonly number[])[],
+  start: number,
+): number {
+  rows.forEach((_, row) => {
+    cache.truncate(row, start);
+  });
+  const begin = performance.now();
+  for (let at = start; at < start + ROUND_TOKENS; at++) {
+    const logits = model.forward(
+      rows.map((row) => [row[at]]),
+      { cache, logits: 'last' },
+    );
+    logits.dataSync();
+    logits.dispose();
+  }
+  return (rows.length * ROUND_TOKENS) / ((performance.now() - begin) / 1000);
+}
+
+function tokenizerOf(model: Model): Tokenizer {
+  const { tokenizer } = model;
+  if (tokenizer === undefined) throw new Error('demo: expected a model with a tokenizer');
+  return tokenizer;
+}

@@ -1,0 +1,115 @@
+/** The page that `gqa demo` writes: its table as pictures, and what it did on the way. */
+import { driftBars, headMaps } from '../convert/drift-page.ts';
+import { type Bar, barChart } from '../page/bar-chart.ts';
+import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../page/html-page.ts';
+import { lineChart } from '../page/line-chart.ts';
+import { PROMPT } from './demo-measure.ts';
+import type { DemoModel, DemoResult } from './demo-result.ts';
+import { percent } from './demo-run.ts';
+import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from './demo-text.ts';
+import { count } from './output.ts';
+
+/** Of the original, K = 2 and K = 1. */
+const SERIES = [COLORS.gray, COLORS.blue, COLORS.orange];
+
+/** @param out the demo's folder, as the reader would name it */
+export function demoPage(out: string, result: DemoResult): string {
+  const { model } = result;
+  return htmlPage(
+    `From ${model.numKeyValueHeads} key/value heads to 2 and to 1`,
+    `<p>${escapeHtml(demoSentence(result))}</p>
+${htmlTable(demoRows(result))}
+<p class="note">${escapeHtml(demoNote(result))}</p>
+${sizes(result)}
+<h2>Loss</h2>
+<p>Uptraining goes on with the recipe that made the model, on the text it was trained on, for ${count(result.uptraining.steps)} steps. Step 0 is the conversion.</p>
+${losses(result)}
+<h2>What converting changed</h2>
+${drifts(result)}
+<h2>What they write</h2>
+${samples(result)}
+<h2>How it was done</h2>
+${facts(result)}
+<h2>Going on</h2>
+<pre>${demoCommands(out, result).map(escapeHtml).join('\n')}</pre>`,
+  );
+}
+
+function sizes(result: DemoResult): string {
+  const models: readonly DemoModel[] = [result.original, ...result.converted];
+  const chart = (title: string, value: (model: DemoModel) => number, text: (model: DemoModel) => string) => {
+    const bars = models.map(
+      (model, i): Bar => ({
+        name: `K=${model.numKeyValueHeads}`,
+        color: SERIES[i],
+        value: value(model),
+        text: text(model),
+      }),
+    );
+    return `<figure><figcaption>${title}</figcaption>${barChart(bars, title)}</figure>`;
+  };
+  const { batchSize, contextLength } = result.decode;
+  return `<div class="row">
+${chart(
+  `KV cache of ${batchSize} texts of ${contextLength}`,
+  (model) => model.kvBytesPerToken,
+  (model) => cacheSize(result, model.kvBytesPerToken),
+)}
+${chart(
+  'decode, tokens per second',
+  (model) => model.decodeTokensPerSecond,
+  (model) => count(Math.round(model.decodeTokensPerSecond)),
+)}
+</div>`;
+}
+
+function losses({ original, converted, uptraining }: DemoResult): string {
+  const before = {
+    name: `K=${original.numKeyValueHeads}, before`,
+    color: SERIES[0],
+    dashed: true,
+    points: [0, uptraining.steps].map((step) => ({ step, value: original.loss })),
+  };
+  const curves = converted.map(({ numKeyValueHeads: K, curve }, i) => ({
+    name: `K=${K}`,
+    color: SERIES[i + 1],
+    points: curve.map(({ step, loss }) => ({ step, value: loss })),
+  }));
+  return lineChart([before, ...curves], 'Validation loss while uptraining');
+}
+
+function drifts({ converted, original }: DemoResult): string {
+  const parts = converted.map(
+    ({ numKeyValueHeads: K, drift, loss, method }) => `<div class="half"><h3>K=${K}</h3>
+<p>Loss ${original.loss.toFixed(3)} before, ${loss.mean.toFixed(3)} by <code>mean</code>, ${loss.similar.toFixed(3)} by <code>similar</code>. By <code>${method}</code> ${percent(drift.topOneAgreement)} of the likeliest characters are the same; KL divergence ${drift.kl.toFixed(3)} nats.</p>
+${driftBars(drift.layers)}
+${headMaps(drift.layers)}</div>`,
+  );
+  return `<p>Bars: error of each layer's keys, values and attention output, relative to their size (0: none; 1: as far off as zeros). Squares: what the ${original.numKeyValueHeads} heads have in common, 0 (light) to 1 (full); heads that became one are framed together.</p>
+<div class="row">${parts.join('\n')}</div>`;
+}
+
+function samples({ original, converted }: DemoResult): string {
+  return [original, ...converted]
+    .map(
+      ({ numKeyValueHeads: K, sample }, i) =>
+        `<p class="note">K=${K}${i === 0 ? '' : ', uptrained'}</p>\n<pre>${escapeHtml(PROMPT + sample)}</pre>`,
+    )
+    .join('\n');
+}
+
+function facts({ model, uptraining, backend, seconds, converted }: DemoResult): string {
+  const { parameters, numLayers, numHeads, numKeyValueHeads, headDim } = model;
+  return factTable([
+    [
+      'model',
+      `${count(parameters)} parameters, ${numLayers} layers, N=${numHeads}, K=${numKeyValueHeads}, H=${headDim}; trained on Moby-Dick by characters`,
+    ],
+    [
+      'uptraining',
+      `${uptraining.steps} steps of ${count(uptraining.tokensPerStep)} characters, ${percent(uptraining.alpha)} of the training; learning rate up to ${uptraining.learningRate}; ${converted.map((one) => `K=${one.numKeyValueHeads} ${Math.round(one.seconds)} s`).join(', ')}`,
+    ],
+    ['computed by', backend],
+    ['in all', `${Math.round(seconds)} s`],
+  ]);
+}

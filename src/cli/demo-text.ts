@@ -1,0 +1,84 @@
+/** What `gqa demo` says at its end: the table, and in a sentence what it showed. */
+
+import type { DemoConversion, DemoResult } from './demo-result.ts';
+import { percent } from './demo-run.ts';
+import { binarySize, columns, count, outColors } from './output.ts';
+
+const TABLE_HEAD = [
+  'K',
+  'loss before',
+  'converted',
+  'uptrained',
+  'KV bytes/token',
+  'decode tokens/s',
+] as const;
+
+/** The table's cells, head first: on the terminal and on the page. */
+export function demoRows({ original, converted }: DemoResult): string[][] {
+  const { numKeyValueHeads: N, loss, kvBytesPerToken, decodeTokensPerSecond } = original;
+  return [
+    [...TABLE_HEAD],
+    [`${N}`, loss.toFixed(3), '', '', count(kvBytesPerToken), count(Math.round(decodeTokensPerSecond))],
+    ...converted.map((model) => [
+      `${model.numKeyValueHeads}`,
+      loss.toFixed(3),
+      model.loss.converted.toFixed(3),
+      model.loss.uptrained.toFixed(3),
+      count(model.kvBytesPerToken),
+      count(Math.round(model.decodeTokensPerSecond)),
+    ]),
+  ];
+}
+
+export function demoTable(result: DemoResult): string {
+  const [head, ...rows] = demoRows(result);
+  return columns([head.map(outColors.bold), ...rows], [0, 1, 2, 3, 4, 5]);
+}
+
+/** What was measured how, under the table. */
+export function demoNote({ validationTokens, decode, backend }: DemoResult): string {
+  return `Loss: nats per character, on ${count(validationTokens)} that no training saw. Decode: ${decode.batchSize} texts at once, ${decode.contextLength} characters in the cache of each; ${backend}.`;
+}
+
+/** What the reader just saw, for one who looks at nothing else. */
+export function demoSentence({ original, converted, uptraining }: DemoResult): string {
+  const both = (text: (model: DemoConversion) => string) => converted.map(text).join(' and ');
+  const cache = both((model) => fraction(original.kvBytesPerToken / model.kvBytesPerToken));
+  const speed = both((model) => (model.decodeTokensPerSecond / original.decodeTokensPerSecond).toFixed(1));
+  const cost = both(({ loss }) => signed(loss.uptrained - original.loss));
+  const back = both(({ loss }) => wonBack(original.loss, loss.converted, loss.uptrained));
+  return (
+    `You saw a multi-head model become a grouped-query one (K=2) and a multi-query one (K=1): ${cache} of its KV cache, ` +
+    `${speed} times its decode speed, ${cost} nats of loss. Uptraining for ${percent(uptraining.alpha)} of its training won back ` +
+    `${back} of what converting had cost.`
+  );
+}
+
+function fraction(times: number): string {
+  return `1/${Number(times.toFixed(1))}`;
+}
+
+function signed(nats: number): string {
+  return `${nats < 0 ? '-' : '+'}${Math.abs(nats).toFixed(3)}`;
+}
+
+function wonBack(before: number, converted: number, uptrained: number): string {
+  const cost = converted - before;
+  return cost <= 0.0005 ? 'nothing' : percent((converted - uptrained) / cost);
+}
+
+/** Commands to go on with. @param out the demo's folder */
+export function demoCommands(out: string, { original }: DemoResult): readonly string[] {
+  const names = [original.checkpoint, 'k2', 'k1'];
+  return [
+    `npx gqa generate ${out}/${names[1]} --prompt "Call me" --temperature 0.6`,
+    `npx gqa eval ${out}/${names[2]} --data ${out}/held-out.txt`,
+    `npx gqa uptrain ${out}/k1-converted --data ${out}/moby-dick.txt --out ${out}-more --alpha 0.2`,
+    `npx gqa convert ${out}/${names[0]} ${out}-k3 --kv-heads 3 --method similar --calibrate ${out}/moby-dick.txt`,
+  ];
+}
+
+/** Bytes of all sequences' caches while decoding: `24.0 MiB`. */
+export function cacheSize({ decode }: DemoResult, kvBytesPerToken: number): string {
+  return binarySize(kvBytesPerToken * decode.batchSize * decode.contextLength);
+}

