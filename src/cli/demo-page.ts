@@ -93,7 +93,7 @@ function samples({ original, converted }: DemoResult): string {
   return [original, ...converted]
     .map(
       ({ numKeyValueHeads: K, sample }, i) =>
-        `<p class="note">K=${K}${i === 0 ? '' : ', uptrained'}</p>\n<pre>${escapeHtml(PROMPT + sample)}</pre>`,
+        `<p class="note">K=${K}${i === 0 ? '' : ', uptrained'}</p>\n<pre>${escapeHtml(`${PROMPT}${sample} …`)}</pre>`,
     )
     .join('\n');
 }

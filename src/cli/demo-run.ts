@@ -137,7 +137,7 @@ async function showOriginal(
       ),
     );
     const sample = await sampleOf(model, signal);
-    say(`\n${wrapped(PROMPT + sample, '    ')}`);
+    say(`\n${wrapped(`${PROMPT}${sample} …`, '    ')}`);
     say(
       `\nIts KV cache takes ${count(one.bytesPerToken)} bytes a token: ${binarySize(many.totalBytes)} for ${scale.decodeBatch} texts of ${CONTEXT}.`,
     );
@@ -192,7 +192,7 @@ async function convertTo(stage: Stage, K: number): Promise<Converted> {
     const loss = { mean: mean.loss, similar: similar.loss };
     const worst = Math.max(...drift.layers.map((layer) => layer.attentionOutput));
     say(
-      `  K=${K}  loss ${loss.mean.toFixed(3)} by mean, ${loss.similar.toFixed(3)} by similar; by ${method}, attention drifts by up to\n       ${percent(worst)}, and ${percent(drift.topOneAgreement)} of the likeliest characters stay the same`,
+      `  K=${K}  loss ${loss.mean.toFixed(3)} by mean, ${loss.similar.toFixed(3)} by similar; with ${method}, attention\n       drifts by up to ${percent(worst)}, and ${percent(drift.topOneAgreement)} of the likeliest characters are the same`,
     );
     return { numKeyValueHeads: K, checkpoint, method, loss, drift };
   } finally {

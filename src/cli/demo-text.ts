@@ -69,12 +69,11 @@ function wonBack(before: number, converted: number, uptrained: number): string {
 
 /** Commands to go on with. @param out the demo's folder */
 export function demoCommands(out: string, { original }: DemoResult): readonly string[] {
-  const names = [original.checkpoint, 'k2', 'k1'];
   return [
-    `npx gqa generate ${out}/${names[1]} --prompt "Call me" --temperature 0.6`,
-    `npx gqa eval ${out}/${names[2]} --data ${out}/held-out.txt`,
-    `npx gqa uptrain ${out}/k1-converted --data ${out}/moby-dick.txt --out ${out}-more --alpha 0.2`,
-    `npx gqa convert ${out}/${names[0]} ${out}-k3 --kv-heads 3 --method similar --calibrate ${out}/moby-dick.txt`,
+    `npx gqa generate ${out}/k2 --prompt "Call me" --temperature 0.6`,
+    `npx gqa eval ${out}/k1 --data ${out}/held-out.txt`,
+    `npx gqa uptrain ${out}/k1 --data ${out}/moby-dick.txt --out more`,
+    `npx gqa convert ${out}/${original.checkpoint} k3 --kv-heads 3`,
   ];
 }
 

@@ -96,7 +96,7 @@ function scaleOf({ quick, steps }: DemoFlags): DemoScale {
 function conclude(out: string, result: DemoResult): void {
   const last = result.converted[result.converted.length - 1];
   writeResult(
-    `\nWith K=${last.numKeyValueHeads} it now writes:\n\n${wrapped(PROMPT + last.sample, '    ')}\n`,
+    `\nWith K=${last.numKeyValueHeads} it now writes:\n\n${wrapped(`${PROMPT}${last.sample} …`, '    ')}\n`,
   );
   writeResult(demoTable(result));
   writeResult(`\n${outColors.dim(wrapped(demoNote(result)))}`);
