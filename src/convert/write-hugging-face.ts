@@ -1,5 +1,7 @@
 /** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
+
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
+import { configText } from '../checkpoint/config-text.ts';
 import { carryFiles } from '../checkpoint/output.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
 import { type TensorBytes, writeSafetensors } from '../checkpoint/write-safetensors.ts';
@@ -61,7 +63,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
         files.push(shard);
       }
       const write = async (name: string, value: unknown) => {
-        await writeContentAtomically(`${folder}/${name}`, `${JSON.stringify(value, null, 2)}\n`);
+        await writeContentAtomically(`${folder}/${name}`, configText(value));
         files.push(name);
       };
       if (isSharded) {

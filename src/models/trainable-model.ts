@@ -13,7 +13,7 @@ import { foldIn, key, keyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
 import {
   type DecoderWeights,
   decoderEnds,
@@ -114,6 +114,7 @@ export function createModel(
     Array.from({ length: config.numLayers }, (_, i) => names.layer(i)).flatMap((layer) => [
       `${layer.attentionOutput}.weight`,
       `${layer.down}.weight`,
+      ...expertEnds(config, layer),
     ]),
   );
   const root = key(seed);
@@ -122,7 +123,7 @@ export function createModel(
   const { weights, placed } = walk(config, names, (place) => {
     const out = allocate(backend, 'f32', place.shape);
     const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
-    if (place.shape.length === 1) backend.fill(out, place.name.endsWith('.bias') ? 0 : norm);
+    if (place.shape.length === 1) backend.fill(out, /(bias|sinks)$/.test(place.name) ? 0 : norm);
     else
       drawNormal(
         backend,
@@ -194,6 +195,14 @@ function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generato
   } finally {
     whole.dispose();
   }
+}
+
+/** What ends the experts of a layer: one name where they are stacked. */
+function expertEnds({ experts }: DecoderConfig, { experts: names }: DecoderLayerNames): string[] {
+  return Array.from(
+    { length: names ? (experts?.numExperts ?? 0) : 0 },
+    (_, e) => names?.expert(e).down.weight ?? '',
+  );
 }
 
 /** Makes a parameter at every place of the decoder's weights, in their order. */

@@ -2,7 +2,9 @@
  * What the checkpoints of a run are written as: the form the model came in, with f32 weights and all that belongs to it (tokenizer,
  * licence, metadata). A model from safetensors is written as a Hugging Face directory, one from GGUF as `model.gguf`.
  */
+
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { configText } from '../checkpoint/config-text.ts';
 import { readCarriedFiles } from '../checkpoint/output.ts';
 import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
@@ -31,7 +33,7 @@ export function huggingFaceForm(
     async write(folder, model, recipe) {
       const all = new Map([
         ...files,
-        ['config.json', jsonBytes(configJson)],
+        ['config.json', new TextEncoder().encode(configText(configJson))],
         [RECIPE_FILE, jsonBytes(recipe)],
       ]);
       for (const [name, bytes] of all) await writeContentAtomically(`${folder}/${name}`, bytes);

@@ -99,6 +99,14 @@ describe('files', () => {
     });
   });
 
+  test('what transformers wants as a float stays one', async () => {
+    const to = freshPath('out');
+    await convertCheckpoint({ from: multiHead('gpt_oss'), to, numKeyValueHeads: 2 });
+    const text = readFileSync(join(to, 'config.json'), 'utf8');
+    expect(text).toMatch(/"swiglu_limit": 7\.0,?$/m);
+    expect(text).toMatch(/"vocab_size": 37,?$/m);
+  });
+
   test('another type is written, and named in the config', async () => {
     const to = freshPath('out');
     await convertCheckpoint({ from: multiHead('llama'), to, numKeyValueHeads: 2, dtype: 'bf16' });

@@ -11,12 +11,15 @@ import {
   mul,
   sum,
   type Tensor,
+  valueAndGrad,
 } from '../../src/index.ts';
 import type { MixtureOf } from '../../src/models/decoder-weights.ts';
 import type { ExpertsConfig } from '../../src/models/experts-config.ts';
 import { mixtureOfExperts } from '../../src/models/mixture-of-experts.ts';
+import { createModel } from '../../src/models/trainable-model.ts';
 import { add } from '../../src/ops/binary.ts';
 import { allocate } from '../../src/ops/operands.ts';
+import { adamw, causalLmLoss, Optimizer } from '../../src/train/index.ts';
 import { backends } from '../ops/backends.ts';
 import { expectClose, GOLDEN, Golden } from './golden.ts';
 
@@ -145,3 +148,25 @@ describe.each(backends)('$name', (backend) => {
     );
   });
 });
+
+test.each(backends.filter(({ name }) => name !== 'reference'))(
+  'a small gpt-oss trains on $name',
+  ({ name }) => {
+    const config = JSON.parse(readFileSync(join(GOLDEN, 'tiny-gpt_oss/plain/config.json'), 'utf8'));
+    const model = createModel(config, { seed: 1, backend: name });
+    const optimizer = new Optimizer(model, adamw({ learningRate: 1e-2 }));
+    const tokens = [
+      [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5],
+      [2, 7, 1, 8, 2, 8, 1, 8, 2, 8, 4],
+    ];
+    const losses: number[] = [];
+    for (let step = 0; step < 12; step++) {
+      const [loss, gradients] = valueAndGrad((m: typeof model) => causalLmLoss(m, tokens))(model);
+      losses.push(loss.dataSync()[0]);
+      optimizer.update(model, gradients);
+    }
+    expect(losses[0]).toBeCloseTo(Math.log(61), 0);
+    expect(losses[11]).toBeLessThan(losses[0] / 2);
+    model.dispose();
+  },
+);
