@@ -1,7 +1,8 @@
 /**
  * The experiment of docs/experiments/smollm2-mqa.md: SmolLM2-135M (9 query heads on 3 key/value heads) pooled to one key/value head by
  * `mean` and by `similar`, each uptrained for some steps on Moby-Dick, and the original uptrained alike, so that learning the novel is told
- * apart from recovering. Every run goes on where it was stopped; with --write it renews the page's tables and its plot.
+ * apart from recovering. Every run goes on where it was stopped; with --write none is started,
+ * and the page's table and plot are renewed from what there is.
  *
  * Usage: npm run build && node tools/experiments/smollm2-mqa.mjs --model SmolLM2-135M-Instruct.Q4_1.gguf [--folder smollm2-mqa]
  *   [--steps 100] [--batch 2] [--block 128] [--learning-rate 3e-4] [--threads 2] [--rows mean,similar,original] [--write]
@@ -34,12 +35,12 @@ const EVERY = 20;
 
 if (values.one === undefined) {
   mkdirSync(values.folder, { recursive: true });
-  for (const row of values.rows.split(',')) {
+  for (const row of values.write ? [] : values.rows.split(',')) {
     if (existsSync(resultFile(row))) continue;
     // A process each, so that the peak of its memory is the row's own.
     execFileSync(process.execPath, [...process.argv.slice(1), '--one', row], { stdio: 'inherit' });
   }
-  const results = values.rows.split(',').map((row) => JSON.parse(readFileSync(resultFile(row), 'utf8')));
+  const results = values.rows.split(',').map(resultOf);
   const table = tableOf(results);
   console.log(table);
   if (values.write) {
@@ -52,6 +53,15 @@ if (values.one === undefined) {
 
 function resultFile(row) {
   return join(values.folder, `${row}.json`);
+}
+
+/** What a row has come to, finished or not. */
+function resultOf(row) {
+  const metrics = readFileSync(join(values.folder, row, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n');
+  const curve = metrics.map((line) => JSON.parse(line)).filter((line) => line.validationLoss !== undefined);
+  return { row, curve };
 }
 
 async function runRow(row) {
@@ -102,10 +112,8 @@ async function runRow(row) {
     row,
     parameters: model.parameterCount,
     tokensPerStep: settings.batchSize * settings.blockLength * settings.accumulate,
-    curve: metrics
-      .filter((metric) => metric.validationLoss !== undefined)
-      .map(({ step, trainLoss, validationLoss }) => ({ step, trainLoss, validationLoss })),
-    stepSeconds: sorted[sorted.length >> 1],
+    last: metrics.at(-1),
+    processorSecondsPerStep: sorted[sorted.length >> 1],
     peakMiB: Math.round(process.resourceUsage().maxRSS / 1024),
   };
   writeFileSync(resultFile(row), `${JSON.stringify(result)}\n`);
@@ -113,17 +121,21 @@ async function runRow(row) {
 }
 
 function tableOf(results) {
-  const shown = results[0].curve.map(({ step }) => step);
+  const all = results.flatMap(({ curve }) => curve.map(({ step }) => step));
+  const shown = [...new Set(all)].sort((a, b) => a - b);
   const lines = [
-    `| K | made by | ${shown.map((step) => `step ${step}`).join(' | ')} | perplexity, first to last |`,
+    `| K | made by | ${shown.map((step) => `step ${step}`).join(' | ')} | perplexity, first and last |`,
     `| --- | --- | ${shown.map(() => '---').join(' | ')} | --- |`,
   ];
   for (const { row, curve } of results) {
-    const losses = shown.map((step) => curve.find((point) => point.step === step).validationLoss);
-    const ends = [losses[0], losses.at(-1)].map((loss) => Math.exp(loss)).map((p) => p.toPrecision(3));
-    const cells = losses.map((loss) => loss.toFixed(3)).join(' | ');
+    const cells = shown.map((step) => curve.find((point) => point.step === step)?.validationLoss.toFixed(3));
+    const ends = [curve[0], curve.at(-1)].map(({ validationLoss }) =>
+      Math.exp(validationLoss).toPrecision(3),
+    );
     const name = row === 'original' ? '3 | the original' : `1 | \`${row}\``;
-    lines.push(`| ${name} | ${cells} | ${ends.map(Number).join(' to ')} |`);
+    lines.push(
+      `| ${name} | ${cells.map((cell) => cell ?? '').join(' | ')} | ${ends.map(Number).join(', ')} |`,
+    );
   }
   return lines.join('\n');
 }
