@@ -17,7 +17,10 @@ export const DEFAULT_ALPHA = 0.05;
 
 /** What the caller chose; everything else follows from the recipe. */
 export type UptrainChoice = Partial<Omit<TrainSettings, 'firstBatch'>> & {
-  /** Share of the steps that the model was trained for; default 0.05. Only for a checkpoint that says how many those were. */
+  /**
+   * Share of the steps that the model was trained for; default 0.05. Only for a checkpoint that says how many those were; `steps` goes
+   * before it.
+   */
   readonly alpha?: number;
 };
 

@@ -97,7 +97,7 @@ async function runRow(row) {
       saveEvery: EVERY,
       keep: 1,
       evaluationBatches: 6,
-      resume: existsSync(join(out, 'latest')),
+      resume: existsSync(out),
     },
     onMetric(metric) {
       const { user, system } = process.cpuUsage(last);
