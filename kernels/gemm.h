@@ -2,8 +2,9 @@
  * gemm.h: the f32 matrix kernel that matmul.c and linear.c share.
  *
  * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to MR rows of c stay in
- * registers while k runs; a's elements are broadcast. Everything is packed into such pieces first: `a` in blocks of MC rows with
- * the fixed row stride KC (zero-cost addressing, no set conflicts), `b` in panels of NR columns. KC floats of a panel fill half of L1.
+ * registers while k runs; a's elements are broadcast. Everything is packed into such pieces first: `a` in blocks of MC rows or
+ * more with the fixed row stride KC (zero-cost addressing, no set conflicts), `b` in panels of NR columns. KC floats of a panel fill half
+ * of L1, a block of `a` a part of L2; the more rows it has, the less of the panels' traffic is waited for.
  *
  * Numerics: one f32 accumulator per element, k in order, in runs of KC that are added up in order: the same for every tiling.
  */
@@ -12,19 +13,40 @@
 #include "simd.h"
 #include "tasks.h"
 
-enum { MR = VL == 16 ? 12 : 6, NR = 2 * VL, KC = 256, MC = 48 };
+/* PACKED_FLOATS: how much of b is packed at once, about. */
+enum { MR = VL == 16 ? 12 : 6, NR = 2 * VL, KC = 256, MC = 96, PACKED_FLOATS = 1 << 22 };
 
 /* K is run in equal pieces of at most KC, multiples of 32 but for the last. */
 GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), KC)), 32) * 32; }
 
 /*
- * What a panel's run fetches into cache on the way, a line now and then so that no fetch waits for another: the panel after it (the
- * hardware does not see where one ends and the next begins), and where its result will go, 32 rows `stride` apart (NULL: nothing).
+ * What a panel's run fetches into L2 on the way, a line every few k so that no fetch waits for another: two walks over `lines` lines of 16
+ * floats, a `jump` onwards (what comes next and the hardware does not foresee: the next panel, the rows packed next).
  */
 typedef struct {
-  const float *next, *target;
-  size_t stride;
+  const float *at;
+  size_t lines, left;
+  ptrdiff_t jump;
+} gemm_walk;
+typedef struct {
+  gemm_walk first, second, target; /* target: will be written */
 } gemm_ahead;
+
+/* Rows of `columns` floats, `stride` apart. */
+GQA_INLINE gemm_walk gemm_walk_rows(const float *at, size_t columns, size_t stride) {
+  const size_t lines = gqa_max(1, columns / 16);
+  return (gemm_walk){at, lines, lines, (ptrdiff_t)stride - 16 * (ptrdiff_t)lines};
+}
+GQA_INLINE gemm_walk gemm_walk_line(const float *at) { return gemm_walk_rows(at, (size_t)1 << 40, 0); }
+/* Nothing to fetch: one line that is there. */
+GQA_INLINE gemm_walk gemm_walk_none(const float *at) { return gemm_walk_rows(at, 16, 0); }
+
+GQA_INLINE void gemm_fetch(gemm_walk *walk, const int write) {
+  if (write) __builtin_prefetch(walk->at, 1);
+  else __builtin_prefetch(walk->at, 0, 2);
+  walk->at += 16;
+  if (--walk->left == 0) walk->left = walk->lines, walk->at += walk->jump;
+}
 
 /* acc += the products of one k: m broadcast elements of `a` and nv vectors of b. */
 GQA_INLINE void gemm_step(const int m, const int nv, const float *a, const float *b, vf (*acc)[2]) {
@@ -40,24 +62,25 @@ GQA_INLINE void gemm_step(const int m, const int nv, const float *a, const float
 }
 
 /* One register tile: m rows and nv vectors, both constants where this is inlined. */
-GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead ahead) {
+GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   enum { STEPS = 8 };
-  const size_t targets = gqa_max(1, 32 * STEPS / gqa_max(1, k)); /* target rows per STEPS of k */
   vf acc[MR][2];
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
     GQA_UNROLL(2)
     for (int j = 0; j < nv; j++) acc[i][j] = accumulate ? vf_load(c + (size_t)i * ldc + j * VL) : vf_set(0.0f);
   }
+  gemm_walk first = ahead->first, second = ahead->second, target = ahead->target;
   size_t p = 0;
   for (; p + STEPS <= k; p += STEPS) {
-    GQA_UNROLL(4)
-    for (int i = 0; i < 4; i++) __builtin_prefetch(ahead.next + 16 * i, 0, 2);
-    ahead.next += 64;
-    for (size_t i = 0; i < targets && ahead.stride; i++, ahead.target += ahead.stride) __builtin_prefetch(ahead.target, 1);
+    gemm_fetch(&first, 0);
+    gemm_fetch(&first, 0);
+    gemm_fetch(&second, 0);
+    gemm_fetch(&target, 1);
     for (int i = 0; i < STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, b, acc);
   }
   for (; p < k; p++, a++, b += ldb) gemm_step(m, nv, a, b, acc);
+  ahead->first = first, ahead->second = second, ahead->target = target;
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
     GQA_UNROLL(2)
@@ -65,13 +88,9 @@ GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float
   }
 }
 
-GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead ahead) {
+GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   size_t i = 0;
-  for (; i + MR <= m; i += MR) { /* each tile fetches a part of the next panel and one line of the target's rows */
-    gemm_tile(MR, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
-    ahead.next += 8 * k;
-    ahead.target += ahead.stride ? 16 : 0;
-  }
+  for (; i + MR <= m; i += MR) gemm_tile(MR, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
   for (; i + 4 <= m; i += 4) gemm_tile(4, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
   if (i + 2 <= m) {
     gemm_tile(2, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
@@ -81,9 +100,20 @@ GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, const float *b
 }
 
 /* m rows of `a` (stride KC) against one panel of nv vectors (row stride ldb), k <= KC. */
-GQA_NOINLINE void gemm_panel(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead ahead) {
+GQA_NOINLINE void gemm_panel(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   if (nv == 2) gemm_rows(2, m, a, b, ldb, c, ldc, k, accumulate, ahead);
   else gemm_rows(1, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+}
+
+/* The same for `columns` of c's columns, fewer than the panel has perhaps: those through `tile` [m][NR]. */
+GQA_INLINE void gemm_panel_part(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead *ahead) {
+  if (columns == (size_t)nv * VL) {
+    gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+    return;
+  }
+  for (size_t i = 0; i < m && accumulate; i++) memcpy(tile + i * NR, c + i * ldc, columns * sizeof(float));
+  gemm_panel(nv, m, a, b, ldb, tile, NR, k, accumulate, ahead);
+  for (size_t i = 0; i < m; i++) memcpy(c + i * ldc, tile + i * NR, columns * sizeof(float));
 }
 
 /* to[c][r] = from[r][c] for rows x columns elements with row strides ldt and ldf. */
@@ -125,9 +155,9 @@ GQA_INLINE void pack_panel(float *panel, const float *b, size_t ldb, size_t n, s
   const size_t width = (size_t)panel_vectors(n, at) * VL, have = gqa_min(width, n - at);
   for (size_t p = 0; p < k; p++, panel += width) {
     const float *row = b + p * ldb + at;
-    if (have == NR) {
+    if (have == width) {
       vf_store(panel, vf_load(row));
-      vf_store(panel + VL, vf_load(row + VL));
+      if (have == NR) vf_store(panel + VL, vf_load(row + VL));
     } else {
       memset(panel, 0, width * sizeof(float));
       memcpy(panel, row, have * sizeof(float));

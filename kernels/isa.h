@@ -6,6 +6,7 @@
 #include "copy.c"
 #include "elementwise.c"
 #include "linear.c"
+#include "linear_backward.c"
 #include "loss.c"
 #include "matmul.c"
 #include "experts.c" /* on linear.c and matmul.c */

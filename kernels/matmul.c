@@ -13,7 +13,7 @@
 #include "gemm.h"
 
 /* BLOCK_COLUMNS is a multiple of NR for every VL. */
-enum { BLOCK_COLUMNS = 256, FEW_ROWS = 2 * MR, DOT_ROWS = VL == 16 ? 8 : 4, DOT_COLUMNS = 64, PACKED_FLOATS = 1 << 22 };
+enum { BLOCK_COLUMNS = 256, FEW_ROWS = 2 * MR, DOT_ROWS = VL == 16 ? 8 : 4, DOT_COLUMNS = 64 };
 
 typedef struct {
   float *out;
@@ -33,17 +33,6 @@ static void matmul_pack_task(void *context, int task, int worker) {
   float *panel = c->panels + (entry * padded + at) * c->K;
   if (c->transposeB) pack_panel_transposed(panel, b + c->firstColumn * c->bRow, c->bRow, c->columns, at, c->K);
   else pack_panel(panel, b + c->firstColumn, c->bRow, c->columns, at, c->K);
-}
-
-/* out columns at … of one panel: through `tile` when the panel is wider than what is left. */
-GQA_INLINE void matmul_panel(size_t m, const float *a, const float *panel, size_t ldb, float *out, size_t ldc, int nv, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead ahead) {
-  if (columns == (size_t)nv * VL) {
-    gemm_panel(nv, m, a, panel, ldb, out, ldc, k, accumulate, ahead);
-    return;
-  }
-  gemm_panel(nv, m, a, panel, ldb, tile, NR, k, 0, ahead);
-  for (size_t i = 0; i < m; i++)
-    for (size_t j = 0; j < columns; j++) out[i * ldc + j] = accumulate ? out[i * ldc + j] + tile[i * NR + j] : tile[i * NR + j];
 }
 
 static void matmul_task(void *context, int task, int worker) {
@@ -73,8 +62,8 @@ static void matmul_task(void *context, int task, int worker) {
         panel = edge;
         ldb = width;
       }
-      const gemm_ahead ahead = {panel + (panels ? NR * c->K : NR), panel, 0};
-      matmul_panel(m, aBlock, panel, ldb, out + j, c->N, nv, have, k, k0 > 0, tile, ahead);
+      gemm_ahead ahead = {panels ? gemm_walk_line(panel + NR * c->K) : gemm_walk_rows(panel + NR, NR, c->bRow), gemm_walk_none(panel), gemm_walk_none(panel)};
+      gemm_panel_part(nv, m, aBlock, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
     }
   }
 }

@@ -1,7 +1,8 @@
-/* test_linear.c: linear, embedding and matmul against loops in double, for every storage type, row count, tail and transpose. */
+/* test_linear.c: linear and its way back, embedding and matmul against loops in double, for every storage type, row count, tail and transpose. */
 #include "check.h"
 #include "copy.c"
 #include "linear.c"
+#include "linear_backward.c"
 #include "matmul.c"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
@@ -69,7 +70,7 @@ static void test_linear(void) {
     const int type = types[t], three[] = {type, type, type};
     for (size_t rows = 1; rows <= 17; rows++) test_linear_case(rows, 64, &type, (size_t[]){rows % 5 * 7 + 1}, 1, (int)rows & 1);
     for (size_t out = 1; out <= 17; out++) test_linear_case(out % 3 + 1, 96, &type, &out, 1, 0);
-    static const size_t rows[] = {1, 2, 5, 11, 12, 33, 53, 600};
+    static const size_t rows[] = {1, 2, 5, 11, 12, 33, 53, 64, 600};
     for (size_t r = 0; r < COUNT(rows); r++) test_linear_case(rows[r], 288, three, (size_t[]){101, 29, 53}, 3, (int)r & 1);
     test_linear_case(1, 1312, &type, (size_t[]){211}, 1, 1); /* several chunks of scales */
     test_linear_case(3, 1312, &type, (size_t[]){211}, 1, 1);
@@ -79,10 +80,47 @@ static void test_linear(void) {
       for (size_t r = 1; r <= 19; r += 6) test_linear_case(r, K, &type, (size_t[]){13}, 1, 1);
     static const size_t awkward[] = {67, 257, 1031};
     for (size_t k = 0; k < COUNT(awkward); k++)
-      for (size_t r = 0; r < 6; r++) test_linear_case(rows[r], awkward[k], three, (size_t[]){61, 3, 17}, 3, 1);
+      for (size_t r = 0; r < 8; r++) test_linear_case(rows[r], awkward[k], three, (size_t[]){61, 3, 17}, 3, 1);
   }
   test_linear_case(1, 96, (int[]){GQA_Q4_1, GQA_F16, GQA_Q8_0}, (size_t[]){31, 67, 7}, 3, 1);
   test_linear_case(41, 96, (int[]){GQA_Q4_0, GQA_BF16, GQA_Q8_0}, (size_t[]){31, 67, 7}, 3, 1);
+}
+
+static void test_linear_backward_case(size_t rows, size_t In, const size_t *outs, int parts, int wanted) {
+  float *x = random_floats(rows * In), *dX = new_floats(rows * In), *w[3], *dOut[3], *dW[3];
+  double *wantX = new_doubles(rows * In), arguments[5 + 4 * 3] = {wanted & 1 ? address(dX) : 0, address(x), (double)rows, (double)In, parts};
+  for (size_t i = 0; i < rows * In; i++) wantX[i] = 0;
+  for (int p = 0; p < parts; p++) {
+    w[p] = random_floats(outs[p] * In), dOut[p] = random_floats(rows * outs[p]), dW[p] = new_floats(outs[p] * In);
+    memcpy(arguments + 5 + 4 * p, ((double[]){address(w[p]), (double)outs[p], address(dOut[p]), wanted & 2 << p ? address(dW[p]) : 0}), 4 * sizeof(double));
+    for (size_t r = 0; r < rows; r++)
+      for (size_t o = 0; o < outs[p]; o++)
+        for (size_t i = 0; i < In; i++) wantX[r * In + i] += (double)dOut[p][r * outs[p] + o] * w[p][o * In + i];
+  }
+  op_linear_backward(arguments);
+  if (wanted & 1) check_floats(dX, wantX, rows * In, 2e-6, "linear_backward dX rows=%zu In=%zu parts %d", rows, In, parts);
+  for (int p = 0; p < parts; p++) {
+    double *want = new_doubles(outs[p] * In);
+    for (size_t o = 0; o < outs[p]; o++)
+      for (size_t i = 0; i < In; i++) {
+        want[o * In + i] = 0;
+        for (size_t r = 0; r < rows; r++) want[o * In + i] += (double)dOut[p][r * outs[p] + o] * x[r * In + i];
+      }
+    if (wanted & 2 << p) check_floats(dW[p], want, outs[p] * In, 2e-6, "linear_backward dW %d of %d rows=%zu In=%zu Out=%zu", p, parts, rows, In, outs[p]);
+    free(want), free(w[p]), free(dOut[p]), free(dW[p]);
+  }
+  free(x), free(dX), free(wantX);
+}
+
+static void test_linear_backward(void) {
+  static const size_t rows[] = {0, 1, 2, 17, 97, 263, 600}, ins[] = {1, 13, 16, 37, 64, 521};
+  for (size_t r = 0; r < COUNT(rows); r++)
+    for (size_t i = 0; i < COUNT(ins); i++) {
+      test_linear_backward_case(rows[r], ins[i], (size_t[]){29}, 1, 3);
+      test_linear_backward_case(rows[r], ins[i], (size_t[]){101, 1, 16}, 3, 15);
+      test_linear_backward_case(rows[r], ins[i], (size_t[]){7, 19}, 2, 1 + (int)(r + i) % 7);
+    }
+  test_linear_backward_case(31, 600, (size_t[]){530, 0}, 2, 7);
 }
 
 static void test_embedding(void) {
@@ -147,10 +185,20 @@ static void test_threads(void) {
     check_bytes(three, one, rows[r] * out * sizeof(float), "linear rows=%zu on 1 and 3 threads", rows[r]);
     free(values), free(x), free(one), free(three), free(w);
   }
+  const size_t R = 300, In = 130, Out = 200;
+  float *x = random_floats(R * In), *w = random_floats(Out * In), *g = random_floats(R * Out), *found[3];
+  for (int threads = 1; threads <= 3; threads++) {
+    float *gradients = found[threads - 1] = new_floats((R + Out) * In);
+    gqa_set_threads(threads);
+    op_linear_backward((double[]){address(gradients), address(x), (double)R, (double)In, 1, address(w), (double)Out, address(g), address(gradients + R * In)});
+    check_bytes(gradients, found[0], (R + Out) * In * sizeof(float), "linear_backward on 1 and %d threads", threads);
+  }
+  free(found[0]), free(found[1]), free(found[2]), free(x), free(w), free(g);
 }
 
 int main(void) {
   test_linear();
+  test_linear_backward();
   test_embedding();
   test_matmul();
   test_threads();

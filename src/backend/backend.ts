@@ -126,6 +126,16 @@ export interface ExpertLinearBackwardCall extends Omit<ExpertLinearCall, 'parts'
   readonly dBiases: readonly (Operand | undefined)[];
 }
 
+/** One weight of `linearBackward`. */
+export interface LinearBackwardPart {
+  /** `[Out, In]`, f32. */
+  readonly weight: Operand;
+  /** `[rows, Out]` */
+  readonly dOut: Operand;
+  /** `[Out, In]`; undefined: not wanted. */
+  readonly dWeight?: Operand;
+}
+
 /** Keys and values of consecutive tokens of one batch row. */
 export interface KeyValueSegment {
   readonly key: Storage;
@@ -398,6 +408,14 @@ export interface Backend extends StorageOwner {
     gate: Operand,
     up: Operand,
     dOut: Operand,
+  ): void;
+  /** `dX = sum of dOut_i @ weight_i` (undefined: not wanted), `dWeight_i = dOut_i^T @ x`; x and dX are `[rows, In]`. */
+  linearBackward(
+    dX: Operand | undefined,
+    x: Operand,
+    rows: number,
+    inFeatures: number,
+    parts: readonly LinearBackwardPart[],
   ): void;
   normBackward(call: NormBackwardCall): void;
   /** `dTable[V, D]` = the rows of `dOut` added up by id, zeros elsewhere; in the order of the ids. */

@@ -21,6 +21,7 @@ import type {
   ExpertLinearBackwardCall,
   ExpertLinearCall,
   GateActivation,
+  LinearBackwardPart,
   LinearPart,
   NormBackwardCall,
   Operand,
@@ -300,6 +301,22 @@ export class KernelBackend implements Backend {
     this.#f32('gated', dGate, dUp, gate, up, dOut);
     const operands = [dGate, dUp, gate, up, dOut].map(at);
     this.#run(OP.gated_backward, [GATE_ACTIVATIONS.indexOf(activation), ...operands, sizeOf(gate)]);
+  }
+
+  linearBackward(
+    dX: Operand | undefined,
+    x: Operand,
+    rows: number,
+    inFeatures: number,
+    parts: readonly LinearBackwardPart[],
+  ): void {
+    this.#f32('linearBackward', dX, x);
+    const args = [at(dX), at(x), rows, inFeatures, parts.length];
+    for (const { weight, dOut, dWeight } of parts) {
+      this.#f32('linearBackward', weight, dOut, dWeight);
+      args.push(at(weight), weight.shape[0], at(dOut), at(dWeight));
+    }
+    this.#run(OP.linear_backward, args);
   }
 
   normBackward(call: NormBackwardCall): void {

@@ -31,6 +31,7 @@ export const KERNEL_OPS = [
   'choose_experts',
   'expert_linear',
   'expert_linear_backward',
+  'linear_backward',
 ] as const;
 export type KernelOp = (typeof KERNEL_OPS)[number];
 export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(

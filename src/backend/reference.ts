@@ -20,6 +20,7 @@ import type {
   ExpertLinearBackwardCall,
   ExpertLinearCall,
   GateActivation,
+  LinearBackwardPart,
   LinearPart,
   NormBackwardCall,
   Operand,
@@ -351,6 +352,16 @@ export class ReferenceBackend implements Backend {
 
   gatedBackward(...args: Parameters<Backend['gatedBackward']>): void {
     backward.gatedBackward(...args);
+  }
+
+  linearBackward(
+    dX: Operand | undefined,
+    x: Operand,
+    rows: number,
+    inFeatures: number,
+    parts: readonly LinearBackwardPart[],
+  ): void {
+    backward.linearBackward(dX, x, rows, inFeatures, parts);
   }
 
   normBackward(call: NormBackwardCall): void {

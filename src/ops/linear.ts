@@ -1,13 +1,12 @@
 /** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
 
 import { type Gradients, record } from '../autograd/tape.ts';
-import type { Backend } from '../backend/backend.ts';
+import type { Backend, LinearBackwardPart } from '../backend/backend.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
-import { reshape } from './reshape.ts';
 
 /** One projection: `weight` `[Out, In]` f32, f16, bf16 or a block type; `bias` `[Out]` f32, f16 or bf16. */
 export interface LinearWeights {
@@ -82,37 +81,27 @@ function projectBackward(
   needed: readonly boolean[],
 ): (Tensor | undefined)[] {
   const inFeatures = x.shape[x.shape.length - 1];
-  const product = (a: Tensor, b: Tensor, M: number, N: number, K: number, transposeA: boolean) => {
-    const out = allocate(backend, x.dtype, [M, N]);
-    const strides = { aBatchStride: 0, bBatchStride: 0 };
-    backend.matmul(out, a, b, { batch: 1, M, N, K, transposeA, transposeB: false, ...strides });
-    return out;
-  };
-  let dX: Tensor | undefined;
-  const found: (Tensor | undefined)[] = [undefined];
+  const dX = needed[0] ? allocate(backend, x.dtype, x.shape) : undefined;
+  const found: (Tensor | undefined)[] = [dX];
+  const parts: LinearBackwardPart[] = [];
+  const copies: Tensor[] = [];
   for (const [i, weight] of weights.entries()) {
-    const g = gradients[i];
-    const [out] = weight.shape;
-    if (g && needed[0]) {
-      const wide = cast(weight, x.dtype);
-      const part = product(g, wide, rows, inFeatures, out, false);
-      wide.dispose();
-      if (dX) {
-        backend.binary('add', dX, dX, [inFeatures, 1], part, [inFeatures, 1]);
-        part.dispose();
-      } else dX = part;
-    }
-    if (g && needed[1 + 2 * i] && isBlockDType(weight.dtype)) {
+    const dOut = gradients[i];
+    const [weightNeeded, biasNeeded] = [needed[1 + 2 * i], needed[2 + 2 * i]];
+    if (dOut && weightNeeded && isBlockDType(weight.dtype)) {
       throw new UnsupportedError('linear', `the gradient of ${weight.dtype} weights`, backend.name);
     }
-    found.push(g && needed[1 + 2 * i] ? product(g, x, out, inFeatures, rows, true) : undefined);
-    const dBias = g && needed[2 + 2 * i] ? allocate(backend, x.dtype, [out]) : undefined;
-    if (g && dBias) backend.reduce('sum', dBias, g, 1, rows, out);
-    found.push(dBias);
+    const dWeight = dOut && weightNeeded ? allocate(backend, x.dtype, weight.shape) : undefined;
+    const dBias = dOut && biasNeeded ? allocate(backend, x.dtype, [weight.shape[0]]) : undefined;
+    found.push(dWeight, dBias);
+    if (dOut && dBias) backend.reduce('sum', dBias, dOut, 1, rows, weight.shape[0]);
+    if (dOut && (dX || dWeight)) {
+      const wide = weight.dtype === x.dtype ? weight : cast(weight, x.dtype);
+      if (wide !== weight) copies.push(wide);
+      parts.push({ weight: wide, dOut, dWeight });
+    }
   }
-  if (dX) {
-    found[0] = reshape(dX, x.shape);
-    dX.dispose();
-  }
+  backend.linearBackward(dX, x, rows, inFeatures, parts);
+  for (const copy of copies) copy.dispose();
   return found;
 }

@@ -1,6 +1,13 @@
 /** The ways back of the reference backend, as backend.ts says them, attention apart (attention-backward.ts). */
 import { sizeOf } from '../../tensor/shape.ts';
-import type { AdamwCall, GateActivation, NormBackwardCall, Operand, UnaryOp } from '../backend.ts';
+import type {
+  AdamwCall,
+  GateActivation,
+  LinearBackwardPart,
+  NormBackwardCall,
+  Operand,
+  UnaryOp,
+} from '../backend.ts';
 import { GATE, SLOPE } from './functions.ts';
 import { store, valuesOf } from './memory.ts';
 
@@ -25,6 +32,32 @@ export function gatedBackward(
   const forUp = Float64Array.from(g, (value, i) => value * GATE[activation](x[i]));
   store(dGate, forGate);
   store(dUp, forUp);
+}
+
+export function linearBackward(
+  dX: Operand | undefined,
+  x: Operand,
+  rows: number,
+  inFeatures: number,
+  parts: readonly LinearBackwardPart[],
+): void {
+  const values = valuesOf(x);
+  const forX = new Float64Array(rows * inFeatures);
+  for (const { weight, dOut, dWeight } of parts) {
+    const [w, g, outFeatures] = [valuesOf(weight), valuesOf(dOut), weight.shape[0]];
+    const forWeight = new Float64Array(outFeatures * inFeatures);
+    for (let r = 0; r < rows; r++) {
+      for (let o = 0; o < outFeatures; o++) {
+        const d = g[r * outFeatures + o];
+        for (let i = 0; i < inFeatures; i++) {
+          forX[r * inFeatures + i] += d * w[o * inFeatures + i];
+          forWeight[o * inFeatures + i] += d * values[r * inFeatures + i];
+        }
+      }
+    }
+    if (dWeight) store(dWeight, forWeight);
+  }
+  if (dX) store(dX, forX);
 }
 
 /** With u = (x - mean) * factor and h = dOut * weight: dX = factor * (h - mean(h) [centred] - u * mean(h * u)). */
