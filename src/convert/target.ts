@@ -1,8 +1,9 @@
 /**
  * Which Hugging Face class holds the converted model, and its config.json. Llama's relatives state K in one key; GPT-2's class has
- * only K = N, and the one class with learned positions and K = 1 is GPTBigCode, whose matrices are stored by output.
+ * only K = N, and the one class with learned positions and K = 1 is GPTBigCode, whose matrices are stored by output. Falcon says
+ * K = 1 and K = N with a switch, what lies between with its new architecture, which has attention and MLP in parallel only.
  *
- * Source: transformers models/gpt2, models/gpt_bigcode (5.23.0).
+ * Source: transformers models/gpt2, models/gpt_bigcode, models/falcon (5.23.0).
  */
 import { configWithDtype } from '../models/config-dtype.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
@@ -30,20 +31,43 @@ const MASKS = /\.attn\.(bias|masked_bias)$/;
  */
 export function configTarget(
   before: Json,
-  { modelType, numHeads: N, numKeyValueHeads: K }: DecoderConfig,
+  { modelType, residual, numHeads: N, numKeyValueHeads: K }: DecoderConfig,
   to: number,
   dtype: string | undefined,
 ): ConfigTarget {
   const typed = dtype === undefined ? before : configWithDtype(before, dtype);
   const plain = { transpose: false, dropped: undefined, queryScale: () => 1 };
+  if (modelType === 'falcon') {
+    return { ...plain, config: { ...typed, ...falconHeads(typed, residual === 'parallel', N, K, to) } };
+  }
   if (modelType !== 'gpt2' && modelType !== 'gpt_bigcode') {
-    return { ...plain, config: { ...typed, num_key_value_heads: to } };
+    return { ...plain, config: withHeads(typed, to) };
   }
   if (to === K) return { ...plain, config: typed };
+  if (to === 1 && modelType === 'gpt_bigcode') return { ...plain, config: { ...typed, multi_query: true } };
   if (to === 1) return toBigCode(typed);
   if (to === N && modelType === 'gpt_bigcode') return toGpt2(typed);
   throw new RangeError(
     `convert: expected K=1 (written as gpt_bigcode) or K=${N} (gpt2) for learned positions, got K=${to}: Hugging Face has no class for it; a .gguf file of the gpt2 architecture can hold any K`,
+  );
+}
+
+/** K in the language model's part of a file that has one. */
+function withHeads(config: Json, to: number): Json {
+  const text = config.text_config;
+  return typeof text === 'object' && text !== null
+    ? { ...config, text_config: { ...text, num_key_value_heads: to } }
+    : { ...config, num_key_value_heads: to };
+}
+
+function falconHeads(config: Json, parallel: boolean, N: number, K: number, to: number): Json {
+  if (to === K) return {};
+  if (config.new_decoder_architecture === true) return { num_kv_heads: to };
+  if (to === 1) return { multi_query: true };
+  if (to === N) return { multi_query: false, num_kv_heads: N };
+  if (parallel) return { new_decoder_architecture: true, num_kv_heads: to, num_ln_in_parallel_attn: 1 };
+  throw new RangeError(
+    `convert: expected K=1 or K=${N} for Falcon without parallel attention, got K=${to}: Hugging Face's class has no form for it`,
   );
 }
 

@@ -56,22 +56,17 @@ export function layerTensorMixes(
     { mixes: mix.value, before: K },
   ];
   if (typeof layer.queryKeyValue === 'string') {
-    let first = 0;
-    const blocks = parts.flatMap(({ mixes, before }) => {
-      const own = headBlocks(mixes, before, H, first);
-      first += before * H;
-      return own;
-    });
-    if (!parts.every(({ mixes, before }) => isSame(mixes, before)))
-      projection(layer.queryKeyValue, blocks, 0);
+    if (!parts.every(({ mixes, before }) => isSame(mixes, before))) {
+      const groups = layer.fusedOrder === 'groups' ? { before: K, after: mix.key.length } : ONE_GROUP;
+      projection(layer.queryKeyValue, fusedBlocks(parts, groups, H), 0);
+    }
   } else {
     parts.forEach(({ mixes, before }, part) => {
-      if (!isSame(mixes, before))
-        projection(layer.queryKeyValue[part], headBlocks(mixes, before, H, 0), part);
+      if (!isSame(mixes, before)) projection(layer.queryKeyValue[part], headBlocks(mixes, before, H), part);
     });
   }
   if (!isSame(mix.output, N)) {
-    put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H, 0), transposed ? 0 : 1, 3, 0);
+    put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H), transposed ? 0 : 1, 3, 0);
   }
   if (config.attentionSinks && !isSame(mix.query, N)) {
     // A sink goes where its query head goes; turning a head leaves its scores as they are.
@@ -81,15 +76,44 @@ export function layerTensorMixes(
   return out;
 }
 
-/** Heads as blocks of H; all heads as one block when nothing happens to them. */
-function headBlocks(mixes: readonly HeadMix[], before: number, H: number, first: number): Block[] {
-  if (isSame(mixes, before)) return [{ size: before * H, sources: [{ first, weight: 1 }] }];
-  return mixes.map((mix) => ({
+const ONE_GROUP = { before: 1, after: 1 };
+
+/** Blocks of q, k and v behind each other, once for every group. */
+function fusedBlocks(
+  parts: readonly { readonly mixes: readonly HeadMix[]; readonly before: number }[],
+  groups: { readonly before: number; readonly after: number },
+  H: number,
+): Block[] {
+  const stride = parts.reduce((sum, { before }) => sum + before, 0) / groups.before;
+  let start = 0;
+  const blocks = parts.map(({ mixes, before }) => {
+    const own = before / groups.before;
+    const from = start;
+    start += own;
+    const place = (head: number) => (Math.floor(head / own) * stride + from + (head % own)) * H;
+    return mixes.map((mix) => headBlock(mix, H, place));
+  });
+  return Array.from({ length: groups.after }, (_, group) =>
+    blocks.flatMap((part) => {
+      const own = part.length / groups.after;
+      return part.slice(group * own, (group + 1) * own);
+    }),
+  ).flat();
+}
+
+function headBlock(mix: HeadMix, H: number, place: (head: number) => number): Block {
+  return {
     size: H,
     sources: mix.map(({ head, weight, matrix }) => ({
-      first: first + head * H,
+      first: place(head),
       weight,
       ...(matrix && { matrix }),
     })),
-  }));
+  };
+}
+
+/** Heads as blocks of H; all heads as one block when nothing happens to them. */
+function headBlocks(mixes: readonly HeadMix[], before: number, H: number): Block[] {
+  if (isSame(mixes, before)) return [{ size: before * H, sources: [{ first: 0, weight: 1 }] }];
+  return mixes.map((mix) => headBlock(mix, H, (head) => head * H));
 }

@@ -110,9 +110,11 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
   const family = FAMILIES.find((candidate) => known(candidate).includes(String(type)));
   if (!family) {
     const supported = FAMILIES.flatMap(known).join(', ');
+    const classes = gguf ? undefined : keys.raw('architectures');
+    const beside = classes === undefined ? '' : ` (architectures ${JSON.stringify(classes)})`;
     throw keys.fail(
       typeKey,
-      `expected a supported one (${supported}), got ${JSON.stringify(type) ?? 'no such key'}`,
+      `expected a supported one (${supported}), got ${JSON.stringify(type) ?? 'no such key'}${beside}`,
     );
   }
   const source = {

@@ -79,7 +79,7 @@ export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, name
 }
 
 /**
- * What the config leaves out although the file has it would change every logit: a bias, or another layer.
+ * What the config leaves out although the file has it would change every logit: a bias, a norm, another layer.
  * @throws FormatError naming the tensor and its shape
  */
 function checkUnused(
@@ -109,7 +109,15 @@ function checkUnused(
   }
   const { attentionNorm } = names.layer(config.numLayers + (config.extraLayers ?? 0));
   refuse(`${attentionNorm}.weight`, `${config.numLayers} layers by the config`);
+  const prefix = /^(.*\.)0\./.exec(names.layer(0).attentionNorm)?.[1];
+  for (const name of checkpoint.tensors.keys()) {
+    const isLayers = prefix !== undefined && name.startsWith(prefix);
+    if (isLayers && WEIGHT.test(name) && !used.has(name)) refuse(name, 'no such tensor by the config');
+  }
 }
+
+/** A weight's name, and not that of a buffer: GPT-2's causal mask is called a bias. */
+const WEIGHT = /^(?!.*\.attn\.(masked_)?bias$).*\.(weight|bias)$/;
 
 /**
  * The header's entry of a tensor of floats or blocks.

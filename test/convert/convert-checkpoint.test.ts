@@ -12,11 +12,14 @@ afterAll(() => {
   removeCheckpoints();
 });
 
+/** One tensor of q, k and v in each of two layers. */
+const FUSED = ['phi3', 'gpt2', 'falcon_40b', 'falcon_rw', 'gpt_bigcode'];
+
 const json = (path: string) => JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
 
 describe.each(FAMILIES)('%s', (family) => {
   const from = multiHead(family);
-  const counts = family === 'gpt2' ? [1] : [3, 2, 1];
+  const counts = family === 'gpt2' || family === 'gpt_bigcode' ? [1] : [3, 2, 1];
 
   test.each(counts.flatMap((K) => [['mean', K] as const, ['first', K] as const]))(
     '%s to K=%i gives the logits of NumPy and transformers',
@@ -61,13 +64,49 @@ describe.each(FAMILIES)('%s', (family) => {
     expect(await contentOf(a)).toEqual(await contentOf(b));
     const [first, other, before] = await Promise.all([a, c, from].map(contentOf));
     const changed = [...first].filter(([name, bytes]) => other.get(name) !== bytes).map(([name]) => name);
-    expect(changed.length).toBe(family === 'phi3' || family === 'gpt2' ? 2 : 4);
+    expect(changed.length).toBe(FUSED.includes(family) ? 2 : 4);
     for (const name of changed) expect(before.has(name)).toBe(true);
     expect((await logitsOf(a, [3, 1, 4])).every(Number.isFinite)).toBe(true);
   });
 });
 
 describe('files', () => {
+  test('whole numbers that the config spells as floats stay so, which transformers insists on', async () => {
+    const to = freshPath('out');
+    await convertCheckpoint({ from: multiHead('gemma2'), to, numKeyValueHeads: 2 });
+    const text = readFileSync(join(to, 'config.json'), 'utf8');
+    expect(text).toContain('"attn_logit_softcapping": 3.0,');
+    expect(text).toContain('"final_logit_softcapping": 9.0,');
+    expect(text).toContain('"num_key_value_heads": 2,');
+  });
+
+  test('only the language model of a file with images changes', async () => {
+    const [from, to] = [multiHead('gemma3_images'), freshPath('out')];
+    await convertCheckpoint({ from, to, numKeyValueHeads: 2 });
+    const [before, after] = [json(join(from, 'config.json')), json(join(to, 'config.json'))];
+    expect(after).toEqual({
+      ...before,
+      text_config: { ...(before.text_config as object), num_key_value_heads: 2 },
+    });
+    const [old, now] = await Promise.all([from, to].map(contentOf));
+    const changed = [...now.keys()].filter((name) => old.get(name) !== now.get(name));
+    expect(changed).toHaveLength(4);
+    for (const name of changed) expect(name).toMatch(/^language_model\..*self_attn\.[kv]_proj\.weight$/);
+  });
+
+  test.each([
+    ['tiny-falcon/7b', 5, { multi_query: false, num_kv_heads: 5 }],
+    ['convert/falcon_rw', 1, { multi_query: true }],
+    ['convert/falcon_rw', 2, { new_decoder_architecture: true, num_kv_heads: 2, num_ln_in_parallel_attn: 1 }],
+    ['convert/falcon_40b', 2, { new_decoder_architecture: true, num_kv_heads: 2 }],
+    ['tiny-falcon/sequential', 1, { multi_query: true, parallel_attn: false }],
+  ])('%s with K=%i says so in its own way', async (name, K, keys) => {
+    const [from, to] = [join(GOLDEN, name), freshPath('out')];
+    await convertCheckpoint({ from, to, numKeyValueHeads: K });
+    expect(json(join(to, 'config.json'))).toEqual({ ...json(join(from, 'config.json')), ...keys });
+    expect((await logitsOf(to, [3, 1, 4])).every(Number.isFinite)).toBe(true);
+  });
+
   test('shards stay, the index counts the new bytes, tokenizer files come along, weights of other kinds do not', async () => {
     const extra = {
       'tokenizer.json': '{}',
@@ -167,6 +206,19 @@ describe('errors', () => {
     fails(
       { from: multiHead('gpt2'), numKeyValueHeads: 2 },
       'expected K=1 (written as gpt_bigcode) or K=6 (gpt2) for learned positions, got K=2',
+    ));
+  test.each(['tiny-falcon/7b', 'tiny-gpt_bigcode/one', 'tiny-gemma3/plain'])(
+    'nothing to pool in %s',
+    (name) =>
+      fails(
+        { from: join(GOLDEN, name), numKeyValueHeads: 1 },
+        /expected more than one key\/value head to pool, got a multi-query model/,
+      ),
+  );
+  test('no form of Falcon', () =>
+    fails(
+      { from: join(GOLDEN, 'tiny-falcon/sequential'), numKeyValueHeads: 2 },
+      'expected K=1 or K=4 for Falcon without parallel attention, got K=2',
     ));
   test('a missing shard', () => {
     const from = copyTiny('sharded');

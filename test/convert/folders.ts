@@ -19,7 +19,22 @@ export function removeFolders(): void {
   for (const folder of made.splice(0)) rmSync(folder, { recursive: true, force: true });
 }
 
-export const FAMILIES: readonly string[] = ['llama', 'mistral', 'qwen2', 'qwen3', 'phi3', 'gpt2', 'gpt_oss'];
+export const FAMILIES: readonly string[] = [
+  ...[
+    'llama',
+    'mistral',
+    'qwen2',
+    'qwen3',
+    'phi3',
+    'gpt2',
+    'gpt_oss',
+    'gemma2',
+    'gemma3',
+    'gemma3_images',
+    'starcoder2',
+  ],
+  ...['falcon_40b', 'falcon_rw', 'gpt_bigcode'],
+];
 
 /** A multi-head model with N = 6 of `test/golden/convert`. */
 export function multiHead(family: string): string {

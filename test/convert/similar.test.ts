@@ -143,9 +143,11 @@ describe('alignment', () => {
   });
 });
 
+const ONE = ['gpt2', 'gpt_bigcode'];
+
 /** Old head and the head it becomes a copy of, so that three are enough; for GPT-2, whose class has one or all, one. */
 function copies(family: string): (readonly [head: number, source: number])[] {
-  const sources = family === 'gpt2' ? [0, 0, 0, 0, 0, 0] : [0, 1, 2, 1, 2, 0];
+  const sources = ONE.includes(family) ? [0, 0, 0, 0, 0, 0] : [0, 1, 2, 1, 2, 0];
   return sources.map((source, head) => [head, source] as const);
 }
 
@@ -158,22 +160,23 @@ async function doubled(family: string): Promise<string> {
   for (const { name, shape } of checkpoint.tensors.values()) {
     const bytes = await checkpoint.readBytes(name);
     const data = new Float32Array(bytes.slice().buffer);
-    const again = (first: number, rowLength: number, H: number) => {
+    /** Heads of H rows, the first at row `first`, the next `stride` heads on. */
+    const again = (first: number, rowLength: number, H: number, stride = 1) => {
       for (const [head, source] of copies(family)) {
-        const size = H * rowLength;
-        data.copyWithin(
-          (first + head * H) * rowLength,
-          (first + source * H) * rowLength,
-          (first + source * H) * rowLength + size,
-        );
+        const [to, from] = [head, source].map((at) => (first + at * stride * H) * rowLength);
+        data.copyWithin(to, from, from + H * rowLength);
       }
     };
     const rowLength = shape.length === 1 ? 1 : shape[1];
-    if (/[kv]_proj/.test(name)) again(0, rowLength, shape[0] / 6);
+    if (/self_attn\.[kv]_proj/.test(name) && !name.includes('vision')) again(0, rowLength, shape[0] / 6);
     if (/qkv_proj/.test(name))
       for (const part of [1, 2]) again((part * shape[0]) / 3, rowLength, shape[0] / 18);
-    if (/c_attn\.bias/.test(name)) for (const part of [1, 2]) again((part * shape[0]) / 3, 1, shape[0] / 18);
-    if (/c_attn\.weight/.test(name)) {
+    if (/query_key_value/.test(name) || (family === 'gpt_bigcode' && /c_attn/.test(name))) {
+      const H = shape[0] / 18;
+      for (const part of [1, 2]) again(part * H, rowLength, H, 3);
+    } else if (/c_attn\.bias/.test(name))
+      for (const part of [1, 2]) again((part * shape[0]) / 3, 1, shape[0] / 18);
+    else if (/c_attn\.weight/.test(name)) {
       const H = shape[1] / 18;
       for (let row = 0; row < shape[0]; row++) {
         for (const part of [6, 12]) {
@@ -193,7 +196,7 @@ async function doubled(family: string): Promise<string> {
 describe.each(FAMILIES)('%s', (family) => {
   test('finds the heads that are alike, and loses nothing', async () => {
     const from = await doubled(family);
-    const after = family === 'gpt2' ? 1 : 3;
+    const after = ONE.includes(family) ? 1 : 3;
     const to = freshPath('out');
     const { layers } = await convertCheckpoint({ from, to, numKeyValueHeads: after, method: 'similar' });
     for (const { groups } of layers)

@@ -142,6 +142,120 @@ test.each<[string, string, Json, string]>([
     'partial_rotary_factor: expected at most 1 and an even number of H=8 dims, got 0.9',
   ],
   [
+    'Gemma 2 with other query heads',
+    'tiny-gemma2/plain',
+    { num_attention_heads: 2 },
+    `expected tensor ${qkv}.q_proj.weight of shape [24, 32], got [48, 32]`,
+  ],
+  [
+    'Gemma 2 that calls itself Llama',
+    'tiny-gemma2/plain',
+    { model_type: 'llama' },
+    'expected no such tensor by the config, got model.layers.0.post_feedforward_layernorm.weight of shape [32]',
+  ],
+  [
+    'norms on q and k that the family has not',
+    'tiny-qwen3/plain',
+    { model_type: 'llama' },
+    `expected no such tensor by the config, got ${qkv}.k_norm.weight of shape [12]`,
+  ],
+  [
+    'Gemma 3 without its norms on q and k',
+    'tiny-gemma2/plain',
+    { model_type: 'gemma3_text', attn_logit_softcapping: null, rope_parameters: null },
+    `expected tensor ${qkv}.q_norm.weight of shape [12], got none of that name`,
+  ],
+  [
+    'Gemma 3 with caps on the scores',
+    'tiny-gemma3/plain',
+    { attn_logit_softcapping: 50 },
+    'attn_logit_softcapping: expected none, as transformers has none in Gemma 3, got a value',
+  ],
+  [
+    'Gemma 3 that looks ahead',
+    'tiny-gemma3/plain',
+    { use_bidirectional_attention: true },
+    'use_bidirectional_attention: expected attention to earlier tokens only, got true',
+  ],
+  [
+    'one rotation where Gemma 3 has two',
+    'tiny-gemma3/plain',
+    { rope_parameters: { rope_type: 'default', rope_theta: 1e6 } },
+    'rope_parameters: expected full_attention and sliding_attention in it',
+  ],
+  [
+    'a query scale of nothing',
+    'tiny-gemma2/scale',
+    { query_pre_attn_scalar: 0 },
+    'query_pre_attn_scalar: expected a positive number, got 0',
+  ],
+  [
+    'a head that is tied and there is none',
+    'tiny-gemma3/plain',
+    { tie_word_embeddings: false },
+    'expected tensor lm_head.weight of shape [61, 20], got none of that name',
+  ],
+  [
+    'the text model of a file with images of another width',
+    'tiny-gemma3/images',
+    { text_config: { model_type: 'gemma3_text', hidden_size: 24, head_dim: 12, vocab_size: 61 } },
+    'expected tensor language_model.model.embed_tokens.weight of shape [61, 24], got [61, 20]',
+  ],
+  [
+    'StarCoder 2 without its biases',
+    'tiny-starcoder2/window',
+    { use_bias: true },
+    `expected tensor ${qkv}.q_proj.bias of shape [32], got none of that name`,
+  ],
+  [
+    'StarCoder 2 of another form',
+    'tiny-starcoder2/plain',
+    { mlp_type: 'gated' },
+    'mlp_type: expected default, got gated',
+  ],
+  [
+    'Falcon with ALiBi',
+    'tiny-falcon/7b',
+    { alibi: true },
+    'alibi: expected rotary positions (false), got true',
+  ],
+  [
+    'Falcon with other groups',
+    'tiny-falcon/40b',
+    { num_kv_heads: 3 },
+    'expected tensor transformer.h.0.self_attention.query_key_value.weight of shape [96, 48], got [80, 48]',
+  ],
+  [
+    'Falcon with one norm where there are two',
+    'tiny-falcon/40b',
+    { num_ln_in_parallel_attn: 1 },
+    'expected tensor transformer.h.0.input_layernorm.weight of shape [48], got none of that name',
+  ],
+  [
+    'two norms in the old Falcon',
+    'tiny-falcon/7b',
+    { num_ln_in_parallel_attn: 2 },
+    'num_ln_in_parallel_attn: expected 1 without new_decoder_architecture, got 2',
+  ],
+  [
+    'the new Falcon with the MLP behind attention',
+    'tiny-falcon/40b',
+    { parallel_attn: false },
+    'parallel_attn: expected true in the new decoder architecture, got false',
+  ],
+  [
+    'a norm that parallel Falcon does not read',
+    'tiny-falcon/sequential',
+    { parallel_attn: true },
+    'expected no such tensor by the config, got transformer.h.0.post_attention_layernorm.bias of shape [32]',
+  ],
+  [
+    'GPTBigCode with one key for all heads where there are many',
+    'tiny-gpt_bigcode/many',
+    { multi_query: true },
+    'expected tensor transformer.h.0.attn.c_attn.weight of shape [48, 32], got [96, 32]',
+  ],
+  [
     'another MLP',
     'tiny-gpt2/prefix',
     { activation_function: 'relu' },
@@ -230,6 +344,11 @@ const FAMILIES = [
   'tiny-phi3/longrope',
   'tiny-gpt2/prefix',
   'tiny-gpt_oss/plain',
+  'tiny-gemma2/plain',
+  'tiny-gemma3/plain',
+  'tiny-starcoder2/plain',
+  'tiny-falcon/40b',
+  'tiny-gpt_bigcode/many',
 ];
 const STRANGE: readonly unknown[] = [
   undefined,
@@ -265,7 +384,14 @@ describe('every key of config.json with strange values', () => {
       writeFileSync(path, JSON.stringify(changed));
       if ((await answer(folder)) !== 'loaded') refused++;
     };
-    const extra = ['head_dim', 'rope_scaling', 'layer_types', 'sliding_window', 'partial_rotary_factor'];
+    const extra = [
+      'head_dim',
+      'rope_scaling',
+      'layer_types',
+      'sliding_window',
+      'partial_rotary_factor',
+      'text_config',
+    ];
     for (const value of STRANGE) {
       for (const key of new Set([...Object.keys(config), ...extra])) await check({ ...config, [key]: value });
       for (const key of nested) {
@@ -304,10 +430,8 @@ test('mutated indices of sharded files', async () => {
 
 describe('mutated GGUF headers of whole models', () => {
   test.each([
-    'tiny-qwen3/plain.gguf',
-    'tiny-phi3/longrope.gguf',
-    'tiny-gpt2/prefix.gguf',
-    'tiny-gpt_oss/plain.gguf',
+    ...['tiny-qwen3/plain.gguf', 'tiny-phi3/longrope.gguf', 'tiny-gpt2/prefix.gguf'],
+    ...['tiny-gemma3/plain.gguf', 'tiny-falcon/40b.gguf', 'tiny-gpt_oss/plain.gguf'],
   ])('%s', async (name) => {
     const bytes = readFileSync(join(GOLDEN, name));
     const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');

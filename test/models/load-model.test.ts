@@ -226,12 +226,12 @@ describe('files that do not fit', () => {
     [
       'an unknown architecture',
       { model_type: 'mamba' },
-      /^DIR\/config.json: model_type: expected a supported one \(llama, mistral, .*\), got "mamba"$/,
+      /^DIR\/config.json: model_type: expected a supported one \(llama, mistral, .*\), got "mamba" \(architectures \["LlamaForCausalLM"\]\)$/,
     ],
     [
       'no architecture',
       { model_type: undefined },
-      /expected a supported one \(llama, mistral, .*\), got no such key$/,
+      /expected a supported one \(llama, mistral, .*\), got no such key \(architectures \["LlamaForCausalLM"\]\)$/,
     ],
     [
       "a width that is not the tensors'",

@@ -11,7 +11,12 @@ const CHECKPOINTS = [
   ...['tiny-llama/mha', 'tiny-llama/gqa-tied', 'tiny-llama/mqa', 'tiny-llama/head-dim'],
   ...['tiny-mistral/window', 'tiny-mistral/window.gguf', 'tiny-mistral/plain', 'tiny-qwen2/plain'],
   ...['tiny-qwen2/window', 'tiny-qwen3/plain', 'tiny-qwen3/window', 'tiny-phi3/plain', 'tiny-phi3/window'],
-  ...['tiny-phi3/longrope', 'tiny-gpt2/prefix', 'tiny-gpt2/prefix.gguf'],
+  ...['tiny-phi3/longrope', 'tiny-gpt2/prefix', 'tiny-gpt2/prefix.gguf', 'tiny-phi3/partial.gguf'],
+  ...['tiny-gemma2/plain', 'tiny-gemma2/plain.gguf', 'tiny-gemma3/plain', 'tiny-gemma3/plain.gguf'],
+  ...['tiny-gemma3/options', 'tiny-gemma3/images', 'tiny-starcoder2/plain', 'tiny-starcoder2/plain.gguf'],
+  ...['tiny-starcoder2/window', 'tiny-falcon/7b', 'tiny-falcon/7b.gguf', 'tiny-falcon/40b'],
+  ...['tiny-falcon/40b.gguf', 'tiny-falcon/11b', 'tiny-falcon/11b.gguf', 'tiny-falcon/sequential'],
+  ...['tiny-gpt_bigcode/one', 'tiny-gpt_bigcode/one.gguf', 'tiny-gpt_bigcode/many'],
   ...['tiny-gpt_oss/plain', 'tiny-gpt_oss/plain.gguf', 'tiny-gpt_oss/options'],
   ...['tiny-deepseek/v2-dense', 'tiny-deepseek/v2-lite', 'tiny-deepseek/v3'],
 ];

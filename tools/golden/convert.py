@@ -4,7 +4,7 @@ Key/value heads are pooled here in NumPy, the way the GQA paper says (mean over 
 pooled tensors are run by transformers (float32, eager) in the class that holds them. `golden.safetensors` has the tokens and
 `<method>-<K>/logits`; the pooled weights are not kept: gqa has to make the same model by itself.
 
-Usage: python convert.py OUT        # OUT is test/golden/convert
+Usage: python convert.py OUT [FAMILY …]   # OUT is test/golden/convert
        python convert.py --check DIR...   # loads converted directories, complains about missing or unexpected tensors,
                                      # and compares the logits of directories named <family>-<K>
 """
@@ -19,8 +19,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from transformers import (
-    AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM,
-    MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+    AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, GptOssConfig,
+    GptOssForCausalLM, LlamaConfig,
+    LlamaForCausalLM, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+    Qwen3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
 
@@ -30,6 +33,13 @@ BASE = dict(
     num_attention_heads=N, num_key_value_heads=N, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=2, pad_token_id=0,
     tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
 GPT2 = dict(vocab_size=V, n_embd=D, n_layer=LAYERS, n_head=N, n_positions=32, bos_token_id=1, eos_token_id=2)
+GEMMA3 = dict(
+    **{**BASE, "tie_word_embeddings": True, "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+    head_dim=8, sliding_window=7, query_pre_attn_scalar=8, layer_types=["sliding_attention", "full_attention"])
+FALCON = dict(vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=N, max_position_embeddings=64,
+              ffn_hidden_size=20, bos_token_id=1, eos_token_id=2)
 MODELS = {
     "llama": (LlamaConfig, LlamaForCausalLM, dict(**BASE, head_dim=8, attention_bias=True)),
     "mistral": (MistralConfig, MistralForCausalLM, dict(**BASE, head_dim=8, sliding_window=7)),
@@ -40,7 +50,20 @@ MODELS = {
     # Sinks belong to query heads: they stay.
     "gpt_oss": (GptOssConfig, GptOssForCausalLM, dict(
         **{**BASE, "intermediate_size": 12}, head_dim=8, sliding_window=7, num_local_experts=3, num_experts_per_tok=2)),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, dict(
+        **BASE, head_dim=8, sliding_window=7, query_pre_attn_scalar=11, attn_logit_softcapping=3.0, final_logit_softcapping=9.0)),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, dict(**GEMMA3)),
+    "gemma3_images": (Gemma3Config, Gemma3ForConditionalGeneration, dict(text_config=GEMMA3, vision_config=dict(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4),
+        mm_tokens_per_image=4, image_token_index=36, boi_token_index=34, eoi_token_index=35, tie_word_embeddings=True)),
+    "starcoder2": (Starcoder2Config, Starcoder2ForCausalLM, dict(**BASE, sliding_window=7)),
+    # the new architecture: fused by group, two norms
+    "falcon_40b": (FalconConfig, FalconForCausalLM, dict(**FALCON, num_kv_heads=N, new_decoder_architecture=True)),
+    # the old one: fused by head, one norm; with fewer heads it is the new one with one norm
+    "falcon_rw": (FalconConfig, FalconForCausalLM, dict(**FALCON, multi_query=False, bias=True)),
+    "gpt_bigcode": (GPTBigCodeConfig, GPTBigCodeForCausalLM, dict(**GPT2, multi_query=False)),
 }
+FUSED_BY_GROUP = (".query_key_value.", ".c_attn.")
 CASES = [(method, k) for method in ("mean", "first") for k in (3, 2, 1)]
 
 
@@ -50,7 +73,8 @@ def randomize(model, seed):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
             is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
-            p.copy_(1 + 0.3 * noise if is_norm else (0.4 if "embed" in name or "wte" in name or "wpe" in name else 0.25) * noise)
+            one = 0 if "Gemma" in type(model).__name__ else 1  # Gemma's norms multiply by 1 + w
+            p.copy_(one + 0.3 * noise if is_norm else (0.4 if "embed" in name or "wte" in name or "wpe" in name else 0.25) * noise)
     return model.eval()
 
 
@@ -84,10 +108,25 @@ def pooled_model(family, config_class, model_class, fields, state, k, method):
                 key = f"transformer.h.{layer}.{name}.weight"
                 state[key] = state[key].T.copy()
     else:
-        model = model_class._from_config(
-            config_class(**{**fields, "num_key_value_heads": k}), attn_implementation="eager")
+        heads = {"num_key_value_heads": k}
+        if family.startswith("falcon"):
+            heads = {"multi_query": True} if k == 1 and family == "falcon_rw" else {
+                "num_kv_heads": k, "new_decoder_architecture": True}
+            if family == "falcon_rw" and k > 1:
+                heads["num_ln_in_parallel_attn"] = 1
+        if family == "gpt_bigcode":
+            heads = {"multi_query": True}
+        if "text_config" in fields:
+            heads = {"text_config": {**fields["text_config"], **heads}}
+        model = model_class._from_config(config_class(**{**fields, **heads}), attn_implementation="eager")
         for name in list(state):
-            if ".k_proj." in name or ".v_proj." in name:
+            if any(part in name for part in FUSED_BY_GROUP):
+                w = state[name].reshape(N, 3, D // N, *state[name].shape[1:])  # before: one group per head
+                q, key, value = (w[:, i].reshape(-1, *w.shape[3:]) for i in range(3))
+                key, value = (pool_rows(part, k, method).reshape(k, 1, D // N, *w.shape[3:]) for part in (key, value))
+                grouped = np.concatenate([q.reshape(k, N // k, D // N, *w.shape[3:]), key, value], axis=1)
+                state[name] = grouped.reshape(-1, *w.shape[3:])
+            if (".k_proj." in name or ".v_proj." in name) and "vision" not in name:
                 state[name] = pool_rows(state[name], k, method)
             if ".qkv_proj." in name:
                 q, key, value = np.split(state[name], 3)
@@ -102,9 +141,11 @@ def logits_of(model, tokens):
     return model(tokens, use_cache=False).logits
 
 
-def main(out):
+def main(out, chosen):
     torch.set_num_threads(1)
     for index, (family, (config_class, model_class, fields)) in enumerate(MODELS.items()):
+        if chosen and family not in chosen:
+            continue
         model = randomize(model_class._from_config(config_class(**fields), attn_implementation="eager"), 700 + index)
         folder = out / family
         shutil.rmtree(folder, ignore_errors=True)
@@ -112,7 +153,7 @@ def main(out):
         tokens = torch.randint(0, V, (1, T), generator=torch.Generator().manual_seed(800 + index))
         arrays = {"tokens": tokens, "logits": logits_of(model, tokens)}
         for method, k in CASES:
-            if family == "gpt2" and k != 1:
+            if family in ("gpt2", "gpt_bigcode") and k != 1:
                 continue
             pooled = pooled_model(family, config_class, model_class, fields, model.state_dict(), k, method)
             arrays[f"{method}-{k}/logits"] = logits_of(pooled, tokens)
@@ -145,4 +186,4 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 if sys.argv[1] == "--check":
     sys.exit(check(sys.argv[2:]))
-main(Path(sys.argv[1]))
+main(Path(sys.argv[1]), sys.argv[2:])
