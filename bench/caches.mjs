@@ -1,6 +1,6 @@
 /**
  * What a decode step of attention costs by cache: storage types beside f32 at S4096, a window at 1k and at 100k tokens, pages
- * beside one piece. Contenders take turns; keys and values are rotated through memory past the last-level cache.
+ * beside one piece, and DeepSeek's latent rows at S4096. Contenders take turns; keys and values are rotated through memory past the last-level cache.
  *
  * Usage: node bench/caches.mjs [--threads 1,2] [--rounds 15]. It needs dist/ and the native build.
  */
@@ -24,11 +24,12 @@ const noise = (size) =>
     return state / 2147483647 - 0.5;
   });
 
-function fill(cache, K, S) {
-  const x = tensor(noise(CHUNK * K * H), { shape: [1, CHUNK, K, H] });
+/** Without `value` (latent rows) keys are all that is written. */
+function fill(cache, K, S, width = H, value = true) {
+  const x = tensor(noise(CHUNK * K * width), { shape: [1, CHUNK, K, width] });
   for (let done = 0; done < S; done += CHUNK) {
     cache.reserve(Math.min(CHUNK, S - done));
-    cache.write(0, x, x);
+    cache.write(0, x, value ? x : undefined);
     cache.commit();
   }
   x.dispose();
@@ -36,10 +37,10 @@ function fill(cache, K, S) {
 }
 
 /** As many copies of a cache as fill the memory to rotate through. */
-function copies(make, K, S) {
-  const first = fill(make(), K, S);
+function copies(make, ...contents) {
+  const first = fill(make(), ...contents);
   const count = Math.max(2, Math.ceil(MOST_BYTES / first.bytes));
-  return [first, ...Array.from({ length: count - 1 }, () => fill(make(), K, S))];
+  return [first, ...Array.from({ length: count - 1 }, () => fill(make(), ...contents))];
 }
 
 /** name -> milliseconds of one call, contenders in turn. */
@@ -59,13 +60,15 @@ function measure(contenders, rounds, calls) {
   return Object.fromEntries(Object.entries(times).map(([name, list]) => [name, summarize(list)]));
 }
 
-function report(title, contenders, base, calls) {
+/** @param flops of a call, where they and not the bytes are the bound */
+function report(title, contenders, base, calls, flops) {
   for (const threads of values.threads.split(',').map(Number)) {
     setThreads(threads);
     const results = measure(contenders, Number(values.rounds), calls);
     const cells = Object.entries(results).map(([name, { median, min }]) => {
       const ratio = results[base].median / median;
-      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}; ${ratio.toFixed(2)}x)`;
+      const rate = flops ? `; ${(flops / min / 1e6).toFixed(0)} GFLOP/s` : '';
+      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}${rate}; ${ratio.toFixed(2)}x)`;
     });
     console.log(`${title}, ${threads} threads: ${cells.join('  ')}`);
   }
@@ -105,4 +108,17 @@ for (const K of [32, 8]) {
     'paged by 16': { query, caches: copies(paged(16), K, 4096) },
   };
   report(`decode S4096 K${K} f32 by pages`, contenders, 'static', 2);
+}
+{
+  // DeepSeek V2 and V3: 128 heads on one row of 512 + 64 values, which is key and value: operations are the bound, not bytes.
+  const [heads, latent, rope, S] = [128, 512, 64, 4096];
+  const width = latent + rope;
+  const layers = [{ numKeyValueHeads: 1, headDim: width, latentDim: latent }];
+  const queries = tensor(noise(heads * width), { shape: [1, 1, heads, width] });
+  const contenders = {};
+  for (const dtype of ['f32', 'bf16', 'f16', 'q8_0']) {
+    const make = () => new StaticCache({ backend, layers, batchSize: 1, maxLength: S, dtype });
+    contenders[dtype] = { query: queries, caches: copies(make, 1, S, width, false) };
+  }
+  report('decode S4096 N128 latent 512 + 64', contenders, 'f32', 2, 2 * heads * S * (width + latent));
 }

@@ -67,6 +67,7 @@ static void op_attention(const double *a) {
     int64_t keys = attn_row_of(c, b).key_length;
     if (keys > p.max_keys) p.max_keys = keys;
   }
+  int share_keys = 0;
   p.heads_per_unit = 1, p.head_units = c->K, p.row_units = 1, p.rows_per_unit = ATTN_ROWS;
   int64_t window = c->left + c->right + 1 + c->T, reach = window < p.max_keys ? window : p.max_keys;
   if (p.decode) {
@@ -75,13 +76,16 @@ static void op_attention(const double *a) {
     while (p.heads_per_unit < c->K && (int64_t)c->B * ((c->K + 2 * p.heads_per_unit - 1) / (2 * p.heads_per_unit)) * splits >= ATTN_UNITS / 2) p.heads_per_unit *= 2;
     p.head_units = (c->K + p.heads_per_unit - 1) / p.heads_per_unit;
   } else {
-    /* Fewer rows per unit where there would be too few units to share out; whole panels. */
-    while (p.rows_per_unit > 2 * ATTN_NR && c->B * c->K * ((rows + p.rows_per_unit - 1) / p.rows_per_unit) < ATTN_UNITS) p.rows_per_unit -= ATTN_NR;
+    /* Fewer rows per unit where there would be too few units to share out; whole panels. Not where the keys can be shared out instead: each
+     * unit reads them anew (latent attention: a query's 128 heads are rows of one KV head). */
+    share_keys = rows <= ATTN_ROWS && c->T * (int64_t)(8 * ATTN_CHUNK) <= p.max_keys && reach == p.max_keys;
+    if (!share_keys)
+      while (p.rows_per_unit > 2 * ATTN_NR && c->B * c->K * ((rows + p.rows_per_unit - 1) / p.rows_per_unit) < ATTN_UNITS) p.rows_per_unit -= ATTN_NR;
     p.row_units = (int)((rows + p.rows_per_unit - 1) / p.rows_per_unit);
   }
   int units = c->B * (p.decode ? p.head_units : c->K * p.row_units);
   int64_t chunks = (ATTN_UNITS + units - 1) / units;
-  if (chunks > p.max_keys / ATTN_CHUNK) chunks = p.max_keys / ATTN_CHUNK;
+  if (chunks > p.max_keys / (share_keys ? 2 * ATTN_CHUNK : ATTN_CHUNK)) chunks = p.max_keys / (share_keys ? 2 * ATTN_CHUNK : ATTN_CHUNK);
   if (chunks < 1 || reach < p.max_keys) chunks = 1;
   p.chunk = ((p.max_keys + chunks - 1) / chunks + ATTN_KEYS - 1) / ATTN_KEYS * ATTN_KEYS;
   p.chunks = p.chunk ? (int)((p.max_keys + p.chunk - 1) / p.chunk) : 1;

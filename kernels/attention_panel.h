@@ -17,6 +17,8 @@
 
 /* What the micro kernel adds to: nothing, C, or C times a factor per lane. */
 enum { MICRO_SET, MICRO_ADD, MICRO_SCALE };
+/* Dims of Q^T that a panel goes through at a time: 37 kB with 48 lanes. */
+#define ATTN_DEPTH 192
 
 /*
  * C[i][NR] = start + sum over k < n of A(i, k) * B[k][NR], i < MR;
@@ -158,7 +160,12 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
       }
     attn_ahead_fetch(ahead, pieces);
-    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H, MICRO_SET, 0, nv);
+    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH, MICRO_SET, 0, nv);
+  }
+  /* Heads so wide that Q^T leaves L1 (latent attention: 576 dims): a part of them at a time. */
+  for (int d = ATTN_DEPTH; d < c->H; d += ATTN_DEPTH) {
+    int depth = c->H - d < ATTN_DEPTH ? c->H - d : ATTN_DEPTH;
+    for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) attn_micro(tile->keys + j * tile->key_row + d, tile->key_row, 1, q + (int64_t)d * ATTN_NR, s + (int64_t)j * ATTN_NR, depth, MICRO_ADD, 0, nv);
   }
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
