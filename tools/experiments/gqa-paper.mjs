@@ -67,9 +67,9 @@ function write(made) {
   const page = new URL('gqa-paper.md', docs);
   let markdown = readFileSync(page, 'utf8');
   for (const [name, table] of Object.entries(made)) {
-    const place = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(\\n<!-- end -->)`);
+    const place = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
     if (!place.test(markdown)) throw new Error(`gqa-paper.md: expected a place for the table "${name}"`);
-    markdown = markdown.replace(place, (_, start, end) => `${start}${table}${end}`);
+    markdown = markdown.replace(place, (_, start, end) => `${start}${table}\n${end}`);
   }
   writeFileSync(page, markdown);
   for (const [name, svg] of Object.entries(plots(report)))

@@ -49,9 +49,12 @@ export function linePlot(plot) {
       out.push(`<line x1="${x(at)}" x2="${x(at)}" y1="${top}" y2="${bottom}" stroke="${stroke}"/>`);
       out.push(`<circle cx="${x(at)}" cy="${y(value)}" r="3" fill="${stroke}"/>`);
     }
-    const [side, anchor] = legend === 'left' ? [LEFT + 12, 'start'] : [WIDTH - RIGHT - 8, 'end'];
+    const [sample, text, anchor] =
+      legend === 'left' ? [LEFT + 8, LEFT + 40, 'start'] : [WIDTH - RIGHT - 30, WIDTH - RIGHT - 36, 'end'];
     const row = TOP + 16 + 17 * index;
-    out.push(`<text x="${side}" y="${row}" text-anchor="${anchor}" style="fill:${stroke}">${name}</text>`);
+    const ends = `x1="${sample}" x2="${sample + 26}" y1="${row - 4}" y2="${row - 4}"`;
+    out.push(`<line ${ends} stroke="${stroke}" stroke-width="2"${dash}/>`);
+    out.push(`<text x="${text}" y="${row}" text-anchor="${anchor}" style="fill:${stroke}">${name}</text>`);
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="${label}"><rect width="100%" height="100%" fill="#fff"/>${out.join('')}</svg>\n`;
 }

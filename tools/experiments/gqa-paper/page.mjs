@@ -22,6 +22,8 @@ const deviation = (list) =>
   Math.sqrt(list.reduce((sum, x) => sum + (x - mean(list)) ** 2, 0) / Math.max(1, list.length - 1));
 const withSpread = (list, digits = 3) => `${mean(list).toFixed(digits)} ± ${deviation(list).toFixed(digits)}`;
 
+const signed = (list) => `${mean(list) < -0.0005 ? '' : '+'}${withSpread(list).replace('-0.000', '0.000')}`;
+
 /** Losses of a kind of cell, one for each seed. */
 function lossesOf({ seeds, cells }) {
   const byKey = new Map(
@@ -58,7 +60,7 @@ export function tables(report) {
           method,
           withSpread(losses(1, method, 0)),
           withSpread(losses(1, method, ALPHA)),
-          withSpread(rise(1, method, ALPHA)),
+          signed(rise(1, method, ALPHA)),
           PAPER_METHODS[method] ?? 'not in the paper',
         ),
       ),
@@ -82,19 +84,21 @@ export function tables(report) {
       [
         'K',
         'KV cache',
-        ...[0, ALPHA, 0.1].map((alpha) => `mean, α = ${alpha}`),
-        'similar, α = 0.1',
-        'trained from scratch, α = 1',
+        ...['mean', 'similar'].flatMap((method) => [0, ALPHA, 0.1].map((alpha) => `${method}, α = ${alpha}`)),
+        'from scratch, α = 1',
       ],
-      GROUPS.map((K) =>
-        row(
+      GROUPS.map((K) => {
+        const cell = (method, alpha) => signed(rise(K, method, alpha));
+        const converted = ['mean', 'similar'].flatMap((method) =>
+          [0, ALPHA, 0.1].map((alpha) => cell(method, alpha)),
+        );
+        return row(
           K,
           `1/${HEADS / K}`,
-          ...[0, ALPHA, 0.1].map((alpha) => `+${withSpread(rise(K, 'mean', alpha))}`),
-          `+${withSpread(rise(K, 'similar', 0.1))}`,
-          SCRATCH_GROUPS.includes(K) ? `+${withSpread(rise(K, SCRATCH, 1))}` : 'not trained',
-        ),
-      ),
+          ...converted,
+          SCRATCH_GROUPS.includes(K) ? cell(SCRATCH, 1) : 'not trained',
+        );
+      }),
     ),
     time: table(
       ['decoder', 'K', 'ms per token', 'times faster than K = N'],
@@ -131,11 +135,14 @@ export function plots(report) {
     })),
   );
   const ticks = [...GROUPS].reverse();
-  const quality = [0, 0.05, 0.1].map((share, i) => ({
-    name: `mean, α = ${share}`,
-    color: COLORS[i],
-    points: points(ticks, (K) => losses(K, 'mean', share)),
-  }));
+  const quality = ['mean', 'similar'].flatMap((method) =>
+    [ALPHA, 0.1].map((share, i) => ({
+      name: `${method}, α = ${share}`,
+      color: COLORS[i],
+      dashed: method === 'similar',
+      points: points(ticks, (K) => losses(K, method, share)),
+    })),
+  );
   const scratch = {
     name: 'trained from scratch',
     color: COLORS[3],
