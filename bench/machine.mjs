@@ -53,7 +53,7 @@ export function describeMachine() {
     isa,
     lastLevelCacheMiB: lastLevelCache() / 2 ** 20,
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    system: `${os.type()} ${os.release().match(/^\d+\.\d+/)?.[0] ?? ''} ${os.arch()}`,
     transparentHugePages:
       read('/sys/kernel/mm/transparent_hugepage/enabled').match(/\[(\w+)\]/)?.[1] ?? 'unknown',
     loadBefore: os.loadavg()[0],

@@ -46,7 +46,7 @@ if (values.one === undefined) {
   if (values.write) {
     const page = new URL('../../docs/experiments/smollm2-mqa.md', import.meta.url);
     const text = readFileSync(page, 'utf8');
-    writeFileSync(page, text.replace(/(<!-- table -->\n)[\s\S]*?(\n<!-- end -->)/, `$1${table}$2`));
+    writeFileSync(page, text.replace(/(<!-- table -->\n)[\s\S]*?(<!-- end -->)/, `$1${table}\n$2`));
     writeFileSync(new URL('../../docs/experiments/smollm2-mqa.svg', import.meta.url), plot(results));
   }
 } else await runRow(values.one);
