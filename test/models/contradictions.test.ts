@@ -432,6 +432,7 @@ describe('mutated GGUF headers of whole models', () => {
   test.each([
     ...['tiny-qwen3/plain.gguf', 'tiny-phi3/longrope.gguf', 'tiny-gpt2/prefix.gguf'],
     ...['tiny-gemma3/plain.gguf', 'tiny-falcon/40b.gguf', 'tiny-gpt_oss/plain.gguf'],
+    'tiny-deepseek/v3.gguf',
   ])('%s', async (name) => {
     const bytes = readFileSync(join(GOLDEN, name));
     const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');

@@ -1,4 +1,5 @@
 /** Latent attention in the decoder: what its cache holds, in every kind and storage, and what files may say. Logits: families.test.ts. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { CacheDType } from '../../src/cache/index.ts';
@@ -120,4 +121,26 @@ test.each<[string, Json, string]>([
   ['another activation', { hidden_act: 'gelu' }, 'hidden_act: expected silu, got gelu'],
 ])('%s', async (_, changes, message) => {
   await expect(loadModel(copyTiny(NAME, changes), { backend: 'reference' })).rejects.toThrow(message);
+});
+
+test.each<[string, (bytes: Buffer) => unknown, string]>([
+  [
+    'without the experts of a layer',
+    (bytes) => bytes.write('x', bytes.indexOf('blk.1.ffn_up_exps')),
+    'blk.1.ffn_up_exps.weight',
+  ],
+  [
+    'with another rank',
+    (bytes) => {
+      const key = 'deepseek2.attention.kv_lora_rank';
+      bytes.writeUInt32LE(21, bytes.indexOf(key) + key.length + 4);
+    },
+    'expected tensor blk.0.attn_k_b.weight of shape [5, 21, 14], got [5, 22, 14]',
+  ],
+])('a GGUF %s', async (_, change, message) => {
+  const bytes = readFileSync(join(GOLDEN, 'tiny-deepseek/v3.gguf'));
+  change(bytes);
+  const path = join(copyTiny(NAME), 'changed.gguf');
+  writeFileSync(path, bytes);
+  await expect(loadModel(path, { backend: 'reference' })).rejects.toThrow(message);
 });

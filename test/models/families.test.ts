@@ -49,7 +49,7 @@ const OPTIONS: readonly string[] = [
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
 const CHECKPOINTS: readonly (readonly [path: string, golden: string])[] = OPTIONS.flatMap((name) =>
-  [name, `${name}.gguf`]
+  [name, `${name}.gguf`, `${name}-joint.gguf`]
     .filter((path) => existsSync(join(GOLDEN, path)))
     .map((path) => [path, name] as const),
 );
@@ -72,6 +72,10 @@ test('the GGUF forms are there', () => {
     'tiny-falcon/11b.gguf',
     'tiny-gpt_bigcode/one.gguf',
     'tiny-gpt_oss/plain.gguf',
+    'tiny-deepseek/v2-lite.gguf',
+    'tiny-deepseek/v2.gguf',
+    'tiny-deepseek/v3.gguf',
+    'tiny-deepseek/v3-joint.gguf',
   ]);
 });
 

@@ -5,6 +5,9 @@
 // Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up to its length;
 // Gemma's slide in both.
 //
+// DeepSeek: llama.cpp judges a group of experts by its two best, also in V2, whose model does by its best, and takes queries
+// without a latent in models of V2-Lite's depth only: neither tiny file is compared.
+//
 // Quantised weights: llama.cpp quantises activations as well, so of `quant/` only files with wide margins are compared.
 //
 // Usage: node check_greedy_llama_cpp.mjs GQA_REPOSITORY [FOLDER/NAME …]   (after `npm run build` there)
@@ -30,6 +33,8 @@ const FILES = [
   'tiny-falcon/11b',
   'tiny-gpt_bigcode/one',
   'tiny-gpt_oss/plain',
+  'tiny-deepseek/v3',
+  'tiny-deepseek/v3-joint',
   'quant/k-mixed',
 ];
 const STEPS = 16;
@@ -44,7 +49,7 @@ for (const name of chosen.length > 0 ? chosen : FILES) {
   const base = join(repository, 'test/golden', name);
   const modelPath = `${base}.gguf`;
   if (!existsSync(modelPath)) throw new Error(`no ${modelPath}`);
-  const whole = join(base, 'golden.safetensors');
+  const whole = join(base.replace(/-joint$/, ''), 'golden.safetensors');
   const golden = await openCheckpoint(existsSync(whole) ? whole : `${base}.safetensors`);
   const prompt = Array.from(loadTensor(golden, 'greedy/prompt').dataSync());
   await golden.close();
