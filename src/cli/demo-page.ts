@@ -5,9 +5,8 @@ import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../page/html
 import { lineChart } from '../page/line-chart.ts';
 import { PROMPT } from './demo-measure.ts';
 import type { DemoModel, DemoResult } from './demo-result.ts';
-import { percent } from './demo-run.ts';
 import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from './demo-text.ts';
-import { count } from './output.ts';
+import { count, percent } from './output.ts';
 
 /** Of the original, K = 2 and K = 1. */
 const SERIES = [COLORS.gray, COLORS.blue, COLORS.orange];

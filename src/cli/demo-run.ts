@@ -14,7 +14,7 @@ import type { Trainer } from '../train/trainer.ts';
 import { prepareUptraining } from '../train/uptrain.ts';
 import { decodeSpeeds, lossOf, PROMPT, sampleOf, withModel } from './demo-measure.ts';
 import type { DemoConversion, DemoModel, DemoResult } from './demo-result.ts';
-import { binarySize, count } from './output.ts';
+import { binarySize, count, percent, wrapped } from './output.ts';
 import { startProgress } from './progress.ts';
 import { TrainingBar } from './training-bar.ts';
 
@@ -270,26 +270,4 @@ async function train(
     bar.stop();
   }
   return curve;
-}
-
-/** A share: `12 %`, `3.4 %`. */
-export function percent(share: number): string {
-  const value = 100 * share;
-  return `${value < 9.95 ? Number(value.toFixed(1)) : value.toFixed(0)} %`;
-}
-
-/** A text in lines of at most 80 characters. @param indent before each line */
-export function wrapped(text: string, indent = ''): string {
-  const lines: string[] = [];
-  for (const paragraph of text.trim().split(/\n+/)) {
-    let line = '';
-    for (const word of paragraph.split(' ')) {
-      if (line !== '' && indent.length + line.length + 1 + word.length > 80) {
-        lines.push(line);
-        line = word;
-      } else line = line === '' ? word : `${line} ${word}`;
-    }
-    lines.push(line);
-  }
-  return lines.map((line) => indent + line).join('\n');
 }

@@ -1,8 +1,7 @@
 /** What `gqa demo` says at its end: the table, and in a sentence what it showed. */
 
 import type { DemoConversion, DemoResult } from './demo-result.ts';
-import { percent } from './demo-run.ts';
-import { binarySize, columns, count, outColors } from './output.ts';
+import { binarySize, columns, count, outColors, percent } from './output.ts';
 
 const TABLE_HEAD = [
   'K',

@@ -11,11 +11,11 @@ import { addBackendOptions, type BackendFlags, useBackend } from './backend-opti
 import { PROMPT } from './demo-measure.ts';
 import { demoPage } from './demo-page.ts';
 import type { DemoResult } from './demo-result.ts';
-import { type DemoScale, runDemo, wrapped } from './demo-run.ts';
+import { type DemoScale, runDemo } from './demo-run.ts';
 import { demoCommands, demoNote, demoSentence, demoTable } from './demo-text.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { outColors, wrapped, writeJson, writeNote, writeResult } from './output.ts';
 
 interface DemoFlags extends BackendFlags {
   readonly out: string;

@@ -58,7 +58,7 @@ export function generateCommand(): Command {
     .option('--chat', "put the prompt into the model's chat template, as the user's turn")
     .option('--system <text>', 'a system message before it (with --chat)')
     .option('--max-tokens <n>', 'most tokens to make', parse.wholeNumber, 256)
-    .option('--temperature <t>', '0 takes the likeliest token; higher is more varied', parse.temperature, 0)
+    .option('--temperature <t>', '0 takes the likeliest token; higher is more varied', parse.notNegative, 0)
     .option('--top-k <k>', 'draw from the k likeliest tokens', parse.positiveInteger)
     .option(
       '--top-p <p>',

@@ -19,7 +19,7 @@ export const wholeNumber: Parse<number> = numberIn(
   'a whole number of at least 0',
   (v) => isWhole(v) && v >= 0,
 );
-export const temperature: Parse<number> = numberIn(
+export const notNegative: Parse<number> = numberIn(
   'a number of at least 0',
   (v) => v >= 0 && Number.isFinite(v),
 );

@@ -39,6 +39,28 @@ export function exactSize(bytes: number): string {
   return bytes < 1024 ? binarySize(bytes) : `${count(bytes)} bytes (${binarySize(bytes)})`;
 }
 
+/** A share: `12 %`, `3.4 %`. */
+export function percent(share: number): string {
+  const value = 100 * share;
+  return `${value < 9.95 ? Number(value.toFixed(1)) : value.toFixed(0)} %`;
+}
+
+/** A text in lines of at most 80 characters. @param indent before each line */
+export function wrapped(text: string, indent = ''): string {
+  const lines: string[] = [];
+  for (const paragraph of text.trim().split(/\n+/)) {
+    let line = '';
+    for (const word of paragraph.split(' ')) {
+      if (line !== '' && indent.length + line.length + 1 + word.length > 80) {
+        lines.push(line);
+        line = word;
+      } else line = line === '' ? word : `${line} ${word}`;
+    }
+    lines.push(line);
+  }
+  return lines.map((line) => indent + line).join('\n');
+}
+
 /** Writes a line of the result. */
 export function writeResult(text: string): void {
   process.stdout.write(`${text}\n`);

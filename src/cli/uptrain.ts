@@ -47,7 +47,7 @@ export function uptrainCommand(): Command {
     .option(
       '--alpha <share>',
       `steps, as a share of those of the checkpoint's training (default: ${DEFAULT_ALPHA})`,
-      parse.temperature,
+      parse.notNegative,
     )
     .option('--steps <n>', 'steps, in place of --alpha', parse.positiveInteger);
   addRunOptions(addSettingOptions(command, {}), 50);

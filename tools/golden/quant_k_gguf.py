@@ -17,6 +17,7 @@ from gguf.quants import dequantize, quantize
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from golden_io import versions, write_arrays, write_json
+from tiny_models import add_vocabulary
 
 V, D, I, N, K, B, T, PROMPT, NEW, TRIES = 61, 256, 256, 4, 2, 2, 19, 7, 16, 200
 TYPES = {
@@ -111,13 +112,7 @@ def write_gguf(path, model):
     writer.add_vocab_size(V)
     writer.add_file_type(LlamaFileType.MOSTLY_Q4_K_M)
     writer.add_quantization_version(2)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([chr(33 + i) for i in range(V - 1)] + ["\u010a"])
-    writer.add_token_types([1] * V)
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    add_vocabulary(writer, V)
     for name, weight in model.state_dict().items():
         base = name.removesuffix(".weight")
         short = NAMES[base.removeprefix("model.layers.0.")]

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 
 from golden_io import versions, write_arrays, write_json
+from tiny_models import clearest, logits_of
 
-V, B, T, PROMPT, NEW, TRIES = 61, 2, 29, 7, 24, 60
+V, B, T, PROMPT, NEW = 61, 2, 29, 7, 24
 RAGGED = (5, 23, 11)
 BASE = dict(
     vocab_size=V, hidden_size=35, intermediate_size=43, max_position_embeddings=64, num_attention_heads=5, num_key_value_heads=5,
@@ -73,32 +74,6 @@ def random_model(classes, fields, seed):
             scale = 0.4 if "embed" in name else 0.3 if "bias" in name else 0.25
             p.copy_(1 + 0.3 * noise if "norm" in name else scale * noise)
     return model
-
-
-@torch.no_grad()
-def logits_of(model, tokens):
-    return model(torch.as_tensor(tokens), use_cache=False).logits
-
-
-def greedy(model, prompt, new):
-    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of each."""
-    tokens, margins = list(prompt), []
-    for _ in range(new):
-        top = logits_of(model, [tokens])[0, -1].topk(2)
-        margins.append(float(top.values[0] - top.values[1]))
-        tokens.append(int(top.indices[0]))
-    return tokens[len(prompt):], margins
-
-
-def clearest(model, seed, length, new):
-    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16 tables."""
-    generator, best = torch.Generator().manual_seed(seed), None
-    for _ in range(TRIES):
-        prompt = torch.randint(3, V, (length,), generator=generator).tolist()
-        tokens, margins = greedy(model, prompt, new)
-        if len(set(tokens)) >= 8 and (best is None or min(margins) > min(best[2])):
-            best = prompt, tokens, margins
-    return best
 
 
 def main(out):

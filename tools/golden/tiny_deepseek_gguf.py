@@ -17,6 +17,8 @@ import numpy as np
 from gguf import ExpertGatingFuncType, GGUFWriter, LlamaFileType, RopeScalingType
 from safetensors.numpy import load_file
 
+from tiny_models import add_vocabulary
+
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm",
     "self_attn.q_b_proj": "attn_q_b", "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
@@ -28,17 +30,6 @@ NAMES = {
 }
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 FILES = {"v2-lite": "v2-lite", "v2": "v2", "v3": "v3", "v3-joint": "v3"}
-
-
-def add_vocabulary(writer, size):
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([chr(33 + i) for i in range(size - 1)] + ["\u010a"])
-    writer.add_token_types([1] * size)
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_vocab_size(size)
 
 
 def add_keys(writer, config, joint):
@@ -118,6 +109,7 @@ def write(folder, path, joint):
     add_keys(writer, config, joint)
     writer.add_file_type(LlamaFileType.ALL_F32)
     add_vocabulary(writer, config["vocab_size"])
+    writer.add_vocab_size(config["vocab_size"])
     for name, w in stacked(load_file(folder / "model.safetensors")).items():
         if name in TOP:
             writer.add_tensor(TOP[name], w)

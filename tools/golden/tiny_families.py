@@ -23,8 +23,9 @@ from transformers import (
     Starcoder2Config, Starcoder2ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
+from tiny_models import clearest, logits_of
 
-V, B, T, PROMPT, NEW, TRIES, WINDOW, ORIGINAL = 61, 2, 29, 7, 24, 60, 9, 16
+V, B, T, PROMPT, NEW, WINDOW, ORIGINAL = 61, 2, 29, 7, 24, 9, 16
 RAGGED = (5, 23, 11)
 BASE = dict(
     vocab_size=V, hidden_size=32, intermediate_size=40, num_hidden_layers=2, max_position_embeddings=64, num_attention_heads=4,
@@ -172,29 +173,8 @@ def save(name, model, folder):
         assert Phi3Config.from_dict(renamed).rope_parameters == model.config.rope_parameters | {"type": "longrope"}
 
 
-@torch.no_grad()
-def logits_of(model, tokens):
-    return model(torch.as_tensor(tokens), use_cache=False).logits
-
-
-def greedy(model, prompt, new):
-    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of each."""
-    tokens, margins = list(prompt), []
-    for _ in range(new):
-        top = logits_of(model, [tokens])[0, -1].topk(2)
-        margins.append(float(top.values[0] - top.values[1]))
-        tokens.append(int(top.indices[0]))
-    return tokens[len(prompt):], margins
-
-
-def clearest(model, seed, length, new):
-    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16 tables."""
-    generator, best = torch.Generator().manual_seed(seed), None
-    for _ in range(TRIES):
-        prompt = torch.randint(3, V, (length,), generator=generator).tolist()
-        tokens, margins = greedy(model, prompt, new)
-        if len(set(tokens)) >= 8 and (best is None or min(margins) > min(best[2])):
-            best = prompt, tokens, margins
+def checked_clearest(model, seed, length, new):
+    best = clearest(model, seed, length, new)
     cached = model.generate(torch.tensor([best[0]]), max_new_tokens=new, min_new_tokens=new, do_sample=False,
                             eos_token_id=None, pad_token_id=0)[0, length:].tolist()
     assert cached == best[1], "transformers' own cached decoding disagrees with whole passes"
@@ -221,7 +201,7 @@ def main(out, chosen):
         answers = {"greedy": (20, 16), "crossing": (PROMPT, NEW)} if long else {"greedy": (PROMPT, NEW)}
         margin = {}
         for key, (length, new) in answers.items():
-            prompt, answer, margins = clearest(model, 10 * seed + length, length, new)
+            prompt, answer, margins = checked_clearest(model, 10 * seed + length, length, new)
             margin[key] = min(margins)
             for what, values in {"prompt": prompt, "tokens": answer, "margins": margins}.items():
                 arrays[f"{key}/{what}"] = torch.tensor(values)

@@ -18,6 +18,8 @@ import numpy as np
 from gguf import GGUFWriter, LlamaFileType, RopeScalingType
 from safetensors.numpy import load_file
 
+from tiny_models import add_vocabulary
+
 LLAMA_NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "self_attn.qkv_proj": "attn_qkv",
@@ -55,16 +57,6 @@ def gguf_name(name, family):
 def permute(w, heads):
     """Half-split to interleaved: rows (2, H/2) of each head become (H/2, 2)."""
     return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
-
-
-def add_vocabulary(writer, size):
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([chr(33 + i) for i in range(size - 1)] + ["\u010a"])
-    writer.add_token_types([1] * size)
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
 
 
 def add_llama_keys(writer, config):

@@ -20,8 +20,9 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, GptOssConfig, GptOssForCausalLM
 
 from golden_io import versions, write_arrays, write_json
+from tiny_models import add_vocabulary, clearest, logits_of
 
-V, B, T, PROMPT, NEW, TRIES, WINDOW = 61, 2, 29, 7, 24, 60, 9
+V, B, T, PROMPT, NEW, WINDOW = 61, 2, 29, 7, 24, 9
 RAGGED = (5, 23, 11)
 YARN = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
         "original_max_position_embeddings": 16}
@@ -49,32 +50,6 @@ def random_model(fields, seed, dtype):
             scale = 0.4 if "embed" in name else 0.3 if "bias" in name else 1.0 if "sinks" in name else 0.25
             p.copy_(1 + 0.3 * noise if "norm" in name else scale * noise)
     return model.to(dtype)
-
-
-@torch.no_grad()
-def logits_of(model, tokens):
-    return model(torch.as_tensor(tokens), use_cache=False).logits
-
-
-def greedy(model, prompt, new):
-    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of each."""
-    tokens, margins = list(prompt), []
-    for _ in range(new):
-        top = logits_of(model, [tokens])[0, -1].topk(2)
-        margins.append(float(top.values[0] - top.values[1]))
-        tokens.append(int(top.indices[0]))
-    return tokens[len(prompt):], margins
-
-
-def clearest(model, seed, length, new):
-    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16 tables."""
-    generator, best = torch.Generator().manual_seed(seed), None
-    for _ in range(TRIES):
-        prompt = torch.randint(3, V, (length,), generator=generator).tolist()
-        tokens, margins = greedy(model, prompt, new)
-        if len(set(tokens)) >= 8 and (best is None or min(margins) > min(best[2])):
-            best = prompt, tokens, margins
-    return best
 
 
 NAMES = {
@@ -113,13 +88,7 @@ def write_gguf(folder, path):
     writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     writer.add_vocab_size(V)
     writer.add_file_type(LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([chr(33 + i) for i in range(V - 1)] + ["\u010a"])
-    writer.add_token_types([1] * V)
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
+    add_vocabulary(writer, V)
     for name, w in tensors.items():
         if name in TOP:
             writer.add_tensor(TOP[name], w)
