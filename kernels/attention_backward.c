@@ -34,7 +34,7 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
     if (to[s] > j1) j1 = to[s];
   }
   if (j0 >= j1) return;
-  const int first = j0 / BACK_MR * BACK_MR, end = (j1 + BACK_MR - 1) / BACK_MR * BACK_MR;
+  const int first = j0 / BACK_DR * BACK_DR, end = (j1 + BACK_DR - 1) / BACK_DR * BACK_DR;
   for (int s = 0; s < pair; s++) {
     float *weights = w->p + s * BACK_KEYS * BACK_NR, *ds = w->ds + s * BACK_KEYS * BACK_NR;
     if (to[s] > from[s]) {
@@ -48,17 +48,11 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
       back_query_safely(c, w, p + s, s, from[s], to[s]);
       continue;
     }
-    for (int d = 0; d < c->Hp; d += BACK_MR)
-      back_micro(w->key_blocks + (int64_t)d * BACK_KEYS + from[s] * BACK_MR, 1, BACK_MR, 0, ds + from[s] * BACK_NR, w->dqt + ((int64_t)(p + s) * c->Hp + d) * BACK_NR, to[s] - from[s], 1, 1);
+    back_rows(back_lanes(rows, p + s), w->key_blocks + from[s] * BACK_MR, BACK_MR * BACK_KEYS, 1, BACK_MR, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->Hp * BACK_NR, 0, c->Hp, to[s] - from[s], 1);
   }
-  const int64_t jump = BACK_KEYS * BACK_NR;
-  float *dK = w->sums + k0 * c->Hn, *dV = w->sums + c->tiles * BACK_KEYS * c->Hn + k0 * c->Hvn;
-  for (int d = 0; d < c->Hn && c->d_key; d += BACK_NR)
-    for (int j = first; j < end; j += BACK_MR)
-      back_micro(w->ds + j * BACK_NR, BACK_NR, 1, jump, w->qn + ((int64_t)d * BACK_PANELS + p * BACK_NR) * BACK_NR, dK + (int64_t)d * BACK_KEYS + j * BACK_NR, BACK_NR, pair, 1);
-  for (int d = 0; d < c->Hvn && c->d_value; d += BACK_NR)
-    for (int j = first; j < end; j += BACK_MR)
-      back_micro(w->p + j * BACK_NR, BACK_NR, 1, jump, w->on + ((int64_t)d * BACK_PANELS + p * BACK_NR) * BACK_NR, dV + (int64_t)d * BACK_KEYS + j * BACK_NR, BACK_NR, pair, 1);
+  const int lanes = back_lanes(rows, p + pair - 1);
+  if (c->d_key) back_dims(w->ds, w->qn, p, w->sums + k0 * c->Hn, c->f.H, first, end, pair, lanes);
+  if (c->d_value) back_dims(w->p, w->on, p, w->sums + c->tiles * BACK_KEYS * c->Hn + k0 * c->Hvn, c->f.Hv, first, end, pair, lanes);
 }
 
 /* dQ^T of the block's rows to dQuery, scaled. */
@@ -83,7 +77,7 @@ static void back_write_queries(const back *c, const back_scratch *w, int b, int 
 static void back_write_keys(const back *c, const float *sums, int64_t next, int chunks, int dims, int padded, float *out, int64_t token, int64_t length) {
   for (int64_t j = 0; j < length; j++)
     for (int d = 0; d < dims; d += VL) {
-      const float *at = sums + j / BACK_KEYS * BACK_KEYS * padded + (int64_t)(d / BACK_NR) * BACK_KEYS * BACK_NR + j % BACK_KEYS * BACK_NR + d % BACK_NR;
+      const float *at = sums + j / BACK_KEYS * BACK_KEYS * padded + (int64_t)(d / BACK_DN) * BACK_KEYS * BACK_DN + j % BACK_KEYS * BACK_DN + d % BACK_DN;
       vf v = vf_load(at);
       for (int i = 1; i < chunks; i++) v += vf_load(at + i * next);
       if (dims - d >= VL) vf_store(out + j * token + d, v);
@@ -189,7 +183,7 @@ static void op_attention_backward(const double *a) {
   if (c.d_bias) memset(c.d_bias, 0, (size_t)c.bias_size * sizeof(float));
   if (f->B == 0 || f->K == 0) return;
   c.Hp = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
-  c.Hn = (f->H + BACK_NR - 1) / BACK_NR * BACK_NR, c.Hvn = (f->Hv + BACK_NR - 1) / BACK_NR * BACK_NR;
+  c.Hn = (f->H + BACK_DN - 1) / BACK_DN * BACK_DN, c.Hvn = (f->Hv + BACK_DN - 1) / BACK_DN * BACK_DN;
   for (int b = 0; b < f->B; b++) {
     const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
     if (length > c.keys) c.keys = length;

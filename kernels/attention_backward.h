@@ -6,18 +6,24 @@
  *   S^T [keys][NR]  = K Q^T          P^T  = exp2(S^T - logSumExp)
  *   dP^T [keys][NR] = V dO^T         dS^T = P^T * (dP^T - delta),  delta = dO . O - dLogSumExp
  *   dQ^T [H][NR]   += K^T dS^T       dV [keys][Hv] += P^T dO       dK [keys][H] += dS^T Q
- * For the last two the lanes are dims: Q and dO lie in the block a second time, as [dims / NR][rows][NR].
+ * For the last two the lanes are dims: Q and dO lie in the block a second time, as [dims / DN][rows][DN]. There a register tile is wide
+ * instead of high, since head dims are multiples of four vectors more often than of three.
  */
 #ifndef GQA_ATTENTION_BACKWARD_H
 #define GQA_ATTENTION_BACKWARD_H
-#include "attention.h"
+#include "attention_pack.h"
 #include "tasks.h"
 
-#define BACK_MR (VL == 16 ? 8 : 4)
-#define BACK_NR (2 * VL)
-#define BACK_KEYS 128
+/* Register tiles: MR keys or dims by NV vectors of rows; DR keys by DV vectors of dims. KEYS is a multiple of MR and of DR. */
+#define BACK_MR ATTN_MR
+#define BACK_NV ATTN_NV
+#define BACK_NR (BACK_NV * VL)
+#define BACK_DR (VL == 16 ? 6 : 4)
+#define BACK_DV (VL == 16 ? 4 : BACK_NV)
+#define BACK_DN (BACK_DV * VL)
+#define BACK_KEYS 120
 /* Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are made together. */
-#define BACK_PANELS 8
+#define BACK_PANELS 10
 #define BACK_PAIR 2
 #define BACK_ROWS (BACK_PANELS * BACK_NR)
 
@@ -33,7 +39,7 @@ typedef struct {
   const float *d_out, *d_lse;
   float *d_query, *d_key, *d_value, *d_bias, *d_sinks;
   int64_t d_key_batch, d_value_batch, bias_size;
-  int Hp, Hn, Hvn; /* H up to MR; H and Hv up to NR */
+  int Hp, Hn, Hvn; /* H up to MR; H and Hv up to DN */
   int64_t keys, tiles; /* the longest row's */
   int row_chunks;
   int64_t rows_per_chunk;
@@ -46,7 +52,7 @@ typedef struct {
   float *qt, *qn, *ot, *on, *dqt;       /* Q^T, Q, dO^T, dO, dQ^T of the block's rows */
   float *keys, *key_blocks, *values;    /* the tile: [KEYS][H], [Hp / MR][KEYS][MR], [KEYS][Hv] */
   float *p, *ds, *slope, *kept;         /* [PAIR][KEYS][NR] twice, [KEYS][NR] twice */
-  float *sums;                          /* dK [tiles][Hn / NR][KEYS][NR], then dV */
+  float *sums;                          /* dK [tiles][Hn / DN][KEYS][DN], then dV */
   back_panel *panels;
 } back_scratch;
 
@@ -77,52 +83,91 @@ GQA_INLINE back_scratch back_split(const back *c, float *at) {
 }
 
 /*
- * C[i][NR] (+)= sum over s < segments, k < n of A(s, i, k) * B[s * n + k][NR], i < MR; A(s, i, k) = A[s * jump + i * row + k * step].
+ * C[i][width] (+)= sum over s < segments, k < n of A(s, i, k) * B[s * depth + k][width], i < mr; A(s, i, k) = A[s * jump + i * row + k * step],
+ * n = depth but for the last segment, which has `last`. mr, nv and width are constants where this is inlined; of rows of B and C only nv
+ * vectors are touched.
  */
-GQA_INLINE void back_micro(const float *A, int64_t row, int64_t step, int64_t jump, const float *B, float *C, int n, int segments, int accumulate) {
-  vf c[BACK_MR][2];
+GQA_INLINE void back_micro(const int mr, const int nv, const int width, const float *A, int64_t row, int64_t step, int64_t jump, const float *B, float *C, int depth, int segments, int last, int accumulate) {
+  vf c[8][4];
   GQA_UNROLL(8)
-  for (int i = 0; i < BACK_MR; i++) {
-    c[i][0] = accumulate ? vf_load(C + i * BACK_NR) : vf_set(0);
-    c[i][1] = accumulate ? vf_load(C + i * BACK_NR + VL) : vf_set(0);
-  }
+  for (int i = 0; i < mr; i++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < nv; v++) c[i][v] = accumulate ? vf_load(C + i * width + v * VL) : vf_set(0);
   for (int s = 0; s < segments; s++) {
     const float *a = A + s * jump;
+    const int n = s + 1 < segments ? depth : last;
     for (int k = 0; k < n; k++) {
-      vf b0 = vf_load(B), b1 = vf_load(B + VL);
-      B += BACK_NR;
+      vf b[4];
+      GQA_UNROLL(4)
+      for (int v = 0; v < nv; v++) b[v] = vf_load(B + v * VL);
+      B += width;
       GQA_UNROLL(8)
-      for (int i = 0; i < BACK_MR; i++) {
+      for (int i = 0; i < mr; i++) {
         vf x = vf_set(a[i * row]);
-        c[i][0] = vf_fma(x, b0, c[i][0]);
-        c[i][1] = vf_fma(x, b1, c[i][1]);
+        GQA_UNROLL(4)
+        for (int v = 0; v < nv; v++) c[i][v] = vf_fma(x, b[v], c[i][v]);
       }
       a += step;
     }
   }
   GQA_UNROLL(8)
-  for (int i = 0; i < BACK_MR; i++) {
-    vf_store(C + i * BACK_NR, c[i][0]);
-    vf_store(C + i * BACK_NR + VL, c[i][1]);
+  for (int i = 0; i < mr; i++)
+    GQA_UNROLL(4)
+    for (int v = 0; v < nv; v++) vf_store(C + i * width + v * VL, c[i][v]);
+}
+
+/* Lanes are rows: C[begin … end][NR] (+)= A B over n, A in blocks of MR; of the lanes the first nv vectors. */
+GQA_INLINE void back_rows_of(const int nv, const float *A, int64_t block, int64_t row, int64_t step, const float *B, float *C, int begin, int end, int n, const int accumulate) {
+  for (int i = begin; i < end; i += BACK_MR) back_micro(BACK_MR, nv, BACK_NR, A + i / BACK_MR * block, row, step, 0, B, C + i * BACK_NR, n, 1, n, accumulate);
+}
+GQA_INLINE void back_rows(int lanes, const float *A, int64_t block, int64_t row, int64_t step, const float *B, float *C, int begin, int end, int n, const int accumulate) {
+  if (lanes <= VL) back_rows_of(1, A, block, row, step, B, C, begin, end, n, accumulate);
+  else if (lanes <= 2 * VL) back_rows_of(2, A, block, row, step, B, C, begin, end, n, accumulate);
+  else back_rows_of(BACK_NV, A, block, row, step, B, C, begin, end, n, accumulate);
+}
+
+/* Lanes are dims: C[keys begin … end][nv vectors] += weights^T rows, of `pair` panels, the last with `lanes` rows. */
+GQA_INLINE void back_dims_of(const int nv, const float *weights, const float *rows, float *C, int begin, int end, int pair, int lanes) {
+  for (int j = begin; j < end; j += BACK_DR) back_micro(BACK_DR, nv, BACK_DN, weights + j * BACK_NR, BACK_NR, 1, BACK_KEYS * BACK_NR, rows, C + j * BACK_DN, BACK_NR, pair, lanes, 1);
+}
+
+/* The same for all dims; `rows` are the block's, panel p is the first. */
+GQA_NOINLINE void back_dims(const float *weights, const float *rows, int p, float *sums, int dims, int begin, int end, int pair, int lanes) {
+  for (int d = 0; d < dims; d += BACK_DN) {
+    const float *from = rows + ((int64_t)d * BACK_ROWS + (int64_t)p * BACK_NR * BACK_DN);
+    float *to = sums + (int64_t)d * BACK_KEYS;
+    const int vectors = (dims - d + VL - 1) / VL;
+    if (vectors >= BACK_DV) back_dims_of(BACK_DV, weights, from, to, begin, end, pair, lanes);
+    else if (vectors == 3) back_dims_of(3, weights, from, to, begin, end, pair, lanes);
+    else if (vectors == 2) back_dims_of(2, weights, from, to, begin, end, pair, lanes);
+    else back_dims_of(1, weights, from, to, begin, end, pair, lanes);
   }
 }
 
-/* NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / NR][…][NR] times `plain`, row r NR floats on. */
+/* Rows of panel p of a block. */
+GQA_INLINE int back_lanes(int rows, int p) { return rows - p * BACK_NR < BACK_NR ? rows - p * BACK_NR : BACK_NR; }
+
+/* NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times `plain`, the latter `next_dims` floats on. */
 GQA_INLINE void back_pack_rows(const float *const *from, int dims, float scale, float *turned, float plain, float *rows, int64_t next_dims) {
   for (int r = 0; r < BACK_NR; r += VL)
     for (int d = 0; d < dims; d += VL) {
       const int count = dims - d < VL ? dims - d : VL;
+      float *to = rows + d / BACK_DN * next_dims + r * BACK_DN + d % BACK_DN;
       vf v[VL];
       for (int i = 0; i < VL; i++) v[i] = !from[r + i] ? vf_set(0) : count == VL ? vf_load(from[r + i] + d) : vf_load_n(from[r + i] + d, count);
-      for (int i = 0; i < VL; i++) {
-        float *to = rows + d / BACK_NR * next_dims + (r + i) * BACK_NR + d % BACK_NR;
-        vf_store(to, v[i] * plain);
-      }
+      for (int i = 0; i < VL; i++) vf_store(to + i * BACK_DN, v[i] * plain);
       vf_transpose(v);
       for (int i = 0; i < count; i++) vf_store(turned + (int64_t)(d + i) * BACK_NR + r, v[i] * scale);
     }
-  if ((dims + VL - 1) / VL % 2) /* the last panel of dims is half empty */
-    for (int r = 0; r < BACK_NR; r++) vf_store(rows + dims / BACK_NR * next_dims + r * BACK_NR + VL, vf_set(0));
+}
+
+/* The sum of the products of n floats. */
+GQA_INLINE float back_dot(const float *x, const float *y, int n) {
+  vf sum = vf_set(0);
+  int d = 0;
+  for (; d + VL <= n; d += VL) sum = vf_fma(vf_load(x + d), vf_load(y + d), sum);
+  if (d < n) sum = vf_fma(vf_load_n(x + d, n - d), vf_load_n(y + d, n - d), sum);
+  return vf_sum(sum);
 }
 
 /* Packs rows [r0, r0 + rows) of (b, k): both forms of Q and dO, and what belongs to each lane. dQ^T starts at 0. */
@@ -142,10 +187,9 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       if (high > low) {
         const float lse = f->lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
         const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2];
-        float delta = 0;
         q[i] = f->query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2];
         o[i] = c->d_out + at;
-        for (int d = 0; d < f->Hv; d++) delta += o[i][d] * f->out[at + d];
+        float delta = back_dot(o[i], f->out + at, f->Hv);
         if (c->d_lse) delta -= c->d_lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
         if (lse != -__builtin_inff()) panel->lse[i] = lse * LOG2E, panel->delta[i] = delta;
         else high = low;
@@ -157,9 +201,9 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       if (high < panel->min_high) panel->min_high = (int32_t)high;
       if (high > panel->max_high) panel->max_high = (int32_t)high;
     }
-    const int64_t next = (int64_t)BACK_ROWS * BACK_NR;
-    back_pack_rows(q, f->H, attn_query_scale(f), w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_NR, next);
-    back_pack_rows(o, f->Hv, 1.0f, w->ot + (int64_t)p * BACK_NR * f->Hv, 1.0f, w->on + p * BACK_NR * BACK_NR, next);
+    const int64_t next = (int64_t)BACK_ROWS * BACK_DN;
+    back_pack_rows(q, f->H, attn_query_scale(f), w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_DN, next);
+    back_pack_rows(o, f->Hv, 1.0f, w->ot + (int64_t)p * BACK_NR * f->Hv, 1.0f, w->on + p * BACK_NR * BACK_DN, next);
     memset(w->dqt + (int64_t)p * BACK_NR * c->Hp, 0, (size_t)BACK_NR * (size_t)c->Hp * sizeof(float));
   }
 }
@@ -201,11 +245,9 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k,
   const back_panel *panel = w->panels + p;
   const float *q = w->qt + (int64_t)p * BACK_NR * f->H, *o = w->ot + (int64_t)p * BACK_NR * f->Hv;
   float *s = w->p + slot * BACK_KEYS * BACK_NR, *ds = w->ds + slot * BACK_KEYS * BACK_NR;
-  const int lanes = rows - p * BACK_NR < BACK_NR ? rows - p * BACK_NR : BACK_NR;
-  for (int j = j0 / BACK_MR * BACK_MR; j < j1; j += BACK_MR) {
-    back_micro(w->keys + (int64_t)j * f->H, f->H, 1, 0, q, s + j * BACK_NR, f->H, 1, 0);
-    back_micro(w->values + (int64_t)j * f->Hv, f->Hv, 1, 0, o, ds + j * BACK_NR, f->Hv, 1, 0);
-  }
+  const int lanes = back_lanes(rows, p);
+  back_rows(lanes, w->keys, BACK_MR * f->H, f->H, 1, q, s, j0 / BACK_MR * BACK_MR, j1, f->H, 0);
+  back_rows(lanes, w->values, BACK_MR * f->Hv, f->Hv, 1, o, ds, j0 / BACK_MR * BACK_MR, j1, f->Hv, 0);
   if (f->soft_cap != 0)
     for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) {
       vf t = vf_tanh(vf_load(s + x) * (1.0f / f->soft_cap));
@@ -216,7 +258,7 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k,
     for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) vf_store(w->kept + x, vf_set(1.0f));
     attn_drop(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, w->kept + j0 * BACK_NR, 1, BACK_NR);
   }
-  for (int h = 0; h < BACK_NR; h += VL) {
+  for (int h = 0; h < lanes; h += VL) {
     const vf lse = vf_load(panel->lse + h), delta = vf_load(panel->delta + h), zero = vf_set(0);
     const vi low = vi_load(panel->low + h), high = vi_load(panel->high + h);
     for (int j = j0; j < j1; j++) {
