@@ -1,7 +1,9 @@
 /*
  * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most 12.5 % waste), and
  * a freed buffer waits in its class for the next one of that size: tensors of a decode step live in the same memory each time.
- * Native keeps at most 256 MiB of freed buffers and gives the rest back; WASM memory can only grow, so it keeps all.
+ * Native holds at most what was in use at once of late, and 256 MiB: a training step then finds its memory there (a page that comes anew
+ * from the system costs more than what is computed with it), and what a program no longer needs goes back. WASM memory can only grow, so it
+ * keeps all.
  */
 #include "gqa.h"
 
@@ -12,18 +14,15 @@ struct free_buffer {
 };
 static struct free_buffer *free_lists[CLASSES];
 
-/* The class of a size and that class's size: 64 bytes, then 8 steps per octave. */
-static int class_of(size_t bytes, size_t *rounded) {
-  if (bytes <= 512) {
-    int index = bytes ? (int)((bytes + 63) / 64) : 1;
-    *rounded = (size_t)index * 64;
-    return index;
-  }
-  int octave = 63 - __builtin_clzll((unsigned long long)(bytes - 1));
-  size_t step = (size_t)1 << (octave - 3);
-  size_t steps = (bytes - ((size_t)1 << octave) + step - 1) / step;
-  *rounded = ((size_t)1 << octave) + steps * step;
-  return octave * 8 + (int)steps;
+/* The class of a size: steps of 64 bytes up to 512, then 8 per octave. */
+static int class_of(size_t bytes) {
+  if (bytes <= 512) return bytes ? (int)((bytes + 63) / 64) : 1;
+  const int octave = 63 - __builtin_clzll((unsigned long long)(bytes - 1));
+  const size_t step = (size_t)1 << (octave - 3);
+  return octave * 8 + (int)((bytes - ((size_t)1 << octave) + step - 1) / step);
+}
+static size_t size_of(int index) {
+  return index <= 8 ? (size_t)index * 64 : ((size_t)1 << index / 8) + ((size_t)(index % 8) << (index / 8 - 3));
 }
 
 #if defined(__wasm__)
@@ -45,17 +44,21 @@ static void *system_alloc(size_t bytes) {
   heap_end += bytes;
   return buffer;
 }
+static void used(size_t bytes, int from_pool) { (void)bytes, (void)from_pool; }
 static int give_back(void *buffer, size_t bytes) {
   (void)buffer, (void)bytes;
   return 0;
 }
-static void taken_from_pool(size_t bytes) { (void)bytes; }
 #else
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static size_t pooled;
+
+/* Bytes in use, bytes that wait in the pool, and the most in use at once in this and the last run of EPOCH allocations. */
+enum { EPOCH = 1 << 14 };
+static size_t live, pooled, peak, last_peak;
+static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
@@ -69,37 +72,60 @@ static void *system_alloc(size_t bytes) {
 #endif
   return buffer;
 }
+static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)256 << 20); }
+
+/* Gives waiting buffers back, large ones first, until no more is held than allowed. */
+static void trim(void) {
+  for (int index = CLASSES - 1; index > 0 && live + pooled > most(); index--) {
+    const size_t bytes = size_of(index);
+    for (struct free_buffer *buffer; live + pooled > most() && (buffer = free_lists[index]) != 0; pooled -= bytes) {
+      free_lists[index] = buffer->next;
+      free(buffer);
+    }
+  }
+}
+
+static void used(size_t bytes, int from_pool) {
+  live += bytes;
+  if (from_pool) pooled -= bytes;
+  if (live > peak) peak = live;
+  if (++allocations < EPOCH) return;
+  last_peak = peak, peak = live, allocations = 0;
+  trim();
+}
+
+/* Whether the buffer went back to the system. */
 static int give_back(void *buffer, size_t bytes) {
-  if (pooled + bytes > ((size_t)256 << 20)) {
+  live -= bytes;
+  if (live + pooled + bytes > most()) {
     free(buffer);
     return 1;
   }
   pooled += bytes;
   return 0;
 }
-static void taken_from_pool(size_t bytes) { pooled -= bytes; }
 #endif
 
 void *gqa_alloc(size_t bytes) {
-  size_t rounded;
   if (bytes > (size_t)-1 / 4) return 0;
-  int index = class_of(bytes, &rounded);
+  const int index = class_of(bytes);
+  const size_t rounded = size_of(index);
   lock();
   struct free_buffer *buffer = free_lists[index];
   if (buffer) {
     free_lists[index] = buffer->next;
-    taken_from_pool(rounded);
-  } else {
-    buffer = system_alloc(rounded);
+    used(rounded, 1);
+  } else if ((buffer = system_alloc(rounded)) != 0) {
+    used(rounded, 0);
   }
   unlock();
   return buffer;
 }
 
 void gqa_free(void *pointer, size_t bytes) {
-  size_t rounded;
-  int index = class_of(bytes, &rounded);
   if (!pointer) return;
+  const int index = class_of(bytes);
+  const size_t rounded = size_of(index);
   lock();
   if (!give_back(pointer, rounded)) {
     struct free_buffer *buffer = pointer;
