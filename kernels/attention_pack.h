@@ -17,6 +17,8 @@
 /* Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2 (590 kB at H = 128). */
 #define ATTN_ROWS 576
 #define ATTN_KEYS 128
+/* Keys from one block of values to the next: 128 would put all blocks of a key into one set of L1. */
+#define ATTN_STEP (ATTN_KEYS + 4)
 
 /* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
 typedef struct {
@@ -34,7 +36,7 @@ typedef struct {
 GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
   size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + 2 * Hvp) + VL * (Hvp + VL);
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H) + 2 * ATTN_STEP * Hvp + VL * (Hvp + VL);
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
@@ -59,20 +61,20 @@ GQA_INLINE void attn_pack_keys(const attn *c, const attn_panel_scratch *w, int k
   for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
 }
 
-/* VL dims of one value into the blocks [VL / MR][KEYS][MR]. */
+/* VL dims of one value into the blocks [VL / MR][STEP][MR]. */
 GQA_INLINE void attn_store_blocks(float *to, vf v) {
 #if VL == 16
   _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)v));
-  _mm256_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm512_extractf32x8_ps((__m512)v, 1));
+  _mm256_storeu_ps(to + ATTN_MR * ATTN_STEP, _mm512_extractf32x8_ps((__m512)v, 1));
 #elif VL == 8
   _mm_storeu_ps(to, _mm256_castps256_ps128((__m256)v));
-  _mm_storeu_ps(to + ATTN_MR * ATTN_KEYS, _mm256_extractf128_ps((__m256)v, 1));
+  _mm_storeu_ps(to + ATTN_MR * ATTN_STEP, _mm256_extractf128_ps((__m256)v, 1));
 #else
   vf_store(to, v);
 #endif
 }
 
-/* Copies n values from the cursor on as [Hvp / MR][KEYS][MR]. Returns 0 when one of them is not finite. */
+/* Copies n values from the cursor on as [Hvp / MR][STEP][MR]. Returns 0 when one of them is not finite. */
 GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
   int Hv = c->Hv;
   vf bad = vf_set(0);
@@ -84,14 +86,14 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
     for (; d + VL <= Hv; d += VL) {
       vf v = attn_load(at->segment.value, type, x + d);
       bad = vf_fma(v, vf_set(0), bad);
-      attn_store_blocks(value + (int64_t)d * ATTN_KEYS, v);
+      attn_store_blocks(value + (int64_t)d * ATTN_STEP, v);
     }
     if (d < Hv) {
       float tail[VL];
       vf v = attn_load_n(at->segment.value, type, x + d, Hv - d);
       bad = vf_fma(v, vf_set(0), bad);
       vf_store(tail, v);
-      for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_KEYS, tail + i, ATTN_MR * sizeof(float));
+      for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_STEP, tail + i, ATTN_MR * sizeof(float));
     }
   }
   return vf_sum(bad) == 0;

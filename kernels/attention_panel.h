@@ -73,11 +73,11 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0,
  */
 GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
   for (int64_t d = 0; d < w->Hvp; d += ATTN_MR)
-    for (int64_t i = d * ATTN_KEYS; i < d * ATTN_KEYS + (int64_t)n * ATTN_MR; i++) w->finite[i] = w->values[i] - w->values[i] == 0 ? w->values[i] : 0;
+    for (int64_t i = d * ATTN_STEP; i < d * ATTN_STEP + (int64_t)n * ATTN_MR; i++) w->finite[i] = w->values[i] - w->values[i] == 0 ? w->values[i] : 0;
 }
 GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float *o, int j0, int j1) {
   for (int d = 0; d < Hv; d++) {
-    const float *v = w->values + (int64_t)(d / ATTN_MR) * ATTN_KEYS * ATTN_MR + d % ATTN_MR;
+    const float *v = w->values + (int64_t)(d / ATTN_MR) * ATTN_STEP * ATTN_MR + d % ATTN_MR;
     for (int j = j0; j < j1; j++) {
       float x = v[(int64_t)j * ATTN_MR];
       if (x - x == 0) continue;
@@ -240,8 +240,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
-  w.finite = w.values + (int64_t)ATTN_KEYS * w.Hvp;
-  w.lines = w.finite + (int64_t)ATTN_KEYS * w.Hvp;
+  w.finite = w.values + (int64_t)ATTN_STEP * w.Hvp;
+  w.lines = w.finite + (int64_t)ATTN_STEP * w.Hvp;
   w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hvp + VL));
   int64_t low = INT64_MAX, high = 0;
   for (int p = 0; p < panels; p++) {
@@ -257,7 +257,7 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
-    attn_tile tile = {w.keys, w.values, c->H, ATTN_KEYS, ATTN_MR};
+    attn_tile tile = {w.keys, w.values, c->H, ATTN_STEP, ATTN_MR};
     int finite = 1;
     if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n);
     else cursor.skip += n;
