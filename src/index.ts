@@ -11,6 +11,7 @@ export { cast } from './ops/cast.ts';
 export { concat } from './ops/concat.ts';
 export { arange, type CreationOptions, full, ones, type TensorLike, tensor, zeros } from './ops/creation.ts';
 export { softmaxCrossEntropy } from './ops/cross-entropy.ts';
+export type { DropoutMask } from './ops/dropout.ts';
 export { embedding } from './ops/embedding.ts';
 export { gatedActivation, swiglu } from './ops/gated.ts';
 export { groupedQueryAttention } from './ops/grouped-query-attention.ts';

@@ -25,6 +25,7 @@ export interface SettingFlags {
   readonly weightDecay: number;
   readonly beta2: number;
   readonly clip: number;
+  readonly dropout: number;
   readonly seed: number;
   readonly validation: number;
   readonly evalBatches: number;
@@ -52,7 +53,13 @@ export function addSettingOptions(command: Command, defaults: Partial<SettingFla
     .option('--weight-decay <d>', 'of matrices', parse.notNegative, defaults.weightDecay)
     .option('--beta2 <b>', "AdamW's second beta", parse.fraction, defaults.beta2)
     .option('--clip <norm>', 'largest norm of the gradients', parse.notNegative, defaults.clip)
-    .option('--seed <n>', 'of the batches, and of fresh weights', parse.wholeNumber, defaults.seed)
+    .option(
+      '--dropout <p>',
+      'share that training steps drop, as nanoGPT does',
+      parse.belowOne,
+      defaults.dropout,
+    )
+    .option('--seed <n>', 'of the batches, the dropout and fresh weights', parse.wholeNumber, defaults.seed)
     .option('--validation <share>', 'last part of the text, held out', parse.fraction, defaults.validation)
     .option('--eval-batches <n>', 'batches per estimate', parse.positiveInteger, defaults.evalBatches);
 }
@@ -86,6 +93,7 @@ interface SettingsOf<F extends Partial<SettingFlags>> {
   readonly weightDecay: F['weightDecay'];
   readonly b2: F['beta2'];
   readonly clip: F['clip'];
+  readonly dropout: F['dropout'];
   readonly seed: F['seed'];
   readonly validation: F['validation'];
   readonly evaluationBatches: F['evalBatches'];
@@ -102,6 +110,7 @@ export function settingsOf<F extends Partial<SettingFlags>>(flags: F): SettingsO
     weightDecay: flags.weightDecay,
     b2: flags.beta2,
     clip: flags.clip,
+    dropout: flags.dropout,
     seed: flags.seed,
     validation: flags.validation,
     evaluationBatches: flags.evalBatches,

@@ -51,6 +51,7 @@ const DEFAULTS = {
   weightDecay: 0.1,
   beta2: 0.99,
   clip: 1,
+  dropout: 0,
   seed: 1337,
   validation: 0.1,
   evalBatches: 20,
@@ -60,6 +61,7 @@ const example = `
 Examples:
   npx gqa train --data moby-dick --out run --heads 4 --kv-heads 2
   npx gqa train --data notes/ --out run --layers 6 --dim 384 --heads 6 --kv-heads 2 --block 256 --batch 16
+  npx gqa train --data small.txt --out run --dropout 0.2
   npx gqa train --data moby-dick --out run --resume
   npx gqa generate run/step-2000 --prompt "Call me" --temperature 0.8`;
 

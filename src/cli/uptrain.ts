@@ -26,13 +26,13 @@ interface UptrainFlags extends RunFlags, Partial<SettingFlags> {
   readonly steps?: number;
 }
 
-const { batchSize, blockLength, learningRate, weightDecay, b2, clip, seed, validation } = ELSEWHERE;
+const { batchSize, blockLength, learningRate, weightDecay, b2, clip, dropout, seed, validation } = ELSEWHERE;
 
 const about = `
 The settings that are not given are those of the run that trained the checkpoint, which \`gqa train\` keeps with it and
 \`gqa convert\` carries over; the learning rate's warm-up and decay run once more, over the new steps. A checkpoint
-from elsewhere needs --steps, and gets --block ${blockLength} --batch ${batchSize} --learning-rate ${learningRate} --weight-decay ${weightDecay} --beta2 ${b2} --clip ${clip} --seed ${seed}
---validation ${validation}. Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
+from elsewhere needs --steps, and gets --block ${blockLength} --batch ${batchSize} --learning-rate ${learningRate} --weight-decay ${weightDecay} --beta2 ${b2} --clip ${clip} --dropout ${dropout}
+--seed ${seed} --validation ${validation}. Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
 
 Examples:
   npx gqa convert run/step-2000 mqa --kv-heads 1

@@ -26,6 +26,7 @@ import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weig
 import type { ExpertsConfig } from './experts-config.ts';
 import { latentAttention } from './latent-attention.ts';
 import { mixtureOfExperts } from './mixture-of-experts.ts';
+import { attentionDropout, dropped, type PassDropout } from './pass-dropout.ts';
 
 /** f32 `[B, T, rotaryDim / 2]` each. */
 export interface Rotation {
@@ -47,6 +48,8 @@ export interface DecoderPass {
   readonly positions?: Tensor;
   /** With its room for this pass reserved. */
   readonly cache?: KeyValueCache;
+  /** Of a training pass, which has no cache. */
+  readonly dropout?: PassDropout;
   /** Shown each layer's attention, but latent ones; it must not keep the tensors. */
   readonly observe?: (seen: SeenAttention) => void;
 }
@@ -68,7 +71,7 @@ export interface SeenAttention {
  * @returns f32 `[B, T, D]`; what stands past a row's end means nothing
  */
 export function decoderForward(config: DecoderConfig, weights: DecoderWeights, pass: DecoderPass): Tensor {
-  let x = scope(() => embed(config, weights, pass));
+  let x = scope(() => dropped(pass.dropout, embed(config, weights, pass), 'embedding'));
   for (let index = 0; index < weights.layers.length; index++) {
     const input = x;
     x = scope(() => decoderLayer(config, weights.layers[index], pass, index, input));
@@ -112,14 +115,20 @@ export function decoderLayer(
     ? { attended: latentAttention(config, layer.latent, pass, index, normed) }
     : selfAttention(config, layer, pass, index, normed);
   const { weight, bias } = layer.attentionOutput;
-  const projected = linear(reshape(attended, [B, T, -1]), weight, bias);
+  const projected = dropped(
+    pass.dropout,
+    linear(reshape(attended, [B, T, -1]), weight, bias),
+    'attentionOutput',
+    index,
+  );
   const output = layer.attentionNormAfter
     ? normalize(config, projected, layer.attentionNormAfter)
     : projected;
   if ('query' in seen) pass.observe?.({ layer: index, ...seen, output });
   const middle = add(x, output);
   const read = config.residual === 'parallel' ? x : middle;
-  const hidden = feedForward(config, layer, layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed);
+  const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed;
+  const hidden = dropped(pass.dropout, feedForward(config, layer, input), 'mlp', index);
   return add(middle, layer.mlpNormAfter ? normalize(config, hidden, layer.mlpNormAfter) : hidden);
 }
 
@@ -144,7 +153,8 @@ function selfAttention(
   const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
     const rows = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
-    return { attended: dotProductAttention(query, key, value, { ...options, ...rows }), query, key, value };
+    const all = { ...options, ...rows, ...attentionDropout(pass.dropout, index) };
+    return { attended: dotProductAttention(query, key, value, all), query, key, value };
   }
   cache.write(index, key, value);
   const attended = attend(query, cache.view(index), { ...options, queryLengths: lengths });

@@ -17,6 +17,7 @@ import { slice } from '../ops/slice.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, LatentAttentionConfig } from './decoder-config.ts';
 import type { LatentAttentionOf } from './decoder-weights.ts';
+import { attentionDropout, type PassDropout } from './pass-dropout.ts';
 
 /** What this needs of a `DecoderPass`. */
 interface LatentPass {
@@ -24,6 +25,7 @@ interface LatentPass {
   /** f32 `[B, T, R / 2]` each. */
   readonly rotation?: { readonly cos: Tensor; readonly sin: Tensor };
   readonly cache?: KeyValueCache;
+  readonly dropout?: PassDropout;
 }
 
 /** x `[B, T, D]` -> attended `[B, T, N, Hv]`, the rows `[B, T, L + R]` written to the pass's cache. */
@@ -68,7 +70,8 @@ export function latentAttention(
   if (begins) {
     const { key, value } = expandLatent(rows, expansion);
     const seen = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
-    return dotProductAttention(placed, key, value, { isCausal: true, scale, ...seen });
+    const drop = attentionDropout(pass.dropout, index);
+    return dotProductAttention(placed, key, value, { isCausal: true, scale, ...seen, ...drop });
   }
   const moved = absorbQuery(placed, expansion.key);
   return absorbOutput(attend(moved, view, { scale, queryLengths: lengths }), expansion.value);

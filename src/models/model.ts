@@ -4,6 +4,7 @@
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
+import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
@@ -31,7 +32,8 @@ export interface ModelParts extends RopeTables {
   readonly makeTokenizer?: () => Tokenizer;
 }
 
-export interface ForwardOptions {
+/** `dropoutRate` and `dropoutKey`, default none, are for training: they drop where nanoGPT does, in every place by another mask. */
+export interface ForwardOptions extends DropoutMask {
   /** Continues every row behind the tokens it holds, and adds these. */
   readonly cache?: KeyValueCache;
   /** Logits of every token (the default) or of each row's last one. */
@@ -86,7 +88,7 @@ export class Model {
    * cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds the row's tokens again first.
    * @param tokens rows of token ids, which may differ in length, or an i32 tensor `[B, T]`
    * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or without room in the
-   * cache, or a cache of another batch size.
+   * cache, a cache of another batch size, or dropout of a rate outside of [0, 1) or with a cache.
    * @returns f32 `[B, T, V]` with T the longest row and zeros past a row's end, or `[B, 1, V]` for `logits: 'last'`
    * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
    */
@@ -96,13 +98,18 @@ export class Model {
     if (logits !== 'all' && logits !== 'last') {
       throw new TypeError(`forward: expected logits to be 'all' or 'last', got ${JSON.stringify(logits)}`);
     }
+    const dropout = checkDropout('forward', options);
+    if (dropout && cache) {
+      throw new RangeError(`forward: expected no dropout with a cache, got dropoutRate ${dropout.rate}`);
+    }
     const batch = tokenBatch('forward', tokens, this.config.vocabSize);
     const offsets = this.#offsets(batch, cache);
     const ends = offsets.map((offset, row) => offset + batch.lengths[row]);
     cache?.reserve(batch.lengths);
     if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
     const out = scope(() => {
-      const hidden = decoderForward(this.config, this.#weights, this.#pass(batch, offsets, ends, cache));
+      const pass = { ...this.#pass(batch, offsets, ends, cache), dropout };
+      const hidden = decoderForward(this.config, this.#weights, pass);
       const wanted =
         logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
       return outputHead(this.config, this.#weights, wanted);

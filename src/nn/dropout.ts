@@ -1,10 +1,10 @@
 /** Dropout with Flax's masks: the same key drops the same elements. */
 
-import { div, mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { zeros } from '../ops/creation.ts';
+import { dropout } from '../ops/dropout.ts';
 import { reshape } from '../ops/reshape.ts';
-import { bernoulli } from '../random/samplers.ts';
+import { keyWords } from '../random/key.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
@@ -69,8 +69,7 @@ export class Dropout extends Module {
       const shape = [...x.shape];
       for (const dim of this.broadcastDims) shape[normalizeAxis('Dropout', dim, shape.length)] = 1;
       const dtype = resultDType('Dropout', undefined, x);
-      const keep = 1 - this.rate;
-      return cast(mul(div(rounded(x, dtype), keep), cast(bernoulli(key, keep, shape), 'f32')), dtype);
+      return cast(dropout(rounded(x, dtype), this.rate, keyWords('Dropout', key), shape), dtype);
     });
   }
 

@@ -22,9 +22,11 @@ import {
   runAttention,
   scoreOperand,
 } from './attention-call.ts';
+import { checkDropout, type DropoutMask } from './dropout.ts';
 import { checkExactShape, checkRank, commonBackend } from './operands.ts';
 
-export interface AttentionOptions {
+/** `dropoutRate` and `dropoutKey` drop weights of the softmax. */
+export interface AttentionOptions extends DropoutMask {
   /** Order of the axes of query, key, value and output: `'BTNH'` (default) or `'BNTH'`; neither is copied. */
   readonly layout?: AttentionLayout;
   /** Added to the scaled (and capped) scores: f32, f16 or bf16, broadcastable to `[B, N, T, S]`; -Infinity masks. */
@@ -50,10 +52,6 @@ export interface AttentionOptions {
   readonly logitsSoftCap?: number;
   /** `[N]`: a score per head that joins the denominator only (gpt-oss). */
   readonly sinks?: Tensor;
-  /** Share of the weights dropped, 0 <= rate < 1; kept ones are divided by 1 - rate. Default 0. */
-  readonly dropoutRate?: number;
-  /** A threefry key: u32 tensor `[2]`, or its two words; needed when the rate is not 0. */
-  readonly dropoutKey?: Tensor | readonly [number, number];
   /** One dropout mask `[T, S]` for all batch rows and heads, as Flax's; default true. */
   readonly broadcastDropout?: boolean;
   /** Also return the natural log of each softmax denominator; default false. */
@@ -123,6 +121,7 @@ export function dotProductAttention(
   const [windowLeft, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
   const queryLengths = checkLengths('querySeqLengths', options.querySeqLengths, B, T);
   const keyLengths = checkLengths('keyValueSeqLengths', options.keyValueSeqLengths, B, S);
+  const dropout = checkDropout(OP, options);
 
   return runAttention(
     OP,
@@ -142,7 +141,7 @@ export function dotProductAttention(
       mask: mask && scoreOperand(OP, 'mask', mask, scores),
       bias: bias && scoreOperand(OP, 'bias', bias, scores),
       sinks,
-      dropout: checkDropout(options),
+      dropout: dropout && { ...dropout, broadcast: options.broadcastDropout ?? true },
       returnLogSumExp: options.returnLogSumExp ?? false,
     },
     { key, value },
@@ -237,27 +236,4 @@ function checkLengths(
     );
   }
   return list;
-}
-
-function checkDropout(
-  options: AttentionOptions,
-): { rate: number; key: [number, number]; broadcast: boolean } | undefined {
-  const { dropoutRate: rate = 0, dropoutKey, broadcastDropout: broadcast = true } = options;
-  if (!(rate >= 0 && rate < 1)) throw new RangeError(`${OP}: expected 0 <= dropoutRate < 1, got ${rate}`);
-  if (rate === 0) return undefined;
-  if (dropoutKey === undefined)
-    throw new TypeError(`${OP}: expected a dropoutKey with dropoutRate ${rate}, got none`);
-  if (dropoutKey instanceof Tensor && dropoutKey.dtype !== 'u32') {
-    throw new TypeError(`${OP}: expected dropoutKey of u32, got ${dropoutKey.dtype}`);
-  }
-  if (!(dropoutKey instanceof Tensor) && !Array.isArray(dropoutKey)) {
-    throw new TypeError(
-      `${OP}: expected dropoutKey as a u32 tensor or two words, got ${describe(dropoutKey)}`,
-    );
-  }
-  const words = Array.from(dropoutKey instanceof Tensor ? dropoutKey.dataSync() : dropoutKey);
-  if (words.length !== 2 || words.some((word) => !Number.isInteger(word) || word < 0 || word >= 2 ** 32)) {
-    throw new RangeError(`${OP}: expected dropoutKey of two 32-bit words, got [${words.join(', ')}]`);
-  }
-  return { rate, key: [words[0], words[1]], broadcast };
 }

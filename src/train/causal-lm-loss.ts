@@ -3,6 +3,7 @@
 import { backendOf } from '../backend/registry.ts';
 import { mul } from '../ops/binary.ts';
 import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
+import type { DropoutMask } from '../ops/dropout.ts';
 import { allocate } from '../ops/operands.ts';
 import { sum } from '../ops/reduce.ts';
 import { describe } from '../tensor/arguments.ts';
@@ -11,18 +12,23 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-/** What the loss needs of a model: logits `[B, T, V]` of token rows. */
+/** What the loss needs of a model: logits `[B, T, V]` of token rows, with dropout where it is asked for. */
 export interface LanguageModel {
-  forward(tokens: readonly (readonly number[])[] | Tensor): Tensor;
+  forward(tokens: readonly (readonly number[])[] | Tensor, options?: DropoutMask): Tensor;
 }
 
 /**
  * Mean cross-entropy, in nats, of predicting token t + 1 of each row from its tokens up to t.
  * @param tokens rows of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
- * @throws RangeError when a row has no token to predict
+ * @param dropout `dropoutRate` and `dropoutKey` of a training step, a new key for each; default no dropout
+ * @throws RangeError when a row has no token to predict, or for a dropout rate outside of [0, 1)
  * @returns a scalar
  */
-export function causalLmLoss(model: LanguageModel, tokens: readonly (readonly number[])[] | Tensor): Tensor {
+export function causalLmLoss(
+  model: LanguageModel,
+  tokens: readonly (readonly number[])[] | Tensor,
+  dropout?: DropoutMask,
+): Tensor {
   const rows = tokens instanceof Tensor ? rowsOf(tokens) : tokens;
   if (!Array.isArray(rows)) {
     throw new TypeError(
@@ -41,7 +47,10 @@ export function causalLmLoss(model: LanguageModel, tokens: readonly (readonly nu
     count += row.length - 1;
   }
   return scope(() => {
-    const logits = model.forward(rows.map((row) => row.slice(0, -1)));
+    const logits = model.forward(
+      rows.map((row) => row.slice(0, -1)),
+      dropout,
+    );
     const backend = backendOf(logits);
     const targets = allocate(backend, 'i32', [rows.length, length]);
     backend.write(targets.storage, encode('i32', labels));

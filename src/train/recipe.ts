@@ -54,15 +54,18 @@ export async function readRecipe(checkpoint: Checkpoint): Promise<TrainRecipe | 
   }
   const runs = Array.isArray(json?.uptraining) ? json.uptraining : undefined;
   if (runs === undefined) throw fail('an object with a list named uptraining');
-  for (const run of json.training === undefined ? runs : [json.training, ...runs]) checkRun(run, fail);
-  return json as TrainRecipe;
+  const uptraining = runs.map((run) => checkedRun(run, fail));
+  if (json.training === undefined) return { uptraining };
+  return { training: checkedRun(json.training, fail), uptraining };
 }
 
-function checkRun(run: Partial<RunRecord> | null, fail: (what: string) => Error): void {
-  const { settings, step } = run ?? {};
+function checkedRun(run: Partial<RunRecord> | null, fail: (what: string) => Error): RunRecord {
+  const { step } = run ?? {};
+  // Runs from before there was dropout do not name it.
+  const settings = { dropout: 0, ...run?.settings } as TrainSettings;
   if (!isNumber(step, 0)) throw fail(`step to be a number of at least 0, got ${step}`);
   for (const name of [...POSITIVE, ...NOT_NEGATIVE]) {
-    const value = settings?.[name];
+    const value = settings[name];
     const isPositive = (POSITIVE as readonly string[]).includes(name);
     if (!isNumber(value, isPositive ? Number.MIN_VALUE : 0)) {
       throw fail(
@@ -70,10 +73,14 @@ function checkRun(run: Partial<RunRecord> | null, fail: (what: string) => Error)
       );
     }
   }
-  const { validation } = settings as TrainSettings;
+  const { validation, dropout } = settings;
   if (!(validation > 0 && validation < 1)) {
     throw fail(`settings.validation between 0 and 1, got ${JSON.stringify(validation)}`);
   }
+  if (!(isNumber(dropout, 0) && dropout < 1)) {
+    throw fail(`settings.dropout of at least 0 and below 1, got ${JSON.stringify(dropout)}`);
+  }
+  return { settings, step };
 }
 
 function isNumber(value: unknown, least: number): value is number {

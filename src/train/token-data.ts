@@ -3,10 +3,12 @@
  * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
  */
 import { threefry2x32 } from '../backend/reference/threefry.ts';
+import type { KeyWords } from '../random/key.ts';
 
 /** Streams of batches: they never share a draw. */
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
-const STREAMS: readonly BatchStream[] = ['train', 'evaluate-train', 'evaluate-validation'];
+/** In the order of their numbers; a number stays what it is, so that a run goes on with its draws. */
+const STREAMS = ['train', 'evaluate-train', 'evaluate-validation', 'dropout'] as const;
 
 export interface TokenSplit {
   readonly train: Int32Array;
@@ -39,7 +41,7 @@ export function drawBatch(
   options: { batchSize: number; blockLength: number; seed: number; stream: BatchStream; index: number },
 ): number[][] {
   const { batchSize, blockLength, seed, stream, index } = options;
-  const key = threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
+  const key = drawKey(seed, stream, index);
   const places = tokens.length - blockLength;
   return Array.from({ length: batchSize }, (_, row) => {
     const [high, low] = threefry2x32(key, 0, row);
@@ -47,4 +49,9 @@ export function drawBatch(
     const start = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
     return Array.from(tokens.subarray(start, start + blockLength + 1));
   });
+}
+
+/** The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its dropout. */
+export function drawKey(seed: number, stream: BatchStream | 'dropout', index: number): KeyWords {
+  return threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
 }

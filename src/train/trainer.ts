@@ -12,7 +12,7 @@ import { causalLmLoss } from './causal-lm-loss.ts';
 import { Optimizer } from './optimizer.ts';
 import { adamw, clipByGlobalNorm, multiSteps } from './optimizers.ts';
 import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';
-import { drawBatch, type TokenSplit } from './token-data.ts';
+import { drawBatch, drawKey, type TokenSplit } from './token-data.ts';
 import { chain } from './transformation.ts';
 
 export interface TrainerOptions {
@@ -38,7 +38,9 @@ export interface TrainerOptions {
   readonly b2?: number;
   /** Largest norm of all gradients together; default 1. */
   readonly clip?: number;
-  /** Of the batches; default 1337. */
+  /** Share that training steps drop (after the embedding, of attention's weights, after attention and the MLP); default 0. */
+  readonly dropout?: number;
+  /** Of the batches and the dropout; default 1337. */
   readonly seed?: number;
   /** Batches per estimate of a loss; default 20. */
   readonly evaluationBatches?: number;
@@ -112,12 +114,13 @@ export class Trainer {
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
-    const { accumulate, seed, batchSize, blockLength, firstBatch } = this.settings;
+    const { accumulate, seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
     let total = 0;
     for (let i = 0; i < accumulate; i++) {
       const index = firstBatch + this.#step * accumulate + i;
       const batch = drawBatch(this.#data.train, { batchSize, blockLength, seed, stream: 'train', index });
-      const [loss, gradients] = valueAndGrad((model: TrainableModel) => causalLmLoss(model, batch))(
+      const drop = { dropoutRate: dropout, dropoutKey: drawKey(seed, 'dropout', index) };
+      const [loss, gradients] = valueAndGrad((model: TrainableModel) => causalLmLoss(model, batch, drop))(
         this.model,
       );
       const value = loss.dataSync()[0];
@@ -160,6 +163,7 @@ function withDefaults(options: TrainerOptions): TrainerSettings {
     b1: 0.9,
     b2: 0.99,
     clip: 1,
+    dropout: 0,
     seed: 1337,
     evaluationBatches: 20,
     firstBatch: 0,
@@ -178,6 +182,9 @@ function withDefaults(options: TrainerOptions): TrainerSettings {
     if (!(full[name] >= 0 && full[name] < Number.POSITIVE_INFINITY)) {
       throw new RangeError(`train: expected ${name} of at least 0, got ${full[name]}`);
     }
+  }
+  if (!(full.dropout >= 0 && full.dropout < 1)) {
+    throw new RangeError(`train: expected 0 <= dropout < 1, got ${full.dropout}`);
   }
   return full;
 }

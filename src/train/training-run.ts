@@ -93,7 +93,11 @@ export function openRun(
 
 /** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
 export function checkSameRun(directory: RunDirectory, latest: string, identity: RunIdentity): void {
-  const before = (directory.state(latest).identity ?? {}) as RunIdentity;
+  // Runs from before there was dropout do not name it.
+  const before: RunIdentity = {
+    dropout: 0,
+    ...(directory.state(latest).identity as RunIdentity | undefined),
+  };
   const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
   if (key === undefined) return;
   throw new RunConflictError(

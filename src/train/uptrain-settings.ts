@@ -36,6 +36,7 @@ export const ELSEWHERE: Readonly<
   b1: 0.9,
   b2: 0.95,
   clip: 1,
+  dropout: 0,
   seed: 1337,
   evaluationBatches: 20,
   validation: 0.1,

@@ -1,5 +1,6 @@
-/** Unary, binary and gated ops. */
+/** Unary, binary and gated ops, and dropout. */
 import * as gqa from '../../src/index.ts';
+import { dropout } from '../../src/ops/dropout.ts';
 import { between, LENGTHS, normal, type OpCase, type OpCases, opCases } from './op-case.ts';
 
 const UNARY = {
@@ -141,4 +142,29 @@ export const gatedCases: OpCases = opCases<{ activation?: Gate }>({
       tolerance: 1e-6,
     })),
   ),
+});
+
+interface DropoutAttrs {
+  readonly rate: number;
+  readonly maskShape?: gqa.Shape;
+}
+
+export const dropoutCases: OpCases = opCases<DropoutAttrs>({
+  op: 'dropout',
+  run: ({ x }, { rate, maskShape }) => dropout(x, rate, [7, 11], maskShape),
+  rows: [
+    ...LENGTHS.map((n) => ({ name: `[${n}]`, shapes: { x: [n] }, attrs: { rate: 0.5 }, tolerance: 1e-6 })),
+    ...[0.1, 0.9].map((rate) => ({
+      name: `[3, 5, 7] ${rate}`,
+      shapes: { x: [3, 5, 7] },
+      attrs: { rate },
+      tolerance: 1e-6,
+    })),
+    {
+      name: '[3, 5, 7] one mask for all rows',
+      shapes: { x: [3, 5, 7] },
+      attrs: { rate: 0.3, maskShape: [1, 5, 1] },
+      tolerance: 1e-6,
+    },
+  ],
 });

@@ -33,9 +33,10 @@ function command(out: string, ...more: string[]): string[] {
     '--batch',
     '4',
   ];
+  const recipe = ['--dropout', '0.1'];
   const times = ['--steps', '60', '--eval-every', '20', '--eval-batches', '2', '--save-every', '5'];
   const where = ['--data', join(folder, 'text.txt'), '--out', join(folder, out)];
-  return ['train', ...where, ...sizes, ...times, '--threads', '1', ...more];
+  return ['train', ...where, ...sizes, ...recipe, ...times, '--threads', '1', ...more];
 }
 
 function read(out: string, ...path: string[]): Buffer {
@@ -65,6 +66,8 @@ describe('gqa train', () => {
     expect(lines.filter((line) => line.loss !== undefined).map((line) => line.step)).toEqual(
       Array.from({ length: 60 }, (_, i) => i + 1),
     );
+    const recipe = JSON.parse(read('whole', 'step-60', 'gqa-train.json').toString());
+    expect(recipe.training.settings.dropout).toBe(0.1);
     const page = read('whole', 'report.html').toString();
     expect(page).toContain('<polyline');
     expect(page).not.toMatch(/https?:|<script/);
@@ -143,6 +146,13 @@ describe('what cannot be meant', () => {
   const wrong: [string, string[], number, RegExp][] = [
     ['K that does not divide N', ['--kv-heads', '3'], 2, /--kv-heads must divide --heads, got K=3 and N=4/],
     ['a negative learning rate', ['--learning-rate', '-1'], 2, /--learning-rate/],
+    ...['1', '-0.1', '1.5', 'NaN'].map((p): [string, string[], number, RegExp] => [
+      `dropout ${p}`,
+      ['--resume', '--dropout', p],
+      2,
+      /--dropout.*Expected a number of at least 0 and below 1/,
+    ]),
+    ['a resume with other dropout', ['--resume', '--dropout', '0.2'], 2, /dropout is 0.1, got 0.2/],
     ['a resume with another shape', ['--resume', '--dim', '64'], 2, /hiddenSize is 32, got 64/],
     ['a folder that is not empty', [], 2, /is not empty: --resume goes on/],
   ];

@@ -1,5 +1,5 @@
 /** Gradients of all differentiable ops but attention, from the op cases. */
-import { binaryCases, gatedCases, unaryCases } from '../cases/elementwise.ts';
+import { binaryCases, dropoutCases, gatedCases, unaryCases } from '../cases/elementwise.ts';
 import { layoutCases } from '../cases/layout.ts';
 import { embeddingCases, linearCases, matmulCases, ropeCases } from '../cases/matrix.ts';
 import { normCases, reduceCases, softmaxCases } from '../cases/reduction.ts';
@@ -11,6 +11,7 @@ const awkward = ({ name }: { name: string }) => /edges|NaN|Infinity|(max|min) lo
 runGradients(unaryCases, { without: awkward });
 runGradients(binaryCases, { without: awkward });
 runGradients(gatedCases);
+runGradients(dropoutCases);
 runGradients(reduceCases, { without: awkward });
 runGradients(softmaxCases, { without: awkward });
 runGradients(normCases, { without: awkward });

@@ -35,7 +35,16 @@ afterAll(() => {
 
 const settings = {
   ...{ batchSize: 4, blockLength: 16, steps: 1000, accumulate: 2, learningRate: 2e-3, minLearningRate: 3e-4 },
-  ...{ warmupSteps: 100, weightDecay: 0.2, b1: 0.9, b2: 0.98, clip: 0.5, seed: 11, evaluationBatches: 3 },
+  ...{
+    warmupSteps: 100,
+    weightDecay: 0.2,
+    b1: 0.9,
+    b2: 0.98,
+    clip: 0.5,
+    dropout: 0.3,
+    seed: 11,
+    evaluationBatches: 3,
+  },
   ...{ firstBatch: 0, validation: 0.2 },
 };
 
@@ -70,6 +79,12 @@ describe('settings', () => {
     });
   });
 
+  test('a recipe from before there was dropout has none', async () => {
+    const old = copyTiny('mha', {}, { 'gqa-train.json': recipeText({ dropout: undefined }) });
+    await using checkpoint = await openCheckpoint(old);
+    expect((await readRecipe(checkpoint))?.uptraining[0].settings.dropout).toBe(0);
+  });
+
   test('what cannot be meant', () => {
     expect(() => uptrainSettings(undefined, { alpha: 0.05 }, 64)).toThrow(/expected --steps/);
     expect(() => uptrainSettings({ uptraining: [] }, {}, 64)).toThrow(/expected --steps/);
@@ -78,6 +93,10 @@ describe('settings', () => {
     expect(uptrainSettings(undefined, { steps: 5 }, 8).blockLength).toBe(8);
   });
 });
+
+function recipeText(changed: object): string {
+  return JSON.stringify({ uptraining: [{ settings: { ...settings, ...changed }, step: 1 }] });
+}
 
 describe('checkpoints are written in the form they came in', () => {
   const forms = readdirSync(GOLDEN)
@@ -178,7 +197,7 @@ describe('uptrain', () => {
 
   test('a signal ends it with a checkpoint, from which it goes on to the same numbers', async () => {
     const from = join(folder, 'mqa');
-    const options = { from, text, steps: 12, evaluateEvery: 4, keep: 9 };
+    const options = { from, text, steps: 12, evaluateEvery: 4, keep: 9, dropout: 0.2 };
     const whole = await uptrain({ ...options, out: join(folder, 'whole') });
     whole.model.dispose();
     const stopping = new AbortController();
@@ -200,7 +219,7 @@ describe('uptrain', () => {
       expect(read(join(out, 'step-12', file))).toEqual(read(join(folder, 'whole', 'step-12', file)));
     }
     await using last = await openCheckpoint(join(out, 'step-12'));
-    expect((await readRecipe(last))?.uptraining).toMatchObject([{ step: 12 }]);
+    expect((await readRecipe(last))?.uptraining).toMatchObject([{ step: 12, settings: { dropout: 0.2 } }]);
   });
 
   test('what cannot be trained says why', async () => {
@@ -216,6 +235,12 @@ describe('uptrain', () => {
         /gqa-train.json: expected step to be a number of at least 0, got -1/,
       ],
       [copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': '{' }), {}, /gqa-train.json: expected JSON/],
+      [copyTiny('mha', {}, tokenizer), { dropout: 1 }, /train: expected 0 <= dropout < 1, got 1/],
+      [
+        copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ dropout: 1 }) }),
+        {},
+        /settings.dropout of at least 0 and below 1, got 1/,
+      ],
     ];
     for (const [from, options, message] of cases) {
       await expect(uptrain({ from, text, steps: 2, ...options })).rejects.toThrow(message);

@@ -1,0 +1,76 @@
+/**
+ * Dropout: some elements become 0, the others grow by as much, so that the mean stays. Which ones is a function of the key,
+ * so the way back draws the same mask again instead of keeping it.
+ *
+ * Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"; the mask is JAX's.
+ */
+import { record, untaped } from '../autograd/tape.ts';
+import type { KeyWords } from '../random/key.ts';
+import { describe } from '../tensor/arguments.ts';
+import { scope } from '../tensor/scope.ts';
+import { broadcastStrides, type Shape, stridesOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { div, mul } from './binary.ts';
+import { allocate, commonBackend, floatDType } from './operands.ts';
+
+/** What share is dropped, and by which mask. */
+export interface DropoutMask {
+  /** Probability of dropping an element, 0 <= rate < 1; kept ones are divided by 1 - rate. Default 0. */
+  readonly dropoutRate?: number;
+  /** A threefry key: u32 tensor `[2]`, or its two words; needed when the rate is not 0. */
+  readonly dropoutKey?: Tensor | readonly [number, number];
+}
+
+/**
+ * `x / (1 - rate)` where `bernoulli(key, 1 - rate)` is true, 0 elsewhere.
+ * @param x f32 (f64 on the reference backend).
+ * @param rate 0 < rate < 1, as `checkDropout` gives it.
+ * @param maskShape broadcastable to x's; default x's: a draw for each element.
+ * @returns x's shape and dtype.
+ */
+export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape = x.shape): Tensor {
+  const backend = commonBackend('dropout', x);
+  floatDType('dropout', x);
+  const keep = 1 - rate;
+  // Linear in x, and its own transpose.
+  const masked = (of: Tensor): Tensor =>
+    scope(() => {
+      // bernoulli(key, keep) as 1 and 0: what it compares, compared in f32, since widening bools costs more than all of the rest.
+      const mask = allocate(backend, 'f32', maskShape);
+      const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
+      backend.random(mask, { ...plain, kind: 'uniform', key });
+      const limit = allocate(backend, 'f32', []);
+      backend.fill(limit, keep);
+      const strides = stridesOf(maskShape);
+      backend.binary('less', mask, mask, strides, limit, broadcastStrides([], maskShape));
+      return mul(div(of, keep), mask);
+    });
+  const out = untaped(() => masked(x));
+  record({ op: 'dropout', inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [masked(g as Tensor)] });
+  return out;
+}
+
+/**
+ * The rate and the words of the key; undefined when nothing is to be dropped.
+ * @throws RangeError for a rate outside of [0, 1) or words that are none; TypeError for a missing key or one of another kind.
+ */
+export function checkDropout(op: string, mask: DropoutMask): { rate: number; key: KeyWords } | undefined {
+  const { dropoutRate: rate = 0, dropoutKey } = mask;
+  if (!(rate >= 0 && rate < 1)) throw new RangeError(`${op}: expected 0 <= dropoutRate < 1, got ${rate}`);
+  if (rate === 0) return undefined;
+  if (dropoutKey === undefined)
+    throw new TypeError(`${op}: expected a dropoutKey with dropoutRate ${rate}, got none`);
+  if (dropoutKey instanceof Tensor && dropoutKey.dtype !== 'u32') {
+    throw new TypeError(`${op}: expected dropoutKey of u32, got ${dropoutKey.dtype}`);
+  }
+  if (!(dropoutKey instanceof Tensor) && !Array.isArray(dropoutKey)) {
+    throw new TypeError(
+      `${op}: expected dropoutKey as a u32 tensor or two words, got ${describe(dropoutKey)}`,
+    );
+  }
+  const words = Array.from(dropoutKey instanceof Tensor ? dropoutKey.dataSync() : dropoutKey);
+  if (words.length !== 2 || words.some((word) => !Number.isInteger(word) || word < 0 || word >= 2 ** 32)) {
+    throw new RangeError(`${op}: expected dropoutKey of two 32-bit words, got [${words.join(', ')}]`);
+  }
+  return { rate, key: [words[0], words[1]] };
+}
