@@ -37,7 +37,7 @@ GQA_INLINE gemm_walk gemm_walk_rows(const float *at, size_t columns, size_t stri
   const size_t lines = gqa_max(1, columns / 16);
   return (gemm_walk){at, lines, lines, (ptrdiff_t)stride - 16 * (ptrdiff_t)lines};
 }
-GQA_INLINE gemm_walk gemm_walk_line(const float *at) { return gemm_walk_rows(at, (size_t)1 << 40, 0); }
+GQA_INLINE gemm_walk gemm_walk_line(const float *at) { return gemm_walk_rows(at, (size_t)1 << 30, 0); }
 /* Nothing to fetch: one line that is there. */
 GQA_INLINE gemm_walk gemm_walk_none(const float *at) { return gemm_walk_rows(at, 16, 0); }
 
