@@ -22,7 +22,7 @@ export async function writeGguf(
   const entries: GgufEntry[] = [...tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
   const header = encodeGgufHeader(metadata, entries);
   await writeAtomically(path, async (file) => {
-    await writeAt(file, header.bytes, 0);
+    writeAt(file, header.bytes, 0);
     const last = header.tensors.at(-1);
     if (last !== undefined) {
       const end = last.byteOffset + last.byteLength;

@@ -36,7 +36,7 @@ export async function writeSafetensors(
     if (given !== byteLength) throw sizeError(OP, name, byteLength, given);
   }
   await writeAtomically(path, async (file) => {
-    await writeAt(file, header.bytes, 0);
+    writeAt(file, header.bytes, 0);
     await writeTensors(file, {
       op: OP,
       tensors: header.tensors,
