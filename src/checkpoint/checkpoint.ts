@@ -126,8 +126,8 @@ export class Checkpoint {
   }
 
   /**
-   * Fills `target` with a tensor's bytes from `byteOffset` (bytes from the start of the tensor) on. Copying a file
-   * through one reused buffer of 256 KiB takes about as long as `cp`; fresh or larger ones took twice that.
+   * Fills `target` with a tensor's bytes from `byteOffset` (bytes from the start of the tensor) on. A reader that reuses one
+   * buffer is about as fast as `cp`; with fresh ones a copy took twice that.
    * @throws RangeError when there is no such tensor or the slice is not inside it
    */
   async readInto(name: string, byteOffset: number, target: Uint8Array): Promise<void> {

@@ -18,5 +18,5 @@ export { loadTensor } from './load-tensor.ts';
 export { loadModule, saveModule } from './module-file.ts';
 export { openCheckpoint } from './open-checkpoint.ts';
 export { type GgufPair, writeGguf } from './write-gguf.ts';
-export type { ByteChunks, TensorBytes } from './write-safetensors.ts';
 export { writeSafetensors } from './write-safetensors.ts';
+export type { ByteChunks, TensorBytes } from './write-tensors.ts';

@@ -95,12 +95,3 @@ async function syncFolder(folder: string): Promise<void> {
     await handle.close();
   }
 }
-
-/** Writes all of `bytes` at the end of what was written so far; a single `write` may take less. */
-export async function append(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  let done = 0;
-  while (done < bytes.byteLength) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.byteLength - done);
-    done += bytesWritten;
-  }
-}

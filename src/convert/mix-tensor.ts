@@ -5,13 +5,16 @@
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { foldIn, key, normal } from '../random/index.ts';
-import { bytesOf, decoded, decodeInto, encodeInto } from './number-codec.ts';
+import { addScaled, bytesOf, decoded, decodeInto, encodeInto } from './number-codec.ts';
+import type { SpareBuffers } from './spare-buffers.ts';
 import type { Block, BlockSource, TensorMix } from './tensor-mix.ts';
 
-/** Bytes per read: as fast as `cp` (see Checkpoint.readInto), and half the waits for a thread that 256 KiB takes. */
-const COPY_BYTES = 1 << 19;
+/** Bytes per read: few waits for a thread. */
+const COPY_BYTES = 1 << 22;
 /** Values computed at a time. */
-const SLICE_VALUES = 1 << 16;
+const SLICE_VALUES = 1 << 17;
+/** Heads read and added at a time: what `addScaled` has one loop for. */
+const SOURCES = 4;
 
 export interface MixJob {
   readonly checkpoint: Checkpoint;
@@ -20,6 +23,8 @@ export interface MixJob {
   readonly mix?: TensorMix;
   readonly dtype: StorageType;
   readonly seed: number;
+  /** Shared by all tensors of a conversion. */
+  readonly buffers: SpareBuffers;
   /** Writes `[Out, In]` where the tensor is `[In, Out]`, or the other way round. */
   readonly transpose?: boolean;
 }
@@ -37,74 +42,64 @@ export function mixedShape({ info, mix, transpose }: Pick<MixJob, 'info' | 'mix'
   return transpose && shape.length === 2 ? shape.reverse() : shape;
 }
 
-/** The new tensor's bytes; each chunk is valid until the next is asked for. Made one chunk ahead, while the last is written. */
-export async function* mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
-  const chunks = chunksOf(job);
-  let next = chunks.next();
-  try {
-    for (;;) {
-      const { value, done } = await next;
-      if (done) return;
-      next = chunks.next();
-      // It is awaited later; an error meanwhile must not count as one that nobody handles.
-      next.catch(() => {});
-      yield value;
-    }
-  } finally {
-    // Left early, by an error of the writer: what is on its way must be over before the checkpoint is closed.
-    await next.catch(() => {});
-  }
-}
-
-/** Chunks of which each is valid until the one after the next is asked for. */
-async function* chunksOf(job: MixJob): AsyncGenerator<Uint8Array> {
-  if (job.transpose && job.info.shape.length === 2) yield* transposed(job);
-  else if (job.mix === undefined) yield* copied(job, 0, matrixShape(job.info.shape)[0]);
-  else if (job.mix.axis === 0) yield* rowBlocks(job, job.mix);
-  else yield* columnBlocks(job, job.mix);
+/** The new tensor's bytes; each chunk is valid until the next is asked for. */
+export function mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
+  if (job.transpose && job.info.shape.length === 2) return transposed(job);
+  if (job.mix === undefined) return copied(job, 0, matrixShape(job.info.shape)[0]);
+  return job.mix.axis === 0 ? rowBlocks(job, job.mix) : columnBlocks(job, job.mix);
 }
 
 /** Rows `first … first + count - 1` as they are. */
 async function* copied(job: MixJob, first: number, count: number): AsyncGenerator<Uint8Array> {
-  const { checkpoint, info, dtype } = job;
+  const { checkpoint, info, dtype, buffers } = job;
   const [rows, columns] = matrixShape(info.shape);
   const rowBytes = rows === 0 ? 0 : info.byteLength / rows;
   const end = (first + count) * rowBytes;
   if (dtype === info.dtype) {
-    const buffer = new TwoBuffers(Math.min(COPY_BYTES, count * rowBytes));
+    const buffer = buffers.take(Math.min(COPY_BYTES, count * rowBytes));
     for (let at = first * rowBytes; at < end; at += COPY_BYTES) {
-      const part = buffer.next().subarray(0, Math.min(COPY_BYTES, end - at));
+      const part = buffer.subarray(0, Math.min(COPY_BYTES, end - at));
       await checkpoint.readInto(info.name, at, part);
       yield part;
     }
+    buffers.give(buffer);
     return;
   }
   // Values in a row of their own order: any slice of whole blocks will do.
   const total = count * columns;
   const values = new Float64Array(Math.min(SLICE_VALUES, total));
-  const target = new TwoBuffers(bytesOf(dtype, values.length));
+  const target = new Uint8Array(bytesOf(dtype, values.length));
   const source = new Uint8Array(bytesOf(info.dtype, values.length));
   for (let at = 0; at < total; at += SLICE_VALUES) {
     const part = values.subarray(0, Math.min(SLICE_VALUES, total - at));
     const bytes = source.subarray(0, bytesOf(info.dtype, part.length));
     await checkpoint.readInto(info.name, first * rowBytes + bytesOf(info.dtype, at), bytes);
     decodeInto(info.dtype, bytes, part);
-    yield encodeInto(dtype, part, target.next());
+    yield encodeInto(dtype, part, target);
   }
 }
 
+/** Memory that the blocks of a tensor share. */
+interface Room {
+  readonly sum: Float64Array<ArrayBuffer>;
+  readonly read: readonly Uint8Array<ArrayBuffer>[];
+  readonly target: Uint8Array<ArrayBuffer>;
+}
+
 async function* rowBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8Array> {
-  const columns = matrixShape(job.info.shape)[1];
+  const { info, dtype, buffers } = job;
+  const columns = matrixShape(info.shape)[1];
   const rows = Math.max(0, ...mix.blocks.map((block) => (isCopied(block) ? 0 : sliceRows(block, columns))));
-  const room = {
-    sum: new Float64Array(rows * columns),
-    read: new SliceReader(job, rows * columns),
-    target: new TwoBuffers(bytesOf(job.dtype, rows * columns)),
-  };
+  const values = rows * columns;
+  const sum = buffers.take(8 * values);
+  const read = Array.from({ length: SOURCES }, () => buffers.take(bytesOf(info.dtype, values)));
+  const target = buffers.take(bytesOf(dtype, values));
+  const room: Room = { sum: new Float64Array(sum.buffer), read, target };
   for (const block of mix.blocks) {
     if (isCopied(block)) yield* copied(job, block.sources[0].first, block.size);
     else yield* rowBlock(job, mix, block, room);
   }
+  for (const buffer of [sum, ...read, target]) buffers.give(buffer);
 }
 
 function isCopied({ sources }: Block): boolean {
@@ -119,43 +114,48 @@ function sliceRows({ size, sources }: Block, columns: number): number {
 }
 
 async function* rowBlock(
-  { info, dtype, seed }: MixJob,
+  job: MixJob,
   mix: TensorMix,
   block: Block,
-  { sum, read, target }: { sum: Float64Array; read: SliceReader; target: TwoBuffers },
+  { sum, read, target }: Room,
 ): AsyncGenerator<Uint8Array> {
+  const { info, dtype, seed } = job;
+  const { size, sources } = block;
   const columns = matrixShape(info.shape)[1];
   const rows = sliceRows(block, columns);
-  const { sources } = block;
-  for (let at = 0; at < block.size; at += rows) {
-    const count = Math.min(rows, block.size - at);
+  for (let at = 0; at < size; at += rows) {
+    const count = Math.min(rows, size - at);
     const part = sum.subarray(0, count * columns);
     part.fill(-0); // so that -0 stays -0
     if (sources.length === 0) part.set(drawn(mix, block, columns, seed));
-    else {
-      let next = read.bytes(sources[0].first + at, count);
-      for (let i = 0; i < sources.length; i++) {
-        const bytes = await next;
-        if (i + 1 < sources.length) next = read.bytes(sources[i + 1].first + at, count);
-        addRows(part, decoded(info.dtype, bytes, part.length), sources[i], block.size, columns);
+    for (let s = 0; s < sources.length; s += SOURCES) {
+      const few = sources.slice(s, s + SOURCES);
+      const bytes = await Promise.all(few.map(({ first }, i) => readRows(job, first + at, count, read[i])));
+      if (few.every(({ matrix }) => matrix === undefined)) {
+        const weights = few.map(({ weight }) => weight);
+        addScaled(info.dtype, bytes, weights, part);
+      } else {
+        few.forEach((source, i) => {
+          addTurned(part, decoded(info.dtype, bytes[i], part.length), source, size);
+        });
       }
     }
-    yield encodeInto(dtype, part, target.next());
+    yield encodeInto(dtype, part, target);
   }
 }
 
-/** sum += weight * matrix @ values, `[rows, columns]` */
-function addRows(
+/** sum += weight * matrix @ values; matrix `[size, size]`, the others `[size, columns]` */
+function addTurned(
   sum: Float64Array,
   values: Float32Array | Float64Array,
   { weight, matrix }: BlockSource,
   size: number,
-  columns: number,
 ): void {
   if (matrix === undefined) {
     for (let i = 0; i < sum.length; i++) sum[i] += weight * values[i];
     return;
   }
+  const columns = sum.length / size;
   for (let r = 0; r < size; r++) {
     const to = sum.subarray(r * columns, (r + 1) * columns);
     for (let s = 0; s < size; s++) {
@@ -175,12 +175,12 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
     block.sources.length === 0 ? drawn(mix, block, rows, seed) : undefined,
   );
   const count = rowsPerSlice(Math.max(before, after), rows);
-  const read = new SliceReader(job, count * before);
+  const source = new Uint8Array(bytesOf(info.dtype, count * before));
   const out = new Float64Array(count * after);
-  const target = new TwoBuffers(bytesOf(dtype, out.length));
+  const target = new Uint8Array(bytesOf(dtype, out.length));
   for (let at = 0; at < rows; at += count) {
     const here = Math.min(count, rows - at);
-    const values = decoded(info.dtype, await read.bytes(at, here), here * before);
+    const values = decoded(info.dtype, await readRows(job, at, here, source), here * before);
     out.fill(-0);
     let column = 0;
     mix.blocks.forEach((block, b) => {
@@ -192,7 +192,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
       }
       column += block.size;
     });
-    yield encodeInto(dtype, out.subarray(0, here * after), target.next());
+    yield encodeInto(dtype, out.subarray(0, here * after), target);
   }
 }
 
@@ -236,7 +236,7 @@ async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
   const part = new Float64Array(Math.max(SLICE_VALUES, columns));
   let at = 0;
   const asFloats: MixJob = { ...job, transpose: false, dtype: 'f32' };
-  for await (const chunk of chunksOf(asFloats)) {
+  for await (const chunk of mixedBytes(asFloats)) {
     const floats = new Float32Array(chunk.buffer, chunk.byteOffset, chunk.byteLength / 4);
     values.set(floats, at);
     at += floats.length;
@@ -245,13 +245,13 @@ async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
   // values is [rows, columns] as stored; the new tensor is [columns, rows]
   const perSlice = rowsPerSlice(rows, columns);
   const out = part.length >= perSlice * rows ? part : new Float64Array(perSlice * rows);
-  const target = new TwoBuffers(bytesOf(dtype, out.length));
+  const target = new Uint8Array(bytesOf(dtype, out.length));
   for (let first = 0; first < columns; first += perSlice) {
     const count = Math.min(perSlice, columns - first);
     for (let c = 0; c < count; c++) {
       for (let r = 0; r < rows; r++) out[c * rows + r] = values[r * columns + first + c];
     }
-    yield encodeInto(dtype, out.subarray(0, count * rows), target.next());
+    yield encodeInto(dtype, out.subarray(0, count * rows), target);
   }
 }
 
@@ -259,38 +259,15 @@ function rowsPerSlice(columns: number, most: number): number {
   return Math.max(1, Math.min(most, Math.floor(SLICE_VALUES / Math.max(1, columns))));
 }
 
-/** One buffer to fill while the other is written. */
-class TwoBuffers {
-  #now: Uint8Array<ArrayBuffer>;
-  #other: Uint8Array<ArrayBuffer>;
-
-  constructor(bytes: number) {
-    this.#now = new Uint8Array(bytes);
-    this.#other = new Uint8Array(bytes);
-  }
-
-  next(): Uint8Array<ArrayBuffer> {
-    [this.#now, this.#other] = [this.#other, this.#now];
-    return this.#now;
-  }
-}
-
-/** Rows of the old tensor as stored; what it gave is valid until the read after the next. */
-class SliceReader {
-  readonly #job: MixJob;
-  readonly #columns: number;
-  readonly #buffers: TwoBuffers;
-
-  constructor(job: MixJob, most: number) {
-    this.#job = job;
-    this.#columns = matrixShape(job.info.shape)[1];
-    this.#buffers = new TwoBuffers(bytesOf(job.info.dtype, most));
-  }
-
-  async bytes(first: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
-    const { checkpoint, info } = this.#job;
-    const bytes = this.#buffers.next().subarray(0, bytesOf(info.dtype, count * this.#columns));
-    await checkpoint.readInto(info.name, bytesOf(info.dtype, first * this.#columns), bytes);
-    return bytes;
-  }
+/** Rows of the old tensor as stored, in `buffer`. */
+async function readRows(
+  { checkpoint, info }: MixJob,
+  first: number,
+  count: number,
+  buffer: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const rowBytes = bytesOf(info.dtype, matrixShape(info.shape)[1]);
+  const bytes = buffer.subarray(0, count * rowBytes);
+  await checkpoint.readInto(info.name, first * rowBytes, bytes);
+  return bytes;
 }

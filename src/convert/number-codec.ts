@@ -27,9 +27,22 @@ export function bytesOf(dtype: StorageType, count: number): number {
   return (count / blockLength) * blockBytes;
 }
 
-/** Every f16 as a number. */
-let halves: ArrayLike<number> | undefined;
+const tables = new Map<StorageType, Float32Array>();
 
+/** The number of each of the 65,536 codes of a type of two bytes; undefined for other types. */
+function tableOf(dtype: StorageType): Float32Array | undefined {
+  if (dtype !== 'f16' && dtype !== 'bf16') return undefined;
+  let table = tables.get(dtype);
+  if (table === undefined) {
+    const codes = Uint16Array.from({ length: 65536 }, (_, i) => i);
+    table = Float32Array.from(decode(dtype, new Uint8Array(codes.buffer), 65536));
+    tables.set(dtype, table);
+  }
+  return table;
+}
+
+const float = new Float32Array(1);
+const floatBits = new Int32Array(float.buffer);
 let words = new Uint32Array(0);
 
 /** At least so many words, reused: fresh memory for each slice costs as much as the work on it. */
@@ -47,20 +60,39 @@ export function decoded(
   const { buffer, byteOffset } = bytes;
   if (dtype === 'f32') return new Float32Array(buffer, byteOffset, length);
   if (dtype === 'f64') return new Float64Array(buffer, byteOffset, length);
-  if (dtype === 'bf16') {
-    const from = new Uint16Array(buffer, byteOffset, length);
-    const word = scratch(length);
-    for (let i = 0; i < length; i++) word[i] = from[i] << 16;
-    return new Float32Array(word.buffer, 0, length);
-  }
-  if (dtype === 'f16') {
-    halves ??= decode('f16', new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer), 65536);
-    const from = new Uint16Array(buffer, byteOffset, length);
+  const table = tableOf(dtype);
+  if (table !== undefined) {
+    const codes = new Uint16Array(buffer, byteOffset, length);
     const out = new Float32Array(scratch(length).buffer, 0, length);
-    for (let i = 0; i < length; i++) out[i] = halves[from[i]];
+    for (let i = 0; i < length; i++) out[i] = table[codes[i]];
     return out;
   }
   return Float64Array.from(decode(dtype as DType, bytes, length));
+}
+
+/** sum += weight * values for each of `list` (bytes, 8-aligned), in its order: as many values as `sum` holds. */
+export function addScaled(
+  dtype: StorageType,
+  list: readonly Uint8Array<ArrayBuffer>[],
+  weights: readonly number[],
+  sum: Float64Array,
+): void {
+  const { length } = sum;
+  const table = tableOf(dtype);
+  if (table !== undefined && list.length === 4) {
+    // All in one loop, without floats in memory between: a fifth of the time.
+    const [a, b, c, d] = list.map(({ buffer, byteOffset }) => new Uint16Array(buffer, byteOffset, length));
+    const [wa, wb, wc, wd] = weights;
+    for (let i = 0; i < length; i++) {
+      sum[i] = sum[i] + wa * table[a[i]] + wb * table[b[i]] + wc * table[c[i]] + wd * table[d[i]];
+    }
+    return;
+  }
+  list.forEach((bytes, s) => {
+    const values = decoded(dtype, bytes, length);
+    const weight = weights[s];
+    for (let i = 0; i < length; i++) sum[i] += weight * values[i];
+  });
 }
 
 /** As `decoded`, into `out`: as many values as it holds. */
@@ -86,10 +118,10 @@ export function encodeInto(
 }
 
 function encodeBfloats(values: Float64Array, to: Uint16Array): void {
-  const word = scratch(values.length);
-  new Float32Array(word.buffer).set(values);
-  for (let i = 0; i < to.length; i++) {
-    const bits = word[i];
+  const { length } = to;
+  for (let i = 0; i < length; i++) {
+    float[0] = values[i];
+    const bits = floatBits[0];
     const noNumber = (bits & 0x7fffffff) > 0x7f800000;
     to[i] = noNumber ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
   }

@@ -1,6 +1,6 @@
 /** The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as one other type. */
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
-import type { TensorBytes } from '../checkpoint/write-safetensors.ts';
+import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { type StorageType, storageByteLength, storageLayout } from '../format/storage-type.ts';
@@ -8,9 +8,10 @@ import { ggufFromHuggingFace } from './gguf-from-hugging-face.ts';
 import { type MixJob, mixedShape } from './mix-tensor.ts';
 import { isReadable, isWritable } from './number-codec.ts';
 import { copyingMix } from './same-bytes.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 import type { TensorMix } from './tensor-mix.ts';
 import { allMixes, counted } from './write-hugging-face.ts';
-import type { GgufPlan, WriteJob, Written } from './write-job.ts';
+import { AT_ONCE, type GgufPlan, type WriteJob, type Written } from './write-job.ts';
 
 /** `general.file_type` (LLAMA_FTYPE_*) of files in one type. */
 const FILE_TYPES: Partial<Record<StorageType, number>> = { f32: 0, f16: 1, q8_0: 7, bf16: 32 };
@@ -21,8 +22,9 @@ export async function writeGgufOutput(job: WriteJob): Promise<Written> {
   const source = checkpoint.gguf
     ? { metadata: copiedMetadata(checkpoint.gguf, job), tensors: sameNames(job, mixes) }
     : await ggufFromHuggingFace(job, mixes);
+  const buffers = new SpareBuffers();
   const tensors = new Map<string, MixJob>();
-  for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, tensor));
+  for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, { ...tensor, buffers }));
   const total = [...tensors.values()].reduce(
     (sum, tensor) => sum + storageByteLength(tensor.dtype, mixedShape(tensor)),
     0,
@@ -37,7 +39,7 @@ export async function writeGgufOutput(job: WriteJob): Promise<Written> {
   for (const [name, tensor] of tensors) {
     bytes.set(name, { dtype: tensor.dtype, shape: mixedShape(tensor), data: () => counted(tensor, count) });
   }
-  await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes);
+  await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes, { atOnce: AT_ONCE });
   return { bytes: total, files: [to] };
 }
 
@@ -70,9 +72,9 @@ function withFileType(
 /** Vectors stay f32 in GGUF. Blocks that are computed with become q8_0; rows that no block fits, f16. */
 async function typed(
   { checkpoint, seed, dtype }: WriteJob,
-  { info, mix }: Pick<MixJob, 'info' | 'mix'>,
+  { info, mix, buffers }: Pick<MixJob, 'info' | 'mix' | 'buffers'>,
 ): Promise<MixJob> {
-  const tensor: MixJob = { checkpoint, info, mix, dtype: info.dtype, seed };
+  const tensor: MixJob = { checkpoint, info, mix, dtype: info.dtype, seed, buffers };
   const columns = mixedShape(tensor).at(-1) ?? 1;
   const fitting = (wanted: StorageType): StorageType =>
     columns % storageLayout(wanted).blockLength === 0 ? wanted : 'f16';

@@ -4,15 +4,17 @@ import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configText } from '../checkpoint/config-text.ts';
 import { carryFiles } from '../checkpoint/output.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
-import { type TensorBytes, writeSafetensors } from '../checkpoint/write-safetensors.ts';
+import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
+import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { storageByteLength } from '../format/storage-type.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { type MixJob, mixedBytes, mixedShape } from './mix-tensor.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 import { configTarget } from './target.ts';
 import { layerTensorMixes, type TensorMix } from './tensor-mix.ts';
-import type { WriteJob, Written } from './write-job.ts';
+import { AT_ONCE, type WriteJob, type Written } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
 
@@ -30,6 +32,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
   const mixes = allMixes(job, target.queryScale);
   const matrices = target.transpose ? layerMatrices(config, job.names) : undefined;
   const shards = new Map<string, Map<string, MixJob>>();
+  const buffers = new SpareBuffers();
   let total = 0;
   for (const info of checkpoint.tensors.values()) {
     if (target.dropped?.test(info.name)) continue;
@@ -39,6 +42,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
       mix: mixes.get(info.name),
       dtype: dtype !== undefined && FLOATS.includes(info.dtype) ? dtype : info.dtype,
       seed: job.seed,
+      buffers,
       transpose: matrices?.has(info.name),
     };
     total += storageByteLength(tensor.dtype, mixedShape(tensor));
@@ -59,7 +63,10 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
     async (folder) => {
       const metadata = 'format' in checkpoint.metadata ? checkpoint.metadata : { format: 'pt' };
       for (const [shard, tensors] of shards) {
-        await writeSafetensors(`${folder}/${shard}`, inFileOrder(tensors, count), { metadata });
+        await writeSafetensors(`${folder}/${shard}`, inFileOrder(tensors, count), {
+          metadata,
+          atOnce: target.transpose ? 1 : AT_ONCE, // a transposed matrix is in memory as a whole
+        });
         files.push(shard);
       }
       const write = async (name: string, value: unknown) => {

@@ -5,6 +5,9 @@ import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import type { LayerMix } from './head-mix.ts';
 import type { MixJob } from './mix-tensor.ts';
 
+/** Tensors converted at the same time, so that others are read and written while one is computed: Node's four threads less one that syncs. */
+export const AT_ONCE = 3;
+
 export interface WriteJob {
   readonly checkpoint: Checkpoint;
   readonly config: DecoderConfig;

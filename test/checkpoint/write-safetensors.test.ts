@@ -68,6 +68,38 @@ describe('writeSafetensors', () => {
     });
   });
 
+  it('writes the same file with several tensors at a time, or none when one of them fails', async () => {
+    await withFolder({}, async (folder) => {
+      const chunked = (length: number, fails = false) => ({
+        dtype: 'u8' as const,
+        shape: [length],
+        async *data() {
+          for (let at = 0; at < length; at += 3) {
+            await new Promise((resolve) => setTimeout(resolve, (length * 7 + at) % 5));
+            if (fails && at > 6) throw new Error('no more bytes');
+            yield Uint8Array.from({ length: Math.min(3, length - at) }, (_, i) => length + at + i);
+          }
+        },
+      });
+      const lengths = [13, 0, 2, 31, 5, 17, 11];
+      const tensors = Object.fromEntries(lengths.map((length) => [`t${length}`, chunked(length)]));
+      const written = (name: string) => readFile(join(folder, name));
+      await writeSafetensors(join(folder, 'one'), tensors);
+      for (const atOnce of [2, 3, 19]) {
+        await writeSafetensors(join(folder, `${atOnce}`), tensors, { atOnce });
+        expect(await written(`${atOnce}`)).toEqual(await written('one'));
+      }
+      const failing = { ...tensors, t31: chunked(31, true) };
+      await expect(writeSafetensors(join(folder, 'x'), failing, { atOnce: 3 })).rejects.toThrow(
+        'no more bytes',
+      );
+      await expect(writeSafetensors(join(folder, 'x'), tensors, { atOnce: 0 })).rejects.toThrow(
+        'writeSafetensors: expected atOnce to be an integer >= 1, got 0',
+      );
+      expect((await readdir(folder)).sort()).toEqual(['19', '2', '3', 'one']);
+    });
+  });
+
   it('refuses types that safetensors does not have, and folders that are not there', async () => {
     await withFolder({}, async (folder) => {
       const q = { dtype: 'q8_0', shape: [32], data: new Uint8Array(34) } as const;

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import { loadTensor, openCheckpoint } from '../../src/checkpoint/index.ts';
-import { bytesOf, decodeInto, encodeInto } from '../../src/convert/number-codec.ts';
+import { addScaled, bytesOf, decodeInto, encodeInto } from '../../src/convert/number-codec.ts';
 import { GOLDEN } from '../models/golden.ts';
 
 const sizes = ['3x32', '7x96', '13x160'];
@@ -32,4 +32,23 @@ test.each(['f16', 'bf16'] as const)('every %s comes back as it was', (dtype) => 
   decodeInto(dtype, new Uint8Array(bits.buffer), values);
   const again = new Uint16Array(encodeInto(dtype, values, new Uint8Array(131072)).buffer);
   for (let i = 0; i < 65536; i++) if (!Number.isNaN(values[i])) expect(again[i]).toBe(bits[i]);
+});
+
+test.each(['f32', 'f16', 'bf16'] as const)('sums of %s are those of numbers added one by one', (dtype) => {
+  const length = 37;
+  const values = (s: number) => Float64Array.from({ length }, (_, i) => (((i + 1) * (s + 3)) % 41) / 7 - 2);
+  const stored = (s: number) => encodeInto(dtype, values(s), new Uint8Array(bytesOf(dtype, length)));
+  const weights = [0.3, 1, -0.7, 1 / 3, 0.1];
+  for (let count = 1; count <= weights.length; count++) {
+    const list = weights.slice(0, count).map((_, s) => stored(s));
+    const sum = new Float64Array(length).fill(-0);
+    const expected = Array<number>(length).fill(-0);
+    const one = new Float64Array(length);
+    list.forEach((bytes, s) => {
+      decodeInto(dtype, bytes, one);
+      for (let i = 0; i < length; i++) expected[i] += weights[s] * one[i];
+    });
+    addScaled(dtype, list, weights.slice(0, count), sum);
+    expect([...sum]).toEqual(expected);
+  }
 });
