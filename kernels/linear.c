@@ -18,7 +18,7 @@
 #include "dot.h"
 #include "gemm.h"
 
-enum { FEW = VL == 16 ? 13 : 6, DOT_CHUNK = 1024, ROW_BYTES_PER_TASK = 1 << 16, MANY = 64, WEIGHT_ROWS = 48, MOST_UNIT = 512, LEAST_UNIT = 128, UNIT_FLOATS = 3 << 17 };
+enum { FEW = VL == 16 ? 13 : 6, DOT_CHUNK = 1024, ROW_BYTES_PER_TASK = 1 << 16, MANY = 512, WEIGHT_ROWS = 48, MOST_UNIT = 512, LEAST_UNIT = 128, UNIT_FLOATS = 3 << 17 };
 
 typedef struct {
   const uint8_t *weight;

@@ -70,7 +70,7 @@ static void test_linear(void) {
     const int type = types[t], three[] = {type, type, type};
     for (size_t rows = 1; rows <= 17; rows++) test_linear_case(rows, 64, &type, (size_t[]){rows % 5 * 7 + 1}, 1, (int)rows & 1);
     for (size_t out = 1; out <= 17; out++) test_linear_case(out % 3 + 1, 96, &type, &out, 1, 0);
-    static const size_t rows[] = {1, 2, 5, 11, 12, 33, 53, 64, 600};
+    static const size_t rows[] = {1, 2, 5, 11, 12, 33, 53, 64, 263, 511, 600};
     for (size_t r = 0; r < COUNT(rows); r++) test_linear_case(rows[r], 288, three, (size_t[]){101, 29, 53}, 3, (int)r & 1);
     test_linear_case(1, 1312, &type, (size_t[]){211}, 1, 1); /* several chunks of scales */
     test_linear_case(3, 1312, &type, (size_t[]){211}, 1, 1);
