@@ -6,7 +6,7 @@
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
 import type { KeyValueView } from '../backend/backend.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -23,7 +23,7 @@ import {
   scoreOperand,
 } from './attention-call.ts';
 import { checkDropout, type DropoutMask } from './dropout.ts';
-import { checkExactShape, checkRank, commonBackend } from './operands.ts';
+import { checkExactShape, checkRank, checkTensor, commonBackend } from './operands.ts';
 
 /** `dropoutRate` and `dropoutKey` drop weights of the softmax. */
 export interface AttentionOptions extends DropoutMask {
@@ -101,6 +101,8 @@ export function dotProductAttention(
   value: Tensor,
   options: AttentionOptions = {},
 ): Tensor | [Tensor, Tensor] {
+  checkOptions(OP, options);
+  for (const [what, x] of Object.entries({ query, key, value })) checkTensor(OP, what, x);
   const { bias, mask, sinks, isCausal = false, causalAlignment = 'topLeft' } = options;
   const backend = commonBackend(OP, query, key, value, bias, mask, sinks);
   for (const x of [query, key, value]) checkAttentionFloat(OP, backend, x);
