@@ -81,6 +81,16 @@ test.each<[string, () => unknown, string]>([
     'MultiHeadAttention: expected rope to be a RoPE, got 5',
   ],
   [
+    'MultiHeadAttention with a number for kernelInit',
+    () => new MultiHeadAttention({ ...heads, kernelInit: 3 as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected kernelInit to be a function, got 3',
+  ],
+  [
+    'MultiHeadAttention with a name for attentionFn',
+    () => new MultiHeadAttention({ ...heads, attentionFn: 'flash' as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected attentionFn to be a function, got string',
+  ],
+  [
     'MultiHeadAttention.initCache',
     () => new MultiHeadAttention({ ...heads, rngs: new Rngs(0) }).initCache(none),
     'initCache: expected [...batch, maxLength, features], got undefined',
