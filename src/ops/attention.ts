@@ -70,7 +70,8 @@ export interface AttentionOptions extends DropoutMask {
  * @throws RangeError when shapes, lengths or options do not fit; TypeError for wrong kinds of argument;
  *   UnsupportedError for dtypes that attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with `returnLogSumExp` the pair
- *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity.
+ *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity; -Infinity at and past
+ *   `querySeqLengths`.
  *
  * Source: jax/_src/nn/functions.py (dot_product_attention); Ainslie et al. 2023 (grouped queries).
  *
