@@ -44,7 +44,9 @@ export function configTarget(
     return { ...plain, config: withHeads(typed, to) };
   }
   if (to === K) return { ...plain, config: typed };
-  if (to === 1 && modelType === 'gpt_bigcode') return { ...plain, config: { ...typed, multi_query: true } };
+  if (to === 1 && modelType === 'gpt_bigcode') {
+    return { ...plain, config: { ...typed, multi_query: true, num_key_value_heads: 1 } };
+  }
   if (to === 1) return toBigCode(typed);
   if (to === N && modelType === 'gpt_bigcode') return toGpt2(typed);
   throw new RangeError(
@@ -79,13 +81,14 @@ function toBigCode(before: Json): ConfigTarget {
     model_type: 'gpt_bigcode',
     architectures: ['GPTBigCodeForCausalLM'],
     multi_query: true,
+    num_key_value_heads: 1,
   };
   const queryScale = byLayer === true ? (layer: number) => 1 / (layer + 1) : () => 1;
   return { config, transpose: true, dropped: MASKS, queryScale };
 }
 
 function toGpt2(before: Json): ConfigTarget {
-  const { multi_query: _, ...rest } = before;
+  const { multi_query: _, num_key_value_heads: __, ...rest } = before;
   const config = {
     activation_function: 'gelu_pytorch_tanh',
     ...rest,

@@ -3,6 +3,7 @@ import { maximum, mul, sub } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
+import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
@@ -31,6 +32,7 @@ export function makeAttentionMask(
   keyInput: Tensor,
   options: AttentionMaskOptions = {},
 ): Tensor {
+  for (const [what, x] of Object.entries({ queryInput, keyInput })) checkTensor('makeAttentionMask', what, x);
   const { pairwiseFn = mul, extraBatchDims = 0, dtype = 'f32' } = options;
   return scope(() => {
     const [batch, T] = [queryInput.shape.slice(0, -1), queryInput.shape.at(-1) as number];
@@ -51,6 +53,7 @@ export function makeAttentionMask(
  * @returns `[...batch, 1, T, T]`, with `extraBatchDims` ones in front.
  */
 export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
+  checkTensor('makeCausalMask', 'x', x);
   return scope(() => {
     const T = x.shape.at(-1) as number;
     const index = broadcastTo(tensor(Float32Array.from({ length: T }, (_, i) => i)), x.shape);

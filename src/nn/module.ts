@@ -2,6 +2,7 @@
  * `Module`: an object whose properties are variables, other modules, and arrays of them. Their paths are Flax's: property
  * names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
  */
+import { checkOptions } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -45,6 +46,7 @@ export abstract class Module {
    * @throws RangeError when a parameter has no tensor, a tensor no parameter, or shapes differ; then nothing was copied.
    */
   setState(state: Readonly<Record<string, Tensor>>): void {
+    checkOptions('setState', state);
     const parameters = this.parameters();
     const missing = [...parameters.keys()].filter((path) => !Object.hasOwn(state, path));
     const unknown = Object.keys(state).filter((path) => !parameters.has(path));
@@ -67,6 +69,7 @@ export abstract class Module {
 
   /** Sets this on every module below and on this one; see `View`. */
   setView(view: View): this {
+    checkOptions('setView', view);
     collect(this, '', (_, value) => {
       if (value instanceof Module) value.applyView(view);
     });

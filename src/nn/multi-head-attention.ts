@@ -130,6 +130,12 @@ export class MultiHeadAttention extends Module {
   constructor(options: MultiHeadAttentionOptions) {
     super();
     checkOptions(OP, options);
+    for (const name of FUNCTIONS) {
+      const fn: unknown = options[name];
+      if (fn !== undefined && typeof fn !== 'function') {
+        throw new TypeError(`${OP}: expected ${name} to be a function, got ${describe(fn)}`);
+      }
+    }
     const { inFeatures, rngs, paramDtype, useBias = true, dropoutRate = 0 } = options;
     const { kernelInit = lecunNormal(), biasInit = zerosInitializer } = options;
     this.numHeads = checkCount(OP, 'numHeads', options.numHeads);
@@ -328,6 +334,7 @@ export class MultiHeadAttention extends Module {
 }
 
 const OP = 'MultiHeadAttention';
+const FUNCTIONS = ['kernelInit', 'outKernelInit', 'biasInit', 'outBiasInit', 'attentionFn'] as const;
 
 /** K, under either of its names. */
 function keyValueHeads(options: MultiHeadAttentionOptions, numHeads: number): number {

@@ -6,7 +6,7 @@
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
 import type { KeyValueView } from '../backend/backend.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -23,7 +23,7 @@ import {
   scoreOperand,
 } from './attention-call.ts';
 import { checkDropout, type DropoutMask } from './dropout.ts';
-import { checkExactShape, checkRank, commonBackend } from './operands.ts';
+import { checkExactShape, checkRank, checkTensor, commonBackend } from './operands.ts';
 
 /** `dropoutRate` and `dropoutKey` drop weights of the softmax. */
 export interface AttentionOptions extends DropoutMask {
@@ -70,7 +70,8 @@ export interface AttentionOptions extends DropoutMask {
  * @throws RangeError when shapes, lengths or options do not fit; TypeError for wrong kinds of argument;
  *   UnsupportedError for dtypes that attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with `returnLogSumExp` the pair
- *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity.
+ *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity; -Infinity at and past
+ *   `querySeqLengths`.
  *
  * Source: jax/_src/nn/functions.py (dot_product_attention); Ainslie et al. 2023 (grouped queries).
  *
@@ -101,6 +102,8 @@ export function dotProductAttention(
   value: Tensor,
   options: AttentionOptions = {},
 ): Tensor | [Tensor, Tensor] {
+  checkOptions(OP, options);
+  for (const [what, x] of Object.entries({ query, key, value })) checkTensor(OP, what, x);
   const { bias, mask, sinks, isCausal = false, causalAlignment = 'topLeft' } = options;
   const backend = commonBackend(OP, query, key, value, bias, mask, sinks);
   for (const x of [query, key, value]) checkAttentionFloat(OP, backend, x);

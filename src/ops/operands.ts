@@ -72,6 +72,12 @@ export function widened(op: string, x: Tensor | undefined): { tensor: Tensor | u
   return { tensor: copy, free: () => copy.dispose() };
 }
 
+/** @throws TypeError unless the operand, which no types may have checked, is there and a tensor. */
+export function checkTensor(op: string, what: string, x: unknown): void {
+  if (!(x instanceof Tensor))
+    throw new TypeError(`${op}: expected ${what} to be a tensor, got ${describe(x)}`);
+}
+
 /** @throws RangeError unless `rank` of the tensor lies in `min … max`. */
 export function checkRank(op: string, what: string, x: Tensor, min: number, max: number = min): void {
   const rank = x.shape.length;

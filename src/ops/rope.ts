@@ -3,7 +3,7 @@ import { record } from '../autograd/tape.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
-import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
+import { allocate, checkExactShape, checkRank, checkTensor, commonBackend, floatDType } from './operands.ts';
 
 export interface RopeOptions {
   /** Pairs are (2i, 2i + 1), as GPT-J and GGUF's `llama`; default false: (i, i + half), as Hugging Face. */
@@ -20,6 +20,7 @@ export interface RopeOptions {
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
   const { interleaved = false } = options;
+  for (const [what, operand] of Object.entries({ x, cos, sin })) checkTensor('rope', what, operand);
   const backend = commonBackend('rope', x, cos, sin);
   const dtype = floatDType('rope', x, cos, sin);
   checkRank('rope', 'x', x, 3, 4);

@@ -21,7 +21,7 @@ export interface LanguageModel {
  * Mean cross-entropy, in nats, of predicting token t + 1 of each row from its tokens up to t.
  * @param tokens rows of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
  * @param dropout `dropoutRate` and `dropoutKey` of a training step, a new key for each; default no dropout
- * @throws RangeError when a row has no token to predict, or for a dropout rate outside of [0, 1)
+ * @throws TypeError for anything but rows of ids; RangeError for what is no id, when a row has no token to predict, or for a dropout rate outside of [0, 1)
  * @returns a scalar
  */
 export function causalLmLoss(
@@ -34,6 +34,15 @@ export function causalLmLoss(
     throw new TypeError(
       `causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got ${describe(rows)}`,
     );
+  }
+  const odd = rows.find((row) => !Array.isArray(row) && !ArrayBuffer.isView(row));
+  if (odd !== undefined) {
+    throw new TypeError(`causalLmLoss: expected each row to be an array of token ids, got ${describe(odd)}`);
+  }
+  for (const row of rows) {
+    const id = row.find((token: number) => !Number.isInteger(token) || token < 0);
+    if (id !== undefined)
+      throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(id)}`);
   }
   if (rows.length === 0 || rows.some((row) => row.length < 2)) {
     const lengths = shapeText(rows.map((row) => row.length));

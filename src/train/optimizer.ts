@@ -2,6 +2,8 @@
 
 import type { ParameterOwner } from '../autograd/grad.ts';
 import { describe } from '../tensor/arguments.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import {
   applyUpdates,
   disposeAll,
@@ -22,6 +24,11 @@ export class Optimizer {
     if (typeof model?.parameters !== 'function') {
       throw new TypeError(`Optimizer: expected a module or a model, got ${describe(model)}`);
     }
+    if (typeof transformation?.init !== 'function') {
+      throw new TypeError(
+        `Optimizer: expected a transformation, such as adamw({ learningRate: 1e-3 }), got ${describe(transformation)}`,
+      );
+    }
     const parameters = parametersOf(model);
     this.#paths = new Set(Object.keys(parameters));
     this.#state = transformation.init(parameters);
@@ -30,9 +37,15 @@ export class Optimizer {
   /**
    * One step. It takes the gradients over and frees them, so that a plain loop stays flat.
    * @param gradients what `grad` or `valueAndGrad` gave for `model`, by path
-   * @throws RangeError when a path is missing or unknown; nothing has changed then.
+   * @throws RangeError when a path is missing or unknown, or a shape is not its parameter's; TypeError for anything but a model
+   *   and an object of tensors. Nothing has changed then.
    */
   update(model: ParameterOwner, gradients: Tensors): void {
+    if (typeof model?.parameters !== 'function' || typeof gradients !== 'object' || gradients === null) {
+      throw new TypeError(
+        `Optimizer: expected update(model, gradients), got ${describe(model)} and ${describe(gradients)}`,
+      );
+    }
     const paths = Object.keys(gradients);
     const unknown = paths.find((path) => !this.#paths.has(path));
     if (unknown !== undefined || paths.length !== this.#paths.size) {
@@ -41,7 +54,17 @@ export class Optimizer {
         `Optimizer: expected a gradient for each of ${this.#paths.size} parameters, got ${got}`,
       );
     }
-    applyUpdates(this.#state, gradients, parametersOf(model));
+    const parameters = parametersOf(model);
+    for (const [path, { shape }] of Object.entries(parameters)) {
+      const gradient = gradients[path];
+      if (!(gradient instanceof Tensor) || !sameShape(gradient.shape, shape)) {
+        const got = gradient instanceof Tensor ? shapeText(gradient.shape) : describe(gradient);
+        throw new RangeError(
+          `Optimizer: expected a gradient of shape ${shapeText(shape)} for ${path}, got ${got}`,
+        );
+      }
+    }
+    applyUpdates(this.#state, gradients, parameters);
     disposeAll(gradients);
   }
 

@@ -112,6 +112,7 @@ export function sgd(options: {
   readonly momentum?: number;
   readonly nesterov?: boolean;
 }): Transformation {
+  checkOptions('sgd', options);
   const { learningRate, momentum, nesterov = false } = options;
   checkRate('sgd', learningRate);
   return {
@@ -155,7 +156,8 @@ function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, neste
  * @throws RangeError unless `maxNorm` is positive.
  */
 export function clipByGlobalNorm(maxNorm: number): Transformation {
-  if (!(maxNorm > 0)) throw new RangeError(`clipByGlobalNorm: expected a positive norm, got ${maxNorm}`);
+  if (typeof maxNorm !== 'number' || !(maxNorm > 0))
+    throw new RangeError(`clipByGlobalNorm: expected a positive norm, got ${maxNorm}`);
   return {
     init: () => ({
       tensors: {},

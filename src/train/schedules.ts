@@ -4,6 +4,8 @@
  * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule, warmup_cosine_decay_schedule).
  */
 
+import { checkOptions, describe } from '../tensor/arguments.ts';
+
 /** The value at a step, counted from 0. */
 export type Schedule = (step: number) => number;
 
@@ -22,7 +24,9 @@ export function linearSchedule(options: {
   readonly transitionSteps: number;
   readonly transitionBegin?: number;
 }): Schedule {
+  checkOptions('linearSchedule', options);
   const { initValue, endValue, transitionSteps, transitionBegin = 0 } = options;
+  checkNumbers('linearSchedule', { initValue, endValue, transitionSteps, transitionBegin });
   if (transitionSteps <= 0) return constantSchedule(initValue);
   return (step) => {
     const count = Math.min(Math.max(step - Math.max(transitionBegin, 0), 0), transitionSteps);
@@ -37,7 +41,9 @@ export function cosineDecaySchedule(options: {
   readonly alpha?: number;
   readonly exponent?: number;
 }): Schedule {
+  checkOptions('cosineDecaySchedule', options);
   const { initValue, decaySteps, alpha = 0, exponent = 1 } = options;
+  checkNumbers('cosineDecaySchedule', { initValue, decaySteps, alpha, exponent });
   if (!(decaySteps > 0)) {
     throw new RangeError(`cosineDecaySchedule: expected positive decaySteps, got ${decaySteps}`);
   }
@@ -60,7 +66,9 @@ export function warmupCosineDecaySchedule(options: {
   readonly endValue?: number;
   readonly exponent?: number;
 }): Schedule {
+  checkOptions(WARMUP, options);
   const { initValue, peakValue, warmupSteps, decaySteps, endValue = 0, exponent = 1 } = options;
+  checkNumbers(WARMUP, { initValue, peakValue, warmupSteps, decaySteps, endValue, exponent });
   if (!(decaySteps > warmupSteps)) {
     throw new RangeError(
       `warmupCosineDecaySchedule: expected decaySteps above warmupSteps, got ${decaySteps} and ${warmupSteps}`,
@@ -74,6 +82,17 @@ export function warmupCosineDecaySchedule(options: {
     exponent,
   });
   return (step) => (step < warmupSteps ? warmup(step) : decay(step - warmupSteps));
+}
+
+const WARMUP = 'warmupCosineDecaySchedule';
+
+/** @throws TypeError naming what is no number: one left out would make every rate NaN. */
+function checkNumbers(op: string, numbers: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(numbers)) {
+    if (typeof value !== 'number' || Number.isNaN(value)) {
+      throw new TypeError(`${op}: expected ${name} to be a number, got ${describe(value)}`);
+    }
+  }
 }
 
 /** The value of either form at a step. */

@@ -171,10 +171,29 @@ describe('files', () => {
       model_type: 'gpt_bigcode',
       architectures: ['GPTBigCodeForCausalLM'],
       multi_query: true,
+      num_key_value_heads: 1,
     });
     expect([...(await contentOf(to)).keys()].filter((name) => /\.attn\.(masked_)?bias$/.test(name))).toEqual(
       [],
     );
+  });
+});
+
+describe('the K that transformers states in a gpt_bigcode config', () => {
+  test('goes when it becomes gpt2', async () => {
+    const [from, to] = [join(GOLDEN, 'tiny-gpt_bigcode/one'), freshPath('out')];
+    expect(json(join(from, 'config.json')).num_key_value_heads).toBe(1);
+    await convertCheckpoint({ from, to, numKeyValueHeads: 4 });
+    expect(json(join(to, 'config.json'))).not.toHaveProperty('num_key_value_heads');
+    const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+    expectClose(await logitsOf(to, tokens), await logitsOf(from, tokens), 1e-6);
+  });
+
+  test('follows when its heads are pooled', async () => {
+    const [from, to] = [join(GOLDEN, 'tiny-gpt_bigcode/many'), freshPath('out')];
+    expect(json(join(from, 'config.json')).num_key_value_heads).toBe(4);
+    await convertCheckpoint({ from, to, numKeyValueHeads: 1 });
+    expect(json(join(to, 'config.json'))).toMatchObject({ multi_query: true, num_key_value_heads: 1 });
   });
 });
 

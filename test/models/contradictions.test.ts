@@ -141,6 +141,19 @@ test.each<[string, string, Json, string]>([
     { rope_parameters: { partial_rotary_factor: 0.9 } },
     'partial_rotary_factor: expected at most 1 and an even number of H=8 dims, got 0.9',
   ],
+  ...(
+    [
+      ['tiny-llama/mqa', { partial_rotary_factor: 0.5 }],
+      ['tiny-qwen3/plain', { rope_parameters: { partial_rotary_factor: 0.5 } }],
+      ['tiny-starcoder2/plain', { partial_rotary_factor: 0.5 }],
+      ['tiny-falcon/7b', { partial_rotary_factor: 0.5 }],
+    ] as [string, Json][]
+  ).map(([model, change]): [string, string, Json, string] => [
+    `a partial rotation in ${model}, which transformers passes over`,
+    model,
+    change,
+    'partial_rotary_factor: expected 1, as transformers rotates whole heads in this family, got 0.5',
+  ]),
   [
     'Gemma 2 with other query heads',
     'tiny-gemma2/plain',

@@ -2,11 +2,31 @@
 import { expect, test } from 'vitest';
 import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
-import { arange, concat, getBackend, grad, scope, valueAndGrad } from '../../src/index.ts';
+import {
+  arange,
+  concat,
+  dotProductAttention,
+  getBackend,
+  grad,
+  rope,
+  scope,
+  valueAndGrad,
+  zeros,
+} from '../../src/index.ts';
 import { generate, loadModel, type Model } from '../../src/models/index.ts';
-import { Linear, MultiHeadAttention, RMSNorm, Rngs } from '../../src/nn/index.ts';
+import { Linear, MultiHeadAttention, makeCausalMask, RMSNorm, Rngs } from '../../src/nn/index.ts';
 import { planKvCache, readModelShape } from '../../src/plan/index.ts';
-import { adamw, causalLmLoss, Optimizer, Trainer } from '../../src/train/index.ts';
+import {
+  adamw,
+  causalLmLoss,
+  clipByGlobalNorm,
+  cosineDecaySchedule,
+  linearSchedule,
+  Optimizer,
+  sgd,
+  Trainer,
+  warmupCosineDecaySchedule,
+} from '../../src/train/index.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: these calls are what the types forbid
 type Any = any;
@@ -16,6 +36,7 @@ const layers = [{ numKeyValueHeads: 1, headDim: 4 }];
 const heads = { numHeads: 4, inFeatures: 8, decode: false };
 const model = { config: { vocabSize: 9, maxPositionEmbeddings: 9 }, endTokenIds: [] } as unknown as Model;
 const next = (prompt: Any, options?: Any) => generate(model, prompt, options).next();
+const linear = () => new Linear({ inFeatures: 2, outFeatures: 3, rngs: new Rngs(0) });
 const cache = () => new StaticCache({ backend: getBackend(), layers, ...sizes });
 
 test.each<[string, () => unknown, string]>([
@@ -23,6 +44,24 @@ test.each<[string, () => unknown, string]>([
   ['grad', () => grad(3 as Any), 'grad: expected a function, got 3'],
   ['valueAndGrad', () => valueAndGrad(none), 'valueAndGrad: expected a function, got undefined'],
   ['arange', () => arange(1e12), 'arange: expected at most 4294967296 elements, got 1000000000000'],
+  [
+    'dotProductAttention without keys',
+    () => dotProductAttention(zeros([1, 2, 3, 4]), none, none),
+    'dotProductAttention: expected key to be a tensor, got undefined',
+  ],
+  [
+    'dotProductAttention with null',
+    () => dotProductAttention(zeros([2, 3, 4]), zeros([2, 3, 4]), zeros([2, 3, 4]), null as Any),
+    'dotProductAttention: expected an object of options, got null',
+  ],
+  ['rope', () => rope(zeros([2, 3, 4]), none, none), 'rope: expected cos to be a tensor, got undefined'],
+  [
+    'makeCausalMask of a length',
+    () => makeCausalMask(3 as Any),
+    'makeCausalMask: expected x to be a tensor, got 3',
+  ],
+  ['setView', () => linear().setView(none), 'setView: expected an object of options, got undefined'],
+  ['setState', () => linear().setState(none), 'setState: expected an object of options, got undefined'],
   ['concat', () => concat(none), 'concat: expected an array of tensors, got undefined'],
   ['Linear', () => new Linear(none), 'Linear: expected an object of options, got undefined'],
   [
@@ -40,6 +79,16 @@ test.each<[string, () => unknown, string]>([
     'MultiHeadAttention with a number for rope',
     () => new MultiHeadAttention({ ...heads, rope: 5 as Any, rngs: new Rngs(0) }),
     'MultiHeadAttention: expected rope to be a RoPE, got 5',
+  ],
+  [
+    'MultiHeadAttention with a number for kernelInit',
+    () => new MultiHeadAttention({ ...heads, kernelInit: 3 as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected kernelInit to be a function, got 3',
+  ],
+  [
+    'MultiHeadAttention with a name for attentionFn',
+    () => new MultiHeadAttention({ ...heads, attentionFn: 'flash' as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected attentionFn to be a function, got string',
   ],
   [
     'MultiHeadAttention.initCache',
@@ -74,12 +123,58 @@ test.each<[string, () => unknown, string]>([
     () => adamw({ learningRate: '1' as Any }),
     'adamw: expected a learning rate that is not negative, got 1 at step 0',
   ],
+  ['sgd', () => sgd(none), 'sgd: expected an object of options, got undefined'],
+  [
+    'clipByGlobalNorm with text',
+    () => clipByGlobalNorm('1' as Any),
+    'clipByGlobalNorm: expected a positive norm, got 1',
+  ],
+  [
+    'linearSchedule as optax takes it',
+    () => (linearSchedule as Any)(1, 0, 10),
+    'linearSchedule: expected an object of options, got 1',
+  ],
+  [
+    'linearSchedule with a misspelt value',
+    () => linearSchedule({ init_value: 1, endValue: 0, transitionSteps: 10 } as Any),
+    'linearSchedule: expected initValue to be a number, got undefined',
+  ],
+  [
+    'cosineDecaySchedule without a start',
+    () => cosineDecaySchedule({ decaySteps: 10 } as Any),
+    'cosineDecaySchedule: expected initValue to be a number, got undefined',
+  ],
+  [
+    'warmupCosineDecaySchedule without a peak',
+    () => warmupCosineDecaySchedule({ initValue: 0, warmupSteps: 1, decaySteps: 10 } as Any),
+    'warmupCosineDecaySchedule: expected peakValue to be a number, got undefined',
+  ],
+  [
+    'Optimizer without a transformation',
+    () => new Optimizer(linear(), none),
+    'Optimizer: expected a transformation, such as adamw({ learningRate: 1e-3 }), got undefined',
+  ],
+  [
+    'update as optax takes it',
+    () => new Optimizer(linear(), sgd({ learningRate: 1 })).update({} as Any, none),
+    'Optimizer: expected update(model, gradients), got Object and undefined',
+  ],
   ['Optimizer', () => new Optimizer(none, none), 'Optimizer: expected a module or a model, got undefined'],
   ['Trainer', () => new Trainer(none, none, none), 'Trainer: expected an object of options, got undefined'],
   [
     'causalLmLoss',
     () => causalLmLoss(none, none),
     'causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got undefined',
+  ],
+  [
+    'causalLmLoss of one row',
+    () => causalLmLoss(none, [1, 2] as Any),
+    'causalLmLoss: expected each row to be an array of token ids, got 1',
+  ],
+  [
+    'causalLmLoss of a fraction that is only predicted',
+    () => causalLmLoss(none, [[1, 1.5]]),
+    'causalLmLoss: expected token ids from 0, got 1.5',
   ],
   [
     'planKvCache',

@@ -112,6 +112,9 @@ describe('optimisers', () => {
     expect(gradient.isDisposed).toBe(true);
     expect(() => optimizer.update(model, {})).toThrow(/a gradient for each of 1 parameters, got 0/);
     expect(() => optimizer.update(model, { v: tensor([1]) })).toThrow(/got one for v/);
+    expect(() => optimizer.update(model, { w: tensor([1, 1]) })).toThrow(
+      'Optimizer: expected a gradient of shape [3] for w, got [2]',
+    );
   });
 
   test('refuses what cannot be meant', () => {

@@ -24,6 +24,8 @@ interface ConfigTraits {
   readonly activation?: { readonly key: string; readonly fallback: string };
   readonly maxPositionEmbeddings: number;
   readonly normEps?: number;
+  /** Whether a part of each head may rotate; default false. */
+  readonly partialRotation?: boolean;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
@@ -35,7 +37,7 @@ export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): Dec
     ...sizes,
     norm: 'rms',
     normEps: positiveNumber(keys, 'rms_norm_eps', traits.normEps ?? 1e-6),
-    rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings),
+    rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings, { partial: traits.partialRotation }),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: activationAt(keys, key, fallback) },

@@ -35,7 +35,7 @@ export const gemma3: Family = {
     const source: FamilySource = { ...outer, keys: withoutRope(keys) };
     const config = gemmaFromConfig(source, { maxPositionEmbeddings: 131_072, queryKeyNorm: true });
     const [rope, windowRope] = rotations(keys).map(([own, theta]) =>
-      configRope(own, config.headDim, config.maxPositionEmbeddings, theta),
+      configRope(own, config.headDim, config.maxPositionEmbeddings, { theta }),
     );
     return {
       config: { ...config, rope, windowRope, ...logitsCap(cap(keys, 'final_logit_softcapping')) },

@@ -15,7 +15,12 @@ export const phi3: Family = {
 
   fromConfig(source: FamilySource): DecoderDescription {
     const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };
-    const config = gatedFromConfig(source, { biases, maxPositionEmbeddings: 4096, normEps: 1e-5 });
+    const config = gatedFromConfig(source, {
+      biases,
+      maxPositionEmbeddings: 4096,
+      normEps: 1e-5,
+      partialRotation: true,
+    });
     return { config, names: fusedNames(huggingFaceNames, 'qkv_proj', 'gate_up_proj') };
   },
 

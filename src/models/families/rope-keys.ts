@@ -8,15 +8,23 @@ import type { KeyReader } from '../../format/key-reader.ts';
 import type { RopeConfig, RopeScaling } from '../rope-table.ts';
 import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
 
+/** What families differ in. */
+interface RopeTraits {
+  /** Default 10000. */
+  readonly theta?: number;
+  /** Whether `partial_rotary_factor` counts; where transformers reads no such key another value than 1 is refused. Default false. */
+  readonly partial?: boolean;
+}
+
 /** transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. */
 export function configRope(
   keys: KeyReader,
   headDim: number,
   maxPositions: number,
-  defaultTheta = 10000,
+  { theta = 10000, partial = false }: RopeTraits = {},
 ): RopeConfig {
   const parameters = nestedKeys(keys, 'rope_parameters');
-  const rotaryDim = configRotaryDim(keys, parameters, headDim);
+  const rotaryDim = configRotaryDim(keys, parameters, headDim, partial);
   const scaling = configScaling(
     keys,
     parameters ?? nestedKeys(keys, 'rope_scaling'),
@@ -24,7 +32,7 @@ export function configRope(
     maxPositions,
   );
   return {
-    theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', defaultTheta),
+    theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', theta),
     rotaryDim,
     interleaved: false,
     ...(scaling && { scaling }),
@@ -32,10 +40,18 @@ export function configRope(
 }
 
 /** Phi-4-mini rotates three quarters of a head. */
-function configRotaryDim(keys: KeyReader, parameters: KeyReader | undefined, headDim: number): number {
+function configRotaryDim(
+  keys: KeyReader,
+  parameters: KeyReader | undefined,
+  headDim: number,
+  partial: boolean,
+): number {
   const key = 'partial_rotary_factor';
   const holder = parameters?.has(key) ? parameters : keys;
   const factor = positiveNumber(holder, key, 1);
+  if (!partial && factor !== 1) {
+    throw holder.fail(key, `expected 1, as transformers rotates whole heads in this family, got ${factor}`);
+  }
   const rotaryDim = Math.trunc(headDim * factor);
   if (factor > 1 || rotaryDim % 2 !== 0) {
     throw holder.fail(key, `expected at most 1 and an even number of H=${headDim} dims, got ${factor}`);
