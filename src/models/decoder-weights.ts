@@ -115,6 +115,8 @@ export interface WeightPlace {
   readonly item?: number;
   /** Whether the weight is wanted in f32 whatever it is stored as. */
   readonly wide?: boolean;
+  /** Whether it is no parameter: it follows no gradient, and an optimiser leaves it alone. */
+  readonly buffer?: boolean;
 }
 
 /** Finds or makes what stands for a weight. */
@@ -262,7 +264,10 @@ function mixture<T>(
     );
   return {
     router: projections(names.router, [E], D, config.routerBias)[0],
-    ...(routing.choiceBias && { choiceBias: source(whole(names.choiceBias as string, [E])) }),
+    // Moved by the load of the experts, not by a gradient: weight decay would undo it.
+    ...(routing.choiceBias && {
+      choiceBias: source({ ...whole(names.choiceBias as string, [E]), buffer: true }),
+    }),
     gateUp: alternating
       ? [each(({ gateUp }, item) => projection(gateUp as ExpertTensorNames, item, [D, 2 * I]))]
       : [half(0), half(1)],

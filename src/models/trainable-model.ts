@@ -53,7 +53,8 @@ export class TrainableModel extends Model {
   ) {
     super({ ...parts, tensors: [...placed.values()].map(({ parameter }) => parameter.value) });
     this.#placed = [...placed.values()];
-    this.#parameters = new Map([...placed].map(([path, { parameter }]) => [path, parameter]));
+    const trained = [...placed].filter(([, { place }]) => !place.buffer);
+    this.#parameters = new Map(trained.map(([path, { parameter }]) => [path, parameter]));
     this.configJson = configJson;
   }
 

@@ -96,6 +96,15 @@ test('it trains, and stores both halves of kv_b_proj as one tensor again', async
   model.dispose();
 });
 
+test('the bias that experts are chosen by is stored, but no parameter', async () => {
+  const model = await loadTrainableModel(join(GOLDEN, 'tiny-deepseek/v3'), { backend: 'reference' });
+  const biases = (names: Iterable<string>) =>
+    [...names].filter((name) => name.endsWith('.e_score_correction_bias'));
+  expect(biases(Object.keys(model.storedTensors())).length).toBeGreaterThan(0);
+  expect(biases(model.parameters().keys())).toEqual([]);
+  model.dispose();
+});
+
 const attention = 'model.layers.0.self_attn';
 test.each<[string, Json, string]>([
   [
