@@ -1,5 +1,5 @@
 /** A local file as a ByteSource: an open handle and its size; nothing is cached. */
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 
@@ -17,10 +17,14 @@ export interface FileSource extends ByteSource {
 /**
  * Opens a file for random-access reads.
  * @param path of an existing file; errors call it so
- * @throws the file system's error when it cannot be opened
+ * @throws the file system's error when it cannot be opened, FormatError when it is no regular file
  * @returns a source of the size the file has now; a file that shrinks while open gives a FormatError where it ends
  */
 export async function openFileSource(path: string): Promise<FileSource> {
+  // Before it is opened: opening a pipe waits for its writer, and bytes that come once cannot be read at random.
+  if (!(await stat(path)).isFile()) {
+    throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
+  }
   const handle = await open(path, 'r');
   try {
     const { size } = await handle.stat();

@@ -27,9 +27,13 @@ export async function fileNames(path: string): Promise<readonly string[]> {
   return (await readdir(path)).sort();
 }
 
-/** An open file; the caller closes it. @throws the file system's error when it cannot be opened */
+/** An open file; the caller closes it. @throws the file system's error when it cannot be opened, FormatError when it is no regular file */
 export async function openLocalFile(path: string): Promise<LocalSource> {
-  const { open } = await import('node:fs/promises');
+  const { open, stat } = await import('node:fs/promises');
+  // Before it is opened: opening a pipe waits for its writer.
+  if (!(await stat(path)).isFile()) {
+    throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
+  }
   const handle = await open(path, 'r');
   const { size } = await handle.stat();
   return {

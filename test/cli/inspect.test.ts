@@ -141,6 +141,17 @@ describe('gqa inspect', () => {
     expect(code).toBe(1);
   });
 
+  test('a named pipe is refused at once, without waiting for its writer', () =>
+    withFolder({}, async (folder) => {
+      const pipe = `${folder}/model.gguf`;
+      expect(spawnSync('sh', ['-c', 'mkfifo "$0"', pipe]).status).toBe(0);
+      for (const command of ['inspect', 'plan']) {
+        const { code, stderr } = await runCli([command, pipe]);
+        expect(stderr).toBe(`gqa: ${pipe}: expected a regular file, got a pipe, a device or a folder\n`);
+        expect(code).toBe(1);
+      }
+    }));
+
   test('a reader that leaves early is no failure', () => {
     const header: Record<string, object> = {};
     for (let i = 0; i < 20_000; i++)
