@@ -17,12 +17,47 @@ export function oneLine(message: string): string {
   return message.trim().replace(/\s*\n\s*/g, ' ');
 }
 
+/** What the file system refused, in words: a raw `EACCES: permission denied, scandir 'x'` names the place last. */
+const FILE_TROUBLE: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'operation not permitted',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'the disk quota is used up',
+  ENOENT: 'nothing there',
+  ENOTDIR: 'a file where a folder was expected',
+  EISDIR: 'a folder where a file was expected',
+  EMFILE: 'too many open files',
+  EIO: 'the disk cannot be read or written',
+};
+
+/** `path: cannot open: permission denied (EACCES)` for an error of the file system, any other message as it is. */
+function messageOf(error: Error): string {
+  const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { readonly dest?: string };
+  const trouble = FILE_TROUBLE[code ?? ''];
+  // The message of a library that says more is its own.
+  if (trouble === undefined || syscall === undefined || !error.message.startsWith(`${code}:`)) {
+    return error.message || error.name;
+  }
+  const action = ACTIONS[syscall] ?? syscall;
+  const place = dest ?? path;
+  return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${trouble} (${code})`;
+}
+
+const ACTIONS: Readonly<Record<string, string>> = {
+  scandir: 'read the folder',
+  mkdir: 'make the folder',
+  rmdir: 'remove the folder',
+  unlink: 'remove the file',
+  copyfile: 'copy a file there',
+};
+
 /**
  * Prints why a command failed.
  * @returns the exit code that goes with it
  */
 export function reportFailure(error: unknown): number {
-  const message = error instanceof Error ? error.message || error.name : String(error);
+  const message = error instanceof Error ? messageOf(error) : String(error);
   const debug = process.env.GQA_DEBUG === '1' && error instanceof Error && error.stack !== undefined;
   process.stderr.write(`gqa: ${debug ? error.stack : oneLine(message)}\n`);
   return error instanceof UsageError || error instanceof RunConflictError

@@ -1,5 +1,6 @@
 /** `gqa inspect` on small files made here. */
 import { spawnSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { buildGguf, buildSafetensors, smallSafetensors, stringPair, u32Pair } from '../format/build-files.ts';
@@ -151,6 +152,26 @@ describe('gqa inspect', () => {
         expect(code).toBe(1);
       }
     }));
+
+  test('what the file system refuses is told in words, the place first', () =>
+    withFolder({}, async (folder) => {
+      const { code, stderr } = await runCli(['plan', 'llama-3-8b', '--html', folder]);
+      expect(stderr).toBe(`gqa: ${folder}: cannot open: a folder where a file was expected (EISDIR)\n`);
+      expect(code).toBe(1);
+    }));
+
+  test.runIf(process.platform === 'linux')('a full disk is one line, not a stack', () =>
+    withFolder(directory, async (folder) => {
+      const full = openSync('/dev/full', 'w');
+      const { status, stderr } = spawnSync(process.execPath, [cliFile, 'inspect', folder], {
+        stdio: ['ignore', full, 'pipe'],
+        encoding: 'utf8',
+      });
+      closeSync(full);
+      expect(stderr).toBe('gqa: cannot write: no space left on the disk (ENOSPC)\n');
+      expect(status).toBe(1);
+    }),
+  );
 
   test('a reader that leaves early is no failure', () => {
     const header: Record<string, object> = {};
