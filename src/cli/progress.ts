@@ -33,6 +33,8 @@ export function startProgress(label: string, plain?: string): Progress {
     // Ours is the only handler of Ctrl-C, and a cursor hidden by it would stay hidden.
     gracefulExit: false,
     hideCursor: false,
+    // Lines are cut to the terminal's width; a wrapping switched off would stay off after Ctrl-C.
+    linewrap: true,
   });
   bar.start(1, 0);
   let running = true;

@@ -34,6 +34,8 @@ export class TrainingBar {
       clearOnComplete: true,
       gracefulExit: false,
       hideCursor: false,
+      // As in progress.ts: wrapping stays as it is, so that nothing is left behind by Ctrl-C.
+      linewrap: true,
     });
   }
 
