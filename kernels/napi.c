@@ -183,6 +183,12 @@ static void finalize(napi_env env, void *data, void *hint) {
   free(data);
 }
 
+/* What src/backend/native.ts expects of this binary: GQA_ABI and the operations, in order. */
+#define TEXT(x) #x
+#define EXPANDED(x) TEXT(x)
+#define SPACE_NAME(op) " " #op
+static const char abi[] = EXPANDED(GQA_ABI) GQA_OPS(SPACE_NAME);
+
 NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
@@ -198,5 +204,8 @@ NAPI_MODULE_INIT() {
     napi_create_function(env, functions[i].name, NAPI_AUTO_LENGTH, functions[i].function, 0, &function);
     napi_set_named_property(env, exports, functions[i].name, function);
   }
+  napi_value text;
+  napi_create_string_utf8(env, abi, sizeof abi - 1, &text);
+  napi_set_named_property(env, exports, "abi", text);
   return exports;
 }

@@ -38,6 +38,9 @@ export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(
   KERNEL_OPS.map((name, index) => [name, index]),
 ) as Record<KernelOp, number>;
 
+/** GQA_ABI of kernels/gqa.h, raised with it when the arguments of an operation change. */
+export const KERNEL_ABI = 1;
+
 /** The GQA_F32 … enum of kernels/gqa.h; f64 has no kernels. */
 export const DTYPE_CODES: Readonly<Partial<Record<DType, number>>> = {
   f32: 0,

@@ -3,10 +3,13 @@
  * instruction set when it loads (`GQA_ISA=avx512|avx2|baseline` forces one) and maps files.
  */
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
+import { KERNEL_ABI, KERNEL_OPS } from './kernel-ops.ts';
 import { environment, node } from './platform.ts';
 
 /** What kernels/napi.c exports. */
 interface Addon {
+  /** GQA_ABI and the names of the operations, in order. */
+  readonly abi: string;
   /** @throws RangeError for an instruction set that is unknown or that this processor lacks. */
   init(isa: string): string;
   alloc(byteLength: number): number;
@@ -21,7 +24,7 @@ interface Addon {
   threads(): number;
 }
 
-/** @throws Error with the reason when the addon is not there or does not load. */
+/** @throws Error with the reason when the addon is not there, does not load, or was built from other kernels. */
 export function openNative(): KernelBackend {
   const addon = loadAddon();
   const isa = addon.init(environment('GQA_ISA') ?? '');
@@ -60,7 +63,14 @@ function loadAddon(): Addon {
       'no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)',
     );
   }
-  return node.createRequire(import.meta.url)('../../build/gqa.node') as Addon;
+  const addon = node.createRequire(import.meta.url)('../../build/gqa.node') as Addon;
+  // After an update without a build, operation numbers would mean others.
+  if (addon.abi !== [KERNEL_ABI, ...KERNEL_OPS].join(' ')) {
+    throw new Error(
+      'the native build is of other kernels than this version (`npm rebuild gqa` renews it; in a clone `npm run build`)',
+    );
+  }
+  return addon;
 }
 
 /** One mapping per file; it goes when the file is closed and the last storage on it is freed. */

@@ -32,3 +32,22 @@ test('an unknown backend is an error', async () => {
   const { getBackend } = await registry({ GQA_BACKEND: 'gpu' });
   expect(() => getBackend()).toThrow('expected one of native, wasm, reference, got "gpu"');
 });
+
+test('a native build of other kernels is refused, and WASM runs with one line that says so', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+  const init = vi.fn();
+  vi.doMock('../../src/backend/platform.ts', async (original) => {
+    const platform = await original<typeof import('../../src/backend/platform.ts')>();
+    const createRequire = () => () => ({ abi: '1 fill convert', init });
+    return { ...platform, node: { ...platform.node, fs: { existsSync: () => true }, createRequire } };
+  });
+  try {
+    const { getBackend, open } = await registry({ GQA_BACKEND: '' });
+    expect(() => open('native')).toThrow('the native build is of other kernels than this version');
+    expect(getBackend().name).toBe('wasm');
+    expect(warn).toHaveBeenCalledOnce();
+    expect(init).not.toHaveBeenCalled();
+  } finally {
+    vi.doUnmock('../../src/backend/platform.ts');
+  }
+});

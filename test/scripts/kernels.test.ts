@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 // @ts-expect-error: plain JavaScript, shared with the build
 import { kernelsHash } from '../../scripts/kernels-hash.mjs';
-import { OP } from '../../src/backend/kernel-ops.ts';
+import { KERNEL_ABI, OP } from '../../src/backend/kernel-ops.ts';
 import { KERNELS_SHA256 } from '../../src/backend/kernels.generated.ts';
 
 const kernels = fileURLToPath(new URL('../../kernels/', import.meta.url));
@@ -19,4 +19,5 @@ test('kernel-ops.ts numbers the operations as kernels/gqa.h does', () => {
   const names = [...list.matchAll(/X\((\w+)\)/g)].map((match) => match[1]);
   expect(names.length).toBeGreaterThan(0);
   expect(OP).toEqual(Object.fromEntries(names.map((name, number) => [name, number])));
+  expect(header).toContain(`#define GQA_ABI ${KERNEL_ABI}\n`);
 });
