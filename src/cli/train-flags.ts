@@ -1,8 +1,10 @@
 /** The options that `gqa train` and `gqa uptrain` share. */
 import type { Command } from 'commander';
+import { RunDirectory } from '../checkpoint/run-directory.ts';
 import type { BackendFlags } from './backend-options.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
+import { writeNote } from './output.ts';
 
 /** Where a run goes and how often it says something. */
 export interface RunFlags extends BackendFlags {
@@ -70,7 +72,7 @@ export function addRunOptions(command: Command, evalEvery: number): Command {
     .option('--eval-every <n>', 'steps between estimates of both losses', parse.positiveInteger, evalEvery)
     .option('--save-every <n>', 'steps between checkpoints (default: --eval-every)', parse.positiveInteger)
     .option('--keep <n>', 'checkpoints that are kept', parse.positiveInteger, 2)
-    .option('--resume', 'go on from the newest checkpoint in --out');
+    .option('--resume', 'go on from the newest checkpoint in --out, with the settings of its run');
 }
 
 /** @throws UsageError for values that no run can have */
@@ -97,6 +99,48 @@ interface SettingsOf<F extends Partial<SettingFlags>> {
   readonly seed: F['seed'];
   readonly validation: F['validation'];
   readonly evaluationBatches: F['evalBatches'];
+}
+
+/** Under which name a run keeps each flag that it goes on with. */
+const KEPT_AS: Readonly<Record<string, string>> = {
+  layers: 'numLayers',
+  dim: 'hiddenSize',
+  heads: 'numHeads',
+  kvHeads: 'numKeyValueHeads',
+  steps: 'steps',
+  block: 'blockLength',
+  batch: 'batchSize',
+  accumulate: 'accumulate',
+  learningRate: 'learningRate',
+  minLearningRate: 'minLearningRate',
+  warmup: 'warmupSteps',
+  weightDecay: 'weightDecay',
+  beta2: 'b2',
+  clip: 'clip',
+  dropout: 'dropout',
+  seed: 'seed',
+  validation: 'validation',
+  evalBatches: 'evaluationBatches',
+};
+
+/**
+ * With `--resume`, the flags that were not given are those of the run; one that was given stays, and is refused where it is
+ * another.
+ */
+export function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): F {
+  if (!flags.resume) return flags;
+  const directory = new RunDirectory(flags.out);
+  const latest = directory.latest();
+  if (latest === undefined) {
+    writeNote(`no checkpoint to go on from in ${flags.out}: starting anew`);
+    return flags;
+  }
+  const { identity = {} } = directory.state(latest) as { identity?: Record<string, unknown> };
+  const kept = command.options
+    .map((option) => option.attributeName())
+    .filter((name) => command.getOptionValueSource(name) !== 'cli' && KEPT_AS[name] in identity)
+    .map((name) => [name, identity[KEPT_AS[name]]]);
+  return { ...flags, ...Object.fromEntries(kept) };
 }
 
 export function settingsOf<F extends Partial<SettingFlags>>(flags: F): SettingsOf<F> {

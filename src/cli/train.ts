@@ -31,6 +31,7 @@ import {
   type RunFlags,
   type SettingFlags,
   settingsOf,
+  withFlagsOfRun,
 } from './train-flags.ts';
 import { trainRun } from './train-run.ts';
 
@@ -80,7 +81,8 @@ export function trainCommand(): Command {
     .action(run);
 }
 
-async function run(flags: TrainFlags): Promise<void> {
+async function run(given: TrainFlags, command: Command): Promise<void> {
+  const flags = withFlagsOfRun(given, command);
   const { heads: N, kvHeads: K = N } = flags;
   if (N % K !== 0) throw new UsageError(`--kv-heads must divide --heads, got K=${K} and N=${N}`);
   checkSettings(flags);

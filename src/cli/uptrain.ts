@@ -18,6 +18,7 @@ import {
   type RunFlags,
   type SettingFlags,
   settingsOf,
+  withFlagsOfRun,
 } from './train-flags.ts';
 import { trainRun } from './train-run.ts';
 
@@ -56,11 +57,14 @@ export function uptrainCommand(): Command {
     .action(run);
 }
 
-async function run(from: string, flags: UptrainFlags): Promise<void> {
-  const { alpha, steps, out, resume } = flags;
-  if (alpha !== undefined && steps !== undefined) {
+async function run(from: string, given: UptrainFlags, command: Command): Promise<void> {
+  if (given.alpha !== undefined && given.steps !== undefined) {
     throw new UsageError('expected --alpha or --steps, got both');
   }
+  const flags = withFlagsOfRun(given, command);
+  const { alpha, out, resume } = flags;
+  // A share that was given is taken, and refused where it comes to other steps than the run's.
+  const steps = alpha === undefined ? flags.steps : given.steps;
   if (alpha === 0) throw new UsageError('--alpha must be above 0');
   checkSettings(flags);
   await useBackend(flags);

@@ -96,6 +96,13 @@ describe('gqa train', () => {
     );
   });
 
+  test('--resume takes the settings that are not given from the run', async () => {
+    const where = ['--data', join(folder, 'text.txt'), '--out', join(folder, 'whole')];
+    const { code, stderr } = await runCli(['train', ...where, '--resume']);
+    expect([code, stderr]).toEqual([0, expect.stringContaining('N=4 K=2')]);
+    expect(stderr).toContain('done at step 60');
+  });
+
   test(`${KILLS} runs killed with SIGKILL end bit for bit as the one that was not`, {
     timeout: 300_000,
   }, async () => {

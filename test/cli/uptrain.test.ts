@@ -84,6 +84,14 @@ test(`stopped by Ctrl-C once and killed ${KILLS} times, it ends bit for bit as t
   expect(read('killed', 'metrics.jsonl').equals(read('whole', 'metrics.jsonl'))).toBe(true);
 });
 
+test('--resume takes the settings that are not given from the run', async () => {
+  const args = ['uptrain', at('mqa'), '--data', text(), '--out', at('whole'), '--resume'];
+  const { code, stderr } = await runCli(args);
+  expect([code, stderr]).toEqual([0, expect.stringContaining('done at step 40')]);
+  const other = await runCli([...args, '--alpha', '0.1']);
+  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose steps is 40, got 20')]);
+});
+
 test('wrong usage is one line, and leaves nothing', async () => {
   const cases: [string[], number, RegExp][] = [
     [['--steps', '3'], 2, /expected --alpha or --steps, got both/],
