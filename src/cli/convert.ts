@@ -2,8 +2,10 @@
  * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs: errors per layer,
  * perplexity before and after, a page of both.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { access, constants, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { Command, Option } from 'commander';
+import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import {
   type ConvertMethod,
   type ConvertResult,
@@ -13,10 +15,12 @@ import {
   measureDrift,
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
+import { tokenizerMaker } from '../models/text-parts.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { columns, exactSize, outColors, writeJson, writeNote, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
+import { readTrainingText } from './train-data.ts';
 
 interface ConvertFlags {
   readonly kvHeads: number;
@@ -42,8 +46,8 @@ and the drift is measured on the second.`;
 export function convertCommand(): Command {
   return new Command('convert')
     .description('write a checkpoint with fewer (or more) key/value heads, and say what that costs')
-    .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file')
-    .argument('<out>', 'the directory to make, or a .gguf file')
+    .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file', parse.path)
+    .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
     .requiredOption(
       '--kv-heads <K>',
       "heads to have: a divisor of the checkpoint's K, or a multiple that divides N",
@@ -69,7 +73,7 @@ export function convertCommand(): Command {
         'gguf',
       ]),
     )
-    .option('--calibrate <file>', 'a text to measure on')
+    .option('--calibrate <text>', 'measure on a text file, a folder of them, or moby-dick')
     .option('--report <file.html>', 'also write a page with the drift (with --calibrate)')
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
@@ -80,10 +84,11 @@ export function convertCommand(): Command {
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
   const { kvHeads, method, seed, dtype, force, report } = flags;
   checkFlags(to, flags);
-  const text = flags.calibrate === undefined ? undefined : await readFile(flags.calibrate, 'utf8');
+  const text = flags.calibrate === undefined ? undefined : await readTrainingText(flags.calibrate);
   const half = text?.lastIndexOf('\n', text.length / 2) ?? 0;
   const split = half > 0 ? half : Math.floor((text?.length ?? 0) / 2);
   const isFitted = method === 'similar' && text !== undefined;
+  if (text !== undefined) await checkMeasurable(from, isFitted ? text.slice(split) : text, flags);
   const progress = startProgress('converting', `converting ${from} to K=${kvHeads} by ${method}`);
   let result: ConvertResult;
   try {
@@ -121,6 +126,23 @@ function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): vo
   }
 }
 
+/** What would stop the drift's measuring or its page is told before the conversion, which can take long. */
+async function checkMeasurable(
+  from: string,
+  text: string,
+  { calibrate, report }: ConvertFlags,
+): Promise<void> {
+  if (report !== undefined) await access(dirname(report), constants.W_OK);
+  await using checkpoint = await openCheckpoint(from);
+  const makeTokenizer = await tokenizerMaker(checkpoint);
+  if (!makeTokenizer)
+    throw new Error(`${from}: expected a checkpoint with a tokenizer for --calibrate, got one without`);
+  // The beginning says whether there are two tokens; all of a book takes a while.
+  const { length } = makeTokenizer().encode(text.slice(0, 1000), { addSpecialTokens: false });
+  if (length < 2)
+    throw new Error(`${calibrate}: expected a text of at least 2 tokens to measure on, got ${length}`);
+}
+
 async function measure(from: string, to: string, result: ConvertResult, text: string): Promise<DriftReport> {
   const progress = startProgress('measuring', 'measuring the drift');
   try {
@@ -145,9 +167,16 @@ function describe(
       `N=${numHeads}, K=${K.before} to ${K.after}`,
       K.after < K.before ? method : 'repeated, the same model',
     ],
-    ['KV cache', `1/${Number((K.before / K.after).toFixed(2))} of what it was`, ''],
+    ['KV cache', cacheText(K.before, K.after), ''],
   ];
   return columns(rows.map(([title, value, note]) => [outColors.bold(title), value, outColors.dim(note)]));
+}
+
+function cacheText(before: number, after: number): string {
+  if (before === after) return 'as it was';
+  return after < before
+    ? `1/${Number((before / after).toFixed(2))} of what it was`
+    : `${Number((after / before).toFixed(2))} times what it was`;
 }
 
 function driftText({ before, after, kl, topOneAgreement, predicted, layers }: DriftReport): string {

@@ -45,6 +45,7 @@ function messageOf(error: Error): string {
 }
 
 const ACTIONS: Readonly<Record<string, string>> = {
+  access: 'write there',
   scandir: 'read the folder',
   mkdir: 'make the folder',
   rmdir: 'remove the folder',

@@ -1,4 +1,4 @@
-/** The text that `gqa train` and `gqa eval` read: a file, a folder of text files, or Moby-Dick from npm. */
+/** The text that `gqa train`, `gqa eval` and `gqa convert` read: a file, a folder of text files, or Moby-Dick from npm. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { UsageError } from './errors.ts';
@@ -40,11 +40,15 @@ function readText(path: string): string {
 }
 
 function readUtf8(path: string): string {
+  return utf8Text(path, readFileSync(path));
+}
+
+/** @throws Error that names `source` unless its bytes are UTF-8. */
+export function utf8Text(source: string, bytes: Uint8Array): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    if (cause instanceof TypeError) throw new Error(`${path}: expected UTF-8 text`, { cause });
-    throw cause;
+    throw new Error(`${source}: expected UTF-8 text`, { cause });
   }
 }
 

@@ -87,3 +87,34 @@ test('a missing checkpoint is one line', async () => {
   expect(stderr).toMatch(/gqa: \/nowhere\/model: expected .* got nothing there\n$/);
   expect(existsSync('/tmp/never')).toBe(false);
 });
+
+test('what stops the drift from being measured is told before anything is written', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-out`);
+    const [good, short, latin1] = ['good.txt', 'short.txt', 'latin1.txt'].map((name) => join(folder, name));
+    writeFileSync(good, text);
+    writeFileSync(short, 'a');
+    writeFileSync(latin1, new Uint8Array([0x63, 0x61, 0x66, 0xe9]));
+    const cases: [string[], string][] = [
+      [['--calibrate', short], `${short}: expected a text of at least 2 tokens to measure on, got 1`],
+      [['--calibrate', latin1], `${latin1}: expected UTF-8 text`],
+      [
+        ['--calibrate', good, '--report', join(folder, 'none', 'page.html')],
+        `${join(folder, 'none')}: cannot write there: nothing there (ENOENT)`,
+      ],
+    ];
+    for (const [more, message] of cases) {
+      const { code, stderr } = await runCli(['convert', folder, out, '--kv-heads', '1', ...more]);
+      expect([code, stderr]).toEqual([1, `gqa: ${message}\n`]);
+      expect(existsSync(out)).toBe(false);
+    }
+  }));
+
+test('more heads take more cache, and it says so', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const { N, K } = heads(folder);
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-out`);
+    const { code, stdout } = await runCli(['convert', folder, out, '--kv-heads', `${N}`]);
+    rmSync(out, { recursive: true });
+    expect([code, stdout]).toEqual([0, expect.stringMatching(`KV cache +${N / K} times what it was`)]);
+  }));
