@@ -41,7 +41,7 @@ Examples:
 export function demoCommand(): Command {
   const command = new Command('demo')
     .description('see it all on a bundled model: convert, uptrain, compare; minutes, no download')
-    .option('--out <folder>', 'where checkpoints and the page go', 'gqa-demo')
+    .option('--out <folder>', 'where checkpoints and the page go', parse.path, 'gqa-demo')
     .option('--quick', 'less of everything: under half a minute')
     .option(
       '--steps <n>',

@@ -2,11 +2,13 @@
  * `gqa inspect`: what a checkpoint holds, from its headers alone: the attention shape, the sizes, and what its KV cache
  * takes per token.
  */
+
 import { Command } from 'commander';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
 import { oneLine } from './errors.ts';
+import * as parse from './options.ts';
 import {
   binarySize,
   columns,
@@ -39,7 +41,7 @@ Examples:
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('show what a checkpoint holds and what its KV cache takes')
-    .argument('<checkpoint>', 'a .gguf or .safetensors file, or a Hugging Face directory')
+    .argument('<checkpoint>', 'a .gguf or .safetensors file, or a Hugging Face directory', parse.path)
     .option('--tensors', 'list every tensor')
     .option('--json', 'print one JSON object')
     .addHelpText('after', example)

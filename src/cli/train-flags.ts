@@ -37,7 +37,7 @@ export interface SettingFlags {
 export function addPlaceOptions(command: Command): Command {
   return command
     .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
-    .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go');
+    .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go', parse.path);
 }
 
 /**

@@ -44,7 +44,7 @@ Examples:
 export function uptrainCommand(): Command {
   const command = addPlaceOptions(new Command('uptrain'))
     .description('train a converted checkpoint further, by the recipe it was trained with')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer')
+    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
     .option(
       '--alpha <share>',
       `steps, as a share of those of the checkpoint's training (default: ${DEFAULT_ALPHA})`,
