@@ -22,7 +22,7 @@ Examples:
 export function evalCommand(): Command {
   const command = new Command('eval')
     .description('loss, perplexity and bits per character of a checkpoint on a text')
-    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer')
+    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer', parse.path)
     .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
     .option(
       '--context <n>',
@@ -40,10 +40,16 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   try {
     if (!model.tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
     const tokens = model.tokenizer.encode(text, { addSpecialTokens: false });
+    if (tokens.length < 2) {
+      throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
+    }
     const limit = model.config.maxPositionEmbeddings;
     const context = Math.min(flags.context ?? Math.min(limit, 1024), limit);
     const { loss, predicted } = evaluateTokens(model, tokens, { context, onProgress: progress.update });
     progress.stop();
+    if (!Number.isFinite(loss)) {
+      throw new Error(`${path}: expected weights that give a finite loss, got ${loss}`);
+    }
     const characters = [...text].length;
     const result = {
       loss,

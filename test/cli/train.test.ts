@@ -1,6 +1,6 @@
 /** `gqa train` and `gqa eval` as processes: what they write, how they stop, and that a run goes on bit for bit. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -82,6 +82,20 @@ describe('gqa train', () => {
     expect(tokens).toBe(characters - 1);
     expect(perplexity).toBeCloseTo(Math.exp(loss), 10);
     expect(bitsPerCharacter).toBeCloseTo((loss * tokens) / characters / Math.LN2, 10);
+  });
+
+  test('weights that give no number fail the evaluation', async () => {
+    const checkpoint = join(folder, 'nan');
+    cpSync(join(folder, 'whole', 'step-60'), checkpoint, { recursive: true });
+    const file = join(checkpoint, 'model.safetensors');
+    const bytes = readFileSync(file);
+    bytes.fill(0xff, bytes.length - 4);
+    writeFileSync(file, bytes);
+    const { code, stdout, stderr } = await runCli([
+      ...['eval', checkpoint, '--data', join(folder, 'text.txt'), '--json'],
+    ]);
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain(`gqa: ${checkpoint}: expected weights that give a finite loss, got NaN\n`);
   });
 
   test('stops at Ctrl-C with a checkpoint and exit code 130, and goes on', async () => {
