@@ -14,6 +14,7 @@ import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
+import { utf8Text } from './train-data.ts';
 
 interface GenerateFlags extends BackendFlags {
   readonly prompt: string;
@@ -53,7 +54,7 @@ Examples:
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('continue a prompt, or answer it as a chat')
-    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory')
+    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory', parse.path)
     .requiredOption('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end')
     .option('--chat', "put the prompt into the model's chat template, as the user's turn")
     .option('--system <text>', 'a system message before it (with --chat)')
@@ -87,6 +88,15 @@ export function generateCommand(): Command {
 
 async function run(path: string, flags: GenerateFlags): Promise<number> {
   if (flags.system !== undefined && !flags.chat) throw new UsageError('--system needs --chat');
+  for (const [flag, value] of [
+    ['--top-k', flags.topK],
+    ['--top-p', flags.topP],
+    ['--min-p', flags.minP],
+  ]) {
+    // The likeliest token is taken at 0, whatever else could be drawn.
+    if (value !== undefined && flags.temperature === 0)
+      throw new UsageError(`${flag} needs --temperature above 0`);
+  }
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
 
@@ -295,8 +305,7 @@ class Interrupt {
 }
 
 async function readStdin(): Promise<string> {
-  process.stdin.setEncoding('utf8');
-  let text = '';
-  for await (const piece of process.stdin) text += piece;
-  return text.replace(/\r?\n$/, '');
+  const pieces: Buffer[] = [];
+  for await (const piece of process.stdin) pieces.push(piece);
+  return utf8Text('stdin', Buffer.concat(pieces)).replace(/\r?\n$/, '');
 }

@@ -101,6 +101,13 @@ describe('gqa generate on a tiny checkpoint', () => {
       expect(chat.prefill.tokens).toBe('system: be brief user: hi '.length);
     }));
 
+  test('a prompt that is no UTF-8 is refused', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const stdin = new Uint8Array([0x63, 0x61, 0x66, 0xe9]);
+      const { code, stderr } = await runCli(['generate', folder, '--prompt', '-'], { stdin });
+      expect([code, stderr]).toEqual([1, 'gqa: stdin: expected UTF-8 text\n']);
+    }));
+
   test('--stop ends before its text; --max-tokens 0 only reads the prompt', () =>
     withTinyCheckpoint({}, async (folder) => {
       const { text } = json(await tiny(folder, '--prompt', 'hello', '--max-tokens', '12', '--json'));

@@ -17,7 +17,7 @@ export interface CliRun {
 }
 
 export interface CliOptions {
-  readonly stdin?: string;
+  readonly stdin?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   /** Called with each piece of stdout, to send signals at the right time. */
   readonly onOutput?: (child: ChildProcess) => void;
