@@ -47,7 +47,7 @@ export function open(name: BackendName, op = 'setBackend'): Backend {
   if (!backend) {
     backend = name === 'native' ? openNative() : name === 'wasm' ? openWasm() : new ReferenceBackend();
     const threads = environment('GQA_THREADS');
-    if (threads !== undefined) backend.setThreads(checkThreads('GQA_THREADS', Number(threads)));
+    if (threads !== undefined) backend.setThreads(checkThreads('GQA_THREADS', Number(threads), threads));
     opened.set(name, backend);
   }
   return backend;
@@ -78,9 +78,10 @@ function openDefault(): Backend {
   }
 }
 
-function checkThreads(op: string, threads: number): number {
+/** @param given what the caller wrote */
+function checkThreads(op: string, threads: number, given: unknown = threads): number {
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
-    throw new RangeError(`${op}: expected an integer from 1 to 64, got ${threads}`);
+    throw new RangeError(`${op}: expected an integer from 1 to 64, got ${JSON.stringify(given)}`);
   }
   return threads;
 }

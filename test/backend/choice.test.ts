@@ -33,6 +33,13 @@ test('an unknown backend is an error', async () => {
   expect(() => getBackend()).toThrow('expected one of native, wasm, reference, got "gpu"');
 });
 
+test('a number of threads that is none is shown as it was written', async () => {
+  const { open } = await registry({ GQA_BACKEND: '', GQA_THREADS: 'four' });
+  expect(() => open('reference')).toThrow(
+    new RangeError('GQA_THREADS: expected an integer from 1 to 64, got "four"'),
+  );
+});
+
 test('a native build of other kernels is refused, and WASM runs with one line that says so', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
   const init = vi.fn();
