@@ -1,7 +1,7 @@
 /** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
 
 import { backendOf } from '../backend/registry.ts';
-import { checkFunction } from '../tensor/arguments.ts';
+import { checkFunction, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -94,6 +94,9 @@ function run<Args extends readonly unknown[]>(
   argnums: number | readonly number[],
 ): [Tensor, unknown] {
   const wanted = typeof argnums === 'number' ? [argnums] : argnums;
+  if (!Array.isArray(wanted)) {
+    throw new TypeError(`${op}: expected argnums as a number or a list of them, got ${describe(argnums)}`);
+  }
   const leaves: Tensor[] = [];
   const forms = wanted.map((index) => {
     if (!Number.isInteger(index) || index < 0 || index >= args.length) {

@@ -8,7 +8,7 @@
 
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { checkOptions, checkPositiveInteger, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -229,12 +229,10 @@ export function checkParts(
   }
 }
 
-/** @throws RangeError for a size below 1 */
+/** @throws TypeError for a size that is no number, RangeError for one below 1 */
 export function checkSizes(name: string, sizes: Readonly<Record<string, number>>): void {
   for (const [size, value] of Object.entries(sizes)) {
-    if (!Number.isSafeInteger(value) || value < 1) {
-      throw new RangeError(`${name}: expected ${size} to be a positive integer, got ${value}`);
-    }
+    checkPositiveInteger(name, size, value);
   }
 }
 

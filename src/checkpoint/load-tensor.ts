@@ -2,7 +2,9 @@
  * Tensors on the file's own bytes: the native backend maps the file, the others read the slice. Weights stay as stored
  * (block types too) unless another type is asked for; nothing is unpacked to f32 behind the caller's back.
  */
+
 import { type Backend, getBackend } from '../backend/index.ts';
+import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf } from '../tensor/shape.ts';
@@ -31,6 +33,11 @@ export interface LoadTensorOptions {
  * long as the tensor lives, also after `checkpoint.close()`
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
+  if (typeof checkpoint?.tensor !== 'function') {
+    throw new TypeError(
+      `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,
+    );
+  }
   const backend = options.backend ?? getBackend();
   const whole = checkpoint.tensor(name);
   const op = `loadTensor: ${whole.path}: ${name}`;

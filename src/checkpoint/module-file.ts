@@ -1,5 +1,7 @@
 /** Modules to and from safetensors: one file whose tensors have the parameters' paths as Flax names them (`query.kernel`). */
+
 import type { Module } from '../nn/module.ts';
+import { describe } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { loadTensor } from './load-tensor.ts';
 import { openCheckpoint } from './open-checkpoint.ts';
@@ -11,6 +13,7 @@ import { writeSafetensors } from './write-safetensors.ts';
  * @example await saveModule('out/layer.safetensors', layer)
  */
 export async function saveModule(path: string, module: Module): Promise<void> {
+  checkArguments('saveModule', path, module);
   await writeSafetensors(path, module.getState(), { metadata: { format: 'flax' } });
 }
 
@@ -19,6 +22,7 @@ export async function saveModule(path: string, module: Module): Promise<void> {
  * @throws RangeError when a parameter is missing there, a tensor has no parameter, or shapes differ; the module is as it was then
  */
 export async function loadModule(path: string, module: Module): Promise<void> {
+  checkArguments('loadModule', path, module);
   await using checkpoint = await openCheckpoint(path);
   const state: Record<string, Tensor> = {};
   try {
@@ -26,5 +30,17 @@ export async function loadModule(path: string, module: Module): Promise<void> {
     module.setState(state);
   } finally {
     for (const tensor of Object.values(state)) tensor.dispose();
+  }
+}
+
+/** @throws TypeError, above all for the two the other way round */
+function checkArguments(op: string, path: string, module: Module): void {
+  if (typeof path !== 'string' || path === '') {
+    throw new TypeError(
+      `${op}: expected a path first, got ${path === '' ? 'an empty string' : describe(path)}`,
+    );
+  }
+  if (typeof module?.getState !== 'function') {
+    throw new TypeError(`${op}: expected a module second, got ${describe(module)}`);
   }
 }

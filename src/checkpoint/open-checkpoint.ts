@@ -26,6 +26,7 @@ const AT_ONCE = 8;
 /**
  * Opens a checkpoint and checks the headers of all its files.
  * @param path a `.gguf` or `.safetensors` file, or a directory in Hugging Face's layout or with exactly one `.gguf` file
+ * @param op whom an error about the kind of `path` speaks for
  * @throws Error when there is nothing to open at `path`, FormatError (with the file and mostly the byte) when a file is
  * damaged, a shard is missing, or the index and the shards disagree
  * @returns the checkpoint, whose tensor data has not been read
@@ -33,16 +34,19 @@ const AT_ONCE = 8;
  * await using checkpoint = await openCheckpoint('models/SmolLM2-135M');
  * checkpoint.shape.numKeyValueHeads; // 3
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  if (typeof path !== 'string')
-    throw new TypeError(`expected the path of a checkpoint, got ${describe(path)}`);
+export async function openCheckpoint(path: string, op = 'openCheckpoint'): Promise<Checkpoint> {
+  if (typeof path !== 'string' || path === '') {
+    const got = path === '' ? 'an empty string' : describe(path);
+    throw new TypeError(`${op}: expected the path of a checkpoint, got ${got}`);
+  }
   let isDirectory: boolean;
   try {
     isDirectory = (await stat(path)).isDirectory();
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const why = code === 'ENOENT' || code === 'ENOTDIR' ? 'nothing there' : message;
-    throw new Error(`${path}: expected ${ACCEPTED}, got ${why}`, { cause });
+    const hint = /^https?:/.test(path) ? ' (a URL is not fetched: download it first)' : '';
+    throw new Error(`${path}: expected ${ACCEPTED}, got ${why}${hint}`, { cause });
   }
   return new Checkpoint(isDirectory ? await openDirectory(path) : await openFile(path, path));
 }

@@ -14,7 +14,7 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkPositiveInteger, describe } from '../tensor/arguments.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';
@@ -66,12 +66,15 @@ const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
   for (const name of ['from', 'to'] as const) {
-    if (typeof options?.[name] !== 'string') {
+    const path = options?.[name];
+    // An empty one would mean the current folder.
+    if (typeof path !== 'string' || path === '') {
       throw new TypeError(
-        `convertCheckpoint: expected ${name} to be a path, got ${describe(options?.[name])}`,
+        `convertCheckpoint: expected ${name} to be a path, got ${path === '' ? 'an empty string' : describe(path)}`,
       );
     }
   }
+  checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
   const { from, to, numKeyValueHeads: after, method = 'mean', seed = 0, dtype, force = false } = options;
   const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
   checkOptions(method, dtype, format);

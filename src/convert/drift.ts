@@ -2,9 +2,11 @@
  * What a conversion costs before any training: both models read a text side by side. Per layer, the converted attention gets the
  * original's input, so that each error is that layer's own; the logits come from the converted model's own stream.
  */
+
 import type { SeenAttention } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
@@ -62,6 +64,7 @@ export interface DriftReport {
  * @example const drift = await measureDrift({ from, to, result, text }); drift.after.perplexity
  */
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
+  checkOptions('measureDrift', options);
   const { from, to, result, text, windows: count = 8, onProgress } = options;
   const before = await OpenedDecoder.open(from);
   let after: OpenedDecoder | undefined;

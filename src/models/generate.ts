@@ -4,7 +4,7 @@
  */
 
 import type { KeyValueCache } from '../cache/cache.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkFunction, checkOptions, describe } from '../tensor/arguments.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';
@@ -57,13 +57,16 @@ export async function* generate(
   promptTokens: ArrayLike<number>,
   options: GenerateOptions = {},
 ): AsyncGenerator<number, void, undefined> {
+  checkModel('generate', model);
+  checkOptions('generate', options);
   const { maxNewTokens = 256, temperature = 0, topK, topP, minP, seed, signal, onPrefill } = options;
   const sampling = { temperature, topK, topP, minP };
   checkSampling('generate', sampling);
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
-    throw new RangeError(`generate: expected maxNewTokens to be a non-negative integer, got ${maxNewTokens}`);
+    const message = `generate: expected maxNewTokens to be a non-negative integer, got ${describe(maxNewTokens)}`;
+    throw typeof maxNewTokens === 'number' ? new RangeError(message) : new TypeError(message);
   }
-  if (typeof promptTokens !== 'object' || promptTokens === null) {
+  if (typeof promptTokens !== 'object' || typeof promptTokens?.length !== 'number') {
     throw new TypeError(
       `generate: expected a prompt of token ids, got ${describe(promptTokens)}; model.tokenizer.encode(text) gives them`,
     );
@@ -78,6 +81,7 @@ export async function* generate(
   if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') {
     throw new TypeError(`generate: expected signal to be an AbortSignal, got ${describe(signal)}`);
   }
+  if (onPrefill !== undefined) checkFunction('generate: onPrefill', onPrefill);
   signal?.throwIfAborted();
 
   const cache =
@@ -120,6 +124,13 @@ export async function* generate(
   }
 }
 
+/** @throws TypeError for what is no model, such as one that was not awaited. */
+function checkModel(op: string, model: Model): void {
+  if (typeof model?.forward === 'function') return;
+  const hint = typeof (model as { then?: unknown } | undefined)?.then === 'function' ? '; await it' : '';
+  throw new TypeError(`${op}: expected a model, such as loadModel gives, got ${describe(model)}${hint}`);
+}
+
 /** How long the row may get, and how long it is. @throws RangeError when the prompt does not fit. */
 function room(
   model: Model,
@@ -127,6 +138,9 @@ function room(
   cache: KeyValueCache | undefined,
 ): { capacity: number; start: number } {
   const context = model.config.maxPositionEmbeddings;
+  if (cache !== undefined && typeof cache?.reserve !== 'function') {
+    throw new TypeError(`generate: expected cache to be a KeyValueCache, got ${describe(cache)}`);
+  }
   if (cache && cache.batchSize !== 1) {
     throw new RangeError(`generate: expected a cache of 1 row, got ${cache.batchSize}`);
   }

@@ -1,4 +1,5 @@
 /** A config.json of Hugging Face's `llama` type from a few sizes: what `createModel` and transformers read. */
+import { checkOptions, checkPositiveInteger } from '../tensor/arguments.ts';
 
 /** Sizes of a Llama-form model: pre-norm RMS, RoPE, gated SiLU MLP, no biases. */
 export interface LlamaSizes {
@@ -29,14 +30,13 @@ export interface LlamaSizes {
  * @throws RangeError when K does not divide N, N does not divide D without a head dim, or a size is no positive integer.
  */
 export function llamaConfig(sizes: LlamaSizes): Record<string, unknown> {
+  checkOptions('llamaConfig', sizes);
   const { vocabSize, hiddenSize: D, numLayers, numHeads: N, numKeyValueHeads: K = N } = sizes;
   const { headDim: H = D / N, normEps = 1e-5, ropeTheta = 10000, tiedEmbeddings = true } = sizes;
   const { intermediateSize = Math.ceil((8 * D) / 3 / 32) * 32, maxPositionEmbeddings = 2048 } = sizes;
   const positive = { vocabSize, hiddenSize: D, numLayers, numHeads: N, numKeyValueHeads: K };
   for (const [name, value] of Object.entries({ ...positive, intermediateSize, maxPositionEmbeddings })) {
-    if (!Number.isSafeInteger(value) || value < 1) {
-      throw new RangeError(`llamaConfig: expected ${name} to be a positive integer, got ${value}`);
-    }
+    checkPositiveInteger('llamaConfig', name, value);
   }
   if (N % K !== 0) {
     throw new RangeError(

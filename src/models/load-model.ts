@@ -2,12 +2,14 @@
  * From a checkpoint to a `Model`: which family it is, what its header says, whether all tensors are there in the right
  * shape, and then the weights, used as they are stored (mapped by the native backend).
  */
+
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
+import { checkFunction, checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { deepseek } from './families/deepseek.ts';
 import { falcon } from './families/falcon.ts';
@@ -61,17 +63,18 @@ export interface LoadModelOptions {
  * @example const model = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<Model> {
-  const { dtype } = options;
+  checkOptions('loadModel', options);
+  const { dtype, onProgress } = options;
+  if (onProgress !== undefined) checkFunction('loadModel: onProgress', onProgress);
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
   const backend = options.backend === undefined ? getBackend() : open(options.backend, 'loadModel');
-  const checkpoint = await openCheckpoint(path);
+  const checkpoint = await openCheckpoint(path, 'loadModel');
   const tensors: Tensor[] = [];
   try {
     const { config, names } = describeModel(checkpoint, backend);
     const makeTokenizer = await tokenizerMaker(checkpoint);
-    const { onProgress } = options;
     const weights = await loadWeights(checkpoint, config, names, {
       backend,
       dtype,

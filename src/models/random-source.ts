@@ -2,16 +2,19 @@
  * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For drawing tokens
  * only: programs that need JAX's numbers will use `gqa/random` (threefry), which is to take this one's place.
  */
+import { describe } from '../tensor/arguments.ts';
 import type { RandomSource } from './sampling.ts';
 
 /**
  * Uniform numbers in [0, 1) with 32 random bits each, the same on every platform for the same seed.
  * @param seed a safe integer; only its value counts
- * @throws RangeError for a seed that is no safe integer.
+ * @throws TypeError for a seed that is no number, RangeError for one that is no safe integer.
  */
 export function randomSource(seed: number): RandomSource {
-  if (!Number.isSafeInteger(seed))
-    throw new RangeError(`generate: expected seed to be a safe integer, got ${seed}`);
+  if (!Number.isSafeInteger(seed)) {
+    const message = `generate: expected seed to be a safe integer, got ${describe(seed)}`;
+    throw typeof seed === 'number' ? new RangeError(message) : new TypeError(message);
+  }
   let mix = seed | 0;
   const splitmix = (): number => {
     mix = (mix + 0x9e3779b9) | 0;

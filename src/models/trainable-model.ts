@@ -2,6 +2,7 @@
  * A model whose weights are parameters: f32, its own, changed in place by an optimiser. It runs on the same decoder as a
  * loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
  */
+
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -11,6 +12,7 @@ import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
+import { describe } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -101,6 +103,11 @@ export function createModel(
   configJson: Readonly<Record<string, unknown>>,
   options: CreateModelOptions = {},
 ): TrainableModel {
+  if (typeof configJson !== 'object' || configJson === null) {
+    throw new TypeError(
+      `createModel: expected a config, such as llamaConfig gives, got ${describe(configJson)}`,
+    );
+  }
   const { seed = 0 } = options;
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
   const checkpoint = new Checkpoint({

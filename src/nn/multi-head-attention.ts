@@ -150,6 +150,9 @@ export class MultiHeadAttention extends Module {
         `Memory dimension (${this.qkvFeatures}) must be divisible by 'num_heads' heads (${this.numHeads}).`,
       );
     }
+    if (typeof dropoutRate !== 'number') {
+      throw new TypeError(`${OP}: expected dropoutRate to be a number, got ${describe(dropoutRate)}`);
+    }
     if (!(dropoutRate >= 0 && dropoutRate < 1)) {
       throw new RangeError(`dropout_rate must be in the range [0, 1), got ${dropoutRate}.`);
     }

@@ -73,7 +73,7 @@ export function attend(query: Tensor, view: CacheView, options: AttendOptions = 
   checkSinks(OP, backend, sinks, N);
   const [left, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
   const lengths = checkRows('queryLengths', options.queryLengths, B, 0, T) ?? new Array<number>(B).fill(T);
-  const offsets = checkRows('queryOffsets', options.queryOffsets, B, -Infinity, Infinity);
+  const offsets = checkRows('queryOffsets', options.queryOffsets, B, -(2 ** 31), 2 ** 31 - 1);
   const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
   const { windowLeft, mask } = pinnedMask(
     backend,

@@ -5,6 +5,7 @@
  *
  * where tokens, K and the rounding are the runtime's (runtime-rules.ts).
  */
+
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
 import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
@@ -70,6 +71,9 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
       `planKvCache: expected a shape, a config or the id of a preset, got ${String(source)}`,
     );
   }
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`planKvCache: expected an object of options, got ${String(options)}`);
+  }
   const shape = shapeOf(source);
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', tensorParallelSize: ranks = 1 } = options;
   const contextLength = options.contextLength ?? shape.maxPositionEmbeddings;
@@ -122,9 +126,10 @@ function checkSizes(options: PlanOptions): void {
   const { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens } = options;
   const sizes = { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens };
   for (const [name, size] of Object.entries(sizes)) {
-    if (size !== undefined && (!Number.isSafeInteger(size) || size < 1)) {
-      throw new RangeError(`planKvCache: expected ${name} to be a positive integer, got ${size}`);
-    }
+    if (size === undefined || (Number.isSafeInteger(size) && size >= 1)) continue;
+    const isNumber = typeof size === 'number';
+    const message = `planKvCache: expected ${name} to be a positive integer, got ${isNumber ? size : typeof size}`;
+    throw isNumber ? new RangeError(message) : new TypeError(message);
   }
 }
 

@@ -12,6 +12,13 @@ export function checkFunction(op: string, fn: unknown): void {
   if (typeof fn !== 'function') throw new TypeError(`${op}: expected a function, got ${describe(fn)}`);
 }
 
+/** A positive integer. @throws TypeError for what is no number, RangeError for any other number */
+export function checkPositiveInteger(op: string, name: string, value: number): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
+  const message = `${op}: expected ${name} to be a positive integer, got ${describe(value)}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
 /** How an error names a wrong argument. */
 export function describe(value: unknown): string {
   if (value === null) return 'null';

@@ -3,6 +3,7 @@
  * before it (a SentencePiece text loses its first space), so each token is decoded together with the few before it and
  * only what is new and final is given out. All pieces joined are exactly `tokenizer.decode(ids)`.
  */
+import { describe } from '../tensor/arguments.ts';
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 const replacement = '\uFFFD';
@@ -20,6 +21,11 @@ export class StreamingDecoder {
    * @param options as for `decode`
    */
   constructor(tokenizer: Tokenizer, options: DecodeOptions = {}) {
+    if (typeof tokenizer?.decode !== 'function') {
+      throw new TypeError(
+        `StreamingDecoder: expected a tokenizer, such as model.tokenizer, got ${describe(tokenizer)}`,
+      );
+    }
     this.#tokenizer = tokenizer;
     this.#options = options;
   }

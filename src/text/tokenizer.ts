@@ -3,9 +3,11 @@
  * behind one small interface, made from the files of a Hugging Face directory or from a GGUF header.
  * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`).
  */
+
 import { Template } from '@huggingface/jinja';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import type { GgufValue } from '../format/gguf.ts';
+import { describe } from '../tensor/arguments.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import {
   configTokenText,
@@ -165,6 +167,9 @@ class JsonTokenizer implements Tokenizer {
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     const skip = options.skipSpecialTokens ?? false;
+    if (!Array.isArray(ids)) {
+      throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
+    }
     const known = ids.filter(
       (id) => this.#library.id_to_token(id) !== undefined && !(skip && this.#special.has(id)),
     );

@@ -29,6 +29,9 @@ export function causalLmLoss(
   tokens: readonly (readonly number[])[] | Tensor,
   dropout?: DropoutMask,
 ): Tensor {
+  if (typeof model?.forward !== 'function') {
+    throw new TypeError(`causalLmLoss: expected a model first, got ${describe(model)}`);
+  }
   const rows = tokens instanceof Tensor ? rowsOf(tokens) : tokens;
   if (!Array.isArray(rows)) {
     throw new TypeError(

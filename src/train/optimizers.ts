@@ -8,7 +8,7 @@ import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { sum } from '../ops/reduce.ts';
 import { sqrt } from '../ops/unary.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { checkFunction, checkOptions, describe } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -50,6 +50,12 @@ export function adamw(options: AdamwOptions): Transformation {
   for (const [name, beta] of Object.entries({ b1, b2 })) {
     if (!(beta >= 0 && beta < 1)) throw new RangeError(`adamw: expected 0 <= ${name} < 1, got ${beta}`);
   }
+  for (const [name, value] of Object.entries({ eps, weightDecay })) {
+    if (typeof value !== 'number') {
+      throw new TypeError(`adamw: expected ${name} to be a number, got ${describe(value)}`);
+    }
+  }
+  if (mask !== undefined) checkFunction('adamw: mask', mask);
   return {
     init(parameters) {
       const [m, v] = [zerosLike(parameters), zerosLike(parameters)];
@@ -243,7 +249,7 @@ function rateAt(op: string, rate: ScalarOrSchedule, step: number): number {
   const value = valueAt(rate, step);
   if (typeof value !== 'number' || !(value >= 0) || value === Number.POSITIVE_INFINITY) {
     throw new RangeError(
-      `${op}: expected a learning rate that is not negative, got ${value} at step ${step}`,
+      `${op}: expected a learning rate that is not negative, got ${describe(value)} at step ${step}`,
     );
   }
   return value;

@@ -2,7 +2,9 @@
  * What an optimiser is made of: steps from gradients to updates, which `chain` puts one after the other. As optax's
  * gradient transformations, but with their state inside an object, and able to finish in place.
  */
+
 import { backendOf } from '../backend/registry.ts';
+import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { untrack } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
@@ -32,12 +34,22 @@ export interface TransformationState {
 
 /** The transformations one after the other. */
 export function chain(...transformations: readonly Transformation[]): Transformation {
+  for (const transformation of transformations) checkTransformation('chain', transformation);
   return {
     init(parameters) {
       const states = transformations.map((transformation) => transformation.init(parameters));
       return new Chain(states);
     },
   };
+}
+
+/** @throws TypeError for what is no transformation, such as a bare learning rate. */
+export function checkTransformation(op: string, transformation: Transformation): void {
+  if (typeof transformation?.init !== 'function') {
+    throw new TypeError(
+      `${op}: expected a transformation, such as adamw({ learningRate }) gives, got ${describe(transformation)}`,
+    );
+  }
 }
 
 class Chain implements TransformationState {

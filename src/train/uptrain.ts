@@ -9,7 +9,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { describeModel } from '../models/load-model.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
 import { readRecipe, type TrainSettings } from './recipe.ts';
@@ -70,6 +70,11 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
 /** Opens everything that `uptrain` needs, without a step. The trainer's model is the caller's to dispose. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
   checkOptions('uptrain', options);
+  for (const name of ['from', 'text'] as const) {
+    if (typeof options[name] !== 'string') {
+      throw new TypeError(`uptrain: expected ${name} to be a string, got ${describe(options[name])}`);
+    }
+  }
   const { from, out } = options;
   const opened = out === undefined ? undefined : openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from);

@@ -1,7 +1,8 @@
 /** What a caller without types may hand over: each gets one sentence, never an error of the language itself. */
 import { expect, test } from 'vitest';
 import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
-import { convertCheckpoint } from '../../src/convert/index.ts';
+import { loadModule, loadTensor, saveModule } from '../../src/checkpoint/index.ts';
+import { convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
 import {
   arange,
   concat,
@@ -13,18 +14,22 @@ import {
   valueAndGrad,
   zeros,
 } from '../../src/index.ts';
-import { generate, loadModel, type Model } from '../../src/models/index.ts';
+import { generate, loadModel, type Model, StreamingDecoder } from '../../src/models/index.ts';
 import { Linear, MultiHeadAttention, makeCausalMask, RMSNorm, Rngs } from '../../src/nn/index.ts';
 import { planKvCache, readModelShape } from '../../src/plan/index.ts';
 import {
   adamw,
   causalLmLoss,
+  chain,
   clipByGlobalNorm,
   cosineDecaySchedule,
+  createModel,
   linearSchedule,
+  llamaConfig,
   Optimizer,
   sgd,
   Trainer,
+  uptrain,
   warmupCosineDecaySchedule,
 } from '../../src/train/index.ts';
 
@@ -34,7 +39,8 @@ const none = undefined as Any;
 const sizes = { batchSize: 1, maxLength: 4 };
 const layers = [{ numKeyValueHeads: 1, headDim: 4 }];
 const heads = { numHeads: 4, inFeatures: 8, decode: false };
-const model = { config: { vocabSize: 9, maxPositionEmbeddings: 9 }, endTokenIds: [] } as unknown as Model;
+const config = { vocabSize: 9, maxPositionEmbeddings: 9 };
+const model = { config, endTokenIds: [], forward() {} } as unknown as Model;
 const next = (prompt: Any, options?: Any) => generate(model, prompt, options).next();
 const linear = () => new Linear({ inFeatures: 2, outFeatures: 3, rngs: new Rngs(0) });
 const cache = () => new StaticCache({ backend: getBackend(), layers, ...sizes });
@@ -121,7 +127,7 @@ test.each<[string, () => unknown, string]>([
   [
     'adamw with text',
     () => adamw({ learningRate: '1' as Any }),
-    'adamw: expected a learning rate that is not negative, got 1 at step 0',
+    'adamw: expected a learning rate that is not negative, got string at step 0',
   ],
   ['sgd', () => sgd(none), 'sgd: expected an object of options, got undefined'],
   [
@@ -163,18 +169,89 @@ test.each<[string, () => unknown, string]>([
   ['Trainer', () => new Trainer(none, none, none), 'Trainer: expected an object of options, got undefined'],
   [
     'causalLmLoss',
-    () => causalLmLoss(none, none),
+    () => causalLmLoss(model as Any, none),
     'causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got undefined',
   ],
   [
     'causalLmLoss of one row',
-    () => causalLmLoss(none, [1, 2] as Any),
+    () => causalLmLoss(model as Any, [1, 2] as Any),
     'causalLmLoss: expected each row to be an array of token ids, got 1',
   ],
   [
     'causalLmLoss of a fraction that is only predicted',
-    () => causalLmLoss(none, [[1, 1.5]]),
+    () => causalLmLoss(model as Any, [[1, 1.5]]),
     'causalLmLoss: expected token ids from 0, got 1.5',
+  ],
+  [
+    'causalLmLoss of no model',
+    () => causalLmLoss(3 as Any, [[1, 2]]),
+    'causalLmLoss: expected a model first, got 3',
+  ],
+  [
+    'a count as text',
+    () => new Linear({ inFeatures: '3', outFeatures: 4, rngs: new Rngs(0) } as Any),
+    'Linear: expected inFeatures to be a positive integer, got string',
+  ],
+  [
+    'a length as text',
+    () => new StaticCache({ backend: getBackend(), layers, batchSize: 1, maxLength: '4' as Any }),
+    'StaticCache: expected maxLength to be a positive integer, got string',
+  ],
+  [
+    'MultiHeadAttention with a text for a rate',
+    () => new MultiHeadAttention({ ...heads, dropoutRate: '0.5' as Any, rngs: new Rngs(0) }),
+    'MultiHeadAttention: expected dropoutRate to be a number, got string',
+  ],
+  [
+    'argnums',
+    () => grad((x: Any) => x, {} as Any)(arange(1)),
+    'grad: expected argnums as a number or a list of them, got Object',
+  ],
+  ['sgd', () => sgd(none), 'sgd: expected an object of options, got undefined'],
+  [
+    'adamw with a text for the decay',
+    () => adamw({ learningRate: 1, weightDecay: '0.1' as Any }),
+    'adamw: expected weightDecay to be a number, got string',
+  ],
+  [
+    'chain',
+    () => chain(3 as Any),
+    'chain: expected a transformation, such as adamw({ learningRate }) gives, got 3',
+  ],
+  [
+    'Optimizer with a rate',
+    () => new Optimizer(new Linear({ inFeatures: 1, outFeatures: 1, rngs: new Rngs(0) }), 1e-3 as Any),
+    'Optimizer: expected a transformation, such as adamw({ learningRate: 1e-3 }), got 0.001',
+  ],
+  [
+    'Optimizer.update',
+    () => {
+      const linear = new Linear({ inFeatures: 1, outFeatures: 1, rngs: new Rngs(0) });
+      new Optimizer(linear, sgd({ learningRate: 1 })).update(linear, none);
+    },
+    'Optimizer: expected update(model, gradients), got Linear and undefined',
+  ],
+  [
+    'warmupCosineDecaySchedule',
+    () => warmupCosineDecaySchedule(none),
+    'warmupCosineDecaySchedule: expected an object of options, got undefined',
+  ],
+  ['createModel', () => createModel(none), 'createModel: expected a config, such as llamaConfig gives'],
+  ['llamaConfig', () => llamaConfig(none), 'llamaConfig: expected an object of options, got undefined'],
+  [
+    'loadTensor',
+    () => loadTensor(none, 'x'),
+    'loadTensor: expected a checkpoint, such as openCheckpoint gives, got undefined',
+  ],
+  [
+    'StreamingDecoder',
+    () => new StreamingDecoder(model as Any),
+    'StreamingDecoder: expected a tokenizer, such as model.tokenizer, got Object',
+  ],
+  [
+    'planKvCache with text for a number',
+    () => planKvCache('llama-3-8b', { contextLength: '5' as Any }),
+    'planKvCache: expected contextLength to be a positive integer, got string',
   ],
   [
     'planKvCache',
@@ -190,6 +267,22 @@ test.each<[string, () => Promise<unknown>, string]>([
     'generate',
     () => next(none),
     'generate: expected a prompt of token ids, got undefined; model.tokenizer.encode(text) gives them',
+  ],
+  [
+    'generate with what was not awaited',
+    () => generate(Promise.resolve(model) as Any, [1]).next(),
+    'generate: expected a model, such as loadModel gives, got Promise; await it',
+  ],
+  ['generate with null', () => next([1], null), 'generate: expected an object of options, got null'],
+  [
+    'generate with text for a count',
+    () => next([1], { maxNewTokens: '3' }),
+    'generate: expected maxNewTokens to be a non-negative integer, got string',
+  ],
+  [
+    'generate with a cache of another kind',
+    () => next([1], { cache: {} }),
+    'generate: expected cache to be a KeyValueCache, got Object',
   ],
   ['generate a text', () => next('hello'), 'generate: expected a prompt of token ids, got string'],
   [
@@ -212,7 +305,21 @@ test.each<[string, () => Promise<unknown>, string]>([
     () => loadModel('x', { backend: 'gpu' as Any }),
     'loadModel: expected one of native, wasm, reference, got "gpu"',
   ],
-  ['loadModel', () => loadModel(none), 'expected the path of a checkpoint, got undefined'],
+  ['loadModel', () => loadModel(none), 'loadModel: expected the path of a checkpoint, got undefined'],
+  ['loadModel of nothing', () => loadModel(''), 'loadModel: expected the path of a checkpoint, got an empty'],
+  [
+    'loadModel with a name in place of options',
+    () => loadModel('x', 'wasm' as Any),
+    'loadModel: expected an object of options, got string',
+  ],
+  ['saveModule', () => saveModule(none, none), 'saveModule: expected a path first, got undefined'],
+  ['loadModule', () => loadModule('x', none), 'loadModule: expected a module second, got undefined'],
+  ['measureDrift', () => measureDrift(none), 'measureDrift: expected an object of options, got undefined'],
+  [
+    'uptrain without a text',
+    () => uptrain({ from: 'x' } as Any),
+    'uptrain: expected text to be a string, got undefined',
+  ],
   [
     'readModelShape',
     () => readModelShape(none),
@@ -222,6 +329,16 @@ test.each<[string, () => Promise<unknown>, string]>([
     'convertCheckpoint',
     () => convertCheckpoint({} as Any),
     'convertCheckpoint: expected from to be a path, got undefined',
+  ],
+  [
+    'convertCheckpoint into nothing',
+    () => convertCheckpoint({ from: 'x', to: '', numKeyValueHeads: 1 }),
+    'convertCheckpoint: expected to to be a path, got an empty string',
+  ],
+  [
+    'convertCheckpoint to text',
+    () => convertCheckpoint({ from: 'x', to: 'y', numKeyValueHeads: '1' as Any }),
+    'convertCheckpoint: expected numKeyValueHeads to be a positive integer, got string',
   ],
 ])('%s', async (_, call, message) => {
   await expect(call()).rejects.toThrow(message);
