@@ -24,7 +24,7 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
   ENOSPC: 'no space left on the disk',
   EDQUOT: 'the disk quota is used up',
-  ENOENT: 'nothing there',
+  ENOENT: 'no such file or folder',
   ENOTDIR: 'a file where a folder was expected',
   EISDIR: 'a folder where a file was expected',
   EMFILE: 'too many open files',
@@ -40,7 +40,8 @@ function messageOf(error: Error): string {
     return error.message || error.name;
   }
   const action = ACTIONS[syscall] ?? syscall;
-  const place = dest ?? path;
+  // What is written beside its place and renamed goes by the name that was asked for.
+  const place = (dest ?? path)?.replace(/(^|\/)\.([^/]+)\.\d+-[a-z0-9]+\.tmp(\/.*)?$/, '$1$2');
   return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${trouble} (${code})`;
 }
 

@@ -100,7 +100,7 @@ test('what stops the drift from being measured is told before anything is writte
       [['--calibrate', latin1], `${latin1}: expected UTF-8 text`],
       [
         ['--calibrate', good, '--report', join(folder, 'none', 'page.html')],
-        `${join(folder, 'none')}: cannot write there: nothing there (ENOENT)`,
+        `${join(folder, 'none')}: cannot write there: no such file or folder (ENOENT)`,
       ],
     ];
     for (const [more, message] of cases) {
