@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <node_api.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,22 @@ static napi_value fail(napi_env env, const char *path) {
   return 0;
 }
 
+#ifdef __linux__
+/* A file that is cut short while it is mapped ends the process: the reason first, then the default action at the same access. */
+static void on_bus_error(int number) {
+  static const char line[] = "gqa: a file in use was cut short (replace a checkpoint by renaming, not by writing into it)\n";
+  if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return;
+  (void)number; /* SA_RESETHAND has restored the default */
+}
+
+static void explain_bus_errors(void) {
+  struct sigaction now, ours = {.sa_handler = on_bus_error, .sa_flags = (int)SA_RESETHAND};
+  if (sigaction(SIGBUS, 0, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(SIGBUS, &ours, 0);
+}
+#else
+static void explain_bus_errors(void) {} /* V8 has a handler of its own on macOS */
+#endif
+
 static napi_value map_file(napi_env env, napi_callback_info info) {
   napi_value value, result;
   char path[4096];
@@ -152,6 +169,7 @@ static napi_value map_file(napi_env env, napi_callback_info info) {
   close(file);
   errno = why;
   if (address == MAP_FAILED) return fail(env, path);
+  explain_bus_errors();
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "address", to_number(env, (double)(uintptr_t)address));
   napi_set_named_property(env, result, "byteLength", to_number(env, (double)status.st_size));
