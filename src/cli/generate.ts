@@ -93,9 +93,9 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
     ['--top-p', flags.topP],
     ['--min-p', flags.minP],
   ]) {
-    // The likeliest token is taken at 0, whatever else could be drawn.
+    // As in transformers: said, not refused.
     if (value !== undefined && flags.temperature === 0)
-      throw new UsageError(`${flag} needs --temperature above 0`);
+      writeNote(`${flag} changes nothing at --temperature 0, which takes the likeliest token`);
   }
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');

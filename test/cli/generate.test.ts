@@ -55,6 +55,13 @@ describe('gqa generate on a tiny checkpoint', () => {
       expect(cache).toBe('KV cache 11,904 bytes (11.6 KiB), f32: 31 tokens of 384 bytes');
     }));
 
+  test('what changes nothing is said', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const run = await tiny(folder, '--prompt', 'ab', '--max-tokens', '1', '--top-k', '5');
+      expect(run.code).toBe(0);
+      expect(run.stderr).toContain('--top-k changes nothing at --temperature 0');
+    }));
+
   test('--kv-dtype, --context and a full context', () =>
     withTinyCheckpoint({ context: 20 }, async (folder) => {
       const f16 = json(await tiny(folder, '--prompt', 'abcdefgh', '--kv-dtype', 'f16', '--json'));
