@@ -17,6 +17,6 @@ export type { LoadTensorOptions } from './load-tensor.ts';
 export { loadTensor } from './load-tensor.ts';
 export { loadModule, saveModule } from './module-file.ts';
 export { openCheckpoint } from './open-checkpoint.ts';
+export type { ByteChunks, TensorBytes } from './tensor-bytes.ts';
 export { type GgufPair, writeGguf } from './write-gguf.ts';
 export { writeSafetensors } from './write-safetensors.ts';
-export type { ByteChunks, TensorBytes } from './write-tensors.ts';

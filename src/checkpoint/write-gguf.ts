@@ -1,7 +1,8 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
+import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
-import { chunksOf, type TensorBytes, writeAt, writeTensors } from './write-tensors.ts';
+import { writeAt, writeTensors } from './write-tensors.ts';
 
 export type { GgufPair } from '../format/encode-gguf.ts';
 

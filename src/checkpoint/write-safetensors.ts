@@ -4,8 +4,9 @@
  */
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
-import { chunksOf, sizeError, type TensorBytes, writeAt, writeTensors } from './write-tensors.ts';
+import { sizeError, writeAt, writeTensors } from './write-tensors.ts';
 
 /** Bytes copied out of a backend at a time. */
 const SLICE_BYTES = 8 << 20;

@@ -5,18 +5,8 @@
 import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
-import type { StorageType } from '../format/storage-type.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
-
-/** Chunks of a tensor's bytes, in order and little-endian. Each is written before the next is asked for: one buffer may serve all. */
-export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
-
-/** A tensor as bytes: all at once (any typed array over the stored bits), or in chunks made on demand. */
-export interface TensorBytes {
-  readonly dtype: StorageType;
-  readonly shape: readonly number[];
-  readonly data: ArrayBufferView | (() => ByteChunks);
-}
+import type { ByteChunks } from './tensor-bytes.ts';
 
 /** Left to itself, Linux begins to store a file when a tenth of the memory waits for it, or the sync at the end. */
 const SYNC_BYTES = 64 << 20;
@@ -26,9 +16,6 @@ const SYNC_BYTES = 64 << 20;
  * make Linux look for larger runs of free memory: in a virtual machine 1 MiB at a time took five times as long.
  */
 const WRITE_BYTES = 1 << 18;
-
-/** Bytes of an array written before others have their turn. */
-const SLICE_BYTES = 4 << 20;
 
 /** Where the tensors go, and what tells their bytes. */
 export interface TensorPlaces {
@@ -97,17 +84,6 @@ export function writeAt(file: FileHandle, bytes: Uint8Array, at: number): void {
   while (done < bytes.byteLength) {
     const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
     done += writeSync(file.fd, bytes, done, length, at + done);
-  }
-}
-
-/** A tensor's bytes, where `data` holds or makes them. */
-export function chunksOf({ data }: TensorBytes): ByteChunks {
-  return typeof data === 'function' ? data() : slices(data);
-}
-
-function* slices({ buffer, byteOffset, byteLength }: ArrayBufferView): Generator<Uint8Array> {
-  for (let at = 0; at < byteLength; at += SLICE_BYTES) {
-    yield new Uint8Array(buffer, byteOffset + at, Math.min(SLICE_BYTES, byteLength - at));
   }
 }
 

@@ -1,6 +1,7 @@
 /** The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as one other type. */
+
+import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
-import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { type StorageType, storageByteLength, storageLayout } from '../format/storage-type.ts';

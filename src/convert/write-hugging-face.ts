@@ -3,9 +3,9 @@
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configText } from '../checkpoint/config-text.ts';
 import { carryFiles } from '../checkpoint/output.ts';
+import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
-import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { storageByteLength } from '../format/storage-type.ts';

@@ -6,10 +6,10 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configText } from '../checkpoint/config-text.ts';
 import { readCarriedFiles } from '../checkpoint/output.ts';
+import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
-import type { TensorBytes } from '../checkpoint/write-tensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { configWithDtype } from '../models/config-dtype.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
