@@ -9,12 +9,14 @@ import { BlockPool, PagedCache, StaticCache, WindowCache } from '../dist/cache/i
 import { setBackend, setThreads, tensor } from '../dist/index.js';
 import { attend } from '../dist/ops/attend.js';
 import { lastLevelCache } from './machine.mjs';
+import { Roofs } from './roofs.mjs';
 import { summarize } from './stats.mjs';
 
 const { values } = parseArgs({
   options: { threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '15' } },
 });
 const backend = await setBackend('native');
+const roofs = new Roofs(0);
 const [N, H, CHUNK] = [32, 128, 512];
 const MOST_BYTES = Math.min(2 * lastLevelCache(), 1 << 30);
 let state = 1;
@@ -43,9 +45,10 @@ function copies(make, ...contents) {
   return [first, ...Array.from({ length: count - 1 }, () => fill(make(), ...contents))];
 }
 
-/** name -> milliseconds of one call, contenders in turn. */
-function measure(contenders, rounds, calls) {
-  const times = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
+/** name -> milliseconds of one call, contenders in turn; with `flops`, `FMA` -> milliseconds that so many take at the roof, measured in turn. */
+async function measure(contenders, rounds, calls, threads, flops) {
+  const names = Object.keys(contenders);
+  const times = Object.fromEntries((flops ? [...names, 'FMA'] : names).map((name) => [name, []]));
   const next = {};
   for (let round = 0; round <= rounds; round++) {
     for (const [name, { caches, query }] of Object.entries(contenders)) {
@@ -56,20 +59,23 @@ function measure(contenders, rounds, calls) {
       }
       if (round > 0) times[name].push((performance.now() - start) / calls);
     }
+    const roof = flops && (await roofs.measure({ kind: 'fma', threads }));
+    if (roof && round > 0) times.FMA.push(flops / roof / 1e6);
   }
   return Object.fromEntries(Object.entries(times).map(([name, list]) => [name, summarize(list)]));
 }
 
 /** @param flops of a call, where they and not the bytes are the bound */
-function report(title, contenders, base, calls, flops) {
+async function report(title, contenders, base, calls, flops) {
   for (const threads of values.threads.split(',').map(Number)) {
     setThreads(threads);
-    const results = measure(contenders, Number(values.rounds), calls);
+    const { FMA, ...results } = await measure(contenders, Number(values.rounds), calls, threads, flops);
     const cells = Object.entries(results).map(([name, { median, min }]) => {
       const ratio = results[base].median / median;
-      const rate = flops ? `; ${(flops / min / 1e6).toFixed(0)} GFLOP/s` : '';
-      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}${rate}; ${ratio.toFixed(2)}x)`;
+      const roof = FMA ? `, ${(median / FMA.median).toFixed(2)}x of the FMA time` : '';
+      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}${roof}; ${ratio.toFixed(2)}x)`;
     });
+    if (FMA) cells.push(`FMA ${FMA.median.toFixed(3)} ms (least ${FMA.min.toFixed(3)})`);
     console.log(`${title}, ${threads} threads: ${cells.join('  ')}`);
   }
   for (const { caches } of Object.values(contenders)) for (const cache of caches) cache.dispose();
@@ -86,13 +92,13 @@ for (const K of [32, 8]) {
       caches: copies(() => new StaticCache({ ...common(K), maxLength: 4096, dtype }), K, 4096),
     };
   }
-  report(`decode S4096 K${K} by storage`, contenders, 'f32', 2);
+  await report(`decode S4096 K${K} by storage`, contenders, 'f32', 2);
 }
 const windowed = (S) => ({
   query,
   caches: copies(() => new WindowCache({ ...common(8), maxLength: S, window: 512 }), 8, S),
 });
-report('decode K8 window 512', { 'S 1,000': windowed(1000), 'S 100,000': windowed(100_000) }, 'S 1,000', 20);
+await report('decode K8 window 512', { 'S 1,000': windowed(1000), 'S 100,000': windowed(100_000) }, 'S 1,000', 20);
 for (const K of [32, 8]) {
   const paged = (blockSize) => () => {
     const pool = new BlockPool({ ...common(K), numBlocks: 4096 / blockSize, blockSize });
@@ -107,7 +113,7 @@ for (const K of [32, 8]) {
     'paged by 32': { query, caches: copies(paged(32), K, 4096) },
     'paged by 16': { query, caches: copies(paged(16), K, 4096) },
   };
-  report(`decode S4096 K${K} f32 by pages`, contenders, 'static', 2);
+  await report(`decode S4096 K${K} f32 by pages`, contenders, 'static', 2);
 }
 {
   // DeepSeek V2 and V3: 128 heads on one row of 512 + 64 values, which is key and value: operations are the bound, not bytes.
@@ -120,5 +126,6 @@ for (const K of [32, 8]) {
     const make = () => new StaticCache({ backend, layers, batchSize: 1, maxLength: S, dtype });
     contenders[dtype] = { query: queries, caches: copies(make, 1, S, width, false) };
   }
-  report('decode S4096 N128 latent 512 + 64', contenders, 'f32', 2, 2 * heads * S * (width + latent));
+  await report('decode S4096 N128 latent 512 + 64', contenders, 'f32', 2, 2 * heads * S * (width + latent));
 }
+await roofs.stop();

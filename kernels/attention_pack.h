@@ -6,12 +6,14 @@
 #include "attention.h"
 
 /* The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8 %
- * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM. */
+ * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain 3 % where a core is shared, and cost V8 25 %. */
 #define ATTN_MR (VL == 16 ? 8 : 4)
 #if defined(__wasm__)
 #define ATTN_NV 2
+#define ATTN_UNROLL 1
 #else
 #define ATTN_NV 3
+#define ATTN_UNROLL 2
 #endif
 #define ATTN_NR (ATTN_NV * VL)
 /* Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2 (590 kB at H = 128). */
@@ -19,6 +21,8 @@
 #define ATTN_KEYS 128
 /* Keys from one block of values to the next: 128 would put all blocks of a key into one set of L1. */
 #define ATTN_STEP (ATTN_KEYS + 4)
+/* Floats past each copied key that is its value too (latent attention): 576 alone would put a block's keys into a quarter of the sets of L1. */
+#define ATTN_LATENT_PAD 16
 
 /* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
 typedef struct {
@@ -33,10 +37,16 @@ typedef struct {
   int Hvp; /* Hv rounded up to MR */
 } attn_panel_scratch;
 
+/* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
+typedef struct {
+  const float *keys, *values;
+  int64_t key_row, value_block, value_step;
+} attn_tile;
+
 GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
   size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H) + 2 * ATTN_STEP * Hvp + VL * (Hvp + VL);
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + ATTN_LATENT_PAD) + 2 * ATTN_STEP * Hvp + VL * (Hvp + VL);
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
@@ -47,18 +57,28 @@ typedef struct {
   int index;
 } attn_cursor;
 
-/* Copies n keys of KV head k from the cursor on, as f32 rows [n][H], with zero rows up to a multiple of MR. */
-GQA_INLINE void attn_pack_keys(const attn *c, const attn_panel_scratch *w, int k, attn_cursor at, int n, const int type) {
+/*
+ * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the first
+ * `value_dims` dims (whole vectors) is not finite.
+ */
+GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value_dims, int k, attn_cursor at, int n, const int type) {
   int H = c->H;
+  vf bad = vf_set(0);
   for (int j = 0; j < n; j++, at.skip++) {
     while (at.skip >= at.segment.length) at.skip -= at.segment.length, at.segment = attn_segment_of(c, ++at.index);
     int64_t x = at.skip * c->key_token + k * c->key_head;
-    float *key = w->keys + (int64_t)j * H;
+    float *key = keys + j * row;
     int d = 0;
+    for (; d < value_dims; d += VL) {
+      vf v = attn_load(at.segment.key, type, x + d);
+      bad = vf_fma(v, vf_set(0), bad);
+      vf_store(key + d, v);
+    }
     for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(at.segment.key, type, x + d));
     if (d < H) vf_store_n(key + d, attn_load_n(at.segment.key, type, x + d, H - d), H - d);
   }
-  for (int j = n; j % ATTN_MR; j++) memset(w->keys + (int64_t)j * H, 0, (size_t)H * sizeof(float));
+  for (int j = n; j % ATTN_MR; j++) memset(keys + j * row, 0, (size_t)H * sizeof(float));
+  return vf_sum(bad) == 0;
 }
 
 /* VL dims of one value into the blocks [VL / MR][STEP][MR]. */
@@ -99,12 +119,26 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
   return vf_sum(bad) == 0;
 }
 
-/* Both, for the tile of n keys at the cursor, which moves on. */
-GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n) {
-  if (c->key_type == GQA_F32) attn_pack_keys(c, w, k, *at, n, GQA_F32);
-  else if (c->key_type == GQA_F16) attn_pack_keys(c, w, k, *at, n, GQA_F16);
-  else if (c->key_type == GQA_Q8_0) attn_pack_keys(c, w, k, *at, n, GQA_Q8_0);
-  else attn_pack_keys(c, w, k, *at, n, GQA_BF16);
+/* Whether the n values at the cursor are the first dims of the keys there (latent attention), in whole vectors. */
+GQA_INLINE int attn_is_latent(const attn *c, const attn_cursor *at, int n) {
+  return at->segment.key == at->segment.value && c->key_type == c->value_type && c->key_token == c->value_token && c->key_head == c->value_head && c->Hv <= c->H && c->Hv % VL == 0 && at->skip + n <= at->segment.length;
+}
+
+/* Both, for the tile of n keys at the cursor, which moves on. Values that are dims of the keys are copied once. Returns 0 when a value is not finite. */
+GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, attn_tile *tile) {
+  int latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite;
+  int64_t row = latent ? c->H + ATTN_LATENT_PAD : c->H;
+  if (c->key_type == GQA_F32) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_F32);
+  else if (c->key_type == GQA_F16) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_F16);
+  else if (c->key_type == GQA_Q8_0) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_Q8_0);
+  else finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_BF16);
+  tile->keys = w->keys, tile->key_row = row;
+  if (latent && finite) {
+    tile->values = w->keys, tile->value_block = 1, tile->value_step = row;
+    at->skip += n;
+    return 1;
+  }
+  tile->values = w->values, tile->value_block = ATTN_STEP, tile->value_step = ATTN_MR;
   if (c->value_type == GQA_F32) return attn_pack_values(c, w, k, at, n, GQA_F32);
   if (c->value_type == GQA_F16) return attn_pack_values(c, w, k, at, n, GQA_F16);
   if (c->value_type == GQA_Q8_0) return attn_pack_values(c, w, k, at, n, GQA_Q8_0);
@@ -167,7 +201,7 @@ GQA_INLINE void attn_ahead_rows(attn_ahead *a, const attn *c, const float *base,
 GQA_INLINE void attn_ahead_tokens(attn_ahead *a, const attn *c, int k, const attn_cursor *at, int from, int to) {
   for (int64_t j = at->skip + from; j < at->skip + to && j < at->segment.length; j++) {
     attn_ahead_add(a, at->segment.key + attn_bytes(c->key_type, j * c->key_token + k * c->key_head), attn_bytes(c->key_type, c->H));
-    attn_ahead_add(a, at->segment.value + attn_bytes(c->value_type, j * c->value_token + k * c->value_head), attn_bytes(c->value_type, c->Hv));
+    if (at->segment.value != at->segment.key) attn_ahead_add(a, at->segment.value + attn_bytes(c->value_type, j * c->value_token + k * c->value_head), attn_bytes(c->value_type, c->Hv));
   }
 }
 #endif

@@ -3,7 +3,7 @@
  * that query rows lie in vector lanes.
  *
  * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL lanes.
- * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims), then for each panel
+ * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims; not where V is dims of K), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
  *   P^T             = exp2(S^T - m), reference and sums per lane: no horizontal operation
  *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
@@ -33,6 +33,7 @@ GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const floa
       c[i][v] = start == MICRO_SET ? vf_set(0) : vf_load(C + i * ATTN_NR + v * VL);
       if (start == MICRO_SCALE) c[i][v] *= correction[v];
     }
+  GQA_UNROLL(ATTN_UNROLL)
   for (int k = 0; k < n; k++) {
     vf b[ATTN_NV];
     GQA_UNROLL(4)
@@ -137,12 +138,6 @@ GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction
   return !moved;
 }
 
-/* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
-typedef struct {
-  const float *keys, *values;
-  int64_t key_row, value_block, value_step;
-} attn_tile;
-
 /* One panel against the tile of keys [k0, k0 + n); only its first nv vectors of lanes hold rows. */
 GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first, attn_ahead *ahead, const int nv) {
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
@@ -154,7 +149,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
   float *s = w->s;
   int calls = (j1 - j0) / ATTN_MR + w->Hvp / ATTN_MR, pieces = (ahead->count + calls - 1) / calls;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
-    if (tile->value_block == 1) /* in place: the values of this block and the keys of the next tile */
+    if (tile->keys != w->keys) /* in place: the values of this block and the keys of the next tile */
       for (int i = j; i < j + ATTN_MR; i++) {
         for (int x = 0; x < c->Hv; x += 16) __builtin_prefetch(tile->values + i * tile->value_step + x, 0, 2);
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
@@ -239,7 +234,7 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   w.o = w.q + (int64_t)panels * ATTN_NR * c->H;
   w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
-  w.values = w.keys + (int64_t)ATTN_KEYS * c->H;
+  w.values = w.keys + (int64_t)ATTN_KEYS * (c->H + ATTN_LATENT_PAD);
   w.finite = w.values + (int64_t)ATTN_STEP * w.Hvp;
   w.lines = w.finite + (int64_t)ATTN_STEP * w.Hvp;
   w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hvp + VL));
@@ -257,9 +252,9 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
-    attn_tile tile = {w.keys, w.values, c->H, ATTN_STEP, ATTN_MR};
+    attn_tile tile;
     int finite = 1;
-    if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n);
+    if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n, &tile);
     else cursor.skip += n;
     if (!finite) {
       attn_copy_finite(&w, n);

@@ -63,6 +63,11 @@ static void random_case(int number) {
   static const int dims[] = {1, 2, 3, 4, 7, 8, 13, 16, 17, 19, 31, 32, 33, 48, 64, 65, 80, 96, 128, 130}, groups[] = {1, 1, 2, 3, 4, 5, 7, 9, 13, 33};
   int B = 1 + (int)below(2), T = pick(lengths, 15), K = 1 + (int)below(3), G = pick(groups, 10), N = K * G, S = pick(key_lengths, 16);
   int H = pick(dims, 20), Hv = below(3) ? H : pick(dims, 20), kt = TYPES[below(4)], vt = TYPES[below(4)];
+  /* The values are the first dims of the keys, in the same memory. */
+  int latent = below(4) == 0;
+  if (latent && Hv > H) Hv = H;
+  if (latent) vt = kt;
+  int value_head = latent ? head_stride(kt, H) : head_stride(vt, Hv);
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
   int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), BNTH = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
@@ -76,7 +81,8 @@ static void random_case(int number) {
   size_t masks = (size_t)(mb ? B : 1) * (mn ? N : 1) * T * S, biases = (size_t)(bb ? B : 1) * (bn ? N : 1) * T * S;
   uint8_t *mask = new_bytes(masks);
   float *bias = new_floats(biases);
-  for (size_t i = 0; i < masks; i++) mask[i] = below(4) != 0;
+  int hidden = with_mask && S ? (int)below((uint32_t)S) : -1; /* from every query */
+  for (size_t i = 0; i < masks; i++) mask[i] = below(4) != 0 && (int)(i % (size_t)S) != hidden;
   for (size_t i = 0; i < biases; i++) bias[i] = below(8) ? uniform() : -INFINITY;
   /* Scores that grow from tile to tile: every row's reference must follow. */
   if (S <= 300 && below(2))
@@ -86,7 +92,7 @@ static void random_case(int number) {
 #define PUT(x) args[n++] = (double)(x)
   int64_t qs[3] = {(int64_t)T * N * H, BNTH ? H : N * H, BNTH ? T * H : H}, os[3] = {(int64_t)T * N * Hv, BNTH ? Hv : N * Hv, BNTH ? T * Hv : Hv};
   PUT(address(out)), PUT(os[0]), PUT(os[1]), PUT(os[2]), PUT(address(q)), PUT(qs[0]), PUT(qs[1]), PUT(qs[2]);
-  PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * head_stride(kt, H)), PUT(head_stride(kt, H)), PUT(vt), PUT(K * head_stride(vt, Hv)), PUT(head_stride(vt, Hv));
+  PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * head_stride(kt, H)), PUT(head_stride(kt, H)), PUT(vt), PUT(K * value_head), PUT(value_head);
   PUT(scale), PUT(cap), PUT(left), PUT(right);
   int64_t ms[4] = {mb ? (int64_t)(mn ? N : 1) * T * S : 0, mn ? (int64_t)T * S : 0, S, 1}, bs[4] = {bb ? (int64_t)(bn ? N : 1) * T * S : 0, bn ? (int64_t)T * S : 0, S, 1};
   PUT(with_mask ? address(mask) : 0), PUT(ms[0]), PUT(ms[1]), PUT(ms[2]), PUT(ms[3]);
@@ -107,10 +113,16 @@ static void random_case(int number) {
     int done = 0;
     for (int s = 0; s < segments[b]; s++) {
       int length = s == segments[b] - 1 ? S - done : (int)below((uint32_t)(S - done) + 1);
-      void *key = store_segment(kt, (size_t)length * K, H, ks[b] + (size_t)done * K * H), *value = store_segment(vt, (size_t)length * K, Hv, vs[b] + (size_t)done * K * Hv);
+      void *key = store_segment(kt, (size_t)length * K, H, ks[b] + (size_t)done * K * H), *value = latent ? key : store_segment(vt, (size_t)length * K, Hv, vs[b] + (size_t)done * K * Hv);
+      if (latent)
+        for (int j = 0; j < length * K; j++) memcpy(vs[b] + ((size_t)done * K + (size_t)j) * Hv, ks[b] + ((size_t)done * K + (size_t)j) * H, (size_t)Hv * sizeof(double));
       for (int j = 0; j < length; j++)
-        if (done + j >= key_length[b]) poison(kt, key, (size_t)j, K, H), poison(vt, value, (size_t)j, K, Hv);
-      buffers[used++] = key, buffers[used++] = value;
+        if (done + j == hidden || done + j >= key_length[b] || done + j > query_length[b] - 1 + offset[b] + right) {
+          poison(kt, key, (size_t)j, K, H);
+          if (!latent) poison(vt, value, (size_t)j, K, Hv);
+        }
+      buffers[used++] = key;
+      if (!latent) buffers[used++] = value;
       args[at++] = address(key), args[at++] = address(value), args[at++] = length;
       count++, done += length;
     }
