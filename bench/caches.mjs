@@ -98,7 +98,12 @@ const windowed = (S) => ({
   query,
   caches: copies(() => new WindowCache({ ...common(8), maxLength: S, window: 512 }), 8, S),
 });
-await report('decode K8 window 512', { 'S 1,000': windowed(1000), 'S 100,000': windowed(100_000) }, 'S 1,000', 20);
+await report(
+  'decode K8 window 512',
+  { 'S 1,000': windowed(1000), 'S 100,000': windowed(100_000) },
+  'S 1,000',
+  20,
+);
 for (const K of [32, 8]) {
   const paged = (blockSize) => () => {
     const pool = new BlockPool({ ...common(K), numBlocks: 4096 / blockSize, blockSize });
