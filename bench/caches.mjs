@@ -45,10 +45,10 @@ function copies(make, ...contents) {
   return [first, ...Array.from({ length: count - 1 }, () => fill(make(), ...contents))];
 }
 
-/** name -> milliseconds of one call, contenders in turn; with `flops`, `FMA` -> milliseconds that so many take at the roof, measured in turn. */
+/** name -> milliseconds of one call, contenders in turn; with `flops`, where there is a roof, `FMA` -> milliseconds that so many take there. */
 async function measure(contenders, rounds, calls, threads, flops) {
-  const names = Object.keys(contenders);
-  const times = Object.fromEntries((flops ? [...names, 'FMA'] : names).map((name) => [name, []]));
+  const times = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
+  const atRoof = [];
   const next = {};
   for (let round = 0; round <= rounds; round++) {
     for (const [name, { caches, query }] of Object.entries(contenders)) {
@@ -60,8 +60,9 @@ async function measure(contenders, rounds, calls, threads, flops) {
       if (round > 0) times[name].push((performance.now() - start) / calls);
     }
     const roof = flops && (await roofs.measure({ kind: 'fma', threads }));
-    if (roof && round > 0) times.FMA.push(flops / roof / 1e6);
+    if (roof && round > 0) atRoof.push(flops / roof / 1e6);
   }
+  if (atRoof.length > 0) times.FMA = atRoof;
   return Object.fromEntries(Object.entries(times).map(([name, list]) => [name, summarize(list)]));
 }
 
@@ -76,6 +77,7 @@ async function report(title, contenders, base, calls, flops) {
       return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}${roof}; ${ratio.toFixed(2)}x)`;
     });
     if (FMA) cells.push(`FMA ${FMA.median.toFixed(3)} ms (least ${FMA.min.toFixed(3)})`);
+    else if (flops) cells.push(`no FMA time: ${roofs.missing}`);
     console.log(`${title}, ${threads} threads: ${cells.join('  ')}`);
   }
   for (const { caches } of Object.values(contenders)) for (const cache of caches) cache.dispose();
