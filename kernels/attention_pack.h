@@ -6,7 +6,7 @@
 #include "attention.h"
 
 /* The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8 %
- * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain 3 % where a core is shared, and cost V8 25 %. */
+ * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain up to 3 %, and cost V8 25 %. */
 #define ATTN_MR (VL == 16 ? 8 : 4)
 #if defined(__wasm__)
 #define ATTN_NV 2

@@ -67,7 +67,7 @@ static void random_case(int number) {
   int latent = below(4) == 0;
   if (latent && Hv > H) Hv = H;
   if (latent) vt = kt;
-  int value_head = latent ? head_stride(kt, H) : head_stride(vt, Hv);
+  int value_head = head_stride(vt, latent ? H : Hv);
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
   int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), BNTH = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
