@@ -186,20 +186,26 @@ static void embedding_case(size_t V, size_t D, size_t n) {
   free(g), free(ids), free(table.got), free(table.want);
 }
 
+/* Two parameters, of n and 3 elements, the second without decay. */
 static void adamw_case(size_t n) {
-  float *p = random_floats(n), *g = random_floats(n), *m = new_floats(n), *v = new_floats(n), factor = 0.5f;
-  double *want = new_doubles(n), *wm = new_doubles(n), *wv = new_doubles(n);
-  for (size_t i = 0; i < n; i++) want[i] = p[i], wm[i] = wv[i] = 0, m[i] = v[i] = 0;
+  enum { MORE = 3 };
+  const size_t all = n + MORE;
+  float *p = random_floats(all), *g = random_floats(all), *m = new_floats(all), *v = new_floats(all), factor = 0.5f, squares;
+  double *want = new_doubles(all), *wm = new_doubles(all), *wv = new_doubles(all), sum = 0;
+  for (size_t i = 0; i < all; i++) want[i] = p[i], wm[i] = wv[i] = 0, m[i] = v[i] = 0, sum += (double)g[i] * g[i];
+  op_sum_of_squares((double[]){address(&squares), 2, address(g), (double)n, address(g + n), MORE});
+  check_floats(&squares, &sum, 1, 1e-6, "sum_of_squares n %zu", n);
   for (int step = 1; step <= 3; step++) {
     double c1 = 1 - pow(0.9, step), c2 = 1 - pow(0.99, step);
-    op_adamw((double[]){address(p), address(g), address(m), address(v), (double)n, address(&factor), 0.01, 0.9, 0.99, 1e-8, 0.1, c1, c2});
-    for (size_t i = 0; i < n; i++) {
+    op_adamw((double[]){address(&factor), 0.01, 0.9, 0.99, 1e-8, c1, c2, 2, address(p), (double)n, address(g), address(m), address(v), 0.1,
+                        address(p + n), MORE, address(g + n), address(m + n), address(v + n), 0});
+    for (size_t i = 0; i < all; i++) {
       double gradient = 0.5 * g[i];
       wm[i] = 0.9 * wm[i] + 0.1 * gradient, wv[i] = 0.99 * wv[i] + 0.01 * gradient * gradient;
-      want[i] -= 0.01 * (wm[i] / c1 / (sqrt(wv[i] / c2) + 1e-8) + 0.1 * want[i]);
+      want[i] -= 0.01 * (wm[i] / c1 / (sqrt(wv[i] / c2) + 1e-8) + (i < n ? 0.1 * want[i] : 0));
     }
   }
-  check_floats(p, want, n, 1e-6, "adamw n %zu", n);
+  check_floats(p, want, all, 1e-6, "adamw n %zu", n);
   free(p), free(g), free(m), free(v), free(want), free(wm), free(wv);
 }
 

@@ -257,22 +257,27 @@ export interface NormBackwardCall {
   readonly dBias?: Operand;
 }
 
-/**
- * One AdamW step of one parameter, in place: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and
- * p = p - rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay * p), g the gradient times `gradientScale`.
- */
-export interface AdamwCall {
+/** A parameter of an AdamW step, its gradient and its moments: four arrays of one shape. */
+export interface AdamwPart {
   readonly parameter: Operand;
   readonly gradient: Operand;
   readonly m: Operand;
   readonly v: Operand;
+  readonly weightDecay: number;
+}
+
+/**
+ * One AdamW step of some parameters, in place: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and
+ * p = p - rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay * p), g the gradient times `gradientScale`.
+ */
+export interface AdamwCall {
+  readonly parts: readonly AdamwPart[];
   /** f32 scalar. */
   readonly gradientScale?: Operand;
   readonly learningRate: number;
   readonly b1: number;
   readonly b2: number;
   readonly eps: number;
-  readonly weightDecay: number;
   /** t, from 1. */
   readonly step: number;
 }
@@ -444,5 +449,7 @@ export interface Backend extends StorageOwner {
   ): void;
   attentionBackward(call: AttentionBackwardCall): void;
   expertLinearBackward(call: ExpertLinearBackwardCall): void;
+  /** out[0] = the sum of all elements' squares. */
+  sumOfSquares(out: Operand, xs: readonly Operand[]): void;
   adamw(call: AdamwCall): void;
 }

@@ -380,14 +380,25 @@ export class KernelBackend implements Backend {
     this.#run(OP.expert_linear_backward, args);
   }
 
+  sumOfSquares(out: Operand, xs: readonly Operand[]): void {
+    this.#f32('sumOfSquares', out);
+    const args = [at(out), xs.length];
+    for (const x of xs) {
+      this.#f32('sumOfSquares', x);
+      args.push(at(x), sizeOf(x));
+    }
+    this.#run(OP.sum_of_squares, args);
+  }
+
   adamw(call: AdamwCall): void {
-    const { parameter, gradient, m, v, gradientScale, b1, b2, step } = call;
-    this.#f32('adamw', parameter, gradient, m, v, gradientScale);
-    this.#run(OP.adamw, [
-      ...[parameter, gradient, m, v].map(at),
-      ...[sizeOf(parameter), at(gradientScale), call.learningRate, b1, b2, call.eps, call.weightDecay],
-      ...[1 - b1 ** step, 1 - b2 ** step],
-    ]);
+    const { gradientScale, learningRate, b1, b2, eps, step, parts } = call;
+    this.#f32('adamw', gradientScale);
+    const args = [at(gradientScale), learningRate, b1, b2, eps, 1 - b1 ** step, 1 - b2 ** step, parts.length];
+    for (const { parameter, gradient, m, v, weightDecay } of parts) {
+      this.#f32('adamw', parameter, gradient, m, v);
+      args.push(at(parameter), sizeOf(parameter), at(gradient), at(m), at(v), weightDecay);
+    }
+    this.#run(OP.adamw, args);
   }
 
   #run(op: number, args: number[]): void {

@@ -388,6 +388,10 @@ export class ReferenceBackend implements Backend {
     experts.expertLinearBackward(call);
   }
 
+  sumOfSquares(out: Operand, xs: readonly Operand[]): void {
+    backward.sumOfSquares(out, xs);
+  }
+
   adamw(call: AdamwCall): void {
     backward.adamw(call);
   }

@@ -6,7 +6,8 @@
 
 import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
-import { sum } from '../ops/reduce.ts';
+import { tensor } from '../ops/creation.ts';
+import { allocate, commonBackend, floatDType } from '../ops/operands.ts';
 import { sqrt } from '../ops/unary.ts';
 import { checkFunction, checkOptions, describe } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
@@ -38,7 +39,7 @@ export interface AdamwOptions {
 
 /**
  * Adam with decoupled weight decay: `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weightDecay * p)`.
- * One kernel per parameter, in place.
+ * In place, one kernel for all parameters, which also applies the factor of a `clipByGlobalNorm` right before it.
  * @throws RangeError for a negative learning rate, or betas outside of [0, 1).
  *
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
@@ -68,25 +69,18 @@ export function adamw(options: AdamwOptions): Transformation {
         set counters(values) {
           count = values.count;
         },
-        apply(gradients, current) {
+        apply(gradients, current, gradientScale) {
           const rate = rateAt('adamw', learningRate, count);
           count++;
-          for (const [path, gradient] of Object.entries(gradients)) {
+          const parts = Object.keys(gradients).map((path) => {
             const parameter = current[path];
-            backendOf(parameter).adamw({
-              parameter,
-              gradient,
-              m: m[path],
-              v: v[path],
-              learningRate: rate,
-              b1,
-              b2,
-              eps,
-              weightDecay: mask && !mask(parameter, path) ? 0 : weightDecay,
-              step: count,
-            });
-          }
+            const decay = mask && !mask(parameter, path) ? 0 : weightDecay;
+            return { parameter, gradient: gradients[path], m: m[path], v: v[path], weightDecay: decay };
+          });
+          const call = { parts, gradientScale, learningRate: rate, b1, b2, eps, step: count };
+          if (parts.length > 0) backendOf(parts[0].parameter).adamw(call);
         },
+        appliesScale: true,
         // Inside a chain: the step of a copy is the update.
         update(gradients, current) {
           const copies = Object.fromEntries(
@@ -165,24 +159,36 @@ export function clipByGlobalNorm(maxNorm: number): Transformation {
   if (typeof maxNorm !== 'number' || !(maxNorm > 0))
     throw new RangeError(`clipByGlobalNorm: expected a positive norm, got ${maxNorm}`);
   return {
-    init: () => ({
-      tensors: {},
-      counters: {},
-      update(gradients) {
-        const factor = scope(() => div(maxNorm, maximum(globalNorm(gradients), maxNorm)));
-        const clipped = Object.entries(gradients).map(([path, gradient]) => [path, mul(gradient, factor)]);
-        factor.dispose();
-        return Object.fromEntries(clipped);
-      },
-    }),
+    init() {
+      const scale = (gradients: Tensors) =>
+        scope(() => div(maxNorm, maximum(globalNorm(gradients), maxNorm)));
+      return {
+        tensors: {},
+        counters: {},
+        scale,
+        update(gradients) {
+          const factor = scale(gradients);
+          const clipped = Object.entries(gradients).map(([path, gradient]) => [path, mul(gradient, factor)]);
+          factor.dispose();
+          return Object.fromEntries(clipped);
+        },
+      };
+    },
   };
 }
 
-/** The root of the sum of all squares: a scalar tensor. */
+/**
+ * The root of the sum of all squares: a scalar tensor, 0 of no tensors.
+ * @throws TypeError for anything but tensors; Error when they are on different backends.
+ */
 export function globalNorm(tensors: Tensors): Tensor {
+  const all = Object.values(tensors);
+  if (all.length === 0) return tensor(0);
+  const backend = commonBackend('globalNorm', ...all);
   return scope(() => {
-    const squares = Object.values(tensors).map((x) => sum(mul(x, x)));
-    return sqrt(squares.reduce((total, x) => add(total, x)));
+    const total = allocate(backend, floatDType('globalNorm', ...all), []);
+    backend.sumOfSquares(total, all);
+    return sqrt(total);
   });
 }
 

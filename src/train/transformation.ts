@@ -24,8 +24,11 @@ export interface TransformationState {
    * is asked for `apply` instead where it has it.
    */
   update(updates: Tensors, parameters: Tensors): Tensors;
-  /** Adds the updates to the parameters' memory at once. */
-  apply?(updates: Tensors, parameters: Tensors): void;
+  /** The factor, a scalar, when all that `update` does is to multiply by one. */
+  scale?(updates: Tensors): Tensor;
+  /** Adds the updates to the parameters' memory at once; `scale`, which only comes where `appliesScale`, multiplies them first. */
+  apply?(updates: Tensors, parameters: Tensors, scale?: Tensor): void;
+  readonly appliesScale?: boolean;
   /** What must be kept to go on later: tensors by name. They change as the optimiser runs. */
   readonly tensors: Tensors;
   /** And numbers by name. */
@@ -86,8 +89,11 @@ class Chain implements TransformationState {
 
   apply(updates: Tensors, parameters: Tensors): void {
     const last = this.#states.at(-1);
-    const before = this.#run(updates, Math.max(0, this.#states.length - 1), parameters);
-    if (last) applyUpdates(last, before, parameters);
+    const scaling = last?.appliesScale ? this.#states.at(-2)?.scale : undefined;
+    const before = this.#run(updates, Math.max(0, this.#states.length - (scaling ? 2 : 1)), parameters);
+    const scale = scaling?.(before);
+    if (last) applyUpdates(last, before, parameters, scale);
+    scale?.dispose();
     if (before !== updates) disposeAll(before);
   }
 
@@ -102,11 +108,16 @@ class Chain implements TransformationState {
   }
 }
 
-/** Adds what `state` makes of `updates` to the parameters, in place. */
-export function applyUpdates(state: TransformationState, updates: Tensors, parameters: Tensors): void {
+/** Adds what `state` makes of `updates`, times `scale`, to the parameters, in place. */
+export function applyUpdates(
+  state: TransformationState,
+  updates: Tensors,
+  parameters: Tensors,
+  scale?: Tensor,
+): void {
   if (Object.keys(updates).length === 0) return;
   if (state.apply) {
-    state.apply(updates, parameters);
+    state.apply(updates, parameters, scale);
     return;
   }
   const found = state.update(updates, parameters);

@@ -90,6 +90,34 @@ describe('optimisers', () => {
     expectClose(run(clipped, [[3, 0, 4]], [0, 0, 0]), [-0.6, 0, -0.8]);
     expectClose(run(clipped, [[0.3, 0, 0.4]], [0, 0, 0]), [-0.3, 0, -0.4]);
     expect(globalNorm({ a: tensor([3]), b: tensor([4]) }).dataSync()[0]).toBeCloseTo(5, 6);
+    expect(globalNorm({}).dataSync()[0]).toBe(0);
+    expect(() => globalNorm({ a: 3 as never })).toThrow('globalNorm: expected a tensor, got 3');
+  });
+
+  test('a clip right before adamw, which applies its factor, and anywhere else', () => {
+    const steps = [
+      [3, 0, 4],
+      [0.3, -0.2, 0.1],
+      [-6, 8, 0],
+    ];
+    const byHand = [
+      [0.6, 0, 0.8],
+      [0.3, -0.2, 0.1],
+      [-0.6, 0.8, 0],
+    ];
+    const rate = { learningRate: 0.1, eps: 0.5 };
+    const want = run(adamw(rate), byHand);
+    const [clip, step] = [clipByGlobalNorm(1), adamw(rate)];
+    for (const order of [
+      chain(clip, step),
+      chain(clipByGlobalNorm(50), clip, step),
+      chain(clip, chain(step)),
+      chain(chain(clip), step),
+      chain(clip, step, clipByGlobalNorm(1e9)),
+      multiSteps(chain(clip, step), 1),
+    ]) {
+      expectClose(run(order, steps), want);
+    }
   });
 
   test('multiSteps steps on the mean', () => {
