@@ -3,7 +3,7 @@
 import { backendOf } from '../backend/registry.ts';
 import { checkFunction, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { scope } from '../tensor/scope.ts';
+import { scope, track } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Tape } from './tape.ts';
@@ -110,18 +110,15 @@ function run<Args extends readonly unknown[]>(
   });
   const tape = new Tape();
   try {
-    for (const leaf of leaves) tape.watch(leaf);
+    tape.watch(leaves);
     const value = tape.run(() => scope(() => fn(...args)));
     if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
     if (value.size !== 1) {
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }
-    const found = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
-    // The tape's own tensors belong to no scope: these go to the caller's.
-    const gradients = found.map((x) => {
-      const out = new Tensor(x.storage.retain(), x.dtype, x.shape);
-      x.dispose();
-      return out;
+    const gradients = tape.backward(value, leaves).map((gradient, i) => {
+      if (gradient) track(gradient);
+      return gradient ?? zerosLike(leaves[i]);
     });
     const results = forms.map((form) => form(gradients));
     return [value, typeof argnums === 'number' ? results[0] : results];

@@ -7,10 +7,10 @@
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
-import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { scope, untrack } from '../tensor/scope.ts';
+import { closeScope, openScope } from '../tensor/scope.ts';
+import { stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** One per input or output; undefined = no gradient. */
@@ -21,19 +21,13 @@ export interface TapeEntry {
   readonly op: string;
   readonly inputs: readonly (Tensor | undefined)[];
   readonly outputs: readonly Tensor[];
-  /** What `vjp` reads, inputs and outputs included; handed to it in this order. */
-  readonly saved: readonly (Tensor | undefined)[];
+  /** What `vjp` reads, inputs and outputs included; handed to it in this order. The tape takes the list over. */
+  readonly saved: (Tensor | undefined)[];
   /**
    * From the outputs' gradients (undefined where none arrived) to the inputs'. `needed` says which inputs want one; others
    * are ignored. Runs in a scope, with no tape; gradients are f32, f64 for f64 inputs, whatever the input's float type.
    */
   vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
-}
-
-interface Node {
-  readonly entry: TapeEntry;
-  readonly needed: readonly boolean[];
-  readonly saved: readonly (Tensor | undefined)[];
 }
 
 let current: Tape | undefined;
@@ -62,17 +56,29 @@ export function untaped<T>(fn: () => T): T {
   }
 }
 
+/**
+ * What is followed has a place in the tape's lists, which the tensor carries: no set or map grows and is thrown away with each step.
+ * Leaves come first.
+ */
 export class Tape {
-  readonly #tracked = new Set<Tensor>();
-  #nodes: Node[] = [];
+  readonly #followed: Tensor[] = [];
+  /** By place. */
+  readonly #gradients: (Tensor | undefined)[] = [];
+  readonly #entries: TapeEntry[] = [];
+  #leaves = 0;
 
-  /** Starts to follow a leaf. */
-  watch(leaf: Tensor): void {
-    this.#tracked.add(leaf);
+  /** Starts to follow leaves; before `run`. */
+  watch(leaves: readonly Tensor[]): void {
+    for (const leaf of leaves) this.#follow(leaf);
+    this.#leaves = this.#followed.length;
+  }
+
+  #follow(x: Tensor): void {
+    if (!this.tracks(x)) x.tapePlace = this.#followed.push(x) - 1;
   }
 
   tracks(x: Tensor): boolean {
-    return this.#tracked.has(x);
+    return this.#followed[x.tapePlace] === x;
   }
 
   /** Runs `fn` with this tape. @throws Error when another one runs: gradients of gradients are not supported. */
@@ -87,121 +93,107 @@ export class Tape {
   }
 
   append(entry: TapeEntry): void {
-    const needed = entry.inputs.map((x) => x !== undefined && this.#tracked.has(x));
-    if (!needed.includes(true)) return;
-    const outputs = entry.outputs.filter(isFloat);
-    if (outputs.length === 0) return;
-    for (const x of outputs) this.#tracked.add(x);
-    this.#nodes.push({ entry, needed, saved: entry.saved.map((x) => x && alias(x)) });
+    const { inputs, outputs, saved } = entry;
+    if (!inputs.some((x) => x && this.tracks(x)) || !outputs.some(isFloat)) return;
+    for (const x of outputs) if (isFloat(x)) this.#follow(x);
+    for (let i = 0; i < saved.length; i++) {
+      const x = saved[i];
+      if (x) saved[i] = alias(x);
+    }
+    this.#entries.push(entry);
   }
 
   /**
    * Walks back from `root`, whose gradient is 1, and frees what the entries held. The tape is empty afterwards.
-   * @returns the gradient of each leaf, undefined where none arrived; the caller owns them.
+   * @returns the gradient of each leaf, undefined where none arrived; no scope has them: the caller tracks or frees them.
    */
   backward(root: Tensor, leaves: readonly Tensor[]): (Tensor | undefined)[] {
-    const gradients = new Map<Tensor, Tensor>();
-    const wanted = new Set(leaves);
     try {
-      if (this.#tracked.has(root)) gradients.set(root, one(root));
-      for (let node = this.#nodes.pop(); node; node = this.#nodes.pop()) {
-        stepBack(node, gradients, wanted);
-        free(node);
+      if (this.tracks(root)) this.#gradients[root.tapePlace] = one(root);
+      for (let entry = this.#entries.pop(); entry; entry = this.#entries.pop()) {
+        try {
+          this.#stepBack(entry);
+        } finally {
+          free(entry);
+        }
       }
-      const found = leaves.map((leaf) => gradients.get(leaf));
       // Tied leaves share one gradient: each gets its own tensor.
-      const handed = found.map((g) => g && alias(g));
-      return handed;
+      return leaves.map((leaf) => {
+        const gradient = this.#gradients[leaf.tapePlace];
+        return gradient && alias(gradient);
+      });
     } finally {
-      for (const gradient of gradients.values()) gradient.dispose();
       this.dispose();
     }
   }
 
-  /** Frees what the entries hold. */
+  /** Frees what is held. */
   dispose(): void {
-    for (const node of this.#nodes) free(node);
-    this.#nodes = [];
-    this.#tracked.clear();
+    for (const entry of this.#entries) free(entry);
+    for (const gradient of this.#gradients) gradient?.dispose();
+    this.#entries.length = this.#gradients.length = this.#followed.length = 0;
   }
-}
 
-function stepBack(node: Node, gradients: Map<Tensor, Tensor>, leaves: ReadonlySet<Tensor>): void {
-  const { entry, needed, saved } = node;
-  const incoming = entry.outputs.map((out) => gradients.get(out));
-  if (incoming.every((g) => g === undefined)) return;
-  scope(() => {
-    const found = entry.vjp(incoming, saved as readonly Tensor[], needed);
+  #stepBack({ inputs, outputs, saved, vjp }: TapeEntry): void {
+    const incoming = outputs.map((out) => (this.tracks(out) ? this.#gradients[out.tapePlace] : undefined));
+    if (!incoming.some((g) => g)) return;
+    const needed = inputs.map((x) => x !== undefined && this.tracks(x));
+    const depth = openScope();
+    let found: Gradients = [];
+    let taken: (Tensor | undefined)[] = [];
+    try {
+      found = vjp(incoming, saved as readonly Tensor[], needed);
+    } finally {
+      const made: readonly unknown[] = closeScope(depth);
+      // What vjp made becomes the gradient itself; what it passed on, or gave twice, is seen by a second tensor.
+      taken = inputs.map((_, i) => {
+        const x = needed[i] ? found[i] : undefined;
+        return x && (!made.includes(x) || found.indexOf(x) < i) ? alias(x) : x;
+      });
+      for (const x of made as readonly Tensor[]) if (!taken.includes(x)) x.dispose();
+    }
     // The outputs' gradients are no longer needed: freed first, so that one held by nobody else can be added to in place.
-    const kept = entry.inputs.map((input, i) =>
-      input && needed[i] && found[i] ? alias(found[i]) : undefined,
-    );
-    for (const x of found) if (x && !incoming.includes(x) && !saved.includes(x)) x.dispose();
-    for (const out of entry.outputs) {
-      if (leaves.has(out)) continue;
-      gradients.get(out)?.dispose();
-      gradients.delete(out);
+    for (const out of outputs) {
+      if (!this.tracks(out) || out.tapePlace < this.#leaves) continue;
+      this.#gradients[out.tapePlace]?.dispose();
+      this.#gradients[out.tapePlace] = undefined;
     }
-    for (const [i, input] of entry.inputs.entries()) {
-      const gradient = kept[i];
-      if (input && gradient) accumulate(gradients, input, gradient);
+    for (let i = 0; i < inputs.length; i++) {
+      const [input, gradient] = [inputs[i], taken[i]];
+      if (!input || !gradient) continue;
+      const before = this.#gradients[input.tapePlace];
+      this.#gradients[input.tapePlace] = before ? sum(before, gradient) : gradient;
     }
-  });
-}
-
-/** Adds `gradient`, which it takes over, to what is there for `x`. */
-function accumulate(gradients: Map<Tensor, Tensor>, x: Tensor, gradient: Tensor): void {
-  const before = gradients.get(x);
-  if (!before) {
-    gradients.set(x, gradient);
-    return;
   }
-  const backend = backendOf(before);
-  const strides = rowMajor(before.shape);
-  // In place when nobody else holds the memory.
-  const target = [before, gradient].find((g) => !g.storage.isShared && g.dtype === before.dtype);
-  const sum = target ?? allocateLike(backend, before);
-  backend.binary('add', sum, before, strides, gradient, strides);
-  for (const g of [before, gradient]) if (g !== sum) g.dispose();
-  gradients.set(x, sum);
 }
 
-function allocateLike(backend: Backend, x: Tensor): Tensor {
-  return owned(new Tensor(backend.allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape));
+/** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
+function sum(a: Tensor, b: Tensor): Tensor {
+  const strides = stridesOf(a.shape);
+  const target = [a, b].find((g) => !g.storage.isShared && g.dtype === a.dtype);
+  const out = target ?? allocateLike(a);
+  backendOf(a).binary('add', out, a, strides, b, strides);
+  for (const g of [a, b]) if (g !== out) g.dispose();
+  return out;
 }
 
-/** Out of every scope: the tape frees it. */
-function owned(x: Tensor): Tensor {
-  untrack(x);
-  return x;
-}
-
-function rowMajor(shape: readonly number[]): number[] {
-  let stride = 1;
-  return shape
-    .map((_, i) => shape[shape.length - 1 - i])
-    .map((dim) => {
-      const own = stride;
-      stride *= dim;
-      return own;
-    })
-    .reverse();
+function allocateLike(x: Tensor): Tensor {
+  return new Tensor(backendOf(x).allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape, false);
 }
 
 /** A second tensor on the same memory that no scope frees. */
 function alias(x: Tensor): Tensor {
-  return owned(new Tensor(x.storage.retain(), x.dtype, x.shape));
+  return new Tensor(x.storage.retain(), x.dtype, x.shape, false);
 }
 
 function one(root: Tensor): Tensor {
-  const backend = backendOf(root);
-  const seed = allocateLike(backend, root);
-  backend.fill(seed, 1);
+  const seed = allocateLike(root);
+  backendOf(root).fill(seed, 1);
   return seed;
 }
 
-function free(node: Node): void {
-  for (const x of node.saved) x?.dispose();
+function free({ saved }: TapeEntry): void {
+  for (const x of saved) x?.dispose();
 }
 
 function isFloat(x: Tensor): boolean {

@@ -4,7 +4,7 @@
  */
 import { DTYPES, type DType, isBlockDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
-import { track, untrack } from './scope.ts';
+import { forget, track } from './scope.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import type { Storage } from './storage.ts';
 
@@ -15,13 +15,16 @@ export class Tensor {
   readonly dtype: DType;
   /** The backend memory; shared with reshapes of this tensor. */
   readonly storage: Storage;
+  /** Where the running tape has it (src/autograd/tape.ts). */
+  tapePlace = -1;
   #disposed = false;
 
   /**
    * Takes over one reference to `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
+   * @param tracked false: no scope and no safety net frees it, its maker does
    * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks.
    */
-  constructor(storage: Storage, dtype: DType, shape: Shape) {
+  constructor(storage: Storage, dtype: DType, shape: Shape, tracked = true) {
     checkShape('Tensor', shape);
     const size = sizeOf(shape);
     const { blockLength, blockBytes } = DTYPES[dtype];
@@ -39,7 +42,7 @@ export class Tensor {
     this.storage = storage;
     this.dtype = dtype;
     this.shape = shape;
-    track(this);
+    if (tracked) track(this);
   }
 
   /** Number of elements. */
@@ -87,7 +90,7 @@ export class Tensor {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    untrack(this);
+    forget(this);
     this.storage.release();
   }
 }

@@ -6,7 +6,6 @@
 import { backendOf } from '../backend/registry.ts';
 import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { untrack } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -138,8 +137,7 @@ export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return Object.fromEntries(
     Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
       const backend = backendOf({ storage, shape, dtype });
-      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
-      untrack(out);
+      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape, false);
       backend.fill(out, 0);
       return [path, out];
     }),
