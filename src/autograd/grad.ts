@@ -130,17 +130,19 @@ function run<Args extends readonly unknown[]>(
 /** Collects an argument's leaves and returns how to put their gradients into its form. */
 function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: readonly Tensor[]) => unknown {
   if (argument instanceof Tensor) {
-    if (!['f32', 'f64', 'f16', 'bf16'].includes(argument.dtype)) {
-      throw new TypeError(`${op}: expected float tensors to differentiate by, got ${argument.dtype}`);
-    }
+    checkLeaf(op, argument);
     const index = leaves.push(argument) - 1;
     return (gradients) => gradients[index];
   }
   if (isOwner(argument)) {
-    const forms = [...argument.parameters()].map(
-      ([path, { value }]) => [path, formOf(op, value, leaves)] as const,
-    );
-    return (gradients) => Object.fromEntries(forms.map(([path, form]) => [path, form(gradients)]));
+    const first = leaves.length;
+    const paths: string[] = [];
+    for (const [path, { value }] of argument.parameters()) {
+      paths.push(path);
+      checkLeaf(op, value);
+      leaves.push(value);
+    }
+    return (gradients) => Object.fromEntries(paths.map((path, i) => [path, gradients[first + i]]));
   }
   if (Array.isArray(argument)) {
     const forms = argument.map((item) => formOf(op, item, leaves));
@@ -151,6 +153,11 @@ function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: re
     return (gradients) => Object.fromEntries(forms.map(([key, form]) => [key, form(gradients)]));
   }
   return () => undefined;
+}
+
+function checkLeaf(op: string, { dtype }: Tensor): void {
+  if (dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16') return;
+  throw new TypeError(`${op}: expected float tensors to differentiate by, got ${dtype}`);
 }
 
 function isOwner(value: unknown): value is ParameterOwner {

@@ -9,7 +9,7 @@
  */
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { closeScope, openScope } from '../tensor/scope.ts';
+import { closeScope, isOfScope, openScope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -42,7 +42,8 @@ export function record(entry: TapeEntry): void {
 
 /** True when gradients are wanted of one of these: ops that need more outputs for their way back ask. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
-  return current !== undefined && inputs.some((x) => x && current?.tracks(x));
+  if (current) for (const x of inputs) if (x && current.tracks(x)) return true;
+  return false;
 }
 
 /** Runs `fn` without recording: for an op made of others that has a better vjp of its own. */
@@ -94,7 +95,7 @@ export class Tape {
 
   append(entry: TapeEntry): void {
     const { inputs, outputs, saved } = entry;
-    if (!inputs.some((x) => x && this.tracks(x)) || !outputs.some(isFloat)) return;
+    if (!isRecorded(...inputs) || !outputs.some(isFloat)) return;
     for (const x of outputs) if (isFloat(x)) this.#follow(x);
     for (let i = 0; i < saved.length; i++) {
       const x = saved[i];
@@ -134,23 +135,28 @@ export class Tape {
     this.#entries.length = this.#gradients.length = this.#followed.length = 0;
   }
 
+  /** The gradient of an output so far. */
+  #gradientOf(x: Tensor): Tensor | undefined {
+    return this.tracks(x) ? this.#gradients[x.tapePlace] : undefined;
+  }
+
   #stepBack({ inputs, outputs, saved, vjp }: TapeEntry): void {
-    const incoming = outputs.map((out) => (this.tracks(out) ? this.#gradients[out.tapePlace] : undefined));
+    const incoming = outputs.map((out) => this.#gradientOf(out));
     if (!incoming.some((g) => g)) return;
     const needed = inputs.map((x) => x !== undefined && this.tracks(x));
-    const depth = openScope();
-    let found: Gradients = [];
-    let taken: (Tensor | undefined)[] = [];
+    const taken = new Array<Tensor | undefined>(inputs.length);
+    const scope = openScope();
     try {
-      found = vjp(incoming, saved as readonly Tensor[], needed);
-    } finally {
-      const made: readonly unknown[] = closeScope(depth);
-      // What vjp made becomes the gradient itself; what it passed on, or gave twice, is seen by a second tensor.
-      taken = inputs.map((_, i) => {
+      const found = vjp(incoming, saved as readonly Tensor[], needed);
+      for (let i = 0; i < inputs.length; i++) {
         const x = needed[i] ? found[i] : undefined;
-        return x && (!made.includes(x) || found.indexOf(x) < i) ? alias(x) : x;
+        // What vjp made becomes the gradient itself; what it passed on, or gave twice, is seen by a second tensor.
+        taken[i] = x && (!isOfScope(x) || taken.includes(x)) ? alias(x) : x;
+      }
+    } finally {
+      closeScope(scope, (member) => {
+        if (!taken.includes(member as Tensor)) member.dispose();
       });
-      for (const x of made as readonly Tensor[]) if (!taken.includes(x)) x.dispose();
     }
     // The outputs' gradients are no longer needed: freed first, so that one held by nobody else can be added to in place.
     for (const out of outputs) {
@@ -159,7 +165,8 @@ export class Tape {
       this.#gradients[out.tapePlace] = undefined;
     }
     for (let i = 0; i < inputs.length; i++) {
-      const [input, gradient] = [inputs[i], taken[i]];
+      const input = inputs[i];
+      const gradient = taken[i];
       if (!input || !gradient) continue;
       const before = this.#gradients[input.tapePlace];
       this.#gradients[input.tapePlace] = before ? sum(before, gradient) : gradient;
@@ -170,10 +177,10 @@ export class Tape {
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {
   const strides = stridesOf(a.shape);
-  const target = [a, b].find((g) => !g.storage.isShared && g.dtype === a.dtype);
-  const out = target ?? allocateLike(a);
+  const out = !a.storage.isShared ? a : !b.storage.isShared && b.dtype === a.dtype ? b : allocateLike(a);
   backendOf(a).binary('add', out, a, strides, b, strides);
-  for (const g of [a, b]) if (g !== out) g.dispose();
+  if (a !== out) a.dispose();
+  if (b !== out) b.dispose();
   return out;
 }
 

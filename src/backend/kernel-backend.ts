@@ -8,7 +8,7 @@ import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { Storage } from '../tensor/storage.ts';
-import { at, attentionArguments } from './attention-arguments.ts';
+import { at, attentionLength, writeAttention } from './attention-arguments.ts';
 import type {
   AdamwCall,
   AttentionBackwardCall,
@@ -252,10 +252,9 @@ export class KernelBackend implements Backend {
 
   attention(call: AttentionCall): void {
     this.#f32('attention', call.out, call.query, call.sinks, call.bias?.operand, call.logSumExp?.operand);
-    this.#run(
-      OP.attention,
-      attentionArguments(call, (dtype) => this.#code('attention', { dtype })),
-    );
+    const block = this.#host.block(attentionLength(call));
+    writeAttention(block, 0, call, (dtype) => this.#code('attention', { dtype }));
+    this.#host.run(OP.attention);
   }
 
   chooseExperts(call: ExpertChoice): void {
@@ -364,11 +363,12 @@ export class KernelBackend implements Backend {
     const { dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks } = call;
     const head = [dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks];
     this.#f32('attentionBackward', ...head);
-    this.#run(OP.attention_backward, [
-      ...head.map(at),
-      ...[call.dKeyBatchStride, call.dValueBatchStride, dBias ? sizeOf(dBias) : 0],
-      ...attentionArguments(call.forward, (dtype) => this.#code('attention', { dtype })),
-    ]);
+    const args = head.map(at);
+    args.push(call.dKeyBatchStride, call.dValueBatchStride, dBias ? sizeOf(dBias) : 0);
+    const block = this.#host.block(args.length + attentionLength(call.forward));
+    block.set(args);
+    writeAttention(block, args.length, call.forward, (dtype) => this.#code('attention', { dtype }));
+    this.#host.run(OP.attention_backward);
   }
 
   expertLinearBackward(call: ExpertLinearBackwardCall): void {

@@ -3,12 +3,12 @@
  * be a number.
  */
 import { isRecorded, record } from '../autograd/tape.ts';
-import type { BinaryOp } from '../backend/backend.ts';
+import type { Backend, BinaryOp } from '../backend/backend.ts';
 import { describe } from '../tensor/arguments.ts';
 import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
-import { allocate, commonBackend, floatDType } from './operands.ts';
+import { allocate, commonBackend, type FloatDType, floatDType } from './operands.ts';
 
 export type Operand = Tensor | number;
 
@@ -108,28 +108,31 @@ function constantLike(x: Tensor, value: number): Tensor {
   return out;
 }
 
+function scalar(backend: Backend, dtype: FloatDType, value: number): Tensor {
+  const out = allocate(backend, dtype, []);
+  backend.fill(out, value);
+  return out;
+}
+
+function checkOperand(name: string, side: Operand): void {
+  if (typeof side === 'number' || side instanceof Tensor) return;
+  throw new TypeError(`${name}: expected a tensor or a number, got ${describe(side)}`);
+}
+
 function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
-  for (const side of [a, b]) {
-    if (typeof side !== 'number' && !(side instanceof Tensor)) {
-      throw new TypeError(`${name}: expected a tensor or a number, got ${describe(side)}`);
-    }
-  }
-  const tensors = [a, b].filter((side) => typeof side !== 'number');
-  const backend = commonBackend(name, ...tensors);
-  const dtype = floatDType(name, ...tensors);
-  const constant = (side: Operand): Tensor => {
-    if (typeof side !== 'number') return side;
-    const scalar = allocate(backend, dtype, []);
-    backend.fill(scalar, side);
-    return scalar;
-  };
-  const [x, y] = [constant(a), constant(b)];
+  checkOperand(name, a);
+  checkOperand(name, b);
+  const inputA = typeof a === 'number' ? undefined : a;
+  const inputB = typeof b === 'number' ? undefined : b;
+  const backend = commonBackend(name, inputA, inputB);
+  const dtype = floatDType(name, inputA, inputB);
+  const x = inputA ?? scalar(backend, dtype, a as number);
+  const y = inputB ?? scalar(backend, dtype, b as number);
   try {
     const shape = broadcastShapes(name, x.shape, y.shape);
     if (shape.length > 6) throw new RangeError(`${name}: expected at most rank 6, got rank ${shape.length}`);
     const out = allocate(backend, dtype, shape);
     backend.binary(op, out, x, broadcastStrides(x.shape, shape), y, broadcastStrides(y.shape, shape));
-    const [inputA, inputB] = [a, b].map((side) => (typeof side === 'number' ? undefined : side));
     if (isRecorded(inputA, inputB)) {
       const { reads, way } = WAYS_BACK[op];
       record({

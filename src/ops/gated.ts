@@ -1,5 +1,5 @@
 /** The gated activation of a feed-forward layer (Shazeer 2020, "GLU variants improve transformer"). */
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import type { GateActivation } from '../backend/backend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, commonBackend, floatDType } from './operands.ts';
@@ -29,16 +29,19 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
   }
   const out = allocate(backend, dtype, gate.shape);
   backend.gated(activation, out, gate, up);
-  record({
-    op,
-    inputs: [gate, up],
-    outputs: [out],
-    saved: [gate, up],
-    vjp: ([g], [before, other]) => {
-      const [dGate, dUp] = [before, other].map((x) => allocate(backend, dtype, x.shape));
-      backend.gatedBackward(activation, dGate, dUp, before, other, g as Tensor);
-      return [dGate, dUp];
-    },
-  });
+  if (isRecorded(gate, up)) {
+    record({
+      op,
+      inputs: [gate, up],
+      outputs: [out],
+      saved: [gate, up],
+      vjp: ([g], [before, other]) => {
+        const dGate = allocate(backend, dtype, before.shape);
+        const dUp = allocate(backend, dtype, other.shape);
+        backend.gatedBackward(activation, dGate, dUp, before, other, g as Tensor);
+        return [dGate, dUp];
+      },
+    });
+  }
   return out;
 }

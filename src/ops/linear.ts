@@ -1,12 +1,12 @@
 /** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
 
 import { type Gradients, isRecorded, record } from '../autograd/tape.ts';
-import type { Backend, LinearBackwardPart } from '../backend/backend.ts';
+import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
-import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+import { allocate, asWide, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
 
 const INTEGERS: ReadonlySet<DType> = new Set(['i32', 'u32', 'u8', 'bool']);
 
@@ -48,18 +48,26 @@ function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor
   const inFeatures = x.shape[x.shape.length - 1];
   for (const { weight, bias } of parts) {
     checkRank(op, 'a weight', weight, 2);
-    checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
+    if (weight.shape[1] !== inFeatures)
+      checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
     if (bias) checkExactShape(op, 'a bias', bias, [weight.shape[0]]);
     if (INTEGERS.has(weight.dtype)) throw new UnsupportedError(op, weight.dtype, backend.name);
     if (weight.dtype === 'f64') dtype = 'f64';
   }
   const rows = inFeatures === 0 ? 0 : x.size / inFeatures;
-  const lead = x.shape.slice(0, -1);
-  const biases = parts.map(({ bias }) => widened(op, bias));
-  const outs = parts.map(({ weight }) => allocate(backend, dtype, [...lead, weight.shape[0]]));
-  const calls = parts.map(({ weight }, i) => ({ weight, bias: biases[i].tensor, out: outs[i] }));
+  const outs = new Array<Tensor>(parts.length);
+  const calls = new Array<LinearPart>(parts.length);
+  const copies: Tensor[] = [];
+  for (let i = 0; i < parts.length; i++) {
+    const { weight, bias } = parts[i];
+    const out = allocate(backend, dtype, x.shape.with(-1, weight.shape[0]));
+    const wide = bias && asWide(op, bias);
+    if (wide && wide !== bias) copies.push(wide);
+    outs[i] = out;
+    calls[i] = { weight, bias: wide, out };
+  }
   backend.linear(x, rows, inFeatures, calls);
-  for (const bias of biases) bias.free();
+  for (const copy of copies) copy.dispose();
   // Measured: describing it to no one was 3 % of a decode step.
   if (isRecorded(...operands)) {
     record({
@@ -78,15 +86,16 @@ function projectBackward(
   backend: Backend,
   rows: number,
   gradients: Gradients,
-  [x, ...weights]: readonly Tensor[],
+  saved: readonly Tensor[],
   needed: readonly boolean[],
 ): (Tensor | undefined)[] {
+  const x = saved[0];
   const inFeatures = x.shape[x.shape.length - 1];
   const dX = needed[0] ? allocate(backend, x.dtype, x.shape) : undefined;
   const found: (Tensor | undefined)[] = [dX];
   const parts: LinearBackwardPart[] = [];
-  const copies: Tensor[] = [];
-  for (const [i, weight] of weights.entries()) {
+  for (let i = 0; i < gradients.length; i++) {
+    const weight = saved[1 + i];
     const dOut = gradients[i];
     const [weightNeeded, biasNeeded] = [needed[1 + 2 * i], needed[2 + 2 * i]];
     if (dOut && weightNeeded && isBlockDType(weight.dtype)) {
@@ -97,12 +106,10 @@ function projectBackward(
     found.push(dWeight, dBias);
     if (dOut && dBias) backend.reduce('sum', dBias, dOut, 1, rows, weight.shape[0]);
     if (dOut && (dX || dWeight)) {
-      const wide = weight.dtype === x.dtype ? weight : cast(weight, x.dtype);
-      if (wide !== weight) copies.push(wide);
-      parts.push({ weight: wide, dOut, dWeight });
+      // A copy goes with the scope of the way back.
+      parts.push({ weight: weight.dtype === x.dtype ? weight : cast(weight, x.dtype), dOut, dWeight });
     }
   }
   backend.linearBackward(dX, x, rows, inFeatures, parts);
-  for (const copy of copies) copy.dispose();
   return found;
 }

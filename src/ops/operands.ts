@@ -65,11 +65,18 @@ export function allocate(backend: Backend, dtype: DType, shape: Shape): Tensor {
  */
 export function widened(op: string, x: Tensor | undefined): { tensor: Tensor | undefined; free(): void } {
   if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return { tensor: x, free: () => {} };
+  const copy = asWide(op, x);
+  return { tensor: copy, free: () => copy.dispose() };
+}
+
+/** `x` itself where it is f32 or f64, else a copy as f32, the caller's to free. @throws as `widened` */
+export function asWide(op: string, x: Tensor): Tensor {
+  if (x.dtype === 'f32' || x.dtype === 'f64') return x;
   const backend = backendOf(x);
   if (x.dtype !== 'f16' && x.dtype !== 'bf16') throw new UnsupportedError(op, x.dtype, backend.name);
   const copy = allocate(backend, 'f32', x.shape);
   backend.convert(copy, 0, x, 0, x.size);
-  return { tensor: copy, free: () => copy.dispose() };
+  return copy;
 }
 
 /** @throws TypeError unless the operand, which no types may have checked, is there and a tensor. */

@@ -1,5 +1,5 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { commonBackend } from './operands.ts';
@@ -13,23 +13,28 @@ import { commonBackend } from './operands.ts';
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   commonBackend('reshape', x);
+  const result = [...shape];
   const open = shape.indexOf(-1);
-  const rest = sizeOf(shape.filter((_, i) => i !== open));
-  const left = rest === 0 ? 0 : x.size / rest;
-  const result = shape.map((dim, i) => (i === open ? left : dim));
+  if (open >= 0) {
+    result[open] = 1;
+    const rest = sizeOf(result);
+    result[open] = rest === 0 ? 0 : x.size / rest;
+  }
   if (sizeOf(result) !== x.size || result.some((dim) => !Number.isSafeInteger(dim) || dim < 0)) {
     throw new RangeError(
       `reshape: expected a shape of ${x.size} elements, got ${shapeText(shape)} for ${shapeText(x.shape)}`,
     );
   }
   const out = new Tensor(x.storage.retain(), x.dtype, result);
-  const { shape: before } = x;
-  record({
-    op: 'reshape',
-    inputs: [x],
-    outputs: [out],
-    saved: [],
-    vjp: ([g]) => [g && reshape(g, before)],
-  });
+  if (isRecorded(x)) {
+    const { shape: before } = x;
+    record({
+      op: 'reshape',
+      inputs: [x],
+      outputs: [out],
+      saved: [],
+      vjp: ([g]) => [g && reshape(g, before)],
+    });
+  }
   return out;
 }

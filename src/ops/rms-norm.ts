@@ -1,5 +1,5 @@
 /** Root-mean-square normalisation (Zhang and Sennrich 2019). */
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
 
@@ -27,29 +27,31 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
   const scale = widened('rmsNorm', weight);
   const out = allocate(backend, dtype, x.shape);
   backend.rmsNorm(out, x, n === 0 ? 0 : x.size / n, n, scale.tensor, eps, weightOffset);
-  record({
-    op: 'rmsNorm',
-    inputs: [x, weight],
-    outputs: [out],
-    saved: [x, scale.tensor],
-    vjp: ([g], [before, factor], needed) => {
-      const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
-      const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
-      backend.normBackward({
-        centred: false,
-        dOut: g as Tensor,
-        x: before,
-        rows: n === 0 ? 0 : before.size / n,
-        n,
-        weight: factor,
-        eps,
-        weightOffset,
-        dX,
-        dWeight,
-      });
-      return [dX, dWeight];
-    },
-  });
+  if (isRecorded(x, weight)) {
+    record({
+      op: 'rmsNorm',
+      inputs: [x, weight],
+      outputs: [out],
+      saved: [x, scale.tensor],
+      vjp: ([g], [before, factor], needed) => {
+        const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
+        const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
+        backend.normBackward({
+          centred: false,
+          dOut: g as Tensor,
+          x: before,
+          rows: n === 0 ? 0 : before.size / n,
+          n,
+          weight: factor,
+          eps,
+          weightOffset,
+          dX,
+          dWeight,
+        });
+        return [dX, dWeight];
+      },
+    });
+  }
   scale.free();
   return out;
 }

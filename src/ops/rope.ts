@@ -1,5 +1,5 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
@@ -20,7 +20,9 @@ export interface RopeOptions {
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
   const { interleaved = false } = options;
-  for (const [what, operand] of Object.entries({ x, cos, sin })) checkTensor('rope', what, operand);
+  checkTensor('rope', 'x', x);
+  checkTensor('rope', 'cos', cos);
+  checkTensor('rope', 'sin', sin);
   const backend = commonBackend('rope', x, cos, sin);
   const dtype = floatDType('rope', x, cos, sin);
   checkRank('rope', 'x', x, 3, 4);
@@ -41,21 +43,23 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const [c, s] = repeat ? [cos, sin].map((table) => broadcastTo(table, [...positions, half])) : [cos, sin];
   const out = allocate(backend, dtype, x.shape);
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved);
-  record({
-    op: 'rope',
-    inputs: [x, cos, sin],
-    outputs: [out],
-    saved: [c, s],
-    vjp: ([g], [cosines, sines], needed) => {
-      if (needed[1] || needed[2]) throw new Error('rope: cos and sin are positions and have no gradient');
-      // The inverse rotation turns the other way.
-      const back = allocate(backend, dtype, sines.shape);
-      backend.unary('neg', back, sines);
-      const dX = allocate(backend, dtype, x.shape);
-      backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, back, half, interleaved);
-      return [dX];
-    },
-  });
+  if (isRecorded(x, cos, sin)) {
+    record({
+      op: 'rope',
+      inputs: [x, cos, sin],
+      outputs: [out],
+      saved: [c, s],
+      vjp: ([g], [cosines, sines], needed) => {
+        if (needed[1] || needed[2]) throw new Error('rope: cos and sin are positions and have no gradient');
+        // The inverse rotation turns the other way.
+        const back = allocate(backend, dtype, sines.shape);
+        backend.unary('neg', back, sines);
+        const dX = allocate(backend, dtype, x.shape);
+        backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, back, half, interleaved);
+        return [dX];
+      },
+    });
+  }
   if (repeat) for (const table of [c, s]) table.dispose();
   return out;
 }

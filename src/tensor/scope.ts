@@ -3,7 +3,8 @@
  * hand their results to the scope around them. Outside every scope a `FinalizationRegistry` frees what the garbage
  * collector finds: the safety net, not the plan.
  *
- * A training step makes hundreds of tensors: a scope is a list to push to, and what is disposed early just stays in it.
+ * A training step makes hundreds of tensors, and what of them V8 finds alive makes its heap grow. So tensors carry their place in the one
+ * list that has them, lists are used again, and what is disposed leaves them at once.
  */
 import { checkFunction } from './arguments.ts';
 import type { Storage } from './storage.ts';
@@ -11,46 +12,81 @@ import type { Storage } from './storage.ts';
 /** What a scope can free; a tensor. */
 export interface Disposable {
   readonly storage: Storage;
-  readonly isDisposed: boolean;
+  /** Its index in the list that has it, if one does. */
+  scopePlace: number;
   dispose(): void;
 }
 
-interface Scope {
-  members: Disposable[];
-  /** Members at which those that were disposed are dropped: a long loop in one scope stays flat. */
-  limit: number;
+class List {
+  readonly #members: (Disposable | undefined)[] = [];
+  #length = 0;
+  /** The length at which gaps are closed: a long loop in one scope stays flat. */
+  #limit = LEAST_LIMIT;
+
+  add(tensor: Disposable): void {
+    if (this.#length === this.#limit) this.#closeGaps();
+    this.#members[this.#length] = tensor;
+    tensor.scopePlace = this.#length++;
+  }
+
+  has(tensor: Disposable): boolean {
+    return tensor.scopePlace < this.#length && this.#members[tensor.scopePlace] === tensor;
+  }
+
+  remove(tensor: Disposable): boolean {
+    const found = this.has(tensor);
+    if (found) this.#members[tensor.scopePlace] = undefined;
+    return found;
+  }
+
+  /** Takes all out, in order, and hands them to `leave`, which may add to other lists. */
+  empty(leave: (member: Disposable) => void): void {
+    const length = this.#length;
+    for (let i = 0; i < length; i++) {
+      const member = this.#members[i];
+      this.#members[i] = undefined;
+      if (member) leave(member);
+    }
+    this.#length = 0;
+    this.#limit = LEAST_LIMIT;
+    if (length > LEAST_LIMIT) this.#members.length = 0;
+  }
+
+  #closeGaps(): void {
+    let length = 0;
+    for (let i = 0; i < this.#length; i++) {
+      const member = this.#members[i];
+      this.#members[i] = undefined;
+      if (!member) continue;
+      this.#members[length] = member;
+      member.scopePlace = length++;
+    }
+    this.#length = length;
+    this.#limit = Math.max(LEAST_LIMIT, 2 * length);
+  }
 }
 
 const LEAST_LIMIT = 256;
-const open: Scope[] = [];
+/** By depth; those of the open scopes are the first `depth`. */
+const scopes: List[] = [];
+let depth = 0;
 const registry = new FinalizationRegistry<Storage>((storage) => storage.release());
 
 /** Enters a new tensor into the innermost scope, or into the safety net when there is none. */
 export function track(tensor: Disposable): void {
-  if (open.length === 0) {
-    registry.register(tensor, tensor.storage, tensor);
-    return;
-  }
-  const innermost = open[open.length - 1];
-  if (innermost.members.length >= innermost.limit) {
-    innermost.members = innermost.members.filter((member) => !member.isDisposed);
-    innermost.limit = Math.max(LEAST_LIMIT, 2 * innermost.members.length);
-  }
-  innermost.members.push(tensor);
+  if (depth > 0) scopes[depth - 1].add(tensor);
+  else registry.register(tensor, tensor.storage, tensor);
 }
 
-/** Takes a freed tensor out of the safety net. */
-export function forget(tensor: Disposable): void {
+/** Takes a tensor out of its scope or the safety net: it was freed. */
+export function untrack(tensor: Disposable): void {
+  for (let i = depth - 1; i >= 0; i--) if (scopes[i].remove(tensor)) return;
   registry.unregister(tensor);
 }
 
 /** Moves a tensor from its scope to the safety net: something that lives on and is itself collected (a parameter) owns it now. */
 export function adopt(tensor: Disposable): void {
-  for (const { members } of open) {
-    const index = members.lastIndexOf(tensor);
-    if (index >= 0) members.splice(index, 1);
-  }
-  registry.unregister(tensor);
+  untrack(tensor);
   registry.register(tensor, tensor.storage, tensor);
 }
 
@@ -62,7 +98,7 @@ export function adopt(tensor: Disposable): void {
  */
 export function scope<T>(fn: () => T): T {
   checkFunction('scope', fn);
-  const depth = openScope();
+  const own = openScope();
   let result: T | undefined;
   try {
     result = fn();
@@ -74,27 +110,33 @@ export function scope<T>(fn: () => T): T {
     }
     return result;
   } finally {
-    const members = closeScope(depth);
     const several =
       typeof result === 'object' && result !== null && !isTensorLike(result) ? collect(result) : undefined;
-    for (const member of members) {
-      if (member.isDisposed) continue;
+    closeScope(own, (member) => {
       if (member === result || several?.has(member)) track(member);
       else member.dispose();
-    }
+    });
   }
 }
 
-/** The two halves of `scope`, for those who decide themselves what is freed. @returns the depth that `closeScope` asks for. */
+/** The halves of `scope`, for those who decide themselves what is freed. @returns the depth that `closeScope` asks for. */
 export function openScope(): number {
-  return open.push({ members: [], limit: LEAST_LIMIT });
+  if (scopes.length === depth) scopes.push(new List());
+  return ++depth;
 }
 
-/** Ends the scope, and any inside of it. @returns what was made in it, disposed or not; nothing is freed. */
-export function closeScope(depth: number): readonly Disposable[] {
-  const { members } = open[depth - 1];
-  open.length = depth - 1;
-  return members;
+/** Whether this was made in the innermost scope. */
+export function isOfScope(tensor: Disposable): boolean {
+  return depth > 0 && scopes[depth - 1].has(tensor);
+}
+
+/**
+ * Ends the innermost scope and hands each live tensor that was made in it to `leave`, which opens no scope: nothing is
+ * freed here.
+ */
+export function closeScope(own: number, leave: (member: Disposable) => void): void {
+  depth = own - 1;
+  scopes[depth].empty(leave);
 }
 
 function collect(value: unknown, into: Set<unknown> = new Set()): Set<unknown> {

@@ -4,7 +4,7 @@
  */
 import { DTYPES, type DType, isBlockDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
-import { forget, track } from './scope.ts';
+import { track, untrack } from './scope.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import type { Storage } from './storage.ts';
 
@@ -15,7 +15,8 @@ export class Tensor {
   readonly dtype: DType;
   /** The backend memory; shared with reshapes of this tensor. */
   readonly storage: Storage;
-  /** Where the running tape has it (src/autograd/tape.ts). */
+  /** Where its scope (scope.ts) and the running tape (src/autograd/tape.ts) have it. */
+  scopePlace = -1;
   tapePlace = -1;
   #disposed = false;
 
@@ -90,7 +91,7 @@ export class Tensor {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    forget(this);
+    untrack(this);
     this.storage.release();
   }
 }

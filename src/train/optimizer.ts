@@ -55,7 +55,8 @@ export class Optimizer {
       );
     }
     const parameters = parametersOf(model);
-    for (const [path, { shape }] of Object.entries(parameters)) {
+    for (const path in parameters) {
+      const { shape } = parameters[path];
       const gradient = gradients[path];
       if (!(gradient instanceof Tensor) || !sameShape(gradient.shape, shape)) {
         const got = gradient instanceof Tensor ? shapeText(gradient.shape) : describe(gradient);
@@ -84,5 +85,7 @@ export class Optimizer {
 }
 
 function parametersOf(model: ParameterOwner): Tensors {
-  return Object.fromEntries([...model.parameters()].map(([path, { value }]) => [path, value]));
+  const parameters: Record<string, Tensor> = {};
+  for (const [path, { value }] of model.parameters()) parameters[path] = value;
+  return parameters;
 }

@@ -88,6 +88,28 @@ test('a scope that throws frees all; a promise as result is an error', () => {
   expect(counted.bytesInUse).toBe(before);
 });
 
+test('a scope of thousands: early disposal of any of them, from inside a deeper scope too', () => {
+  const before = counted.bytesInUse;
+  const kept = scope(() => {
+    const made: Tensor[] = [];
+    for (let i = 0; i < 3000; i++) {
+      made.push(ones([1]));
+      if (i % 3 === 0) made[i].dispose();
+      if (i % 5 === 0) scope(() => made[i].dispose());
+      if (i % 700 === 699) made[i - 600].dispose();
+    }
+    const live = made.filter((x) => !x.isDisposed);
+    expect(counted.bytesInUse).toBe(before + 4 * live.length);
+    return [live[0], live[1000], live[live.length - 1]];
+  });
+  expect(counted.bytesInUse).toBe(before + 12);
+  expect(kept.map((x) => x.dataSync()[0])).toEqual([1, 1, 1]);
+  // The list is used again: what it held before is nobody's.
+  scope(() => ones([10])).dispose();
+  for (const x of kept) x.dispose();
+  expect(counted.bytesInUse).toBe(before);
+});
+
 test('a reshape shares memory and outlives its source', () => {
   const before = counted.bytesInUse;
   const x = ones([2, 3]);
