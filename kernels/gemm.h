@@ -2,9 +2,9 @@
  * gemm.h: the f32 matrix kernel that matmul.c and linear.c share.
  *
  * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to MR rows of c stay in
- * registers while k runs; a's elements are broadcast. Everything is packed into such pieces first: `a` in blocks of MC rows or
- * more with the fixed row stride KC (zero-cost addressing, no set conflicts), `b` in panels of NR columns. KC floats of a panel fill half
- * of L1, a block of `a` a part of L2; the more rows it has, the less of the panels' traffic is waited for.
+ * registers while k runs; a's elements are broadcast. `b` is packed into panels of NR columns first. `a` stays in place where it can: what is
+ * turned, decoded, or would fall into few sets of L1 is packed into blocks of MC rows or more with the row stride KC. KC floats of a panel fill
+ * half of L1, a block of `a` a part of L2; the more rows it has, the less of the panels' traffic is waited for.
  *
  * Numerics: one f32 accumulator per element, k in order, in runs of KC that are added up in order: the same for every tiling.
  */
@@ -48,21 +48,21 @@ GQA_INLINE void gemm_fetch(gemm_walk *walk, const int write) {
   if (--walk->left == 0) walk->left = walk->lines, walk->at += walk->jump;
 }
 
-/* acc += the products of one k: m broadcast elements of `a` and nv vectors of b. */
-GQA_INLINE void gemm_step(const int m, const int nv, const float *a, const float *b, vf (*acc)[2]) {
+/* acc += the products of one k: m broadcast elements of `a`, rows lda apart, and nv vectors of b. */
+GQA_INLINE void gemm_step(const int m, const int nv, const float *a, size_t lda, const float *b, vf (*acc)[2]) {
   vf row[2];
   GQA_UNROLL(2)
   for (int j = 0; j < nv; j++) row[j] = vf_load(b + j * VL);
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
-    vf x = vf_set(a[i * KC]);
+    vf x = vf_set(a[(size_t)i * lda]);
     GQA_UNROLL(2)
     for (int j = 0; j < nv; j++) acc[i][j] = vf_fma(x, row[j], acc[i][j]);
   }
 }
 
 /* One register tile: m rows and nv vectors, both constants where this is inlined. */
-GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   enum { STEPS = 8 };
   vf acc[MR][2];
   GQA_UNROLL(12)
@@ -77,9 +77,9 @@ GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float
     gemm_fetch(&first, 0);
     gemm_fetch(&second, 0);
     gemm_fetch(&target, 1);
-    for (int i = 0; i < STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, b, acc);
+    for (int i = 0; i < STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
   }
-  for (; p < k; p++, a++, b += ldb) gemm_step(m, nv, a, b, acc);
+  for (; p < k; p++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
   ahead->first = first, ahead->second = second, ahead->target = target;
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
@@ -88,31 +88,51 @@ GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, const float
   }
 }
 
-GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   size_t i = 0;
-  for (; i + MR <= m; i += MR) gemm_tile(MR, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
-  for (; i + 4 <= m; i += 4) gemm_tile(4, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  for (; i + MR <= m; i += MR) gemm_tile(MR, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  for (; i + 4 <= m; i += 4) gemm_tile(4, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
   if (i + 2 <= m) {
-    gemm_tile(2, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+    gemm_tile(2, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
     i += 2;
   }
-  if (i < m) gemm_tile(1, nv, a + i * KC, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  if (i < m) gemm_tile(1, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
 }
 
-/* m rows of `a` (stride KC) against one panel of nv vectors (row stride ldb), k <= KC. */
+/* m packed rows of `a` (stride KC) against one panel of nv vectors (row stride ldb), k <= KC. */
 GQA_NOINLINE void gemm_panel(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (nv == 2) gemm_rows(2, m, a, b, ldb, c, ldc, k, accumulate, ahead);
-  else gemm_rows(1, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+  if (nv == 2) gemm_rows(2, m, a, KC, b, ldb, c, ldc, k, accumulate, ahead);
+  else gemm_rows(1, m, a, KC, b, ldb, c, ldc, k, accumulate, ahead);
+}
+
+/* The same with `a` in place, rows lda apart. */
+GQA_NOINLINE void gemm_panel_in_place(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+  if (nv == 2) gemm_rows(2, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
+  else gemm_rows(1, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
+}
+
+/* Whether rows can stay in place: those a multiple of a KiB apart fall into few sets of L1. */
+GQA_INLINE int gemm_in_place(size_t lda) { return lda % 256 != 0; }
+
+/* Packs m rows of k elements. */
+GQA_INLINE void gemm_pack(float *block, const float *a, size_t lda, size_t m, size_t k) {
+  for (size_t i = 0; i < m; i++) memcpy(block + i * KC, a + i * lda, k * sizeof(float));
+}
+
+/* Either, as lda = KC tells. */
+GQA_INLINE void gemm_panel_of(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+  if (lda == KC) gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+  else gemm_panel_in_place(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
 }
 
 /* The same for `columns` of c's columns, fewer than the panel has perhaps: those through `tile` [m][NR]. */
-GQA_INLINE void gemm_panel_part(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead *ahead) {
+GQA_INLINE void gemm_panel_part(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead *ahead) {
   if (columns == (size_t)nv * VL) {
-    gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+    gemm_panel_of(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
     return;
   }
   for (size_t i = 0; i < m && accumulate; i++) memcpy(tile + i * NR, c + i * ldc, columns * sizeof(float));
-  gemm_panel(nv, m, a, b, ldb, tile, NR, k, accumulate, ahead);
+  gemm_panel_of(nv, m, a, lda, b, ldb, tile, NR, k, accumulate, ahead);
   for (size_t i = 0; i < m; i++) memcpy(c + i * ldc, tile + i * NR, columns * sizeof(float));
 }
 

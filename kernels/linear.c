@@ -214,7 +214,8 @@ static void linear_unit_task(void *context, int number, int worker) {
   for (size_t k0 = 0; k0 < c->K; k0 += depth) {
     const size_t k = gqa_min(depth, c->K - k0);
     const float *x = c->x + row * c->K + k0;
-    for (size_t i = 0; i < m; i++) memcpy(block + i * KC, x + i * c->K, k * sizeof(float));
+    const int in_place = gemm_in_place(c->K);
+    if (!in_place) gemm_pack(block, x, c->K, m, k);
     gemm_ahead ahead = {.second = gemm_walk_rows(k0 + k < c->K ? x + k : x + m * c->K - k0, k, c->K)};
     for (size_t j = 0; j < n; j += NR) {
       const int nv = panel_vectors(p.outFeatures, at + j);
@@ -222,7 +223,7 @@ static void linear_unit_task(void *context, int number, int worker) {
       const float *panel = panels + j * c->K + k0 * width;
       ahead.first = gemm_walk_line(panel + NR * c->K);
       ahead.target = k0 ? gemm_walk_none(block) : gemm_walk_rows(y + j + (j + NR < n ? NR : m * p.outFeatures - j), NR, p.outFeatures);
-      gemm_panel_part(nv, m, block, panel, width, y + j, p.outFeatures, gqa_min(width, n - j), k, k0 > 0 || p.bias, tile, &ahead);
+      gemm_panel_part(nv, m, in_place ? x : block, in_place ? c->K : KC, panel, width, y + j, p.outFeatures, gqa_min(width, n - j), k, k0 > 0 || p.bias, tile, &ahead);
     }
   }
 }

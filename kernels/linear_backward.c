@@ -62,7 +62,8 @@ static void linear_back_rows_task(void *context, int task, int worker) {
     for (size_t k0 = 0, depth = gemm_depth(p.outFeatures); k0 < p.outFeatures; k0 += depth) {
       const size_t k = gqa_min(depth, p.outFeatures - k0), first = before + k0;
       const float *from = p.dOut + row * p.outFeatures + k0;
-      for (size_t r = 0; r < m; r++) memcpy(block + r * KC, from + r * p.outFeatures, k * sizeof(float));
+      const int in_place = gemm_in_place(p.outFeatures);
+      if (!in_place) gemm_pack(block, from, p.outFeatures, m, k);
       gemm_ahead ahead = {.second = gemm_walk_rows(k0 + k < p.outFeatures ? from + k : from + m * p.outFeatures - k0, k, p.outFeatures)};
       for (size_t j = 0; j < c->columns; j += NR) {
         const int nv = panel_vectors(c->columns, j);
@@ -70,7 +71,7 @@ static void linear_back_rows_task(void *context, int task, int worker) {
         const float *panel = c->panels + j * c->outs + first * width;
         ahead.first = gemm_walk_line(panel + NR * c->outs);
         ahead.target = first ? gemm_walk_none(block) : gemm_walk_rows(out + j + (j + NR < c->columns ? NR : m * c->In - j), NR, c->In);
-        gemm_panel_part(nv, m, block, panel, width, out + j, c->In, have, k, first > 0, tile, &ahead);
+        gemm_panel_part(nv, m, in_place ? from : block, in_place ? p.outFeatures : KC, panel, width, out + j, c->In, have, k, first > 0, tile, &ahead);
       }
     }
     before += p.outFeatures;
@@ -128,7 +129,7 @@ static void linear_back_weight_task(void *context, int number, int worker) {
       const size_t width = (size_t)nv * VL;
       pack_panel(panel, x, c->In, n, j, k);
       ahead.first = gemm_walk_rows(j + NR < n ? x + j + NR : x + k * c->In, NR, c->In);
-      gemm_panel_part(nv, m, block, panel, width, out + j, c->In, gqa_min(width, n - j), k, k0 > 0, tile, &ahead);
+      gemm_panel_part(nv, m, block, KC, panel, width, out + j, c->In, gqa_min(width, n - j), k, k0 > 0, tile, &ahead);
     }
   }
 }

@@ -63,7 +63,7 @@ static void matmul_task(void *context, int task, int worker) {
         ldb = width;
       }
       gemm_ahead ahead = {panels ? gemm_walk_line(panel + NR * c->K) : gemm_walk_rows(panel + NR, NR, c->bRow), gemm_walk_none(panel), gemm_walk_none(panel)};
-      gemm_panel_part(nv, m, aBlock, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
+      gemm_panel_part(nv, m, aBlock, KC, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
     }
   }
 }
