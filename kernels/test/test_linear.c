@@ -78,6 +78,8 @@ static void test_linear(void) {
     if (type_is_block(type)) continue;
     for (size_t K = 0; K <= 35; K++)
       for (size_t r = 1; r <= 19; r += 6) test_linear_case(r, K, &type, (size_t[]){13}, 1, 1);
+    /* Rows that are packed, a multiple of a KiB apart. */
+    for (size_t K = 256; K <= 768; K += 256) test_linear_case(600, K, three, (size_t[]){101, 29, 53}, 3, 1);
     static const size_t awkward[] = {67, 257, 1031};
     for (size_t k = 0; k < COUNT(awkward); k++)
       for (size_t r = 0; r < 8; r++) test_linear_case(rows[r], awkward[k], three, (size_t[]){61, 3, 17}, 3, 1);
@@ -119,6 +121,7 @@ static void test_linear_backward(void) {
       test_linear_backward_case(rows[r], ins[i], (size_t[]){29}, 1, 3);
       test_linear_backward_case(rows[r], ins[i], (size_t[]){101, 1, 16}, 3, 15);
       test_linear_backward_case(rows[r], ins[i], (size_t[]){7, 19}, 2, 1 + (int)(r + i) % 7);
+      test_linear_backward_case(rows[r], ins[i], (size_t[]){256, 33}, 2, 1);
     }
   test_linear_backward_case(31, 600, (size_t[]){530, 0}, 2, 7);
 }
