@@ -160,7 +160,7 @@ async function serveOurs() {
   });
 }
 
-/** Forward plus the gradients of all three inputs; both libraries start from tensors that are there. */
+/** The sum of attention times weights, and its gradients by all three inputs; both libraries start from tensors that are there. */
 function attention(gqa, { T, H, N, K }) {
   const make = (heads) =>
     gqa.tensor(

@@ -100,16 +100,19 @@ static void op_convert(const double *a) {
   gqa_run(gqa_ceil(c.count, GQA_CHUNK), convert_task, &c, (double)c.count);
 }
 
-static void op_fill(const double *a) {
-  uint8_t *out = gqa_pointer(a[0]);
-  const int dtype = (int)a[1];
-  const size_t count = (size_t)a[2], size = element_bytes(dtype), bytes = count * size;
-  if (count == 0) return;
+/* One element of 1, 2 or 4 bytes, count times. */
+static void repeat_element(uint8_t *out, const void *element, size_t size, size_t count) {
   uint8_t pattern[256];
-  for (size_t i = 0; i < sizeof pattern / size; i++) write_element(dtype, pattern, i, a[3]);
-  size_t at = 0;
+  for (size_t i = 0; i < sizeof pattern; i += size) memcpy(pattern + i, element, size);
+  size_t at = 0, bytes = count * size;
   for (; at + sizeof pattern <= bytes; at += sizeof pattern) memcpy(out + at, pattern, sizeof pattern);
   memcpy(out + at, pattern, bytes - at);
+}
+
+static void op_fill(const double *a) {
+  uint32_t element = 0;
+  write_element((int)a[1], &element, 0, a[3]);
+  if (a[2] > 0) repeat_element(gqa_pointer(a[0]), &element, element_bytes((int)a[1]), (size_t)a[2]);
 }
 
 /* --- strided copies --- */
@@ -156,6 +159,10 @@ static void copy_task(void *context, int task, int worker) {
     memcpy(to, from, (size_t)(n * size));
     return;
   }
+  if (c->tileDim < 0 && so == 1 && sx == 0 && c->size <= 4) {
+    repeat_element(to, from, c->size, (size_t)n);
+    return;
+  }
   ptrdiff_t rows = 1, outRow = 0, xRow = 0;
   if (c->tileDim >= 0) {
     rows = tile;
@@ -198,6 +205,17 @@ static void op_copy_strided(const double *a) {
   if (c.rank == 0) {
     c.rank = 1;
     c.dims[0] = c.outStrides[0] = c.xStrides[0] = 1;
+  }
+  if (c.rank == 1 && c.dims[0] >= 2 * GQA_CHUNK) {
+    /* One long row: the end that is no whole chunk, then chunks as rows. */
+    const ptrdiff_t n = c.dims[0], chunks = n / GQA_CHUNK, so = c.outStrides[0], sx = c.xStrides[0];
+    copy_call rest = c;
+    rest.out += chunks * GQA_CHUNK * so * (ptrdiff_t)c.size, rest.x += chunks * GQA_CHUNK * sx * (ptrdiff_t)c.size;
+    rest.dims[0] = n % GQA_CHUNK;
+    copy_task(&rest, 0, 0);
+    c.rank = 2;
+    c.dims[0] = chunks, c.outStrides[0] = GQA_CHUNK * so, c.xStrides[0] = GQA_CHUNK * sx;
+    c.dims[1] = GQA_CHUNK, c.outStrides[1] = so, c.xStrides[1] = sx;
   }
   const int last = c.rank - 1;
   for (int d = 0; d < last; d++)
