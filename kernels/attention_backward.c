@@ -18,7 +18,7 @@ GQA_NOINLINE void back_query_safely(const back *c, const back_scratch *w, int p,
     for (int j = j0; j < j1; j++)
       for (int i = 0; i < BACK_NR; i++) {
         const float ds = w->ds[(slot * BACK_KEYS + j) * BACK_NR + i];
-        if (ds != 0) w->dqt[((int64_t)p * c->Hp + d) * BACK_NR + i] += ds * w->keys[(int64_t)j * c->f.H + d];
+        if (ds != 0) w->dqt[((int64_t)p * c->Hp + d) * BACK_NR + i] += ds * w->keys[j * c->key_row + d];
       }
 }
 
@@ -48,7 +48,7 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
       back_query_safely(c, w, p + s, s, from[s], to[s]);
       continue;
     }
-    back_rows(back_lanes(rows, p + s), w->key_blocks + from[s] * BACK_MR, BACK_MR * BACK_KEYS, 1, BACK_MR, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->Hp * BACK_NR, 0, c->Hp, to[s] - from[s], 1);
+    back_rows(back_lanes(rows, p + s), w->keys + from[s] * c->key_row, BACK_MR, 1, c->key_row, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->Hp * BACK_NR, 0, c->Hp, to[s] - from[s], 1);
   }
   const int lanes = back_lanes(rows, p + pair - 1);
   if (c->d_key) back_dims(w->ds, w->qn, p, w->sums + k0 * c->Hn, c->f.H, first, end, pair, lanes);
@@ -183,6 +183,8 @@ static void op_attention_backward(const double *a) {
   if (c.d_bias) memset(c.d_bias, 0, (size_t)c.bias_size * sizeof(float));
   if (f->B == 0 || f->K == 0) return;
   c.Hp = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
+  /* H alone, a power of two, would put a block of dims of all keys into few sets of L1. */
+  c.key_row = (f->H + VL - 1) / VL * VL + 16;
   c.Hn = (f->H + BACK_DN - 1) / BACK_DN * BACK_DN, c.Hvn = (f->Hv + BACK_DN - 1) / BACK_DN * BACK_DN;
   for (int b = 0; b < f->B; b++) {
     const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;

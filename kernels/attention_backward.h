@@ -40,6 +40,7 @@ typedef struct {
   float *d_query, *d_key, *d_value, *d_bias, *d_sinks;
   int64_t d_key_batch, d_value_batch, bias_size;
   int Hp, Hn, Hvn; /* H up to MR; H and Hv up to DN */
+  int64_t key_row; /* floats from one copied key to the next */
   int64_t keys, tiles; /* the longest row's */
   int row_chunks;
   int64_t rows_per_chunk;
@@ -50,7 +51,7 @@ typedef struct {
 /* What one worker needs for a block. */
 typedef struct {
   float *qt, *qn, *ot, *on, *dqt;       /* Q^T, Q, dO^T, dO, dQ^T of the block's rows */
-  float *keys, *key_blocks, *values;    /* the tile: [KEYS][H], [Hp / MR][KEYS][MR], [KEYS][Hv] */
+  float *keys, *values;                 /* the tile: [KEYS][key_row], [KEYS][Hv] */
   float *p, *ds, *slope, *kept;         /* [PAIR][KEYS][NR] twice, [KEYS][NR] twice */
   float *sums;                          /* dK [tiles][Hn / DN][KEYS][DN], then dV */
   back_panel *panels;
@@ -58,7 +59,7 @@ typedef struct {
 
 GQA_INLINE size_t back_scratch_floats(const back *c) {
   const attn *f = &c->f;
-  size_t block = (size_t)BACK_ROWS * (size_t)(f->H + c->Hn + f->Hv + c->Hvn + c->Hp), tile = (size_t)BACK_KEYS * (size_t)(f->H + c->Hp + f->Hv);
+  size_t block = (size_t)BACK_ROWS * (size_t)(f->H + c->Hn + f->Hv + c->Hvn + c->Hp), tile = (size_t)BACK_KEYS * (size_t)(c->key_row + f->Hv);
   return block + tile + (size_t)(2 * BACK_PAIR + 2) * BACK_KEYS * BACK_NR + BACK_PANELS * sizeof(back_panel) / sizeof(float);
 }
 
@@ -70,8 +71,7 @@ GQA_INLINE back_scratch back_split(const back *c, float *at) {
   w.ot = at, at += BACK_ROWS * f->Hv;
   w.on = at, at += BACK_ROWS * c->Hvn;
   w.dqt = at, at += BACK_ROWS * c->Hp;
-  w.keys = at, at += BACK_KEYS * f->H;
-  w.key_blocks = at, at += BACK_KEYS * c->Hp;
+  w.keys = at, at += BACK_KEYS * c->key_row;
   w.values = at, at += BACK_KEYS * f->Hv;
   w.p = at, at += BACK_PAIR * BACK_KEYS * BACK_NR;
   w.ds = at, at += BACK_PAIR * BACK_KEYS * BACK_NR;
@@ -215,16 +215,12 @@ GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int
   vf bad = vf_set(0);
   for (int j = 0; j < n; j++) {
     const int64_t x = (j0 + j) * f->key_token + k * f->key_head, y = (j0 + j) * f->value_token + k * f->value_head;
-    float *key = w->keys + (int64_t)j * f->H, *value = w->values + (int64_t)j * f->Hv;
+    float *key = w->keys + j * c->key_row, *value = w->values + (int64_t)j * f->Hv;
     for (int d = 0; d < f->H; d += VL) {
       const int count = f->H - d < VL ? f->H - d : VL;
-      float lanes[VL];
       vf v = count == VL ? attn_load(s.key, f->key_type, x + d) : attn_load_n(s.key, f->key_type, x + d, count);
       bad = vf_fma(v, vf_set(0), bad);
-      vf_store(lanes, v);
-      if (count == VL) vf_store(key + d, v);
-      else vf_store_n(key + d, v, count);
-      for (int i = 0; i < VL && d + i < c->Hp; i += BACK_MR) memcpy(w->key_blocks + (int64_t)(d + i) * BACK_KEYS + j * BACK_MR, lanes + i, BACK_MR * sizeof(float));
+      vf_store(key + d, v); /* past H zeros, into the gap before the next key */
     }
     for (int d = 0; d < f->Hv; d += VL) {
       const int count = f->Hv - d < VL ? f->Hv - d : VL;
@@ -233,7 +229,7 @@ GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int
     }
   }
   for (int j = n; j % BACK_MR; j++) {
-    memset(w->keys + (int64_t)j * f->H, 0, (size_t)f->H * sizeof(float));
+    memset(w->keys + j * c->key_row, 0, (size_t)c->Hp * sizeof(float));
     memset(w->values + (int64_t)j * f->Hv, 0, (size_t)f->Hv * sizeof(float));
   }
   return vf_sum(bad) == 0;
@@ -246,7 +242,7 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k,
   const float *q = w->qt + (int64_t)p * BACK_NR * f->H, *o = w->ot + (int64_t)p * BACK_NR * f->Hv;
   float *s = w->p + slot * BACK_KEYS * BACK_NR, *ds = w->ds + slot * BACK_KEYS * BACK_NR;
   const int lanes = back_lanes(rows, p);
-  back_rows(lanes, w->keys, BACK_MR * f->H, f->H, 1, q, s, j0 / BACK_MR * BACK_MR, j1, f->H, 0);
+  back_rows(lanes, w->keys, BACK_MR * c->key_row, c->key_row, 1, q, s, j0 / BACK_MR * BACK_MR, j1, f->H, 0);
   back_rows(lanes, w->values, BACK_MR * f->Hv, f->Hv, 1, o, ds, j0 / BACK_MR * BACK_MR, j1, f->Hv, 0);
   if (f->soft_cap != 0)
     for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) {
