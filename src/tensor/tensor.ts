@@ -15,9 +15,9 @@ export class Tensor {
   readonly dtype: DType;
   /** The backend memory; shared with reshapes of this tensor. */
   readonly storage: Storage;
-  /** Where its scope (scope.ts) and the running tape (src/autograd/tape.ts) have it. */
-  scopePlace = -1;
-  tapePlace = -1;
+  /** Where its scope (scope.ts) and the running tape (src/autograd/tape.ts) have it, if they do: they look. */
+  scopePlace = 0;
+  tapePlace = 0;
   #disposed = false;
 
   /**
