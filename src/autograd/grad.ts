@@ -6,7 +6,7 @@ import { byteLengthOf } from '../tensor/dtype.ts';
 import { scope, track } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { Tape } from './tape.ts';
+import { isFloat, Tape } from './tape.ts';
 
 /** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
 export interface ParameterOwner {
@@ -155,9 +155,10 @@ function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: re
   return () => undefined;
 }
 
-function checkLeaf(op: string, { dtype }: Tensor): void {
-  if (dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16') return;
-  throw new TypeError(`${op}: expected float tensors to differentiate by, got ${dtype}`);
+function checkLeaf(op: string, x: Tensor): void {
+  if (x instanceof Tensor && isFloat(x)) return;
+  const got = x instanceof Tensor ? x.dtype : describe(x);
+  throw new TypeError(`${op}: expected float tensors to differentiate by, got ${got}`);
 }
 
 function isOwner(value: unknown): value is ParameterOwner {

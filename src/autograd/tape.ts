@@ -203,6 +203,7 @@ function free({ saved }: TapeEntry): void {
   for (const x of saved) x?.dispose();
 }
 
-function isFloat(x: Tensor): boolean {
+/** Whether gradients flow through it. */
+export function isFloat(x: Tensor): boolean {
   return x.dtype === 'f32' || x.dtype === 'f64' || x.dtype === 'f16' || x.dtype === 'bf16';
 }

@@ -5,7 +5,7 @@
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, BinaryOp } from '../backend/backend.ts';
 import { describe } from '../tensor/arguments.ts';
-import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
 import { allocate, commonBackend, type FloatDType, floatDType } from './operands.ts';
@@ -87,7 +87,20 @@ const WAYS_BACK: Readonly<Record<BinaryOp, { readonly reads: boolean; readonly w
     way: (g, a, b, out, needed) => [
       needed[0] ? mul(g, mul(b, pow(a, sub(b, 1)))) : undefined,
       // a^b ln a, 0 at a = 0 (as JAX): ln of a base that is 0 counts as ln 1.
-      needed[1] ? mul(g, mul(out, natural(add(a, compare('equal', a, constantLike(a, 0)))))) : undefined,
+      needed[1]
+        ? mul(
+            g,
+            mul(
+              out,
+              natural(
+                add(
+                  a,
+                  compare('equal', a, filled(commonBackend('pow', a), floatDType('pow', a), a.shape, 0)),
+                ),
+              ),
+            ),
+          )
+        : undefined,
     ],
   },
   less: { reads: false, way: () => [undefined, undefined] },
@@ -101,15 +114,8 @@ function natural(x: Tensor): Tensor {
   return out;
 }
 
-function constantLike(x: Tensor, value: number): Tensor {
-  const backend = commonBackend('pow', x);
-  const out = allocate(backend, floatDType('pow', x), x.shape);
-  backend.fill(out, value);
-  return out;
-}
-
-function scalar(backend: Backend, dtype: FloatDType, value: number): Tensor {
-  const out = allocate(backend, dtype, []);
+function filled(backend: Backend, dtype: FloatDType, shape: Shape, value: number): Tensor {
+  const out = allocate(backend, dtype, shape);
   backend.fill(out, value);
   return out;
 }
@@ -126,8 +132,8 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
   const inputB = typeof b === 'number' ? undefined : b;
   const backend = commonBackend(name, inputA, inputB);
   const dtype = floatDType(name, inputA, inputB);
-  const x = inputA ?? scalar(backend, dtype, a as number);
-  const y = inputB ?? scalar(backend, dtype, b as number);
+  const x = inputA ?? filled(backend, dtype, [], a as number);
+  const y = inputB ?? filled(backend, dtype, [], b as number);
   try {
     const shape = broadcastShapes(name, x.shape, y.shape);
     if (shape.length > 6) throw new RangeError(`${name}: expected at most rank 6, got rank ${shape.length}`);

@@ -48,8 +48,7 @@ function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor
   const inFeatures = x.shape[x.shape.length - 1];
   for (const { weight, bias } of parts) {
     checkRank(op, 'a weight', weight, 2);
-    if (weight.shape[1] !== inFeatures)
-      checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
+    checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
     if (bias) checkExactShape(op, 'a bias', bias, [weight.shape[0]]);
     if (INTEGERS.has(weight.dtype)) throw new UnsupportedError(op, weight.dtype, backend.name);
     if (weight.dtype === 'f64') dtype = 'f64';
