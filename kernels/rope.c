@@ -1,8 +1,8 @@
 /*
  * rope.c: rotary position embedding of [tokens, heads, headDim] f32, in place or not.
  *
- * rope: [out, x, tokens, heads, headDim, cos, sin, half, interleaved]   cos and sin [tokens, half] f32
- * Rotates the pairs (i, i + half), or (2i, 2i + 1) when interleaved, for i < half; dims from 2 * half on are copied.
+ * rope: [out, x, tokens, heads, headDim, cos, sin, half, interleaved, direction]   cos and sin [tokens, half] f32
+ * Rotates the pairs (i, i + half), or (2i, 2i + 1) when interleaved, for i < half; dims from 2 * half on are copied. Direction -1 turns back.
  *
  * Source: Su et al., RoFormer (arXiv 2104.09864); pairings as Hugging Face (halves) and Meta, GPT-J (interleaved).
  * Numerics: f32, two products and a sum per value.
@@ -15,13 +15,14 @@ typedef struct {
   const float *x, *cos, *sin;
   size_t tokens, heads, headDim, half, tokensPerTask;
   int interleaved;
+  float direction;
 } rope_call;
 
 static void rope_halves(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
   const size_t half = c->half;
   for (size_t i = 0; i < half; i += VL) {
     const int n = half - i < VL ? (int)(half - i) : VL;
-    const vf cs = n == VL ? vf_load(cos + i) : vf_load_n(cos + i, n), sn = n == VL ? vf_load(sin + i) : vf_load_n(sin + i, n);
+    const vf cs = n == VL ? vf_load(cos + i) : vf_load_n(cos + i, n), sn = (n == VL ? vf_load(sin + i) : vf_load_n(sin + i, n)) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
       const float *p = x + h * c->headDim + i;
       float *q = out + h * c->headDim + i;
@@ -48,7 +49,7 @@ static void rope_interleaved(const rope_call *c, float *out, const float *x, con
       pairSin[2 * j + 1] = sin[i + (size_t)j];
       pairSin[2 * j] = -sin[i + (size_t)j];
     }
-    const vf cs = vf_load(pairCos), sn = vf_load(pairSin);
+    const vf cs = vf_load(pairCos), sn = vf_load(pairSin) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
       const float *p = x + h * c->headDim + 2 * i;
       float *q = out + h * c->headDim + 2 * i;
@@ -76,7 +77,7 @@ static void rope_task(void *context, int task, int worker) {
 
 static void op_rope(const double *a) {
   rope_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .tokens = (size_t)a[2], .heads = (size_t)a[3], .headDim = (size_t)a[4],
-                 .cos = gqa_pointer(a[5]), .sin = gqa_pointer(a[6]), .half = (size_t)a[7], .interleaved = (int)a[8]};
+                 .cos = gqa_pointer(a[5]), .sin = gqa_pointer(a[6]), .half = (size_t)a[7], .interleaved = (int)a[8], .direction = (float)a[9]};
   c.tokensPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.heads * c.headDim));
   gqa_run(gqa_ceil(c.tokens, c.tokensPerTask), rope_task, &c, a[2] * a[3] * a[4]);
 }

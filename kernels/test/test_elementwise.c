@@ -221,7 +221,8 @@ static void test_rows(void) {
 static void test_rope(void) {
   static const size_t shapes[][4] = {/* tokens, heads, headDim, half */ {1, 1, 2, 1}, {5, 3, 64, 32}, {7, 2, 13, 5}, {3, 5, 34, 17}, {2, 3, 128, 24}, {131, 9, 64, 32}};
   for (size_t s = 0; s < COUNT(shapes); s++)
-    for (int interleaved = 0; interleaved < 2; interleaved++) {
+    for (int way = 0; way < 4; way++) {
+      const int interleaved = way % 2, direction = way < 2 ? 1 : -1;
       const size_t T = shapes[s][0], N = shapes[s][1], H = shapes[s][2], half = shapes[s][3], n = T * N * H;
       float *x = random_floats(n), *cosines = random_floats(T * half), *sines = random_floats(T * half), *out = new_floats(n);
       double *want = new_doubles(n);
@@ -230,16 +231,16 @@ static void test_rope(void) {
         for (size_t h = 0; h < N; h++)
           for (size_t i = 0; i < half; i++) {
             const size_t at = (t * N + h) * H, p = at + (interleaved ? 2 * i : i), q = interleaved ? p + 1 : p + half;
-            const double c = cosines[t * half + i], d = sines[t * half + i];
+            const double c = cosines[t * half + i], d = direction * sines[t * half + i];
             want[p] = x[p] * c - x[q] * d;
             want[q] = x[q] * c + x[p] * d;
           }
-      double arguments[] = {address(out), address(x), (double)T, (double)N, (double)H, address(cosines), address(sines), (double)half, interleaved};
+      double arguments[] = {address(out), address(x), (double)T, (double)N, (double)H, address(cosines), address(sines), (double)half, interleaved, direction};
       op_rope(arguments);
-      check_floats(out, want, n, 3e-7, "rope case %zu interleaved %d", s, interleaved);
+      check_floats(out, want, n, 3e-7, "rope case %zu interleaved %d direction %d", s, interleaved, direction);
       arguments[0] = arguments[1];
       op_rope(arguments);
-      check_bytes(x, out, n * sizeof(float), "rope in place case %zu interleaved %d", s, interleaved);
+      check_bytes(x, out, n * sizeof(float), "rope in place case %zu interleaved %d direction %d", s, interleaved, direction);
       free(x), free(cosines), free(sines), free(out), free(want);
     }
 }

@@ -108,9 +108,8 @@ function run<Args extends readonly unknown[]>(
       throw new TypeError(`${op}: expected tensors in argument ${index}, got none`);
     return form;
   });
-  const tape = new Tape();
+  const tape = new Tape(leaves);
   try {
-    tape.watch(leaves);
     const value = tape.run(() => scope(() => fn(...args)));
     if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
     if (value.size !== 1) {
@@ -142,7 +141,11 @@ function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: re
       checkLeaf(op, value);
       leaves.push(value);
     }
-    return (gradients) => Object.fromEntries(paths.map((path, i) => [path, gradients[first + i]]));
+    return (gradients) => {
+      const byPath: Record<string, Tensor> = {};
+      for (let i = 0; i < paths.length; i++) byPath[paths[i]] = gradients[first + i];
+      return byPath;
+    };
   }
   if (Array.isArray(argument)) {
     const forms = argument.map((item) => formOf(op, item, leaves));

@@ -2,15 +2,16 @@
  * The tape of reverse mode. While `grad` runs its function, ops on tensors that depend on an argument append an entry: who
  * went in, who came out, what the way back needs, and the op's vjp. Walking the entries backwards gives the gradients.
  *
- * Tensors are known by identity. What a vjp needs is kept as a second tensor on the same storage, so that a function may
- * free its intermediates (scopes do) without pulling them from under the tape; it goes as soon as the walk is past it.
+ * A tensor that is followed carries a place, a number no other tape gives out; a reshape has the place of what it shows. The memory of what a
+ * vjp needs is kept, so that a function may free its intermediates (scopes do) without pulling them from under the tape; it goes as soon as
+ * the walk is past it.
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { closeScope, isOfScope, openScope } from '../tensor/scope.ts';
-import { stridesOf } from '../tensor/shape.ts';
+import { closeScope, type Disposable, isOfScope, openScope } from '../tensor/scope.ts';
+import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** One per input or output; undefined = no gradient. */
@@ -30,78 +31,97 @@ export interface TapeEntry {
   vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
 }
 
-let current: Tape | undefined;
+/** The one tape there is at a time, and whether ops are being recorded on it. */
+let tape: Tape | undefined;
+let recording = false;
+/** The next place; 0 is none. */
+let nextPlace = 1;
+/** Lists of the last tape, emptied: what grows with each step anew is garbage that survives collections. */
+const spare: { entries: (TapeEntry | undefined)[]; gradients: (Tensor | undefined)[] } = {
+  entries: [],
+  gradients: [],
+};
 
 /**
  * Appends an entry, when a tape is running and one of the inputs depends on what is differentiated. Call it after the op.
  * Outputs that are not floats carry no gradient.
  */
 export function record(entry: TapeEntry): void {
-  current?.append(entry);
+  if (recording) tape?.append(entry);
 }
 
 /** True when gradients are wanted of one of these: ops that need more outputs for their way back ask. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
-  if (current) for (const x of inputs) if (x && current.tracks(x)) return true;
-  return false;
+  return recording && tape !== undefined && tape.followsOne(inputs);
+}
+
+/** `view` shows the same elements as `x`: whatever arrives at one is the other's gradient. */
+export function followAs(view: Tensor, x: Tensor): void {
+  if (recording) view.tapePlace = x.tapePlace;
 }
 
 /** Runs `fn` without recording: for an op made of others that has a better vjp of its own. */
 export function untaped<T>(fn: () => T): T {
-  const outer = current;
-  current = undefined;
+  const outer = recording;
+  recording = false;
   try {
     return fn();
   } finally {
-    current = outer;
+    recording = outer;
   }
 }
 
-/**
- * What is followed has a place in the tape's lists, which the tensor carries: no set or map grows and is thrown away with each step.
- * Leaves come first.
- */
 export class Tape {
-  readonly #followed: Tensor[] = [];
-  /** By place. */
-  readonly #gradients: (Tensor | undefined)[] = [];
-  readonly #entries: TapeEntry[] = [];
-  #leaves = 0;
+  readonly #entries = spare.entries;
+  #length = 0;
+  /** By place, from `#first` on, which is the first leaf's. */
+  readonly #gradients = spare.gradients;
+  readonly #first = nextPlace;
+  readonly #afterLeaves: number;
+  /** What the running vjp's scope does not free. */
+  #taken: (Tensor | undefined)[] = [];
+  readonly #leave = (member: Disposable): void => {
+    if (!this.#taken.includes(member as Tensor)) member.dispose();
+  };
 
-  /** Starts to follow leaves; before `run`. */
-  watch(leaves: readonly Tensor[]): void {
+  /** Starts to follow leaves. @throws Error when there is another tape: gradients of gradients are not supported. */
+  constructor(leaves: readonly Tensor[]) {
+    if (tape) throw new Error('grad: gradients of gradients are not supported');
+    tape = this;
     for (const leaf of leaves) this.#follow(leaf);
-    this.#leaves = this.#followed.length;
+    this.#afterLeaves = nextPlace;
   }
 
   #follow(x: Tensor): void {
-    if (!this.tracks(x)) x.tapePlace = this.#followed.push(x) - 1;
+    if (!this.#follows(x)) x.tapePlace = nextPlace++;
   }
 
-  tracks(x: Tensor): boolean {
-    return this.#followed[x.tapePlace] === x;
+  /** Places of earlier tapes are lower. */
+  #follows(x: Tensor | undefined): boolean {
+    return x !== undefined && x.tapePlace >= this.#first;
   }
 
-  /** Runs `fn` with this tape. @throws Error when another one runs: gradients of gradients are not supported. */
+  followsOne(inputs: readonly (Tensor | undefined)[]): boolean {
+    for (const x of inputs) if (this.#follows(x)) return true;
+    return false;
+  }
+
+  /** Runs `fn` and records. */
   run<T>(fn: () => T): T {
-    if (current) throw new Error('grad: gradients of gradients are not supported');
-    current = this;
+    recording = true;
     try {
       return fn();
     } finally {
-      current = undefined;
+      recording = false;
     }
   }
 
   append(entry: TapeEntry): void {
     const { inputs, outputs, saved } = entry;
-    if (!isRecorded(...inputs) || !outputs.some(isFloat)) return;
+    if (!this.followsOne(inputs) || !outputs.some(isFloat)) return;
     for (const x of outputs) if (isFloat(x)) this.#follow(x);
-    for (let i = 0; i < saved.length; i++) {
-      const x = saved[i];
-      if (x) saved[i] = alias(x);
-    }
-    this.#entries.push(entry);
+    for (const x of saved) x?.storage.retain();
+    this.#entries[this.#length++] = entry;
   }
 
   /**
@@ -109,75 +129,100 @@ export class Tape {
    * @returns the gradient of each leaf, undefined where none arrived; no scope has them: the caller tracks or frees them.
    */
   backward(root: Tensor, leaves: readonly Tensor[]): (Tensor | undefined)[] {
-    try {
-      if (this.tracks(root)) this.#gradients[root.tapePlace] = one(root);
-      for (let entry = this.#entries.pop(); entry; entry = this.#entries.pop()) {
-        try {
-          this.#stepBack(entry);
-        } finally {
-          free(entry);
-        }
+    if (this.#follows(root)) this.#gradients[root.tapePlace - this.#first] = one(root);
+    while (this.#length > 0) {
+      const entry = this.#takeEntry();
+      try {
+        this.#stepBack(entry);
+      } finally {
+        release(entry);
       }
-      // Tied leaves share one gradient: each gets its own tensor.
-      return leaves.map((leaf) => {
-        const gradient = this.#gradients[leaf.tapePlace];
-        return gradient && alias(gradient);
-      });
-    } finally {
-      this.dispose();
     }
+    let seen = 0;
+    const gradients = leaves.map((leaf) => {
+      const index = leaf.tapePlace - this.#first;
+      const gradient = this.#gradients[index];
+      // A leaf that is there again has the same gradient: each gets its own tensor.
+      if (index < seen) return gradient && view(gradient, leaf.shape, false);
+      seen = index + 1;
+      const own = gradient && inShape(gradient, leaf.shape, false);
+      if (own !== gradient) gradient?.dispose();
+      this.#gradients[index] = own;
+      return own;
+    });
+    for (let i = 0; i < seen; i++) this.#gradients[i] = undefined;
+    return gradients;
   }
 
-  /** Frees what is held. */
+  /** Frees what is held. The next tape may come. */
   dispose(): void {
-    for (const entry of this.#entries) free(entry);
-    for (const gradient of this.#gradients) gradient?.dispose();
-    this.#entries.length = this.#gradients.length = this.#followed.length = 0;
+    while (this.#length > 0) release(this.#takeEntry());
+    for (let i = 0; i < nextPlace - this.#first; i++) {
+      this.#gradients[i]?.dispose();
+      this.#gradients[i] = undefined;
+    }
+    tape = undefined;
   }
 
-  /** The gradient of an output so far. */
+  #takeEntry(): TapeEntry {
+    const entry = this.#entries[--this.#length] as TapeEntry;
+    this.#entries[this.#length] = undefined;
+    return entry;
+  }
+
+  /** The gradient so far, as it came: its shape may be that of another tensor on the same elements. */
   #gradientOf(x: Tensor): Tensor | undefined {
-    return this.tracks(x) ? this.#gradients[x.tapePlace] : undefined;
+    return this.#follows(x) ? this.#gradients[x.tapePlace - this.#first] : undefined;
+  }
+
+  #arrivedAtOne(outputs: readonly Tensor[]): boolean {
+    for (const out of outputs) if (this.#gradientOf(out)) return true;
+    return false;
   }
 
   #stepBack({ inputs, outputs, saved, vjp }: TapeEntry): void {
-    const incoming = outputs.map((out) => this.#gradientOf(out));
-    if (!incoming.some((g) => g)) return;
-    const needed = inputs.map((x) => x !== undefined && this.tracks(x));
+    if (!this.#arrivedAtOne(outputs)) return;
+    const incoming = new Array<Tensor | undefined>(outputs.length);
+    const needed = new Array<boolean>(inputs.length);
     const taken = new Array<Tensor | undefined>(inputs.length);
+    this.#taken = taken;
     const scope = openScope();
     try {
+      for (let i = 0; i < outputs.length; i++) {
+        const gradient = this.#gradientOf(outputs[i]);
+        incoming[i] = gradient && inShape(gradient, outputs[i].shape, true);
+      }
+      for (let i = 0; i < inputs.length; i++) needed[i] = this.#follows(inputs[i]);
+      for (let i = 0; i < saved.length; i++) saved[i] = readable(saved[i]);
       const found = vjp(incoming, saved as readonly Tensor[], needed);
       for (let i = 0; i < inputs.length; i++) {
         const x = needed[i] ? found[i] : undefined;
         // What vjp made becomes the gradient itself; what it passed on, or gave twice, is seen by a second tensor.
-        taken[i] = x && (!isOfScope(x) || taken.includes(x)) ? alias(x) : x;
+        taken[i] = x && (!isOfScope(x) || taken.includes(x)) ? view(x, x.shape, false) : x;
       }
     } finally {
-      closeScope(scope, (member) => {
-        if (!taken.includes(member as Tensor)) member.dispose();
-      });
+      closeScope(scope, this.#leave);
     }
     // The outputs' gradients are no longer needed: freed first, so that one held by nobody else can be added to in place.
     for (const out of outputs) {
-      if (!this.tracks(out) || out.tapePlace < this.#leaves) continue;
-      this.#gradients[out.tapePlace]?.dispose();
-      this.#gradients[out.tapePlace] = undefined;
+      if (out.tapePlace < this.#afterLeaves) continue;
+      this.#gradientOf(out)?.dispose();
+      this.#gradients[out.tapePlace - this.#first] = undefined;
     }
     for (let i = 0; i < inputs.length; i++) {
       const input = inputs[i];
       const gradient = taken[i];
       if (!input || !gradient) continue;
-      const before = this.#gradients[input.tapePlace];
-      this.#gradients[input.tapePlace] = before ? sum(before, gradient) : gradient;
+      const before = this.#gradientOf(input);
+      this.#gradients[input.tapePlace - this.#first] = before ? sum(before, gradient) : gradient;
     }
   }
 }
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {
-  const strides = stridesOf(a.shape);
   const out = !a.storage.isShared ? a : !b.storage.isShared && b.dtype === a.dtype ? b : allocateLike(a);
+  const strides = stridesOf(out.shape);
   backendOf(a).binary('add', out, a, strides, b, strides);
   if (a !== out) a.dispose();
   if (b !== out) b.dispose();
@@ -188,9 +233,18 @@ function allocateLike(x: Tensor): Tensor {
   return new Tensor(backendOf(x).allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape, false);
 }
 
-/** A second tensor on the same memory that no scope frees. */
-function alias(x: Tensor): Tensor {
-  return new Tensor(x.storage.retain(), x.dtype, x.shape, false);
+/** A second tensor on the same memory; not `tracked`: no scope frees it. */
+function view(x: Tensor, shape: Shape, tracked: boolean): Tensor {
+  return new Tensor(x.storage.retain(), x.dtype, shape, tracked);
+}
+
+function inShape(x: Tensor, shape: Shape, tracked: boolean): Tensor {
+  return sameShape(x.shape, shape) ? x : view(x, shape, tracked);
+}
+
+/** `x`, or a tensor of the scope in its place where it was disposed of: the tape kept the memory. */
+function readable(x: Tensor | undefined): Tensor | undefined {
+  return x?.isDisposed ? view(x, x.shape, true) : x;
 }
 
 function one(root: Tensor): Tensor {
@@ -199,8 +253,8 @@ function one(root: Tensor): Tensor {
   return seed;
 }
 
-function free({ saved }: TapeEntry): void {
-  for (const x of saved) x?.dispose();
+function release({ saved }: TapeEntry): void {
+  for (const x of saved) x?.storage.release();
 }
 
 /** Whether gradients flow through it. */

@@ -380,7 +380,8 @@ export interface Backend extends StorageOwner {
   ): void;
   /**
    * Rotates the first `2 * half` dims of each head: x and out `[tokens, heads, headDim]`, cos and sin `[tokens, half]`, f32.
-   * Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through. May be in place.
+   * Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through. Direction -1
+   * turns back. May be in place.
    */
   rope(
     out: Operand,
@@ -392,6 +393,7 @@ export interface Backend extends StorageOwner {
     sin: Operand,
     half: number,
     interleaved: boolean,
+    direction: 1 | -1,
   ): void;
   /** f32 `activation(gate) * up`, elementwise. May be in place (out = gate). */
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void;

@@ -166,8 +166,13 @@ export class KernelBackend implements Backend {
     bStrides: readonly number[],
   ): void {
     this.#f32(op, out, a, b);
-    const head = [BINARY_OPS.indexOf(op), at(out), at(a), at(b), out.shape.length];
-    this.#run(OP.binary, [...head, ...out.shape, ...aStrides, ...bStrides]);
+    const rank = out.shape.length;
+    const block = this.#host.block(5 + 3 * rank);
+    block.set([BINARY_OPS.indexOf(op), at(out), at(a), at(b), rank]);
+    block.set(out.shape, 5);
+    block.set(aStrides, 5 + rank);
+    block.set(bStrides, 5 + 2 * rank);
+    this.#host.run(OP.binary);
   }
 
   reduce(op: ReduceOp, out: Operand, x: Operand, outer: number, n: number, inner: number): void {
@@ -189,12 +194,18 @@ export class KernelBackend implements Backend {
 
   linear(x: Operand, rows: number, inFeatures: number, parts: readonly LinearPart[]): void {
     this.#f32('linear', x);
-    const args = [at(x), rows, inFeatures, parts.length];
+    let i = 4;
+    const block = this.#host.block(i + 5 * parts.length);
+    block.set([at(x), rows, inFeatures, parts.length]);
     for (const { weight, bias, out } of parts) {
       this.#f32('linear', out, bias);
-      args.push(at(weight), this.#code('linear', weight), weight.shape[0], at(bias), at(out));
+      block[i++] = at(weight);
+      block[i++] = this.#code('linear', weight);
+      block[i++] = weight.shape[0];
+      block[i++] = at(bias);
+      block[i++] = at(out);
     }
-    this.#run(OP.linear, args);
+    this.#host.run(OP.linear);
   }
 
   embedding(out: Operand, table: Operand, ids: Operand): void {
@@ -239,10 +250,11 @@ export class KernelBackend implements Backend {
     sin: Operand,
     half: number,
     interleaved: boolean,
+    direction: 1 | -1,
   ): void {
     this.#f32('rope', out, x, cos, sin);
-    const args = [at(out), at(x), tokens, heads, headDim, at(cos), at(sin), half, Number(interleaved)];
-    this.#run(OP.rope, args);
+    const tables = [at(cos), at(sin), half, Number(interleaved), direction];
+    this.#run(OP.rope, [at(out), at(x), tokens, heads, headDim, ...tables]);
   }
 
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void {
@@ -310,12 +322,17 @@ export class KernelBackend implements Backend {
     parts: readonly LinearBackwardPart[],
   ): void {
     this.#f32('linearBackward', dX, x);
-    const args = [at(dX), at(x), rows, inFeatures, parts.length];
+    let i = 5;
+    const block = this.#host.block(i + 4 * parts.length);
+    block.set([at(dX), at(x), rows, inFeatures, parts.length]);
     for (const { weight, dOut, dWeight } of parts) {
       this.#f32('linearBackward', weight, dOut, dWeight);
-      args.push(at(weight), weight.shape[0], at(dOut), at(dWeight));
+      block[i++] = at(weight);
+      block[i++] = weight.shape[0];
+      block[i++] = at(dOut);
+      block[i++] = at(dWeight);
     }
-    this.#run(OP.linear_backward, args);
+    this.#host.run(OP.linear_backward);
   }
 
   normBackward(call: NormBackwardCall): void {
@@ -382,23 +399,34 @@ export class KernelBackend implements Backend {
 
   sumOfSquares(out: Operand, xs: readonly Operand[]): void {
     this.#f32('sumOfSquares', out);
-    const args = [at(out), xs.length];
+    let i = 2;
+    const block = this.#host.block(i + 2 * xs.length);
+    block.set([at(out), xs.length]);
     for (const x of xs) {
       this.#f32('sumOfSquares', x);
-      args.push(at(x), sizeOf(x));
+      block[i++] = at(x);
+      block[i++] = sizeOf(x);
     }
-    this.#run(OP.sum_of_squares, args);
+    this.#host.run(OP.sum_of_squares);
   }
 
   adamw(call: AdamwCall): void {
     const { gradientScale, learningRate, b1, b2, eps, step, parts } = call;
     this.#f32('adamw', gradientScale);
-    const args = [at(gradientScale), learningRate, b1, b2, eps, 1 - b1 ** step, 1 - b2 ** step, parts.length];
+    const head = [at(gradientScale), learningRate, b1, b2, eps, 1 - b1 ** step, 1 - b2 ** step, parts.length];
+    let i = head.length;
+    const block = this.#host.block(i + 6 * parts.length);
+    block.set(head);
     for (const { parameter, gradient, m, v, weightDecay } of parts) {
       this.#f32('adamw', parameter, gradient, m, v);
-      args.push(at(parameter), sizeOf(parameter), at(gradient), at(m), at(v), weightDecay);
+      block[i++] = at(parameter);
+      block[i++] = sizeOf(parameter);
+      block[i++] = at(gradient);
+      block[i++] = at(m);
+      block[i++] = at(v);
+      block[i++] = weightDecay;
     }
-    this.#run(OP.adamw, args);
+    this.#host.run(OP.adamw);
   }
 
   #run(op: number, args: number[]): void {

@@ -301,6 +301,7 @@ export class ReferenceBackend implements Backend {
     sin: Operand,
     half: number,
     interleaved: boolean,
+    direction: 1 | -1,
   ): void {
     const [values, c, s] = [valuesOf(x), valuesOf(cos), valuesOf(sin)];
     const result = Float64Array.from(values);
@@ -311,8 +312,9 @@ export class ReferenceBackend implements Backend {
           const first = start + (interleaved ? 2 * i : i);
           const second = interleaved ? first + 1 : first + half;
           const angle = token * half + i;
-          result[first] = values[first] * c[angle] - values[second] * s[angle];
-          result[second] = values[second] * c[angle] + values[first] * s[angle];
+          const sine = direction * s[angle];
+          result[first] = values[first] * c[angle] - values[second] * sine;
+          result[second] = values[second] * c[angle] + values[first] * sine;
         }
       }
     }

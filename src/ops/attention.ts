@@ -103,7 +103,9 @@ export function dotProductAttention(
   options: AttentionOptions = {},
 ): Tensor | [Tensor, Tensor] {
   checkOptions(OP, options);
-  for (const [what, x] of Object.entries({ query, key, value })) checkTensor(OP, what, x);
+  checkTensor(OP, 'query', query);
+  checkTensor(OP, 'key', key);
+  checkTensor(OP, 'value', value);
   const { bias, mask, sinks, isCausal = false, causalAlignment = 'topLeft' } = options;
   const backend = commonBackend(OP, query, key, value, bias, mask, sinks);
   for (const x of [query, key, value]) checkAttentionFloat(OP, backend, x);
@@ -218,7 +220,7 @@ function checkLengths(
   lengths: readonly number[] | Int32Array | Tensor | undefined,
   batch: number,
   limit: number,
-): number[] {
+): readonly number[] {
   if (lengths === undefined) return new Array<number>(batch).fill(limit);
   if (lengths instanceof Tensor && lengths.dtype !== 'i32') {
     throw new TypeError(`${OP}: expected ${name} of i32, got ${lengths.dtype}`);
@@ -229,7 +231,9 @@ function checkLengths(
       `${OP}: expected ${name} as an array, an Int32Array or an i32 tensor, got ${describe(lengths)}`,
     );
   }
-  const list = Array.from(lengths instanceof Tensor ? lengths.dataSync() : lengths);
+  const list = Array.isArray(lengths)
+    ? (lengths as readonly number[])
+    : Array.from(lengths instanceof Tensor ? lengths.dataSync() : lengths);
   if (
     list.length !== batch ||
     list.some((length) => !Number.isInteger(length) || length < 0 || length > limit)

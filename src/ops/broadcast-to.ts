@@ -45,9 +45,10 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 
 /**
  * The way back of a broadcast: `x` summed over the axes along which `shape` was repeated to x's. Not recorded.
- * @returns a new tensor of `shape`; on x's memory when nothing was repeated.
+ * @returns a tensor of `shape`; `x` itself when nothing was repeated.
  */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
+  if (sameShape(x.shape, shape)) return x;
   const lead = x.shape.length - shape.length;
   const axes = x.shape.flatMap((dim, i) => (i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []));
   return reduceAxes(commonBackend('sumTo', x), 'sum', floatDType('sumTo', x), x, axes, shape);

@@ -40,15 +40,20 @@ export function linears(x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
 }
 
 function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
-  const operands: (Tensor | undefined)[] = [x];
-  for (const { weight, bias } of parts) operands.push(weight, bias);
+  const operands = new Array<Tensor | undefined>(1 + 2 * parts.length);
+  operands[0] = x;
+  for (let i = 0; i < parts.length; i++) {
+    operands[1 + 2 * i] = parts[i].weight;
+    operands[2 + 2 * i] = parts[i].bias;
+  }
   const backend = commonBackend(op, ...operands);
   let dtype = floatDType(op, x);
   checkRank(op, 'x', x, 1, Number.POSITIVE_INFINITY);
   const inFeatures = x.shape[x.shape.length - 1];
   for (const { weight, bias } of parts) {
     checkRank(op, 'a weight', weight, 2);
-    checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
+    if (weight.shape[1] !== inFeatures)
+      checkExactShape(op, 'a weight', weight, [weight.shape[0], inFeatures]);
     if (bias) checkExactShape(op, 'a bias', bias, [weight.shape[0]]);
     if (INTEGERS.has(weight.dtype)) throw new UnsupportedError(op, weight.dtype, backend.name);
     if (weight.dtype === 'f64') dtype = 'f64';
@@ -91,18 +96,21 @@ function projectBackward(
   const x = saved[0];
   const inFeatures = x.shape[x.shape.length - 1];
   const dX = needed[0] ? allocate(backend, x.dtype, x.shape) : undefined;
-  const found: (Tensor | undefined)[] = [dX];
+  const found = new Array<Tensor | undefined>(needed.length);
+  found[0] = dX;
   const parts: LinearBackwardPart[] = [];
   for (let i = 0; i < gradients.length; i++) {
     const weight = saved[1 + i];
     const dOut = gradients[i];
-    const [weightNeeded, biasNeeded] = [needed[1 + 2 * i], needed[2 + 2 * i]];
+    const weightNeeded = needed[1 + 2 * i];
+    const biasNeeded = needed[2 + 2 * i];
     if (dOut && weightNeeded && isBlockDType(weight.dtype)) {
       throw new UnsupportedError('linear', `the gradient of ${weight.dtype} weights`, backend.name);
     }
     const dWeight = dOut && weightNeeded ? allocate(backend, x.dtype, weight.shape) : undefined;
     const dBias = dOut && biasNeeded ? allocate(backend, x.dtype, [weight.shape[0]]) : undefined;
-    found.push(dWeight, dBias);
+    found[1 + 2 * i] = dWeight;
+    found[2 + 2 * i] = dBias;
     if (dOut && dBias) backend.reduce('sum', dBias, dOut, 1, rows, weight.shape[0]);
     if (dOut && (dX || dWeight)) {
       // A copy goes with the scope of the way back.

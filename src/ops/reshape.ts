@@ -1,5 +1,5 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
-import { isRecorded, record } from '../autograd/tape.ts';
+import { followAs } from '../autograd/tape.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { commonBackend } from './operands.ts';
@@ -26,15 +26,6 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
     );
   }
   const out = new Tensor(x.storage.retain(), x.dtype, result);
-  if (isRecorded(x)) {
-    const { shape: before } = x;
-    record({
-      op: 'reshape',
-      inputs: [x],
-      outputs: [out],
-      saved: [],
-      vjp: ([g]) => [g && reshape(g, before)],
-    });
-  }
+  followAs(out, x);
   return out;
 }

@@ -42,7 +42,7 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const repeat = shared && positions[0] !== 1;
   const [c, s] = repeat ? [cos, sin].map((table) => broadcastTo(table, [...positions, half])) : [cos, sin];
   const out = allocate(backend, dtype, x.shape);
-  backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved);
+  backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {
     record({
       op: 'rope',
@@ -51,11 +51,8 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
       saved: [c, s],
       vjp: ([g], [cosines, sines], needed) => {
         if (needed[1] || needed[2]) throw new Error('rope: cos and sin are positions and have no gradient');
-        // The inverse rotation turns the other way.
-        const back = allocate(backend, dtype, sines.shape);
-        backend.unary('neg', back, sines);
         const dX = allocate(backend, dtype, x.shape);
-        backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, back, half, interleaved);
+        backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, sines, half, interleaved, -1);
         return [dX];
       },
     });

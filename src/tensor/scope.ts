@@ -12,7 +12,7 @@ import type { Storage } from './storage.ts';
 /** What a scope can free; a tensor. */
 export interface Disposable {
   readonly storage: Storage;
-  /** Its index in the list that has it, if one does. */
+  /** Its index in the list that has it, if one does; IN_SAFETY_NET. */
   scopePlace: number;
   dispose(): void;
 }
@@ -30,7 +30,8 @@ class List {
   }
 
   has(tensor: Disposable): boolean {
-    return tensor.scopePlace < this.#length && this.#members[tensor.scopePlace] === tensor;
+    const place = tensor.scopePlace;
+    return place >= 0 && place < this.#length && this.#members[place] === tensor;
   }
 
   remove(tensor: Disposable): boolean {
@@ -67,6 +68,7 @@ class List {
 }
 
 const LEAST_LIMIT = 256;
+const IN_SAFETY_NET = -1;
 /** By depth; those of the open scopes are the first `depth`. */
 const scopes: List[] = [];
 let depth = 0;
@@ -75,19 +77,24 @@ const registry = new FinalizationRegistry<Storage>((storage) => storage.release(
 /** Enters a new tensor into the innermost scope, or into the safety net when there is none. */
 export function track(tensor: Disposable): void {
   if (depth > 0) scopes[depth - 1].add(tensor);
-  else registry.register(tensor, tensor.storage, tensor);
+  else register(tensor);
+}
+
+function register(tensor: Disposable): void {
+  registry.register(tensor, tensor.storage, tensor);
+  tensor.scopePlace = IN_SAFETY_NET;
 }
 
 /** Takes a tensor out of its scope or the safety net: it was freed. */
 export function untrack(tensor: Disposable): void {
-  for (let i = depth - 1; i >= 0; i--) if (scopes[i].remove(tensor)) return;
-  registry.unregister(tensor);
+  if (tensor.scopePlace === IN_SAFETY_NET) registry.unregister(tensor);
+  else for (let i = depth - 1; i >= 0; i--) if (scopes[i].remove(tensor)) return;
 }
 
 /** Moves a tensor from its scope to the safety net: something that lives on and is itself collected (a parameter) owns it now. */
 export function adopt(tensor: Disposable): void {
   untrack(tensor);
-  registry.register(tensor, tensor.storage, tensor);
+  register(tensor);
 }
 
 /**

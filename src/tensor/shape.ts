@@ -21,7 +21,7 @@ export function stridesOf(shape: Shape): number[] {
 
 /** True when both shapes have the same dimensions. */
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+  return a === b || (a.length === b.length && a.every((dim, i) => dim === b[i]));
 }
 
 /** `[2, 3]`, as errors print it. */

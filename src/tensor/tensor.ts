@@ -2,7 +2,7 @@
  * `Tensor`: an immutable, contiguous, row-major array on one backend. Ops make new ones; nothing changes a tensor in
  * place. Reading is `await t.data()` on every backend and `t.dataSync()` on the CPU backends.
  */
-import { DTYPES, type DType, isBlockDType } from './dtype.ts';
+import { DTYPES, type DType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { track, untrack } from './scope.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
@@ -15,8 +15,9 @@ export class Tensor {
   readonly dtype: DType;
   /** The backend memory; shared with reshapes of this tensor. */
   readonly storage: Storage;
-  /** Where its scope (scope.ts) and the running tape (src/autograd/tape.ts) have it, if they do: they look. */
+  /** Where its scope has it (scope.ts), if one does: it looks. */
   scopePlace = 0;
+  /** Where a tape has its gradient (src/autograd/tape.ts), which knows its own places; 0 = none had it. */
   tapePlace = 0;
   #disposed = false;
 
@@ -29,7 +30,7 @@ export class Tensor {
     checkShape('Tensor', shape);
     const size = sizeOf(shape);
     const { blockLength, blockBytes } = DTYPES[dtype];
-    if (isBlockDType(dtype) && (shape.at(-1) ?? 1) % blockLength !== 0) {
+    if (blockLength > 1 && (shape.at(-1) ?? 1) % blockLength !== 0) {
       throw new RangeError(
         `Tensor: rows of ${dtype} hold blocks of ${blockLength}, got shape ${shapeText(shape)}`,
       );
