@@ -63,21 +63,23 @@ static napi_value init(napi_env env, napi_callback_info info) {
 
 static napi_value alloc(napi_env env, napi_callback_info info) {
   napi_value value;
-  int64_t ignored;
   get_arguments(env, info, 1, &value, 0);
-  double bytes = number(env, value);
-  void *buffer = gqa_alloc((size_t)bytes);
-  if (buffer) napi_adjust_external_memory(env, (int64_t)bytes, &ignored);
-  return to_number(env, (double)(uintptr_t)buffer);
+  return to_number(env, (double)(uintptr_t)gqa_alloc((size_t)number(env, value)));
 }
 
 static napi_value release(napi_env env, napi_callback_info info) {
   napi_value values[2];
-  int64_t ignored;
   get_arguments(env, info, 2, values, 0);
-  double bytes = number(env, values[1]);
-  gqa_free(gqa_pointer(number(env, values[0])), (size_t)bytes);
-  napi_adjust_external_memory(env, -(int64_t)bytes, &ignored);
+  gqa_free(gqa_pointer(number(env, values[0])), (size_t)number(env, values[1]));
+  return 0;
+}
+
+/* Tells V8 of memory that its garbage collector is to free, or no longer is. */
+static napi_value weigh(napi_env env, napi_callback_info info) {
+  napi_value value;
+  int64_t ignored;
+  get_arguments(env, info, 1, &value, 0);
+  napi_adjust_external_memory(env, (int64_t)number(env, value), &ignored);
   return 0;
 }
 
@@ -211,7 +213,8 @@ NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
     napi_callback function;
-  } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"read", read_bytes},
+  } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"weigh", weigh},
+                   {"read", read_bytes},
                    {"write", write_bytes},  {"setBlock", set_block}, {"run", run},              {"mapFile", map_file},
                    {"unmapFile", unmap_file}, {"setThreads", set_threads}, {"threads", threads}};
   struct instance *instance = calloc(1, sizeof *instance);

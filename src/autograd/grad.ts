@@ -3,7 +3,7 @@
 import { backendOf } from '../backend/registry.ts';
 import { checkFunction, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { scope, track } from '../tensor/scope.ts';
+import { scope, trackAll } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { isFloat, Tape } from './tape.ts';
@@ -115,10 +115,8 @@ function run<Args extends readonly unknown[]>(
     if (value.size !== 1) {
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }
-    const gradients = tape.backward(value, leaves).map((gradient, i) => {
-      if (gradient) track(gradient);
-      return gradient ?? zerosLike(leaves[i]);
-    });
+    const gradients = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
+    trackAll(gradients);
     const results = forms.map((form) => form(gradients));
     return [value, typeof argnums === 'number' ? results[0] : results];
   } finally {
@@ -171,7 +169,7 @@ function isOwner(value: unknown): value is ParameterOwner {
 function zerosLike(x: Tensor): Tensor {
   const backend = backendOf(x);
   const dtype = x.dtype === 'f64' ? 'f64' : 'f32';
-  const out = new Tensor(backend.allocate(byteLengthOf(dtype, x.size)), dtype, x.shape);
+  const out = new Tensor(backend.allocate(byteLengthOf(dtype, x.size)), dtype, x.shape, false);
   backend.fill(out, 0);
   return out;
 }

@@ -52,7 +52,7 @@ export function record(entry: TapeEntry): void {
 
 /** True when gradients are wanted of one of these: ops that need more outputs for their way back ask. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
-  return recording && tape !== undefined && tape.followsOne(inputs);
+  return recording && (tape?.followsOne(inputs) ?? false);
 }
 
 /** `view` shows the same elements as `x`: whatever arrives at one is the other's gradient. */

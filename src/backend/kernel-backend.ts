@@ -45,6 +45,8 @@ export interface KernelHost {
   readonly description: string;
   alloc(byteLength: number): number;
   free(address: number, byteLength: number): void;
+  /** Tells the garbage collector of bytes that it is to free; negative: no longer. */
+  weigh(byteLength: number): void;
   read(address: number, byteLength: number): Uint8Array<ArrayBuffer>;
   write(address: number, bytes: Uint8Array): void;
   /** The call block with room for `length` doubles. Ask anew for each call: memory may have moved. */
@@ -91,6 +93,10 @@ export class KernelBackend implements Backend {
     const mapped = this.#mapped.get(storage);
     if (mapped) mapped.free();
     else this.#host.free(storage.address, storage.byteLength);
+  }
+
+  weigh(storage: Storage, sign: 1 | -1): void {
+    if (!this.#mapped.has(storage)) this.#host.weigh(sign * storage.byteLength);
   }
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {

@@ -14,6 +14,7 @@ interface Addon {
   init(isa: string): string;
   alloc(byteLength: number): number;
   free(address: number, byteLength: number): void;
+  weigh(byteLength: number): void;
   read(address: number, byteLength: number): ArrayBuffer;
   write(address: number, bytes: Uint8Array): void;
   setBlock(block: Float64Array): void;
@@ -38,6 +39,7 @@ export function openNative(): KernelBackend {
     },
     alloc: addon.alloc,
     free: addon.free,
+    weigh: addon.weigh,
     read: (address, byteLength) => new Uint8Array(addon.read(address, byteLength)),
     write: addon.write,
     block(length) {

@@ -50,7 +50,7 @@ export class LayerStore {
     try {
       this.#value = allocate(backend, value, slots, K, Hv);
     } catch (error) {
-      this.#key.operand.storage.release();
+      free(this.#key);
       throw error;
     }
     this.bytes += this.#value.operand.storage.byteLength;
@@ -124,8 +124,8 @@ export class LayerStore {
   }
 
   release(): void {
-    this.#key.operand.storage.release();
-    if (!this.#latent) this.#value.operand.storage.release();
+    free(this.#key);
+    if (!this.#latent) free(this.#value);
   }
 
   #writeSide(side: Side, slot: number, x: Tensor, from: number, count: number): void {
@@ -262,5 +262,12 @@ function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number,
   const headStride = Math.ceil(H / blockLength) * blockLength;
   const tokenStride = K * headStride;
   const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
+  // A cache that is dropped without dispose is found by the garbage collector.
+  storage.owner.weigh(storage, 1);
   return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };
+}
+
+function free({ operand: { storage } }: Side): void {
+  storage.owner.weigh(storage, -1);
+  storage.release();
 }

@@ -16,6 +16,7 @@ import { type DecoderPass, decoderForward, outputHead, type Rotation } from './d
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import { type InitCacheOptions, makeCache } from './init-cache.ts';
+import type { PassDropout } from './pass-dropout.ts';
 import type { RopeTable, RopeTables } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
@@ -108,7 +109,7 @@ export class Model {
     cache?.reserve(batch.lengths);
     if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
     const out = scope(() => {
-      const pass = { ...this.#pass(batch, offsets, ends, cache), dropout };
+      const pass = this.#pass(batch, offsets, ends, cache, dropout);
       const hidden = decoderForward(this.config, this.#weights, pass);
       const wanted =
         logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
@@ -160,6 +161,7 @@ export class Model {
     offsets: readonly number[],
     ends: readonly number[],
     cache: KeyValueCache | undefined,
+    dropout?: PassDropout,
   ): DecoderPass {
     const { batchSize: B, length: T, lengths } = batch;
     const ids = this.#upload('i32', batch.ids, [B, T]);
@@ -169,7 +171,7 @@ export class Model {
       const numbers = Int32Array.from(batch.ids, (_, i) =>
         Math.min(offsets[Math.floor(i / T)] + (i % T), last),
       );
-      return { ids, lengths, positions: this.#upload('i32', numbers, [B, T]), cache };
+      return { ids, lengths, positions: this.#upload('i32', numbers, [B, T]), cache, dropout };
     }
     const rotation = (from: RopeTable): Rotation => {
       const { cos, sin } = from.rows(offsets, T, ends);
@@ -181,8 +183,9 @@ export class Model {
       ids,
       lengths,
       rotation: rotation(table),
-      ...(windowTable && { windowRotation: rotation(windowTable) }),
+      windowRotation: windowTable && rotation(windowTable),
       cache,
+      dropout,
     };
   }
 

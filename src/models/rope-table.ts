@@ -8,6 +8,8 @@
  * _compute_yarn_parameters, _compute_longrope_parameters, longrope_frequency_update).
  */
 
+import { sameShape } from '../tensor/shape.ts';
+
 /** How RoPE was stretched for longer contexts. */
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
@@ -144,6 +146,10 @@ export class RopeTable {
   readonly switchLength: number;
   readonly #short: PositionRows;
   readonly #long: PositionRows;
+  /** What several rows were given last: each pass of a training run asks for the same. */
+  #last:
+    | { readonly starts: readonly number[]; readonly ends: readonly number[]; readonly rows: RopeRows }
+    | undefined;
 
   /** @throws RangeError when the dims that rotate are not pairs. */
   constructor(config: RopeConfig) {
@@ -170,17 +176,23 @@ export class RopeTable {
     ends: readonly number[] = starts.map((start) => start + length),
   ): RopeRows {
     const { half } = this;
+    const last = this.#last;
+    const size = starts.length * length * half;
+    if (last?.rows.cos.length === size && sameShape(last.starts, starts) && sameShape(last.ends, ends)) {
+      return last.rows;
+    }
     const parts = starts.map((start, row) =>
       (ends[row] > this.switchLength ? this.#long : this.#short).slice(start, length),
     );
     if (parts.length === 1) return parts[0];
-    const cos = new Float32Array(starts.length * length * half);
-    const sin = new Float32Array(cos.length);
+    const cos = new Float32Array(size);
+    const sin = new Float32Array(size);
     parts.forEach((part, row) => {
       cos.set(part.cos, row * length * half);
       sin.set(part.sin, row * length * half);
     });
-    return { cos, sin };
+    this.#last = { starts: [...starts], ends: [...ends], rows: { cos, sin } };
+    return this.#last.rows;
   }
 }
 

@@ -68,7 +68,8 @@ export function runAttention(
   const sinks = widened(op, settings.sinks);
   const bias = widened(op, settings.bias?.operand);
   const out = allocate(backend, dtype, [...query.shape.slice(0, -1), keyValue.valueHeadDim]);
-  const inputs = { query, ...stored, bias: settings.bias?.operand, sinks: settings.sinks };
+  const { key, value } = stored;
+  const inputs = { query, key, value, bias: settings.bias?.operand, sinks: settings.sinks };
   const recorded = needsAttentionGradient(inputs);
   const logSumExp =
     settings.returnLogSumExp || recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;

@@ -1,6 +1,6 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
 import { isRecorded, record } from '../autograd/tape.ts';
-import { shapeText } from '../tensor/shape.ts';
+import { shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
 import { allocate, checkExactShape, checkRank, checkTensor, commonBackend, floatDType } from './operands.ts';
@@ -28,19 +28,24 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   checkRank('rope', 'x', x, 3, 4);
   checkRank('rope', 'cos', cos, 2, x.shape.length - 1);
   checkExactShape('rope', 'sin', sin, cos.shape);
-  const positions = x.shape.slice(0, -2);
-  const [heads, headDim] = x.shape.slice(-2);
+  const rank = x.shape.length;
+  const heads = x.shape[rank - 2];
+  const headDim = x.shape[rank - 1];
   const half = cos.shape[cos.shape.length - 1];
-  const shared = cos.shape.length < x.shape.length - 1;
-  checkExactShape('rope', 'cos', cos, [...(shared ? positions.slice(1) : positions), half]);
+  const shared = cos.shape.length < rank - 1;
+  const expected = shared ? x.shape.slice(1, -1) : x.shape.slice(0, -1);
+  expected[expected.length - 1] = half;
+  checkExactShape('rope', 'cos', cos, expected);
   if (2 * half > headDim) {
     throw new RangeError(
       `rope: expected 2 * half <= H, got cos ${shapeText(cos.shape)} for x ${shapeText(x.shape)}`,
     );
   }
-  const tokens = positions.reduce((product, dim) => product * dim, 1);
-  const repeat = shared && positions[0] !== 1;
-  const [c, s] = repeat ? [cos, sin].map((table) => broadcastTo(table, [...positions, half])) : [cos, sin];
+  const tokens = sizeOf(cos.shape.slice(0, -1)) * (shared ? x.shape[0] : 1);
+  const repeat = shared && x.shape[0] !== 1;
+  const [c, s] = repeat
+    ? [cos, sin].map((table) => broadcastTo(table, [x.shape[0], ...cos.shape]))
+    : [cos, sin];
   const out = allocate(backend, dtype, x.shape);
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {

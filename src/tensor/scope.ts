@@ -12,8 +12,9 @@ import type { Storage } from './storage.ts';
 /** What a scope can free; a tensor. */
 export interface Disposable {
   readonly storage: Storage;
-  /** Its index in the list that has it, if one does; IN_SAFETY_NET. */
+  /** Its index in the list or the net that has it, if one does. */
   scopePlace: number;
+  net: SafetyNet | undefined;
   dispose(): void;
 }
 
@@ -30,8 +31,7 @@ class List {
   }
 
   has(tensor: Disposable): boolean {
-    const place = tensor.scopePlace;
-    return place >= 0 && place < this.#length && this.#members[place] === tensor;
+    return tensor.scopePlace < this.#length && this.#members[tensor.scopePlace] === tensor;
   }
 
   remove(tensor: Disposable): boolean {
@@ -68,33 +68,65 @@ class List {
 }
 
 const LEAST_LIMIT = 256;
-const IN_SAFETY_NET = -1;
 /** By depth; those of the open scopes are the first `depth`. */
 const scopes: List[] = [];
 let depth = 0;
-const registry = new FinalizationRegistry<Storage>((storage) => storage.release());
+
+/** What tensors outside of every scope hold on to: when none of them is left, the garbage collector finds it, and their memory is freed. */
+interface SafetyNet {
+  /** By place; undefined when that tensor was freed. */
+  readonly storages: (Storage | undefined)[];
+  left: number;
+}
+const registry = new FinalizationRegistry<SafetyNet['storages']>((storages) => {
+  for (const storage of storages) {
+    storage?.owner.weigh(storage, -1);
+    storage?.release();
+  }
+});
 
 /** Enters a new tensor into the innermost scope, or into the safety net when there is none. */
 export function track(tensor: Disposable): void {
   if (depth > 0) scopes[depth - 1].add(tensor);
-  else register(tensor);
+  else register([tensor]);
 }
 
-function register(tensor: Disposable): void {
-  registry.register(tensor, tensor.storage, tensor);
-  tensor.scopePlace = IN_SAFETY_NET;
+/** The same for tensors that come together. Without a scope they share a net, and are found when none is left. */
+export function trackAll(tensors: readonly Disposable[]): void {
+  if (depth > 0) for (const tensor of tensors) scopes[depth - 1].add(tensor);
+  else if (tensors.length > 0) register(tensors);
+}
+
+/** One registration for all: V8 keeps each over its next collections, and a step's gradients, one by one, made its heap grow. */
+function register(tensors: readonly Disposable[]): void {
+  const net: SafetyNet = { storages: new Array(tensors.length), left: tensors.length };
+  for (let i = 0; i < tensors.length; i++) {
+    const tensor = tensors[i];
+    net.storages[i] = tensor.storage;
+    tensor.storage.owner.weigh(tensor.storage, 1);
+    tensor.scopePlace = i;
+    tensor.net = net;
+  }
+  registry.register(net, net.storages, net);
 }
 
 /** Takes a tensor out of its scope or the safety net: it was freed. */
 export function untrack(tensor: Disposable): void {
-  if (tensor.scopePlace === IN_SAFETY_NET) registry.unregister(tensor);
-  else for (let i = depth - 1; i >= 0; i--) if (scopes[i].remove(tensor)) return;
+  const { net, storage } = tensor;
+  if (net) {
+    net.storages[tensor.scopePlace] = undefined;
+    if (--net.left === 0) registry.unregister(net);
+    storage.owner.weigh(storage, -1);
+    tensor.net = undefined;
+    return;
+  }
+  for (let i = depth - 1; i >= 0; i--) if (scopes[i].remove(tensor)) return;
 }
 
 /** Moves a tensor from its scope to the safety net: something that lives on and is itself collected (a parameter) owns it now. */
 export function adopt(tensor: Disposable): void {
   untrack(tensor);
-  register(tensor);
+  register([tensor]);
 }
 
 /**

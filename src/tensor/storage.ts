@@ -8,6 +8,11 @@ export interface StorageOwner {
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
   /** Takes the memory back. Called once per storage. */
   free(storage: Storage): void;
+  /**
+   * Tells the garbage collector of memory that is freed when it finds the holder gone (sign 1), or no longer so (-1): it then comes in time.
+   * What a scope, a tape or an owner frees is none of its concern: told of that too it ran once in ten training steps.
+   */
+  weigh(storage: Storage, sign: 1 | -1): void;
 }
 
 export class Storage {

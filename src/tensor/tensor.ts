@@ -4,7 +4,7 @@
  */
 import { DTYPES, type DType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
-import { track, untrack } from './scope.ts';
+import { type Disposable, track, untrack } from './scope.ts';
 import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import type { Storage } from './storage.ts';
 
@@ -15,8 +15,9 @@ export class Tensor {
   readonly dtype: DType;
   /** The backend memory; shared with reshapes of this tensor. */
   readonly storage: Storage;
-  /** Where its scope has it (scope.ts), if one does: it looks. */
+  /** Where its scope or safety net has it (scope.ts), if one does: a scope looks. */
   scopePlace = 0;
+  net: Disposable['net'] = undefined;
   /** Where a tape has its gradient (src/autograd/tape.ts), which knows its own places; 0 = none had it. */
   tapePlace = 0;
   #disposed = false;

@@ -6,6 +6,7 @@
 import { backendOf } from '../backend/registry.ts';
 import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
+import { adopt } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -132,13 +133,14 @@ export function disposeAll(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) tensor.dispose();
 }
 
-/** Zeros of the parameters' shapes that no scope frees: moments. */
+/** Zeros of the parameters' shapes that no scope frees, but the garbage collector does with their owner: moments. */
 export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return Object.fromEntries(
     Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
       const backend = backendOf({ storage, shape, dtype });
       const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape, false);
       backend.fill(out, 0);
+      adopt(out);
       return [path, out];
     }),
   );
