@@ -12,7 +12,7 @@
  */
 #include "gemm.h"
 
-enum { WEIGHT_BLOCK_ROWS = 192, WEIGHT_BLOCK_COLUMNS = 512 };
+enum { WEIGHT_BLOCK_ROWS = 192, WEIGHT_BLOCK_COLUMNS = 512, LEAST_BLOCK_ROWS = 64 };
 
 typedef struct {
   const float *weight, *dOut;
@@ -94,28 +94,39 @@ static void linear_back_rows(linear_back *c) {
 
 /* --- dWeight --- */
 
+/* The size of blocks: where they are few (smaller than the largest) they cut n into equal ones, but for rounding up to `unit`. */
+static size_t linear_back_block(size_t n, size_t block, size_t largest, size_t unit) {
+  return block == largest ? block : gqa_ceil(gqa_max(1, gqa_ceil(n, gqa_max(1, gqa_ceil(n, block)))), unit) * unit;
+}
+static size_t linear_back_block_rows(const linear_back *c, const linear_back_part *p) { return linear_back_block(p->outFeatures, c->blockRows, WEIGHT_BLOCK_ROWS, 4); }
+static size_t linear_back_block_columns(const linear_back *c) { return linear_back_block(c->In, c->blockColumns, WEIGHT_BLOCK_COLUMNS, NR); }
+
+static size_t linear_back_part_tasks(const linear_back *c, const linear_back_part *p) {
+  return p->dWeight ? gqa_ceil(p->outFeatures, linear_back_block_rows(c, p)) * gqa_ceil(c->In, linear_back_block_columns(c)) : 0;
+}
+
 static size_t linear_back_tasks(const linear_back *c) {
   size_t tasks = 0;
   for (int i = 0; i < c->parts; i++) {
     const linear_back_part p = linear_back_at(c, i);
-    if (p.dWeight) tasks += gqa_ceil(p.outFeatures, c->blockRows) * gqa_ceil(c->In, c->blockColumns);
+    tasks += linear_back_part_tasks(c, &p);
   }
   return tasks;
 }
 
 static void linear_back_weight_task(void *context, int number, int worker) {
   const linear_back *c = context;
-  const size_t across = gqa_ceil(c->In, c->blockColumns);
+  const size_t blockColumns = linear_back_block_columns(c), across = gqa_ceil(c->In, blockColumns);
   size_t task = (size_t)number;
   linear_back_part p;
   for (int i = 0;; i++) {
     p = linear_back_at(c, i);
-    const size_t tasks = p.dWeight ? gqa_ceil(p.outFeatures, c->blockRows) * across : 0;
+    const size_t tasks = linear_back_part_tasks(c, &p);
     if (task < tasks) break;
     task -= tasks;
   }
-  const size_t row = task / across * c->blockRows, column = task % across * c->blockColumns;
-  const size_t m = gqa_min(c->blockRows, p.outFeatures - row), n = gqa_min(c->blockColumns, c->In - column), depth = gemm_depth(c->rows);
+  const size_t blockRows = linear_back_block_rows(c, &p), row = task / across * blockRows, column = task % across * blockColumns;
+  const size_t m = gqa_min(blockRows, p.outFeatures - row), n = gqa_min(blockColumns, c->In - column), depth = gemm_depth(c->rows);
   float *out = p.dWeight + row * c->In + column;
   float *block = gqa_scratch(worker, (WEIGHT_BLOCK_ROWS * (KC + NR) + KC * NR) * sizeof(float)), *panel = block + WEIGHT_BLOCK_ROWS * KC, *tile = panel + KC * NR;
   for (size_t r = 0; r < m && c->rows == 0; r++) memset(out + r * c->In, 0, n * sizeof(float));
@@ -138,7 +149,7 @@ static void linear_back_weights(linear_back *c) {
   /* Smaller blocks where there are few: every tiling gives the same bits. */
   const size_t wanted = gqa_threads() > 1 ? 2 * (size_t)gqa_threads() : 1;
   for (c->blockRows = WEIGHT_BLOCK_ROWS, c->blockColumns = WEIGHT_BLOCK_COLUMNS; linear_back_tasks(c) < wanted && c->blockColumns > 2 * NR;)
-    if (c->blockRows > MC / 2) c->blockRows /= 2;
+    if (c->blockRows > LEAST_BLOCK_ROWS) c->blockRows -= LEAST_BLOCK_ROWS / 2;
     else c->blockColumns /= 2;
   double outs = 0;
   for (int i = 0; i < c->parts; i++) {
