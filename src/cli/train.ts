@@ -38,7 +38,7 @@ import { trainRun } from './train-run.ts';
 interface TrainFlags extends RunFlags, SettingFlags {
   readonly tokenizer?: string;
   readonly layers: number;
-  readonly dim: number;
+  readonly dim?: number;
   readonly heads: number;
   readonly kvHeads?: number;
   readonly steps: number;
@@ -71,7 +71,7 @@ export function trainCommand(): Command {
     .description('train a GPT with any number of key/value heads on a text')
     .option('--tokenizer <checkpoint>', 'use its tokenizer (default: one token per character)')
     .option('--layers <n>', 'decoder layers', parse.positiveInteger, 4)
-    .option('--dim <D>', 'model dim', parse.positiveInteger, 128)
+    .option('--dim <D>', 'model dim (default: 32 per query head)', parse.positiveInteger)
     .option('--heads <N>', 'query heads', parse.positiveInteger, 4)
     .option('--kv-heads <K>', 'key/value heads, a divisor of N (default: N)', parse.positiveInteger)
     .option('--steps <n>', 'steps of the whole run', parse.positiveInteger, 2000);
@@ -98,7 +98,7 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
   const data = splitTokens(tokens, flags.block, flags.validation);
   const shape = {
     vocabSize,
-    hiddenSize: flags.dim,
+    hiddenSize: flags.dim ?? 32 * flags.heads,
     numLayers: flags.layers,
     numHeads: flags.heads,
     numKeyValueHeads: flags.kvHeads ?? flags.heads,

@@ -73,6 +73,16 @@ describe('gqa train', () => {
     expect(page).not.toMatch(/https?:|<script/);
   });
 
+  test('heads alone make a model: 32 dims for each', async () => {
+    const where = ['--data', join(folder, 'text.txt'), '--out', join(folder, 'six')];
+    const { code } = await runCli(['train', ...where, '--heads', '6', '--kv-heads', '2', '--steps', '1']);
+    expect(code).toBe(0);
+    const config = JSON.parse(read('six', 'step-1', 'config.json').toString());
+    expect(config).toMatchObject({ hidden_size: 192, num_attention_heads: 6, num_key_value_heads: 2 });
+    // The dim that was not given is the run's.
+    expect((await runCli(['train', ...where, '--resume'])).code).toBe(0);
+  });
+
   test('a checkpoint generates and evaluates', async () => {
     const checkpoint = join(folder, 'whole', 'step-60');
     const generated = await runCli(['generate', checkpoint, '--prompt', 'the wh', '--max-tokens', '5']);
