@@ -136,6 +136,7 @@ export function decoderLayer(
 /** What attention gives, `[B, T, N, H]`, and what it was made of unless it is latent. */
 type Seen = { readonly attended: Tensor } & Partial<Pick<SeenAttention, 'query' | 'key' | 'value'>>;
 
+/** x: normalised, `[B, T, D]`. */
 function selfAttention(
   config: DecoderConfig,
   layer: DecoderLayer,
