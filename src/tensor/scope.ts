@@ -84,6 +84,13 @@ const registry = new FinalizationRegistry<SafetyNet['storages']>((storages) => {
     storage?.release();
   }
 });
+/**
+ * Nets whose tensors were all freed, for as many new ones. V8 makes what a registration needs among its old objects, where it
+ * keeps the net alive over the next collection: a new one per training step made its heap grow.
+ */
+const idleNets = new Map<number, SafetyNet[]>();
+/** Of each size. */
+const MOST_IDLE_NETS = 16;
 
 /** Enters a new tensor into the innermost scope, or into the safety net when there is none. */
 export function track(tensor: Disposable): void {
@@ -97,9 +104,10 @@ export function trackAll(tensors: readonly Disposable[]): void {
   else if (tensors.length > 0) register(tensors);
 }
 
-/** One registration for all: V8 keeps each over its next collections, and a step's gradients, one by one, made its heap grow. */
+/** One net for all. */
 function register(tensors: readonly Disposable[]): void {
-  const net: SafetyNet = { storages: new Array(tensors.length), left: tensors.length };
+  const net = idleNets.get(tensors.length)?.pop() ?? newNet(tensors.length);
+  net.left = tensors.length;
   for (let i = 0; i < tensors.length; i++) {
     const tensor = tensors[i];
     net.storages[i] = tensor.storage;
@@ -107,7 +115,19 @@ function register(tensors: readonly Disposable[]): void {
     tensor.scopePlace = i;
     tensor.net = net;
   }
-  registry.register(net, net.storages, net);
+}
+
+function newNet(size: number): SafetyNet {
+  const net: SafetyNet = { storages: new Array(size), left: 0 };
+  registry.register(net, net.storages);
+  return net;
+}
+
+function leaveIdle(net: SafetyNet): void {
+  const size = net.storages.length;
+  const idle = idleNets.get(size);
+  if (!idle) idleNets.set(size, [net]);
+  else if (idle.length < MOST_IDLE_NETS) idle.push(net);
 }
 
 /** Takes a tensor out of its scope or the safety net: it was freed. */
@@ -115,7 +135,7 @@ export function untrack(tensor: Disposable): void {
   const { net, storage } = tensor;
   if (net) {
     net.storages[tensor.scopePlace] = undefined;
-    if (--net.left === 0) registry.unregister(net);
+    if (--net.left === 0) leaveIdle(net);
     storage.owner.weigh(storage, -1);
     tensor.net = undefined;
     return;
