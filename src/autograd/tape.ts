@@ -13,33 +13,20 @@ import { byteLengthOf } from '../tensor/dtype.ts';
 import { closeScope, type Disposable, isOfScope, openScope } from '../tensor/scope.ts';
 import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-
-/** One per input or output; undefined = no gradient. */
-export type Gradients = readonly (Tensor | undefined)[];
-
-/** What an op records. Absent operands are `undefined` and keep their place. */
-export interface TapeEntry {
-  readonly op: string;
-  readonly inputs: readonly (Tensor | undefined)[];
-  readonly outputs: readonly Tensor[];
-  /** What `vjp` reads, inputs and outputs included; handed to it in this order. The tape takes the list over. */
-  readonly saved: (Tensor | undefined)[];
-  /**
-   * From the outputs' gradients (undefined where none arrived) to the inputs'. `needed` says which inputs want one; others
-   * are ignored. Runs in a scope, with no tape; gradients are f32, f64 for f64 inputs, whatever the input's float type.
-   */
-  vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
-}
+import { Entries, type EntryReader, ListsByLength, type TapeEntry } from './entries.ts';
 
 /** The one tape there is at a time, and whether ops are being recorded on it. */
 let tape: Tape | undefined;
 let recording = false;
 /** The next place; 0 is none. */
 let nextPlace = 1;
-/** Lists of the last tape, emptied: what grows with each step anew is garbage that survives collections. */
-const spare: { entries: (TapeEntry | undefined)[]; gradients: (Tensor | undefined)[] } = {
-  entries: [],
-  gradients: [],
+/** What tapes use in turn, empty between them: what grows with each step anew is garbage that survives collections. */
+const spare = {
+  entries: new Entries(),
+  gradients: [] as (Tensor | undefined)[],
+  incoming: new ListsByLength<Tensor | undefined>(),
+  needed: new ListsByLength<boolean>(),
+  taken: new ListsByLength<Tensor | undefined>(),
 };
 
 /**
@@ -73,7 +60,6 @@ export function untaped<T>(fn: () => T): T {
 
 export class Tape {
   readonly #entries = spare.entries;
-  #length = 0;
   /** By place, from `#first` on, which is the first leaf's. */
   readonly #gradients = spare.gradients;
   readonly #first = nextPlace;
@@ -117,11 +103,10 @@ export class Tape {
   }
 
   append(entry: TapeEntry): void {
-    const { inputs, outputs, saved } = entry;
+    const { inputs, outputs } = entry;
     if (!this.followsOne(inputs) || !outputs.some(isFloat)) return;
     for (const x of outputs) if (isFloat(x)) this.#follow(x);
-    for (const x of saved) x?.storage.retain();
-    this.#entries[this.#length++] = entry;
+    this.#entries.push(entry);
   }
 
   /**
@@ -130,14 +115,7 @@ export class Tape {
    */
   backward(root: Tensor, leaves: readonly Tensor[]): (Tensor | undefined)[] {
     if (this.#follows(root)) this.#gradients[root.tapePlace - this.#first] = one(root);
-    while (this.#length > 0) {
-      const entry = this.#takeEntry();
-      try {
-        this.#stepBack(entry);
-      } finally {
-        release(entry);
-      }
-    }
+    while (this.#entries.length > 0) this.#entries.pop(this.#stepBack);
     let seen = 0;
     const gradients = leaves.map((leaf) => {
       const index = leaf.tapePlace - this.#first;
@@ -156,18 +134,12 @@ export class Tape {
 
   /** Frees what is held. The next tape may come. */
   dispose(): void {
-    while (this.#length > 0) release(this.#takeEntry());
+    while (this.#entries.length > 0) this.#entries.pop();
     for (let i = 0; i < nextPlace - this.#first; i++) {
       this.#gradients[i]?.dispose();
       this.#gradients[i] = undefined;
     }
     tape = undefined;
-  }
-
-  #takeEntry(): TapeEntry {
-    const entry = this.#entries[--this.#length] as TapeEntry;
-    this.#entries[this.#length] = undefined;
-    return entry;
   }
 
   /** The gradient so far, as it came: its shape may be that of another tensor on the same elements. */
@@ -180,11 +152,11 @@ export class Tape {
     return false;
   }
 
-  #stepBack({ inputs, outputs, saved, vjp }: TapeEntry): void {
+  readonly #stepBack: EntryReader = (inputs, outputs, saved, vjp) => {
     if (!this.#arrivedAtOne(outputs)) return;
-    const incoming = new Array<Tensor | undefined>(outputs.length);
-    const needed = new Array<boolean>(inputs.length);
-    const taken = new Array<Tensor | undefined>(inputs.length);
+    const incoming = spare.incoming.of(outputs.length);
+    const needed = spare.needed.of(inputs.length);
+    const taken = spare.taken.of(inputs.length);
     this.#taken = taken;
     const scope = openScope();
     try {
@@ -216,7 +188,9 @@ export class Tape {
       const before = this.#gradientOf(input);
       this.#gradients[input.tapePlace - this.#first] = before ? sum(before, gradient) : gradient;
     }
-  }
+    incoming.fill(undefined);
+    taken.fill(undefined);
+  };
 }
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
@@ -251,10 +225,6 @@ function one(root: Tensor): Tensor {
   const seed = allocateLike(root);
   backendOf(root).fill(seed, 1);
   return seed;
-}
-
-function release({ saved }: TapeEntry): void {
-  for (const x of saved) x?.storage.release();
 }
 
 /** Whether gradients flow through it. */

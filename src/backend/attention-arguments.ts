@@ -68,10 +68,11 @@ export function writeAttention(
     block[i++] = segments;
     segments += row.segments.length;
   }
-  for (const { segments } of kv.rows) {
-    for (const s of segments) {
-      block[i++] = s.key.address + s.keyByteOffset;
-      block[i++] = s.value.address + s.valueByteOffset;
+  const { keyRowBytes = 0, valueRowBytes = 0 } = kv;
+  for (let b = 0; b < kv.rows.length; b++) {
+    for (const s of kv.rows[b].segments) {
+      block[i++] = s.key.address + s.keyByteOffset + b * keyRowBytes;
+      block[i++] = s.value.address + s.valueByteOffset + b * valueRowBytes;
       block[i++] = s.length;
     }
   }

@@ -161,8 +161,11 @@ export interface KeyValueView {
   readonly keyHeadStride: number;
   readonly valueTokenStride: number;
   readonly valueHeadStride: number;
-  /** One per batch row; the segments' lengths sum to at least `length`. */
+  /** One per batch row; the segments' lengths sum to at least `length`. Rows may be the same object. */
   readonly rows: readonly { readonly length: number; readonly segments: readonly KeyValueSegment[] }[];
+  /** Bytes added to the offsets of batch row b's segments b times: of one tensor, whose rows share a segment. Default 0. */
+  readonly keyRowBytes?: number;
+  readonly valueRowBytes?: number;
 }
 
 /** An additive bias or a mask read with strides (0 = broadcast) over [batch, query head, query, key]. */

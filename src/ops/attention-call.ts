@@ -9,7 +9,7 @@ import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
-import { allocate, checkExactShape, widened } from './operands.ts';
+import { allocate, asWide, checkExactShape, freeCopy } from './operands.ts';
 
 /** Where the token and the head axis are: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
 export type AttentionLayout = 'BTNH' | 'BNTH';
@@ -64,9 +64,9 @@ export function runAttention(
 ): Tensor | [Tensor, Tensor] {
   const { batch, length, heads, headDim, layout } = dims;
   const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
-  const { tensor: q, free: freeQuery } = widened(op, query);
-  const sinks = widened(op, settings.sinks);
-  const bias = widened(op, settings.bias?.operand);
+  const q = asWide(op, query);
+  const sinks = asWide(op, settings.sinks);
+  const bias = asWide(op, settings.bias?.operand);
   const out = allocate(backend, dtype, [...query.shape.slice(0, -1), keyValue.valueHeadDim]);
   const { key, value } = stored;
   const inputs = { query, key, value, bias: settings.bias?.operand, sinks: settings.sinks };
@@ -76,7 +76,7 @@ export function runAttention(
   const call: AttentionCall = {
     out,
     outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),
-    query: q ?? query,
+    query: q,
     queryStrides: layoutStrides(layout, length, heads, headDim),
     batch,
     queryLength: length,
@@ -88,8 +88,8 @@ export function runAttention(
     windowLeft: settings.windowLeft,
     windowRight: settings.windowRight,
     mask: settings.mask,
-    bias: settings.bias && bias.tensor && { operand: bias.tensor, strides: settings.bias.strides },
-    sinks: sinks.tensor,
+    bias: settings.bias && bias && { operand: bias, strides: settings.bias.strides },
+    sinks,
     logSumExp: logSumExp && { operand: logSumExp, strides: layoutStrides(layout, length, heads, 1) },
     dropout: settings.dropout,
   };
@@ -97,9 +97,9 @@ export function runAttention(
   if (logSumExp && recorded) {
     recordAttention(op, backend, inputs, call, { out, logSumExp, mask: settings.mask?.operand });
   }
-  freeQuery();
-  sinks.free();
-  bias.free();
+  freeCopy(q, query);
+  freeCopy(sinks, settings.sinks);
+  freeCopy(bias, settings.bias?.operand);
   if (!settings.returnLogSumExp) logSumExp?.dispose();
   const answer = query.dtype === dtype ? out : cast(out, query.dtype);
   if (answer !== out) out.dispose();

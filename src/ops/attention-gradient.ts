@@ -31,34 +31,26 @@ export function recordAttention(
   { out, logSumExp, mask }: { out: Tensor; logSumExp: Tensor; mask: Tensor | undefined },
 ): void {
   const { query, key, value, bias, sinks } = inputs;
-  const widened = (operand: AttentionCall['query'] | undefined) => operand as Tensor | undefined;
+  const wide = { query: call.query, bias: call.bias?.operand, sinks: call.sinks } as Partial<AttentionInputs>;
   record({
-    op,
     inputs: [query, key, value, bias, sinks],
     outputs: [out, logSumExp],
     // key, value and mask are read through the call; saving them keeps their memory.
-    saved: [
-      out,
-      logSumExp,
-      widened(call.query),
-      widened(call.bias?.operand),
-      widened(call.sinks),
-      mask,
-      key,
-      value,
-    ],
-    vjp: ([dOut, dLogSumExp], [result, sums, q, added, joined, masked, k, v], needed) => {
+    saved: [wide.query, key, value, wide.bias, wide.sinks, out, logSumExp, mask],
+    vjp: ([dOut, dLogSumExp], [q, k, v, added, joined, result, sums, masked], needed) => {
       if (!k || !v) throw new Error(`${op}: keys and values in a cache have no gradient`);
-      const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;
-      const like = (index: number, x: Tensor | undefined) =>
-        x && needed[index] ? allocate(backend, result.dtype, x.shape) : undefined;
-      const [dQuery, dKey, dValue] = [like(0, query), like(1, k), like(2, v)];
-      const [dBias, dSinks] = [like(3, bias), like(4, sinks)];
+      const { dtype } = result;
+      const dQuery = needed[0] ? allocate(backend, dtype, q.shape) : undefined;
+      const dKey = needed[1] ? allocate(backend, dtype, k.shape) : undefined;
+      const dValue = needed[2] ? allocate(backend, dtype, v.shape) : undefined;
+      const dBias = needed[3] ? allocate(backend, dtype, added.shape) : undefined;
+      const dSinks = needed[4] ? allocate(backend, dtype, joined.shape) : undefined;
       let upstream = dOut;
       if (!upstream) {
-        upstream = allocate(backend, result.dtype, result.shape);
+        upstream = allocate(backend, dtype, result.shape);
         backend.fill(upstream, 0);
       }
+      const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;
       backend.attentionBackward({
         forward: {
           ...call,

@@ -5,7 +5,7 @@
  *
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
-import type { KeyValueView } from '../backend/backend.ts';
+import type { AttentionCall, KeyValueView } from '../backend/backend.ts';
 import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -135,10 +135,7 @@ export function dotProductAttention(
     { layout, batch: B, length: T, heads: N, headDim: H },
     viewOf(key, value, layout, { S, K, H, Hv }, keyLengths),
     {
-      rows: queryLengths.map((length, b) => ({
-        length,
-        offset: causalAlignment === 'bottomRight' ? keyLengths[b] - length : 0,
-      })),
+      rows: queryRows(queryLengths, causalAlignment === 'bottomRight' ? keyLengths : queryLengths),
       scale: checkScale(OP, options.scale, H),
       softCap: checkSoftCap(OP, options.logitsSoftCap),
       windowLeft,
@@ -179,6 +176,17 @@ function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
   return { B, T, S, N, K, H, Hv, layout };
 }
 
+/** Each row's queries, offset so that their end is at key `ends[b]`. Rows that are alike are one object: a training step keeps them. */
+function queryRows(lengths: readonly number[], ends: readonly number[]): AttentionCall['rows'] {
+  const rows: AttentionCall['rows'][number][] = [];
+  for (let b = 0; b < lengths.length; b++) {
+    const [length, offset] = [lengths[b], ends[b] - lengths[b]];
+    const last = rows[b - 1];
+    rows.push(last?.length === length && last.offset === offset ? last : { length, offset });
+  }
+  return rows;
+}
+
 /** Key and value tensors as a view of one segment per batch row. */
 function viewOf(
   key: Tensor,
@@ -189,6 +197,13 @@ function viewOf(
 ): KeyValueView {
   const [keyBatch, keyTokenStride, keyHeadStride] = layoutStrides(layout, S, K, H);
   const [valueBatch, valueTokenStride, valueHeadStride] = layoutStrides(layout, S, K, Hv);
+  const whole = { key: key.storage, keyByteOffset: 0, value: value.storage, valueByteOffset: 0, length: S };
+  const segments = [whole];
+  const rows: KeyValueView['rows'][number][] = [];
+  for (let b = 0; b < lengths.length; b++) {
+    const length = lengths[b];
+    rows.push(b > 0 && rows[b - 1].length === length ? rows[b - 1] : { length, segments });
+  }
   return {
     keyDtype: key.dtype,
     valueDtype: value.dtype,
@@ -199,18 +214,9 @@ function viewOf(
     keyHeadStride,
     valueTokenStride,
     valueHeadStride,
-    rows: lengths.map((length, b) => ({
-      length,
-      segments: [
-        {
-          key: key.storage,
-          keyByteOffset: byteLengthOf(key.dtype, b * keyBatch),
-          value: value.storage,
-          valueByteOffset: byteLengthOf(value.dtype, b * valueBatch),
-          length: S,
-        },
-      ],
-    })),
+    rows,
+    keyRowBytes: byteLengthOf(key.dtype, keyBatch),
+    valueRowBytes: byteLengthOf(value.dtype, valueBatch),
   };
 }
 

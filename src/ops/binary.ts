@@ -5,7 +5,7 @@
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, BinaryOp } from '../backend/backend.ts';
 import { describe } from '../tensor/arguments.ts';
-import { broadcastShapes, broadcastStrides, type Shape } from '../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
 import { allocate, commonBackend, type FloatDType, floatDType } from './operands.ts';
@@ -135,14 +135,15 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
   const x = inputA ?? filled(backend, dtype, [], a as number);
   const y = inputB ?? filled(backend, dtype, [], b as number);
   try {
-    const shape = broadcastShapes(name, x.shape, y.shape);
+    const same = sameShape(x.shape, y.shape);
+    const shape = same ? x.shape : broadcastShapes(name, x.shape, y.shape);
     if (shape.length > 6) throw new RangeError(`${name}: expected at most rank 6, got rank ${shape.length}`);
     const out = allocate(backend, dtype, shape);
-    backend.binary(op, out, x, broadcastStrides(x.shape, shape), y, broadcastStrides(y.shape, shape));
+    const strides = same ? stridesOf(shape) : broadcastStrides(x.shape, shape);
+    backend.binary(op, out, x, strides, y, same ? strides : broadcastStrides(y.shape, shape));
     if (isRecorded(inputA, inputB)) {
       const { reads, way } = WAYS_BACK[op];
       record({
-        op: name,
         inputs: [inputA, inputB],
         outputs: [out],
         saved: reads ? [x, y, out] : [],

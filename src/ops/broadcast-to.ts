@@ -34,7 +34,6 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   backend.copyStrided(out, 0, stridesOf(shape), x, 0, broadcastStrides(x.shape, shape), shape);
   const { shape: before } = x;
   record({
-    op: 'broadcastTo',
     inputs: [x],
     outputs: [out],
     saved: [],

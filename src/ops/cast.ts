@@ -33,6 +33,6 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   backend.convert(out, 0, x, 0, x.size);
   // Gradients are f32 whatever the float: only between f32 and f64 there is something to convert.
   const wide = x.dtype === 'f64' ? 'f64' : 'f32';
-  record({ op: 'cast', inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [g && cast(g, wide)] });
+  record({ inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [g && cast(g, wide)] });
   return out;
 }

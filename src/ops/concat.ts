@@ -53,7 +53,6 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   }
   const lengths = tensors.map((x) => x.shape[at]);
   record({
-    op: 'concat',
     inputs: tensors,
     outputs: [out],
     saved: [],

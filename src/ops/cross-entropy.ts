@@ -33,7 +33,6 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const logSumExp = allocate(backend, dtype, shape);
   backend.crossEntropy(loss, logSumExp, logits, labels, rows, n);
   record({
-    op,
     inputs: [logits],
     outputs: [loss],
     saved: [logits, logSumExp, labels],

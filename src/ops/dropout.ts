@@ -46,7 +46,7 @@ export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape
       return mul(div(of, keep), mask);
     });
   const out = untaped(() => masked(x));
-  record({ op: 'dropout', inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [masked(g as Tensor)] });
+  record({ inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [masked(g as Tensor)] });
   return out;
 }
 

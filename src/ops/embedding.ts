@@ -26,7 +26,6 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
   const out = allocate(backend, table.dtype === 'f64' ? 'f64' : 'f32', [...ids.shape, D]);
   backend.embedding(out, table, ids);
   record({
-    op: 'embedding',
     inputs: [table],
     outputs: [out],
     saved: [ids],

@@ -59,7 +59,6 @@ export function chooseExperts(
   const choice = { scores, rows, numExperts: E, bias, groups: runs, keptGroups: kept, best, count };
   backend.chooseExperts({ ...choice, values, ids });
   record({
-    op,
     inputs: [scores],
     outputs: [values],
     saved: [ids],
@@ -142,7 +141,6 @@ export function expertLinears(
     parts: parts.map((part, i) => ({ ...part, outFeatures: outs[i], out: results[i] })),
   });
   record({
-    op,
     inputs: [x, ...flat],
     outputs: results,
     saved: [x, ids, ...flat],

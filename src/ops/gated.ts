@@ -31,7 +31,6 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
   backend.gated(activation, out, gate, up);
   if (isRecorded(gate, up)) {
     record({
-      op,
       inputs: [gate, up],
       outputs: [out],
       saved: [gate, up],

@@ -1,7 +1,15 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+import {
+  allocate,
+  asWide,
+  checkExactShape,
+  checkRank,
+  commonBackend,
+  floatDType,
+  freeCopy,
+} from './operands.ts';
 
 /**
  * `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, `var` the biased variance.
@@ -25,37 +33,38 @@ export function layerNorm(
   if (weight) checkExactShape('layerNorm', 'weight', weight, [n]);
   if (bias) checkExactShape('layerNorm', 'bias', bias, [n]);
   const dtype = floatDType('layerNorm', x);
-  const scale = widened('layerNorm', weight);
-  const shift = widened('layerNorm', bias);
+  const scale = asWide('layerNorm', weight);
+  const shift = asWide('layerNorm', bias);
   const out = allocate(backend, dtype, x.shape);
-  backend.layerNorm(out, x, n === 0 ? 0 : x.size / n, n, scale.tensor, shift.tensor, eps);
-  record({
-    op: 'layerNorm',
-    inputs: [x, weight, bias],
-    outputs: [out],
-    saved: [x, scale.tensor],
-    vjp: ([g], [before, factor], needed) => {
-      const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
-      const [dWeight, dBias] = [needed[1], needed[2]].map((wanted) =>
-        wanted ? allocate(backend, dtype, [n]) : undefined,
-      );
-      backend.normBackward({
-        centred: true,
-        dOut: g as Tensor,
-        x: before,
-        rows: n === 0 ? 0 : before.size / n,
-        n,
-        weight: factor,
-        eps,
-        weightOffset: 0,
-        dX,
-        dWeight,
-        dBias,
-      });
-      return [dX, dWeight, dBias];
-    },
-  });
-  scale.free();
-  shift.free();
+  const rows = n === 0 ? 0 : x.size / n;
+  backend.layerNorm(out, x, rows, n, scale, shift, eps);
+  if (isRecorded(x, weight, bias)) {
+    record({
+      inputs: [x, weight, bias],
+      outputs: [out],
+      saved: [x, scale],
+      vjp: ([g], [before, factor], needed) => {
+        const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
+        const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
+        const dBias = needed[2] ? allocate(backend, dtype, [n]) : undefined;
+        backend.normBackward({
+          centred: true,
+          dOut: g as Tensor,
+          x: before,
+          rows,
+          n,
+          weight: factor,
+          eps,
+          weightOffset: 0,
+          dX,
+          dWeight,
+          dBias,
+        });
+        return [dX, dWeight, dBias];
+      },
+    });
+  }
+  freeCopy(scale, weight);
+  freeCopy(shift, bias);
   return out;
 }

@@ -60,7 +60,6 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
 function recordProduct(a: Tensor, b: Tensor, out: Tensor, options: MatmulOptions): void {
   const { transposeA = false, transposeB = false } = options;
   record({
-    op: 'matmul',
     inputs: [a, b],
     outputs: [out],
     saved: [a, b],

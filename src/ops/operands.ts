@@ -7,7 +7,7 @@ import { backendOf } from '../backend/registry.ts';
 import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 export type FloatDType = 'f32' | 'f64';
@@ -59,24 +59,22 @@ export function allocate(backend: Backend, dtype: DType, shape: Shape): Tensor {
 }
 
 /**
- * Runs `body` with `x` as f32 (f64 stays): a small stored operand such as a bias or a norm's weight is widened for the
- * call and the copy freed. Absent stays absent.
+ * `x` itself where it is f32 or f64, else a copy as f32, which `freeCopy` frees after the call: for a small stored operand such
+ * as a bias or a norm's weight. Absent stays absent.
  * @throws UnsupportedError for types that are not floats.
  */
-export function widened(op: string, x: Tensor | undefined): { tensor: Tensor | undefined; free(): void } {
-  if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return { tensor: x, free: () => {} };
-  const copy = asWide(op, x);
-  return { tensor: copy, free: () => copy.dispose() };
-}
-
-/** `x` itself where it is f32 or f64, else a copy as f32, the caller's to free. @throws as `widened` */
-export function asWide(op: string, x: Tensor): Tensor {
-  if (x.dtype === 'f32' || x.dtype === 'f64') return x;
+export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tensor {
+  if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return x;
   const backend = backendOf(x);
   if (x.dtype !== 'f16' && x.dtype !== 'bf16') throw new UnsupportedError(op, x.dtype, backend.name);
   const copy = allocate(backend, 'f32', x.shape);
   backend.convert(copy, 0, x, 0, x.size);
   return copy;
+}
+
+/** Frees what `asWide` gave for `x`, unless that was `x`. */
+export function freeCopy(wide: Tensor | undefined, x: Tensor | undefined): void {
+  if (wide !== x) wide?.dispose();
 }
 
 /** @throws TypeError unless the operand, which no types may have checked, is there and a tensor. */
@@ -96,6 +94,6 @@ export function checkRank(op: string, what: string, x: Tensor, min: number, max:
 
 /** @throws RangeError unless the tensor has exactly this shape. */
 export function checkExactShape(op: string, what: string, x: Tensor, shape: Shape): void {
-  if (x.shape.length === shape.length && x.shape.every((dim, i) => dim === shape[i])) return;
+  if (sameShape(x.shape, shape)) return;
   throw new RangeError(`${op}: expected ${what} ${shapeText(shape)}, got ${shapeText(x.shape)}`);
 }

@@ -61,7 +61,6 @@ function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): 
   const result = options.keepDims ? shape : x.shape.filter((_, i) => !axes.includes(i));
   const out = reduceAxes(backend, op, dtype, x, axes, result);
   record({
-    op: name,
     inputs: [x],
     outputs: [out],
     saved: op === 'sum' ? [] : [x, out],

@@ -1,7 +1,15 @@
 /** Root-mean-square normalisation (Zhang and Sennrich 2019). */
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate, checkExactShape, checkRank, commonBackend, floatDType, widened } from './operands.ts';
+import {
+  allocate,
+  asWide,
+  checkExactShape,
+  checkRank,
+  commonBackend,
+  floatDType,
+  freeCopy,
+} from './operands.ts';
 
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-6. */
@@ -24,15 +32,15 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
   const n = x.shape[x.shape.length - 1];
   if (weight) checkExactShape('rmsNorm', 'weight', weight, [n]);
   const dtype = floatDType('rmsNorm', x);
-  const scale = widened('rmsNorm', weight);
+  const scale = asWide('rmsNorm', weight);
   const out = allocate(backend, dtype, x.shape);
-  backend.rmsNorm(out, x, n === 0 ? 0 : x.size / n, n, scale.tensor, eps, weightOffset);
+  const rows = n === 0 ? 0 : x.size / n;
+  backend.rmsNorm(out, x, rows, n, scale, eps, weightOffset);
   if (isRecorded(x, weight)) {
     record({
-      op: 'rmsNorm',
       inputs: [x, weight],
       outputs: [out],
-      saved: [x, scale.tensor],
+      saved: [x, scale],
       vjp: ([g], [before, factor], needed) => {
         const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
@@ -40,7 +48,7 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
           centred: false,
           dOut: g as Tensor,
           x: before,
-          rows: n === 0 ? 0 : before.size / n,
+          rows,
           n,
           weight: factor,
           eps,
@@ -52,6 +60,6 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
       },
     });
   }
-  scale.free();
+  freeCopy(scale, weight);
   return out;
 }

@@ -33,9 +33,10 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const headDim = x.shape[rank - 1];
   const half = cos.shape[cos.shape.length - 1];
   const shared = cos.shape.length < rank - 1;
-  const expected = shared ? x.shape.slice(1, -1) : x.shape.slice(0, -1);
-  expected[expected.length - 1] = half;
-  checkExactShape('rope', 'cos', cos, expected);
+  const first = shared ? 1 : 0;
+  if (!cos.shape.every((dim, axis) => dim === (axis === rank - 2 - first ? half : x.shape[first + axis]))) {
+    checkExactShape('rope', 'cos', cos, [...x.shape.slice(first, rank - 2), half]);
+  }
   if (2 * half > headDim) {
     throw new RangeError(
       `rope: expected 2 * half <= H, got cos ${shapeText(cos.shape)} for x ${shapeText(x.shape)}`,
@@ -50,7 +51,6 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {
     record({
-      op: 'rope',
       inputs: [x, cos, sin],
       outputs: [out],
       saved: [c, s],

@@ -44,7 +44,6 @@ export function slice(x: Tensor, starts: readonly number[], limits: readonly num
   }
   const { shape: before } = x;
   record({
-    op: 'slice',
     inputs: [x],
     outputs: [out],
     saved: [],

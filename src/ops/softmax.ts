@@ -30,7 +30,6 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const n = x.shape[axis];
   backend.softmax(out, x, n === 0 ? 0 : x.size / n, n);
   record({
-    op: 'softmax',
     inputs: [x],
     outputs: [out],
     saved: [out],
@@ -54,7 +53,6 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
   };
   const out = untaped(() => scope(compute));
   record({
-    op: 'logSoftmax',
     inputs: [x],
     outputs: [out],
     saved: [out],

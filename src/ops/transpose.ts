@@ -34,7 +34,6 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   backend.copyStrided(out, 0, stridesOf(shape), x, 0, strides, shape);
   const inverse = axes.map((_, i) => axes.indexOf(i));
   record({
-    op: 'transpose',
     inputs: [x],
     outputs: [out],
     saved: [],

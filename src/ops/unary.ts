@@ -68,7 +68,6 @@ function unary(name: string, op: UnaryOp, x: Tensor): Tensor {
   const out = allocate(backend, floatDType(name, x), x.shape);
   backend.unary(op, out, x);
   record({
-    op: name,
     inputs: [x],
     outputs: [out],
     saved: [x],

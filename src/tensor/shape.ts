@@ -21,7 +21,10 @@ export function stridesOf(shape: Shape): number[] {
 
 /** True when both shapes have the same dimensions. */
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a === b || (a.length === b.length && a.every((dim, i) => dim === b[i]));
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** `[2, 3]`, as errors print it. */

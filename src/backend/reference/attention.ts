@@ -113,7 +113,9 @@ export function gather(
   const tokens: ArrayLike<number>[] = [];
   for (const segment of segments) {
     const storage = key ? segment.key : segment.value;
-    const start = key ? segment.keyByteOffset : segment.valueByteOffset;
+    const start =
+      b * ((key ? view.keyRowBytes : view.valueRowBytes) ?? 0) +
+      (key ? segment.keyByteOffset : segment.valueByteOffset);
     for (let i = 0; i < segment.length && tokens.length < length; i++) {
       const byteOffset = start + byteLengthOf(dtype, i * tokenStride + headOffset);
       tokens.push(decodeHead(storage, dtype, byteOffset, dim));
