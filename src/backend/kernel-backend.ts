@@ -259,8 +259,10 @@ export class KernelBackend implements Backend {
     direction: 1 | -1,
   ): void {
     this.#f32('rope', out, x, cos, sin);
-    const tables = [at(cos), at(sin), half, Number(interleaved), direction];
-    this.#run(OP.rope, [at(out), at(x), tokens, heads, headDim, ...tables]);
+    const block = this.#host.block(10);
+    block.set([at(out), at(x), tokens, heads, headDim, at(cos), at(sin), half]);
+    block.set([Number(interleaved), direction], 8);
+    this.#host.run(OP.rope);
   }
 
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void {
@@ -344,10 +346,11 @@ export class KernelBackend implements Backend {
   normBackward(call: NormBackwardCall): void {
     const { dOut, x, weight, dX, dWeight, dBias } = call;
     this.#f32('normBackward', dOut, x, weight, dX, dWeight, dBias);
-    this.#run(OP.norm_backward, [
-      ...[Number(call.centred), at(dOut), at(x), call.rows, call.n, at(weight), call.eps, call.weightOffset],
-      ...[at(dX), at(dWeight), at(dBias)],
-    ]);
+    const { centred, rows, n, eps, weightOffset } = call;
+    const block = this.#host.block(11);
+    block.set([Number(centred), at(dOut), at(x), rows, n, at(weight), eps, weightOffset]);
+    block.set([at(dX), at(dWeight), at(dBias)], 8);
+    this.#host.run(OP.norm_backward);
   }
 
   embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void {
@@ -386,11 +389,13 @@ export class KernelBackend implements Backend {
     const { dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks } = call;
     const head = [dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks];
     this.#f32('attentionBackward', ...head);
-    const args = head.map(at);
-    args.push(call.dKeyBatchStride, call.dValueBatchStride, dBias ? sizeOf(dBias) : 0);
-    const block = this.#host.block(args.length + attentionLength(call.forward));
-    block.set(args);
-    writeAttention(block, args.length, call.forward, (dtype) => this.#code('attention', { dtype }));
+    const first = head.length + 3;
+    const block = this.#host.block(first + attentionLength(call.forward));
+    for (let i = 0; i < head.length; i++) block[i] = at(head[i]);
+    block[head.length] = call.dKeyBatchStride;
+    block[head.length + 1] = call.dValueBatchStride;
+    block[head.length + 2] = dBias ? sizeOf(dBias) : 0;
+    writeAttention(block, first, call.forward, (dtype) => this.#code('attention', { dtype }));
     this.#host.run(OP.attention_backward);
   }
 

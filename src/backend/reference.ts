@@ -8,7 +8,7 @@ import { encode } from '../tensor/encode.ts';
 import { encodeQ8 } from '../tensor/encode-q8.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
-import { Storage } from '../tensor/storage.ts';
+import type { Storage } from '../tensor/storage.ts';
 import type {
   AdamwCall,
   AttentionBackwardCall,
@@ -34,7 +34,7 @@ import { attentionBackward } from './reference/attention-backward.ts';
 import * as backward from './reference/backward.ts';
 import * as experts from './reference/experts.ts';
 import { BINARY, GATE, UNARY } from './reference/functions.ts';
-import { bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
+import { BytesStorage, bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
 import { randomValue } from './reference/random.ts';
 
 export class ReferenceBackend implements Backend {
@@ -53,7 +53,7 @@ export class ReferenceBackend implements Backend {
 
   #adopt(bytes: Uint8Array<ArrayBuffer>): Storage {
     this.#bytesInUse += bytes.byteLength;
-    return new Storage(this, bytes.byteLength, 0, bytes);
+    return new BytesStorage(this, bytes);
   }
 
   free(storage: Storage): void {

@@ -108,7 +108,9 @@ export function dotProductAttention(
   checkTensor(OP, 'value', value);
   const { bias, mask, sinks, isCausal = false, causalAlignment = 'topLeft' } = options;
   const backend = commonBackend(OP, query, key, value, bias, mask, sinks);
-  for (const x of [query, key, value]) checkAttentionFloat(OP, backend, x);
+  checkAttentionFloat(OP, backend, query);
+  checkAttentionFloat(OP, backend, key);
+  checkAttentionFloat(OP, backend, value);
   const dims = checkShapes(query, key, value, options.layout ?? 'BTNH');
   const { B, T, S, N, K, H, Hv, layout } = dims;
 
@@ -178,11 +180,12 @@ function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
 
 /** Each row's queries, offset so that their end is at key `ends[b]`. Rows that are alike are one object: a training step keeps them. */
 function queryRows(lengths: readonly number[], ends: readonly number[]): AttentionCall['rows'] {
-  const rows: AttentionCall['rows'][number][] = [];
+  const rows = new Array<AttentionCall['rows'][number]>(lengths.length);
   for (let b = 0; b < lengths.length; b++) {
-    const [length, offset] = [lengths[b], ends[b] - lengths[b]];
-    const last = rows[b - 1];
-    rows.push(last?.length === length && last.offset === offset ? last : { length, offset });
+    const length = lengths[b];
+    const offset = ends[b] - length;
+    const last = b > 0 ? rows[b - 1] : undefined;
+    rows[b] = last?.length === length && last.offset === offset ? last : { length, offset };
   }
   return rows;
 }
@@ -199,10 +202,10 @@ function viewOf(
   const [valueBatch, valueTokenStride, valueHeadStride] = layoutStrides(layout, S, K, Hv);
   const whole = { key: key.storage, keyByteOffset: 0, value: value.storage, valueByteOffset: 0, length: S };
   const segments = [whole];
-  const rows: KeyValueView['rows'][number][] = [];
+  const rows = new Array<KeyValueView['rows'][number]>(lengths.length);
   for (let b = 0; b < lengths.length; b++) {
     const length = lengths[b];
-    rows.push(b > 0 && rows[b - 1].length === length ? rows[b - 1] : { length, segments });
+    rows[b] = b > 0 && rows[b - 1].length === length ? rows[b - 1] : { length, segments };
   }
   return {
     keyDtype: key.dtype,

@@ -80,8 +80,9 @@ function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor
   for (let i = 0; i < parts.length; i++) freeCopy(calls[i].bias, parts[i].bias);
   // Measured: describing it to no one was 3 % of a decode step.
   if (isRecorded(...operands)) {
-    const saved = [x];
-    for (const { weight } of parts) saved.push(weight);
+    const saved = new Array<Tensor>(1 + parts.length);
+    saved[0] = x;
+    for (let i = 0; i < parts.length; i++) saved[1 + i] = parts[i].weight;
     record({
       inputs: operands,
       outputs: outs,
@@ -105,7 +106,8 @@ function projectBackward(
   const dX = needed[0] ? allocate(backend, x.dtype, x.shape) : undefined;
   const found = new Array<Tensor | undefined>(needed.length);
   found[0] = dX;
-  const parts: LinearBackwardPart[] = [];
+  const parts: LinearBackwardPart[] = new Array(gradients.length);
+  let count = 0;
   for (let i = 0; i < gradients.length; i++) {
     const weight = saved[1 + i];
     const dOut = gradients[i];
@@ -121,9 +123,11 @@ function projectBackward(
     if (dOut && dBias) backend.reduce('sum', dBias, dOut, 1, rows, weight.shape[0]);
     if (dOut && (dX || dWeight)) {
       // A copy goes with the scope of the way back.
-      parts.push({ weight: weight.dtype === x.dtype ? weight : cast(weight, x.dtype), dOut, dWeight });
+      const wide = weight.dtype === x.dtype ? weight : cast(weight, x.dtype);
+      parts[count++] = { weight: wide, dOut, dWeight };
     }
   }
+  parts.length = count;
   backend.linearBackward(dX, x, rows, inFeatures, parts);
   return found;
 }

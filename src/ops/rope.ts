@@ -1,9 +1,17 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
 import { isRecorded, record } from '../autograd/tape.ts';
-import { shapeText, sizeOf } from '../tensor/shape.ts';
+import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
-import { allocate, checkExactShape, checkRank, checkTensor, commonBackend, floatDType } from './operands.ts';
+import {
+  allocate,
+  checkExactShape,
+  checkRank,
+  checkTensor,
+  commonBackend,
+  floatDType,
+  freeCopy,
+} from './operands.ts';
 
 export interface RopeOptions {
   /** Pairs are (2i, 2i + 1), as GPT-J and GGUF's `llama`; default false: (i, i + half), as Hugging Face. */
@@ -34,7 +42,8 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const half = cos.shape[cos.shape.length - 1];
   const shared = cos.shape.length < rank - 1;
   const first = shared ? 1 : 0;
-  if (!cos.shape.every((dim, axis) => dim === (axis === rank - 2 - first ? half : x.shape[first + axis]))) {
+  for (let axis = first; axis < rank - 2; axis++) {
+    if (cos.shape[axis - first] === x.shape[axis]) continue;
     checkExactShape('rope', 'cos', cos, [...x.shape.slice(first, rank - 2), half]);
   }
   if (2 * half > headDim) {
@@ -42,11 +51,11 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
       `rope: expected 2 * half <= H, got cos ${shapeText(cos.shape)} for x ${shapeText(x.shape)}`,
     );
   }
-  const tokens = sizeOf(cos.shape.slice(0, -1)) * (shared ? x.shape[0] : 1);
+  let tokens = 1;
+  for (let axis = 0; axis < rank - 2; axis++) tokens *= x.shape[axis];
   const repeat = shared && x.shape[0] !== 1;
-  const [c, s] = repeat
-    ? [cos, sin].map((table) => broadcastTo(table, [x.shape[0], ...cos.shape]))
-    : [cos, sin];
+  const c = repeat ? broadcastTo(cos, [x.shape[0], ...cos.shape]) : cos;
+  const s = repeat ? broadcastTo(sin, [x.shape[0], ...cos.shape]) : sin;
   const out = allocate(backend, dtype, x.shape);
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {
@@ -62,6 +71,7 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
       },
     });
   }
-  if (repeat) for (const table of [c, s]) table.dispose();
+  freeCopy(c, cos);
+  freeCopy(s, sin);
   return out;
 }

@@ -20,15 +20,12 @@ export class Storage {
   readonly byteLength: number;
   /** Where the bytes are: an address (native), an offset into the memory (WASM), unused by the reference backend. */
   readonly address: number;
-  /** The reference backend's bytes; undefined elsewhere. */
-  readonly bytes: Uint8Array<ArrayBuffer> | undefined;
   private references = 1;
 
-  constructor(owner: StorageOwner, byteLength: number, address: number, bytes?: Uint8Array<ArrayBuffer>) {
+  constructor(owner: StorageOwner, byteLength: number, address: number) {
     this.owner = owner;
     this.byteLength = byteLength;
     this.address = address;
-    this.bytes = bytes;
   }
 
   /** Whether more than one tensor holds it; one that is not shared may be overwritten by its only holder. */
