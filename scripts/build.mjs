@@ -17,7 +17,10 @@ const started = Date.now();
 const before = existsSync(dist) ? readdirSync(dist, { recursive: true }).map((name) => join(dist, name)) : [];
 node(join(root, 'scripts/build-native.mjs'), '--optional');
 try {
-  node(createRequire(import.meta.url).resolve('typescript/bin/tsc'), '-p', 'tsconfig.build.json');
+  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+  // Comments are for declarations and src/: a program would read and hold them with every module.
+  node(tsc, '-p', 'tsconfig.build.json', '--removeComments');
+  node(tsc, '-p', 'tsconfig.build.json', '--emitDeclarationOnly');
 } catch {
   process.exit(1); // tsc has said why
 }

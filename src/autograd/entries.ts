@@ -1,13 +1,15 @@
 /**
  * The entries of a tape, written on lists that all tapes use in turn. A list or an object per entry would live until the walk back is
- * past it: that was half of what a training step has alive, and V8's heap grows by what its collections find alive.
+ * past it, and so would tensors whose places suffice: that was half of what a training step has alive, and V8's heap grows by what
+ * its collections find alive.
  */
+import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** One per input or output; undefined = no gradient. */
 export type Gradients = readonly (Tensor | undefined)[];
 
-/** What an op records. Absent operands are `undefined` and keep their place. The lists are not kept. */
+/** What an op records. Absent operands are `undefined` and keep their place. Of the lists nothing is kept. */
 export interface TapeEntry {
   readonly inputs: readonly (Tensor | undefined)[];
   readonly outputs: readonly Tensor[];
@@ -20,63 +22,80 @@ export interface TapeEntry {
   vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
 }
 
-/** Absent ones are undefined. */
-type Tensors = (Tensor | undefined)[];
-
-/** Reads an entry; the lists are its own no longer than it runs. */
-export type EntryReader = (inputs: Tensors, outputs: Tensor[], saved: Tensors, vjp: TapeEntry['vjp']) => void;
+/** Reads an entry: the places of its inputs (0 of absent ones) and outputs, and what was recorded. The lists are its own no longer than that. */
+export type EntryReader = (
+  inputs: readonly number[],
+  outputs: readonly number[],
+  outputShapes: readonly Shape[],
+  saved: (Tensor | undefined)[],
+  vjp: TapeEntry['vjp'],
+) => void;
 
 /** A stack of entries, which keeps the memory of what they saved. */
 export class Entries {
-  #length = 0;
-  /** Of each entry its inputs, outputs and saved tensors, up to `#end`. */
-  readonly #tensors: Tensors = [];
+  /** Of each entry the number of inputs, outputs and saved tensors, and the places of inputs and outputs. */
+  readonly #numbers: number[] = [];
   #end = 0;
-  /** Of each entry how many of them. */
-  readonly #counts: number[] = [];
-  readonly #vjps: (TapeEntry['vjp'] | undefined)[] = [];
-  readonly #inputs = new ListsByLength<Tensor | undefined>();
-  readonly #outputs = new ListsByLength<Tensor>();
-  readonly #saved = new ListsByLength<Tensor | undefined>();
+  readonly #shapes = new Stack<Shape>();
+  readonly #saved = new Stack<Tensor | undefined>();
+  readonly #vjps = new Stack<TapeEntry['vjp']>();
+  readonly #inputs = new ListsByLength<number>();
+  readonly #outputs = new ListsByLength<number>();
 
-  get length(): number {
-    return this.#length;
+  get isEmpty(): boolean {
+    return this.#end === 0;
   }
 
   push({ inputs, outputs, saved, vjp }: TapeEntry): void {
-    for (const x of inputs) this.#tensors[this.#end++] = x;
-    for (const x of outputs) this.#tensors[this.#end++] = x;
-    for (const x of saved) this.#tensors[this.#end++] = x;
+    for (const x of inputs) this.#numbers[this.#end++] = x ? x.tapePlace : 0;
+    for (const x of outputs) this.#numbers[this.#end++] = x.tapePlace;
+    for (const x of outputs) this.#shapes.push(x.shape);
+    for (const x of saved) this.#saved.push(x);
     for (const x of saved) x?.storage.retain();
-    const at = 3 * this.#length;
-    this.#counts[at] = inputs.length;
-    this.#counts[at + 1] = outputs.length;
-    this.#counts[at + 2] = saved.length;
-    this.#vjps[this.#length++] = vjp;
+    this.#vjps.push(vjp);
+    this.#numbers[this.#end++] = inputs.length;
+    this.#numbers[this.#end++] = outputs.length;
+    this.#numbers[this.#end++] = saved.length;
   }
 
   /** Takes the newest entry off, lets `read` read it, and lets go of its memory. */
   pop(read?: EntryReader): void {
-    const vjp = this.#vjps[--this.#length] as TapeEntry['vjp'];
-    this.#vjps[this.#length] = undefined;
-    const at = 3 * this.#length;
-    const saved = this.#take(this.#saved.of(this.#counts[at + 2]));
-    const outputs = this.#take(this.#outputs.of(this.#counts[at + 1]));
-    const inputs = this.#take(this.#inputs.of(this.#counts[at]));
+    const vjp = this.#vjps.pop();
+    const saved = this.#saved.popMany(this.#numbers[--this.#end]);
+    const outputs = this.#outputs.of(this.#numbers[--this.#end]);
+    const inputs = this.#inputs.of(this.#numbers[--this.#end]);
+    const outputShapes = this.#shapes.popMany(outputs.length);
+    for (let i = outputs.length - 1; i >= 0; i--) outputs[i] = this.#numbers[--this.#end];
+    for (let i = inputs.length - 1; i >= 0; i--) inputs[i] = this.#numbers[--this.#end];
     try {
-      read?.(inputs, outputs, saved, vjp);
+      read?.(inputs, outputs, outputShapes, saved, vjp);
     } finally {
       for (const x of saved) x?.storage.release();
-      for (const list of [inputs, outputs, saved] as Tensors[]) list.fill(undefined);
+      saved.fill(undefined);
     }
   }
+}
 
-  /** Moves the last tensors to `list`, which is full of them then. */
-  #take<T extends Tensor | undefined>(list: T[]): T[] {
-    for (let i = list.length - 1; i >= 0; i--) {
-      list[i] = this.#tensors[--this.#end] as T;
-      this.#tensors[this.#end] = undefined;
-    }
+/** A list that grows and shrinks at its end and keeps its room. */
+class Stack<T> {
+  readonly #items: (T | undefined)[] = [];
+  #length = 0;
+  readonly #lists = new ListsByLength<T>();
+
+  push(item: T): void {
+    this.#items[this.#length++] = item;
+  }
+
+  pop(): T {
+    const item = this.#items[--this.#length] as T;
+    this.#items[this.#length] = undefined;
+    return item;
+  }
+
+  /** The last `count`, in the order in which they came; the next call of the same count writes over the list. */
+  popMany(count: number): T[] {
+    const list = this.#lists.of(count);
+    for (let i = count - 1; i >= 0; i--) list[i] = this.pop();
     return list;
   }
 }

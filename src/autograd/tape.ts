@@ -115,7 +115,7 @@ export class Tape {
    */
   backward(root: Tensor, leaves: readonly Tensor[]): (Tensor | undefined)[] {
     if (this.#follows(root)) this.#gradients[root.tapePlace - this.#first] = one(root);
-    while (this.#entries.length > 0) this.#entries.pop(this.#stepBack);
+    while (!this.#entries.isEmpty) this.#entries.pop(this.#stepBack);
     let seen = 0;
     const gradients = leaves.map((leaf) => {
       const index = leaf.tapePlace - this.#first;
@@ -134,7 +134,7 @@ export class Tape {
 
   /** Frees what is held. The next tape may come. */
   dispose(): void {
-    while (this.#entries.length > 0) this.#entries.pop();
+    while (!this.#entries.isEmpty) this.#entries.pop();
     for (let i = 0; i < nextPlace - this.#first; i++) {
       this.#gradients[i]?.dispose();
       this.#gradients[i] = undefined;
@@ -143,16 +143,16 @@ export class Tape {
   }
 
   /** The gradient so far, as it came: its shape may be that of another tensor on the same elements. */
-  #gradientOf(x: Tensor): Tensor | undefined {
-    return this.#follows(x) ? this.#gradients[x.tapePlace - this.#first] : undefined;
+  #gradientAt(place: number): Tensor | undefined {
+    return place < this.#first ? undefined : this.#gradients[place - this.#first];
   }
 
-  #arrivedAtOne(outputs: readonly Tensor[]): boolean {
-    for (const out of outputs) if (this.#gradientOf(out)) return true;
+  #arrivedAtOne(places: readonly number[]): boolean {
+    for (const place of places) if (this.#gradientAt(place)) return true;
     return false;
   }
 
-  readonly #stepBack: EntryReader = (inputs, outputs, saved, vjp) => {
+  readonly #stepBack: EntryReader = (inputs, outputs, outputShapes, saved, vjp) => {
     if (!this.#arrivedAtOne(outputs)) return;
     const incoming = spare.incoming.of(outputs.length);
     const needed = spare.needed.of(inputs.length);
@@ -161,10 +161,10 @@ export class Tape {
     const scope = openScope();
     try {
       for (let i = 0; i < outputs.length; i++) {
-        const gradient = this.#gradientOf(outputs[i]);
-        incoming[i] = gradient && inShape(gradient, outputs[i].shape, true);
+        const gradient = this.#gradientAt(outputs[i]);
+        incoming[i] = gradient && inShape(gradient, outputShapes[i], true);
       }
-      for (let i = 0; i < inputs.length; i++) needed[i] = this.#follows(inputs[i]);
+      for (let i = 0; i < inputs.length; i++) needed[i] = inputs[i] >= this.#first;
       for (let i = 0; i < saved.length; i++) saved[i] = readable(saved[i]);
       const found = vjp(incoming, saved as readonly Tensor[], needed);
       for (let i = 0; i < inputs.length; i++) {
@@ -176,17 +176,16 @@ export class Tape {
       closeScope(scope, this.#leave);
     }
     // The outputs' gradients are no longer needed: freed first, so that one held by nobody else can be added to in place.
-    for (const out of outputs) {
-      if (out.tapePlace < this.#afterLeaves) continue;
-      this.#gradientOf(out)?.dispose();
-      this.#gradients[out.tapePlace - this.#first] = undefined;
+    for (const place of outputs) {
+      if (place < this.#afterLeaves) continue;
+      this.#gradientAt(place)?.dispose();
+      this.#gradients[place - this.#first] = undefined;
     }
     for (let i = 0; i < inputs.length; i++) {
-      const input = inputs[i];
       const gradient = taken[i];
-      if (!input || !gradient) continue;
-      const before = this.#gradientOf(input);
-      this.#gradients[input.tapePlace - this.#first] = before ? sum(before, gradient) : gradient;
+      if (!gradient) continue;
+      const before = this.#gradientAt(inputs[i]);
+      this.#gradients[inputs[i] - this.#first] = before ? sum(before, gradient) : gradient;
     }
     incoming.fill(undefined);
     taken.fill(undefined);

@@ -158,12 +158,14 @@ export function checkWindow(
   }
   const [left, right] =
     size === undefined ? [Infinity, Infinity] : typeof size === 'number' ? [size, size] : size;
-  for (const side of [left, right]) {
-    if (!(side >= 0 && (Number.isInteger(side) || side === Infinity))) {
-      throw new RangeError(`${op}: expected localWindowSize of non-negative integers, got ${left}, ${right}`);
-    }
+  if (!isWidth(left) || !isWidth(right)) {
+    throw new RangeError(`${op}: expected localWindowSize of non-negative integers, got ${left}, ${right}`);
   }
   return [left, isCausal ? 0 : right];
+}
+
+function isWidth(side: number): boolean {
+  return side >= 0 && (Number.isInteger(side) || side === Infinity);
 }
 
 /**

@@ -161,19 +161,22 @@ function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
   checkRank(OP, 'query', query, 3, 4);
   checkRank(OP, 'key', key, query.shape.length);
   checkRank(OP, 'value', value, query.shape.length);
-  const [tokenAxis, headAxis] = layout === 'BTNH' ? [-3, -2] : [-2, -3];
-  const [T, N, H] = [query.shape.at(tokenAxis), query.shape.at(headAxis), query.shape.at(-1)] as number[];
-  const [S, K] = [key.shape.at(tokenAxis), key.shape.at(headAxis)] as number[];
-  const B = query.shape.length === 4 ? query.shape[0] : 1;
-  const batch = query.shape.slice(0, -3);
-  const middle = layout === 'BTNH' ? [S, K] : [K, S];
-  if (key.shape.at(-1) !== H || (batch.length && key.shape[0] !== B)) {
+  const rank = query.shape.length;
+  const tokenAxis = layout === 'BTNH' ? rank - 3 : rank - 2;
+  const headAxis = layout === 'BTNH' ? rank - 2 : rank - 3;
+  const T = query.shape[tokenAxis];
+  const N = query.shape[headAxis];
+  const H = query.shape[rank - 1];
+  const S = key.shape[tokenAxis];
+  const K = key.shape[headAxis];
+  const B = rank === 4 ? query.shape[0] : 1;
+  if (key.shape[rank - 1] !== H || (rank === 4 && key.shape[0] !== B)) {
     throw new RangeError(
       `${OP}: expected query and key with the same batch and head dim, got ${shapeText(query.shape)} and ${shapeText(key.shape)}`,
     );
   }
   const Hv = value.shape[value.shape.length - 1];
-  checkExactShape(OP, 'value', value, [...batch, ...middle, Hv]);
+  checkExactShape(OP, 'value', value, key.shape.with(-1, Hv));
   checkHeads(OP, N, K);
   return { B, T, S, N, K, H, Hv, layout };
 }

@@ -143,13 +143,15 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
     backend.binary(op, out, x, strides, y, same ? strides : broadcastStrides(y.shape, shape));
     if (isRecorded(inputA, inputB)) {
       const { reads, way } = WAYS_BACK[op];
+      const { shape: shapeX } = x;
+      const { shape: shapeY } = y;
       record({
         inputs: [inputA, inputB],
         outputs: [out],
         saved: reads ? [x, y, out] : [],
         vjp: ([g], [p, q, r], needed) => {
           const [forA, forB] = way(g as Tensor, p, q, r, needed);
-          return [forA && sumTo(forA, x.shape), forB && sumTo(forB, y.shape)];
+          return [forA && sumTo(forA, shapeX), forB && sumTo(forB, shapeY)];
         },
       });
     }

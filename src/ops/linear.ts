@@ -72,7 +72,9 @@ function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor
   const calls = new Array<LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
   for (let i = 0; i < parts.length; i++) {
     const { weight, bias } = parts[i];
-    const out = allocate(backend, dtype, x.shape.with(-1, weight.shape[0]));
+    const before = i > 0 ? outs[i - 1].shape : x.shape;
+    const shape = before[before.length - 1] === weight.shape[0] ? before : x.shape.with(-1, weight.shape[0]);
+    const out = allocate(backend, dtype, shape);
     outs[i] = out;
     calls[i] = { weight, bias: asWide(op, bias), out };
   }

@@ -59,13 +59,14 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const out = allocate(backend, dtype, x.shape);
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {
+    const { shape } = x;
     record({
       inputs: [x, cos, sin],
       outputs: [out],
       saved: [c, s],
       vjp: ([g], [cosines, sines], needed) => {
         if (needed[1] || needed[2]) throw new Error('rope: cos and sin are positions and have no gradient');
-        const dX = allocate(backend, dtype, x.shape);
+        const dX = allocate(backend, dtype, shape);
         backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, sines, half, interleaved, -1);
         return [dX];
       },
