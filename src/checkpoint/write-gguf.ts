@@ -1,5 +1,7 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
+
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
+import { describe } from '../tensor/arguments.ts';
 import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { writeAt, writeTensors } from './write-tensors.ts';
@@ -20,6 +22,11 @@ export async function writeGguf(
   tensors: ReadonlyMap<string, TensorBytes>,
   options: { readonly atOnce?: number } = {},
 ): Promise<void> {
+  if (!(metadata instanceof Map && tensors instanceof Map)) {
+    throw new TypeError(
+      `writeGguf: expected metadata and tensors as maps, got ${describe(metadata)} and ${describe(tensors)}`,
+    );
+  }
   const entries: GgufEntry[] = [...tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
   const header = encodeGgufHeader(metadata, entries);
   await writeAtomically(path, async (file) => {

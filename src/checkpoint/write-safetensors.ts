@@ -2,7 +2,9 @@
  * Writes a safetensors file, streaming: the header is known from types and shapes, then each tensor's bytes are asked for
  * when their turn comes, so a file larger than memory can be written.
  */
+
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
+import { checkObject } from '../tensor/arguments.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
@@ -27,6 +29,7 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorBytes | Tensor>>,
   options: { readonly metadata?: Readonly<Record<string, string>>; readonly atOnce?: number } = {},
 ): Promise<void> {
+  checkObject(OP, 'tensors by name', tensors);
   const entries: SafetensorsEntry[] = [];
   for (const [name, { dtype, shape }] of Object.entries(tensors)) entries.push({ name, dtype, shape });
   const header = encodeSafetensorsHeader(entries, options.metadata ?? { format: 'pt' });

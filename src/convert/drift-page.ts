@@ -2,8 +2,10 @@
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
  * heads have in common with the groups drawn around them, the numbers as a table.
  */
+
 import { COLORS, factTable, htmlPage, htmlTable, legend, svg } from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
+import { checkObject } from '../tensor/arguments.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
 
 /** Of the three errors of a layer. */
@@ -19,6 +21,7 @@ const MOST_CELLS = 20_000;
 
 /** @param title such as the names of both checkpoints */
 export function driftPage(title: string, report: DriftReport): string {
+  checkObject('driftPage', 'a title and what measureDrift gives', report?.before);
   const { before, after, numKeyValueHeads: K } = report;
   const facts: [string, string][] = [
     [

@@ -2,12 +2,14 @@
  * The modules behind `mhaGqa` and `mhaMqa`, for whoever wants their parameters: a Linen module of DenseGeneral layers and an
  * NNX module of Linear ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
+
 import { dotProductAttention } from '../nn/attention.ts';
 import { Linear, LinearGeneral } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import type { ParamKeys, Rngs } from '../nn/rngs.ts';
 import { reshape } from '../ops/reshape.ts';
 import { key } from '../random/key.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { foldInPath } from './linen-rng.ts';
@@ -32,6 +34,7 @@ export class LinenGqa extends Module {
   /** @throws RangeError for counts that are no positive integers, N not a multiple of K, qkvFeatures not a multiple of N. */
   constructor(options: LinenGqaOptions) {
     super();
+    checkOptions('mhaGqa', options);
     const { seed, inFeatures, numHeads, numKvHeads, qkvFeatures } = options;
     checkHeads('mhaGqa', numHeads, numKvHeads, qkvFeatures, 'qkvFeatures');
     const headDim = qkvFeatures / numHeads;
@@ -73,8 +76,10 @@ export class NnxMqa extends Module {
   readonly headDim: number;
 
   /** @throws RangeError for counts that are no positive integers, dModel not a multiple of N. */
-  constructor({ dModel, numHeads, rngs }: NnxMqaOptions) {
+  constructor(options: NnxMqaOptions) {
     super();
+    checkOptions('mhaMqa', options);
+    const { dModel, numHeads, rngs } = options;
     checkHeads('mhaMqa', numHeads, 1, dModel, 'dModel');
     this.numHeads = numHeads;
     this.headDim = dModel / numHeads;

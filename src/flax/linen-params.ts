@@ -1,4 +1,5 @@
 /** Linen's nested parameter trees, by the flat paths of our modules. */
+import { checkObject } from '../tensor/arguments.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** `{ q: { kernel } }`, as Linen nests it. */
@@ -11,6 +12,7 @@ export interface LinenParams {
  * @param params the tree, with or without the `params` level around it.
  */
 export function fromLinenParams(params: LinenParams): Record<string, Tensor> {
+  checkObject('fromLinenParams', 'parameters by name', params);
   const inner = params.params;
   const isWrapped = inner !== undefined && !(inner instanceof Tensor) && Object.keys(params).length === 1;
   const flat: Record<string, Tensor> = {};

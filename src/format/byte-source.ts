@@ -2,6 +2,7 @@
  * Where the header parsers read from: anything with a size and random-access reads (a file, a Blob, a URL with
  * range requests, bytes in memory). Parsers ask for as little as they need and never for more than `size`.
  */
+import { describe } from '../tensor/arguments.ts';
 
 /** Random-access bytes. Nothing here is mutable; `size` is fixed when the source is made. */
 export interface ByteSource {
@@ -26,6 +27,9 @@ export interface ByteSource {
  * @returns a source whose reads are views of `bytes`
  */
 export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
+  if (!(bytes instanceof Uint8Array)) {
+    throw new TypeError(`bytesSource: expected bytes as a Uint8Array, got ${describe(bytes)}`);
+  }
   return {
     name,
     size: bytes.byteLength,
@@ -34,6 +38,12 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
       return bytes.subarray(offset, offset + length);
     },
   };
+}
+
+/** @throws TypeError unless `source` can be read. */
+export function checkSource(op: string, source: ByteSource): void {
+  if (typeof source?.read === 'function') return;
+  throw new TypeError(`${op}: expected a source of bytes (fileSource, bytesSource), got ${describe(source)}`);
 }
 
 /**

@@ -4,7 +4,9 @@
  *
  * Source: ggml/docs/gguf.md; the checks of gguf.cpp in llama.cpp.
  */
+
 import type { ByteSource } from './byte-source.ts';
+import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';
 import { GgufCursor, MoreBytesNeeded } from './gguf-cursor.ts';
 import { type GgufValue, readGgufValue } from './gguf-value.ts';
@@ -63,6 +65,7 @@ interface RawInfo {
  * Source: ggml/docs/gguf.md.
  */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
+  checkSource('readGgufHeader', source);
   const { name: file, size } = source;
   const draft: Draft = {
     version: 3,

@@ -4,7 +4,9 @@
  *
  * Source: safetensors README ("Format") and the validation in safetensors/src/tensor.rs.
  */
+
 import type { ByteSource } from './byte-source.ts';
+import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';
 import {
   type StorageType,
@@ -40,6 +42,7 @@ const PREFIX_BYTES = 8;
  * Source: safetensors README, section "Format".
  */
 export async function readSafetensorsHeader(source: ByteSource): Promise<SafetensorsHeader> {
+  checkSource('readSafetensorsHeader', source);
   const { name: file, size } = source;
   if (size < PREFIX_BYTES) {
     throw new FormatError(file, size, `expected 8 bytes of header length, got a file of ${size} bytes`);

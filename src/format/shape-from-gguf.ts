@@ -4,6 +4,7 @@
  *
  * Source: gguf-py constants.py (keys), llama.cpp llama-model.cpp (`set_swa_pattern`, MLA sizes).
  */
+import { describe } from '../tensor/arguments.ts';
 import type { GgufHeader } from './gguf.ts';
 import { KeyReader } from './key-reader.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
@@ -27,6 +28,9 @@ type Head = Pick<LayerShape, 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
  * @returns a frozen shape; `modelType` is the architecture
  */
 export function modelShapeFromGguf(header: GgufHeader): ModelShape {
+  if (!(header?.metadata instanceof Map)) {
+    throw new TypeError(`modelShapeFromGguf: expected what readGgufHeader gives, got ${describe(header)}`);
+  }
   const { file, metadata, tensors } = header;
   const arch = metadata.get('general.architecture');
   const keys = new KeyReader(file, (key) => metadata.get(key));

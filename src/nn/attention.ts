@@ -4,12 +4,14 @@
  *
  * Source: flax/nnx/nn/attention.py (dot_product_attention, dot_product_attention_weights).
  */
+
 import { dotProductAttention as attend } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { zeros } from '../ops/creation.ts';
 import { matmul } from '../ops/matmul.ts';
+import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
@@ -57,7 +59,22 @@ export type AttentionFn = (query: Tensor, key: Tensor, value: Tensor, options: A
  * @throws RangeError when shapes do not fit or the dropout rate is not in [0, 1); TypeError for dropout without a key.
  * @returns `[...batch, T, N, Hv]`.
  */
-export const dotProductAttention: AttentionFn = (query, key, value, options) => {
+export function dotProductAttention(query: Tensor, key: Tensor, value: Tensor): Tensor;
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options: AttentionFnOptions,
+): Tensor;
+export function dotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options: AttentionFnOptions = {},
+): Tensor {
+  checkTensor('dotProductAttention', 'query', query);
+  checkTensor('dotProductAttention', 'key', key);
+  checkTensor('dotProductAttention', 'value', value);
   const { module, cachedLength } = options;
   const batch = checkShapes(query, key, value);
   const rate = checkDropout(options);
@@ -90,7 +107,7 @@ export const dotProductAttention: AttentionFn = (query, key, value, options) => 
     });
     return reshape(out, [...query.shape.slice(0, -1), value.shape.at(-1) as number]);
   });
-};
+}
 
 /**
  * The softmax weights, before dropout; for looking at, since it stores all of them.
@@ -102,6 +119,8 @@ export function dotProductAttentionWeights(
   key: Tensor,
   options: AttentionFnOptions = {},
 ): Tensor {
+  checkTensor('dotProductAttentionWeights', 'query', query);
+  checkTensor('dotProductAttentionWeights', 'key', key);
   const batch = checkShapes(query, key);
   const [T, N, H] = query.shape.slice(-3);
   const [S, K] = key.shape.slice(-3);

@@ -72,6 +72,7 @@ export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
 export function combineMasks(...masks: readonly (Tensor | undefined)[]): Tensor | undefined {
   const given = masks.filter((mask) => mask !== undefined);
   if (given.length === 0) return undefined;
+  for (const mask of given) checkTensor('combineMasks', 'a mask', mask);
   const ranks = given.map(({ shape }) => shape.length);
   if (ranks.some((rank) => rank !== ranks[0])) {
     throw new RangeError(`masks must have same rank, but got ${tupleText(ranks)}.`);

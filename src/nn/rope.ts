@@ -4,10 +4,12 @@
  *
  * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
  */
+
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rope } from '../ops/rope.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -32,6 +34,7 @@ export class RoPE extends Module {
   /** @throws RangeError for one of `embeddingSize` and `maxSeqLen` without the other, and for an odd size. */
   constructor(options: RoPEOptions = {}) {
     super();
+    checkOptions('RoPE', options);
     const { theta = 10000, embeddingSize, maxSeqLen, interleaved = false } = options;
     if ((embeddingSize === undefined) !== (maxSeqLen === undefined)) {
       throw new RangeError(

@@ -1,14 +1,19 @@
 /** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
+
 import { backendOf } from '../backend/registry.ts';
+import { describe } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
 export class Variable {
   readonly #tensor: Tensor;
 
   /** Takes `tensor` over: no scope frees it. It must not be used under its other names after an assignment to `value`. */
   constructor(tensor: Tensor) {
+    if (!(tensor instanceof Tensor)) {
+      throw new TypeError(`Variable: expected a tensor, got ${describe(tensor)}`);
+    }
     adopt(tensor);
     this.#tensor = tensor;
   }

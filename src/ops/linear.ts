@@ -3,6 +3,7 @@
 import type { Gradients } from '../autograd/entries.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend.ts';
+import { describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -45,6 +46,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
  * @returns one `[…, Out_i]` per part.
  */
 export function linears(x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
+  if (!Array.isArray(parts))
+    throw new TypeError(`linears: expected a list of weights, got ${describe(parts)}`);
   return project('linears', x, parts);
 }
 

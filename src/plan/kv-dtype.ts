@@ -14,7 +14,7 @@ export const KV_DTYPES: readonly StorageType[] = STORAGE_TYPES.filter(
 
 /** @throws RangeError for a type no cache holds */
 export function keyValueTypes(dtype: KvDtype): { readonly key: StorageType; readonly value: StorageType } {
-  const { key, value } = typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
+  const { key, value } = typeof dtype === 'object' && dtype !== null ? dtype : { key: dtype, value: dtype };
   for (const type of [key, value]) {
     if (!KV_DTYPES.includes(type)) {
       throw new RangeError(`expected kvDtype to be one of ${KV_DTYPES.join(', ')}, got ${String(type)}`);

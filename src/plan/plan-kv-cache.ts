@@ -8,6 +8,7 @@
 
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
+import { checkObject } from '../tensor/arguments.ts';
 import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
 import { preset } from './presets.ts';
 import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rules.ts';
@@ -117,6 +118,7 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
 /** @throws as `planKvCache` */
 export function shapeOf(source: PlanSource): ModelShape {
   if (typeof source === 'string') return preset(source).shape;
+  checkObject('plan', 'a preset, a shape or a config.json as an object', source);
   if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
     return source as unknown as ModelShape;
   return modelShapeFromConfig(source, 'config');

@@ -2,7 +2,9 @@
  * Models whose attention facts are known without a file, by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others.
  * For a T5 the decoder's self-attention is meant; its cross-attention holds as much again per encoder token.
  */
+
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
+import { describe } from '../tensor/arguments.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 
 export interface Preset {
@@ -25,6 +27,7 @@ export function listPresets(): readonly Preset[] {
  * @throws RangeError for an unknown id, with near ones
  */
 export function preset(id: string): Preset {
+  checkId('preset', id);
   const found = all().get(id.toLowerCase());
   if (found !== undefined) return found;
   const near = nearPresets(id);
@@ -32,8 +35,13 @@ export function preset(id: string): Preset {
   throw new RangeError(`expected the id of a preset, got ${JSON.stringify(id)}${hint}`);
 }
 
+function checkId(op: string, id: string): void {
+  if (typeof id !== 'string') throw new TypeError(`${op}: expected an id, got ${describe(id)}`);
+}
+
 /** At most five ids that look like `id`: they contain its letters and digits, or differ by few edits. */
 export function nearPresets(id: string): readonly string[] {
+  checkId('nearPresets', id);
   const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]/g, '');
   const wanted = plain(id.slice(id.lastIndexOf('/') + 1));
   const scored: [id: string, edits: number][] = [];

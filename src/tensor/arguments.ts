@@ -2,9 +2,13 @@
 
 /** @throws TypeError unless `options` is an object: forgotten options get a sentence, not a destructuring error. */
 export function checkOptions(op: string, options: unknown): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`${op}: expected an object of options, got ${describe(options)}`);
-  }
+  checkObject(op, 'an object of options', options);
+}
+
+/** @throws TypeError unless `value` is an object; `what` says which, such as `a model's shape`. */
+export function checkObject(op: string, what: string, value: unknown): void {
+  if (typeof value === 'object' && value !== null) return;
+  throw new TypeError(`${op}: expected ${what}, got ${describe(value)}`);
 }
 
 /** @throws TypeError unless `fn` can be called. */

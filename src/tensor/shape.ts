@@ -1,4 +1,5 @@
 /** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
+import { describe } from './arguments.ts';
 export type Shape = readonly number[];
 
 /** Number of elements of a shape; 1 for a scalar (`[]`). */
@@ -71,8 +72,9 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
   return index;
 }
 
-/** @throws RangeError unless every dimension is a non-negative safe integer. */
+/** @throws RangeError unless every dimension is a non-negative safe integer, TypeError for what is no array. */
 export function checkShape(op: string, shape: Shape): void {
+  if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${describe(shape)}`);
   for (const dim of shape) {
     if (!Number.isSafeInteger(dim) || dim < 0) {
       throw new RangeError(`${op}: expected non-negative integer dimensions, got ${shapeText(shape)}`);

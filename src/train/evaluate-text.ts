@@ -1,5 +1,7 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
+
 import type { Model } from '../models/model.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 
 export interface TextLoss {
@@ -25,6 +27,7 @@ export function evaluateTokens(
     readonly onProgress?: (done: number, total: number) => void;
   },
 ): TextLoss {
+  checkOptions('evaluateTokens', options);
   const { context, batchSize = 8, onProgress } = options;
   if (tokens.length < 2) {
     throw new RangeError(`expected a text of at least 2 tokens, got ${tokens.length}`);

@@ -9,7 +9,7 @@ import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { tensor } from '../ops/creation.ts';
 import { allocate, commonBackend, floatDType } from '../ops/operands.ts';
 import { sqrt } from '../ops/unary.ts';
-import { checkFunction, checkOptions, describe } from '../tensor/arguments.ts';
+import { checkFunction, checkObject, checkOptions, describe } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -182,6 +182,7 @@ export function clipByGlobalNorm(maxNorm: number): Transformation {
  * @throws TypeError for anything but tensors; Error when they are on different backends.
  */
 export function globalNorm(tensors: Tensors): Tensor {
+  checkObject('globalNorm', 'tensors by name', tensors);
   const all = Object.values(tensors);
   if (all.length === 0) return tensor(0);
   const backend = commonBackend('globalNorm', ...all);

@@ -2,8 +2,10 @@
  * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are drawn. What batch
  * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
  */
+
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 
 /** Streams of batches: they never share a draw. */
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
@@ -21,6 +23,7 @@ export interface TokenSplit {
  * @throws RangeError when either part is shorter than a block and the token after it.
  */
 export function splitTokens(tokens: Int32Array, blockLength: number, validation: number): TokenSplit {
+  checkTokens('splitTokens', tokens);
   const at = Math.floor(tokens.length * (1 - validation));
   const parts = { train: tokens.subarray(0, at), validation: tokens.subarray(at) };
   for (const [name, part] of Object.entries(parts)) {
@@ -40,6 +43,8 @@ export function drawBatch(
   tokens: Int32Array,
   options: { batchSize: number; blockLength: number; seed: number; stream: BatchStream; index: number },
 ): number[][] {
+  checkTokens('drawBatch', tokens);
+  checkOptions('drawBatch', options);
   const { batchSize, blockLength, seed, stream, index } = options;
   const key = drawKey(seed, stream, index);
   const places = tokens.length - blockLength;
@@ -54,4 +59,9 @@ export function drawBatch(
 /** The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its dropout. */
 export function drawKey(seed: number, stream: BatchStream | 'dropout', index: number): KeyWords {
   return threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
+}
+
+function checkTokens(op: string, tokens: Int32Array): void {
+  if (tokens instanceof Int32Array) return;
+  throw new TypeError(`${op}: expected tokens as an Int32Array, got ${describe(tokens)}`);
 }

@@ -10,6 +10,7 @@
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024 (arXiv 2403.08763).
  */
+import { checkObject } from '../tensor/arguments.ts';
 import { batchesDrawn, type TrainRecipe, type TrainSettings } from './recipe.ts';
 
 /** The paper's main setting. */
@@ -52,6 +53,7 @@ export function uptrainSettings(
   choice: UptrainChoice,
   context: number,
 ): TrainSettings {
+  checkObject('uptrainSettings', 'a recipe (or undefined) and a choice of settings', choice);
   const { alpha, steps: chosenSteps, ...chosen } = choice;
   const steps = chosenSteps ?? alphaSteps(recipe, alpha ?? DEFAULT_ALPHA);
   const run = recipe?.training ?? recipe?.uptraining.at(-1);

@@ -343,3 +343,30 @@ test.each<[string, () => Promise<unknown>, string]>([
 ])('%s', async (_, call, message) => {
   await expect(call()).rejects.toThrow(message);
 });
+
+/** What the language says of a value of the wrong kind, which helps nobody find it. */
+const RAW =
+  /Cannot (read|destructure|convert|use)|is not (a function|iterable|defined)|\(reading|Class constructor/;
+const ENTRIES = ['cache', 'checkpoint', 'convert', 'flax', 'models', 'nn', 'plan', 'random', 'train'];
+
+test.each(['gqa', ...ENTRIES])(
+  '%s: nothing exported answers a missing argument in raw words',
+  async (entry) => {
+    const exported: Record<string, Any> =
+      entry === 'gqa' ? await import('../../src/index.ts') : await import(`../../src/${entry}/index.ts`);
+    const raw: string[] = [];
+    for (const [name, member] of Object.entries(exported)) {
+      if (typeof member !== 'function') continue;
+      for (const args of [[], [undefined, {}], [null], [{}], [1], ['x'], [[]]]) {
+        try {
+          const isClass = /^class\b/.test(Function.prototype.toString.call(member));
+          await (isClass ? new member(...args) : member(...args));
+        } catch (error) {
+          const { message } = error as Error;
+          if (RAW.test(message)) raw.push(`${name}(${JSON.stringify(args).slice(1, -1)}): ${message}`);
+        }
+      }
+    }
+    expect(raw).toEqual([]);
+  },
+);
