@@ -7,6 +7,7 @@ import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { lockFolder } from './lock-folder.ts';
 import { writeContentAtomically, writeFolderAtomically } from './write-atomically.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
@@ -33,6 +34,11 @@ export class RunDirectory {
   /** Makes the folder, its parents too. */
   create(): void {
     mkdirSync(this.path, { recursive: true });
+  }
+
+  /** Keeps other processes out until what it returns is called. @throws FolderInUseError while one is in there */
+  lock(): () => void {
+    return lockFolder(this.path);
   }
 
   /** Names of what is in there, without what a killed run left unfinished. */

@@ -3,6 +3,7 @@
  * nothing; who wants to see it listens to its metrics.
  */
 import { loadTensor } from '../checkpoint/load-tensor.ts';
+import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
@@ -73,12 +74,13 @@ export class RunConflictError extends Error {
 
 /**
  * The folder of a run and, to go on, its newest checkpoint.
- * @throws RunConflictError when it is not empty and the run is not to go on
+ * @throws RunConflictError when it is not empty and the run is not to go on; FolderInUseError while another process trains there
  */
 export function openRun(
   path: string,
   resume: boolean,
 ): { readonly directory: RunDirectory; readonly latest: string | undefined } {
+  checkFolderIsFree(path);
   const directory = new RunDirectory(path);
   const latest = directory.latest();
   const entries = directory.entries();
@@ -138,7 +140,7 @@ export async function restoreRun(
  * Steps until the trainer's last, or until the signal.
  * @param place where checkpoints go; without it none is written
  * @param before the metrics of a run that goes on
- * @throws DivergedError as `Trainer.advance`; what was saved before stays
+ * @throws DivergedError as `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
  */
 export async function runTraining(
   trainer: Trainer,
@@ -146,11 +148,25 @@ export async function runTraining(
   place?: RunPlace,
   before: readonly Metric[] = [],
 ): Promise<RunResult> {
+  place?.directory.create();
+  const unlock = place?.directory.lock();
+  try {
+    return await advanceToTheEnd(trainer, options, place, before);
+  } finally {
+    unlock?.();
+  }
+}
+
+async function advanceToTheEnd(
+  trainer: Trainer,
+  options: RunOptions,
+  place: RunPlace | undefined,
+  before: readonly Metric[],
+): Promise<RunResult> {
   const { evaluateEvery = 250, keep = 2, onMetric, signal } = options;
   const { saveEvery = evaluateEvery } = options;
   const { steps } = trainer.settings;
   const metrics = [...before];
-  place?.directory.create();
   // Also of a run that was killed before its first checkpoint.
   await place?.directory.replace('metrics.jsonl', before.map((line) => `${JSON.stringify(line)}\n`).join(''));
 

@@ -120,6 +120,21 @@ describe('gqa train', () => {
     );
   });
 
+  test('a folder in which a process trains is refused, and one whose process was killed is not', async () => {
+    const child = spawn(process.execPath, [cliFile, ...command('busy', '--steps', '100000')]);
+    await waitFor(() => existsSync(join(folder, 'busy', 'step-5')));
+    for (const more of [[], ['--resume']]) {
+      const { code, stderr } = await runCli(command('busy', ...more));
+      expect([code, stderr]).toEqual([1, expect.stringContaining(`process ${child.pid} is training there`)]);
+    }
+    const closed = new Promise((resolve) => child.on('close', resolve));
+    child.kill('SIGKILL');
+    await closed;
+    // It may be gone on with, though not as a run of fewer steps.
+    const { stderr } = await runCli(command('busy', '--resume', '--steps', '60'));
+    expect(stderr).toContain('whose steps is 100000');
+  });
+
   test('--resume takes the settings that are not given from the run', async () => {
     const where = ['--data', join(folder, 'text.txt'), '--out', join(folder, 'whole')];
     const { code, stderr } = await runCli(['train', ...where, '--resume']);
