@@ -2,7 +2,6 @@
  * Where the header parsers read from: anything with a size and random-access reads (a file, a Blob, a URL with
  * range requests, bytes in memory). Parsers ask for as little as they need and never for more than `size`.
  */
-import { describe } from '../tensor/arguments.ts';
 
 /** Random-access bytes. Nothing here is mutable; `size` is fixed when the source is made. */
 export interface ByteSource {
@@ -28,7 +27,7 @@ export interface ByteSource {
  */
 export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
   if (!(bytes instanceof Uint8Array)) {
-    throw new TypeError(`bytesSource: expected bytes as a Uint8Array, got ${describe(bytes)}`);
+    throw new TypeError(`bytesSource: expected bytes as a Uint8Array, got ${typeof bytes}`);
   }
   return {
     name,
@@ -43,7 +42,7 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
 /** @throws TypeError unless `source` can be read. */
 export function checkSource(op: string, source: ByteSource): void {
   if (typeof source?.read === 'function') return;
-  throw new TypeError(`${op}: expected a source of bytes (fileSource, bytesSource), got ${describe(source)}`);
+  throw new TypeError(`${op}: expected a source of bytes (fileSource, bytesSource), got ${typeof source}`);
 }
 
 /**

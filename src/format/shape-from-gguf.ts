@@ -4,7 +4,6 @@
  *
  * Source: gguf-py constants.py (keys), llama.cpp llama-model.cpp (`set_swa_pattern`, MLA sizes).
  */
-import { describe } from '../tensor/arguments.ts';
 import type { GgufHeader } from './gguf.ts';
 import { KeyReader } from './key-reader.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
@@ -29,7 +28,7 @@ type Head = Pick<LayerShape, 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
  */
 export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   if (!(header?.metadata instanceof Map)) {
-    throw new TypeError(`modelShapeFromGguf: expected what readGgufHeader gives, got ${describe(header)}`);
+    throw new TypeError(`modelShapeFromGguf: expected what readGgufHeader gives, got ${typeof header}`);
   }
   const { file, metadata, tensors } = header;
   const arch = metadata.get('general.architecture');

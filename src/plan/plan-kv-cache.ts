@@ -8,7 +8,6 @@
 
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
-import { checkObject } from '../tensor/arguments.ts';
 import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
 import { preset } from './presets.ts';
 import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rules.ts';
@@ -67,11 +66,6 @@ export interface KvCachePlan {
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */
 export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCachePlan {
-  if (typeof source !== 'string' && (typeof source !== 'object' || source === null)) {
-    throw new TypeError(
-      `planKvCache: expected a shape, a config or the id of a preset, got ${String(source)}`,
-    );
-  }
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`planKvCache: expected an object of options, got ${String(options)}`);
   }
@@ -118,7 +112,9 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
 /** @throws as `planKvCache` */
 export function shapeOf(source: PlanSource): ModelShape {
   if (typeof source === 'string') return preset(source).shape;
-  checkObject('plan', 'a preset, a shape or a config.json as an object', source);
+  if (typeof source !== 'object' || source === null) {
+    throw new TypeError(`expected a shape, a config or the id of a preset, got ${String(source)}`);
+  }
   if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
     return source as unknown as ModelShape;
   return modelShapeFromConfig(source, 'config');

@@ -4,7 +4,6 @@
  */
 
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
-import { describe } from '../tensor/arguments.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 
 export interface Preset {
@@ -36,7 +35,7 @@ export function preset(id: string): Preset {
 }
 
 function checkId(op: string, id: string): void {
-  if (typeof id !== 'string') throw new TypeError(`${op}: expected an id, got ${describe(id)}`);
+  if (typeof id !== 'string') throw new TypeError(`${op}: expected an id, got ${String(id)}`);
 }
 
 /** At most five ids that look like `id`: they contain its letters and digits, or differ by few edits. */

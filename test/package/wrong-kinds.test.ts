@@ -256,7 +256,7 @@ test.each<[string, () => unknown, string]>([
   [
     'planKvCache',
     () => planKvCache(none),
-    'planKvCache: expected a shape, a config or the id of a preset, got undefined',
+    'expected a shape, a config or the id of a preset, got undefined',
   ],
 ])('%s', (_, call, message) => {
   expect(call).toThrow(message);
