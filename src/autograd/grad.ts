@@ -3,7 +3,7 @@
 import { backendOf } from '../backend/registry.ts';
 import { checkFunction, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { scope, trackAll } from '../tensor/scope.ts';
+import { isOfScope, scope, trackAll } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { isFloat, Tape } from './tape.ts';
@@ -56,7 +56,10 @@ export function valueAndGrad<Args extends readonly unknown[]>(
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => [Tensor, unknown] {
   checkFunction('valueAndGrad', fn);
-  return (...args) => run('valueAndGrad', fn, args, argnums);
+  return (...args) => {
+    const { value, gradients } = run('valueAndGrad', fn, args, argnums);
+    return [value, gradients];
+  };
 }
 
 /**
@@ -81,8 +84,8 @@ export function grad<Args extends readonly unknown[]>(
 ): (...args: Args) => unknown {
   checkFunction('grad', fn);
   return (...args) => {
-    const [value, gradients] = run('grad', fn, args, argnums);
-    value.dispose();
+    const { gradients, discard } = run('grad', fn, args, argnums);
+    discard();
     return gradients;
   };
 }
@@ -92,7 +95,7 @@ function run<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
   args: Args,
   argnums: number | readonly number[],
-): [Tensor, unknown] {
+): { value: Tensor; gradients: unknown; discard: () => void } {
   const wanted = typeof argnums === 'number' ? [argnums] : argnums;
   if (!Array.isArray(wanted)) {
     throw new TypeError(`${op}: expected argnums as a number or a list of them, got ${describe(argnums)}`);
@@ -109,16 +112,27 @@ function run<Args extends readonly unknown[]>(
     return form;
   });
   const tape = new Tape(leaves);
+  // What was there before, such as an argument that is the value itself, stays the caller's.
+  let isNew = false;
+  const made = () => {
+    const value = fn(...args);
+    isNew = value instanceof Tensor && isOfScope(value);
+    return value;
+  };
   try {
-    const value = tape.run(() => scope(() => fn(...args)));
+    const value = tape.run(() => scope(made));
     if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
+    const discard = () => {
+      if (isNew) value.dispose();
+    };
     if (value.size !== 1) {
+      discard();
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }
     const gradients = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
     trackAll(gradients);
     const results = forms.map((form) => form(gradients));
-    return [value, typeof argnums === 'number' ? results[0] : results];
+    return { value, gradients: typeof argnums === 'number' ? results[0] : results, discard };
   } finally {
     tape.dispose();
   }

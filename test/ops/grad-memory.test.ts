@@ -84,6 +84,21 @@ test('operands freed inside, values that stay, and failures leave nothing behind
   expect(counted.bytesInUse).toBe(before);
 });
 
+test('grad frees the value it does not hand over, unless that was there before', () => {
+  const [x, other] = [tensor(3), tensor(2)];
+  const held = counted.bytesInUse;
+  const gradients = [
+    grad((a: Tensor) => a)(x),
+    grad((_: Tensor) => other)(x),
+    grad((a: Tensor) => mul(a, a))(x),
+  ];
+  expect(gradients.map((gradient) => gradient.toArray())).toEqual([1, 0, 6]);
+  expect([x.toArray(), other.toArray()]).toEqual([3, 2]);
+  expect(() => grad((a: Tensor) => add(a, ones([2])))(x)).toThrow('expected a value of one element, got [2]');
+  for (const gradient of gradients) gradient.dispose();
+  expect(counted.bytesInUse).toBe(held);
+});
+
 test('a gradient inside of one is refused, and the outer one is right', () => {
   const x = tensor([1, 2]);
   const dX = grad((a: Tensor) => {
