@@ -143,6 +143,14 @@ describe('optimisers', () => {
     expect(() => optimizer.update(model, { w: tensor([1, 1]) })).toThrow(
       'Optimizer: expected a gradient of shape [3] for w, got [2]',
     );
+    const other = { parameters: () => [['v', { value: tensor([1]) }]] as const };
+    expect(() => optimizer.update(other, { w: tensor([1, 1, 1]) })).toThrow('a model without v, as at first');
+    const empty = { parameters: () => [] };
+    expect(() => optimizer.update(empty, { w: tensor([1, 1, 1]) })).toThrow('of 1 parameters, got 0');
+    // Another model of the same parameters will do.
+    const twin = owner([1, 2, 3]);
+    optimizer.update(twin, { w: tensor([1, 1, 1]) });
+    expect(Array.from(twin.parameter.value.dataSync())).toEqual([0.9, 1.9, 2.9].map(Math.fround));
   });
 
   test('refuses what cannot be meant', () => {
