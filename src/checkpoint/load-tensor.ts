@@ -4,7 +4,7 @@
  */
 
 import { type Backend, getBackend } from '../backend/index.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf } from '../tensor/shape.ts';
@@ -33,6 +33,7 @@ export interface LoadTensorOptions {
  * long as the tensor lives, also after `checkpoint.close()`
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
+  checkOptions('loadTensor', options);
   if (typeof checkpoint?.tensor !== 'function') {
     throw new TypeError(
       `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,

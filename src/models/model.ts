@@ -1,6 +1,7 @@
 /**
  * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
  */
+
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
@@ -8,6 +9,7 @@ import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -94,6 +96,7 @@ export class Model {
    * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
    */
   forward(tokens: Tokens, options: ForwardOptions = {}): Tensor {
+    checkOptions('forward', options);
     const { cache, logits = 'all' } = options;
     if (this.#disposed) throw new Error('forward: the model was disposed');
     if (logits !== 'all' && logits !== 'last') {

@@ -1,10 +1,12 @@
 /** Attention masks: 1 may attend, 0 may not. f32 by default, as Flax's; attention reads any dtype as "nonzero". */
+
 import { maximum, mul, sub } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -33,6 +35,7 @@ export function makeAttentionMask(
   options: AttentionMaskOptions = {},
 ): Tensor {
   for (const [what, x] of Object.entries({ queryInput, keyInput })) checkTensor('makeAttentionMask', what, x);
+  checkOptions('makeAttentionMask', options);
   const { pairwiseFn = mul, extraBatchDims = 0, dtype = 'f32' } = options;
   return scope(() => {
     const [batch, T] = [queryInput.shape.slice(0, -1), queryInput.shape.at(-1) as number];
@@ -54,6 +57,7 @@ export function makeAttentionMask(
  */
 export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
   checkTensor('makeCausalMask', 'x', x);
+  checkOptions('makeCausalMask', options);
   return scope(() => {
     const T = x.shape.at(-1) as number;
     const index = broadcastTo(tensor(Float32Array.from({ length: T }, (_, i) => i)), x.shape);

@@ -1,5 +1,7 @@
 /** Attention over keys and values that lie in a cache: what models call. */
+
 import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
+import { checkObject, checkOptions } from '../tensor/arguments.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -49,6 +51,8 @@ export interface AttendOptions {
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
 export function attend(query: Tensor, view: CacheView, options: AttendOptions = {}): Tensor {
+  checkOptions(OP, options);
+  checkObject(OP, 'a view of a cache', view?.rows);
   const { sinks, isCausal = true } = options;
   const backend = commonBackend(OP, query, sinks);
   checkRank(OP, 'query', query, 4);

@@ -1,7 +1,7 @@
 /** Tensors from numbers. New tensors live on the current backend (`setBackend`). */
 import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
-import { describe } from '../tensor/arguments.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -35,6 +35,7 @@ export function tensor(
   values: TensorLike | NumericArray,
   options: CreationOptions & { readonly shape?: Shape } = {},
 ): Tensor {
+  checkOptions('tensor', options);
   const backend = getBackend();
   const {
     flat,
@@ -82,7 +83,8 @@ export function arange(start: number, stop: number, options?: CreationOptions): 
 export function arange(start: number, stop: number, step: number, options?: CreationOptions): Tensor;
 export function arange(...args: (number | CreationOptions | undefined)[]): Tensor {
   const numbers = args.filter((arg) => typeof arg === 'number');
-  const options = args.find((arg) => typeof arg === 'object') ?? {};
+  const options = args.find((arg) => arg !== undefined && typeof arg !== 'number') ?? {};
+  checkOptions('arange', options);
   const [start, stop, step] =
     numbers.length === 1 ? [0, numbers[0], 1] : [numbers[0], numbers[1], numbers[2] ?? 1];
   if (![start, stop, step].every(Number.isFinite) || step === 0) {
@@ -97,6 +99,7 @@ export function arange(...args: (number | CreationOptions | undefined)[]): Tenso
 }
 
 function filled(op: string, shape: Shape, value: number, options: CreationOptions): Tensor {
+  checkOptions(op, options);
   const backend = getBackend();
   const dtype = checkDType(op, options.dtype ?? 'f32', backend);
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);

@@ -1,5 +1,7 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
+
 import { isRecorded, record } from '../autograd/tape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -26,6 +28,7 @@ export function layerNorm(
   bias?: Tensor,
   options: { readonly eps?: number } = {},
 ): Tensor {
+  checkOptions('layerNorm', options);
   const { eps = 1e-6 } = options;
   const backend = commonBackend('layerNorm', x, weight, bias);
   checkRank('layerNorm', 'x', x, 1, Number.POSITIVE_INFINITY);

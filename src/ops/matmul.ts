@@ -1,5 +1,7 @@
 /** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
+
 import { record } from '../autograd/tape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo, sumTo } from './broadcast-to.ts';
@@ -21,6 +23,7 @@ export interface MatmulOptions {
  * @returns `[…, M, N]`.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  checkOptions('matmul', options);
   const { transposeA = false, transposeB = false } = options;
   const backend = commonBackend('matmul', a, b);
   const dtype = floatDType('matmul', a, b);

@@ -1,6 +1,8 @@
 /** Reductions over one, several or all axes: f32 (f64 on the reference backend). */
+
 import { record } from '../autograd/tape.ts';
 import type { ReduceOp } from '../backend/backend.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { broadcastStrides, normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';
@@ -53,6 +55,7 @@ function checkAxes(op: string, x: Tensor, axis: ReduceOptions['axis']): number[]
 }
 
 function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): Tensor {
+  checkOptions(name, options);
   const backend = commonBackend(name, x);
   const dtype = floatDType(name, x);
   const axes = checkAxes(name, x, options.axis);

@@ -1,5 +1,7 @@
 /** Root-mean-square normalisation (Zhang and Sennrich 2019). */
+
 import { isRecorded, record } from '../autograd/tape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -26,6 +28,7 @@ export interface RmsNormOptions {
  * @returns x's shape and dtype.
  */
 export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}): Tensor {
+  checkOptions('rmsNorm', options);
   const { eps = 1e-6, weightOffset = 0 } = options;
   const backend = commonBackend('rmsNorm', x, weight);
   checkRank('rmsNorm', 'x', x, 1, Number.POSITIVE_INFINITY);

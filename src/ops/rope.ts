@@ -1,5 +1,7 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
+
 import { isRecorded, record } from '../autograd/tape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
@@ -27,6 +29,7 @@ export interface RopeOptions {
  * @returns x's shape and dtype.
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
+  checkOptions('rope', options);
   const { interleaved = false } = options;
   checkTensor('rope', 'x', x);
   checkTensor('rope', 'cos', cos);

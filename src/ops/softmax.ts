@@ -1,5 +1,7 @@
 /** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
+
 import { record, untaped } from '../autograd/tape.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -63,6 +65,7 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
 }
 
 function check(op: string, x: Tensor, options: AxisOptions) {
+  checkOptions(op, options);
   const backend = commonBackend(op, x);
   const dtype = floatDType(op, x);
   checkRank(op, 'x', x, 1, 6);

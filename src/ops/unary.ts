@@ -1,6 +1,8 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
+
 import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
@@ -46,6 +48,7 @@ export function silu(x: Tensor): Tensor {
  * @throws RangeError for another form.
  */
 export function gelu(x: Tensor, options: { readonly approximate?: 'none' | 'tanh' } = {}): Tensor {
+  checkOptions('gelu', options);
   const { approximate = 'none' } = options;
   if (approximate !== 'none' && approximate !== 'tanh') {
     throw new RangeError(`gelu: expected approximate 'none' or 'tanh', got ${JSON.stringify(approximate)}`);

@@ -4,8 +4,10 @@
  *
  * Source: jax/_src/random/core.py (_randint, _shuffle, _categorical).
  */
+
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { broadcastStrides, normalizeAxis, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -91,6 +93,7 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
       `categorical: expected logits of f32, got ${logits instanceof Tensor ? logits.dtype : typeof logits}`,
     );
   }
+  checkOptions('categorical', options);
   const rank = logits.shape.length;
   const axis = normalizeAxis('categorical', options.axis ?? -1, rank);
   const batch = logits.shape.filter((_, i) => i !== axis);

@@ -4,8 +4,10 @@
  *
  * Source: jax/_src/random/core.py.
  */
+
 import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { checkShape, type Shape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -41,6 +43,7 @@ export function bits(key: Tensor, shape: Shape = []): Tensor {
  * @returns f32.
  */
 export function uniform(key: Tensor, shape: Shape = [], options: UniformOptions = {}): Tensor {
+  checkOptions('uniform', options);
   return scaledUniform('uniform', key, shape, options.minval ?? 0, options.maxval ?? 1, 1);
 }
 

@@ -2,7 +2,8 @@
 
 /** @throws TypeError unless `options` is an object: forgotten options get a sentence, not a destructuring error. */
 export function checkOptions(op: string, options: unknown): void {
-  checkObject(op, 'an object of options', options);
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
+  throw new TypeError(`${op}: expected an object of options, got ${describe(options)}`);
 }
 
 /** @throws TypeError unless `value` is an object; `what` says which, such as `a model's shape`. */

@@ -7,16 +7,37 @@ import {
   arange,
   concat,
   dotProductAttention,
+  full,
+  gelu,
   getBackend,
   grad,
+  layerNorm,
+  logSoftmax,
+  matmul,
+  max,
+  mean,
+  min,
+  mul,
+  rmsNorm,
   rope,
   scope,
+  softmax,
+  sum,
+  tensor,
   valueAndGrad,
   zeros,
 } from '../../src/index.ts';
 import { generate, loadModel, type Model, StreamingDecoder } from '../../src/models/index.ts';
-import { Linear, MultiHeadAttention, makeCausalMask, RMSNorm, Rngs } from '../../src/nn/index.ts';
+import {
+  Linear,
+  MultiHeadAttention,
+  makeAttentionMask,
+  makeCausalMask,
+  RMSNorm,
+  Rngs,
+} from '../../src/nn/index.ts';
 import { planKvCache, readModelShape } from '../../src/plan/index.ts';
+import { key, uniform } from '../../src/random/index.ts';
 import {
   adamw,
   causalLmLoss,
@@ -253,11 +274,7 @@ test.each<[string, () => unknown, string]>([
     () => planKvCache('llama-3-8b', { contextLength: '5' as Any }),
     'planKvCache: expected contextLength to be a positive integer, got string',
   ],
-  [
-    'planKvCache',
-    () => planKvCache(none),
-    'expected a shape, a config or the id of a preset, got undefined',
-  ],
+  ['planKvCache', () => planKvCache(none), 'expected a shape, a config or the id of a preset, got undefined'],
 ])('%s', (_, call, message) => {
   expect(call).toThrow(message);
 });
@@ -342,6 +359,34 @@ test.each<[string, () => Promise<unknown>, string]>([
   ],
 ])('%s', async (_, call, message) => {
   await expect(call()).rejects.toThrow(message);
+});
+
+const x = () => zeros([2, 2, 2, 4]);
+const table = () => zeros([2, 2, 2]);
+
+/** As JAX, NumPy and PyTorch take them: by position. Taken for no options at all, they would give other numbers in silence. */
+test.each<[string, (options: Any) => unknown, Any]>([
+  ['softmax', (axis) => softmax(x(), axis), 0],
+  ['logSoftmax', (axis) => logSoftmax(x(), axis), 0],
+  ['sum', (axis) => sum(x(), axis), 0],
+  ['mean', (axis) => mean(x(), axis), [0]],
+  ['max', (axis) => max(x(), axis), -1],
+  ['min', (axis) => min(x(), axis), -1],
+  ['rmsNorm', (eps) => rmsNorm(x(), undefined, eps), 1e-5],
+  ['layerNorm', (eps) => layerNorm(x(), undefined, undefined, eps), 1e-5],
+  ['gelu', (approximate) => gelu(x(), approximate), true],
+  ['rope', (interleaved) => rope(x(), table(), table(), interleaved), true],
+  ['matmul', (transpose) => matmul(x(), x(), transpose), true],
+  ['tensor', (dtype) => tensor([1], dtype), 'f16'],
+  ['zeros', (dtype) => zeros([1], dtype), 'f16'],
+  ['full', (dtype) => full([1], 1, dtype), 'f16'],
+  ['arange', (dtype) => arange(3, dtype), 'i32'],
+  ['dotProductAttention', (mask) => dotProductAttention(x(), x(), x(), mask), true],
+  ['makeAttentionMask', (fn) => makeAttentionMask(x(), x(), fn), mul],
+  ['makeCausalMask', (dims) => makeCausalMask(x(), dims), 1],
+  ['uniform', (low) => uniform(key(0), [2], low), 0.5],
+])('%s by position is refused', (name, call, given) => {
+  expect(() => call(given)).toThrow(`${name}: expected an object of options, got`);
 });
 
 /** What the language says of a value of the wrong kind, which helps nobody find it. */
