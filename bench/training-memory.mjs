@@ -3,7 +3,7 @@
  * 0.74M-parameter GPT, in fresh processes: as node comes, and with V8's young generation held at 1 MiB.
  *
  * V8 doubles its young generation, up to twice 16 MiB in Node 20, whenever as much has survived collections as it holds; what a
- * step has recorded survives those that fall into it, some hundred KB each time. That is no leak, and it is bounded. What is
+ * step has recorded survives those that fall into it, some 30 KB each time. That is no leak, and it is bounded. What is
  * ours, tensors, kernels' scratch and malloc, is in the rest.
  *
  * Usage: npm run build && node bench/training-memory.mjs [--steps 2000] [--threads 1]
