@@ -44,7 +44,9 @@ export function checkFolderIsFree(folder: string): void {
   const holder = holderOf(folder);
   if (holder === undefined || !isAlive(holder)) return;
   const who = holder.pid === process.pid ? 'this process' : `process ${holder.pid}`;
-  throw new FolderInUseError(`${folder}: ${who} is training there; another --out, or wait for it to end`);
+  throw new FolderInUseError(
+    `${folder}: ${who} is training there (its ${LOCK} says so); another --out, or wait for it to end`,
+  );
 }
 
 function holderOf(folder: string): Holder | undefined {
