@@ -6,11 +6,13 @@
  * step has recorded survives those that fall into it, some 30 KB each time. That is no leak, and it is bounded. What is
  * ours, tensors, kernels' scratch and malloc, is in the rest.
  *
- * Usage: npm run build && node bench/training-memory.mjs [--steps 2000] [--threads 1]
+ * The last line is what V8's young generation saw after step 100: garbage a step, and what each collection found alive.
+ * Usage: npm run build && node bench/training-memory.mjs [--steps 2000] [--threads 1] [--draw]: a new batch each step instead of one
  */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { GCProfiler } from 'node:v8';
 
 const SIZES = { vocabSize: 65, hiddenSize: 128, numLayers: 4, numHeads: 4, numKeyValueHeads: 2 };
 const [BLOCK, BATCH] = [64, 12];
@@ -21,6 +23,7 @@ const { values } = parseArgs({
   options: {
     steps: { type: 'string', default: '2000' },
     threads: { type: 'string', default: '1' },
+    draw: { type: 'boolean', default: false },
     loop: { type: 'boolean', default: false },
   },
 });
@@ -33,8 +36,17 @@ else for (const flags of [[], ['--max-semi-space-size=1']]) report(flags);
 
 function report(flags) {
   const file = fileURLToPath(import.meta.url);
-  const own = ['--loop', '--steps', values.steps, '--threads', values.threads];
-  const samples = JSON.parse(execFileSync(process.execPath, [...flags, file, ...own], { encoding: 'utf8' }));
+  const own = [
+    '--loop',
+    '--steps',
+    values.steps,
+    '--threads',
+    values.threads,
+    ...(values.draw ? ['--draw'] : []),
+  ];
+  const { samples, young } = JSON.parse(
+    execFileSync(process.execPath, [...flags, file, ...own], { encoding: 'utf8' }),
+  );
   console.log(['node', ...flags].join(' '));
   const start = samples.find(({ step }) => step === FROM);
   for (const sample of samples) {
@@ -45,6 +57,24 @@ function report(flags) {
     });
     console.log(`  step ${String(sample.step).padStart(6)}  ${cells.join('  ')}`);
   }
+  const { collections, allocated, alive } = young;
+  const perStep = (allocated / 1024 / (steps - FROM)).toFixed(0);
+  const each = (alive / 1024 / collections).toFixed(0);
+  console.log(`  ${perStep} KB of garbage a step; ${collections} collections found ${each} KB alive each`);
+}
+
+/** What V8's collections of the young generation saw: bytes allocated between them, and bytes that they kept or moved out. */
+function youngGeneration(statistics) {
+  const scavenges = statistics.filter(({ gcType }) => gcType === 'Scavenge');
+  const used = ({ heapSpaceStatistics: spaces }, name) =>
+    spaces.find(({ spaceName }) => spaceName === name).spaceUsedSize;
+  let [allocated, alive, kept] = [0, 0, undefined];
+  for (const { beforeGC, afterGC } of scavenges) {
+    allocated += used(beforeGC, 'new_space') - (kept ?? 0);
+    kept = used(afterGC, 'new_space');
+    alive += kept + used(afterGC, 'old_space') - used(beforeGC, 'old_space');
+  }
+  return { collections: scavenges.length, allocated, alive };
 }
 
 /** The loop of the README, and what the process held after some of its steps, as JSON. */
@@ -60,17 +90,23 @@ async function loop() {
     model,
     train.chain(train.clipByGlobalNorm(1), train.adamw({ learningRate: 1e-3 })),
   );
+  const text = Int32Array.from({ length: 20_000 }, (_, i) => (i * i * 31 + i * 7) % SIZES.vocabSize);
+  const drawn = (index) =>
+    train.drawBatch(text, { batchSize: BATCH, blockLength: BLOCK, seed: 1, stream: 'train', index });
+  const profiler = new GCProfiler();
   const samples = [];
   const every = Math.max(FROM, Math.round(steps / 4 / FROM) * FROM);
   for (let step = 1; step <= steps; step++) {
-    const [loss, gradients] = valueAndGrad((m) => train.causalLmLoss(m, batch))(model);
+    const rows = values.draw ? drawn(step) : batch;
+    const [loss, gradients] = valueAndGrad((m) => train.causalLmLoss(m, rows))(model);
     const [value] = await loss.data();
     if (!Number.isFinite(value)) throw new Error(`step ${step}: the loss is ${value}`);
     optimizer.update(model, gradients);
+    if (step === FROM) profiler.start();
     if (step === 1 || step === FROM || step % every === 0 || step === steps) {
       const { rss, heapTotal: heap } = process.memoryUsage();
       samples.push({ step, rss, heap, rest: rss - heap });
     }
   }
-  console.log(JSON.stringify(samples));
+  console.log(JSON.stringify({ samples, young: youngGeneration(profiler.stop().statistics) }));
 }

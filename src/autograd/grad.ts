@@ -84,8 +84,8 @@ export function grad<Args extends readonly unknown[]>(
 ): (...args: Args) => unknown {
   checkFunction('grad', fn);
   return (...args) => {
-    const { gradients, discard } = run('grad', fn, args, argnums);
-    discard();
+    const { value, isNew, gradients } = run('grad', fn, args, argnums);
+    if (isNew) value.dispose();
     return gradients;
   };
 }
@@ -95,7 +95,7 @@ function run<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
   args: Args,
   argnums: number | readonly number[],
-): { value: Tensor; gradients: unknown; discard: () => void } {
+): { value: Tensor; isNew: boolean; gradients: unknown } {
   const wanted = typeof argnums === 'number' ? [argnums] : argnums;
   if (!Array.isArray(wanted)) {
     throw new TypeError(`${op}: expected argnums as a number or a list of them, got ${describe(argnums)}`);
@@ -122,17 +122,14 @@ function run<Args extends readonly unknown[]>(
   try {
     const value = tape.run(() => scope(made));
     if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
-    const discard = () => {
-      if (isNew) value.dispose();
-    };
     if (value.size !== 1) {
-      discard();
+      if (isNew) value.dispose();
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }
     const gradients = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
     trackAll(gradients);
     const results = forms.map((form) => form(gradients));
-    return { value, gradients: typeof argnums === 'number' ? results[0] : results, discard };
+    return { value, isNew, gradients: typeof argnums === 'number' ? results[0] : results };
   } finally {
     tape.dispose();
   }

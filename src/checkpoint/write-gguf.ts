@@ -1,5 +1,4 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
-
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
 import { describe } from '../tensor/arguments.ts';
 import { chunksOf, type TensorBytes } from './tensor-bytes.ts';

@@ -2,7 +2,6 @@
  * Writes a safetensors file, streaming: the header is known from types and shapes, then each tensor's bytes are asked for
  * when their turn comes, so a file larger than memory can be written.
  */
-
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
 import { checkObject } from '../tensor/arguments.ts';
 import { Tensor } from '../tensor/tensor.ts';

@@ -2,7 +2,6 @@
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
  * heads have in common with the groups drawn around them, the numbers as a table.
  */
-
 import { COLORS, factTable, htmlPage, htmlTable, legend, svg } from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
 import { checkObject } from '../tensor/arguments.ts';

@@ -2,7 +2,6 @@
  * The modules behind `mhaGqa` and `mhaMqa`, for whoever wants their parameters: a Linen module of DenseGeneral layers and an
  * NNX module of Linear ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
-
 import { dotProductAttention } from '../nn/attention.ts';
 import { Linear, LinearGeneral } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';

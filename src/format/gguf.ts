@@ -4,7 +4,6 @@
  *
  * Source: ggml/docs/gguf.md; the checks of gguf.cpp in llama.cpp.
  */
-
 import type { ByteSource } from './byte-source.ts';
 import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';

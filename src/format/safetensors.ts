@@ -4,7 +4,6 @@
  *
  * Source: safetensors README ("Format") and the validation in safetensors/src/tensor.rs.
  */
-
 import type { ByteSource } from './byte-source.ts';
 import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';

@@ -1,7 +1,6 @@
 /**
  * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
  */
-
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';

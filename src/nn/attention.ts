@@ -4,7 +4,6 @@
  *
  * Source: flax/nnx/nn/attention.py (dot_product_attention, dot_product_attention_weights).
  */
-
 import { dotProductAttention as attend } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
@@ -17,6 +16,7 @@ import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
 import { transpose } from '../ops/transpose.ts';
 import { log } from '../ops/unary.ts';
+import { checkOptions } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
@@ -72,9 +72,7 @@ export function dotProductAttention(
   value: Tensor,
   options: AttentionFnOptions = {},
 ): Tensor {
-  checkTensor('dotProductAttention', 'query', query);
-  checkTensor('dotProductAttention', 'key', key);
-  checkTensor('dotProductAttention', 'value', value);
+  checkKinds('dotProductAttention', { query, key, value }, options);
   const { module, cachedLength } = options;
   const batch = checkShapes(query, key, value);
   const rate = checkDropout(options);
@@ -119,8 +117,7 @@ export function dotProductAttentionWeights(
   key: Tensor,
   options: AttentionFnOptions = {},
 ): Tensor {
-  checkTensor('dotProductAttentionWeights', 'query', query);
-  checkTensor('dotProductAttentionWeights', 'key', key);
+  checkKinds('dotProductAttentionWeights', { query, key }, options);
   const batch = checkShapes(query, key);
   const [T, N, H] = query.shape.slice(-3);
   const [S, K] = key.shape.slice(-3);
@@ -172,6 +169,16 @@ function scoresOperand(what: string, x: Tensor, batch: Shape, target: Shape): Te
 /** Rounded when the computation is narrower than what is stored; a narrow cache is widened inside the kernel. */
 function narrowed(x: Tensor, dtype: ComputeDType): Tensor {
   return dtype === 'f16' || dtype === 'bf16' ? cast(x, dtype) : x;
+}
+
+/** @throws TypeError for what is no tensor, or no object of options. */
+function checkKinds(
+  op: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  options: AttentionFnOptions,
+): void {
+  for (const [what, x] of Object.entries(tensors)) checkTensor(op, what, x);
+  checkOptions(op, options);
 }
 
 /** The batch dimensions. Error texts are Flax's. */

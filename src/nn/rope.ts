@@ -4,7 +4,6 @@
  *
  * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
  */
-
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { reshape } from '../ops/reshape.ts';

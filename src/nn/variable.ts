@@ -1,5 +1,4 @@
 /** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
-
 import { backendOf } from '../backend/registry.ts';
 import { describe } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';

@@ -1,5 +1,4 @@
 /** Attention over keys and values that lie in a cache: what models call. */
-
 import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
 import { checkObject, checkOptions } from '../tensor/arguments.ts';
 import { isBlockDType } from '../tensor/dtype.ts';

@@ -1,5 +1,4 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
-
 import { isRecorded, record } from '../autograd/tape.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -1,5 +1,4 @@
 /** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
-
 import { record } from '../autograd/tape.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';

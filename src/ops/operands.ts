@@ -72,9 +72,9 @@ export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tens
   return copy;
 }
 
-/** Frees what `asWide` gave for `x`, unless that was `x`. */
-export function freeCopy(wide: Tensor | undefined, x: Tensor | undefined): void {
-  if (wide !== x) wide?.dispose();
+/** Frees what a call used instead of `x`, as `asWide` gives it, unless that was `x` itself. */
+export function freeCopy(used: Tensor | undefined, x: Tensor | undefined): void {
+  if (used !== x) used?.dispose();
 }
 
 /** @throws TypeError unless the operand, which no types may have checked, is there and a tensor. */

@@ -1,5 +1,4 @@
 /** Reductions over one, several or all axes: f32 (f64 on the reference backend). */
-
 import { record } from '../autograd/tape.ts';
 import type { ReduceOp } from '../backend/backend.ts';
 import { checkOptions } from '../tensor/arguments.ts';

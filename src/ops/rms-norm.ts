@@ -1,5 +1,4 @@
 /** Root-mean-square normalisation (Zhang and Sennrich 2019). */
-
 import { isRecorded, record } from '../autograd/tape.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -1,5 +1,4 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
-
 import { isRecorded, record } from '../autograd/tape.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -46,8 +45,9 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const shared = cos.shape.length < rank - 1;
   const first = shared ? 1 : 0;
   for (let axis = first; axis < rank - 2; axis++) {
-    if (cos.shape[axis - first] === x.shape[axis]) continue;
-    checkExactShape('rope', 'cos', cos, [...x.shape.slice(first, rank - 2), half]);
+    if (cos.shape[axis - first] !== x.shape[axis]) {
+      checkExactShape('rope', 'cos', cos, [...x.shape.slice(first, rank - 2), half]);
+    }
   }
   if (2 * half > headDim) {
     throw new RangeError(

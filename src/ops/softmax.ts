@@ -1,5 +1,4 @@
 /** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
-
 import { record, untaped } from '../autograd/tape.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';

@@ -1,5 +1,4 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
-
 import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
 import { checkOptions } from '../tensor/arguments.ts';

@@ -2,7 +2,6 @@
  * Models whose attention facts are known without a file, by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others.
  * For a T5 the decoder's self-attention is meant; its cross-attention holds as much again per encoder token.
  */
-
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 

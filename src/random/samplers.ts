@@ -4,7 +4,6 @@
  *
  * Source: jax/_src/random/core.py.
  */
-
 import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkOptions } from '../tensor/arguments.ts';

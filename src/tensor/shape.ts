@@ -1,5 +1,6 @@
 /** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
 import { describe } from './arguments.ts';
+
 export type Shape = readonly number[];
 
 /** Number of elements of a shape; 1 for a scalar (`[]`). */

@@ -1,5 +1,4 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
-
 import type { Model } from '../models/model.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';

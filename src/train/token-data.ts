@@ -2,7 +2,6 @@
  * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are drawn. What batch
  * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
  */
-
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
 import { checkOptions, describe } from '../tensor/arguments.ts';

@@ -29,10 +29,12 @@ import {
 } from '../../src/index.ts';
 import { generate, loadModel, type Model, StreamingDecoder } from '../../src/models/index.ts';
 import {
+  dotProductAttentionWeights,
   Linear,
   MultiHeadAttention,
   makeAttentionMask,
   makeCausalMask,
+  dotProductAttention as nnAttention,
   RMSNorm,
   Rngs,
 } from '../../src/nn/index.ts';
@@ -382,6 +384,8 @@ test.each<[string, (options: Any) => unknown, Any]>([
   ['full', (dtype) => full([1], 1, dtype), 'f16'],
   ['arange', (dtype) => arange(3, dtype), 'i32'],
   ['dotProductAttention', (mask) => dotProductAttention(x(), x(), x(), mask), true],
+  ['dotProductAttention', (mask) => nnAttention(x(), x(), x(), mask), null],
+  ['dotProductAttentionWeights', (mask) => dotProductAttentionWeights(x(), x(), mask), true],
   ['makeAttentionMask', (fn) => makeAttentionMask(x(), x(), fn), mul],
   ['makeCausalMask', (dims) => makeCausalMask(x(), dims), 1],
   ['uniform', (low) => uniform(key(0), [2], low), 0.5],
