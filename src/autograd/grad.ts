@@ -6,7 +6,7 @@ import { byteLengthOf } from '../tensor/dtype.ts';
 import { isOfScope, scope, trackAll } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { isFloat, Tape } from './tape.ts';
+import { isFloat, startTape } from './tape.ts';
 
 /** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
 export interface ParameterOwner {
@@ -111,7 +111,7 @@ function run<Args extends readonly unknown[]>(
       throw new TypeError(`${op}: expected tensors in argument ${index}, got none`);
     return form;
   });
-  const tape = new Tape(leaves);
+  const tape = startTape(leaves);
   // What was there before, such as an argument that is the value itself, stays the caller's.
   let isNew = false;
   const made = () => {
@@ -131,7 +131,7 @@ function run<Args extends readonly unknown[]>(
     const results = forms.map((form) => form(gradients));
     return { value, isNew, gradients: typeof argnums === 'number' ? results[0] : results };
   } finally {
-    tape.dispose();
+    tape.end();
   }
 }
 

@@ -15,71 +15,72 @@ import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Entries, type EntryReader, ListsByLength, type TapeEntry } from './entries.ts';
 
-/** The one tape there is at a time, and whether ops are being recorded on it. */
-let tape: Tape | undefined;
-let recording = false;
-/** The next place; 0 is none. */
-let nextPlace = 1;
-/** What tapes use in turn, empty between them: what grows with each step anew is garbage that survives collections. */
-const spare = {
-  entries: new Entries(),
-  gradients: [] as (Tensor | undefined)[],
-  incoming: new ListsByLength<Tensor | undefined>(),
-  needed: new ListsByLength<boolean>(),
-  taken: new ListsByLength<Tensor | undefined>(),
-};
-
 /**
  * Appends an entry, when a tape is running and one of the inputs depends on what is differentiated. Call it after the op.
  * Outputs that are not floats carry no gradient.
  */
 export function record(entry: TapeEntry): void {
-  if (recording) tape?.append(entry);
+  if (tape.isRecording) tape.append(entry);
 }
 
 /** True when gradients are wanted of one of these: ops that need more outputs for their way back ask. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
-  return recording && (tape?.followsOne(inputs) ?? false);
+  return tape.isRecording && tape.followsOne(inputs);
 }
 
 /** `view` shows the same elements as `x`: whatever arrives at one is the other's gradient. */
 export function followAs(view: Tensor, x: Tensor): void {
-  if (recording) view.tapePlace = x.tapePlace;
+  if (tape.isRecording) view.tapePlace = x.tapePlace;
 }
 
 /** Runs `fn` without recording: for an op made of others that has a better vjp of its own. */
 export function untaped<T>(fn: () => T): T {
-  const outer = recording;
-  recording = false;
+  const outer = tape.isRecording;
+  tape.isRecording = false;
   try {
     return fn();
   } finally {
-    recording = outer;
+    tape.isRecording = outer;
   }
 }
 
-export class Tape {
-  readonly #entries = spare.entries;
-  /** By place, from `#first` on, which is the first leaf's. */
-  readonly #gradients = spare.gradients;
-  readonly #first = nextPlace;
-  readonly #afterLeaves: number;
+/** The tape, following leaves. @throws Error when it is in use: gradients of gradients are not supported. */
+export function startTape(leaves: readonly Tensor[]): Tape {
+  tape.start(leaves);
+  return tape;
+}
+
+class Tape {
+  /** Whether ops append to it. */
+  isRecording = false;
+  #isInUse = false;
+  readonly #entries = new Entries();
+  /** The next place; 0 is none. */
+  #nextPlace = 1;
+  /** The first leaf's place, and the first after the leaves. */
+  #first = 1;
+  #afterLeaves = 1;
+  /** By place, from `#first` on. */
+  readonly #gradients: (Tensor | undefined)[] = [];
+  readonly #incoming = new ListsByLength<Tensor | undefined>();
+  readonly #needed = new ListsByLength<boolean>();
+  readonly #takenLists = new ListsByLength<Tensor | undefined>();
   /** What the running vjp's scope does not free. */
   #taken: (Tensor | undefined)[] = [];
   readonly #leave = (member: Disposable): void => {
     if (!this.#taken.includes(member as Tensor)) member.dispose();
   };
 
-  /** Starts to follow leaves. @throws Error when there is another tape: gradients of gradients are not supported. */
-  constructor(leaves: readonly Tensor[]) {
-    if (tape) throw new Error('grad: gradients of gradients are not supported');
-    tape = this;
+  start(leaves: readonly Tensor[]): void {
+    if (this.#isInUse) throw new Error('grad: gradients of gradients are not supported');
+    this.#isInUse = true;
+    this.#first = this.#nextPlace;
     for (const leaf of leaves) this.#follow(leaf);
-    this.#afterLeaves = nextPlace;
+    this.#afterLeaves = this.#nextPlace;
   }
 
   #follow(x: Tensor): void {
-    if (!this.#follows(x)) x.tapePlace = nextPlace++;
+    if (!this.#follows(x)) x.tapePlace = this.#nextPlace++;
   }
 
   /** Places of earlier tapes are lower. */
@@ -94,11 +95,11 @@ export class Tape {
 
   /** Runs `fn` and records. */
   run<T>(fn: () => T): T {
-    recording = true;
+    this.isRecording = true;
     try {
       return fn();
     } finally {
-      recording = false;
+      this.isRecording = false;
     }
   }
 
@@ -132,14 +133,14 @@ export class Tape {
     return gradients;
   }
 
-  /** Frees what is held. The next tape may come. */
-  dispose(): void {
+  /** Frees what is held; it may be started again. */
+  end(): void {
     while (!this.#entries.isEmpty) this.#entries.pop();
-    for (let i = 0; i < nextPlace - this.#first; i++) {
+    for (let i = 0; i < this.#nextPlace - this.#first; i++) {
       this.#gradients[i]?.dispose();
       this.#gradients[i] = undefined;
     }
-    tape = undefined;
+    this.#isInUse = false;
   }
 
   /** The gradient so far, as it came: its shape may be that of another tensor on the same elements. */
@@ -154,9 +155,9 @@ export class Tape {
 
   readonly #stepBack: EntryReader = (inputs, outputs, outputShapes, saved, vjp) => {
     if (!this.#arrivedAtOne(outputs)) return;
-    const incoming = spare.incoming.of(outputs.length);
-    const needed = spare.needed.of(inputs.length);
-    const taken = spare.taken.of(inputs.length);
+    const incoming = this.#incoming.of(outputs.length);
+    const needed = this.#needed.of(inputs.length);
+    const taken = this.#takenLists.of(inputs.length);
     this.#taken = taken;
     const scope = openScope();
     try {
@@ -191,6 +192,9 @@ export class Tape {
     taken.fill(undefined);
   };
 }
+
+/** The one there is. Of a tape per gradient, what it grows to would be garbage that survives collections. */
+const tape = new Tape();
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {

@@ -1,20 +1,19 @@
 /** What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is over. */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
-import {
-  type Tokenizer,
-  type TokenizerConfigJson,
-  type TokenizerJson,
-  tokenizerFromGguf,
-  tokenizerFromJson,
-} from '../text/tokenizer.ts';
+import type { Tokenizer, TokenizerConfigJson, TokenizerJson } from '../text/tokenizer.ts';
 
-/** A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here, parsed there. */
+/**
+ * A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here, parsed there. The libraries
+ * behind it, a third of the package's code, are loaded when there is a tokenizer: training on tokens at hand needs none.
+ */
 export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
   const { gguf } = checkpoint;
   if (gguf) {
     const { metadata } = gguf;
-    return metadata.has('tokenizer.ggml.tokens') ? () => tokenizerFromGguf(metadata) : undefined;
+    if (!metadata.has('tokenizer.ggml.tokens')) return undefined;
+    const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
+    return () => tokenizerFromGguf(metadata);
   }
   const text = await checkpoint.readText('tokenizer.json');
   if (text === undefined) return undefined;
@@ -25,6 +24,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
     ...(chatTemplate !== undefined && { chatTemplate }),
   };
   const { directory } = checkpoint;
+  const { tokenizerFromJson } = await import('../text/tokenizer.ts');
   return () =>
     tokenizerFromJson(
       checkTokenizer(`${directory}/tokenizer.json`, parse(`${directory}/tokenizer.json`, text)),

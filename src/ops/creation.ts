@@ -105,7 +105,7 @@ function filled(op: string, shape: Shape, value: number, options: CreationOption
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);
   if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${describe(shape)}`);
   checkShape(op, shape);
-  const out = allocate(backend, dtype, [...shape]);
+  const out = allocate(backend, dtype, shape);
   backend.fill(out, dtype === 'bool' ? Number(value !== 0) : value);
   return out;
 }

@@ -5,7 +5,7 @@
 import { DTYPES, type DType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { type Disposable, track, untrack } from './scope.ts';
-import { checkShape, type Shape, shapeText, sizeOf } from './shape.ts';
+import { checkShape, type Shape, shapeText, sharedShape, sizeOf } from './shape.ts';
 import type { Storage } from './storage.ts';
 
 export type NestedArray = number | NestedArray[];
@@ -44,7 +44,7 @@ export class Tensor {
     }
     this.storage = storage;
     this.dtype = dtype;
-    this.shape = shape;
+    this.shape = sharedShape(shape);
     if (tracked) track(this);
   }
 

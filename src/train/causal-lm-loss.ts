@@ -11,6 +11,7 @@ import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { tokenRow } from './token-data.ts';
 
 /** What the loss needs of a model: logits `[B, T, V]` of token rows, with dropout where it is asked for. */
 export interface LanguageModel {
@@ -19,14 +20,14 @@ export interface LanguageModel {
 
 /**
  * Mean cross-entropy, in nats, of predicting token t + 1 of each row from its tokens up to t.
- * @param tokens rows of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
+ * @param tokens rows (arrays or typed arrays) of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
  * @param dropout `dropoutRate` and `dropoutKey` of a training step, a new key for each; default no dropout
  * @throws TypeError for anything but rows of ids; RangeError for what is no id, when a row has no token to predict, or for a dropout rate outside of [0, 1)
  * @returns a scalar
  */
 export function causalLmLoss(
   model: LanguageModel,
-  tokens: readonly (readonly number[])[] | Tensor,
+  tokens: readonly ArrayLike<number>[] | Tensor,
   dropout?: DropoutMask,
 ): Tensor {
   if (typeof model?.forward !== 'function') {
@@ -38,15 +39,7 @@ export function causalLmLoss(
       `causalLmLoss: expected rows of token ids or an i32 tensor [B, T], got ${describe(rows)}`,
     );
   }
-  const odd = rows.find((row) => !Array.isArray(row) && !ArrayBuffer.isView(row));
-  if (odd !== undefined) {
-    throw new TypeError(`causalLmLoss: expected each row to be an array of token ids, got ${describe(odd)}`);
-  }
-  for (const row of rows) {
-    const id = row.find((token: number) => !Number.isInteger(token) || token < 0);
-    if (id !== undefined)
-      throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(id)}`);
-  }
+  for (const row of rows) checkRow(row);
   if (rows.length === 0 || rows.some((row) => row.length < 2)) {
     const lengths = shapeText(rows.map((row) => row.length));
     throw new RangeError(`causalLmLoss: expected rows of at least 2 tokens, got row lengths ${lengths}`);
@@ -60,7 +53,7 @@ export function causalLmLoss(
   }
   return scope(() => {
     const logits = model.forward(
-      rows.map((row) => row.slice(0, -1)),
+      rows.map((row) => tokenRow(row, 0, row.length - 1)),
       dropout,
     );
     const backend = backendOf(logits);
@@ -68,6 +61,16 @@ export function causalLmLoss(
     backend.write(targets.storage, encode('i32', labels));
     return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
   });
+}
+
+function checkRow(row: ArrayLike<number>): void {
+  if (!Array.isArray(row) && (!ArrayBuffer.isView(row) || row instanceof DataView)) {
+    throw new TypeError(`causalLmLoss: expected each row to be an array of token ids, got ${describe(row)}`);
+  }
+  for (let t = 0; t < row.length; t++) {
+    if (Number.isInteger(row[t]) && row[t] >= 0) continue;
+    throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(row[t])}`);
+  }
 }
 
 function rowsOf(tokens: Tensor): number[][] {
@@ -78,5 +81,5 @@ function rowsOf(tokens: Tensor): number[][] {
   }
   const [B, T] = tokens.shape;
   const ids = tokens.dataSync();
-  return Array.from({ length: B }, (_, b) => Array.from(ids.subarray(b * T, (b + 1) * T)));
+  return Array.from({ length: B }, (_, b) => tokenRow(ids, b * T, T));
 }

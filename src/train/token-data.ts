@@ -51,8 +51,15 @@ export function drawBatch(
     const [high, low] = threefry2x32(key, 0, row);
     // 53 bits: every place can be drawn, and as often as the next one.
     const start = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
-    return Array.from(tokens.subarray(start, start + blockLength + 1));
+    return tokenRow(tokens, start, blockLength + 1);
   });
+}
+
+/** `length` tokens as an array. `Array.from` makes an object of each on the way: a batch of them was a quarter of a training step's garbage. */
+export function tokenRow(tokens: ArrayLike<number>, start: number, length: number): number[] {
+  const row = new Array<number>(length);
+  for (let t = 0; t < length; t++) row[t] = tokens[start + t];
+  return row;
 }
 
 /** The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its dropout. */

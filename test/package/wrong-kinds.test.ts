@@ -206,6 +206,16 @@ test.each<[string, () => unknown, string]>([
     'causalLmLoss: expected token ids from 0, got 1.5',
   ],
   [
+    'causalLmLoss of a row with a hole',
+    () => causalLmLoss(model as Any, [new Array(3).fill(1, 0, 2)]),
+    'causalLmLoss: expected token ids from 0, got undefined',
+  ],
+  [
+    'causalLmLoss of a view without elements',
+    () => causalLmLoss(model as Any, [new DataView(new ArrayBuffer(8)) as Any]),
+    'causalLmLoss: expected each row to be an array of token ids, got DataView',
+  ],
+  [
     'causalLmLoss of no model',
     () => causalLmLoss(3 as Any, [[1, 2]]),
     'causalLmLoss: expected a model first, got 3',

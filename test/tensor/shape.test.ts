@@ -5,6 +5,7 @@ import {
   checkShape,
   normalizeAxis,
   sameShape,
+  sharedShape,
   sizeOf,
   stridesOf,
 } from '../../src/tensor/shape.ts';
@@ -16,6 +17,28 @@ test('sizes and strides', () => {
   expect(stridesOf([])).toEqual([]);
   expect(sameShape([2, 3], [2, 3])).toBe(true);
   expect(sameShape([2, 3], [2, 3, 1])).toBe(false);
+});
+
+test('equal shapes are one array, which is not the one that was given', () => {
+  const given = [2, 3, 5];
+  const shape = sharedShape(given);
+  expect(sharedShape([2, 3, 5])).toBe(shape);
+  given[0] = 7;
+  expect([shape, sharedShape([2, 3, 5]), sharedShape(given)]).toEqual([
+    [2, 3, 5],
+    [2, 3, 5],
+    [7, 3, 5],
+  ]);
+});
+
+test('more shapes than are kept stay what they are', () => {
+  const shapes = Array.from({ length: 5000 }, (_, i) => sharedShape([i, i % 7]));
+  expect(shapes.every(([a, b], i) => a === i && b === i % 7)).toBe(true);
+  // Dimensions beyond 32 bits, which hash alike.
+  expect([sharedShape([2 ** 32, 1]), sharedShape([0, 1])]).toEqual([
+    [2 ** 32, 1],
+    [0, 1],
+  ]);
 });
 
 test('broadcasting is symmetric and follows NumPy', () => {

@@ -1,7 +1,7 @@
 /** Losses, gradients and ten AdamW steps of transformers' and PyTorch's models (tools/golden/train.py). */
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { type BackendName, setBackend, type Tensor, valueAndGrad } from '../../src/index.ts';
+import { type BackendName, setBackend, type Tensor, tensor, valueAndGrad } from '../../src/index.ts';
 import {
   adamw,
   causalLmLoss,
@@ -69,6 +69,11 @@ for (const backend of backends) {
 
         const [loss, gradients] = step(model);
         expect(Math.abs(loss.dataSync()[0] - losses[0])).toBeLessThan(1e-4 * losses[0]);
+        // The same tokens in their other forms.
+        const typed = tokens.map((row) => Int32Array.from(row));
+        for (const form of [typed, tensor(Int32Array.from(tokens.flat()), { shape: [B, T] })]) {
+          expect(causalLmLoss(model, form).dataSync()).toEqual(loss.dataSync());
+        }
         for (const [path, gradient] of Object.entries(gradients) as [string, Tensor][]) {
           const want = storedGradient(golden, path, gradient.shape);
           expect(want, path).toBeDefined();
