@@ -262,6 +262,8 @@ function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number,
   const headStride = Math.ceil(H / blockLength) * blockLength;
   const tokenStride = K * headStride;
   const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
+  // Attention asks whether a view that somebody kept is of a live cache.
+  storage.isReusable = false;
   // A cache that is dropped without dispose is found by the garbage collector.
   storage.owner.weigh(storage, 1);
   return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };

@@ -6,7 +6,7 @@ export interface StorageOwner {
   readonly name: string;
   /** A fresh copy of `byteLength` bytes from `byteOffset`. */
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
-  /** Takes the memory back. Called once per storage. */
+  /** Takes the memory back. Called when the last holder has let go. */
   free(storage: Storage): void;
   /**
    * Tells the garbage collector of memory that is freed when it finds the holder gone (sign 1), or no longer so (-1): it then comes in time.
@@ -20,12 +20,22 @@ export class Storage {
   readonly byteLength: number;
   /** Where the bytes are: an address (native), an offset into the memory (WASM), unused by the reference backend. */
   readonly address: number;
+  /** Whether the owner may make another piece of memory of it once it is freed; not where `isFreed` is asked for later. */
+  isReusable = true;
   private references = 1;
 
   constructor(owner: StorageOwner, byteLength: number, address: number) {
     this.owner = owner;
     this.byteLength = byteLength;
     this.address = address;
+  }
+
+  /** Makes another piece of memory of what is freed. */
+  reuse(byteLength: number, address: number): this {
+    (this as { byteLength: number }).byteLength = byteLength;
+    (this as { address: number }).address = address;
+    this.references = 1;
+    return this;
   }
 
   /** Whether more than one tensor holds it; one that is not shared may be overwritten by its only holder. */

@@ -46,7 +46,10 @@ test('a native build of other kernels is refused, and WASM runs with one line th
   vi.doMock('../../src/backend/platform.ts', async (original) => {
     const platform = await original<typeof import('../../src/backend/platform.ts')>();
     const createRequire = () => () => ({ abi: '1 fill convert', init });
-    return { ...platform, node: { ...platform.node, fs: { ...platform.node?.fs, existsSync: () => true }, createRequire } };
+    return {
+      ...platform,
+      node: { ...platform.node, fs: { ...platform.node?.fs, existsSync: () => true }, createRequire },
+    };
   });
   try {
     const { getBackend, open } = await registry({ GQA_BACKEND: '' });

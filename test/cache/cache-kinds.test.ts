@@ -11,7 +11,8 @@ import {
   StaticCache,
   WindowCache,
 } from '../../src/cache/index.ts';
-import { tensor } from '../../src/ops/creation.ts';
+import { attend } from '../../src/ops/attend.ts';
+import { tensor, zeros } from '../../src/ops/creation.ts';
 import { BACKENDS, expectClose } from '../models/golden.ts';
 import { allocated, expectedRow, feed, randomSequences, storageError, valueDim } from './attention-oracle.ts';
 
@@ -133,7 +134,15 @@ describe.each(BACKENDS)('%s', (name) => {
         });
       }
       expect(cache.lengths).toEqual(lengths);
+
+      // A view that was kept is known for what it is, whatever has come into being since.
+      const view = cache.view(0);
       cache.dispose();
+      const later = Array.from({ length: 8 }, (_, i) => zeros([B, 1, x.N, (i + 1) * H]));
+      expect(() => attend(later[0], view)).toThrow(
+        'expected the view of a live cache, got one after dispose()',
+      );
+      for (const made of later) made.dispose();
     }
   });
 
