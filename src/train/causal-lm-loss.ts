@@ -1,6 +1,7 @@
 /** The loss of a language model on a batch of token rows. */
 
 import { backendOf } from '../backend/registry.ts';
+import { Model } from '../models/model.ts';
 import { mul } from '../ops/binary.ts';
 import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
@@ -52,10 +53,7 @@ export function causalLmLoss(
     count += row.length - 1;
   }
   return scope(() => {
-    const logits = model.forward(
-      rows.map((row) => tokenRow(row, 0, row.length - 1)),
-      dropout,
-    );
+    const logits = model.forward(withoutLast(model, rows, length), dropout);
     const backend = backendOf(logits);
     const targets = allocate(backend, 'i32', [rows.length, length]);
     backend.write(targets.storage, encode('i32', labels));
@@ -63,13 +61,36 @@ export function causalLmLoss(
   });
 }
 
+/** What is predicted from. Models of this package get rows that are alike as one tensor: arrays would live through the pass, and V8's heap grow by them. */
+function withoutLast(
+  model: LanguageModel,
+  rows: readonly ArrayLike<number>[],
+  length: number,
+): number[][] | Tensor {
+  if (!(model instanceof Model) || rows.some((row) => row.length !== length + 1)) {
+    return rows.map((row) => tokenRow(row, 0, row.length - 1));
+  }
+  const ids = new Int32Array(rows.length * length);
+  for (let b = 0; b < rows.length; b++) {
+    for (let t = 0; t < length; t++) ids[b * length + t] = rows[b][t];
+  }
+  const tokens = allocate(model.backend, 'i32', [rows.length, length]);
+  model.backend.write(tokens.storage, encode('i32', ids));
+  return tokens;
+}
+
 function checkRow(row: ArrayLike<number>): void {
   if (!Array.isArray(row) && (!ArrayBuffer.isView(row) || row instanceof DataView)) {
     throw new TypeError(`causalLmLoss: expected each row to be an array of token ids, got ${describe(row)}`);
   }
   for (let t = 0; t < row.length; t++) {
-    if (Number.isInteger(row[t]) && row[t] >= 0) continue;
-    throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(row[t])}`);
+    if (!(Number.isInteger(row[t]) && row[t] >= 0)) {
+      throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(row[t])}`);
+    }
+    // Beyond, an i32 would be another id.
+    if (row[t] >= 2 ** 31) {
+      throw new RangeError(`causalLmLoss: expected token ids below 2147483648, got ${row[t]}`);
+    }
   }
 }
 

@@ -211,6 +211,11 @@ test.each<[string, () => unknown, string]>([
     'causalLmLoss: expected token ids from 0, got undefined',
   ],
   [
+    'causalLmLoss of an id that would wrap around',
+    () => causalLmLoss(model as Any, [[1, 2 ** 32 + 5]]),
+    'causalLmLoss: expected token ids below 2147483648, got 4294967301',
+  ],
+  [
     'causalLmLoss of a view without elements',
     () => causalLmLoss(model as Any, [new DataView(new ArrayBuffer(8)) as Any]),
     'causalLmLoss: expected each row to be an array of token ids, got DataView',
