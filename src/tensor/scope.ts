@@ -92,7 +92,7 @@ const idleNets = new Map<number, SafetyNet[]>();
 /** Of each size. */
 const MOST_IDLE_NETS = 16;
 
-/** A net that small tensors enter one after another: a loss per training step, each with a net, was an eighth of what a collection found alive. */
+/** A net that small tensors enter one after another: a loss per training step, each with a net, was a seventh of what a collection found alive. */
 let common: SafetyNet | undefined;
 /** Its next place. */
 let commonPlace = 0;

@@ -32,7 +32,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
 /** One array for each of the last shapes in use, by hash. */
 const sharedShapes = new Array<Shape | undefined>(1024).fill(undefined);
 
-/** An array equal to `shape` that tensors share and nobody changes: one per tensor was a fifth of what a training step has alive. */
+/** An array equal to `shape` that tensors share and nobody changes: one per tensor was a seventh of what a training step has alive. */
 export function sharedShape(shape: Shape): Shape {
   let hash = shape.length;
   for (let i = 0; i < shape.length; i++) hash = Math.imul(hash, 0x01000193) ^ shape[i];
