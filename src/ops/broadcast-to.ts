@@ -30,7 +30,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
     );
   }
   if (sameShape(x.shape, shape)) return reshape(x, shape);
-  const out = allocate(backend, x.dtype, [...shape]);
+  const out = allocate(backend, x.dtype, shape);
   backend.copyStrided(out, 0, stridesOf(shape), x, 0, broadcastStrides(x.shape, shape), shape);
   const { shape: before } = x;
   record({

@@ -151,5 +151,5 @@ function taken(x: Tensor): ArrayLike<number> {
 function integers(backend: Backend, values: Int32Array, shape: Shape): Tensor {
   const storage = backend.allocate(values.byteLength);
   backend.write(storage, encode('i32', values));
-  return new Tensor(storage, 'i32', [...shape]);
+  return new Tensor(storage, 'i32', shape);
 }

@@ -149,7 +149,7 @@ function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
   checkShape(op, shape);
   const backend = backendOf(key);
   const dtype = call.kind === 'bits' ? 'u32' : call.kind === 'bernoulli' ? 'bool' : 'f32';
-  const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, [...shape]);
+  const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
   const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
   backend.random(out, { ...plain, ...call, key: words });
   return out;

@@ -1,5 +1,6 @@
 /** The loss of a language model on a batch of token rows. */
 
+import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
 import { Model } from '../models/model.ts';
 import { mul } from '../ops/binary.ts';
@@ -10,7 +11,7 @@ import { sum } from '../ops/reduce.ts';
 import { describe } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
-import { shapeText } from '../tensor/shape.ts';
+import { type Shape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { tokenRow } from './token-data.ts';
 
@@ -54,9 +55,7 @@ export function causalLmLoss(
   }
   return scope(() => {
     const logits = model.forward(withoutLast(model, rows, length), dropout);
-    const backend = backendOf(logits);
-    const targets = allocate(backend, 'i32', [rows.length, length]);
-    backend.write(targets.storage, encode('i32', labels));
+    const targets = idTensor(backendOf(logits), labels, [rows.length, length]);
     return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
   });
 }
@@ -74,9 +73,13 @@ function withoutLast(
   for (let b = 0; b < rows.length; b++) {
     for (let t = 0; t < length; t++) ids[b * length + t] = rows[b][t];
   }
-  const tokens = allocate(model.backend, 'i32', [rows.length, length]);
-  model.backend.write(tokens.storage, encode('i32', ids));
-  return tokens;
+  return idTensor(model.backend, ids, [rows.length, length]);
+}
+
+function idTensor(backend: Backend, ids: Int32Array, shape: Shape): Tensor {
+  const out = allocate(backend, 'i32', shape);
+  backend.write(out.storage, encode('i32', ids));
+  return out;
 }
 
 function checkRow(row: ArrayLike<number>): void {
