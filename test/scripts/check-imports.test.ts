@@ -73,14 +73,14 @@ describe('check-imports', () => {
     expect(status).toBe(1);
   });
 
-  test('format imports nothing and plan only format', () => {
+  test('format imports nothing and plan only arguments and format', () => {
     const { output } = check({
       'format/a.ts': "import { x } from '@huggingface/jinja';\nexport const a = x;\n",
       'tensor/a.ts': leaf,
       'plan/a.ts': "import '../tensor/a.ts';\n",
     });
     expect(output).toContain('format imports nothing from outside');
-    expect(output).toContain('plan may import format, tensor is not');
+    expect(output).toContain('plan may import arguments, format, tensor is not');
   });
 
   test('a cycle is named as a chain', () => {

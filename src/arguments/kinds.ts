@@ -1,0 +1,54 @@
+/** Checks of what a caller without types may hand over, and how such a value is named in an error. */
+
+/** @throws TypeError unless `value` is true or false: a text such as 'false' would count as true. */
+export function aBoolean(op: string, name: string, value: boolean): void {
+  if (typeof value !== 'boolean') throw wrongKind(op, name, 'a boolean', value);
+}
+
+/** @throws TypeError unless `value` is a number; which numbers fit is for the op to say. */
+export function aNumber(op: string, name: string, value: number): void {
+  if (typeof value !== 'number') throw wrongKind(op, name, 'a number', value);
+}
+
+/** @throws TypeError unless `value` is a string. */
+export function aString(op: string, name: string, value: string): void {
+  if (typeof value !== 'string') throw wrongKind(op, name, 'a string', value);
+}
+
+/** @throws TypeError unless `value` can be called. */
+export function aFunction(op: string, name: string, value: unknown): void {
+  if (typeof value !== 'function') throw wrongKind(op, name, 'a function', value);
+}
+
+/** For an option that its function looks at itself. */
+export function anything(): void {}
+
+/** @throws TypeError unless `value` is an object; `what` says which, such as `a model's shape`. */
+export function checkObject(op: string, what: string, value: unknown): void {
+  if (typeof value === 'object' && value !== null) return;
+  throw new TypeError(`${op}: expected ${what}, got ${describe(value)}`);
+}
+
+/** @throws TypeError unless `fn` can be called. */
+export function checkFunction(op: string, fn: unknown): void {
+  if (typeof fn !== 'function') throw new TypeError(`${op}: expected a function, got ${describe(fn)}`);
+}
+
+/** A positive integer. @throws TypeError for what is no number, RangeError for any other number */
+export function checkPositiveInteger(op: string, name: string, value: number): number {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
+  const message = `${op}: expected ${name} to be a positive integer, got ${describe(value)}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
+/** How an error names a wrong argument. */
+export function describe(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === 'object') return value.constructor?.name ?? 'an object';
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : typeof value;
+}
+
+function wrongKind(op: string, name: string, kind: string, value: unknown): TypeError {
+  return new TypeError(`${op}: expected ${name} to be ${kind}, got ${describe(value)}`);
+}

@@ -1,0 +1,86 @@
+/**
+ * The one check of every options object: no name that the function does not know, no value of another kind. A misspelt option
+ * would otherwise be ignored, and the numbers be those of the default.
+ */
+import { anything, describe } from './kinds.ts';
+import { nearestName } from './nearest-name.ts';
+
+/** Throws a TypeError unless `value` may be the option `name` of `op`. */
+export type Kind<T> = (op: string, name: string, value: T) => void;
+
+/** The options that a function knows, by name; made by `optionKinds`. */
+export type OptionTable = Readonly<Record<string, Kind<never>>>;
+
+/**
+ * The kind of each option of `Options`: the compiler asks for all of them and for no other.
+ * @example const OPTIONS = optionKinds<SoftmaxOptions>({ axis: aNumber });
+ */
+export function optionKinds<Options>(
+  kinds: {
+    readonly [Name in keyof Options]-?: Kind<Exclude<Options[Name], undefined>>;
+  },
+): OptionTable {
+  // Without a prototype, whose names (`constructor`, `toString`) would be known ones.
+  return Object.assign(Object.create(null), kinds);
+}
+
+/**
+ * A known option that is undefined counts as not given; an unknown one is refused whatever its value.
+ * @param options what was handed over; a class instance is taken if it has options as properties
+ * @throws TypeError for what is no object of options, an option that `kinds` lacks (it names the nearest known one), or a value of
+ *   another kind
+ */
+export function checkOptions(op: string, options: unknown, kinds: OptionTable = UNCHECKED): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw noOptions(op, options, kinds);
+  }
+  if (kinds === UNCHECKED) return;
+  let isEmpty = true;
+  for (const name in options) {
+    const check = kinds[name];
+    if (check === undefined) throw unknownOption(op, options, name, kinds);
+    isEmpty = false;
+    const value = (options as Record<string, never>)[name];
+    if (value !== undefined) check(op, name, value);
+  }
+  if (isEmpty && !isPlain(options)) throw noOptions(op, options, kinds);
+}
+
+/** For the functions that have no table yet. */
+const UNCHECKED: OptionTable = {};
+
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || prototype.constructor === Object;
+}
+
+/** For a value where options belong, such as a tensor or an axis: which options it could be. */
+function noOptions(op: string, value: unknown, kinds: OptionTable): TypeError {
+  const fitting = Object.keys(kinds).filter((name) => fits(op, name, value, kinds[name]));
+  const hint = fitting.length > 0 ? `; did you mean ${either(fitting.map((name) => `{ ${name} }`))}?` : '';
+  return new TypeError(`${op}: expected an object of options, got ${describe(value)}${hint}`);
+}
+
+function fits(op: string, name: string, value: unknown, check: Kind<never>): boolean {
+  if (value === undefined || value === null || check === anything) return false;
+  try {
+    check(op, name, value as never);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function unknownOption(op: string, options: object, name: string, kinds: OptionTable): TypeError {
+  if (!isPlain(options) && !Object.keys(options).some((own) => own in kinds)) {
+    return noOptions(op, options, kinds);
+  }
+  const known = Object.keys(kinds);
+  const nearest = nearestName(name, known);
+  const hint = nearest === undefined ? `; known are ${known.join(', ')}` : `; did you mean ${nearest}?`;
+  return new TypeError(`${op}: expected known options, got ${name}${hint}`);
+}
+
+function either(names: readonly string[]): string {
+  return names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} or ${names.at(-1)}`;
+}
