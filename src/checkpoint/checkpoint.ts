@@ -3,14 +3,17 @@
  * An opened checkpoint: the headers of its files, parsed and checked, and access to the bytes behind them. One type for
  * safetensors (one file or shards) and GGUF, so that converters and models need not care which it was.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Backend, BackendFile } from '../backend/backend.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
+import { parseJson } from '../format/parse-json.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
-import { type FileSource, openFileSource } from './file-source.ts';
+import { type FileSource, openFileSource, readSmallFile } from './file-source.ts';
+
+/** The largest tokenizer.json of known models has 35 MB. */
+const MAX_TEXT_BYTES = 1 << 26;
 
 /** A tensor and the file that holds it. */
 export interface CheckpointTensor extends TensorInfo {
@@ -96,18 +99,20 @@ export class Checkpoint {
   /**
    * Reads a text file next to the weights, such as `tokenizer.json`.
    * @param name a plain file name
-   * @throws RangeError for a name with a folder in it
+   * @throws RangeError for a name with a folder in it; FormatError for what is no regular file, or larger than 64 MiB
    * @returns the text, or undefined when there is no such file
    */
   async readText(name: string): Promise<string | undefined> {
     if (!isPlainFileName(name))
       throw new RangeError(`readText: expected a plain file name, got ${JSON.stringify(name)}`);
-    try {
-      return await readFile(join(this.directory, name), 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw error;
-    }
+    const bytes = await readSmallFile(join(this.directory, name), MAX_TEXT_BYTES);
+    return bytes && new TextDecoder().decode(bytes);
+  }
+
+  /** As `readText`, parsed. @throws FormatError that names the file when it is no JSON */
+  async readJson(name: string): Promise<unknown> {
+    const text = await this.readText(name);
+    return text === undefined ? undefined : parseJson(join(this.directory, name), text);
   }
 
   /**

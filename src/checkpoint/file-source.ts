@@ -47,6 +47,26 @@ export async function openFileSource(path: string): Promise<FileSource> {
   }
 }
 
+/**
+ * A file that is read as a whole: a config, a tokenizer, a template, a licence.
+ * @param maxBytes what no such file of a real model needs
+ * @returns its bytes; undefined when nothing is there
+ * @throws FormatError when it is no regular file or larger; the file system's error when it cannot be read
+ */
+export async function readSmallFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+  try {
+    return await withFileSource(path, (source) => {
+      if (source.size > maxBytes) {
+        throw new FormatError(path, undefined, `expected at most ${maxBytes} bytes, got ${source.size}`);
+      }
+      return source.read(0, source.size);
+    });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 async function fill(
   handle: FileHandle,
   path: string,

@@ -1,17 +1,24 @@
-/** One process at a time in a folder. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+/**
+ * One process at a time in a folder. Each process writes a file of its own and then looks for the files of others, so that of two
+ * that start together at least one sees the other, and removing what a killed process left can never remove a live one's file.
+ */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
-const LOCK = '.lock';
-
-/** Who holds a folder. */
+/** Who holds a folder. All of it stands in the file's name: a name is there whole or not at all. */
 interface Holder {
   readonly host: string;
   readonly pid: number;
-  /** When that process began, in ticks since the machine did: its number may be another's by now. Of Linux. */
-  readonly began?: string;
+  /** When that process began, in ticks since the machine did, on Linux; empty elsewhere. A process id may be given out again. */
+  readonly began: string;
 }
+
+/** `.lock-HOST-PID-BEGAN-UNIQUE`, the host encoded as in a URL. */
+const NAME = /^\.lock-(.+)-(\d+)-(\d*)-[0-9a-z]+$/;
+/** Two that start together both step back, and try again after different times. */
+const ATTEMPTS = 5;
+const LONGEST_WAIT_MS = 40;
 
 /** Another process, or another run of this one, works in the folder. */
 export class FolderInUseError extends Error {
@@ -19,46 +26,67 @@ export class FolderInUseError extends Error {
 }
 
 /**
- * Takes the folder for this process. What a process left that is gone, killed or crashed, is taken over; of one on another machine
- * nothing can be asked, and it counts as gone.
+ * Takes the folder for this process. The files of processes that are gone, killed or crashed, are removed.
+ * A process on another machine cannot be asked, and counts as gone.
  * @returns gives it back
  * @throws FolderInUseError while another holds it
  */
 export function lockFolder(folder: string): () => void {
-  const path = join(folder, LOCK);
-  const own: Holder = { host: hostname(), pid: process.pid, began: beginningOf(process.pid) };
-  for (let tries = 0; ; tries++) {
-    try {
-      writeFileSync(path, `${JSON.stringify(own)}\n`, { flag: 'wx' });
-      return () => rmSync(path, { force: true });
-    } catch (error) {
-      checkFolderIsFree(folder);
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || tries > 0) throw error;
-      rmSync(path, { force: true });
-    }
+  const unique = Math.random().toString(36).slice(2);
+  const host = encodeURIComponent(hostname());
+  const own = `.lock-${host}-${process.pid}-${beginningOf(process.pid)}-${unique}`;
+  const unlock = () => rmSync(join(folder, own), { force: true });
+  for (let attempt = 1; ; attempt++) {
+    writeFileSync(join(folder, own), '', { flag: 'wx' });
+    const other = holders(folder).find(({ name }) => name !== own);
+    if (other === undefined) return unlock;
+    unlock();
+    if (attempt === ATTEMPTS) throw inUse(folder, other);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.random() * LONGEST_WAIT_MS);
   }
 }
 
 /** @throws FolderInUseError while another holds it */
 export function checkFolderIsFree(folder: string): void {
-  const holder = holderOf(folder);
-  if (holder === undefined || !isAlive(holder)) return;
-  const who = holder.pid === process.pid ? 'this process' : `process ${holder.pid}`;
-  throw new FolderInUseError(
-    `${folder}: ${who} is training there (its ${LOCK} says so); another --out, or wait for it to end`,
+  const [holder] = holders(folder);
+  if (holder !== undefined) throw inUse(folder, holder);
+}
+
+function inUse(folder: string, { pid, name }: Holder & { name: string }): FolderInUseError {
+  const who = pid === process.pid ? 'this process' : `process ${pid}`;
+  return new FolderInUseError(
+    `${folder}: ${who} is training there (its file ${name} says so); choose another folder, or wait for it to end`,
   );
 }
 
-function holderOf(folder: string): Holder | undefined {
+/** Those that are alive; the files of the others are removed. */
+function holders(folder: string): (Holder & { name: string })[] {
+  const alive: (Holder & { name: string })[] = [];
+  for (const name of namesIn(folder)) {
+    const [, host, pid, began] = NAME.exec(name) ?? [];
+    if (host === undefined) continue;
+    const holder = { host: decodeURIComponent(host), pid: Number(pid), began, name };
+    if (isAlive(holder)) alive.push(holder);
+    else rmSync(join(folder, name), { force: true });
+  }
+  return alive;
+}
+
+function namesIn(folder: string): string[] {
   try {
-    return JSON.parse(readFileSync(join(folder, LOCK), 'utf8')) as Holder;
-  } catch {
-    return undefined; // none, or one that was killed while it wrote this
+    return readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
   }
 }
 
 function isAlive({ host, pid, began }: Holder): boolean {
-  if (host !== hostname() || began !== beginningOf(pid)) return false;
+  return host === hostname() && began === beginningOf(pid) && isRunning(pid);
+}
+
+/** Whether a process of this machine has that id. */
+export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -67,13 +95,13 @@ function isAlive({ host, pid, began }: Holder): boolean {
   }
 }
 
-/** Field 22 of proc_pid_stat(5); undefined of a process that is gone (or dead, and its parent has not noticed) and where there is no /proc. */
-function beginningOf(pid: number): string | undefined {
+/** Field 22 of proc_pid_stat(5); empty of a process that is gone (or dead, and its parent has not noticed) and where there is no /proc. */
+function beginningOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+    return fields[0] === 'Z' || fields[0] === 'X' ? '' : fields[19];
   } catch {
-    return undefined;
+    return '';
   }
 }

@@ -5,21 +5,25 @@
  * Source: Hugging Face hub layout (config.json, model.safetensors, model.safetensors.index.json with `weight_map`).
  */
 
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
+import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
 import { JsonText } from '../format/strict-json.ts';
 import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
-import { type FileSource, withFileSource } from './file-source.ts';
+import { type FileSource, readSmallFile, withFileSource } from './file-source.ts';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${SINGLE}, ${INDEX} or one .gguf file`;
 const TO_SAFETENSORS =
   'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
+const MAX_CONFIG_BYTES = 1 << 24;
+/** The index of a model of 100,000 tensors has some 10 MB. */
+const MAX_INDEX_BYTES = 100_000_000;
 /** Shards opened at the same time. */
 const AT_ONCE = 8;
 
@@ -188,7 +192,10 @@ async function readShard(source: FileSource): Promise<SafetensorsHeader> {
 
 /** Tensor name to shard name, in the order of the index. */
 async function readIndex(index: string): Promise<Map<string, string>> {
-  const text = new JsonText(index, await readFile(index), 0);
+  const bytes = await readSmallFile(index, MAX_INDEX_BYTES);
+  if (bytes === undefined)
+    throw new FormatError(index, undefined, 'expected the index of shards, got nothing there');
+  const text = new JsonText(index, bytes, 0);
   const map = text.parseObject().get('weight_map');
   if (map === undefined || !(map.value instanceof Map)) {
     throw text.fail(map?.at ?? 0, 'expected a weight_map of tensor names to files, got none');
@@ -212,18 +219,8 @@ async function configs(directory: string): Promise<{ config: unknown; generation
 }
 
 async function readJson(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
-  }
+  const bytes = await readSmallFile(file, MAX_CONFIG_BYTES);
+  return bytes && parseJson(file, bytes);
 }
 
 /** At most three names, as an error prints them. */

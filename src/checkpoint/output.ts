@@ -2,12 +2,18 @@
  * Where a converted checkpoint goes: whether the place is free, whether it has room, and the small files that travel with
  * the weights (tokenizer, chat template, licence, how the model was trained).
  */
-import { copyFile, lstat, open, readdir, readFile, realpath, statfs } from 'node:fs/promises';
+import { lstat, readdir, realpath, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
+import { FormatError } from '../format/format-error.ts';
+import { readSmallFile } from './file-source.ts';
+import { removeLeftovers, writeContentAtomically } from './write-atomically.ts';
 
 /** Files beside the weights that say nothing about their shapes. */
 const CARRIED =
   /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
+
+/** The largest tokenizer.json of known models has 35 MB. */
+const MAX_CARRIED_BYTES = 1 << 26;
 
 /**
  * Checks that a checkpoint may be written to `to`.
@@ -74,6 +80,7 @@ function isInside(inner: string, outer: string): boolean {
  * @throws Error with both numbers
  */
 export async function checkSpace(path: string, bytes: number): Promise<void> {
+  await removeLeftovers(resolve(path), 'tmp');
   let folder = dirname(resolve(path));
   while ((await lstatOrNothing(folder)) === undefined && dirname(folder) !== folder) folder = dirname(folder);
   const { bavail, bsize } = await statfs(folder);
@@ -85,30 +92,43 @@ export async function checkSpace(path: string, bytes: number): Promise<void> {
   }
 }
 
-/** Names of the tokenizer, chat template, generation config, recipe and licence files in a folder. */
+/**
+ * Names of the tokenizer, chat template, generation config, recipe and licence files in a folder.
+ * @throws FormatError for a link out of it: a downloaded checkpoint must not choose what else of a disk is copied
+ */
 async function carriedNames(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true });
-  return entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name)).map(({ name }) => name);
+  const carried = entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name));
+  for (const { name } of carried.filter((entry) => entry.isSymbolicLink())) {
+    const file = join(folder, name);
+    const [target, ...roots] = await Promise.all([realpath(file), realpath(folder), blobsOf(folder)]);
+    if (!roots.some((root) => root !== undefined && isInside(target, root))) {
+      const detail = `expected a file of the checkpoint, got a link to ${target}; put a copy in its place`;
+      throw new FormatError(file, undefined, detail);
+    }
+  }
+  return carried.map(({ name }) => name);
 }
 
-/** The files that travel with the weights, by name. */
+/** Where the files of a folder `snapshots/REVISION` of Hugging Face's cache lie; they are links there. */
+async function blobsOf(folder: string): Promise<string | undefined> {
+  const snapshots = dirname(await realpath(folder));
+  return basename(snapshots) === 'snapshots' ? join(dirname(snapshots), 'blobs') : undefined;
+}
+
+/** The files that travel with the weights, by name. @throws FormatError for one that is no regular file, a link out of the folder, or too large */
 export async function readCarriedFiles(from: string): Promise<ReadonlyMap<string, Uint8Array>> {
   const files = new Map<string, Uint8Array>();
-  for (const name of await carriedNames(from)) files.set(name, await readFile(join(from, name)));
+  for (const name of await carriedNames(from)) {
+    const bytes = await readSmallFile(join(from, name), MAX_CARRIED_BYTES);
+    if (bytes !== undefined) files.set(name, bytes);
+  }
   return files;
 }
 
-/** Copies the files that travel with the weights. @returns their names */
+/** Copies the files that travel with the weights. @throws as `readCarriedFiles` @returns their names */
 export async function carryFiles(from: string, to: string): Promise<readonly string[]> {
-  const names = await carriedNames(from);
-  for (const name of names) {
-    await copyFile(join(from, name), join(to, name));
-    const file = await open(join(to, name), 'r');
-    try {
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  }
-  return names;
+  const files = await readCarriedFiles(from);
+  for (const [name, bytes] of files) await writeContentAtomically(join(to, name), bytes);
+  return [...files.keys()];
 }

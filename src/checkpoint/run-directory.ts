@@ -6,6 +6,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
+import { show } from '../format/key-reader.ts';
+import { parseJson } from '../format/parse-json.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { lockFolder } from './lock-folder.ts';
 import { writeContentAtomically, writeFolderAtomically } from './write-atomically.ts';
@@ -89,9 +91,19 @@ export class RunDirectory {
     return folder;
   }
 
-  /** The state of a checkpoint. */
-  state(folder: string): Record<string, unknown> {
-    return readJson(join(folder, STATE)) as Record<string, unknown>;
+  /** The state of a checkpoint. @throws FormatError unless it is an object whose step is the folder's */
+  state(folder: string): Record<string, unknown> & { readonly step: number } {
+    const file = join(folder, STATE);
+    const state = readJson(file) as Record<string, unknown> | null;
+    const expected = Number(/step-(\d+)$/.exec(folder)?.[1]);
+    if (typeof state !== 'object' || state === null || state.step !== expected) {
+      throw new FormatError(
+        file,
+        undefined,
+        `expected an object with step ${expected}, got ${show(state?.step)}`,
+      );
+    }
+    return state as Record<string, unknown> & { readonly step: number };
   }
 
   /** Lines of a `.jsonl` file that parse; a last one cut off by a crash does not. */
@@ -136,10 +148,5 @@ export class RunDirectory {
 
 /** @throws FormatError when the file is no JSON. */
 export function readJson(path: string): unknown {
-  const text = readFileSync(path, 'utf8');
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError(path, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
-  }
+  return parseJson(path, readFileSync(path));
 }

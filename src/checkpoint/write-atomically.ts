@@ -1,6 +1,15 @@
-/** Files and folders that are there whole or not at all: written under a temporary name beside, synced, renamed. */
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+/**
+ * Files and folders that are there whole or not at all: written under a temporary name beside, synced, renamed. What a killed
+ * process left under such a name is removed by the next one that writes to the same place.
+ */
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import { isRunning } from './lock-folder.ts';
+
+const HOST = hostname()
+  .replace(/[^\w-]/g, '_')
+  .slice(0, 40);
 
 /**
  * Creates or replaces `path` with what `write` puts into the handle. A crash leaves the old file (and perhaps a `.tmp` one).
@@ -12,6 +21,7 @@ export async function writeAtomically(
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
   const folder = dirname(path);
+  await removeLeftovers(path, 'tmp');
   const temporary = temporaryName(path, 'tmp');
   const file = await open(temporary, 'wx');
   try {
@@ -49,6 +59,7 @@ export async function writeFolderAtomically(
   const target = resolve(path);
   const temporary = temporaryName(target, 'tmp');
   await mkdir(dirname(target), { recursive: true });
+  await removeLeftovers(target, 'tmp');
   await mkdir(temporary);
   try {
     await write(temporary);
@@ -57,11 +68,17 @@ export async function writeFolderAtomically(
     try {
       await rename(temporary, target);
     } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOTEMPTY' || code === 'EEXIST') {
+        const what = 'expected nothing there, got a folder that was written there meanwhile';
+        throw new Error(`${path}: ${what}`, { cause: error });
+      }
       if (old !== undefined) await rename(old, target);
       throw error;
     }
     await syncFolder(dirname(target));
     if (old !== undefined) await rm(old, { recursive: true, force: true });
+    await removeLeftovers(target, 'old');
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;
@@ -80,9 +97,22 @@ async function moveAway(path: string): Promise<string | undefined> {
   }
 }
 
-function temporaryName(path: string, kind: string): string {
-  const unique = `${process.pid}-${Math.random().toString(36).slice(2, 10)}`;
-  return join(dirname(path), `.${basename(path)}.${unique}.${kind}`);
+/** `.NAME.PID-HOST-UNIQUE.KIND` beside `path`. */
+function temporaryName(path: string, kind: 'tmp' | 'old'): string {
+  const unique = Math.random().toString(36).slice(2, 10);
+  return join(dirname(path), `.${basename(path)}.${process.pid}-${HOST}-${unique}.${kind}`);
+}
+
+/** Removes what writers to `path` left beside it when they were killed: those of this machine whose process is gone. */
+export async function removeLeftovers(path: string, kind: 'tmp' | 'old'): Promise<void> {
+  const prefix = `.${basename(path)}.`;
+  const names = await readdir(dirname(path)).catch(() => []); // whoever writes there says what is wrong with the folder
+  for (const name of names) {
+    if (!name.startsWith(prefix) || !name.endsWith(`.${kind}`)) continue;
+    const [, pid, host] = /^(\d+)-([\w-]+)-[0-9a-z]+\.\w+$/.exec(name.slice(prefix.length)) ?? [];
+    if (host !== HOST || isRunning(Number(pid))) continue;
+    await rm(join(dirname(path), name), { recursive: true, force: true });
+  }
 }
 
 /** Makes the rename itself durable. Windows cannot open a folder, and has no need to. */

@@ -41,7 +41,7 @@ function messageOf(error: Error): string {
   }
   const action = ACTIONS[syscall] ?? syscall;
   // What is written beside its place and renamed goes by the name that was asked for.
-  const place = (dest ?? path)?.replace(/(^|\/)\.([^/]+)\.\d+-[a-z0-9]+\.tmp(\/.*)?$/, '$1$2');
+  const place = (dest ?? path)?.replace(/(^|\/)\.([^/]+)\.\d+-[\w-]+\.tmp(\/.*)?$/, '$1$2');
   return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${trouble} (${code})`;
 }
 

@@ -43,11 +43,10 @@ export async function ggufTokenizer(
   checkpoint: Checkpoint,
   vocabSize: number,
 ): Promise<Map<string, GgufPair>> {
-  const text = await checkpoint.readText('tokenizer.json');
+  const json = (await checkpoint.readJson('tokenizer.json')) as Tokenizer | undefined;
   const model = (value: string): [string, GgufPair] => ['tokenizer.ggml.model', { type: 'string', value }];
-  if (text === undefined) return new Map([model('no_vocab')]);
+  if (json === undefined) return new Map([model('no_vocab')]);
   const file = `${checkpoint.directory}/tokenizer.json`;
-  const json = JSON.parse(text) as Tokenizer;
   const { vocab, merges = [], byte_fallback: fallback } = json.model;
   if (json.model.type !== undefined && json.model.type !== 'BPE') {
     throw new FormatError(file, undefined, `model: expected BPE to write GGUF, got ${json.model.type}`);
@@ -103,8 +102,9 @@ function splitsOf(step: PreTokenizer): string[] {
 
 async function specialTokens(checkpoint: Checkpoint, json: Tokenizer): Promise<Map<string, GgufPair>> {
   const out = new Map<string, GgufPair>();
-  const text = await checkpoint.readText('tokenizer_config.json');
-  const settings = (text === undefined ? {} : JSON.parse(text)) as Readonly<Record<string, unknown>>;
+  const settings = ((await checkpoint.readJson('tokenizer_config.json')) ?? {}) as Readonly<
+    Record<string, unknown>
+  >;
   const config = checkpoint.config as Readonly<Record<string, unknown>>;
   const idOf = (token: unknown): number | undefined => {
     const content = typeof token === 'string' ? token : (token as { content?: string } | null)?.content;

@@ -102,6 +102,8 @@ export class KeyReader {
 export function show(value: unknown): string {
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
   if (value === undefined) return 'nothing';
-  const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? typeof value);
+  // JSON has no NaN and no Infinity: it would print null.
+  const isPlain = typeof value === 'bigint' || typeof value === 'number';
+  const text = isPlain ? String(value) : (JSON.stringify(value) ?? typeof value);
   return text.length > 40 ? `${text.slice(0, 37)}…` : text;
 }

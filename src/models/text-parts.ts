@@ -1,6 +1,7 @@
 /** What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is over. */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
+import { parseJson } from '../format/parse-json.ts';
 import type { Tokenizer, TokenizerConfigJson, TokenizerJson } from '../text/tokenizer.ts';
 
 /**
@@ -27,20 +28,12 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
   return () =>
     tokenizerFromJson(
-      checkTokenizer(`${directory}/tokenizer.json`, parse(`${directory}/tokenizer.json`, text)),
+      checkTokenizer(`${directory}/tokenizer.json`, parseJson(`${directory}/tokenizer.json`, text)),
       configText === undefined
         ? {}
-        : (parse(`${directory}/tokenizer_config.json`, configText) as TokenizerConfigJson),
+        : (parseJson(`${directory}/tokenizer_config.json`, configText) as TokenizerConfigJson),
       extras,
     );
-}
-
-function parse(file: string, text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });
-  }
 }
 
 /** Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of added tokens. */

@@ -6,6 +6,7 @@ import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
+import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
 import { fileNames, kindOfPath, openLocalFile } from './file-source.ts';
 import { openUrl } from './url-source.ts';
@@ -15,7 +16,6 @@ export type ShapeSource = string | URL | Blob | ByteSource;
 
 /** Larger ones are no config.json. */
 const MAX_CONFIG_BYTES = 1 << 24;
-const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * Reads a model's shape.
@@ -106,16 +106,7 @@ async function fromConfig(source: ByteSource): Promise<ModelShape> {
   if (source.size > MAX_CONFIG_BYTES) {
     throw new FormatError(source.name, undefined, `expected a config.json, got ${source.size} bytes of JSON`);
   }
-  let json: unknown;
-  try {
-    json = JSON.parse(decoder.decode(await source.read(0, source.size)));
-  } catch (cause) {
-    if (cause instanceof FormatError) throw cause;
-    throw new FormatError(source.name, undefined, `expected JSON, got: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  return modelShapeFromConfig(json, source.name);
+  return modelShapeFromConfig(parseJson(source.name, await source.read(0, source.size)), source.name);
 }
 
 function blobSource(blob: Blob): ByteSource {

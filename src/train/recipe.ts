@@ -4,6 +4,8 @@
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
+import { show } from '../format/key-reader.ts';
+import { parseJson } from '../format/parse-json.ts';
 import type { TrainerSettings } from './trainer.ts';
 
 export const RECIPE_FILE = 'gqa-train.json';
@@ -29,9 +31,16 @@ export interface TrainRecipe {
   readonly uptraining: readonly RunRecord[];
 }
 
-const POSITIVE = ['batchSize', 'blockLength', 'steps', 'accumulate', 'evaluationBatches', 'clip'] as const;
+/** Each is a loop or a length: the largest that a file may ask for. */
+const MOST = {
+  batchSize: 2 ** 20,
+  blockLength: 2 ** 24,
+  steps: 2 ** 31,
+  accumulate: 2 ** 16,
+  evaluationBatches: 2 ** 20,
+} as const;
 const NOT_NEGATIVE = [
-  ...(['learningRate', 'minLearningRate', 'warmupSteps', 'weightDecay', 'b1', 'b2', 'seed'] as const),
+  ...(['learningRate', 'minLearningRate', 'warmupSteps', 'weightDecay', 'b1', 'b2', 'clip', 'seed'] as const),
   'firstBatch',
 ] as const;
 
@@ -46,12 +55,7 @@ export async function readRecipe(checkpoint: Checkpoint): Promise<TrainRecipe | 
   if (text === undefined) return undefined;
   const fail = (what: string) =>
     new FormatError(file, undefined, `${gguf ? `${RECIPE_KEY}: ` : ''}expected ${what}`);
-  let json: Partial<TrainRecipe>;
-  try {
-    json = JSON.parse(String(text));
-  } catch (cause) {
-    throw fail(`JSON, got: ${(cause as Error).message}`);
-  }
+  const json = parseJson(gguf ? `${file}: ${RECIPE_KEY}` : file, String(text)) as Partial<TrainRecipe>;
   const runs = Array.isArray(json?.uptraining) ? json.uptraining : undefined;
   if (runs === undefined) throw fail('an object with a list named uptraining');
   const uptraining = runs.map((run) => checkedRun(run, fail));
@@ -63,24 +67,27 @@ function checkedRun(run: Partial<RunRecord> | null, fail: (what: string) => Erro
   const { step } = run ?? {};
   // Runs from before there was dropout do not name it.
   const settings = { dropout: 0, ...run?.settings } as TrainSettings;
-  if (!isNumber(step, 0)) throw fail(`step to be a number of at least 0, got ${step}`);
-  for (const name of [...POSITIVE, ...NOT_NEGATIVE]) {
-    const value = settings[name];
-    const isPositive = (POSITIVE as readonly string[]).includes(name);
-    if (!isNumber(value, isPositive ? Number.MIN_VALUE : 0)) {
-      throw fail(
-        `settings.${name} to be a number ${isPositive ? 'above 0' : 'of at least 0'}, got ${JSON.stringify(value)}`,
-      );
+  for (const [name, most] of Object.entries(MOST)) {
+    const value = settings[name as keyof typeof MOST];
+    if (!Number.isInteger(value) || value < 1 || value > most) {
+      throw fail(`settings.${name} to be an integer from 1 to ${most}, got ${show(value)}`);
     }
+  }
+  if (!Number.isInteger(step) || Number(step) < 0 || Number(step) > settings.steps) {
+    throw fail(`step to be an integer from 0 to its steps, ${settings.steps}, got ${show(step)}`);
+  }
+  for (const name of NOT_NEGATIVE) {
+    const value = settings[name];
+    if (!isNumber(value, 0)) throw fail(`settings.${name} to be a number of at least 0, got ${show(value)}`);
   }
   const { validation, dropout } = settings;
   if (!(validation > 0 && validation < 1)) {
-    throw fail(`settings.validation between 0 and 1, got ${JSON.stringify(validation)}`);
+    throw fail(`settings.validation between 0 and 1, got ${show(validation)}`);
   }
   if (!(isNumber(dropout, 0) && dropout < 1)) {
-    throw fail(`settings.dropout of at least 0 and below 1, got ${JSON.stringify(dropout)}`);
+    throw fail(`settings.dropout of at least 0 and below 1, got ${show(dropout)}`);
   }
-  return { settings, step };
+  return { settings, step: Number(step) };
 }
 
 function isNumber(value: unknown, least: number): value is number {

@@ -6,7 +6,10 @@ import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
+import { FormatError } from '../format/format-error.ts';
+import { show } from '../format/key-reader.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
 import type { TrainRecipe, TrainSettings } from './recipe.ts';
@@ -123,15 +126,28 @@ export async function restoreRun(
   latest: string,
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
-  const state = directory.state(latest) as { step: number; counters: Record<string, number> };
+  const state = directory.state(latest);
   const { backend } = trainer.model;
   await using checkpoint = await openCheckpoint(`${latest}/optimizer.safetensors`);
   for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
+    const { shape } = checkpoint.tensor(name);
+    if (!sameShape(shape, tensor.shape)) {
+      const detail = `${name}: expected shape ${shapeText(tensor.shape)}, got ${shapeText(shape)}`;
+      throw new FormatError(checkpoint.path, undefined, detail);
+    }
     const loaded = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
     backend.convert(tensor, 0, loaded, 0, tensor.size);
     loaded.dispose();
   }
-  trainer.resumeAt(state.step, state.counters);
+  const counters = { ...(state.counters as object | undefined) } as Record<string, unknown>;
+  for (const name of Object.keys(trainer.optimizer.counters)) {
+    const value = counters[name];
+    if (!Number.isSafeInteger(value) || Number(value) < 0) {
+      const detail = `counters.${name}: expected an integer of at least 0, got ${show(value)}`;
+      throw new FormatError(`${latest}/trainer.json`, undefined, detail);
+    }
+  }
+  trainer.resumeAt(state.step, counters as Record<string, number>);
   const lines = directory.readLines('metrics.jsonl').filter((line) => Number(line.step) <= state.step);
   return lines as unknown as Metric[];
 }
