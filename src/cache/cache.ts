@@ -68,9 +68,16 @@ export interface KeyValueCache {
   commit(): void;
   /**
    * Forgets the tokens of a row from `length` on; an unfinished pass is dropped.
-   * @throws RangeError unless `0 <= length <= lengths[row]` (a ring also when the tokens are gone).
+   * @throws RangeError unless `0 <= length <= lengths[row]`. A full ring takes back one token, and those that came since `hold`.
    */
   truncate(row: number, length: number): void;
+  /**
+   * Of kinds that overwrite (`WindowCache`): until the next `hold`, whatever is added, the row can be truncated to any length from
+   * `length` on. What that takes is memory of its own, kept until `dispose`. Who speculates, or may drop the end of an answer, calls it.
+   * @param length at most `lengths[row]`; undefined ends it
+   * @throws RangeError for another row or length, or when it is too late: the tokens are gone
+   */
+  hold?(row: number, length?: number): void;
   /** Forgets all tokens of all rows; the memory stays. */
   reset(): void;
   /** Frees the memory. Safe to call twice; other methods throw afterwards. */

@@ -7,6 +7,9 @@
  * Per row a layer holds min(maxLength, sinks + window) tokens: position p < sinks at slot p, later ones at
  * sinks + (p - sinks) mod ring. While a pass would overwrite tokens that its own queries still see, its tokens stand in
  * memory of their own and move into the ring on commit; until then the ring is as it was.
+ *
+ * A full ring can take back one token: a query then needs one less of those before it. `hold` lets it take back any number,
+ * by growing before it would overwrite what that needs.
  */
 import type { Backend, KeyValueSegment } from '../backend/backend.ts';
 import type { CacheView } from '../ops/attend.ts';
@@ -43,13 +46,18 @@ export interface WindowCacheOptions {
 const NAME = 'WindowCache';
 
 interface Ring {
-  readonly store: LayerStore;
+  store: LayerStore;
   /** Tokens a query needs before itself at most. */
   readonly window: number;
-  /** Slots of a row; `capacity - sinks` of them are the ring. */
-  readonly capacity: number;
+  /** Slots of a row; `capacity - sinks` of them are the ring. Grows by `hold`. */
+  capacity: number;
   readonly sinks: number;
+  /** Row by row: tokens behind the sinks and below these positions were gone when the ring grew. */
+  readonly gone: number[];
 }
+
+/** A ring grows by a multiple of this many tokens, so that it does so seldom. */
+const GROWTH = 16;
 
 export class WindowCache implements KeyValueCache {
   readonly batchSize: number;
@@ -65,6 +73,8 @@ export class WindowCache implements KeyValueCache {
   readonly #pass: Reservation;
   /** Positions below these have been written, row by row: past a full ring they overwrote older ones. */
   readonly #high: number[];
+  /** Positions that rows are to be able to go back to. */
+  readonly #held: (number | undefined)[];
   /** The pass's tokens of layers whose ring they would damage, `[B, longest]`. */
   readonly #staged: (LayerStore | undefined)[];
   #disposed = false;
@@ -95,13 +105,15 @@ export class WindowCache implements KeyValueCache {
       window: layer.window ?? maxLength,
       capacity: capacityOf(layer),
       sinks: Math.min(sinks, capacityOf(layer)),
+      gone: new Array<number>(batchSize).fill(0),
     }));
     this.#high = new Array<number>(batchSize).fill(0);
+    this.#held = new Array<undefined>(batchSize).fill(undefined);
     this.#staged = new Array<undefined>(layers.length).fill(undefined);
     droppedStores.register(this, this.#stores, this);
   }
 
-  /** The rings, and while a pass is open its staged tokens. */
+  /** The rings with what `hold` made them grow by, and while a pass is open its staged tokens. */
   get bytes(): number {
     let bytes = 0;
     for (const store of this.#stores) bytes += store.bytes;
@@ -117,6 +129,12 @@ export class WindowCache implements KeyValueCache {
     this.#checkAlive('reserve');
     this.#unstage();
     this.#pass.begin(tokensPerRow);
+    try {
+      this.#makeRoom();
+    } catch (error) {
+      this.#pass.cancel();
+      throw error;
+    }
   }
 
   write(layer: number, key: Tensor, value?: Tensor): void {
@@ -153,7 +171,7 @@ export class WindowCache implements KeyValueCache {
     const perRow = staged === undefined ? 0 : Math.max(...this.#pass.tokens('view'));
     const rows = this.#pass.lengths.map((length, row) => {
       const written = this.#pass.visible(row);
-      const segments = this.#held(ring, row, staged === undefined ? written : length);
+      const segments = this.#segments(ring, row, staged === undefined ? written : length);
       if (staged !== undefined) segments.push(staged.segment(row * perRow, written - length));
       return { length: segments.reduce((sum, segment) => sum + segment.length, 0), segments };
     });
@@ -175,26 +193,35 @@ export class WindowCache implements KeyValueCache {
     for (let row = 0; row < before.length; row++) this.#high[row] = Math.max(this.#high[row], lengths[row]);
   }
 
+  /**
+   * Past a full ring one token can be taken back, or as many as came since `hold`.
+   * @throws RangeError also when tokens that the row's next query needs are gone
+   */
   truncate(row: number, length: number): void {
     this.#checkAlive('truncate');
-    const held = this.#pass.lengths[row];
-    if (held !== undefined && Number.isInteger(length) && length >= 0 && length < held) {
-      for (const [layer, { window, capacity, sinks }] of this.#rings.entries()) {
-        const low = Math.max(sinks, this.#high[row] - (capacity - sinks));
-        const needed = Math.max(sinks, length - window + 1);
-        if (low > needed && length > sinks) {
-          throw new RangeError(
-            `${NAME}.truncate: row ${row} of layer ${layer} holds the tokens from ${low} on, but from ${length} a query would need those from ${needed} on`,
-          );
-        }
-      }
-    }
+    this.#checkPresent('truncate', row, length);
     this.#pass.truncate(row, length);
     this.#unstage();
     // Back among the sinks, or with nothing overwritten so far: what follows is written afresh.
     if (this.#rings.every(({ capacity, sinks }) => length <= sinks || this.#high[row] <= capacity)) {
       this.#high[row] = length;
     }
+    for (const { sinks, gone } of this.#rings) if (length <= sinks) gone[row] = 0;
+  }
+
+  hold(row: number, length?: number): void {
+    this.#checkAlive('hold');
+    const before = this.#pass.lengths[row];
+    if (before === undefined) {
+      throw new RangeError(`${NAME}.hold: expected a row below ${this.batchSize}, got ${row}`);
+    }
+    if (length !== undefined && !(Number.isInteger(length) && length >= 0 && length <= before)) {
+      throw new RangeError(
+        `${NAME}.hold: row ${row} holds ${before} tokens, expected a length up to that, got ${length}`,
+      );
+    }
+    if (length !== undefined) this.#checkPresent('hold', row, length);
+    this.#held[row] = length;
   }
 
   reset(): void {
@@ -202,6 +229,8 @@ export class WindowCache implements KeyValueCache {
     this.#unstage();
     this.#pass.reset();
     this.#high.fill(0);
+    this.#held.fill(undefined);
+    for (const { gone } of this.#rings) gone.fill(0);
   }
 
   dispose(): void {
@@ -212,11 +241,77 @@ export class WindowCache implements KeyValueCache {
     for (const store of this.#stores) store.release();
   }
 
+  /** @throws RangeError when tokens that a query at `length` needs are gone; other lengths are refused elsewhere */
+  #checkPresent(method: string, row: number, length: number): void {
+    const before = this.#pass.lengths[row];
+    if (before === undefined || !Number.isInteger(length) || length < 0 || length >= before) return;
+    for (const [layer, ring] of this.#rings.entries()) {
+      const { window, sinks } = ring;
+      const low = this.#start(ring, row);
+      const needed = Math.max(sinks, length - window + 1);
+      if (low > needed && length > sinks) {
+        throw new RangeError(
+          `${NAME}.${method}: row ${row} of layer ${layer} holds the tokens from ${low} on, but from ${length} a query would need those from ${needed} on`,
+        );
+      }
+    }
+  }
+
+  /** The first position behind the sinks that a row's ring still has. */
+  #start({ capacity, sinks, gone }: Ring, row: number): number {
+    return Math.max(sinks, gone[row], this.#high[row] - (capacity - sinks));
+  }
+
+  /** Grows the rings in which the pass would overwrite what a row that went back to its held length would need. */
+  #makeRoom(): void {
+    for (let row = 0; row < this.batchSize; row++) {
+      const held = this.#held[row];
+      if (held === undefined) continue;
+      const end = this.#pass.visible(row);
+      for (const [layer, ring] of this.#rings.entries()) {
+        const { window, capacity, sinks } = ring;
+        const needed = end - Math.max(sinks, held - window + 1);
+        if (Math.min(needed, this.maxLength - sinks) > capacity - sinks) {
+          const larger = window + Math.ceil((needed - window) / GROWTH) * GROWTH;
+          this.#grow(layer, Math.min(this.maxLength, sinks + larger));
+        }
+      }
+    }
+  }
+
+  #grow(layer: number, capacity: number): void {
+    const ring = this.#rings[layer];
+    const { store: old, sinks } = ring;
+    const store = new LayerStore(
+      this.#backend,
+      this.#layers[layer],
+      this.batchSize * capacity,
+      this.#storage,
+    );
+    const sizes = [ring.capacity - sinks, capacity - sinks];
+    this.#high.forEach((high, row) => {
+      store.copy(row * capacity, old, row * ring.capacity, Math.min(sinks, high));
+      const start = this.#start(ring, row);
+      for (let p = start; p < high; ) {
+        const [from, to] = sizes.map((size) => (p - sinks) % size);
+        const count = Math.min(high - p, sizes[0] - from, sizes[1] - to);
+        store.copy(row * capacity + sinks + to, old, row * ring.capacity + sinks + from, count);
+        p += count;
+      }
+      ring.gone[row] = start;
+    });
+    old.release();
+    this.#stores[layer] = store;
+    ring.store = store;
+    ring.capacity = capacity;
+  }
+
   /** The held positions of a row below `end`, oldest first: the sinks, then the ring in at most two pieces. */
-  #held({ store, capacity, sinks }: Ring, row: number, end: number): KeyValueSegment[] {
+  #segments(ring: Ring, row: number, end: number): KeyValueSegment[] {
+    const { store, capacity, sinks } = ring;
     const base = row * capacity;
     const size = capacity - sinks;
-    const start = Math.max(sinks, this.#high[row] - size);
+    const start = this.#start(ring, row);
     const segments: KeyValueSegment[] = [];
     const add = (slot: number, length: number) => {
       if (length > 0) segments.push(store.segment(base + slot, length));

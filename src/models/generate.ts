@@ -44,8 +44,9 @@ export interface GenerateOptions {
  * It ends at a stop token or string, after `maxNewTokens`, or when the cache or the model's context is full. A stop token
  * is not yielded, nor is any token with text of a stop string; tokens that may turn out to be part of one come late.
  *
- * A given cache is continued from its length and left holding the prompt and the yielded tokens that were fed: all, or all
- * but the last. So with `history` as everything said so far, `history.slice(cache.lengths[0])` is what to feed next.
+ * A given cache is continued from its length. However it ends, also by an abort or by leaving the loop, the cache then holds the
+ * prompt and the yielded tokens but for the last one (with fewer when the prompt was not done, and all of it with `maxNewTokens: 0`).
+ * So with `history` as everything said so far, `history.slice(cache.lengths[0])` is the prompt to go on with, never empty.
  *
  * @param promptTokens at least one token id
  * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into the cache or the
@@ -88,6 +89,9 @@ export async function* generate(
     options.cache ??
     model.initCache({ batchSize: 1, maxLength: Math.min(prompt.length + maxNewTokens, capacity) });
   let yielded = 0;
+  let failed = false;
+  /** What the cache is to hold when this is over: the last token is fed by whoever goes on, since its logits are gone. */
+  const kept = () => start + prompt.length + yielded - (maxNewTokens > 0 ? 1 : 0);
   try {
     let logits: Float32Array | undefined;
     for (let fed = 0; fed < prompt.length; ) {
@@ -110,6 +114,7 @@ export async function* generate(
         yield id;
       }
       if (stop.stopped) return;
+      options.cache?.hold?.(0, kept());
       const full = start + prompt.length + made > capacity;
       logits = full || made === maxNewTokens ? undefined : await step(model, [token], cache);
     }
@@ -117,10 +122,22 @@ export async function* generate(
       yielded++;
       yield id;
     }
+  } catch (error) {
+    failed = true;
+    throw error;
   } finally {
-    const kept = start + prompt.length + yielded;
-    if (!options.cache) cache.dispose();
-    else if (cache.lengths[0] > kept) cache.truncate(0, kept);
+    if (options.cache) takeBack(cache, kept(), failed);
+    else cache.dispose();
+  }
+}
+
+/** Leaves `length` tokens in the cache. @param quietly an error that is on its way, such as an abort's reason, is not hidden by another */
+function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void {
+  try {
+    if (cache.lengths[0] > length) cache.truncate(0, length);
+    cache.hold?.(0);
+  } catch (error) {
+    if (!quietly) throw error;
   }
 }
 

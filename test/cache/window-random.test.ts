@@ -113,6 +113,94 @@ test('random passes and rollbacks', () => {
   );
 });
 
+test('rows that are held can go back as far as that, whatever came', () => {
+  const step = fc.record({
+    counts: fc.tuple(fc.nat(6), fc.nat(6)),
+    hold: fc.option(fc.record({ row: fc.nat(1), end: fc.boolean() })),
+    back: fc.option(fc.record({ row: fc.nat(1), by: fc.nat(20) })),
+  });
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 9 }),
+      fc.nat(3),
+      fc.array(step, { minLength: 1, maxLength: 25 }),
+      (window, sinks, list) => {
+        const maxLength = 60;
+        const layers = [
+          { numKeyValueHeads: 1, headDim: 1 },
+          { numKeyValueHeads: 1, headDim: 1, window: maxLength },
+        ];
+        const cache = new WindowCache({ backend, layers, batchSize: 2, maxLength, window, sinks });
+        const { bytes } = cache;
+        const rows: number[][] = [[], []];
+        const held: (number | undefined)[] = [undefined, undefined];
+        let next = 1;
+        for (const { counts, hold, back } of list) {
+          if (hold) {
+            held[hold.row] = hold.end ? undefined : rows[hold.row].length;
+            cache.hold(hold.row, held[hold.row]);
+          }
+          if (counts.every((count, row) => rows[row].length + count <= maxLength)) {
+            const T = Math.max(1, ...counts);
+            const flat = Float32Array.from({ length: 2 * T }, () => next++);
+            const part = tensor(flat, { shape: [2, T, 1, 1] });
+            cache.reserve(counts);
+            cache.write(0, part, part);
+            cache.write(1, part, part);
+            cache.commit();
+            part.dispose();
+            rows.forEach((row, b) => {
+              row.push(...flat.subarray(b * T, b * T + counts[b]));
+            });
+          }
+          const from = back && held[back.row];
+          if (from !== null && from !== undefined && from <= rows[back!.row].length) {
+            const row = back!.row;
+            const length = Math.max(from, rows[row].length - back!.by);
+            cache.truncate(row, length);
+            rows[row].length = length;
+          }
+          rows.forEach((row, b) => {
+            const shown = contents(cache, b);
+            const first = row.slice(0, sinks);
+            expect(shown.slice(0, first.length)).toEqual(first);
+            const ring = shown.slice(first.length);
+            expect(ring).toEqual(row.slice(row.length - ring.length));
+            expect(shown.length).toBeGreaterThanOrEqual(Math.min(row.length, window - 1));
+          });
+        }
+        if (list.every(({ hold }) => hold === null)) expect(cache.bytes).toBe(bytes);
+        cache.dispose();
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+test('what cannot be held is refused', () => {
+  const layers = [{ numKeyValueHeads: 1, headDim: 1 }];
+  const cache = new WindowCache({ backend, layers, batchSize: 1, maxLength: 8, window: 2 });
+  expect(() => cache.hold(1, 0)).toThrow(new RangeError('WindowCache.hold: expected a row below 1, got 1'));
+  for (const length of [1, -1, 0.5, Number.NaN]) {
+    expect(() => cache.hold(0, length)).toThrow(
+      new RangeError(`WindowCache.hold: row 0 holds 0 tokens, expected a length up to that, got ${length}`),
+    );
+  }
+  const part = tensor(new Float32Array(5), { shape: [1, 5, 1, 1] });
+  cache.reserve(5);
+  cache.write(0, part, part);
+  cache.commit();
+  cache.hold(0, 4);
+  expect(() => cache.hold(0, 3)).toThrow(
+    new RangeError(
+      'WindowCache.hold: row 0 of layer 0 holds the tokens from 3 on, but from 3 a query would need those from 2 on',
+    ),
+  );
+  part.dispose();
+  cache.dispose();
+  expect(() => cache.hold(0)).toThrow('called after dispose()');
+});
+
 function contents(cache: WindowCache, row: number): number[] {
   return cache
     .view(0)
