@@ -9,9 +9,9 @@ import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
+import { JsonReader } from '../format/json-reader.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
-import { JsonText } from '../format/strict-json.ts';
 import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
 import { type FileSource, readSmallFile, withFileSource } from './file-source.ts';
@@ -195,19 +195,24 @@ async function readIndex(index: string): Promise<Map<string, string>> {
   const bytes = await readSmallFile(index, MAX_INDEX_BYTES);
   if (bytes === undefined)
     throw new FormatError(index, undefined, 'expected the index of shards, got nothing there');
-  const text = new JsonText(index, bytes, 0);
-  const map = text.parseObject().get('weight_map');
-  if (map === undefined || !(map.value instanceof Map)) {
-    throw text.fail(map?.at ?? 0, 'expected a weight_map of tensor names to files, got none');
-  }
+  const json = new JsonReader(index, bytes, 0);
   const shardOf = new Map<string, string>();
-  for (const [name, node] of map.value) {
-    const shard = node.value;
-    if (typeof shard !== 'string' || !isPlainFileName(shard)) {
-      throw text.fail(node.at, `weight_map ${JSON.stringify(name)}: expected a file name without a folder`);
-    }
-    shardOf.set(name, shard);
-  }
+  let found = false;
+  json.object((key, at) => {
+    if (key !== 'weight_map') return json.skip();
+    found = json.object((name, shardAt) => {
+      const shard = json.string();
+      if (shard === undefined || !isPlainFileName(shard)) {
+        const detail = 'expected a file name without a folder';
+        throw json.fail(shardAt, `weight_map ${JSON.stringify(name)}: ${detail}`);
+      }
+      shardOf.set(name, shard);
+    });
+    if (!found)
+      throw json.fail(at, `expected a weight_map of tensor names to files, got ${json.describe(at)}`);
+  });
+  json.end();
+  if (!found) throw json.fail(0, 'expected a weight_map of tensor names to files, got none');
   return shardOf;
 }
 

@@ -5,8 +5,8 @@
  */
 import { FormatError } from './format-error.ts';
 
-/** Real headers take some ten MB. Past this a damaged length in a huge file would ask for the memory of the machine. */
-const MAX_HEADER_BYTES = 1 << 28;
+/** The largest real headers, of vocabularies of 262,144 tokens, take 15 MB. Past this a length in a huge file would ask for the memory of the machine. */
+const MAX_HEADER_BYTES = 1 << 26;
 
 /** Not an error of the file: the window must reach byte `end` for parsing to go on. */
 export class MoreBytesNeeded extends Error {
@@ -27,6 +27,8 @@ export class GgufCursor {
   readonly #view: DataView;
   /** Bytes from the start of the file. */
   at: number;
+  /** Arrays inside of arrays read so far. */
+  innerArrays = 0;
 
   /**
    * @param bytes the file from byte 0 up to the end of the window; aliased
@@ -79,14 +81,15 @@ export class GgufCursor {
     return value;
   }
 
-  /** A count of items that take at least `itemBytes` each, so that no count can ask for more than the file holds. */
-  itemCount(what: string, itemBytes: number): number {
+  /** A count of items that take at least `itemBytes` each, so that no count can ask for more than the file holds, nor for more than `most`. */
+  itemCount(what: string, itemBytes: number, most: number = Number.POSITIVE_INFINITY): number {
     const start = this.at;
     const count = this.count(what);
     const room = Math.floor((this.size - this.at) / itemBytes);
     if (count > room) {
       throw this.fail(start, `expected a ${what} of at most ${room} in the rest of the file, got ${count}`);
     }
+    if (count > most) throw this.fail(start, `expected a ${what} of at most ${most}, got ${count}`);
     return count;
   }
 

@@ -39,6 +39,10 @@ const STRING = 8;
 const BOOL = 7;
 const ARRAY = 9;
 const MAX_DEPTH = 4;
+/** In memory a bool takes eight times its byte, a short string 40 bytes, an array 200: no file may ask for more of them than any has. */
+const MAX_BOOLS = 1 << 20;
+const MAX_STRINGS = 1 << 21;
+const MAX_INNER_ARRAYS = 1 << 16;
 
 const SCALARS: Readonly<Record<number, Scalar>> = {
   0: { name: 'u8', bytes: 1, read: (v) => v.getUint8(0), array: Uint8Array },
@@ -68,7 +72,7 @@ export interface TypedGgufValue {
  * Reads a type id and the value after it.
  * @param key named in errors
  * @throws FormatError for an unknown type id, a count larger than the file, a bool that is not 0 or 1, a string that is not
- * UTF-8, arrays nested more than 4 deep
+ * UTF-8, arrays nested more than 4 deep or more than 65,536 of them
  */
 export function readGgufValue(cursor: GgufCursor, key: string): TypedGgufValue {
   return readOfType(cursor, key, cursor.u32(`type of ${key}`), 0);
@@ -105,20 +109,21 @@ function readArray(cursor: GgufCursor, key: string, depth: number): TypedGgufVal
     return { type: `[${scalar.name}]`, value: new scalar.array(cursor.copy(start, count * scalar.bytes)) };
   }
   if (type === STRING) {
-    const count = cursor.itemCount(`count of ${key}`, 8);
+    const count = cursor.itemCount(`count of ${key}`, 8, MAX_STRINGS);
     const strings: string[] = [];
     for (let i = 0; i < count; i++) strings.push(cursor.string(key));
     return { type: '[string]', value: strings };
   }
   if (type === BOOL) {
-    const count = cursor.itemCount(`count of ${key}`, 1);
+    const count = cursor.itemCount(`count of ${key}`, 1, MAX_BOOLS);
     const flags: boolean[] = [];
     for (let i = 0; i < count; i++) flags.push(readBool(cursor, key));
     return { type: '[bool]', value: flags };
   }
   if (type === ARRAY) {
     // Each inner array takes at least its type and its count.
-    const count = cursor.itemCount(`count of ${key}`, 12);
+    const count = cursor.itemCount(`count of ${key}`, 12, MAX_INNER_ARRAYS - cursor.innerArrays);
+    cursor.innerArrays += count;
     const items: GgufValue[] = [];
     let inner = '[]';
     for (let i = 0; i < count; i++) {

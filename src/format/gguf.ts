@@ -40,6 +40,8 @@ const FIRST_WINDOW = 1 << 20;
 /** The least a key-value pair takes (empty key, u8) and a tensor info (empty name, no dims). */
 const MIN_PAIR_BYTES = 8 + 4 + 1;
 const MIN_INFO_BYTES = 8 + 4 + 4 + 8;
+/** In memory each takes ten times that; no model has so many of either. */
+const MAX_ITEMS = 1 << 18;
 
 interface Draft {
   version: 2 | 3;
@@ -137,8 +139,8 @@ function readCounts(cursor: GgufCursor, draft: Draft): void {
     throw cursor.fail(4, `expected GGUF version 2 or 3, got ${version}`);
   }
   draft.version = version;
-  const tensorCount = cursor.itemCount('tensor count', MIN_INFO_BYTES);
-  const pairCount = cursor.itemCount('metadata count', MIN_PAIR_BYTES);
+  const tensorCount = cursor.itemCount('tensor count', MIN_INFO_BYTES, MAX_ITEMS);
+  const pairCount = cursor.itemCount('metadata count', MIN_PAIR_BYTES, MAX_ITEMS);
   draft.tensorCount = tensorCount;
   draft.pairCount = pairCount;
 }

@@ -7,6 +7,7 @@
 import type { ByteSource } from './byte-source.ts';
 import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';
+import { JsonReader } from './json-reader.ts';
 import {
   type StorageType,
   safetensorsTypeOf,
@@ -14,7 +15,6 @@ import {
   storageLayout,
   storageTypeOfSafetensors,
 } from './storage-type.ts';
-import { describe, type JsonNode, JsonText } from './strict-json.ts';
 import type { TensorInfo } from './tensor-info.ts';
 
 /** What stands before the data of a safetensors file. */
@@ -30,6 +30,9 @@ export interface SafetensorsHeader {
 /** The cap that the reference implementation sets, so that a length field cannot ask for the memory of the machine. */
 const MAX_HEADER_BYTES = 100_000_000;
 const PREFIX_BYTES = 8;
+/** A tensor's entry takes some 50 bytes of header at least and four times that in memory; no model has so many. */
+const MAX_ITEMS = 1 << 18;
+const MAX_DIMS = 64;
 
 /**
  * Reads and checks the header of a safetensors file; the data is not read.
@@ -65,21 +68,23 @@ export async function readSafetensorsHeader(source: ByteSource): Promise<Safeten
       `expected a header that starts with "{", got byte 0x${hex(bytes[0])}`,
     );
   }
-  const text = new JsonText(file, bytes, PREFIX_BYTES);
+  const json = new JsonReader(file, bytes, PREFIX_BYTES);
   const dataOffset = PREFIX_BYTES + headerBytes;
   const tensors = new Map<string, TensorInfo>();
   const places: Place[] = [];
   let metadata: Record<string, string> = {};
-  for (const [name, node] of text.parseObject()) {
+  json.object((name, at) => {
     if (name === '__metadata__') {
-      metadata = parseMetadata(text, node);
-      continue;
+      metadata = readMetadata(json, at);
+      return;
     }
-    const info = parseEntry(text, name, node, dataOffset, size);
+    if (tensors.size === MAX_ITEMS) throw json.fail(at, `expected at most ${MAX_ITEMS} tensors, got more`);
+    const info = readEntry(json, name, at, dataOffset, size);
     tensors.set(name, info);
-    places.push({ info, at: node.at });
-  }
-  checkLayout(text, places, dataOffset, source);
+    places.push({ info, at });
+  });
+  json.end();
+  checkLayout(json, places, dataOffset, source);
   return { tensors, metadata, dataOffset };
 }
 
@@ -88,89 +93,82 @@ interface Place {
   readonly at: number;
 }
 
-function parseMetadata(text: JsonText, node: JsonNode): Record<string, string> {
-  if (!(node.value instanceof Map)) {
-    throw text.fail(node.at, `__metadata__: expected an object of strings, got ${describe(node)}`);
-  }
+function readMetadata(json: JsonReader, at: number): Record<string, string> {
   const entries: [string, string][] = [];
-  for (const [key, item] of node.value) {
-    if (typeof item.value !== 'string') {
-      throw text.fail(
-        item.at,
-        `__metadata__ ${JSON.stringify(key)}: expected a string, got ${describe(item)}`,
-      );
+  const isObject = json.object((key, itemAt) => {
+    const value = json.string();
+    if (value === undefined) {
+      const got = json.describe(itemAt);
+      throw json.fail(itemAt, `__metadata__ ${JSON.stringify(key)}: expected a string, got ${got}`);
     }
-    entries.push([key, item.value]);
+    if (entries.push([key, value]) > MAX_ITEMS) {
+      throw json.fail(itemAt, `__metadata__: expected at most ${MAX_ITEMS} strings, got more`);
+    }
+  });
+  if (!isObject) {
+    throw json.fail(at, `__metadata__: expected an object of strings, got ${json.describe(at)}`);
   }
   // fromEntries defines own properties, so a key "__proto__" is a key.
   return Object.fromEntries(entries);
 }
 
-function parseEntry(
-  text: JsonText,
-  name: string,
-  node: JsonNode,
-  dataOffset: number,
-  size: number,
-): TensorInfo {
-  const fail = (at: number, detail: string) => text.fail(at, `tensor ${JSON.stringify(name)}: ${detail}`);
-  if (!(node.value instanceof Map)) throw fail(node.at, `expected an object, got ${describe(node)}`);
-  const entry: ReadonlyMap<string, JsonNode> = node.value;
-  const field = (key: string): JsonNode => {
-    const found = entry.get(key);
-    if (found === undefined) throw fail(node.at, `expected ${key}, got none`);
-    return found;
-  };
-  const dtypeNode = field('dtype');
-  const dtype = typeof dtypeNode.value === 'string' ? storageTypeOfSafetensors(dtypeNode.value) : undefined;
-  if (dtype === undefined) {
-    throw fail(dtypeNode.at, `expected a dtype such as F32, F16 or BF16, got ${describe(dtypeNode)}`);
+function readEntry(json: JsonReader, name: string, at: number, dataOffset: number, size: number): TensorInfo {
+  const fail = (where: number, detail: string) =>
+    json.fail(where, `tensor ${JSON.stringify(name)}: ${detail}`);
+  let dtype: StorageType | undefined;
+  let shape: number[] | undefined;
+  let offsets: number[] | undefined;
+  let shapeAt = at;
+  let offsetsAt = at;
+  const isObject = json.object((key, valueAt) => {
+    if (key === 'dtype') {
+      const stored = json.string();
+      dtype = stored === undefined ? undefined : storageTypeOfSafetensors(stored);
+      if (dtype === undefined) {
+        throw fail(valueAt, `expected a dtype such as F32, F16 or BF16, got ${json.describe(valueAt)}`);
+      }
+    } else if (key === 'shape') {
+      shapeAt = valueAt;
+      shape = json.integers(MAX_DIMS);
+      if (!shape) {
+        throw fail(valueAt, `shape: expected an array of integers in 0..2^53, at most ${MAX_DIMS} of them`);
+      }
+    } else if (key === 'data_offsets') {
+      offsetsAt = valueAt;
+      offsets = json.integers(2);
+      if (offsets?.length !== 2) throw fail(valueAt, 'data_offsets: expected two integers in 0..2^53');
+    } else json.skip();
+  });
+  if (!isObject) throw fail(at, `expected an object, got ${json.describe(at)}`);
+  if (!dtype || !shape || !offsets) {
+    throw fail(at, `expected ${!dtype ? 'dtype' : !shape ? 'shape' : 'data_offsets'}, got none`);
   }
-  const shapeNode = field('shape');
-  const shape = integers(shapeNode);
-  if (shape === undefined) throw fail(shapeNode.at, 'shape: expected an array of integers in 0..2^53');
-  const offsetsNode = field('data_offsets');
-  const offsets = integers(offsetsNode);
-  if (offsets?.length !== 2) throw fail(offsetsNode.at, 'data_offsets: expected two integers in 0..2^53');
   const [begin, end] = offsets;
   if (end < begin || dataOffset + end > size) {
-    throw fail(offsetsNode.at, `expected data_offsets inside 0..${size - dataOffset}, got ${begin}..${end}`);
+    throw fail(offsetsAt, `expected data_offsets inside 0..${size - dataOffset}, got ${begin}..${end}`);
   }
   let byteLength: number;
   try {
     byteLength = storageByteLength(dtype, shape);
   } catch (error) {
-    throw fail(shapeNode.at, (error as Error).message);
+    throw fail(shapeAt, (error as Error).message);
   }
   if (byteLength !== end - begin) {
     throw fail(
-      offsetsNode.at,
+      offsetsAt,
       `expected ${byteLength} bytes for shape [${shape.join(', ')}] of ${dtype}, got ${end - begin}`,
     );
   }
   return { name, dtype, shape, byteOffset: dataOffset + begin, byteLength };
 }
 
-/** Plain digits only: `1.0` and `1e3` are no indices, and a number past 2^53 would be read inexactly. */
-function integers(node: JsonNode): number[] | undefined {
-  if (!Array.isArray(node.value)) return undefined;
-  const numbers: number[] = [];
-  for (const item of node.value as readonly JsonNode[]) {
-    const raw = (item.value as { raw?: string } | null)?.raw;
-    const number = raw !== undefined && /^\d+$/.test(raw) ? Number(raw) : -1;
-    if (number < 0 || !Number.isSafeInteger(number)) return undefined;
-    numbers.push(number);
-  }
-  return numbers;
-}
-
-function checkLayout(text: JsonText, places: Place[], dataOffset: number, source: ByteSource): void {
+function checkLayout(json: JsonReader, places: Place[], dataOffset: number, source: ByteSource): void {
   places.sort((a, b) => a.info.byteOffset - b.info.byteOffset || a.info.byteLength - b.info.byteLength);
   let next = dataOffset;
   for (const { info, at } of places) {
     if (info.byteOffset !== next) {
       const what = info.byteOffset < next ? 'an overlap with the tensor before it' : 'a gap before it';
-      throw text.fail(
+      throw json.fail(
         at,
         `tensor ${JSON.stringify(info.name)}: expected data at ${next - dataOffset}, got ${info.byteOffset - dataOffset}: ${what}`,
       );

@@ -61,7 +61,7 @@ describe('readSafetensorsHeader', () => {
     ['a header that is no object', '[1,2,3]', 0, 8, 'starts with "{", got byte 0x5b'],
     ['JSON cut short', one.slice(0, -1), 8, 8 + one.length - 1, 'got the end of the text'],
     ['text after the object', `${one}x`, 8, 8 + one.length, 'expected the end of the JSON text, got "x"'],
-    ['a trailing comma', '{"w":1,}', 8, 15, 'expected a JSON string, got "}"'],
+    ['a trailing comma', `${one.slice(0, -1)},}`, 8, 8 + one.length, 'expected a JSON string, got "}"'],
     ['a name twice', `{"w":${one.slice(5, -1)},"w":${one.slice(5, -1)}}`, 8, undefined, '"w" again'],
     ['a field twice', one.replace('"dtype"', '"shape":[2],"dtype"'), 8, undefined, '"shape" again'],
     ['a tensor that is no object', '{"w":3}', 0, 13, 'tensor "w": expected an object, got 3'],
