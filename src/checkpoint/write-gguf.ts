@@ -1,7 +1,7 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
 import { describe } from '../tensor/arguments.ts';
-import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
+import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { writeAt, writeTensors } from './write-tensors.ts';
 
@@ -26,7 +26,10 @@ export async function writeGguf(
       `writeGguf: expected metadata and tensors as maps, got ${describe(metadata)} and ${describe(tensors)}`,
     );
   }
-  const entries: GgufEntry[] = [...tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  const entries: GgufEntry[] = [...tensors].map(([name, tensor]) => {
+    checkTensorBytes('writeGguf', name, tensor);
+    return { name, dtype: tensor.dtype, shape: tensor.shape };
+  });
   const header = encodeGgufHeader(metadata, entries);
   await writeAtomically(path, async (file) => {
     writeAt(file, header.bytes, 0);

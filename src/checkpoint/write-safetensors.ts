@@ -3,9 +3,9 @@
  * when their turn comes, so a file larger than memory can be written.
  */
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
-import { checkObject } from '../tensor/arguments.ts';
+import { checkObject, describe } from '../tensor/arguments.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { chunksOf, type TensorBytes } from './tensor-bytes.ts';
+import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { sizeError, writeAt, writeTensors } from './write-tensors.ts';
 
@@ -28,9 +28,18 @@ export async function writeSafetensors(
   tensors: Readonly<Record<string, TensorBytes | Tensor>>,
   options: { readonly metadata?: Readonly<Record<string, string>>; readonly atOnce?: number } = {},
 ): Promise<void> {
+  if (typeof path !== 'string') throw new TypeError(`${OP}: expected a path first, got ${describe(path)}`);
   checkObject(OP, 'tensors by name', tensors);
+  if (tensors instanceof Map || Array.isArray(tensors)) {
+    throw new TypeError(
+      `${OP}: expected an object of tensors by name, got ${describe(tensors)}; Object.fromEntries makes one of a Map`,
+    );
+  }
   const entries: SafetensorsEntry[] = [];
-  for (const [name, { dtype, shape }] of Object.entries(tensors)) entries.push({ name, dtype, shape });
+  for (const [name, tensor] of Object.entries(tensors)) {
+    if (!(tensor instanceof Tensor)) checkTensorBytes(OP, name, tensor);
+    entries.push({ name, dtype: tensor.dtype, shape: tensor.shape });
+  }
   const header = encodeSafetensorsHeader(entries, options.metadata ?? { format: 'pt' });
   for (const { name, byteLength } of header.tensors) {
     const source = tensors[name];

@@ -2,8 +2,6 @@
  * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs: errors per layer,
  * perplexity before and after, a page of both.
  */
-import { access, constants, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { Command, Option } from 'commander';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import {
@@ -18,7 +16,8 @@ import type { StorageType } from '../format/storage-type.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { columns, exactSize, outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { columns, exactSize, outColors, writeJson, writeResult } from './output.ts';
+import { checkPagePlace, writePage } from './page-file.ts';
 import { startProgress } from './progress.ts';
 import { readTrainingText } from './train-data.ts';
 
@@ -110,8 +109,7 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
     if (drift) writeResult(`\n${driftText(drift)}`);
   }
   if (report !== undefined && drift) {
-    await writeFile(report, driftPage(`${from} to ${to}`, drift));
-    writeNote(`wrote ${report}`);
+    await writePage(report, driftPage(`${from} to ${to}`, drift));
   }
 }
 
@@ -132,7 +130,7 @@ async function checkMeasurable(
   text: string,
   { calibrate, report }: ConvertFlags,
 ): Promise<void> {
-  if (report !== undefined) await access(dirname(report), constants.W_OK);
+  if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from);
   const makeTokenizer = await tokenizerMaker(checkpoint);
   if (!makeTokenizer)

@@ -2,7 +2,6 @@
  * `gqa plan`: what a model's KV cache takes at a context and a batch, in the runtime that will hold it; what fits into a
  * given memory; what fewer key/value heads would save. Only headers are read, also over the network.
  */
-import { writeFile } from 'node:fs/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ModelShape } from '../format/model-shape.ts';
 import { kindOfPath } from '../plan/file-source.ts';
@@ -28,6 +27,7 @@ import {
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, columns, count, outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { writePage } from './page-file.ts';
 import { planPage } from './plan-page.ts';
 
 interface PlanFlags {
@@ -134,8 +134,7 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
   }
   for (const warning of plan.warnings) writeNote(`gqa: warning: ${warning}`);
   if (flags.html !== undefined) {
-    await writeFile(flags.html, planPage(name, shape, options));
-    writeNote(`wrote ${flags.html}`);
+    await writePage(flags.html, planPage(name, shape, options));
   }
 }
 

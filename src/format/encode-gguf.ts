@@ -3,7 +3,7 @@
  *
  * Source: ggml/docs/gguf.md.
  */
-import type { GgufTypedArray, GgufValue } from './gguf-value.ts';
+import { type GgufTypedArray, type GgufValue, MAX_DIMS } from './gguf-value.ts';
 import { ggmlTypeOf, type StorageType, storageByteLength } from './storage-type.ts';
 import type { TensorInfo } from './tensor-info.ts';
 
@@ -45,6 +45,11 @@ export function encodeGgufHeader(
 ): EncodedGgufHeader {
   const out = new GgufBytes();
   const alignment = Number(metadata.get('general.alignment')?.value ?? DEFAULT_ALIGNMENT);
+  if (!Number.isInteger(Math.log2(alignment)) || alignment > 2 ** 31) {
+    throw new RangeError(
+      `encodeGgufHeader: expected general.alignment to be a power of two, got ${alignment}`,
+    );
+  }
   out.text('GGUF');
   out.scalar('u32', VERSION);
   out.scalar('u64', entries.length);
@@ -62,6 +67,10 @@ export function encodeGgufHeader(
       throw new TypeError(`encodeGgufHeader: ${name}: expected a type of GGUF, got ${dtype}`);
     if (seen.has(name)) throw new RangeError(`encodeGgufHeader: expected unique names, got ${name} again`);
     seen.add(name);
+    if (shape.length > MAX_DIMS)
+      throw new RangeError(
+        `encodeGgufHeader: ${name}: expected at most ${MAX_DIMS} dims, got ${shape.length}`,
+      );
     const byteLength = storageByteLength(dtype, shape);
     placed.push({ name, dtype, shape: [...shape], byteOffset: end, byteLength });
     out.string(name);

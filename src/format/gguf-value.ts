@@ -5,6 +5,9 @@
  */
 import type { GgufCursor } from './gguf-cursor.ts';
 
+/** Of a tensor: ggml's GGML_MAX_DIMS. */
+export const MAX_DIMS = 4;
+
 export type GgufTypedArray =
   | Uint8Array
   | Int8Array

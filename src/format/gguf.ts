@@ -8,7 +8,7 @@ import type { ByteSource } from './byte-source.ts';
 import { checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';
 import { GgufCursor, MoreBytesNeeded } from './gguf-cursor.ts';
-import { type GgufValue, readGgufValue } from './gguf-value.ts';
+import { type GgufValue, MAX_DIMS, readGgufValue } from './gguf-value.ts';
 import { storageByteLength, storageTypeOfGgml } from './storage-type.ts';
 import type { TensorInfo } from './tensor-info.ts';
 
@@ -33,8 +33,6 @@ export interface GgufHeader {
 
 const MAGIC = 0x46554747;
 const DEFAULT_ALIGNMENT = 32;
-/** ggml's GGML_MAX_DIMS. */
-const MAX_DIMS = 4;
 /** First window. Vocabularies take a few MB, so a header is one read for a small model and two or three for a large one. */
 const FIRST_WINDOW = 1 << 20;
 /** The least a key-value pair takes (empty key, u8) and a tensor info (empty name, no dims). */

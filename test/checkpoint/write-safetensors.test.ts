@@ -100,6 +100,26 @@ describe('writeSafetensors', () => {
     });
   });
 
+  it('refuses what is no object of tensors, before a file is made', async () => {
+    await withFolder({}, async (folder) => {
+      const path = join(folder, 'x.safetensors');
+      const u8 = { dtype: 'u8', shape: [1], data: new Uint8Array(1) } as const;
+      for (const [tensors, message] of [
+        [new Map([['w', u8]]), 'expected an object of tensors by name, got Map'],
+        [[u8], 'expected an object of tensors by name, got an array of 1'],
+        [{ w: undefined }, 'expected w as a tensor, or as { dtype, shape, data }, got undefined'],
+        [{ w: { ...u8, shape: '1' } }, 'w: expected a shape, got string'],
+        [{ w: { ...u8, shape: [-1] } }, 'w: expected dims >= 0, got [-1]'],
+        [{ w: { ...u8, shape: [Number.NaN] } }, 'w: expected dims >= 0, got [NaN]'],
+        [{ w: { ...u8, dtype: 'f99' } }, 'w: expected a dtype, got string'],
+        [{ w: { ...u8, data: [1] } }, 'w: expected data as a typed array'],
+      ] as [never, string][]) {
+        await expect(writeSafetensors(path, tensors)).rejects.toThrow(`writeSafetensors: ${message}`);
+      }
+      expect(await readdir(folder)).toEqual([]);
+    });
+  });
+
   it('refuses types that safetensors does not have, and folders that are not there', async () => {
     await withFolder({}, async (folder) => {
       const q = { dtype: 'q8_0', shape: [32], data: new Uint8Array(34) } as const;

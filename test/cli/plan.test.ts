@@ -115,6 +115,24 @@ describe('gqa plan', () => {
     expect(stderr.trimEnd().split('\n').length).toBe(1);
   });
 
+  test('a page replaces a page, and no other file', async () => {
+    await withFolder({ 'model.safetensors': 'weights', 'notes.html': 'mine' }, async (folder) => {
+      const page = join(folder, 'page.html');
+      for (let i = 0; i < 2; i++) expect((await plan('llama-3-8b', '--html', page)).code).toBe(0);
+      for (const [name, content] of [
+        ['model.safetensors', 'weights'],
+        ['notes.html', 'mine'],
+      ]) {
+        const { code, stderr } = await plan('llama-3-8b', '--html', join(folder, name));
+        expect([code, stderr]).toEqual([
+          1,
+          expect.stringMatching(/expected nothing there, or a page to replace/),
+        ]);
+        expect(await readFile(join(folder, name), 'utf8')).toBe(content);
+      }
+    });
+  });
+
   test('broken files and warnings', async () => {
     const files = {
       'config.json': '{"hidden_size": 64, "num_hidden_layers": 2}',

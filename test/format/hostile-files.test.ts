@@ -238,3 +238,50 @@ describe('sizes that lie', () => {
     );
   });
 });
+
+describe('counts that would take many times the header in memory', () => {
+  const le = (bytes: 4 | 8, value: number) => {
+    const view = new DataView(new ArrayBuffer(bytes));
+    if (bytes === 4) view.setUint32(0, value, true);
+    else view.setBigUint64(0, BigInt(value), true);
+    return [...new Uint8Array(view.buffer)];
+  };
+  /** A file of one key `a` whose value is an array of `count` items, each of `item` zero bytes. */
+  const oneArray = (type: number, count: number, item: number) => {
+    const head = [0x47, 0x47, 0x55, 0x46, ...le(4, 3), ...le(8, 0), ...le(8, 1), ...le(8, 1), 0x61];
+    const start = [...head, ...le(4, 9), ...le(4, type), ...le(8, count)];
+    const bytes = new Uint8Array(start.length + count * item);
+    bytes.set(start);
+    return bytes;
+  };
+
+  it.each([
+    ['bools', 7, 2 ** 20 + 1, 1],
+    ['strings', 8, 2 ** 21 + 1, 8],
+    ['arrays', 9, 2 ** 16 + 1, 12],
+  ])('an array of %s in GGUF', async (_, type, count, item) => {
+    await expect(readGgufHeader(bytesSource('x', oneArray(type, count, item)))).rejects.toThrow(
+      `x: at byte 41: expected a count of a of at most ${count - 1}, got ${count}`,
+    );
+    const fitting = await readGgufHeader(bytesSource('x', oneArray(type, 10, item)));
+    expect(fitting.metadata.get('a')).toHaveLength(10);
+  });
+
+  it('tensors, dims and nesting in safetensors', async () => {
+    const entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}';
+    const many = Array.from({ length: 2 ** 18 + 1 }, (_, i) => `"${i}":${entry}`);
+    const dims = entry.replace('[0]', `[${'0,'.repeat(64)}0]`);
+    for (const [header, message] of [
+      [`{${many.join()}}`, 'expected at most 262144 tensors, got more'],
+      [`{"w":${dims}}`, 'shape: expected an array of integers in 0..2^53, at most 64 of them'],
+      [`{"w":${entry.replace('{', `{"x":${'['.repeat(20)}${']'.repeat(20)},`)}}`, 'levels of JSON'],
+    ]) {
+      await expect(readSafetensorsHeader(bytesSource('x', buildSafetensors(header)))).rejects.toThrow(
+        message,
+      );
+    }
+    const skipped = entry.replace('{', `{"x":[${'{"a":[1,"b",null]},'.repeat(99)}true],`);
+    const { tensors } = await readSafetensorsHeader(bytesSource('x', buildSafetensors(`{"w":${skipped}}`)));
+    expect(tensors.get('w')?.shape).toEqual([0]);
+  });
+});

@@ -1,0 +1,34 @@
+/** The file that a command writes its page into. */
+import { constants } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { withFileSource } from '../checkpoint/file-source.ts';
+import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
+import { writeNote } from './output.ts';
+
+/**
+ * Checks that a page may be written to `path`, before long work.
+ * @throws Error when something else than a page is there, which a slip of the hand would overwrite, or its folder cannot be written to
+ */
+export async function checkPagePlace(path: string): Promise<void> {
+  await access(dirname(resolve(path)), constants.W_OK);
+  try {
+    await withFileSource(path, async (source) => {
+      const start = new TextDecoder().decode(await source.read(0, Math.min(source.size, 15)));
+      if (source.size > 0 && start.toLowerCase() !== '<!doctype html>') {
+        throw new Error(
+          `${path}: expected nothing there, or a page to replace, got another file of ${source.size} bytes`,
+        );
+      }
+    });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+/** Writes a page and says so. @throws as `checkPagePlace` */
+export async function writePage(path: string, html: string): Promise<void> {
+  await checkPagePlace(path);
+  await writeContentAtomically(path, html);
+  writeNote(`wrote ${path}`);
+}
