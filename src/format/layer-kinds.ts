@@ -53,6 +53,21 @@ const NAMED: Readonly<Record<string, 'full' | 'sliding' | 'chunked' | 'linear'>>
   moe: 'linear',
 };
 
+/** Families without windows in transformers, whatever their file says of them. */
+const NEVER_SLIDES = /^(llama|falcon|RefinedWeb(Model)?|gpt2|gpt_bigcode|deepseek_v[23])$/;
+
+/** Those that slide in every layer when there is a window: they read no other key about it. (Mistral: without `layer_types`.) */
+const ALWAYS_SLIDES = /^(mistral|phi3|starcoder2)$/;
+
+/** Those whose list of sliding layers is fixed where `layer_types` is absent. */
+const FIXED_PERIOD = /^(gemma2|gpt_oss)$/;
+
+/** Those that have layers with a window in any case. */
+const NEEDS_WINDOW = /^(gemma2|gemma3_text|gpt_oss)$/;
+
+/** Those that have `use_sliding_window`, by default false, and then slide from layer `max_window_layers` on. */
+const SWITCHED = /^qwen[23]/;
+
 /** Caches of another kind, which the rules below would take for plain attention. */
 const UNKNOWN = new Set(['deepseek_v4', 'recurrent_gemma']);
 
@@ -69,8 +84,13 @@ export function layerKinds(keys: KeyReader, modelType: string, numLayers: number
   }
   const byIndex = (kindOf: (i: number) => KindOfLayer) =>
     Array.from({ length: numLayers }, (_, i) => kindOf(i));
-  const sliding = slidingKind(keys, modelType);
   const listed = keys.find(['layer_types', 'layers_block_type']);
+  const never = NEVER_SLIDES.test(modelType);
+  const sliding = never ? undefined : slidingKind(keys, modelType);
+  if (never || (ALWAYS_SLIDES.test(modelType) && (listed === undefined || modelType !== 'mistral'))) {
+    if (listed !== undefined) namedKinds(keys, listed, numLayers, FULL); // checked, as in transformers, and not used
+    return byIndex(() => sliding ?? FULL);
+  }
   if (listed !== undefined) return namedKinds(keys, listed, numLayers, sliding);
   if (keys.has('attn_type_list')) {
     const softmax = keys.perLayer(numLayers, 'attn_type_list') ?? [];
@@ -93,8 +113,13 @@ export function layerKinds(keys: KeyReader, modelType: string, numLayers: number
       (rotated === undefined ? (i + 1) % interval !== 0 : rotated[i] === 1) ? chunk : FULL,
     );
   }
-  if (sliding === undefined) return byIndex(() => FULL);
-  const pattern = keys.raw('sliding_window_pattern') ?? PERIODS[modelType]?.period;
+  const fixed = PERIODS[modelType]?.period;
+  if (sliding === undefined) {
+    if (NEEDS_WINDOW.test(modelType)) throw noWindow(keys);
+    return byIndex(() => FULL);
+  }
+  const stated = FIXED_PERIOD.test(modelType) ? undefined : keys.raw('sliding_window_pattern');
+  const pattern = stated ?? fixed;
   if (typeof pattern === 'string' && /^[LG]+$/.test(pattern)) {
     return byIndex((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? FULL : sliding));
   }
@@ -107,7 +132,7 @@ export function layerKinds(keys: KeyReader, modelType: string, numLayers: number
     }
     return byIndex((i) => ((i + 1) % (pattern as number) === 0 ? FULL : sliding));
   }
-  if (/^qwen[23]/.test(modelType)) {
+  if (SWITCHED.test(modelType)) {
     const first = keys.perLayer(1, 'max_window_layers')?.[0] ?? 28;
     return byIndex((i) => (i >= first ? sliding : FULL));
   }
@@ -116,7 +141,8 @@ export function layerKinds(keys: KeyReader, modelType: string, numLayers: number
 
 /** What a sliding layer is in this model; undefined when the window is switched off or not there. */
 function slidingKind(keys: KeyReader, modelType: string): KindOfLayer | undefined {
-  const on = keys.flag('use_sliding_window') ?? !/^qwen[23]/.test(modelType);
+  const ignoresSwitch = ALWAYS_SLIDES.test(modelType) || PERIODS[modelType] !== undefined;
+  const on = ignoresSwitch || (keys.flag('use_sliding_window') ?? !SWITCHED.test(modelType));
   if (!on || keys.isNull('sliding_window')) return undefined;
   const window = keys.int('sliding_window') ?? PERIODS[modelType]?.window;
   return window === undefined ? undefined : { kind: 'sliding', window };
@@ -137,7 +163,8 @@ function namedKinds(
       case 'full':
         return FULL;
       case 'sliding':
-        return sliding ?? FULL;
+        if (sliding === undefined) throw noWindow(keys);
+        return sliding;
       case 'chunked':
         return { kind: 'sliding', window: keys.needInt('attention_chunk_size') };
       case 'linear':
@@ -146,6 +173,15 @@ function namedKinds(
         throw keys.fail(key, `expected ${Object.keys(NAMED).join(', ')}, got ${show(name)} in layer ${i}`);
     }
   });
+}
+
+/** As transformers, which has no mask for such a layer. */
+function noWindow(keys: KeyReader): Error {
+  const off = keys.raw('use_sliding_window') === false ? ', switched off by use_sliding_window' : '';
+  return keys.fail(
+    'sliding_window',
+    `expected the window of the layers that slide, got ${show(keys.raw('sliding_window') ?? null)}${off}`,
+  );
 }
 
 /** The attention layers of a hybrid whose file lists them, counted from 0; undefined for other files. */

@@ -11,6 +11,7 @@ import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import { checkFunction, checkOptions } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { DecoderConfig } from './decoder-config.ts';
 import { deepseek } from './families/deepseek.ts';
 import { falcon } from './families/falcon.ts';
 import type { DecoderDescription, Family } from './families/family.ts';
@@ -126,8 +127,15 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
     hasTensor: (name: string) => tensors.has(name),
     floats: (name: string, length: number) => readFloats(checkpoint, backend, name, length),
   };
-  const description = gguf ? family.fromGguf(source) : family.fromConfig(source);
-  return { config: freeze(description.config), names: description.names };
+  const { config: read, names } = gguf ? family.fromGguf(source) : family.fromConfig(source);
+  return { config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
+}
+
+/** YaRN and dynamic scaling added by hand make the context longer than the file says. */
+function contextOf({ maxPositionEmbeddings: stated, rope }: DecoderConfig): number {
+  const { scaling } = rope ?? {};
+  if (scaling?.type !== 'yarn' && scaling?.type !== 'dynamic') return stated;
+  return Math.max(stated, Math.floor(scaling.originalMaxPositionEmbeddings * scaling.factor));
 }
 
 function freeze<T extends object>(value: T): T {

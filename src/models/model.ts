@@ -69,8 +69,10 @@ export class Model {
     this.#tensors = parts.tensors;
     this.#ropeTable = parts.ropeTable;
     this.#windowRopeTable = parts.windowRopeTable;
-    const switchLength = parts.ropeTable?.switchLength ?? Number.POSITIVE_INFINITY;
-    this.#history = switchLength < Number.POSITIVE_INFINITY ? new TokenHistory(switchLength) : undefined;
+    const changing = [parts.ropeTable, parts.windowRopeTable].filter(
+      (table) => table !== undefined && table.switchLength < Number.POSITIVE_INFINITY,
+    );
+    this.#history = changing.length > 0 ? new TokenHistory(changing as RopeTable[]) : undefined;
     this.#makeTokenizer = parts.makeTokenizer;
   }
 
@@ -87,7 +89,8 @@ export class Model {
    * One pass over the tokens. Its intermediates are freed; the logits are the caller's to dispose.
    *
    * With a cache each row continues at its own length and the cache holds the tokens afterwards; when the pass fails the
-   * cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds the row's tokens again first.
+   * cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds the row's tokens again first; one with
+   * dynamic NTK scaling does so in every pass that ends past it.
    * @param tokens rows of token ids, which may differ in length, or an i32 tensor `[B, T]`
    * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or without room in the
    * cache, a cache of another batch size, or dropout of a rate outside of [0, 1) or with a cache.

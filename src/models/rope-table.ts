@@ -2,10 +2,12 @@
  * Cosines and sines of rotary positions, rounded where Hugging Face rounds: the inverse frequencies are f32, their product
  * with the position is f32, and cos and sin of that are f32. At position 8000 doing it in f64 would differ by 5e-4.
  *
- * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by the second.
+ * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by the second. Dynamic
+ * NTK scaling has one for every length past the original.
  *
  * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters, _compute_llama3_parameters,
- * _compute_yarn_parameters, _compute_longrope_parameters, longrope_frequency_update).
+ * _compute_yarn_parameters, _compute_longrope_parameters, longrope_frequency_update, _compute_dynamic_ntk_parameters,
+ * dynamic_frequency_update).
  */
 
 import { sameShape } from '../tensor/shape.ts';
@@ -13,6 +15,12 @@ import { sameShape } from '../tensor/shape.ts';
 /** How RoPE was stretched for longer contexts. */
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
+  | {
+      /** NTK scaling: theta grows with the length of a sequence that is longer than the original. */
+      readonly type: 'dynamic';
+      readonly factor: number;
+      readonly originalMaxPositionEmbeddings: number;
+    }
   | {
       readonly type: 'llama3';
       readonly factor: number;
@@ -59,16 +67,35 @@ const f32 = Math.fround;
 
 /**
  * The rotation per position of each pair: `theta^(-2i / rotaryDim)`, scaled.
- * @param long the frequencies of sequences past the original length; they differ for LongRoPE only
+ * @param length of the sequence, which matters past the original one of LongRoPE and of dynamic scaling
  * @returns f32 `[rotaryDim / 2]`
  */
-export function inverseFrequencies(config: RopeConfig, long: boolean = false): Float32Array {
-  const { theta, rotaryDim, scaling, divisors } = config;
+export function inverseFrequencies(config: RopeConfig, length: number = 0): Float32Array {
+  const { rotaryDim, scaling, divisors } = config;
+  const long = frequencySet(config, length) > 0;
+  const theta = scaling?.type === 'dynamic' && long ? dynamicTheta(config, scaling, length) : config.theta;
   return Float32Array.from({ length: rotaryDim / 2 }, (_, i) => {
     const power = f32(theta ** f32((2 * i) / rotaryDim));
     const scaled = scaling === undefined ? f32(1 / power) : scaledFrequency(power, i, config, scaling, long);
     return divisors === undefined ? scaled : scaled / divisors[i];
   });
+}
+
+/** Which frequencies sequences of `length` tokens rotate by: equal numbers mean the same ones, 0 those of the original length. */
+function frequencySet({ scaling }: RopeConfig, length: number): number {
+  if (scaling?.type !== 'longrope' && scaling?.type !== 'dynamic') return 0;
+  if (length <= scaling.originalMaxPositionEmbeddings) return 0;
+  return scaling.type === 'dynamic' ? length : 1;
+}
+
+/** Each step in f32, as transformers has the length in a tensor. */
+function dynamicTheta(
+  { theta, rotaryDim }: RopeConfig,
+  { factor, originalMaxPositionEmbeddings: original }: Extract<RopeScaling, { type: 'dynamic' }>,
+  length: number,
+): number {
+  const stretch = f32(f32(f32(factor * length) / original) - f32(factor - 1));
+  return f32(theta * f32(stretch ** (rotaryDim / (rotaryDim - 2))));
 }
 
 /** @param power `theta^(2i / rotaryDim)` */
@@ -84,6 +111,7 @@ function scaledFrequency(
     const stretched = f32(yarnRamp(config, scaling, i));
     return f32(f32(1 / f32(scaling.factor * power)) * stretched) + f32(frequency * f32(1 - stretched));
   }
+  if (scaling.type === 'dynamic') return frequency;
   if (scaling.type === 'linear') return frequency / scaling.factor;
   if (scaling.type === 'longrope') {
     const divisor = f32((long ? scaling.longDivisors : scaling.shortDivisors)[i]);
@@ -144,8 +172,11 @@ export class RopeTable {
   readonly half: number;
   /** Rows that end past so many tokens rotate by other frequencies than shorter ones; Infinity when there is one set. */
   readonly switchLength: number;
+  readonly #config: RopeConfig;
+  readonly #factor: number;
   readonly #short: PositionRows;
-  readonly #long: PositionRows;
+  /** Of the longer set that was asked for last. */
+  #long: { readonly set: number; readonly rows: PositionRows } | undefined;
   /** What several rows were given last: each pass of a training run asks for the same. */
   #last:
     | { readonly starts: readonly number[]; readonly ends: readonly number[]; readonly rows: RopeRows }
@@ -158,11 +189,25 @@ export class RopeTable {
       throw new RangeError(`rope: expected an even number of rotating dims, got ${rotaryDim}`);
     }
     this.half = rotaryDim / 2;
-    const twoSets = scaling?.type === 'longrope';
-    const factor = scaling && 'attentionFactor' in scaling ? f32(scaling.attentionFactor) : 1;
-    this.switchLength = twoSets ? scaling.originalMaxPositionEmbeddings : Number.POSITIVE_INFINITY;
-    this.#short = new PositionRows(inverseFrequencies(config), factor);
-    this.#long = twoSets ? new PositionRows(inverseFrequencies(config, true), factor) : this.#short;
+    const severalSets = scaling?.type === 'longrope' || scaling?.type === 'dynamic';
+    this.#config = config;
+    this.#factor = scaling && 'attentionFactor' in scaling ? f32(scaling.attentionFactor) : 1;
+    this.switchLength = severalSets ? scaling.originalMaxPositionEmbeddings : Number.POSITIVE_INFINITY;
+    this.#short = new PositionRows(inverseFrequencies(config), this.#factor);
+  }
+
+  /** Whether sequences of both lengths rotate by the same frequencies. */
+  sameFrequencies(length: number, other: number): boolean {
+    return frequencySet(this.#config, length) === frequencySet(this.#config, other);
+  }
+
+  #rowsFor(length: number): PositionRows {
+    const set = frequencySet(this.#config, length);
+    if (set === 0) return this.#short;
+    if (this.#long?.set !== set) {
+      this.#long = { set, rows: new PositionRows(inverseFrequencies(this.#config, length), this.#factor) };
+    }
+    return this.#long.rows;
   }
 
   /**
@@ -181,9 +226,7 @@ export class RopeTable {
     if (last?.rows.cos.length === size && sameShape(last.starts, starts) && sameShape(last.ends, ends)) {
       return last.rows;
     }
-    const parts = starts.map((start, row) =>
-      (ends[row] > this.switchLength ? this.#long : this.#short).slice(start, length),
-    );
+    const parts = starts.map((start, row) => this.#rowsFor(ends[row]).slice(start, length));
     if (parts.length === 1) return parts[0];
     const cos = new Float32Array(size);
     const sin = new Float32Array(size);

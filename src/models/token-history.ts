@@ -1,29 +1,30 @@
 /**
- * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE).
+ * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE, dynamic NTK scaling).
  *
  * Keys already in a cache were rotated, and later layers computed, by the frequencies of the length they had then. When a
- * row crosses the boundary its tokens are fed anew, so that a row is always what one pass over it would be; transformers'
- * `generate` does the same. Four bytes per token are the price.
+ * row gets others its tokens are fed anew, so that a row is always what one pass over it would be; transformers' `generate` does the
+ * same for Phi-3. Past its original length a dynamic model has others for every token. Four bytes per token are the price.
  */
 import type { KeyValueCache } from '../cache/cache.ts';
+import type { RopeTable } from './rope-table.ts';
 
 interface HeldRow {
   readonly tokens: number[];
-  /** Whether the row in the cache was made with the frequencies of long sequences. */
-  long: boolean;
+  /** The length that chose the frequencies of the row in the cache. */
+  end: number;
 }
 
 export class TokenHistory {
-  /** Rows up to this length use the first frequencies, longer ones the second. */
-  readonly #switchLength: number;
+  readonly #tables: readonly RopeTable[];
   readonly #held = new WeakMap<KeyValueCache, HeldRow[]>();
 
-  constructor(switchLength: number) {
-    this.#switchLength = switchLength;
+  /** @param tables those of the model that have several sets of frequencies */
+  constructor(tables: readonly RopeTable[]) {
+    this.#tables = tables;
   }
 
   /**
-   * Empties the rows of `cache` that the next tokens carry over the boundary (or that were cut back behind it).
+   * Empties the rows of `cache` that get other frequencies by the next tokens (or that were cut back to others).
    * @param ends lengths of the rows after the next tokens
    * @throws Error when the cache holds tokens that did not come through this history; nothing has changed then
    * @returns per row the tokens to feed again, empty for rows that stay
@@ -35,11 +36,14 @@ export class TokenHistory {
       // A row may have been truncated or reset since.
       if (tokens.length > lengths[row]) tokens.length = lengths[row];
     });
-    const stale = rows.map(({ long }, row) => lengths[row] > 0 && long !== ends[row] > this.#switchLength);
+    const stale = rows.map(
+      ({ end }, row) =>
+        lengths[row] > 0 && !this.#tables.every((table) => table.sameFrequencies(end, ends[row])),
+    );
     stale.forEach((isStale, row) => {
       if (isStale && rows[row].tokens.length < lengths[row]) {
         throw new Error(
-          `forward: row ${row} crosses ${this.#switchLength} tokens, where this model's rotary frequencies change, and its cache holds ${lengths[row]} tokens of which ${rows[row].tokens.length} came from this model; feed all into an empty cache`,
+          `forward: row ${row} crosses ${Math.min(...this.#tables.map(({ switchLength }) => switchLength))} tokens, where this model's rotary frequencies change, and its cache holds ${lengths[row]} tokens of which ${rows[row].tokens.length} came from this model; feed all into an empty cache`,
         );
       }
     });
@@ -54,14 +58,14 @@ export class TokenHistory {
   append(cache: KeyValueCache, added: readonly ArrayLike<number>[], ends: readonly number[]): void {
     this.#rows(cache).forEach((row, index) => {
       for (let i = 0; i < added[index].length; i++) row.tokens.push(added[index][i]);
-      if (added[index].length > 0) row.long = ends[index] > this.#switchLength;
+      if (added[index].length > 0) row.end = ends[index];
     });
   }
 
   #rows(cache: KeyValueCache): HeldRow[] {
     let rows = this.#held.get(cache);
     if (!rows) {
-      rows = Array.from({ length: cache.batchSize }, () => ({ tokens: [], long: false }));
+      rows = Array.from({ length: cache.batchSize }, () => ({ tokens: [], end: 0 }));
       this.#held.set(cache, rows);
     }
     return rows;

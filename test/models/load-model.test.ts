@@ -252,8 +252,8 @@ describe('files that do not fit', () => {
     ['another activation', { hidden_act: 'relu' }, /hidden_act: expected one of .*, silu, swish, got relu$/],
     [
       'another scaling',
-      { rope_parameters: { rope_type: 'dynamic', factor: 2 } },
-      /rope_type: expected default, linear, llama3, yarn or longrope, got dynamic$/,
+      { rope_parameters: { rope_type: 'proportional', factor: 2 } },
+      /rope_type: expected default, linear, dynamic, llama3, yarn or longrope, got proportional$/,
     ],
     [
       'a scaling without its factor',

@@ -19,7 +19,7 @@ import {
   positiveNumber,
 } from './family.ts';
 import { ggufNames, huggingFaceNames } from './gated-decoder.ts';
-import { configRope, ggufRope, yarnScale } from './rope-keys.ts';
+import { configRope, ggufRope, ropeParameters, yarnScale } from './rope-keys.ts';
 
 /** The norms of transformers' latents. */
 const LATENT_EPS = 1e-6;
@@ -44,8 +44,7 @@ export const deepseek: Family = {
       ...configRope(keys, latent.qkRopeHeadDim, maxPositionEmbeddings),
       interleaved: third ? (keys.flag('rope_interleave') ?? true) : true,
     };
-    const scaling = keys.raw('rope_parameters') ?? keys.raw('rope_scaling');
-    const allDim = (scaling as Readonly<Record<string, unknown>> | undefined)?.mscale_all_dim;
+    const allDim = ropeParameters(keys)?.raw('mscale_all_dim');
     const dense = {
       queryKeyValue: false,
       attentionOutput: attentionBias,

@@ -14,7 +14,7 @@ import {
   layerAttention,
   positiveNumber,
 } from './family.ts';
-import { configRope, ggufRope } from './rope-keys.ts';
+import { configRope, ggufRope, type RopeTraits } from './rope-keys.ts';
 
 /** What a family's config.json adds to the common keys, and transformers' defaults of those that may be absent. */
 interface ConfigTraits {
@@ -24,8 +24,8 @@ interface ConfigTraits {
   readonly activation?: { readonly key: string; readonly fallback: string };
   readonly maxPositionEmbeddings: number;
   readonly normEps?: number;
-  /** Whether a part of each head may rotate; default false. */
-  readonly partialRotation?: boolean;
+  /** How its rotation differs. */
+  readonly rope?: RopeTraits;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
@@ -37,7 +37,7 @@ export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): Dec
     ...sizes,
     norm: 'rms',
     normEps: positiveNumber(keys, 'rms_norm_eps', traits.normEps ?? 1e-6),
-    rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings, { partial: traits.partialRotation }),
+    rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings, traits.rope),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: activationAt(keys, key, fallback) },

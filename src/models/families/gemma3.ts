@@ -55,25 +55,27 @@ export const gemma3: Family = {
   },
 };
 
-/** The keys that say how layers without and with a window rotate, and their default theta: in one object each, or side by side. */
+/**
+ * The keys that say how layers without and with a window rotate, and their default theta. They stand in one object each inside
+ * `rope_parameters`, or side by side; a `rope_scaling` is for layers without a window, and its keys win over theirs.
+ */
 function rotations(keys: KeyReader): [keys: KeyReader, defaultTheta: number][] {
   const parameters = nestedKeys(keys, 'rope_parameters');
-  const of = (values: Readonly<Record<string, unknown>>) =>
-    new KeyReader(keys.file, (key) => (Object.hasOwn(values, key) ? values[key] : undefined));
-  if (parameters !== undefined) {
-    for (const kind of ['full_attention', 'sliding_attention']) {
-      if (!parameters.has(kind)) {
-        throw keys.fail('rope_parameters', 'expected full_attention and sliding_attention in it');
-      }
-    }
-    return [
-      [of({ rope_parameters: parameters.raw('full_attention') }), 1_000_000],
-      [of({ rope_parameters: parameters.raw('sliding_attention') }), 10_000],
-    ];
+  if (parameters && !parameters.find(['full_attention', 'sliding_attention'])) {
+    throw keys.fail('rope_parameters', 'expected full_attention and sliding_attention in it');
   }
+  const kind = (name: string) => {
+    const own = parameters && nestedKeys(parameters, name);
+    return own ? (parameters.raw(name) as object) : { rope_type: 'default' };
+  };
+  const scaling = nestedKeys(keys, 'rope_scaling') ? (keys.raw('rope_scaling') as object) : {};
+  const of = (own: object, theta: unknown) => {
+    const values: Readonly<Record<string, unknown>> = { rope_parameters: own, rope_theta: theta };
+    return new KeyReader(keys.file, (key) => (Object.hasOwn(values, key) ? values[key] : undefined));
+  };
   return [
-    [of({ rope_theta: keys.raw('rope_theta'), rope_scaling: keys.raw('rope_scaling') }), 1_000_000],
-    [of({ rope_theta: keys.raw('rope_local_base_freq') }), 10_000],
+    [of({ ...kind('full_attention'), ...scaling }, keys.raw('rope_theta')), 1_000_000],
+    [of(kind('sliding_attention'), keys.raw('rope_local_base_freq')), 10_000],
   ];
 }
 

@@ -28,7 +28,12 @@ export const gptOss: Family = {
     }
     const biased = keys.flag('attention_bias') ?? true;
     const biases = { queryKeyValue: biased, attentionOutput: biased, mlp: false };
-    const config = gatedFromConfig(source, { biases, maxPositionEmbeddings: 131_072, normEps: 1e-5 });
+    const config = gatedFromConfig(source, {
+      biases,
+      maxPositionEmbeddings: 131_072,
+      normEps: 1e-5,
+      rope: ROPE,
+    });
     const [alpha, limit] = [
       positiveNumber(keys, 'swiglu_alpha', 1.702),
       positiveNumber(keys, 'swiglu_limit', 7),
@@ -48,6 +53,15 @@ export const gptOss: Family = {
       config: withExperts({ ...config, intermediateSize }, { ...experts, alpha: 1.702, limit: 7 }),
       names: fileNames,
     };
+  },
+};
+
+/** transformers' defaults. */
+const ROPE = {
+  theta: 150_000,
+  parameters: {
+    ...{ rope_type: 'yarn', factor: 32, beta_fast: 32, beta_slow: 1, truncate: false },
+    original_max_position_embeddings: 4096,
   },
 };
 

@@ -6,20 +6,23 @@
  *
  * Source: transformers models/phi3; llama.cpp convert_hf_to_gguf.py (Phi3MiniModel), src/models/phi3.cpp.
  */
+import type { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import { fusedNames, gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+import { ropeParameters } from './rope-keys.ts';
 
 export const phi3: Family = {
   modelTypes: ['phi3'],
   ggufArchitectures: ['phi3'],
 
   fromConfig(source: FamilySource): DecoderDescription {
+    checkRopeType(source.keys);
     const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };
     const config = gatedFromConfig(source, {
       biases,
       maxPositionEmbeddings: 4096,
       normEps: 1e-5,
-      partialRotation: true,
+      rope: { partial: true, originalPositions: 4096 },
     });
     return { config, names: fusedNames(huggingFaceNames, 'qkv_proj', 'gate_up_proj') };
   },
@@ -28,3 +31,12 @@ export const phi3: Family = {
     return { config: gatedFromGguf(source), names: fusedNames(ggufNames, 'attn_qkv', 'ffn_up') };
   },
 };
+
+/** transformers has no other scaling in this family. */
+function checkRopeType(keys: KeyReader): void {
+  const parameters = ropeParameters(keys);
+  const type = parameters?.raw('rope_type') ?? parameters?.raw('type') ?? 'default';
+  if (!['default', 'longrope', 'su'].includes(String(type))) {
+    throw keys.fail('rope_type', `expected default or longrope in this family, got ${String(type)}`);
+  }
+}

@@ -4,39 +4,68 @@
  *
  * Source: transformers/modeling_rope_utils.py; llama.cpp convert_hf_to_gguf.py (generate_extra_tensors of Llama and Phi-3).
  */
-import type { KeyReader } from '../../format/key-reader.ts';
+import { KeyReader } from '../../format/key-reader.ts';
 import type { RopeConfig, RopeScaling } from '../rope-table.ts';
 import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
 
 /** What families differ in. */
-interface RopeTraits {
+export interface RopeTraits {
   /** Default 10000. */
   readonly theta?: number;
+  /** What a config without any of the keys means; default: no scaling. */
+  readonly parameters?: Readonly<Record<string, unknown>>;
+  /** Of a family whose configs always have one: the original length where the file names none. */
+  readonly originalPositions?: number;
   /** Whether `partial_rotary_factor` counts; where transformers reads no such key another value than 1 is refused. Default false. */
   readonly partial?: boolean;
 }
 
-/** transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. */
+/**
+ * transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. Where both are there the
+ * second wins as a whole, as in transformers: it is what users add by hand.
+ */
 export function configRope(
   keys: KeyReader,
   headDim: number,
   maxPositions: number,
-  { theta = 10000, partial = false }: RopeTraits = {},
+  { theta = 10000, partial = false, parameters: fallback, originalPositions }: RopeTraits = {},
 ): RopeConfig {
-  const parameters = nestedKeys(keys, 'rope_parameters');
+  const parameters = ropeParameters(keys) ?? (fallback && new KeyReader(keys.file, (key) => fallback[key]));
+  const byKind = parameters?.find(['full_attention', 'sliding_attention']);
+  if (byKind !== undefined) {
+    throw keys.fail('rope_parameters', `expected one rotation for all layers in this family, got ${byKind}`);
+  }
   const rotaryDim = configRotaryDim(keys, parameters, headDim, partial);
-  const scaling = configScaling(
-    keys,
-    parameters ?? nestedKeys(keys, 'rope_scaling'),
-    rotaryDim,
-    maxPositions,
-  );
+  const original = originalLength(keys, parameters, originalPositions, maxPositions);
+  const scaling = configScaling(parameters, rotaryDim, maxPositions, original);
   return {
     theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', theta),
     rotaryDim,
     interleaved: false,
     ...(scaling && { scaling }),
   };
+}
+
+/** The object that says how a config's model rotates; an empty one counts as absent. */
+export function ropeParameters(keys: KeyReader): KeyReader | undefined {
+  const key = ['rope_scaling', 'rope_parameters'].find((name) => {
+    const value = keys.raw(name);
+    return typeof value !== 'object' || Object.keys(value as object).length > 0 ? keys.has(name) : false;
+  });
+  return key === undefined ? undefined : nestedKeys(keys, key);
+}
+
+/** Beside the parameters it wins over what stands inside. */
+function originalLength(
+  config: KeyReader,
+  parameters: KeyReader | undefined,
+  fallback: number | undefined,
+  maxPositions: number,
+): number {
+  const key = 'original_max_position_embeddings';
+  const holder = config.has(key) || !parameters ? config : parameters;
+  if (holder !== config && fallback !== undefined) return fallback;
+  return positiveNumber(holder, key, fallback ?? maxPositions);
 }
 
 /** Phi-4-mini rotates three quarters of a head. */
@@ -60,10 +89,10 @@ function configRotaryDim(
 }
 
 function configScaling(
-  config: KeyReader,
   keys: KeyReader | undefined,
   rotaryDim: number,
   maxPositions: number,
+  original: number,
 ): RopeScaling | undefined {
   const type = keys?.raw('rope_type') ?? keys?.raw('type') ?? 'default';
   if (keys === undefined || type === 'default') return undefined;
@@ -74,19 +103,24 @@ function configScaling(
       factor: positiveNumber(keys, 'factor'),
       lowFreqFactor: positiveNumber(keys, 'low_freq_factor'),
       highFreqFactor: positiveNumber(keys, 'high_freq_factor'),
-      originalMaxPositionEmbeddings: positiveNumber(keys, 'original_max_position_embeddings'),
+      originalMaxPositionEmbeddings: original,
     };
   }
-  if (type === 'yarn') return yarn(config, keys, maxPositions);
+  if (type === 'yarn') return yarn(keys, maxPositions, original);
   // Phi-3's first name of it was "su".
-  if (type === 'longrope' || type === 'su') return longRope(config, keys, rotaryDim, maxPositions);
-  throw keys.fail('rope_type', `expected default, linear, llama3, yarn or longrope, got ${String(type)}`);
+  if (type === 'longrope' || type === 'su') return longRope(keys, rotaryDim, maxPositions, original);
+  if (type === 'dynamic') {
+    if (rotaryDim <= 2) throw keys.fail('rope_type', `expected more than 2 rotating dims, got ${rotaryDim}`);
+    return { type, factor: positiveNumber(keys, 'factor'), originalMaxPositionEmbeddings: maxPositions };
+  }
+  throw keys.fail(
+    'rope_type',
+    `expected default, linear, dynamic, llama3, yarn or longrope, got ${String(type)}`,
+  );
 }
 
 /** DeepSeek's and gpt-oss's. Without a factor of its own it is how many times longer the context became. */
-function yarn(config: KeyReader, keys: KeyReader, maxPositions: number): RopeScaling {
-  const key = 'original_max_position_embeddings';
-  const original = positiveNumber(keys.has(key) ? keys : config, key, maxPositions);
+function yarn(keys: KeyReader, maxPositions: number, original: number): RopeScaling {
   const factor = positiveNumber(keys, 'factor', maxPositions / original);
   const [mscale, allDim] = ['mscale', 'mscale_all_dim'].map((name) => keys.raw(name));
   const both = typeof mscale === 'number' && typeof allDim === 'number' && mscale !== 0 && allDim !== 0;
@@ -110,9 +144,7 @@ export function yarnScale(factor: number, mscale: number = 1): number {
   return factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1;
 }
 
-function longRope(config: KeyReader, keys: KeyReader, rotaryDim: number, maxPositions: number): RopeScaling {
-  const key = 'original_max_position_embeddings';
-  const original = positiveNumber(config.has(key) ? config : keys, key, maxPositions);
+function longRope(keys: KeyReader, rotaryDim: number, maxPositions: number, original: number): RopeScaling {
   const factor = positiveNumber(keys, 'factor', maxPositions / original);
   return {
     type: 'longrope',
