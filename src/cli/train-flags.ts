@@ -54,7 +54,12 @@ export function addSettingOptions(command: Command, defaults: Partial<SettingFla
     .option('--warmup <n>', 'steps up to the peak (default: 100, at most a tenth)', parse.wholeNumber)
     .option('--weight-decay <d>', 'of matrices', parse.notNegative, defaults.weightDecay)
     .option('--beta2 <b>', "AdamW's second beta", parse.fraction, defaults.beta2)
-    .option('--clip <norm>', 'largest norm of the gradients', parse.notNegative, defaults.clip)
+    .option(
+      '--clip <norm>',
+      'largest norm of the gradients; 0 switches clipping off',
+      parse.notNegative,
+      defaults.clip,
+    )
     .option(
       '--dropout <p>',
       'share that training steps drop, as nanoGPT does',
@@ -76,11 +81,10 @@ export function addRunOptions(command: Command, evalEvery: number): Command {
 }
 
 /** @throws UsageError for values that no run can have */
-export function checkSettings({ validation, clip, beta2 }: Partial<SettingFlags>): void {
+export function checkSettings({ validation, beta2 }: Partial<SettingFlags>): void {
   if (validation !== undefined && (validation <= 0 || validation >= 1)) {
     throw new UsageError(`--validation must be between 0 and 1, got ${validation}`);
   }
-  if (clip === 0) throw new UsageError('--clip must be above 0');
   if (beta2 !== undefined && beta2 >= 1) throw new UsageError(`--beta2 must be below 1, got ${beta2}`);
 }
 

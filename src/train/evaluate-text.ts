@@ -2,6 +2,7 @@
 import type { Model } from '../models/model.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
+import { checkInteger } from './checks.ts';
 
 export interface TextLoss {
   /** Mean cross-entropy per predicted token, in nats. */
@@ -28,6 +29,8 @@ export function evaluateTokens(
 ): TextLoss {
   checkOptions('evaluateTokens', options);
   const { context, batchSize = 8, onProgress } = options;
+  checkInteger('evaluateTokens', 'context', context, 1);
+  checkInteger('evaluateTokens', 'batchSize', batchSize, 1);
   if (tokens.length < 2) {
     throw new RangeError(`expected a text of at least 2 tokens, got ${tokens.length}`);
   }

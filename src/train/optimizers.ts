@@ -13,9 +13,12 @@ import { checkFunction, checkObject, checkOptions, describe } from '../tensor/ar
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { checkNotNegative } from './checks.ts';
 import { type ScalarOrSchedule, valueAt } from './schedules.ts';
 import {
   applyUpdates,
+  checkTransformation,
+  disposeAll,
   type Tensors,
   type Transformation,
   type TransformationState,
@@ -29,9 +32,9 @@ export interface AdamwOptions {
   readonly b1?: number;
   /** Default 0.999. */
   readonly b2?: number;
-  /** Default 1e-8. */
+  /** Default 1e-8. Not negative; with 0, a parameter whose gradients have all been 0 becomes NaN, as in Optax. */
   readonly eps?: number;
-  /** Default 1e-4. */
+  /** Default 1e-4. Not negative. */
   readonly weightDecay?: number;
   /** Which parameters decay; default all. */
   readonly mask?: (parameter: Tensor, path: string) => boolean;
@@ -40,7 +43,8 @@ export interface AdamwOptions {
 /**
  * Adam with decoupled weight decay: `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weightDecay * p)`.
  * In place, one kernel for all parameters, which also applies the factor of a `clipByGlobalNorm` right before it.
- * @throws RangeError for a negative learning rate, or betas outside of [0, 1).
+ * @throws RangeError for betas outside of [0, 1), and for a learning rate, eps or weightDecay that is negative or not finite in f32
+ *   (a schedule's rate: at its step, which is not taken then).
  *
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
  */
@@ -51,10 +55,10 @@ export function adamw(options: AdamwOptions): Transformation {
   for (const [name, beta] of Object.entries({ b1, b2 })) {
     if (!(beta >= 0 && beta < 1)) throw new RangeError(`adamw: expected 0 <= ${name} < 1, got ${beta}`);
   }
-  for (const [name, value] of Object.entries({ eps, weightDecay })) {
-    if (typeof value !== 'number') {
-      throw new TypeError(`adamw: expected ${name} to be a number, got ${describe(value)}`);
-    }
+  for (const [name, value] of Object.entries({ eps, weightDecay })) checkNotNegative('adamw', name, value);
+  // As 0 it would divide 0 by 0 where a gradient is 0.
+  if (eps > 0 && Math.fround(eps) === 0) {
+    throw new RangeError(`adamw: expected eps to be 0 or a number that f32 does not make 0, got ${eps}`);
   }
   if (mask !== undefined) checkFunction('adamw: mask', mask);
   return {
@@ -104,7 +108,7 @@ export function adamw(options: AdamwOptions): Transformation {
 /**
  * Stochastic gradient descent: `p -= rate * g`, with `momentum` of the running sum `m = g + momentum * m` (`nesterov`: of
  * `g + momentum * m`).
- * @throws RangeError for a negative learning rate.
+ * @throws RangeError for a learning rate or momentum that is negative or not finite in f32.
  */
 export function sgd(options: {
   readonly learningRate: ScalarOrSchedule;
@@ -115,6 +119,7 @@ export function sgd(options: {
   checkOptions('sgd', options);
   const { learningRate, momentum, nesterov = false } = options;
   checkRate('sgd', learningRate);
+  if (momentum !== undefined) checkNotNegative('sgd', 'momentum', momentum);
   return {
     init(parameters) {
       const trace = momentum === undefined ? {} : zerosLike(parameters);
@@ -152,12 +157,14 @@ function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, neste
 
 /**
  * Scales all gradients by `maxNorm / norm` when their common norm, the root of the sum of all squares, is above `maxNorm`.
- * Nothing is read back: the factor stays a tensor.
- * @throws RangeError unless `maxNorm` is positive.
+ * Nothing is read back: the factor stays a tensor. With `Infinity`, or more than f32 holds, gradients stay as they are.
+ * @throws RangeError unless `maxNorm` is positive, in f32 too. To leave clipping out is the business of who chains: 0, which turns it
+ *   off in `Trainer`, would here make all gradients 0 (Optax).
  */
 export function clipByGlobalNorm(maxNorm: number): Transformation {
-  if (typeof maxNorm !== 'number' || !(maxNorm > 0))
+  if (typeof maxNorm !== 'number' || !(Math.fround(maxNorm) > 0))
     throw new RangeError(`clipByGlobalNorm: expected a positive norm, got ${maxNorm}`);
+  if (Math.fround(maxNorm) === Number.POSITIVE_INFINITY) return unchanged;
   return {
     init() {
       const scale = (gradients: Tensors) =>
@@ -176,6 +183,16 @@ export function clipByGlobalNorm(maxNorm: number): Transformation {
     },
   };
 }
+
+/** In copies, since what goes in stays the caller's. */
+const unchanged: Transformation = {
+  init: () => ({
+    tensors: {},
+    counters: {},
+    update: (gradients) =>
+      Object.fromEntries(Object.entries(gradients).map(([path, gradient]) => [path, mul(gradient, 1)])),
+  }),
+};
 
 /**
  * The root of the sum of all squares: a scalar tensor, 0 of no tensors.
@@ -198,7 +215,8 @@ export function globalNorm(tensors: Tensors): Tensor {
  * @throws RangeError unless `everyKSchedule` is a positive integer.
  */
 export function multiSteps(inner: Transformation, everyKSchedule: number): Transformation {
-  if (!Number.isInteger(everyKSchedule) || everyKSchedule < 1) {
+  checkTransformation('multiSteps', inner);
+  if (!Number.isSafeInteger(everyKSchedule) || everyKSchedule < 1) {
     throw new RangeError(`multiSteps: expected a positive number of steps, got ${everyKSchedule}`);
   }
   return {
@@ -206,18 +224,34 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
       const state = inner.init(parameters);
       const sums = zerosLike(parameters);
       let count = 0;
-      /** Takes one gradient in; true when it is time for a step on `sums`. */
-      const collect = (gradients: Tensors): boolean => {
-        for (const [path, gradient] of Object.entries(gradients)) {
-          const total = sums[path];
-          const strides = stridesOf(total.shape);
-          const part = mul(gradient, 1 / everyKSchedule);
-          if (count === 0) backendOf(total).convert(total, 0, part, 0, total.size);
-          else backendOf(total).binary('add', total, total, strides, part, strides);
-          part.dispose();
+      /** Takes one gradient in, or steps on the mean; a step that throws leaves sums and count as they were. */
+      const collect = <T>(gradients: Tensors, step: (mean: Tensors) => T): T | undefined => {
+        const parts = Object.entries(gradients).map(
+          ([path, gradient]) => [path, mul(gradient, 1 / everyKSchedule)] as const,
+        );
+        if (count + 1 < everyKSchedule) {
+          for (const [path, part] of parts) {
+            const total = sums[path];
+            const strides = stridesOf(total.shape);
+            if (count === 0) backendOf(total).convert(total, 0, part, 0, total.size);
+            else backendOf(total).binary('add', total, total, strides, part, strides);
+            part.dispose();
+          }
+          count++;
+          return undefined;
         }
-        count = (count + 1) % everyKSchedule;
-        return count === 0;
+        const mean = Object.fromEntries(
+          parts.map(([path, part]) => [path, count === 0 ? part : scope(() => add(sums[path], part))]),
+        );
+        if (count > 0) for (const [, part] of parts) part.dispose();
+        let result: T | undefined;
+        try {
+          result = step(mean);
+          count = 0;
+          return result;
+        } finally {
+          if (result !== mean) disposeAll(mean);
+        }
       };
       return {
         get tensors() {
@@ -231,9 +265,9 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
           const own = Object.keys(state.counters).map((name) => [name, values[`inner.${name}`]]);
           state.counters = Object.fromEntries(own);
         },
-        update: (gradients, current) => (collect(gradients) ? state.update(sums, current) : {}),
+        update: (gradients, current) => collect(gradients, (mean) => state.update(mean, current)) ?? {},
         apply(gradients, current) {
-          if (collect(gradients)) applyUpdates(state, sums, current);
+          collect(gradients, (mean) => applyUpdates(state, mean, current));
         },
       };
     },
@@ -254,7 +288,7 @@ function checkRate(op: string, rate: ScalarOrSchedule): void {
 
 function rateAt(op: string, rate: ScalarOrSchedule, step: number): number {
   const value = valueAt(rate, step);
-  if (typeof value !== 'number' || !(value >= 0) || value === Number.POSITIVE_INFINITY) {
+  if (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(Math.fround(value))) {
     throw new RangeError(
       `${op}: expected a learning rate that is not negative, got ${describe(value)} at step ${step}`,
     );

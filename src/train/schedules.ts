@@ -4,7 +4,8 @@
  * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule, warmup_cosine_decay_schedule).
  */
 
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { checkOptions } from '../tensor/arguments.ts';
+import { checkFinite, checkNotNegative } from './checks.ts';
 
 /** The value at a step, counted from 0. */
 export type Schedule = (step: number) => number;
@@ -12,8 +13,9 @@ export type Schedule = (step: number) => number;
 /** A rate that does not change, or one by step. */
 export type ScalarOrSchedule = number | Schedule;
 
-/** Always `value`. */
+/** Always `value`. @throws TypeError for what is no number, RangeError for NaN and Infinity */
 export function constantSchedule(value: number): Schedule {
+  checkFinite('constantSchedule', 'value', value);
   return () => value;
 }
 
@@ -34,7 +36,7 @@ export function linearSchedule(options: {
   };
 }
 
-/** Half a cosine from `initValue` down to `alpha * initValue` (default 0) in `decaySteps` steps. @throws RangeError unless positive. */
+/** Half a cosine from `initValue` down to `alpha * initValue` (default 0) in `decaySteps` steps, more than 0. @throws RangeError otherwise, also for a negative `exponent`. */
 export function cosineDecaySchedule(options: {
   readonly initValue: number;
   readonly decaySteps: number;
@@ -44,6 +46,7 @@ export function cosineDecaySchedule(options: {
   checkOptions('cosineDecaySchedule', options);
   const { initValue, decaySteps, alpha = 0, exponent = 1 } = options;
   checkNumbers('cosineDecaySchedule', { initValue, decaySteps, alpha, exponent });
+  checkNotNegative('cosineDecaySchedule', 'exponent', exponent);
   if (!(decaySteps > 0)) {
     throw new RangeError(`cosineDecaySchedule: expected positive decaySteps, got ${decaySteps}`);
   }
@@ -56,7 +59,7 @@ export function cosineDecaySchedule(options: {
 /**
  * Straight up from `initValue` to `peakValue` in `warmupSteps` steps, then half a cosine down to `endValue`.
  * @param options.decaySteps of the whole schedule, warm-up included
- * @throws RangeError unless decaySteps is larger than warmupSteps
+ * @throws RangeError unless decaySteps is larger than warmupSteps, and those at least 0
  */
 export function warmupCosineDecaySchedule(options: {
   readonly initValue: number;
@@ -69,6 +72,7 @@ export function warmupCosineDecaySchedule(options: {
   checkOptions(WARMUP, options);
   const { initValue, peakValue, warmupSteps, decaySteps, endValue = 0, exponent = 1 } = options;
   checkNumbers(WARMUP, { initValue, peakValue, warmupSteps, decaySteps, endValue, exponent });
+  checkNotNegative(WARMUP, 'warmupSteps', warmupSteps);
   if (!(decaySteps > warmupSteps)) {
     throw new RangeError(
       `warmupCosineDecaySchedule: expected decaySteps above warmupSteps, got ${decaySteps} and ${warmupSteps}`,
@@ -86,13 +90,9 @@ export function warmupCosineDecaySchedule(options: {
 
 const WARMUP = 'warmupCosineDecaySchedule';
 
-/** @throws TypeError naming what is no number: one left out would make every rate NaN. */
-function checkNumbers(op: string, numbers: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(numbers)) {
-    if (typeof value !== 'number' || Number.isNaN(value)) {
-      throw new TypeError(`${op}: expected ${name} to be a number, got ${describe(value)}`);
-    }
-  }
+/** @throws TypeError naming what is no number (one left out would make every rate NaN), RangeError for NaN and Infinity */
+function checkNumbers(op: string, numbers: Readonly<Record<string, number>>): void {
+  for (const [name, value] of Object.entries(numbers)) checkFinite(op, name, value);
 }
 
 /** The value of either form at a step. */

@@ -5,6 +5,7 @@
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
 import { checkOptions, describe } from '../tensor/arguments.ts';
+import { checkInteger, checkShare } from './checks.ts';
 
 /** Streams of batches: they never share a draw. */
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
@@ -19,10 +20,12 @@ export interface TokenSplit {
 /**
  * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
  * @param validation share of the tokens, 0 < share < 1
- * @throws RangeError when either part is shorter than a block and the token after it.
+ * @throws RangeError for a share that is none, or when either part is shorter than a block and the token after it.
  */
 export function splitTokens(tokens: Int32Array, blockLength: number, validation: number): TokenSplit {
   checkTokens('splitTokens', tokens);
+  checkInteger('splitTokens', 'blockLength', blockLength, 1);
+  checkShare('splitTokens', 'validation', validation);
   const at = Math.floor(tokens.length * (1 - validation));
   const parts = { train: tokens.subarray(0, at), validation: tokens.subarray(at) };
   for (const [name, part] of Object.entries(parts)) {
@@ -36,7 +39,8 @@ export function splitTokens(tokens: Int32Array, blockLength: number, validation:
 
 /**
  * `batchSize` blocks of `blockLength` + 1 tokens from random places.
- * @param index which batch of the stream
+ * @param options.index which batch of the stream
+ * @throws RangeError for numbers that cannot be meant, or when there are no more tokens than a block has
  */
 export function drawBatch(
   tokens: Int32Array,
@@ -45,8 +49,17 @@ export function drawBatch(
   checkTokens('drawBatch', tokens);
   checkOptions('drawBatch', options);
   const { batchSize, blockLength, seed, stream, index } = options;
+  for (const [name, value] of Object.entries({ batchSize, blockLength })) {
+    checkInteger('drawBatch', name, value, 1);
+  }
+  for (const [name, value] of Object.entries({ seed, index })) checkInteger('drawBatch', name, value, 0);
   const key = drawKey(seed, stream, index);
   const places = tokens.length - blockLength;
+  if (places < 1) {
+    throw new RangeError(
+      `drawBatch: expected more tokens than a block of ${blockLength}, got ${tokens.length}`,
+    );
+  }
   return Array.from({ length: batchSize }, (_, row) => {
     const [high, low] = threefry2x32(key, 0, row);
     // 53 bits: every place can be drawn, and as often as the next one.

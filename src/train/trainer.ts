@@ -6,14 +6,19 @@
  */
 
 import { valueAndGrad } from '../autograd/grad.ts';
+import { backendOf } from '../backend/registry.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { mul } from '../ops/binary.ts';
+import { checkOptions, describe } from '../tensor/arguments.ts';
+import { stridesOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
+import { checkInteger, checkNotNegative } from './checks.ts';
 import { Optimizer } from './optimizer.ts';
-import { adamw, clipByGlobalNorm, multiSteps } from './optimizers.ts';
+import { adamw, clipByGlobalNorm, globalNorm } from './optimizers.ts';
 import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';
 import { drawBatch, drawKey, type TokenSplit } from './token-data.ts';
-import { chain } from './transformation.ts';
+import { chain, disposeAll, type Tensors } from './transformation.ts';
 
 export interface TrainerOptions {
   /** B; blocks per batch. */
@@ -36,7 +41,7 @@ export interface TrainerOptions {
   readonly b1?: number;
   /** Default 0.99. */
   readonly b2?: number;
-  /** Largest norm of all gradients together; default 1. */
+  /** Largest norm of all gradients together; default 1. 0, Infinity and what f32 cannot hold switch clipping off, and are kept as 0. */
   readonly clip?: number;
   /** Share that training steps drop (after the embedding, of attention's weights, after attention and the MLP); default 0. */
   readonly dropout?: number;
@@ -67,7 +72,7 @@ export class Trainer {
   /** @throws RangeError for options that cannot be meant. */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions) {
     checkOptions('Trainer', options);
-    const full = withDefaults(options);
+    const full = trainerSettings(options);
     this.model = model;
     this.#data = data;
     this.settings = full;
@@ -79,7 +84,7 @@ export class Trainer {
       endValue: full.minLearningRate,
     });
     const step = chain(
-      clipByGlobalNorm(full.clip),
+      ...(full.clip > 0 ? [clipByGlobalNorm(full.clip)] : []),
       adamw({
         learningRate: this.schedule,
         b1: full.b1,
@@ -88,7 +93,7 @@ export class Trainer {
         mask: (parameter) => parameter.shape.length >= 2,
       }),
     );
-    this.optimizer = new Optimizer(model, full.accumulate > 1 ? multiSteps(step, full.accumulate) : step);
+    this.optimizer = new Optimizer(model, step);
   }
 
   /** Steps taken. */
@@ -110,32 +115,54 @@ export class Trainer {
 
   /**
    * One step.
-   * @throws DivergedError when the loss is not finite; parameters and optimiser are as before.
+   * @throws DivergedError when the loss of one of its batches or the norm of their gradients is not finite. After this or any other
+   *   error parameters and optimiser are as before.
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
-    const { accumulate, seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
+    const { accumulate } = this.settings;
     let total = 0;
-    for (let i = 0; i < accumulate; i++) {
-      const index = firstBatch + this.#step * accumulate + i;
-      const batch = drawBatch(this.#data.train, { batchSize, blockLength, seed, stream: 'train', index });
-      const drop = { dropoutRate: dropout, dropoutKey: drawKey(seed, 'dropout', index) };
-      const [loss, gradients] = valueAndGrad((model: TrainableModel) => causalLmLoss(model, batch, drop))(
-        this.model,
-      );
-      const value = loss.dataSync()[0];
-      loss.dispose();
-      if (!Number.isFinite(value)) {
-        for (const gradient of Object.values(gradients)) gradient.dispose();
-        throw new DivergedError(
-          `the loss is ${value} at step ${this.#step + 1}; a smaller learning rate than ${this.settings.learningRate} may help`,
-        );
+    let mean: Record<string, Tensor> = {};
+    try {
+      for (let i = 0; i < accumulate; i++) {
+        const [loss, gradients] = this.#lossAndGradients(this.#step * accumulate + i);
+        mean = i === 0 && accumulate === 1 ? gradients : addScaled(mean, gradients, 1 / accumulate);
+        total += loss;
       }
-      this.optimizer.update(this.model, gradients);
-      total += value;
+      this.#checkFinite('norm of the gradients', read(globalNorm(mean)));
+      this.optimizer.update(this.model, mean);
+    } catch (error) {
+      disposeAll(mean);
+      throw error;
     }
     this.#step++;
     return total / accumulate;
+  }
+
+  /** Of a batch of the run, by its number. */
+  #lossAndGradients(number: number): [loss: number, gradients: Record<string, Tensor>] {
+    const { seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
+    const index = firstBatch + number;
+    const batch = drawBatch(this.#data.train, { batchSize, blockLength, seed, stream: 'train', index });
+    const drop = { dropoutRate: dropout, dropoutKey: drawKey(seed, 'dropout', index) };
+    const lossOf = (model: TrainableModel) => causalLmLoss(model, batch, drop);
+    const [loss, gradients] = valueAndGrad(lossOf)(this.model);
+    const value = read(loss);
+    try {
+      this.#checkFinite('loss', value);
+    } catch (error) {
+      disposeAll(gradients);
+      throw error;
+    }
+    return [value, gradients];
+  }
+
+  /** @throws DivergedError */
+  #checkFinite(what: string, value: number): void {
+    if (Number.isFinite(value)) return;
+    throw new DivergedError(
+      `the ${what} is ${value} at step ${this.#step + 1}; a smaller learning rate than ${this.settings.learningRate} may help`,
+    );
   }
 
   /** Mean loss over `evaluationBatches` batches of a part, the same ones each time. */
@@ -153,9 +180,37 @@ export class Trainer {
   }
 }
 
-function withDefaults(options: TrainerOptions): TrainerSettings {
+/** Reads a scalar and frees it. */
+function read(scalar: Tensor): number {
+  const value = scalar.dataSync()[0];
+  scalar.dispose();
+  return value;
+}
+
+/** Adds `gradients * factor` to `sums`, in place; empty sums become them. It takes the gradients over and frees them. */
+function addScaled(sums: Record<string, Tensor>, gradients: Tensors, factor: number): Record<string, Tensor> {
+  for (const [path, gradient] of Object.entries(gradients)) {
+    const part = mul(gradient, factor);
+    gradient.dispose();
+    const total = sums[path];
+    if (total === undefined) {
+      sums[path] = part;
+      continue;
+    }
+    const strides = stridesOf(total.shape);
+    backendOf(total).binary('add', total, total, strides, part, strides);
+    part.dispose();
+  }
+  return sums;
+}
+
+/**
+ * The options with their defaults.
+ * @throws TypeError for what is no number, RangeError for a number that cannot be meant
+ */
+export function trainerSettings(options: TrainerOptions): TrainerSettings {
   const { steps, learningRate } = options;
-  const full: TrainerSettings = {
+  const full = {
     accumulate: 1,
     minLearningRate: learningRate / 10,
     warmupSteps: Math.min(100, Math.floor(steps / 10)),
@@ -174,17 +229,23 @@ function withDefaults(options: TrainerOptions): TrainerSettings {
     learningRate,
   };
   for (const name of ['batchSize', 'blockLength', 'steps', 'accumulate', 'evaluationBatches'] as const) {
-    if (!Number.isSafeInteger(full[name]) || full[name] < 1) {
-      throw new RangeError(`train: expected ${name} to be a positive integer, got ${full[name]}`);
-    }
+    checkInteger(OP, name, full[name], 1);
   }
+  for (const name of ['warmupSteps', 'seed', 'firstBatch'] as const) checkInteger(OP, name, full[name], 0);
   for (const name of ['learningRate', 'minLearningRate', 'weightDecay'] as const) {
-    if (!(full[name] >= 0 && full[name] < Number.POSITIVE_INFINITY)) {
-      throw new RangeError(`train: expected ${name} of at least 0, got ${full[name]}`);
+    checkNotNegative(OP, name, full[name]);
+  }
+  for (const name of ['b1', 'b2', 'dropout'] as const) {
+    if (!(full[name] >= 0 && full[name] < 1)) {
+      throw new RangeError(`${OP}: expected 0 <= ${name} < 1, got ${full[name]}`);
     }
   }
-  if (!(full.dropout >= 0 && full.dropout < 1)) {
-    throw new RangeError(`train: expected 0 <= dropout < 1, got ${full.dropout}`);
+  if (typeof full.clip !== 'number' || !(full.clip === 0 || Math.fround(full.clip) > 0)) {
+    throw new RangeError(
+      `${OP}: expected clip to be a positive norm, or 0 for none, got ${describe(full.clip)}`,
+    );
   }
-  return full;
+  return { ...full, clip: Math.fround(full.clip) === Number.POSITIVE_INFINITY ? 0 : full.clip };
 }
+
+const OP = 'train';

@@ -12,6 +12,7 @@ import { eventLoopTurn } from '../models/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
+import { checkInteger } from './checks.ts';
 import type { TrainRecipe, TrainSettings } from './recipe.ts';
 import type { TokenSplit } from './token-data.ts';
 import type { Trainer } from './trainer.ts';
@@ -156,7 +157,7 @@ export async function restoreRun(
  * Steps until the trainer's last, or until the signal.
  * @param place where checkpoints go; without it none is written
  * @param before the metrics of a run that goes on
- * @throws DivergedError as `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
+ * @throws RangeError for numbers among the options that are no positive integers; DivergedError as `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
  */
 export async function runTraining(
   trainer: Trainer,
@@ -164,6 +165,10 @@ export async function runTraining(
   place?: RunPlace,
   before: readonly Metric[] = [],
 ): Promise<RunResult> {
+  for (const name of ['evaluateEvery', 'saveEvery', 'keep'] as const) {
+    const value = options[name];
+    if (value !== undefined) checkInteger('train', name, value, 1);
+  }
   place?.directory.create();
   const unlock = place?.directory.lock();
   try {

@@ -11,7 +11,9 @@
  * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024 (arXiv 2403.08763).
  */
 import { checkObject } from '../tensor/arguments.ts';
+import { checkShare } from './checks.ts';
 import { batchesDrawn, type TrainRecipe, type TrainSettings } from './recipe.ts';
+import { trainerSettings } from './trainer.ts';
 
 /** The paper's main setting. */
 export const DEFAULT_ALPHA = 0.05;
@@ -46,7 +48,7 @@ export const ELSEWHERE: Readonly<
 /**
  * @param recipe what the checkpoint carries
  * @param context longest block the model takes
- * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of
+ * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for numbers that cannot be meant
  */
 export function uptrainSettings(
   recipe: TrainRecipe | undefined,
@@ -70,15 +72,14 @@ export function uptrainSettings(
     steps,
     firstBatch: recipe ? batchesDrawn(recipe) : 0,
   };
+  checkShare('uptrain', 'validation', settings.validation);
+  const checked = { ...trainerSettings(settings), validation: settings.validation };
   if (settings.blockLength > context) {
     throw new RangeError(
       `uptrain: expected a block within the model's context of ${context} tokens, got ${settings.blockLength}`,
     );
   }
-  if (!(settings.validation > 0 && settings.validation < 1)) {
-    throw new RangeError(`uptrain: expected validation between 0 and 1, got ${settings.validation}`);
-  }
-  return settings;
+  return checked;
 }
 
 /** Whole steps, one at least. */

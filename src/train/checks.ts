@@ -1,0 +1,33 @@
+/** Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would end in parameters that are NaN. */
+import { describe } from '../tensor/arguments.ts';
+
+/** A finite number, in f32 too. @throws TypeError for what is no number, RangeError for NaN, Infinity and what f32 cannot hold */
+export function checkFinite(op: string, name: string, value: number): void {
+  if (typeof value !== 'number') {
+    throw new TypeError(`${op}: expected ${name} to be a number, got ${describe(value)}`);
+  }
+  if (!Number.isFinite(Math.fround(value))) {
+    throw new RangeError(`${op}: expected ${name} to be finite in f32, got ${value}`);
+  }
+}
+
+/** As `checkFinite`, and not negative. */
+export function checkNotNegative(op: string, name: string, value: number): void {
+  if (value < 0) throw new RangeError(`${op}: expected ${name} of at least 0, got ${value}`);
+  checkFinite(op, name, value);
+}
+
+/** From `least` on. @throws TypeError for what is no number, RangeError for any other number */
+export function checkInteger(op: string, name: string, value: number, least: 0 | 1): void {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least) return;
+  const kind = least === 1 ? 'a positive integer' : 'a non-negative integer';
+  const message = `${op}: expected ${name} to be ${kind}, got ${describe(value)}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
+/** @throws TypeError for what is no number, RangeError unless 0 < value < 1 */
+export function checkShare(op: string, name: string, value: number): void {
+  if (typeof value === 'number' && value > 0 && value < 1) return;
+  const message = `${op}: expected ${name} between 0 and 1, got ${describe(value)}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}

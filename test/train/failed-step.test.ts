@@ -1,0 +1,134 @@
+/** A step that fails, for whatever reason, leaves everything as it was, and the next one is what it would have been. */
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { add, getBackend, mul, setBackend, sqrt, type Tensor, tensor } from '../../src/index.ts';
+import { Param } from '../../src/nn/index.ts';
+import {
+  adamw,
+  chain,
+  clipByGlobalNorm,
+  createModel,
+  DivergedError,
+  llamaConfig,
+  multiSteps,
+  Optimizer,
+  sgd,
+  splitTokens,
+  type TrainableModel,
+  Trainer,
+} from '../../src/train/index.ts';
+import { backends } from '../ops/backends.ts';
+
+const SIZES = { vocabSize: 13, hiddenSize: 16, numLayers: 1, numHeads: 2, numKeyValueHeads: 1 };
+const BLOCK = 8;
+
+beforeAll(() => setBackend(backends.some(({ name }) => name === 'native') ? 'native' : 'wasm'));
+
+function makeTrainer(accumulate: number): Trainer {
+  const tokens = Int32Array.from({ length: 900 }, (_, i) => (i * i + (i >> 3)) % 13);
+  const model = createModel(llamaConfig({ ...SIZES, maxPositionEmbeddings: BLOCK }), { seed: 3 });
+  return new Trainer(model, splitTokens(tokens, BLOCK, 0.1), {
+    ...{ batchSize: 2, blockLength: BLOCK, steps: 20, learningRate: 1e-2, accumulate },
+  });
+}
+
+/** Parameters, optimiser and place of a run. */
+function stateOf({ model, optimizer, step }: Trainer) {
+  const values = (tensors: Iterable<readonly [string, Tensor]>) =>
+    [...tensors].map(([name, x]) => [name, Array.from(x.dataSync())]);
+  return {
+    parameters: values([...model.parameters()].map(([path, { value }]) => [path, value] as const)),
+    moments: values(Object.entries(optimizer.tensors)),
+    counters: optimizer.counters,
+    step,
+  };
+}
+
+const failures: readonly [string, (logits: Tensor) => Tensor, RegExp][] = [
+  ['a loss that is NaN', (logits) => mul(logits, Number.NaN), /^the loss is NaN at step 3/],
+  // The value is that of the logits, and the root's gradient at 0 times 0 is NaN.
+  [
+    'gradients that are NaN though the loss is finite',
+    (logits) => add(logits, sqrt(mul(logits, 0))),
+    /^the norm of the gradients is NaN at step 3/,
+  ],
+  [
+    'an exception',
+    () => {
+      throw new Error('interrupted');
+    },
+    /^interrupted/,
+  ],
+];
+
+describe.each(failures)('%s', (_, spoil, message) => {
+  test.each([
+    [1, 0],
+    [3, 0],
+    [3, 1],
+    [3, 2],
+  ])('of %i batches in number %i', (accumulate, at) => {
+    const undisturbed = makeTrainer(accumulate);
+    const want = [1, 2, 3, 4, 5].map(() => undisturbed.advance());
+    const trainer = makeTrainer(accumulate);
+    const got = [trainer.advance(), trainer.advance()];
+    const before = stateOf(trainer);
+    const model = trainer.model as TrainableModel;
+    const forward = model.forward.bind(model);
+    let calls = 0;
+    model.forward = (...args) => (calls++ === at ? spoil(forward(...args)) : forward(...args));
+    expect(() => trainer.advance()).toThrow(message);
+    expect(calls).toBe(at + (message.source.includes('norm') ? accumulate - at : 1));
+    model.forward = forward;
+    expect(stateOf(trainer)).toEqual(before);
+    got.push(trainer.advance(), trainer.advance(), trainer.advance());
+    expect(got).toEqual(want);
+    expect(stateOf(trainer)).toEqual(stateOf(undisturbed));
+    undisturbed.model.dispose();
+    model.dispose();
+  });
+});
+
+test('the error of a diverged run is its own class', () => {
+  const trainer = makeTrainer(2);
+  for (const [, { value }] of trainer.model.parameters()) {
+    getBackend().convert(value, 0, mul(value, Number.NaN), 0, value.size);
+  }
+  expect(() => trainer.advance()).toThrow(DivergedError);
+  trainer.model.dispose();
+});
+
+describe('an optimiser whose rate is refused at a step', () => {
+  let parameter: Param;
+  const model = { parameters: () => [['w', parameter]] as const };
+  afterEach(() => parameter.value.dispose());
+
+  test.each([
+    ['multiSteps', (rate: () => number) => multiSteps(adamw({ learningRate: rate }), 2)],
+    ['a chain', (rate: () => number) => chain(clipByGlobalNorm(1), adamw({ learningRate: rate }))],
+    [
+      'multiSteps of a chain',
+      (rate: () => number) => multiSteps(chain(clipByGlobalNorm(1), sgd({ learningRate: rate })), 2),
+    ],
+  ] as const)('%s', (_, make) => {
+    parameter = new Param(tensor([1, -2, 3]));
+    let rate = 0.1;
+    const optimizer = new Optimizer(
+      model,
+      make(() => rate),
+    );
+    const update = (...g: number[]) => optimizer.update(model, { w: tensor(g) });
+    update(1, 2, 3);
+    const read = () => [
+      Array.from(parameter.value.dataSync()),
+      Object.entries(optimizer.tensors).map(([name, x]) => [name, Array.from(x.dataSync())]),
+      optimizer.counters,
+    ];
+    const before = read();
+    rate = Number.NaN;
+    expect(() => update(4, 5, 6)).toThrow(/a learning rate that is not negative, got NaN at step/);
+    expect(read()).toEqual(before);
+    rate = 0.1;
+    update(4, 5, 6);
+    expect(read()).not.toEqual(before);
+  });
+});
