@@ -1,7 +1,12 @@
 /** `gqa`: tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …). */
 export { type GradientOf, grad, type ParameterOwner, valueAndGrad } from './autograd/grad.ts';
-export type { Backend, BackendName, KeyValueSegment, KeyValueView } from './backend/backend.ts';
-export { getBackend, setBackend, setThreads } from './backend/registry.ts';
+export type { BackendName, KeyValueSegment, KeyValueView } from './backend/backend.ts';
+export {
+  type BackendHandle as Backend,
+  chooseBackend as setBackend,
+  currentBackend as getBackend,
+} from './backend/handle.ts';
+export { setThreads } from './backend/registry.ts';
 export { type AttendOptions, attend } from './ops/attend.ts';
 export { type AttentionOptions, dotProductAttention } from './ops/attention.ts';
 export type { AttentionLayout } from './ops/attention-call.ts';

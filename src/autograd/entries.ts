@@ -4,6 +4,7 @@
  * its collections find alive.
  */
 import type { Shape } from '../tensor/shape.ts';
+import { release, retain } from '../tensor/storage.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** One per input or output; undefined = no gradient. */
@@ -51,7 +52,7 @@ export class Entries {
     for (const x of outputs) this.#numbers[this.#end++] = x.tapePlace;
     for (const x of outputs) this.#shapes.push(x.shape);
     for (const x of saved) this.#saved.push(x);
-    for (const x of saved) x?.storage.retain();
+    for (const x of saved) if (x) retain(x.storage);
     this.#vjps.push(vjp);
     this.#numbers[this.#end++] = inputs.length;
     this.#numbers[this.#end++] = outputs.length;
@@ -70,7 +71,7 @@ export class Entries {
     try {
       read?.(inputs, outputs, outputShapes, saved, vjp);
     } finally {
-      for (const x of saved) x?.storage.release();
+      for (const x of saved) if (x) release(x.storage);
       saved.fill(undefined);
     }
   }

@@ -12,6 +12,7 @@ import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { closeScope, type Disposable, isOfScope, openScope } from '../tensor/scope.ts';
 import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
+import { isShared } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Entries, type EntryReader, ListsByLength, type TapeEntry } from './entries.ts';
 
@@ -198,7 +199,7 @@ const tape = new Tape();
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {
-  const out = !a.storage.isShared ? a : !b.storage.isShared && b.dtype === a.dtype ? b : allocateLike(a);
+  const out = !isShared(a.storage) ? a : !isShared(b.storage) && b.dtype === a.dtype ? b : allocateLike(a);
   const strides = stridesOf(out.shape);
   backendOf(a).binary('add', out, a, strides, b, strides);
   if (a !== out) a.dispose();
@@ -212,7 +213,7 @@ function allocateLike(x: Tensor): Tensor {
 
 /** A second tensor on the same memory; not `tracked`: no scope frees it. */
 function view(x: Tensor, shape: Shape, tracked: boolean): Tensor {
-  return new Tensor(x.storage.retain(), x.dtype, shape, tracked);
+  return new Tensor(x.storage, x.dtype, shape, tracked);
 }
 
 function inShape(x: Tensor, shape: Shape, tracked: boolean): Tensor {

@@ -1,10 +1,11 @@
 /** How an attention call is written for the kernels; the call and its way back share it. */
 import type { DType } from '../tensor/dtype.ts';
+import { addressOf } from '../tensor/storage.ts';
 import type { AttentionCall, Operand } from './backend.ts';
 
 /** The address of an operand, 0 for none. */
 export function at(operand: Operand | undefined): number {
-  return operand ? operand.storage.address : 0;
+  return operand ? addressOf(operand.storage) : 0;
 }
 
 /** Doubles of an attention call that do not depend on the batch. */
@@ -71,8 +72,8 @@ export function writeAttention(
   const { keyRowBytes = 0, valueRowBytes = 0 } = kv;
   for (let b = 0; b < kv.rows.length; b++) {
     for (const s of kv.rows[b].segments) {
-      block[i++] = s.key.address + s.keyByteOffset + b * keyRowBytes;
-      block[i++] = s.value.address + s.valueByteOffset + b * valueRowBytes;
+      block[i++] = addressOf(s.key) + s.keyByteOffset + b * keyRowBytes;
+      block[i++] = addressOf(s.value) + s.valueByteOffset + b * valueRowBytes;
       block[i++] = s.length;
     }
   }

@@ -7,7 +7,7 @@
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Shape } from '../tensor/shape.ts';
-import { Storage } from '../tensor/storage.ts';
+import { addressOf, newStorage, type Storage } from '../tensor/storage.ts';
 import { at, attentionLength, writeAttention } from './attention-arguments.ts';
 import type {
   AdamwCall,
@@ -38,6 +38,7 @@ import {
   REDUCE_OPS,
   UNARY_OPS,
 } from './kernel-ops.ts';
+import { checkFileRange, checkRange, isCount, outOfMemory } from './memory-range.ts';
 
 /** What a build of the kernels must offer. Addresses are numbers below 2^53; 0 is no memory. */
 export interface KernelHost {
@@ -67,15 +68,11 @@ export interface MappedBytes {
   free(): void;
 }
 
-const MOST_IDLE = 1024;
-
 export class KernelBackend implements Backend {
   readonly name: BackendName;
   readonly #host: KernelHost;
   /** Storages that are parts of mapped files; the rest came from `alloc`. */
   readonly #mapped = new WeakMap<Storage, MappedBytes>();
-  /** Freed storages: a new one for each tensor of a training step was a fifth of what V8's collections found alive. */
-  readonly #idle: Storage[] = [];
 
   constructor(host: KernelHost) {
     this.name = host.name;
@@ -87,10 +84,9 @@ export class KernelBackend implements Backend {
   }
 
   allocate(byteLength: number): Storage {
-    // Beyond 2^53 a count of bytes is not exact, and beyond 2^64 it wraps to a small one in C.
-    const address = Number.isSafeInteger(byteLength) ? this.#host.alloc(byteLength) : 0;
-    if (address === 0) throw new RangeError(`${this.name}: out of memory allocating ${byteLength} bytes`);
-    return this.#idle.pop()?.reuse(byteLength, address) ?? new Storage(this, byteLength, address);
+    const address = isCount(byteLength) ? this.#host.alloc(byteLength) : 0;
+    if (address === 0) throw outOfMemory(this.name, byteLength);
+    return newStorage(this, byteLength, address);
   }
 
   free(storage: Storage): void {
@@ -99,8 +95,7 @@ export class KernelBackend implements Backend {
       mapped.free();
       return;
     }
-    this.#host.free(storage.address, storage.byteLength);
-    if (storage.isReusable && this.#idle.length < MOST_IDLE) this.#idle.push(storage);
+    this.#host.free(addressOf(storage), storage.byteLength);
   }
 
   weigh(storage: Storage, sign: 1 | -1): void {
@@ -108,29 +103,32 @@ export class KernelBackend implements Backend {
   }
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {
-    return this.#host.read(storage.address + byteOffset, byteLength);
+    checkRange('read', storage, byteOffset, byteLength);
+    return this.#host.read(addressOf(storage) + byteOffset, byteLength);
   }
 
   write(storage: Storage, bytes: Uint8Array, byteOffset = 0): void {
-    this.#host.write(storage.address + byteOffset, bytes);
+    checkRange('write', storage, byteOffset, bytes.byteLength);
+    this.#host.write(addressOf(storage) + byteOffset, bytes);
   }
 
   openFile(path: string): BackendFile {
     const file = this.#host.openFile(path);
+    let closed = false;
     return {
       size: file.size,
       storage: (byteOffset, byteLength) => {
-        if (byteOffset < 0 || byteOffset + byteLength > file.size) {
-          throw new RangeError(
-            `${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${file.size}`,
-          );
-        }
+        if (closed) throw new Error(`${path}: read after close()`);
+        checkFileRange(path, file.size, byteOffset, byteLength);
         const mapped = file.map(byteOffset, byteLength);
-        const storage = new Storage(this, byteLength, mapped.address);
+        const storage = newStorage(this, byteLength, mapped.address);
         this.#mapped.set(storage, mapped);
         return storage;
       },
-      close: () => file.close(),
+      close() {
+        if (!closed) file.close();
+        closed = true;
+      },
     };
   }
 

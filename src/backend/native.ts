@@ -82,16 +82,12 @@ function mapFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']>
   const release = () => {
     if (--users === 0) addon.unmapFile(address, byteLength);
   };
-  let closed = false;
   return {
     size: byteLength,
     map(byteOffset) {
       users++;
       return { address: address + byteOffset, free: release };
     },
-    close() {
-      if (!closed) release();
-      closed = true;
-    },
+    close: release,
   };
 }

@@ -28,13 +28,14 @@ import type {
   ReduceOp,
   UnaryOp,
 } from './backend.ts';
+import { checkFileRange, checkRange, isCount, outOfMemory } from './memory-range.ts';
 import { node } from './platform.ts';
 import { attention } from './reference/attention.ts';
 import { attentionBackward } from './reference/attention-backward.ts';
 import * as backward from './reference/backward.ts';
 import * as experts from './reference/experts.ts';
 import { BINARY, GATE, UNARY } from './reference/functions.ts';
-import { BytesStorage, bytesOf, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
+import { bytesOf, bytesStorage, decodeAt, store, valuesOf, walk } from './reference/memory.ts';
 import { randomValue } from './reference/random.ts';
 
 export class ReferenceBackend implements Backend {
@@ -48,12 +49,13 @@ export class ReferenceBackend implements Backend {
   }
 
   allocate(byteLength: number): Storage {
+    if (!isCount(byteLength)) throw outOfMemory(this.name, byteLength);
     return this.#adopt(new Uint8Array(byteLength).fill(0xff));
   }
 
   #adopt(bytes: Uint8Array<ArrayBuffer>): Storage {
     this.#bytesInUse += bytes.byteLength;
-    return new BytesStorage(this, bytes);
+    return bytesStorage(this, bytes);
   }
 
   free(storage: Storage): void {
@@ -64,10 +66,12 @@ export class ReferenceBackend implements Backend {
   weigh(): void {}
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {
+    checkRange('read', storage, byteOffset, byteLength);
     return bytesOf(storage).slice(byteOffset, byteOffset + byteLength);
   }
 
   write(storage: Storage, bytes: Uint8Array, byteOffset = 0): void {
+    checkRange('write', storage, byteOffset, bytes.byteLength);
     bytesOf(storage).set(bytes, byteOffset);
   }
 
@@ -76,14 +80,12 @@ export class ReferenceBackend implements Backend {
     const { fs } = node;
     const file = fs.openSync(path, 'r');
     const { size } = fs.fstatSync(file);
+    let closed = false;
     return {
       size,
       storage: (byteOffset, byteLength) => {
-        if (byteOffset < 0 || byteOffset + byteLength > size) {
-          throw new RangeError(
-            `${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${size}`,
-          );
-        }
+        if (closed) throw new Error(`${path}: read after close()`);
+        checkFileRange(path, size, byteOffset, byteLength);
         const bytes = new Uint8Array(byteLength);
         for (let done = 0; done < byteLength; ) {
           const count = fs.readSync(file, bytes, done, byteLength - done, byteOffset + done);
@@ -92,7 +94,10 @@ export class ReferenceBackend implements Backend {
         }
         return this.#adopt(bytes);
       },
-      close: () => fs.closeSync(file),
+      close() {
+        if (!closed) fs.closeSync(file);
+        closed = true;
+      },
     };
   }
 

@@ -2,6 +2,7 @@
  * Which backend runs. The default is the native build where its binary loads, else WASM; `GQA_BACKEND` or
  * `setBackend` force one. A fallback says so once on stderr: nothing falls back in silence.
  */
+import { ownerOf } from '../tensor/storage.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Backend, BackendName, Operand } from './backend.ts';
 import { openNative } from './native.ts';
@@ -55,7 +56,7 @@ export function open(name: BackendName, op = 'setBackend'): Backend {
 
 /** The backend a tensor lives on. */
 export function backendOf(tensor: Tensor | Operand): Backend {
-  return tensor.storage.owner as Backend;
+  return ownerOf(tensor.storage) as Backend;
 }
 
 function openDefault(): Backend {

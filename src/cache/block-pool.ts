@@ -2,20 +2,20 @@
  * The memory of paged caches (Kwon et al. 2023, PagedAttention): blocks of `blockSize` tokens, each over all layers, counted by
  * how many rows refer to them. Caches on one pool share blocks of equal prefixes; the last to let go frees a block.
  */
-import type { Backend } from '../backend/backend.ts';
+import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheLayer, CacheStorage } from './cache.ts';
 import {
   allocateStores,
+  type CacheSides,
   checkParts,
   checkSizes,
-  checkStorage,
   droppedStores,
   type LayerStore,
 } from './layer-store.ts';
 
 export interface BlockPoolOptions {
   /** Where the memory is; the backend of the models that write it. */
-  readonly backend: Backend;
+  readonly backend: BackendHandle;
   readonly layers: readonly CacheLayer[];
   readonly numBlocks: number;
   /** Tokens of a block; default 32. */
@@ -26,11 +26,14 @@ export interface BlockPoolOptions {
 
 const NAME = 'BlockPool';
 
+/** The memory of one layer of a pool, for the caches on it. */
+export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
+
 export class BlockPool {
   readonly numBlocks: number;
   readonly blockSize: number;
   readonly layers: readonly CacheLayer[];
-  readonly dtype: CacheStorage;
+  readonly dtype: CacheSides;
   /** Bytes allocated. */
   readonly bytes: number;
   readonly #stores: readonly LayerStore[];
@@ -41,15 +44,14 @@ export class BlockPool {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: BlockPoolOptions) {
-    checkParts(NAME, options);
-    const { backend, layers, numBlocks, blockSize = 32, dtype = 'f32' } = options;
+    const parts = checkParts(NAME, options);
+    const { numBlocks, blockSize = 32 } = options;
     checkSizes(NAME, { numBlocks, blockSize });
-    checkStorage(NAME, dtype);
     this.numBlocks = numBlocks;
     this.blockSize = blockSize;
-    this.layers = layers;
-    this.dtype = dtype;
-    this.#stores = allocateStores(NAME, backend, layers, () => numBlocks * blockSize, dtype);
+    this.layers = parts.layers;
+    this.dtype = parts.dtype;
+    this.#stores = allocateStores(parts, () => numBlocks * blockSize);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     this.#references = new Int32Array(numBlocks);
     this.#free = Array.from({ length: numBlocks }, (_, i) => numBlocks - 1 - i);
@@ -60,15 +62,9 @@ export class BlockPool {
     return this.#free.length;
   }
 
-  /** Rows that refer to a block. */
+  /** Rows that refer to a block. @throws RangeError for a block that is not there */
   references(block: number): number {
-    return this.#references[block];
-  }
-
-  /** The memory of one layer; block b is slots b * blockSize … */
-  store(layer: number): LayerStore | undefined {
-    if (this.#disposed) throw new Error(`${NAME}.store: called after dispose()`);
-    return this.#stores[layer];
+    return this.#references[this.#checkBlock('references', block)];
   }
 
   /** A block with one reference. @throws RangeError when none is free */
@@ -79,20 +75,48 @@ export class BlockPool {
     return block;
   }
 
+  /** One row more refers to a block. @throws RangeError for a block that is not there, Error for a free one */
   retain(block: number): void {
+    this.#checkBlock('retain', block);
     if (this.#references[block] < 1) throw new Error(`${NAME}.retain: block ${block} is free`);
     this.#references[block]++;
   }
 
-  /** @throws Error when the block is free already */
+  /** One row less does. @throws RangeError for a block that is not there, Error when it is free already */
   release(block: number): void {
+    this.#checkBlock('release', block);
     if (this.#references[block] < 1) throw new Error(`${NAME}.release: block ${block} is free already`);
     if (--this.#references[block] === 0) this.#free.push(block);
   }
 
-  /** Copies the first `tokens` tokens of a block, all layers. */
+  /**
+   * Copies the first `tokens` tokens of a block, all layers.
+   * @throws RangeError for blocks that are not there, or more tokens than a block has; nothing is copied then
+   */
   copy(to: number, from: number, tokens: number): void {
+    if (this.#disposed) throw new Error(`${NAME}.copy: called after dispose()`);
+    this.#checkBlock('copy', to);
+    this.#checkBlock('copy', from);
+    if (!Number.isInteger(tokens) || tokens < 0 || tokens > this.blockSize) {
+      throw new RangeError(`${NAME}.copy: expected 0 to ${this.blockSize} tokens, got ${tokens}`);
+    }
+    if (to === from) return;
     for (const store of this.#stores) store.copy(to * this.blockSize, store, from * this.blockSize, tokens);
+  }
+
+  #checkBlock(method: string, block: number): number {
+    if (Number.isInteger(block) && block >= 0 && block < this.#references.length) return block;
+    throw new RangeError(
+      `${NAME}.${method}: expected a block below ${this.#references.length}, got ${block}`,
+    );
+  }
+
+  // Block b is slots b * blockSize …
+  static {
+    storeOf = (pool, layer) => {
+      if (pool.#disposed) throw new Error(`${NAME}: used after dispose()`);
+      return pool.#stores[layer];
+    };
   }
 
   /** Frees the memory; caches on it can be disposed and nothing else. Safe to call twice. */

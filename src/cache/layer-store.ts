@@ -7,10 +7,13 @@
  */
 
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
+import { type BackendHandle, behindHandle } from '../backend/handle.ts';
+import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { checkOptions, checkPositiveInteger, describe } from '../tensor/arguments.ts';
+import { checkObject, checkOptions, checkPositiveInteger, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
+import { ownerOf, release, retain } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage } from './cache.ts';
 
@@ -30,17 +33,18 @@ export class LayerStore {
   /** Bytes allocated. */
   readonly bytes: number;
   readonly #backend: Backend;
+  readonly #slots: number;
   readonly #key: Side;
   /** Of a latent layer the keys' memory, of which it reads fewer columns. */
   readonly #value: Side;
 
   /** @throws RangeError when the memory cannot be had; nothing stays allocated then */
-  constructor(backend: Backend, layer: CacheLayer, slots: number, dtype: CacheStorage) {
+  constructor(backend: Backend, layer: CacheLayer, slots: number, { key, value }: CacheSides) {
     const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H, latentDim } = layer;
-    const { key, value } = sidesOf(dtype);
     this.numKeyValueHeads = K;
     this.window = layer.window;
     this.#backend = backend;
+    this.#slots = slots;
     this.#key = allocate(backend, key, slots, K, H);
     this.bytes = this.#key.operand.storage.byteLength;
     if (latentDim !== undefined) {
@@ -78,6 +82,7 @@ export class LayerStore {
   /** Stores tokens `from` … `from + count` of `[B, T, K, H]`, counted over B and T, at `slot` and the slots after it. */
   write(slot: number, key: Tensor, value: Tensor | undefined, from: number, count: number): void {
     if (count === 0) return;
+    this.#checkSlots('write', slot, count);
     this.#writeSide(this.#key, slot, key, from, count);
     if (value) this.#writeSide(this.#value, slot, value, from, count);
   }
@@ -85,6 +90,8 @@ export class LayerStore {
   /** Copies stored tokens of `source`, a store of the same layer and types, which may be this one; the ranges do not overlap. */
   copy(slot: number, source: LayerStore, sourceSlot: number, count: number): void {
     if (count === 0) return;
+    this.#checkSlots('copy', slot, count);
+    source.#checkSlots('copy', sourceSlot, count);
     const sides = [[this.#key, source.#key] as const, [this.#value, source.#value] as const];
     for (const [to, from] of this.#latent ? sides.slice(0, 1) : sides) {
       const { tokenStride } = to;
@@ -95,6 +102,7 @@ export class LayerStore {
 
   /** `length` tokens from `slot` on, as attention reads them. */
   segment(slot: number, length: number): KeyValueSegment {
+    this.#checkSlots('view', slot, length);
     const { operand: key, tokenStride } = this.#key;
     const { operand: value, tokenStride: valueStride } = this.#value;
     return {
@@ -128,6 +136,15 @@ export class LayerStore {
     if (!this.#latent) free(this.#value);
   }
 
+  /** Slots become addresses here and nowhere else. */
+  #checkSlots(method: string, slot: number, count: number): void {
+    const whole = Number.isSafeInteger(slot) && Number.isSafeInteger(count);
+    if (whole && slot >= 0 && count >= 0 && slot + count <= this.#slots) return;
+    throw new RangeError(
+      `${method}: expected tokens inside a cache's ${this.#slots} slots, got ${count} from slot ${slot} on`,
+    );
+  }
+
   #writeSide(side: Side, slot: number, x: Tensor, from: number, count: number): void {
     const { operand, headDim: H, headStride, tokenStride } = side;
     const K = this.numKeyValueHeads;
@@ -145,7 +162,7 @@ export class LayerStore {
       backend.copyStrided(padded, 0, strides, x, from * K * H, [K * H, H, 1], [count, K, H]);
       backend.convert(operand, slot * tokenStride, padded, 0, count * tokenStride);
     } finally {
-      padded.storage.release();
+      release(padded.storage);
     }
   }
 
@@ -161,9 +178,9 @@ export class LayerStore {
       );
     }
     if (x.isDisposed) throw new Error(`${op}: ${name} was disposed`);
-    if (x.storage.owner !== this.#backend) {
+    if (ownerOf(x.storage) !== this.#backend) {
       throw new TypeError(
-        `${op}: expected tensors of the ${this.#backend.name} backend, got ${x.storage.owner.name}`,
+        `${op}: expected tensors of the ${this.#backend.name} backend, got ${backendOf(x).name}`,
       );
     }
     if (side.operand.dtype === 'q8_0' && x.dtype !== 'f32') {
@@ -176,24 +193,16 @@ export class LayerStore {
 }
 
 /**
- * A store per layer.
- * @throws RangeError when a size is below 1 or the memory cannot be had; nothing stays allocated then
+ * A store per layer; `parts` as `checkParts` gives them.
+ * @throws RangeError when the memory cannot be had; nothing stays allocated then
  */
 export function allocateStores(
-  name: string,
-  backend: Backend,
-  layers: readonly CacheLayer[],
-  slotsOf: (layer: number) => number,
-  dtype: CacheStorage,
+  { backend, layers, dtype }: CacheParts,
+  slotsOf: (layer: CacheLayer) => number,
 ): LayerStore[] {
-  for (const { numKeyValueHeads, headDim, valueHeadDim = headDim, latentDim } of layers) {
-    checkSizes(name, { numKeyValueHeads, headDim, valueHeadDim });
-    if (latentDim !== undefined) checkLatent(name, headDim, latentDim, dtype);
-  }
   const stores: LayerStore[] = [];
   try {
-    for (let i = 0; i < layers.length; i++)
-      stores.push(new LayerStore(backend, layers[i], slotsOf(i), dtype));
+    for (const layer of layers) stores.push(new LayerStore(backend, layer, slotsOf(layer), dtype));
   } catch (error) {
     for (const store of stores) store.release();
     throw error;
@@ -208,18 +217,35 @@ export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new Fi
   },
 );
 
-export function sidesOf(dtype: CacheStorage): { readonly key: CacheDType; readonly value: CacheDType } {
-  return typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
+export interface CacheSides {
+  readonly key: CacheDType;
+  readonly value: CacheDType;
 }
 
-/** What every kind is made of. @throws TypeError when options, their backend or their layers are not of the kind. */
+/** What every kind is made of, read once from its options and checked: a copy that nobody else holds. */
+export interface CacheParts {
+  readonly backend: Backend;
+  readonly layers: readonly CacheLayer[];
+  readonly dtype: CacheSides;
+}
+
+/**
+ * @param window of layers that state none
+ * @throws TypeError when options, their backend, layers or types are not of the kind; RangeError for sizes of layers
+ */
 export function checkParts(
   name: string,
-  options: { readonly backend: Backend; readonly layers: readonly CacheLayer[] },
-): void {
+  options: {
+    readonly backend: BackendHandle;
+    readonly layers: readonly CacheLayer[];
+    readonly dtype?: CacheStorage;
+  },
+  window?: number,
+): CacheParts {
   checkOptions(name, options);
-  const { backend, layers } = options;
-  if (typeof backend?.allocate !== 'function') {
+  const { backend, layers, dtype = 'f32' } = options;
+  const own = behindHandle(backend);
+  if (typeof own?.allocate !== 'function') {
     throw new TypeError(
       `${name}: expected backend to be a Backend, such as getBackend(), got ${describe(backend)}`,
     );
@@ -227,6 +253,23 @@ export function checkParts(
   if (!Array.isArray(layers)) {
     throw new TypeError(`${name}: expected layers as an array of head counts, got ${describe(layers)}`);
   }
+  const sides = checkStorage(name, dtype);
+  return {
+    backend: own,
+    layers: Array.from(layers, (layer) => ownLayer(name, layer, sides, window)),
+    dtype: sides,
+  };
+}
+
+function ownLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: number): CacheLayer {
+  checkObject(name, 'layers of head counts', layer);
+  const own = { ...layer };
+  own.window ??= window;
+  const { numKeyValueHeads, headDim, valueHeadDim = headDim, latentDim } = own;
+  checkSizes(name, { numKeyValueHeads, headDim, valueHeadDim });
+  if (own.window !== undefined) checkSizes(name, { window: own.window });
+  if (latentDim !== undefined) checkLatent(name, headDim, latentDim, dtype);
+  return own;
 }
 
 /** @throws TypeError for a size that is no number, RangeError for one below 1 */
@@ -237,24 +280,24 @@ export function checkSizes(name: string, sizes: Readonly<Record<string, number>>
 }
 
 /** @throws RangeError unless values are columns of the keys; TypeError for two storage types */
-function checkLatent(name: string, headDim: number, latentDim: number, dtype: CacheStorage): void {
+function checkLatent(name: string, headDim: number, latentDim: number, { key, value }: CacheSides): void {
   if (!Number.isSafeInteger(latentDim) || latentDim < 1 || latentDim > headDim) {
     throw new RangeError(`${name}: expected latentDim from 1 to headDim=${headDim}, got ${latentDim}`);
   }
-  const { key, value } = sidesOf(dtype);
   if (key !== value) {
     throw new TypeError(`${name}: expected one dtype for latent rows, got ${key} and ${value}`);
   }
 }
 
 /** @throws TypeError for a type no cache has */
-export function checkStorage(name: string, dtype: CacheStorage): void {
-  const { key, value } = sidesOf(dtype);
+function checkStorage(name: string, dtype: CacheStorage): CacheSides {
+  const { key, value } = typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
   for (const type of [key, value]) {
     if (type !== 'f32' && type !== 'f16' && type !== 'bf16' && type !== 'q8_0') {
       throw new TypeError(`${name}: expected dtype f32, f16, bf16 or q8_0, got ${String(type)}`);
     }
   }
+  return { key, value };
 }
 
 function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number, H: number): Side {
@@ -262,14 +305,13 @@ function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number,
   const headStride = Math.ceil(H / blockLength) * blockLength;
   const tokenStride = K * headStride;
   const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
-  // Attention asks whether a view that somebody kept is of a live cache.
-  storage.isReusable = false;
+  retain(storage);
   // A cache that is dropped without dispose is found by the garbage collector.
-  storage.owner.weigh(storage, 1);
+  ownerOf(storage).weigh(storage, 1);
   return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };
 }
 
 function free({ operand: { storage } }: Side): void {
-  storage.owner.weigh(storage, -1);
-  storage.release();
+  ownerOf(storage).weigh(storage, -1);
+  release(storage);
 }

@@ -7,9 +7,9 @@
 import type { CacheView } from '../ops/attend.ts';
 import { checkOptions, describe } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { BlockPool } from './block-pool.ts';
+import { BlockPool, storeOf } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';
-import { checkSizes, type LayerStore, sidesOf } from './layer-store.ts';
+import { checkSizes, type LayerStore } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
 export interface PagedCacheOptions {
@@ -59,7 +59,7 @@ export class PagedCache implements KeyValueCache {
     this.batchSize = batchSize;
     this.maxLength = maxLength;
     this.numLayers = pool.layers.length;
-    ({ key: this.dtype, value: this.valueDtype } = sidesOf(pool.dtype));
+    ({ key: this.dtype, value: this.valueDtype } = pool.dtype);
     this.#ownsPool = ownsPool;
     this.#pass = new Reservation(NAME, batchSize, maxLength, pool.layers.length);
     this.#tables = Array.from({ length: batchSize }, () => []);
@@ -169,7 +169,7 @@ export class PagedCache implements KeyValueCache {
       [this, row],
       [source, sourceRow],
     ] as const) {
-      if (cache.#tables[index] === undefined) {
+      if (!Number.isInteger(index) || cache.#tables[index] === undefined) {
         throw new RangeError(`${NAME}.share: expected a row below ${cache.batchSize}, got ${index}`);
       }
     }
@@ -255,7 +255,7 @@ export class PagedCache implements KeyValueCache {
 
   #store(method: string, layer: number): LayerStore {
     this.#checkAlive(method);
-    const store = this.pool.store(layer);
+    const store = storeOf(this.pool, layer);
     if (!store)
       throw new RangeError(`${NAME}.${method}: expected a layer below ${this.numLayers}, got ${layer}`);
     return store;

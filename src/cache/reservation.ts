@@ -85,7 +85,7 @@ export class Reservation {
   /** @throws RangeError unless the row exists and holds at least `length` tokens. */
   truncate(row: number, length: number): void {
     const held = this.lengths[row];
-    if (held === undefined) {
+    if (held === undefined || !Number.isInteger(row)) {
       throw new RangeError(`${this.#name}.truncate: expected a row below ${this.lengths.length}, got ${row}`);
     }
     if (!Number.isInteger(length) || length < 0 || length > held) {

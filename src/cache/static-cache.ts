@@ -3,24 +3,16 @@
  * token costs no bookkeeping; a row's unused capacity is the price.
  */
 
-import type { Backend } from '../backend/backend.ts';
+import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
-import {
-  allocateStores,
-  checkParts,
-  checkSizes,
-  checkStorage,
-  droppedStores,
-  type LayerStore,
-  sidesOf,
-} from './layer-store.ts';
+import { allocateStores, checkParts, checkSizes, droppedStores, type LayerStore } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
 export interface StaticCacheOptions {
   /** Where the memory is; the backend of the model that writes it. */
-  readonly backend: Backend;
+  readonly backend: BackendHandle;
   readonly layers: readonly CacheLayer[];
   /** B >= 1 */
   readonly batchSize: number;
@@ -45,16 +37,15 @@ export class StaticCache implements KeyValueCache {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: StaticCacheOptions) {
-    checkParts(NAME, options);
-    const { backend, layers, batchSize, maxLength, dtype = 'f32' } = options;
+    const parts = checkParts(NAME, options);
+    const { batchSize, maxLength } = options;
     checkSizes(NAME, { batchSize, maxLength });
-    checkStorage(NAME, dtype);
     this.batchSize = batchSize;
     this.maxLength = maxLength;
-    this.numLayers = layers.length;
-    ({ key: this.dtype, value: this.valueDtype } = sidesOf(dtype));
-    this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
-    this.#stores = allocateStores(NAME, backend, layers, () => batchSize * maxLength, dtype);
+    this.numLayers = parts.layers.length;
+    ({ key: this.dtype, value: this.valueDtype } = parts.dtype);
+    this.#stores = allocateStores(parts, () => batchSize * maxLength);
+    this.#pass = new Reservation(NAME, batchSize, maxLength, parts.layers.length);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     droppedStores.register(this, this.#stores, this);
   }

@@ -11,24 +11,24 @@
  * A full ring can take back one token: a query then needs one less of those before it. `hold` lets it take back any number,
  * by growing before it would overwrite what that needs.
  */
-import type { Backend, KeyValueSegment } from '../backend/backend.ts';
+import type { KeyValueSegment } from '../backend/backend.ts';
+import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import {
   allocateStores,
+  type CacheParts,
   checkParts,
   checkSizes,
-  checkStorage,
   droppedStores,
   LayerStore,
-  sidesOf,
 } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
 export interface WindowCacheOptions {
   /** Where the memory is; the backend of the model that writes it. */
-  readonly backend: Backend;
+  readonly backend: BackendHandle;
   /** A layer's own `window` goes before the cache's. */
   readonly layers: readonly CacheLayer[];
   /** B >= 1 */
@@ -65,9 +65,7 @@ export class WindowCache implements KeyValueCache {
   readonly numLayers: number;
   readonly dtype: CacheDType;
   readonly valueDtype: CacheDType;
-  readonly #backend: Backend;
-  readonly #layers: readonly CacheLayer[];
-  readonly #storage: CacheStorage;
+  readonly #parts: CacheParts;
   readonly #rings: readonly Ring[];
   readonly #stores: LayerStore[];
   readonly #pass: Reservation;
@@ -81,25 +79,21 @@ export class WindowCache implements KeyValueCache {
 
   /** @throws RangeError for a size out of range, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: WindowCacheOptions) {
-    checkParts(NAME, options);
-    const { backend, batchSize, maxLength, dtype = 'f32', sinks = 0 } = options;
+    const parts = checkParts(NAME, options, options?.window);
+    const { layers } = parts;
+    const { batchSize, maxLength, sinks = 0 } = options;
     checkSizes(NAME, { batchSize, maxLength });
-    checkStorage(NAME, dtype);
     if (!Number.isSafeInteger(sinks) || sinks < 0) {
       throw new RangeError(`${NAME}: expected sinks to be a non-negative integer, got ${sinks}`);
     }
-    const layers = options.layers.map((layer) => ({ ...layer, window: layer.window ?? options.window }));
-    for (const { window } of layers) if (window !== undefined) checkSizes(NAME, { window });
     const capacityOf = ({ window }: CacheLayer) => Math.min(maxLength, sinks + (window ?? maxLength));
     this.batchSize = batchSize;
     this.maxLength = maxLength;
     this.numLayers = layers.length;
-    ({ key: this.dtype, value: this.valueDtype } = sidesOf(dtype));
-    this.#backend = backend;
-    this.#layers = layers;
-    this.#storage = dtype;
+    ({ key: this.dtype, value: this.valueDtype } = parts.dtype);
+    this.#parts = parts;
+    this.#stores = allocateStores(parts, (layer) => batchSize * capacityOf(layer));
     this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
-    this.#stores = allocateStores(NAME, backend, layers, (i) => batchSize * capacityOf(layers[i]), dtype);
     this.#rings = layers.map((layer, i) => ({
       store: this.#stores[i],
       window: layer.window ?? maxLength,
@@ -152,12 +146,8 @@ export class WindowCache implements KeyValueCache {
       });
     } else {
       const longest = Math.max(...tokens);
-      this.#staged[layer] ??= new LayerStore(
-        this.#backend,
-        this.#layers[layer],
-        tokens.length * longest,
-        this.#storage,
-      );
+      const { backend, layers, dtype } = this.#parts;
+      this.#staged[layer] ??= new LayerStore(backend, layers[layer], tokens.length * longest, dtype);
       tokens.forEach((count, row) => {
         this.#staged[layer]?.write(row * longest, key, value, row * T, count);
       });
@@ -282,12 +272,8 @@ export class WindowCache implements KeyValueCache {
   #grow(layer: number, capacity: number): void {
     const ring = this.#rings[layer];
     const { store: old, sinks } = ring;
-    const store = new LayerStore(
-      this.#backend,
-      this.#layers[layer],
-      this.batchSize * capacity,
-      this.#storage,
-    );
+    const { backend, layers, dtype } = this.#parts;
+    const store = new LayerStore(backend, layers[layer], this.batchSize * capacity, dtype);
     const sizes = [ring.capacity - sinks, capacity - sinks];
     this.#high.forEach((high, row) => {
       store.copy(row * capacity, old, row * ring.capacity, Math.min(sinks, high));

@@ -3,19 +3,19 @@
  * (block types too) unless another type is asked for; nothing is unpacked to f32 behind the caller's back.
  */
 
-import { type Backend, getBackend } from '../backend/index.ts';
+import { type Backend, type BackendHandle, behindHandle, getBackend } from '../backend/index.ts';
 import { checkOptions, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf } from '../tensor/shape.ts';
-import type { Storage } from '../tensor/storage.ts';
+import { release, type Storage } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 
 /** Where to put a tensor, and as what. */
 export interface LoadTensorOptions {
   /** The current backend by default. */
-  readonly backend?: Backend;
+  readonly backend?: BackendHandle;
   /** Convert to this plain type; as stored by default (no copy on the native backend). */
   readonly dtype?: DType;
   /** Take only this index of the first axis, without that axis; `rows` are then rows of it. Default all. */
@@ -39,7 +39,7 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
       `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,
     );
   }
-  const backend = options.backend ?? getBackend();
+  const backend = options.backend ? behindHandle(options.backend) : getBackend();
   const whole = checkpoint.tensor(name);
   const op = `loadTensor: ${whole.path}: ${name}`;
   const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
@@ -105,6 +105,6 @@ function storageOf(checkpoint: Checkpoint, backend: Backend, info: CheckpointTen
     backend.write(copy, backend.read(mapped, 0, byteLength));
     return copy;
   } finally {
-    mapped.release();
+    release(mapped);
   }
 }

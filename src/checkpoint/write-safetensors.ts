@@ -4,6 +4,7 @@
  */
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
 import { checkObject, describe } from '../tensor/arguments.ts';
+import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
@@ -64,6 +65,6 @@ export async function writeSafetensors(
 /** A tensor's bytes as stored, 8 MiB at a time. */
 export function* tensorChunks({ storage, byteLength }: Tensor): Generator<Uint8Array> {
   for (let at = 0; at < byteLength; at += SLICE_BYTES) {
-    yield storage.owner.read(storage, at, Math.min(SLICE_BYTES, byteLength - at));
+    yield ownerOf(storage).read(storage, at, Math.min(SLICE_BYTES, byteLength - at));
   }
 }

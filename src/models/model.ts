@@ -2,6 +2,7 @@
  * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
  */
 import type { Backend } from '../backend/backend.ts';
+import { type BackendHandle, behindHandle, handleOf } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
@@ -48,9 +49,10 @@ const REFEED_CHUNK = 512;
 export class Model {
   readonly config: DecoderConfig;
   /** Where the weights are, and where it runs, whatever the current backend is. */
-  readonly backend: Backend;
+  readonly backend: BackendHandle;
   /** Tokens after which an answer is over, as the checkpoint says; `generate` stops at them by default. */
   readonly endTokenIds: readonly number[];
+  readonly #backend: Backend;
   readonly #weights: DecoderWeights;
   readonly #tensors: readonly Tensor[];
   readonly #ropeTable: RopeTable | undefined;
@@ -63,7 +65,8 @@ export class Model {
 
   constructor(parts: ModelParts) {
     this.config = parts.config;
-    this.backend = parts.backend;
+    this.#backend = behindHandle(parts.backend);
+    this.backend = handleOf(this.#backend);
     this.endTokenIds = parts.endTokenIds;
     this.#weights = parts.weights;
     this.#tensors = parts.tensors;
@@ -130,7 +133,7 @@ export class Model {
    * @throws RangeError for sizes below 1, or when there is no memory for it.
    */
   initCache(options: InitCacheOptions): KeyValueCache {
-    return makeCache(this.config, this.backend, options);
+    return makeCache(this.config, this.#backend, options);
   }
 
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */
@@ -218,8 +221,8 @@ export class Model {
   }
 
   #upload(dtype: 'i32' | 'f32', values: Int32Array | Float32Array, shape: Shape): Tensor {
-    const out = allocate(this.backend, dtype, shape);
-    this.backend.write(out.storage, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    const out = allocate(this.#backend, dtype, shape);
+    this.#backend.write(out.storage, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     return out;
   }
 

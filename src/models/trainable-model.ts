@@ -4,6 +4,7 @@
  */
 
 import type { Backend, BackendName } from '../backend/backend.ts';
+import { behindHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -78,7 +79,11 @@ export class TrainableModel extends Model {
     return Object.fromEntries(
       [...byName].map(([name, parts]) => [
         name,
-        { dtype: 'f32', shape: parts[0].place.stored, data: () => storedBytes(this.backend, parts) },
+        {
+          dtype: 'f32',
+          shape: parts[0].place.stored,
+          data: () => storedBytes(behindHandle(this.backend), parts),
+        },
       ]),
     );
   }

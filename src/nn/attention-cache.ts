@@ -1,8 +1,10 @@
 /** The keys and values that `MultiHeadAttention` keeps while decoding: one index for all batch rows, as Flax's. */
+import { isFloat } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
 import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
+import { checkTensor, commonBackend } from '../ops/operands.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { tupleText } from './arguments.ts';
@@ -24,10 +26,18 @@ export class CacheIndex extends Cache {
     return super.value;
   }
 
-  /** Cuts the cache back (or claims what is written there). */
+  /**
+   * Cuts the cache back (or claims what is written there).
+   * @throws RangeError unless it is a scalar, a whole number from 0 on; the index stays then
+   */
   override set value(next: Tensor) {
+    checkTensor('cacheIndex', 'the value', next);
+    const count = next.size === 1 ? next.dataSync()[0] : 0;
+    if (!Number.isInteger(count) || count < 0 || count > MOST_TOKENS) {
+      throw new RangeError(`cacheIndex: expected a number of tokens from 0 to ${MOST_TOKENS}, got ${count}`);
+    }
     super.value = next;
-    this.#count = Number(super.value.dataSync()[0]);
+    this.#count = count;
   }
 
   advance(tokens: number): void {
@@ -36,38 +46,51 @@ export class CacheIndex extends Cache {
     super.value = count;
     count.dispose();
   }
+}
 
-  /**
-   * @param cached `[...batch, maxLength, K, H]`. @param key `[...batch, T, K, H]`. @param value as `key`.
-   * @throws RangeError when the keys or values are not the cache's, or have no room; Error when they are on another backend.
-   */
-  checkRoom(op: string, cached: Tensor, key: Tensor, value: Tensor): void {
-    const T = key.shape.at(-3) as number;
-    const maxLength = cached.shape.at(-3) as number;
-    const expected = [...cached.shape.slice(0, -3), T, ...cached.shape.slice(-2)];
-    for (const [name, x] of [['key', key] as const, ['value', value] as const]) {
-      if (!sameShape(expected, x.shape)) {
-        throw new RangeError(
-          `Autoregressive cache shape error, expected ${name} shape ${tupleText(expected)} instead got ${tupleText(x.shape)}.`,
-        );
-      }
-      const [own, other] = [backendOf(cached), backendOf(x)];
-      if (own !== other) {
-        throw new Error(
-          `${op}: expected the cache and its ${name} on one backend, got ${own.name} and ${other.name}`,
-        );
-      }
-    }
-    if (this.#count + T > maxLength) {
-      throw new RangeError(
-        `${op}: expected at most ${maxLength} tokens in the cache, got ${this.#count} and ${T} more`,
-      );
-    }
+const MOST_TOKENS = 2 ** 31 - 1;
+
+/**
+ * Whether tokens can be written: whatever a program put in the place of a cache or its index, nothing is written past it.
+ * @param cached `[...batch, maxLength, K, H]`. @param tokens `[...batch, T, K, H]`.
+ * @throws RangeError when the tokens are not the cache's, have no room, or `start` is no place in it; TypeError for a cache that is no
+ *   tensor of floats; Error when it was disposed or is on another backend.
+ */
+export function checkTokens(op: string, name: string, cached: Tensor, tokens: Tensor, start: number): void {
+  checkTensor(op, `the cached ${name}`, cached);
+  checkTensor(op, name, tokens);
+  const T = tokens.shape.at(-3) ?? 0;
+  const maxLength = cached.shape.at(-3) ?? 0;
+  const expected = [...cached.shape.slice(0, -3), T, ...cached.shape.slice(-2)];
+  if (cached.shape.length < 3 || !sameShape(expected, tokens.shape)) {
+    throw new RangeError(
+      `Autoregressive cache shape error, expected ${name} shape ${tupleText(expected)} instead got ${tupleText(tokens.shape)}.`,
+    );
   }
+  if (!isFloat(cached)) {
+    throw new TypeError(`${op}: expected the cached ${name} to be of floats, got ${cached.dtype}`);
+  }
+  const [own, other] = [backendOf(cached), backendOf(tokens)];
+  if (own !== other) {
+    throw new Error(
+      `${op}: expected the cache and its ${name} on one backend, got ${own.name} and ${other.name}`,
+    );
+  }
+  commonBackend(op, cached, tokens);
+  checkRoom(op, maxLength, start, T);
+}
+
+/** @throws RangeError unless `count` tokens are in a cache of `maxLength` and there is room for `more` */
+export function checkRoom(op: string, maxLength: number, count: number, more: number): void {
+  if (Number.isInteger(count) && count >= 0 && count + more <= maxLength) return;
+  throw new RangeError(
+    `${op}: expected at most ${maxLength} tokens in the cache, got ${count} and ${more} more`,
+  );
 }
 
 /** Writes `[...batch, T, K, H]` into `[...batch, maxLength, K, H]` from token `start` on, rounded to its dtype. */
 export function writeTokens(cached: Tensor, tokens: Tensor, start: number): void {
+  checkTokens('writeTokens', 'tokens', cached, tokens, start);
   const token = sizeOf(cached.shape.slice(-2));
   const [into, from] = [cached, tokens].map(({ shape }) => (shape.at(-3) as number) * token);
   const batch = sizeOf(cached.shape.slice(0, -3));

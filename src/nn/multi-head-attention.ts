@@ -16,7 +16,7 @@ import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { checkCount } from './arguments.ts';
 import { type AttentionFn, dotProductAttention } from './attention.ts';
-import { CacheIndex, cacheMask, writeTokens } from './attention-cache.ts';
+import { CacheIndex, cacheMask, checkTokens, writeTokens } from './attention-cache.ts';
 import { type Initializer, lecunNormal, zeros as zerosInitializer } from './initializers.ts';
 import { LinearGeneral } from './linear.ts';
 import { Module, type View } from './module.ts';
@@ -310,7 +310,8 @@ export class MultiHeadAttention extends Module {
     if (!cachedKey || !cachedValue || !cacheIndex) {
       throw new Error('Autoregressive cache not initialized, call ``init_cache`` first.');
     }
-    cacheIndex.checkRoom(OP, cachedKey.value, key, value);
+    checkTokens(OP, 'key', cachedKey.value, key, cacheIndex.count);
+    checkTokens(OP, 'value', cachedValue.value, value, cacheIndex.count);
     return { keys: cachedKey.value, values: cachedValue.value, index: cacheIndex };
   }
 

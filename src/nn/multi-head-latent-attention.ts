@@ -20,7 +20,7 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { checkCount } from './arguments.ts';
-import { CacheIndex, writeTokens } from './attention-cache.ts';
+import { CacheIndex, checkRoom, writeTokens } from './attention-cache.ts';
 import { type Initializer, lecunNormal } from './initializers.ts';
 import { Linear, makeParam } from './linear.ts';
 import { Module, type View } from './module.ts';
@@ -258,24 +258,20 @@ export class MultiHeadLatentAttention extends Module {
     );
   }
 
-  /** The cache, with room for T more tokens. */
+  /** The cache `[B, maxLength, L + R]`, with room for T more tokens. */
   #cache(batch: readonly number[], T: number): { rows: Tensor; index: CacheIndex } {
     const { cachedRows, cacheIndex } = this;
     if (!cachedRows || !cacheIndex) throw new Error(`${OP}: expected a cache, call initCache first`);
     const { shape } = cachedRows.value;
-    if (shapeText(shape.slice(0, -2)) !== shapeText(batch)) {
+    const width = this.kvLoraRank + this.qkRopeHeadDim;
+    if (shapeText(shape.slice(0, -2)) !== shapeText(batch) || shape[shape.length - 1] !== width) {
       throw new RangeError(
-        `${OP}: expected inputs of the cache's batch ${shapeText(shape.slice(0, -2))}, got ${shapeText(batch)}`,
+        `${OP}: expected a cache of the inputs' batch ${shapeText(batch)} and rows of ${width}, got ${shapeText(shape)}`,
       );
     }
     const maxLength = shape[shape.length - 2];
-    if (cacheIndex.count + T > maxLength) {
-      throw new RangeError(
-        `${OP}: expected at most ${maxLength} tokens in the cache, got ${cacheIndex.count} and ${T} more`,
-      );
-    }
-    const rows = reshape(cachedRows.value, [sizeOf(batch), maxLength, shape[shape.length - 1]]);
-    return { rows, index: cacheIndex };
+    checkRoom(OP, maxLength, cacheIndex.count, T);
+    return { rows: reshape(cachedRows.value, [sizeOf(batch), maxLength, width]), index: cacheIndex };
   }
 
   #attendCache(query: Tensor, rows: Tensor, absorbed: boolean): Tensor {

@@ -1,5 +1,6 @@
 /** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
 import { backendOf } from '../backend/registry.ts';
+import { checkTensor, commonBackend } from '../ops/operands.ts';
 import { describe } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -24,19 +25,23 @@ export class Variable {
 
   /**
    * Copies the numbers in, rounded to this variable's dtype.
-   * @throws RangeError for another shape; Error for a tensor of another backend.
+   * @throws RangeError for another shape; TypeError for what is no tensor; Error for a tensor of another backend or one that was
+   *   disposed.
    */
   set value(next: Tensor) {
     const own = this.#tensor;
+    checkTensor('Variable', 'the value', next);
     if (!sameShape(own.shape, next.shape)) {
       throw new RangeError(
         `Variable: expected a value ${shapeText(own.shape)}, got ${shapeText(next.shape)}`,
       );
     }
-    const backend = backendOf(own);
-    if (backendOf(next) !== backend) {
-      throw new Error(`Variable: expected a value on ${backend.name}, got one on ${backendOf(next).name}`);
+    if (backendOf(own) !== backendOf(next)) {
+      throw new Error(
+        `Variable: expected a value on ${backendOf(own).name}, got one on ${backendOf(next).name}`,
+      );
     }
+    const backend = commonBackend('Variable', own, next);
     if (next !== own) backend.convert(own, 0, next, 0, own.size);
   }
 

@@ -1,8 +1,6 @@
 /** Attention over keys and values that lie in a cache: what models call. */
-import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
+import type { AttentionCall, Backend, ScoreOperand } from '../backend/backend.ts';
 import { checkObject, checkOptions } from '../tensor/arguments.ts';
-import { isBlockDType } from '../tensor/dtype.ts';
-import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
@@ -13,15 +11,10 @@ import {
   checkWindow,
   runAttention,
 } from './attention-call.ts';
+import { type CacheView, ownView } from './cache-view.ts';
 import { allocate, checkRank, commonBackend } from './operands.ts';
 
-/** What a cache hands to attention: keys and values in place, and how far back a query may see whatever the call says. */
-export interface CacheView extends KeyValueView {
-  /** Keys a query sees at most, its own included; default all. */
-  readonly window?: number;
-  /** First keys of a row that the window does not hide; default 0. */
-  readonly pinned?: number;
-}
+export type { CacheView } from './cache-view.ts';
 
 export interface AttendOptions {
   /** Multiplies the scores; default `1 / sqrt(H)`. */
@@ -43,34 +36,24 @@ export interface AttendOptions {
 /**
  * `softmax(scale * q . k) @ v` over the keys and values of a view, read in place.
  * @param query `[B, T, N, H]` f32, f16 or bf16 (f64 on the reference backend).
- * @param view one row per batch row of `query`; K divides N. It must stay valid until the call returns, no longer.
- * @throws RangeError when shapes, lengths or options do not fit; Error when the view lies on another backend or its cache
- *   was disposed;
- *   UnsupportedError for dtypes that this backend's attention does not read.
+ * @param cacheView one row per batch row of `query`; K divides N. It must stay valid until the call returns, no longer.
+ * @throws RangeError when shapes, lengths or options do not fit, or the view points outside of its memory; Error when the view
+ *   lies on another backend or its cache was disposed; UnsupportedError for dtypes that this backend's attention does not read.
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
-export function attend(query: Tensor, view: CacheView, options: AttendOptions = {}): Tensor {
+export function attend(query: Tensor, cacheView: CacheView, options: AttendOptions = {}): Tensor {
   checkOptions(OP, options);
-  checkObject(OP, 'a view of a cache', view?.rows);
+  checkObject(OP, 'a view of a cache', cacheView?.rows);
   const { sinks, isCausal = true } = options;
   const backend = commonBackend(OP, query, sinks);
   checkRank(OP, 'query', query, 4);
   checkAttentionFloat(OP, backend, query);
+  const view = ownView(OP, backend, cacheView);
   const [B, T, N, H] = query.shape;
   if (view.rows.length !== B || view.headDim !== H) {
     throw new RangeError(
       `${OP}: expected a view of B=${B} rows and H=${H}, got ${view.rows.length} rows and H=${view.headDim}`,
     );
-  }
-  if (view.rows.some(({ segments }) => segments.some(({ key, value }) => key.isFreed || value.isFreed))) {
-    throw new Error(`${OP}: expected the view of a live cache, got one after dispose()`);
-  }
-  const owner = view.rows.find(({ segments }) => segments.length > 0)?.segments[0].key.owner;
-  if (owner && owner !== backend) {
-    throw new Error(`${OP}: expected query and view on one backend, got ${backend.name} and ${owner.name}`);
-  }
-  for (const dtype of [view.keyDtype, view.valueDtype]) {
-    if (isBlockDType(dtype) && dtype !== 'q8_0') throw new UnsupportedError(OP, dtype, backend.name);
   }
   checkHeads(OP, N, view.numKeyValueHeads);
   checkSinks(OP, backend, sinks, N);
@@ -148,12 +131,10 @@ function checkRows(
   high: number,
 ): readonly number[] | undefined {
   if (values === undefined) return undefined;
-  if (
-    values.length !== batch ||
-    values.some((value) => !Number.isInteger(value) || value < low || value > high)
-  ) {
+  const own = Array.from(values);
+  if (own.length !== batch || own.some((value) => !Number.isInteger(value) || value < low || value > high)) {
     const range = Number.isFinite(high) ? ` from ${low} to ${high}` : '';
-    throw new RangeError(`${OP}: expected ${name} of ${batch} integers${range}, got [${values.join(', ')}]`);
+    throw new RangeError(`${OP}: expected ${name} of ${batch} integers${range}, got [${own.join(', ')}]`);
   }
-  return values;
+  return own;
 }

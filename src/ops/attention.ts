@@ -237,15 +237,12 @@ function checkLengths(
   if (lengths instanceof Tensor && lengths.dtype !== 'i32') {
     throw new TypeError(`${OP}: expected ${name} of i32, got ${lengths.dtype}`);
   }
-  const isList = Array.isArray(lengths) || lengths instanceof Int32Array;
-  if (!isList && !(lengths instanceof Tensor)) {
+  if (!Array.isArray(lengths) && !(lengths instanceof Int32Array) && !(lengths instanceof Tensor)) {
     throw new TypeError(
       `${OP}: expected ${name} as an array, an Int32Array or an i32 tensor, got ${describe(lengths)}`,
     );
   }
-  const list = Array.isArray(lengths)
-    ? (lengths as readonly number[])
-    : Array.from(lengths instanceof Tensor ? lengths.dataSync() : lengths);
+  const list = Array.from(lengths instanceof Tensor ? lengths.dataSync() : (lengths as readonly number[]));
   if (
     list.length !== batch ||
     list.some((length) => !Number.isInteger(length) || length < 0 || length > limit)

@@ -5,6 +5,7 @@ import { UnsupportedError } from '../tensor/errors.ts';
 import {
   broadcastShapes,
   broadcastStrides,
+  ownShape,
   type Shape,
   sameShape,
   shapeText,
@@ -24,14 +25,15 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   const backend = commonBackend('broadcastTo', x);
   if (isBlockDType(x.dtype)) throw new UnsupportedError('broadcastTo', x.dtype, backend.name);
   checkRank('broadcastTo', 'x', x, 0, 6);
-  if (shape.length > 6 || !sameShape(broadcastShapes('broadcastTo', x.shape, shape), shape)) {
+  const target = ownShape('broadcastTo', shape);
+  if (target.length > 6 || !sameShape(broadcastShapes('broadcastTo', x.shape, target), target)) {
     throw new RangeError(
-      `broadcastTo: expected a shape that ${shapeText(x.shape)} broadcasts to, got ${shapeText(shape)}`,
+      `broadcastTo: expected a shape that ${shapeText(x.shape)} broadcasts to, got ${shapeText(target)}`,
     );
   }
-  if (sameShape(x.shape, shape)) return reshape(x, shape);
-  const out = allocate(backend, x.dtype, shape);
-  backend.copyStrided(out, 0, stridesOf(shape), x, 0, broadcastStrides(x.shape, shape), shape);
+  if (sameShape(x.shape, target)) return reshape(x, target);
+  const out = allocate(backend, x.dtype, target);
+  backend.copyStrided(out, 0, stridesOf(target), x, 0, broadcastStrides(x.shape, target), target);
   const { shape: before } = x;
   record({
     inputs: [x],

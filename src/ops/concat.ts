@@ -11,14 +11,15 @@ import { slice } from './slice.ts';
 
 /**
  * Joins tensors of one dtype along `axis`.
- * @param tensors at least one; equal shapes but for `axis`. Block types join along any axis (whole rows).
+ * @param list at least one; equal shapes but for `axis`. Block types join along any axis (whole rows).
  * @param axis default 0; negative counts from the end.
  * @throws RangeError when there is none or shapes differ elsewhere; TypeError when dtypes differ.
  */
-export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
-  if (!('length' in Object(tensors))) {
-    throw new TypeError(`concat: expected an array of tensors, got ${describe(tensors)}`);
+export function concat(list: readonly Tensor[], axis = 0): Tensor {
+  if (!('length' in Object(list))) {
+    throw new TypeError(`concat: expected an array of tensors, got ${describe(list)}`);
   }
+  const tensors = Array.from(list);
   if (tensors.length === 0) throw new RangeError('concat: expected at least one tensor, got 0');
   for (const x of tensors) commonBackend('concat', tensors[0], x);
   const backend = backendOf(tensors[0]);

@@ -5,7 +5,7 @@ import { checkOptions, describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { checkShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { ownShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate } from './operands.ts';
 
@@ -43,11 +43,7 @@ export function tensor(
     dtype: ownDType,
   } = isNumericArray(values) ? fromTyped(values, backend) : fromNested(values);
   const dtype = checkDType('tensor', options.dtype ?? ownDType, backend);
-  if (options.shape !== undefined && !Array.isArray(options.shape)) {
-    throw new TypeError(`tensor: expected a shape, got ${describe(options.shape)}`);
-  }
-  const shape = options.shape ? [...options.shape] : own;
-  checkShape('tensor', shape);
+  const shape = ownShape('tensor', options.shape ?? own);
   if (sizeOf(shape) !== flat.length) {
     throw new RangeError(
       `tensor: expected ${sizeOf(shape)} values for shape ${shapeText(shape)}, got ${flat.length}`,
@@ -103,9 +99,7 @@ function filled(op: string, shape: Shape, value: number, options: CreationOption
   const backend = getBackend();
   const dtype = checkDType(op, options.dtype ?? 'f32', backend);
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);
-  if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${describe(shape)}`);
-  checkShape(op, shape);
-  const out = allocate(backend, dtype, shape);
+  const out = allocate(backend, dtype, ownShape(op, shape));
   backend.fill(out, dtype === 'bool' ? Number(value !== 0) : value);
   return out;
 }

@@ -51,7 +51,10 @@ export function linears(x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
   return project('linears', x, parts);
 }
 
-function project(op: string, x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
+function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor[] {
+  // Copied: what was checked is what is read.
+  const parts = new Array<LinearWeights>(given.length);
+  for (let i = 0; i < parts.length; i++) parts[i] = { weight: given[i].weight, bias: given[i].bias };
   const operands = new Array<Tensor | undefined>(1 + 2 * parts.length);
   operands[0] = x;
   for (let i = 0; i < parts.length; i++) {

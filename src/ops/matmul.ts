@@ -45,7 +45,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     const rows = sizeOf(batchShape) * M;
     const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
     backend.matmul(out, a, b, dims);
-    recordProduct(a, b, out, options);
+    recordProduct(a, b, out, transposeA, transposeB);
     return out;
   }
   const x = repeated(a, batchShape);
@@ -54,13 +54,12 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const dims = { batch: sizeOf(batchShape), M, N, K, transposeA, transposeB, aBatchStride, bBatchStride };
   backend.matmul(out, x.tensor, y.tensor, dims);
   for (const { tensor } of [x, y]) if (tensor !== a && tensor !== b) tensor.dispose();
-  recordProduct(a, b, out, options);
+  recordProduct(a, b, out, transposeA, transposeB);
   return out;
 }
 
 /** dA = G B^T and dB = A^T G, with the transposes moved to where the operands are stored transposed. */
-function recordProduct(a: Tensor, b: Tensor, out: Tensor, options: MatmulOptions): void {
-  const { transposeA = false, transposeB = false } = options;
+function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, transposeB: boolean): void {
   record({
     inputs: [a, b],
     outputs: [out],

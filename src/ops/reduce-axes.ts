@@ -33,7 +33,7 @@ export function reduceAxes(
     from = out;
     last = first - 1;
   }
-  const out = new Tensor(from.storage.retain(), dtype, shape);
+  const out = new Tensor(from.storage, dtype, shape);
   if (from !== x) from.dispose();
   return out;
 }

@@ -25,7 +25,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
       `reshape: expected a shape of ${x.size} elements, got ${shapeText(shape)} for ${shapeText(x.shape)}`,
     );
   }
-  const out = new Tensor(x.storage.retain(), x.dtype, result);
+  const out = new Tensor(x.storage, x.dtype, result);
   followAs(out, x);
   return out;
 }

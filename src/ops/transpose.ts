@@ -19,7 +19,7 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   if (isBlockDType(x.dtype)) throw new UnsupportedError('transpose', x.dtype, backend.name);
   const rank = x.shape.length;
   const axes = permutation
-    ? permutation.map((axis) => normalizeAxis('transpose', axis, rank))
+    ? Array.from(permutation, (axis) => normalizeAxis('transpose', axis, rank))
     : x.shape.map((_, i) => rank - 1 - i);
   if (axes.length !== rank || new Set(axes).size !== rank) {
     throw new RangeError(

@@ -8,7 +8,7 @@ import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkOptions } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { checkShape, type Shape, sizeOf } from '../tensor/shape.ts';
+import { ownShape, type Shape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { erf } from './erf.ts';
 import { keyWords } from './key.ts';
@@ -145,11 +145,10 @@ type Draw = Partial<RandomCall> & Pick<RandomCall, 'kind'>;
 
 function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
   const words = keyWords(op, key);
-  if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${typeof shape}`);
-  checkShape(op, shape);
+  const own = ownShape(op, shape);
   const backend = backendOf(key);
   const dtype = call.kind === 'bits' ? 'u32' : call.kind === 'bernoulli' ? 'bool' : 'f32';
-  const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
+  const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(own))), dtype, own);
   const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
   backend.random(out, { ...plain, ...call, key: words });
   return out;

@@ -7,7 +7,7 @@
  * list that has them, lists are used again, and what is disposed leaves them at once.
  */
 import { checkFunction } from './arguments.ts';
-import type { Storage } from './storage.ts';
+import { ownerOf, release, type Storage } from './storage.ts';
 
 /** What a scope can free; a tensor. */
 export interface Disposable {
@@ -80,8 +80,9 @@ interface SafetyNet {
 }
 const registry = new FinalizationRegistry<SafetyNet['storages']>((storages) => {
   for (const storage of storages) {
-    storage?.owner.weigh(storage, -1);
-    storage?.release();
+    if (!storage) continue;
+    ownerOf(storage).weigh(storage, -1);
+    release(storage);
   }
 });
 /**
@@ -130,7 +131,7 @@ function registerCommonly(tensor: Disposable): void {
 function enter(net: SafetyNet, place: number, tensor: Disposable): void {
   net.storages[place] = tensor.storage;
   net.left++;
-  tensor.storage.owner.weigh(tensor.storage, 1);
+  ownerOf(tensor.storage).weigh(tensor.storage, 1);
   tensor.scopePlace = place;
   tensor.net = net;
 }
@@ -159,7 +160,7 @@ export function untrack(tensor: Disposable): void {
       if (net === common) commonPlace = 0;
       else leaveIdle(net);
     }
-    storage.owner.weigh(storage, -1);
+    ownerOf(storage).weigh(storage, -1);
     tensor.net = undefined;
     return;
   }

@@ -29,21 +29,6 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return true;
 }
 
-/** One array for each of the last shapes in use, by hash. */
-const sharedShapes = new Array<Shape | undefined>(1024).fill(undefined);
-
-/** An array equal to `shape` that tensors share and nobody changes: one per tensor was a seventh of what a training step has alive. */
-export function sharedShape(shape: Shape): Shape {
-  let hash = shape.length;
-  for (let i = 0; i < shape.length; i++) hash = Math.imul(hash, 0x01000193) ^ shape[i];
-  const slot = (hash ^ (hash >>> 15)) & (sharedShapes.length - 1);
-  const found = sharedShapes[slot];
-  if (found && sameShape(found, shape)) return found;
-  const own = shape.slice();
-  sharedShapes[slot] = own;
-  return own;
-}
-
 /** `[2, 3]`, as errors print it. */
 export function shapeText(shape: Shape): string {
   return `[${shape.join(', ')}]`;
@@ -88,12 +73,30 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
   return index;
 }
 
-/** @throws RangeError unless every dimension is a non-negative safe integer, TypeError for what is no array. */
-export function checkShape(op: string, shape: Shape): void {
+/**
+ * A copy of a shape that nobody can change, checked: what tensors keep and kernels trust.
+ * @throws RangeError unless every dimension is a non-negative integer and their product, zeros apart, is below 2^53; TypeError for
+ *   what is no array
+ */
+export function ownShape(op: string, shape: Shape): Shape {
   if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${describe(shape)}`);
-  for (const dim of shape) {
-    if (!Number.isSafeInteger(dim) || dim < 0) {
-      throw new RangeError(`${op}: expected non-negative integer dimensions, got ${shapeText(shape)}`);
-    }
+  const own: number[] = [];
+  let size = 1;
+  let whole = true;
+  for (let i = 0; i < shape.length; i++) {
+    const dim = shape[i];
+    own.push(dim);
+    whole &&= Number.isSafeInteger(dim) && dim >= 0;
+    if (dim !== 0) size *= dim;
   }
+  if (!whole) {
+    throw new RangeError(
+      `${op}: expected non-negative integer dimensions, got [${own.map(String).join(', ')}]`,
+    );
+  }
+  // Strides and counts of bytes are exact up to here, in an array of no elements too.
+  if (!Number.isSafeInteger(size)) {
+    throw new RangeError(`${op}: expected a shape of fewer than 2^53 elements, got ${shapeText(own)}`);
+  }
+  return Object.freeze(own);
 }

@@ -1,10 +1,13 @@
 /**
- * A piece of a backend's memory. Tensors share it by reference count (a reshape is a second tensor on the same
- * storage); the backend takes the memory back when the count reaches zero.
+ * A piece of a backend's memory. Tensors and caches hold it by count (a reshape is a second holder of the same piece), and the
+ * backend takes the memory back when the last holder lets go.
+ *
+ * What a program can reach is an opaque object: where the bytes are, who owns them and how many hold them is read and changed by the
+ * functions below alone, so that no number that kernels take for an address or a size comes from outside.
  */
 export interface StorageOwner {
   readonly name: string;
-  /** A fresh copy of `byteLength` bytes from `byteOffset`. */
+  /** A fresh copy of `byteLength` bytes from `byteOffset`. @throws RangeError outside of the storage */
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
   /** Takes the memory back. Called when the last holder has let go. */
   free(storage: Storage): void;
@@ -15,45 +18,57 @@ export interface StorageOwner {
   weigh(storage: Storage, sign: 1 | -1): void;
 }
 
+/** What `newStorage` shows the constructor, which programs reach through `tensor.storage.constructor`. */
+const MAKER = Symbol('maker');
+
+/** Makes a storage that nobody holds yet. @param address where the bytes are: an address (native), an offset (WASM), 0 otherwise */
+export function newStorage(owner: StorageOwner, byteLength: number, address: number): Storage {
+  return new Storage(MAKER, owner, byteLength, address);
+}
+
+export let ownerOf: (storage: Storage) => StorageOwner;
+export let addressOf: (storage: Storage) => number;
+/** One holder more. */
+export let retain: (storage: Storage) => void;
+/** One holder less; after the last the memory is freed. */
+export let release: (storage: Storage) => void;
+/** Whether more than one holds it; what is not shared may be overwritten by its only holder. */
+export let isShared: (storage: Storage) => boolean;
+/** Whether the backend has taken the memory back. */
+export let isFreed: (storage: Storage) => boolean;
+
 export class Storage {
-  readonly owner: StorageOwner;
-  readonly byteLength: number;
-  /** Where the bytes are: an address (native), an offset into the memory (WASM), unused by the reference backend. */
-  readonly address: number;
-  /** Whether the owner may make another piece of memory of it once it is freed; not where `isFreed` is asked for later. */
-  isReusable = true;
-  private references = 1;
+  readonly #owner: StorageOwner;
+  readonly #byteLength: number;
+  readonly #address: number;
+  #holders = 0;
+  #freed = false;
 
-  constructor(owner: StorageOwner, byteLength: number, address: number) {
-    this.owner = owner;
-    this.byteLength = byteLength;
-    this.address = address;
+  /** @throws TypeError for any caller but a backend */
+  constructor(maker: symbol, owner: StorageOwner, byteLength: number, address: number) {
+    if (maker !== MAKER) throw new TypeError('Storage: made by backends, not by programs');
+    this.#owner = owner;
+    this.#byteLength = byteLength;
+    this.#address = address;
   }
 
-  /** Makes another piece of memory of what is freed. */
-  reuse(byteLength: number, address: number): this {
-    (this as { byteLength: number }).byteLength = byteLength;
-    (this as { address: number }).address = address;
-    this.references = 1;
-    return this;
+  get byteLength(): number {
+    return this.#byteLength;
   }
 
-  /** Whether more than one tensor holds it; one that is not shared may be overwritten by its only holder. */
-  get isShared(): boolean {
-    return this.references > 1;
-  }
-
-  /** Whether the backend has taken the memory back. */
-  get isFreed(): boolean {
-    return this.references <= 0;
-  }
-
-  retain(): this {
-    this.references++;
-    return this;
-  }
-
-  release(): void {
-    if (--this.references === 0) this.owner.free(this);
+  static {
+    ownerOf = (storage) => storage.#owner;
+    addressOf = (storage) => storage.#address;
+    retain = (storage) => {
+      if (storage.#freed) throw new Error('Storage: used after it was freed');
+      storage.#holders++;
+    };
+    release = (storage) => {
+      if (storage.#freed || --storage.#holders > 0) return;
+      storage.#freed = true;
+      storage.#owner.free(storage);
+    };
+    isShared = (storage) => storage.#holders > 1;
+    isFreed = (storage) => storage.#freed;
   }
 }

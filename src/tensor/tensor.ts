@@ -2,19 +2,21 @@
  * `Tensor`: an immutable, contiguous, row-major array on one backend. Ops make new ones; nothing changes a tensor in
  * place. Reading is `await t.data()` on every backend and `t.dataSync()` on the CPU backends.
  */
-import { DTYPES, type DType } from './dtype.ts';
+
+import { describe } from './arguments.ts';
+import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { type Disposable, track, untrack } from './scope.ts';
-import { checkShape, type Shape, shapeText, sharedShape, sizeOf } from './shape.ts';
-import type { Storage } from './storage.ts';
+import { ownShape, type Shape, shapeText, sizeOf } from './shape.ts';
+import { ownerOf, release, retain, Storage } from './storage.ts';
 
 export type NestedArray = number | NestedArray[];
 
 export class Tensor {
-  readonly shape: Shape;
-  readonly dtype: DType;
-  /** The backend memory; shared with reshapes of this tensor. */
-  readonly storage: Storage;
+  // Kernels trust these three: nothing outside can change them.
+  readonly #shape: Shape;
+  readonly #dtype: DType;
+  readonly #storage: Storage;
   /** Where its scope or safety net has it (scope.ts), if one does: a scope looks. */
   scopePlace = 0;
   net: Disposable['net'] = undefined;
@@ -23,29 +25,53 @@ export class Tensor {
   #disposed = false;
 
   /**
-   * Takes over one reference to `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
+   * Another holder of `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
+   * @param shape copied
    * @param tracked false: no scope and no safety net frees it, its maker does
-   * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks.
+   * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks; TypeError for
+   *   a wrong kind of argument; Error when the storage was freed
    */
   constructor(storage: Storage, dtype: DType, shape: Shape, tracked = true) {
-    checkShape('Tensor', shape);
-    const size = sizeOf(shape);
+    if (new.target !== Tensor) throw new TypeError('Tensor: cannot be extended');
+    if (!(storage instanceof Storage)) {
+      throw new TypeError(`Tensor: expected a backend's memory, got ${describe(storage)}`);
+    }
+    if (!isDType(dtype)) throw new TypeError(`Tensor: expected a dtype, got ${describe(dtype)}`);
+    const own = ownShape('Tensor', shape);
+    const size = sizeOf(own);
     const { blockLength, blockBytes } = DTYPES[dtype];
-    if (blockLength > 1 && (shape.at(-1) ?? 1) % blockLength !== 0) {
+    if (blockLength > 1 && (own.at(-1) ?? 1) % blockLength !== 0) {
       throw new RangeError(
-        `Tensor: rows of ${dtype} hold blocks of ${blockLength}, got shape ${shapeText(shape)}`,
+        `Tensor: rows of ${dtype} hold blocks of ${blockLength}, got shape ${shapeText(own)}`,
       );
     }
     const bytes = (size / blockLength) * blockBytes;
     if (bytes > storage.byteLength) {
       throw new RangeError(
-        `Tensor: shape ${shapeText(shape)} of ${dtype} needs ${bytes} bytes, got ${storage.byteLength}`,
+        `Tensor: shape ${shapeText(own)} of ${dtype} needs ${bytes} bytes, got ${storage.byteLength}`,
       );
     }
-    this.storage = storage;
-    this.dtype = dtype;
-    this.shape = sharedShape(shape);
+    retain(storage);
+    this.#storage = storage;
+    this.#dtype = dtype;
+    this.#shape = own;
+    // Nor can an instance hide them behind properties of its own.
+    Object.preventExtensions(this);
     if (tracked) track(this);
+  }
+
+  /** Frozen. */
+  get shape(): Shape {
+    return this.#shape;
+  }
+
+  get dtype(): DType {
+    return this.#dtype;
+  }
+
+  /** The backend's memory, opaque; reshapes of this tensor have the same. */
+  get storage(): Storage {
+    return this.#storage;
   }
 
   /** Number of elements. */
@@ -75,7 +101,7 @@ export class Tensor {
   /** As `data()`, at once; CPU backends only. */
   dataSync(): NumericArray {
     if (this.#disposed) throw new Error(`Tensor${shapeText(this.shape)}: read after dispose()`);
-    return decode(this.dtype, this.storage.owner.read(this.storage, 0, this.byteLength), this.size);
+    return decode(this.dtype, ownerOf(this.#storage).read(this.#storage, 0, this.byteLength), this.size);
   }
 
   /** The elements as nested arrays of `shape` (a number for a scalar). */
@@ -94,6 +120,6 @@ export class Tensor {
     if (this.#disposed) return;
     this.#disposed = true;
     untrack(this);
-    this.storage.release();
+    release(this.#storage);
   }
 }

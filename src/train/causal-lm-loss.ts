@@ -1,6 +1,7 @@
 /** The loss of a language model on a batch of token rows. */
 
 import type { Backend } from '../backend/backend.ts';
+import { behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import { Model } from '../models/model.ts';
 import { mul } from '../ops/binary.ts';
@@ -73,7 +74,7 @@ function withoutLast(
   for (let b = 0; b < rows.length; b++) {
     for (let t = 0; t < length; t++) ids[b * length + t] = rows[b][t];
   }
-  return idTensor(model.backend, ids, [rows.length, length]);
+  return idTensor(behindHandle(model.backend), ids, [rows.length, length]);
 }
 
 function idTensor(backend: Backend, ids: Int32Array, shape: Shape): Tensor {

@@ -17,6 +17,7 @@ import { checkNotNegative } from './checks.ts';
 import { type ScalarOrSchedule, valueAt } from './schedules.ts';
 import {
   applyUpdates,
+  checkAlike,
   checkTransformation,
   disposeAll,
   type Tensors,
@@ -75,12 +76,13 @@ export function adamw(options: AdamwOptions): Transformation {
         },
         apply(gradients, current, gradientScale) {
           const rate = rateAt('adamw', learningRate, count);
-          count++;
           const parts = Object.keys(gradients).map((path) => {
             const parameter = current[path];
+            checkAlike('adamw', path, parameter, gradients[path], m[path], v[path]);
             const decay = mask && !mask(parameter, path) ? 0 : weightDecay;
             return { parameter, gradient: gradients[path], m: m[path], v: v[path], weightDecay: decay };
           });
+          count++;
           const call = { parts, gradientScale, learningRate: rate, b1, b2, eps, step: count };
           if (parts.length > 0) backendOf(parts[0].parameter).adamw(call);
         },
@@ -226,6 +228,7 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
       let count = 0;
       /** Takes one gradient in, or steps on the mean; a step that throws leaves sums and count as they were. */
       const collect = <T>(gradients: Tensors, step: (mean: Tensors) => T): T | undefined => {
+        for (const path in gradients) checkAlike('multiSteps', path, sums[path], gradients[path]);
         const parts = Object.entries(gradients).map(
           ([path, gradient]) => [path, mul(gradient, 1 / everyKSchedule)] as const,
         );

@@ -2,6 +2,7 @@
  * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them bit for bit. It shows
  * nothing; who wants to see it listens to its metrics.
  */
+import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -128,7 +129,7 @@ export async function restoreRun(
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
   const state = directory.state(latest);
-  const { backend } = trainer.model;
+  const backend = behindHandle(trainer.model.backend);
   await using checkpoint = await openCheckpoint(`${latest}/optimizer.safetensors`);
   for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
     const { shape } = checkpoint.tensor(name);

@@ -4,6 +4,7 @@
  */
 
 import { backendOf } from '../backend/registry.ts';
+import { checkExactShape, commonBackend } from '../ops/operands.ts';
 import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { adopt } from '../tensor/scope.ts';
@@ -123,10 +124,17 @@ export function applyUpdates(
   const found = state.update(updates, parameters);
   for (const [path, update] of Object.entries(found)) {
     const parameter = parameters[path];
+    checkAlike('applyUpdates', path, parameter, update);
     const strides = stridesOf(parameter.shape);
     backendOf(parameter).binary('add', parameter, parameter, strides, update, strides);
   }
   if (found !== updates) disposeAll(found);
+}
+
+/** @throws unless all are live, of one shape and on one backend: what is done in place is done by address */
+export function checkAlike(op: string, path: string, first: Tensor, ...others: readonly Tensor[]): void {
+  commonBackend(op, first, ...others);
+  for (const x of others) checkExactShape(op, path, x, first.shape);
 }
 
 export function disposeAll(tensors: Tensors): void {

@@ -4,6 +4,7 @@ import type { CacheDType, CacheLayer, KeyValueCache } from '../../src/cache/inde
 import { attend } from '../../src/ops/attend.ts';
 import { tensor } from '../../src/ops/creation.ts';
 import { scope } from '../../src/tensor/scope.ts';
+import { isFreed, type Storage } from '../../src/tensor/storage.ts';
 
 export interface Sequences {
   readonly B: number;
@@ -133,20 +134,17 @@ export function storageError(x: Sequences, key: CacheDType, value: CacheDType): 
 }
 
 export function allocated(backend: Backend): { backend: Backend; held: () => number } {
-  let held = 0;
+  const storages: Storage[] = [];
   const counting = Object.create(backend, {
     allocate: {
       value: (bytes: number) => {
         const storage = backend.allocate(bytes);
-        held += bytes;
-        const release = storage.release.bind(storage);
-        storage.release = () => {
-          held -= bytes;
-          release();
-        };
+        storages.push(storage);
         return storage;
       },
     },
   }) as Backend;
-  return { backend: counting, held: () => held };
+  const held = () =>
+    storages.reduce((bytes, storage) => bytes + (isFreed(storage) ? 0 : storage.byteLength), 0);
+  return { backend: counting, held };
 }

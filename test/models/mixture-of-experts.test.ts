@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
 import {
-  type Backend,
   gatedActivation,
   grad,
   linear,

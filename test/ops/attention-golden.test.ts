@@ -3,14 +3,9 @@
  * Where a query may attend to nothing JAX gives the mean of V: those rows must be zeros here.
  */
 import { describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backend/backend.ts';
 import { uniformAt } from '../../src/backend/reference/threefry.ts';
-import {
-  type AttentionOptions,
-  type Backend,
-  dotProductAttention,
-  scope,
-  type Tensor,
-} from '../../src/index.ts';
+import { type AttentionOptions, dotProductAttention, scope, type Tensor } from '../../src/index.ts';
 import { storedTensor } from '../cases/inputs.ts';
 import { backends, reference } from './backends.ts';
 import { type GoldenFile, readGolden, recast } from './golden.ts';

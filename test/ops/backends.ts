@@ -1,6 +1,7 @@
 /** The backends that tests run on: all that open here, or those that `GQA_TEST_BACKENDS` names (then each must open). */
+
+import type { Backend, BackendName } from '../../src/backend/backend.ts';
 import { open } from '../../src/backend/registry.ts';
-import type { Backend, BackendName } from '../../src/index.ts';
 
 const forced = process.env.GQA_TEST_BACKENDS?.split(',') as BackendName[] | undefined;
 

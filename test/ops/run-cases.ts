@@ -3,7 +3,8 @@
  * max |error| <= t * max(1, max |reference|), infinities and NaN equal in place.
  */
 import { describe, expect, test } from 'vitest';
-import { type Backend, scope, Tensor, UnsupportedError } from '../../src/index.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import { scope, Tensor, UnsupportedError } from '../../src/index.ts';
 import { type CaseInput, drawInputs, oracleTensor, seedOf, storedTensor } from '../cases/inputs.ts';
 import type { OpCase, OpCases } from '../cases/op-case.ts';
 import { backends, reference, skipped } from './backends.ts';

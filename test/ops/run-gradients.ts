@@ -6,9 +6,9 @@
  * are not finite (the log-sum-exp of a row that sees nothing) weigh 0, and inputs that are not finite stand still.
  */
 import { describe, expect, test } from 'vitest';
+import { backendOf } from '../../src/backend/registry.ts';
 import {
   add,
-  type Backend,
   cast,
   mul,
   reshape,
@@ -136,7 +136,7 @@ function weighted(cases: OpCases, row: OpCase, tensors: Readonly<Record<string, 
       });
       const finite = Float64Array.from(values, (value) => Number(Number.isFinite(value)));
       const like = (numbers: Float64Array) =>
-        storedTensor(x.storage.owner as Backend, {
+        storedTensor(backendOf(x), {
           name: 'weights',
           dtype: x.dtype === 'f64' ? 'f64' : 'f32',
           shape: x.shape,

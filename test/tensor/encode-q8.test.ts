@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { decode } from '../../src/tensor/encode.ts';
 import { encodeQ8 } from '../../src/tensor/encode-q8.ts';
 import { halfToNumber } from '../../src/tensor/half.ts';
+import { release } from '../../src/tensor/storage.ts';
 import { backends } from '../ops/backends.ts';
 
 /** Blocks of many sizes, with zeros, ties, infinities and NaN among them. */
@@ -47,6 +48,6 @@ test.each(backends)('$name writes the same bytes', (backend) => {
   backend.convert(out, 32, x, 64, values.length - 64);
   const want = encodeQ8(values.subarray(64));
   expect(Buffer.compare(Buffer.from(backend.read(out.storage, 34, want.length)), Buffer.from(want))).toBe(0);
-  x.storage.release();
-  out.storage.release();
+  release(x.storage);
+  release(out.storage);
 });

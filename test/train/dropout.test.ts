@@ -1,12 +1,12 @@
 /** Dropout in training: where it drops, what it must not touch, the same bits on any number of threads, and errors. */
 import { describe, expect, test } from 'vitest';
+import { getBackend } from '../../src/backend/registry.ts';
 import {
   add,
   type BackendName,
   dotProductAttention,
   embedding,
   gatedActivation,
-  getBackend,
   linear,
   mul,
   reshape,

@@ -1,6 +1,7 @@
 /** A step that fails, for whatever reason, leaves everything as it was, and the next one is what it would have been. */
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { add, getBackend, mul, setBackend, sqrt, type Tensor, tensor } from '../../src/index.ts';
+import { getBackend } from '../../src/backend/registry.ts';
+import { add, mul, setBackend, sqrt, type Tensor, tensor } from '../../src/index.ts';
 import { Param } from '../../src/nn/index.ts';
 import {
   adamw,

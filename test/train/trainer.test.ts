@@ -1,6 +1,7 @@
 /** The trainer: the same losses on any number of threads and within 1e-4 on WASM, memory that stays flat. */
 import { describe, expect, test } from 'vitest';
-import { getBackend, setBackend, setThreads } from '../../src/index.ts';
+import { getBackend } from '../../src/backend/registry.ts';
+import { setBackend, setThreads } from '../../src/index.ts';
 import { createModel, llamaConfig } from '../../src/train/index.ts';
 import { splitTokens } from '../../src/train/token-data.ts';
 import { Trainer } from '../../src/train/trainer.ts';

@@ -2,23 +2,23 @@
 import { byteLengthOf, type DType } from '../../tensor/dtype.ts';
 import { decode, encode, type NumericArray } from '../../tensor/encode.ts';
 import { sizeOf } from '../../tensor/shape.ts';
-import { Storage, type StorageOwner } from '../../tensor/storage.ts';
+import { newStorage, ownerOf, type Storage, type StorageOwner } from '../../tensor/storage.ts';
 import type { Operand } from '../backend.ts';
 
-/** A storage of this backend: its bytes are here, not at an address. */
-export class BytesStorage extends Storage {
-  readonly bytes: Uint8Array<ArrayBuffer>;
+/** What storages of this backend hold: their bytes are here, not at an address. */
+const contents = new WeakMap<Storage, Uint8Array<ArrayBuffer>>();
 
-  constructor(owner: StorageOwner, bytes: Uint8Array<ArrayBuffer>) {
-    super(owner, bytes.byteLength, 0);
-    this.bytes = bytes;
-  }
+export function bytesStorage(owner: StorageOwner, bytes: Uint8Array<ArrayBuffer>): Storage {
+  const storage = newStorage(owner, bytes.byteLength, 0);
+  contents.set(storage, bytes);
+  return storage;
 }
 
 /** The bytes of a storage of this backend. */
 export function bytesOf(storage: Storage): Uint8Array<ArrayBuffer> {
-  if (storage instanceof BytesStorage) return storage.bytes;
-  throw new TypeError(`reference: storage belongs to the ${storage.owner.name} backend`);
+  const bytes = contents.get(storage);
+  if (bytes) return bytes;
+  throw new TypeError(`reference: storage belongs to the ${ownerOf(storage).name} backend`);
 }
 
 /** `count` elements from `byteOffset` as numbers; may alias the storage. */
