@@ -202,7 +202,7 @@ export class WindowCache implements KeyValueCache {
   hold(row: number, length?: number): void {
     this.#checkAlive('hold');
     const before = this.#pass.lengths[row];
-    if (before === undefined) {
+    if (before === undefined || !Number.isInteger(row)) {
       throw new RangeError(`${NAME}.hold: expected a row below ${this.batchSize}, got ${row}`);
     }
     if (length !== undefined && !(Number.isInteger(length) && length >= 0 && length <= before)) {
