@@ -16,14 +16,15 @@ import type { StorageType } from '../format/storage-type.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { columns, exactSize, outColors, writeJson, writeResult } from './output.ts';
+import { exactSize, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './page-file.ts';
 import { startProgress } from './progress.ts';
+import { facts, table } from './table.ts';
 import { readTrainingText } from './train-data.ts';
 
 interface ConvertFlags {
   readonly kvHeads: number;
-  readonly method: ConvertMethod;
+  readonly method?: ConvertMethod;
   readonly seed: number;
   readonly dtype?: StorageType;
   readonly format?: 'safetensors' | 'gguf';
@@ -36,11 +37,11 @@ interface ConvertFlags {
 const example = `
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
-  npx gqa convert model.gguf mqa.gguf --kv-heads 1 --method similar --calibrate text.txt --report drift.html
+  npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0
 
-A text given to --calibrate is what drift is measured on; with --method similar its first half chooses and aligns the heads,
-and the drift is measured on the second.`;
+A text given to --calibrate is what drift is measured on; with method similar its first half chooses and aligns the heads, and
+the drift is measured on the second.`;
 
 export function convertCommand(): Command {
   return new Command('convert')
@@ -53,9 +54,10 @@ export function convertCommand(): Command {
       parse.positiveInteger,
     )
     .addOption(
-      new Option('--method <name>', 'how heads become one')
-        .choices(['mean', 'first', 'random', 'similar'])
-        .default('mean'),
+      new Option(
+        '--method <name>',
+        'how to merge heads (default: similar with --calibrate, else mean)',
+      ).choices(['mean', 'first', 'random', 'similar']),
     )
     .option('--seed <n>', 'of --method random', parse.wholeNumber, 0)
     .addOption(
@@ -81,7 +83,8 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads, method, seed, dtype, force, report } = flags;
+  const { kvHeads, seed, dtype, force, report } = flags;
+  const method = flags.method ?? (flags.calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const text = flags.calibrate === undefined ? undefined : await readTrainingText(flags.calibrate);
   const half = text?.lastIndexOf('\n', text.length / 2) ?? 0;
@@ -108,9 +111,27 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
     writeResult(describe(to, result));
     if (drift) writeResult(`\n${driftText(drift)}`);
   }
+  warnOfCost(result, drift);
   if (report !== undefined && drift) {
     await writePage(report, driftPage(`${from} to ${to}`, drift));
   }
+}
+
+/** Fewer heads cost quality until the model is uptrained: says how much, or that nobody has measured it. */
+function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport | undefined): void {
+  if (K.after >= K.before) return;
+  if (drift === undefined) {
+    writeNote(
+      'gqa: warning: what this costs was not measured, and most models write nonsense before gqa uptrain; --calibrate <text> measures it, and merges heads by similar, which keeps more',
+    );
+    return;
+  }
+  const { before, after } = drift;
+  const times = after.perplexity / before.perplexity;
+  if (times < 1.5) return;
+  writeNote(
+    `gqa: warning: perplexity ${before.perplexity.toFixed(2)} became ${after.perplexity.toFixed(2)}, ${times.toFixed(1)} times as much; gqa uptrain wins most of it back`,
+  );
 }
 
 function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): void {
@@ -154,7 +175,7 @@ function describe(
   to: string,
   { format, method, numHeads, numKeyValueHeads: K, bytes, files }: ConvertResult,
 ): string {
-  const rows = [
+  const rows: [string, string, string][] = [
     [
       'wrote',
       to,
@@ -167,7 +188,7 @@ function describe(
     ],
     ['KV cache', cacheText(K.before, K.after), ''],
   ];
-  return columns(rows.map(([title, value, note]) => [outColors.bold(title), value, outColors.dim(note)]));
+  return facts(rows);
 }
 
 function cacheText(before: number, after: number): string {
@@ -178,7 +199,6 @@ function cacheText(before: number, after: number): string {
 }
 
 function driftText({ before, after, kl, topOneAgreement, predicted, layers }: DriftReport): string {
-  const head = ['', 'before', 'after'].map(outColors.bold);
   const sums = [
     ['perplexity', before.perplexity.toFixed(3), after.perplexity.toFixed(3)],
     ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
@@ -186,11 +206,11 @@ function driftText({ before, after, kl, topOneAgreement, predicted, layers }: Dr
     ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
     ['predicted', `${predicted}`, ''],
   ];
-  const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'].map(outColors.bold);
+  const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'];
   const rows = layers.map(({ key, value, attentionOutput, groups }, i) => [
     `${i}`,
     ...[key, value, attentionOutput].map((error) => error.toFixed(4)),
     groups.map((group) => group.join('+')).join(' '),
   ]);
-  return `${columns([head, ...sums], [1, 2])}\n\n${columns([layerHead, ...rows], [0, 1, 2, 3])}`;
+  return `${table(['', 'before', 'after'], sums, [1, 2])}\n\n${table(layerHead, rows, [0, 1, 2, 3])}`;
 }

@@ -31,7 +31,7 @@ const CURVE_POINTS = 4;
 
 /** How much of everything is done. */
 export interface DemoScale {
-  /** Seconds that one uptraining may take. */
+  /** Seconds that one uptraining is planned for; it ends early when the machine becomes so slow that it takes a quarter more. */
   readonly seconds: number;
   /** Steps of one uptraining, whatever they take. */
   readonly steps?: number;
@@ -83,8 +83,9 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
   for (const K of FEWER) conversions.push(await convertTo(stage, K));
 
   const steps = scale.steps ?? (await stepsWithin(stage, conversions[0].checkpoint));
-  const alpha = steps / stage.trainedSteps;
-  say(`\nUptraining: ${steps} steps each, ${percent(alpha)} of the model's own training`);
+  say(
+    `\nUptraining: ${steps} steps each, ${percent(steps / stage.trainedSteps)} of the model's own training`,
+  );
   const uptrained: Uptrained[] = [];
   for (const conversion of conversions) uptrained.push(await uptrain(stage, conversion, steps));
 
@@ -100,11 +101,16 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
     decodeTokensPerSecond: speeds[i],
     sample,
   });
+  const fewestSteps = Math.min(...uptrained.map((one) => one.steps));
   return {
     backend: getBackend().description,
     model: original.model,
     validationTokens: heldOut.length - 1,
-    uptraining: { steps, alpha, ...uptrained[0].settings },
+    uptraining: {
+      steps: fewestSteps,
+      alpha: fewestSteps / stage.trainedSteps,
+      ...uptrained[0].settings,
+    },
     decode: { batchSize: scale.decodeBatch, contextLength: CONTEXT },
     original: { ...modelOf(N, 0, original.sample), loss: original.loss },
     converted: FEWER.map((K, i): DemoConversion => {
@@ -220,6 +226,8 @@ interface Uptrained {
   readonly curve: DemoConversion['curve'];
   readonly sample: string;
   readonly seconds: number;
+  /** Steps taken. */
+  readonly steps: number;
 }
 
 async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Uptrained> {
@@ -235,19 +243,23 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
     const curve = [{ step: 0, loss: from.loss[from.method] }, ...(await train(stage, trainer, `K=${K} `))];
     const seconds = (performance.now() - start) / 1000;
     await mkdir(to);
-    await place?.form.write(to, model, place.recipe(steps));
-    const last = curve[curve.length - 1].loss;
-    say(`  K=${K}  loss ${curve[0].loss.toFixed(3)} to ${last.toFixed(3)} in ${Math.round(seconds)} s`);
+    const last = curve[curve.length - 1];
+    await place?.form.write(to, model, place.recipe(last.step));
+    const cut = last.step < steps ? `, after ${last.step} steps: this machine became slower` : '';
+    say(
+      `  K=${K}  loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${Math.round(seconds)} s${cut}`,
+    );
     const sample = await sampleOf(model, signal);
-    return { settings: { tokensPerStep, learningRate: settings.learningRate }, curve, sample, seconds };
+    const learning = { tokensPerStep, learningRate: settings.learningRate };
+    return { settings: learning, curve, sample, seconds, steps: last.step };
   } finally {
     model.dispose();
   }
 }
 
-/** All steps, with a bar. @returns the validation loss on the way and at the end */
+/** All steps that the time allows, with a bar. @returns the validation loss on the way and at the end */
 async function train(
-  { heldOut, signal }: Stage,
+  { heldOut, signal, scale }: Stage,
   trainer: Trainer,
   label: string,
 ): Promise<{ step: number; loss: number }[]> {
@@ -255,11 +267,14 @@ async function train(
   const every = Math.ceil(steps / CURVE_POINTS);
   const bar = new TrainingBar({ steps, tokensPerStep: trainer.tokensPerStep, label });
   const curve: { step: number; loss: number }[] = [];
+  const deadline =
+    scale.steps === undefined ? performance.now() + 1250 * scale.seconds : Number.POSITIVE_INFINITY;
   try {
-    while (trainer.step < steps) {
+    for (let isLast = false; !isLast; ) {
       bar.stepped(trainer.step + 1, trainer.advance());
       const { step } = trainer;
-      if (step % every === 0 || step === steps) {
+      isLast = step === steps || performance.now() > deadline;
+      if (step % every === 0 || isLast) {
         curve.push({ step, loss: await lossOf(trainer.model, heldOut, signal) });
       }
       // Ctrl-C comes in between steps.

@@ -1,7 +1,8 @@
 /** What `gqa demo` says at its end: the table, and in a sentence what it showed. */
 
 import type { DemoConversion, DemoResult } from './demo-result.ts';
-import { binarySize, columns, count, outColors, percent } from './output.ts';
+import { binarySize, count, percent } from './output.ts';
+import { table } from './table.ts';
 
 const TABLE_HEAD = [
   'K',
@@ -31,7 +32,7 @@ export function demoRows({ original, converted }: DemoResult): string[][] {
 
 export function demoTable(result: DemoResult): string {
   const [head, ...rows] = demoRows(result);
-  return columns([head.map(outColors.bold), ...rows], [0, 1, 2, 3, 4, 5]);
+  return table(head, rows, [0, 1, 2, 3, 4, 5]);
 }
 
 /** What was measured how, under the table. */

@@ -5,8 +5,9 @@ import { loadModel } from '../models/load-model.ts';
 import { evaluateTokens } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import * as parse from './options.ts';
-import { columns, count, writeJson, writeResult } from './output.ts';
+import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
+import { facts } from './table.ts';
 import { readTrainingText } from './train-data.ts';
 
 interface EvalFlags extends BackendFlags {
@@ -62,7 +63,7 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
     if (flags.json) writeJson({ checkpoint: path, data: flags.data, ...result });
     else {
       writeResult(
-        columns([
+        facts([
           ['loss', loss.toFixed(4), 'nats per token'],
           ['perplexity', result.perplexity.toFixed(3), ''],
           ['bits per character', result.bitsPerCharacter.toFixed(4), ''],

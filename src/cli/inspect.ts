@@ -9,16 +9,8 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
 import { oneLine } from './errors.ts';
 import * as parse from './options.ts';
-import {
-  binarySize,
-  columns,
-  count,
-  exactSize,
-  outColors,
-  writeJson,
-  writeNote,
-  writeResult,
-} from './output.ts';
+import { binarySize, count, exactSize, writeJson, writeNote, writeResult } from './output.ts';
+import { facts, table } from './table.ts';
 
 interface InspectOptions {
   readonly tensors?: true;
@@ -116,7 +108,7 @@ function describeShape(shape: ModelShape): string {
   if (context !== undefined && !shape.layers.some((layer) => layer.kind === 'sliding')) {
     rows.push(['', binarySize(values * 2 * context), 'f16 at full context']);
   }
-  return columns(rows.map(([name, value, note]) => [outColors.bold(name), value, outColors.dim(note)]));
+  return facts(rows);
 }
 
 /** `N / K`, or the range where layers differ. */
@@ -164,20 +156,20 @@ function describeWeights(shares: ReadonlyMap<string, Share>): string {
     binarySize(bytes),
     count(tensors),
   ];
-  const head = ['dtype', 'parameters', 'bytes', '', 'tensors'].map((title) => outColors.bold(title));
-  const rows = [head, ...[...shares].map(([dtype, share]) => row(dtype, share)), row('all', sumOf(shares))];
-  return `\n${columns(rows, [1, 2, 3, 4])}`;
+  const head = ['dtype', 'parameters', 'bytes', '', 'tensors'];
+  const rows = [...[...shares].map(([dtype, share]) => row(dtype, share)), row('all', sumOf(shares))];
+  return `\n${table(head, rows, [1, 2, 3, 4])}`;
 }
 
 function listTensors(checkpoint: Checkpoint): string {
-  const head = ['tensor', 'dtype', 'shape', 'bytes'].map((title) => outColors.bold(title));
+  const head = ['tensor', 'dtype', 'shape', 'bytes'];
   const rows = [...checkpoint.tensors.values()].map(({ name, dtype, shape, byteLength }) => [
     name,
     dtype,
     `[${shape.join(', ')}]`,
     count(byteLength),
   ]);
-  return columns([head, ...rows], [3]);
+  return table(head, rows, [3]);
 }
 
 function toJson(

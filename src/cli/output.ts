@@ -1,9 +1,6 @@
-/**
- * What every command prints with: results on stdout, everything else on stderr; numbers with their units; tables that
- * a terminal shows aligned and `grep` and `awk` can read.
- */
-import Table from 'cli-table3';
+/** What every command prints with: results on stdout, everything else on stderr; numbers with their units. */
 import pc from 'picocolors';
+import { aboveStatus, terminalWidth } from './status-line.ts';
 
 type Colors = ReturnType<typeof pc.createColors>;
 
@@ -45,64 +42,46 @@ export function percent(share: number): string {
   return `${value < 9.95 ? Number(value.toFixed(1)) : value.toFixed(0)} %`;
 }
 
-/** A text in lines of at most 80 characters. @param indent before each line */
+/** Seconds as a reader counts them: `45 s`, `12 min`, `2.5 h`. */
+export function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** A text in lines of at most 80 characters, or what the terminal has room for. @param indent before each line */
 export function wrapped(text: string, indent = ''): string {
+  const width = Math.min(80, terminalWidth(process.stdout)) - indent.length;
+  const lines = broken(text.trim().replaceAll(/\n+/g, '\n'), width).split('\n');
+  return lines.map((line) => indent + line).join('\n');
+}
+
+/** A text whose lines are broken between words where they are wider; a longer word stays whole. */
+export function broken(text: string, width: number): string {
   const lines: string[] = [];
-  for (const paragraph of text.trim().split(/\n+/)) {
-    let line = '';
+  for (const paragraph of text.split('\n')) {
+    let line: string | undefined;
     for (const word of paragraph.split(' ')) {
-      if (line !== '' && indent.length + line.length + 1 + word.length > 80) {
+      if (line !== undefined && line.length + 1 + word.length > width) {
         lines.push(line);
         line = word;
-      } else line = line === '' ? word : `${line} ${word}`;
+      } else line = line === undefined ? word : `${line} ${word}`;
     }
-    lines.push(line);
+    lines.push(line ?? '');
   }
-  return lines.map((line) => indent + line).join('\n');
+  return lines.join('\n');
 }
 
 /** Writes a line of the result. */
 export function writeResult(text: string): void {
-  process.stdout.write(`${text}\n`);
+  aboveStatus(() => process.stdout.write(`${text}\n`));
 }
 
-/** Writes a line that is not part of the result. */
+/** Writes a line that is not part of the result; on a terminal it is broken between words. */
 export function writeNote(text: string): void {
-  process.stderr.write(`${text}\n`);
+  aboveStatus(() => process.stderr.write(`${broken(text, terminalWidth(process.stderr))}\n`));
 }
 
 /** Writes the result of `--json`: one object on one line. */
 export function writeJson(value: object): void {
   writeResult(JSON.stringify(value));
-}
-
-/**
- * Columns aligned by spaces, without lines around them.
- * @param rows cells as text; all rows equally long
- * @param rightAligned columns that hold numbers, counted from 0
- */
-export function columns(rows: readonly (readonly string[])[], rightAligned: readonly number[] = []): string {
-  const none = [
-    'top',
-    'top-mid',
-    'top-left',
-    'top-right',
-    'bottom',
-    'bottom-mid',
-    'bottom-left',
-    'bottom-right',
-  ]
-    .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'])
-    .map((name) => [name, '']);
-  const table = new Table({
-    chars: { ...Object.fromEntries(none), middle: '  ' },
-    colAligns: (rows[0] ?? []).map((_, column) => (rightAligned.includes(column) ? 'right' : 'left')),
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  for (const row of rows) table.push([...row]);
-  return table
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }

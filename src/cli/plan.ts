@@ -26,9 +26,10 @@ import {
 } from '../plan/index.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { binarySize, columns, count, outColors, writeJson, writeNote, writeResult } from './output.ts';
+import { binarySize, count, writeJson, writeNote, writeResult } from './output.ts';
 import { writePage } from './page-file.ts';
 import { planPage } from './plan-page.ts';
+import { facts, table } from './table.ts';
 
 interface PlanFlags {
   readonly context?: number;
@@ -179,9 +180,7 @@ function list(json: boolean): void {
     writeJson({ presets: presets.map(({ id, name, verified }) => ({ id, name, verified })) });
     return;
   }
-  const head = ['preset', 'model', 'layers', 'N', 'K', 'H', 'context', 'per token (f16)', ''].map(
-    outColors.bold,
-  );
+  const head = ['preset', 'model', 'layers', 'N', 'K', 'H', 'context', 'per token (f16)', ''];
   const rows = presets.map(({ id, name, shape, verified }) => [
     id,
     name,
@@ -193,7 +192,7 @@ function list(json: boolean): void {
     binarySize(planKvCache(shape, { contextLength: 1 }).bytesPerToken),
     verified ? '' : 'not verified',
   ]);
-  writeResult(columns([head, ...rows], [2, 3, 4, 5, 6, 7]));
+  writeResult(table(head, rows, [2, 3, 4, 5, 6, 7]));
 }
 
 /** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because texts mix them. */
@@ -211,7 +210,7 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
   const heads = shape.layers.some((layer) => layer.latent)
     ? `N=${N}, latent rows`
     : `N=${N}, K=${flags.kvHeads ?? K}`;
-  const rows = [
+  const rows: [string, string, string][] = [
     ['model', name, shape.modelType],
     ['attention', `${heads}, H=${H}${Hv === H ? '' : ` (values ${Hv})`}`, `${count(shape.numLayers)} layers`],
     ['runtime', flags.runtime, kvDtypeText(flags.kvDtype)],
@@ -224,7 +223,7 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
       flags.tensorParallel > 1 ? `over ${flags.tensorParallel} ranks` : '',
     ],
   ];
-  return columns(rows.map(([title, value, note]) => [outColors.bold(title), value, outColors.dim(note)]));
+  return facts(rows);
 }
 
 /** Layers of one kind and size together. */
@@ -236,7 +235,7 @@ function layerTable(plan: KvCachePlan): string {
     group.layers++;
     groups.set(key, group);
   }
-  const head = ['layers', 'kind', 'tokens', 'bytes of a layer', 'bytes of all', ''].map(outColors.bold);
+  const head = ['layers', 'kind', 'tokens', 'bytes of a layer', 'bytes of all', ''];
   const rows = [...groups.values()].map(({ kind, tokens, bytes, layers }) => [
     count(layers),
     kind,
@@ -245,7 +244,7 @@ function layerTable(plan: KvCachePlan): string {
     count(layers * bytes),
     binarySize(layers * bytes),
   ]);
-  return columns([head, ...rows], [0, 2, 3, 4, 5]);
+  return table(head, rows, [0, 2, 3, 4, 5]);
 }
 
 interface Fits {
@@ -269,29 +268,26 @@ function budgetTable(shape: ModelShape, plan: KvCachePlan, fits: Fits): string {
   const context = fits.maxContext;
   const beyond = own !== undefined && (context ?? 0) > own ? `, beyond the model's ${count(own)}` : '';
   const longest = context === null ? 'any: every layer slides' : `${count(context)} tokens${beyond}`;
-  const rows = [
+  const rows: [string, string][] = [
     ['memory', bothSizes(fits.memoryBytes)],
     ['longest context', `${longest} (batch ${count(plan.batchSize)})`],
     ['largest batch', `${count(fits.maxBatch)} (at ${count(plan.contextLength)} tokens)`],
   ];
-  return columns(rows.map(([title, value]) => [outColors.bold(title), value]));
+  return facts(rows);
 }
 
 function headTable(choices: readonly HeadChoice[]): string {
-  const head = ['attention', 'K', 'per token', 'total bytes', '', '', 'of multi-head', ''].map(
-    outColors.bold,
-  );
+  const head = ['attention', 'K', 'per token', 'total bytes', '', 'of multi-head', ''];
   const rows = choices.map(({ attention, numKeyValueHeads, isOwn, plan, saving }) => [
     attention,
     numKeyValueHeads === undefined ? '' : count(numKeyValueHeads),
     binarySize(plan.bytesPerToken),
     count(plan.totalBytes),
-    decimalSize(plan.totalBytes),
     binarySize(plan.totalBytes),
     `1/${Number(saving.toFixed(2))}`,
     isOwn ? 'as it is' : '',
   ]);
-  return columns([head, ...rows], [1, 2, 3, 4, 5, 6]);
+  return table(head, rows, [1, 2, 3, 4, 5]);
 }
 
 function toJson(model: string, plan: KvCachePlan, flags: PlanFlags, fits: Fits | undefined): object {

@@ -1,13 +1,13 @@
 /**
  * How far long work has come: a bar on stderr where that is a terminal, one plain line elsewhere.
  */
-import cliProgress from 'cli-progress';
 import { writeNote } from './output.ts';
+import { bar, clearStatus, hasStatusLine, showStatus } from './status-line.ts';
 
 export interface Progress {
-  /** @param done of `total`, in the unit of both */
-  update(done: number, total: number): void;
-  /** Takes the bar away, so that other text can be written. Safe to call twice. */
+  /** @param done of `total`, in the unit of both @param label when it is another one from now on */
+  update(done: number, total: number, label?: string): void;
+  /** Takes the bar away. Safe to call twice. */
   stop(): void;
 }
 
@@ -16,34 +16,17 @@ export interface Progress {
  * @param plain the line for where there is no terminal; none when it is left out
  */
 export function startProgress(label: string, plain?: string): Progress {
-  if (process.stderr.isTTY !== true) {
-    if (plain !== undefined) writeNote(plain);
-    return { update() {}, stop() {} };
-  }
-  const bar = new cliProgress.SingleBar({
-    stream: process.stderr,
-    format: (options, { progress }) => {
-      const filled = cliProgress.Format.BarFormat(progress, options);
-      return `${label} ${filled} ${Math.floor(progress * 100)} %`;
-    },
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    barsize: 30,
-    clearOnComplete: true,
-    // Ours is the only handler of Ctrl-C, and a cursor hidden by it would stay hidden.
-    gracefulExit: false,
-    hideCursor: false,
-    // Lines are cut to the terminal's width; a wrapping switched off would stay off after Ctrl-C.
-    linewrap: true,
-  });
-  bar.start(1, 0);
+  if (!hasStatusLine() && plain !== undefined) writeNote(plain);
   let running = true;
+  const show = (what: string, share: number) =>
+    showStatus([what, bar(share, 30), `${Math.floor(100 * share)} %`]);
+  show(label, 0);
   return {
-    update(done, total) {
-      if (running && total > 0) bar.update(Math.min(1, done / total));
+    update(done, total, what = label) {
+      if (running && total > 0) show(what, Math.min(1, done / total));
     },
     stop() {
-      if (running) bar.stop();
+      if (running) clearStatus();
       running = false;
     },
   };

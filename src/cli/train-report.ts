@@ -2,7 +2,7 @@
 import { generate } from '../models/generate.ts';
 import { COLORS } from '../page/html-page.ts';
 import type { Metric, PreparedRun } from '../train/training-run.ts';
-import { count, writeNote } from './output.ts';
+import { count, duration, writeNote } from './output.ts';
 import type { RunFlags } from './train-flags.ts';
 import { trainPage } from './train-page.ts';
 import { TrainingBar } from './training-bar.ts';
@@ -35,7 +35,7 @@ export class TrainReport {
     const { step, loss, trainLoss, validationLoss } = metric;
     if (loss !== undefined) this.#bar.stepped(step, loss);
     if (trainLoss === undefined || validationLoss === undefined) return;
-    this.#bar.note(`step ${step}: train ${trainLoss.toFixed(4)}, validation ${validationLoss.toFixed(4)}`);
+    writeNote(`step ${step}: train ${trainLoss.toFixed(4)}, validation ${validationLoss.toFixed(4)}`);
     await this.#writePage();
   }
 
@@ -47,9 +47,9 @@ export class TrainReport {
       if (!this.#flags.json && this.#sample) writeNote(`sample: ${JSON.stringify(this.#sample)}`);
     }
     await this.#writePage();
-    const minutes = (performance.now() - this.#started) / 60000;
+    const time = duration((performance.now() - this.#started) / 1000);
     writeNote(
-      `${finished ? 'done' : 'stopped'} at step ${this.#run.trainer.step} after ${minutes.toFixed(1)} min; checkpoint ` +
+      `${finished ? 'done' : 'stopped'} at step ${this.#run.trainer.step} after ${time}; checkpoint ` +
         `${this.#checkpoint}, curves ${this.#flags.out}/report.html`,
     );
   }

@@ -1,6 +1,6 @@
 /** How far training is: a bar on stderr where that is a terminal, a plain line every few seconds elsewhere. */
-import cliProgress from 'cli-progress';
-import { binarySize, count, writeNote } from './output.ts';
+import { binarySize, count, duration, writeNote } from './output.ts';
+import { bar, clearStatus, hasStatusLine, showStatus } from './status-line.ts';
 
 const PLAIN_SECONDS = 10;
 
@@ -16,7 +16,6 @@ export interface TrainingBarOptions {
 
 export class TrainingBar {
   readonly #options: Required<TrainingBarOptions>;
-  readonly #bar: cliProgress.SingleBar | undefined;
   readonly #started = performance.now();
   #lastPlain = performance.now();
   #step: number;
@@ -24,19 +23,6 @@ export class TrainingBar {
   constructor(options: TrainingBarOptions) {
     this.#options = { firstStep: 0, label: '', ...options };
     this.#step = this.#options.firstStep;
-    if (process.stderr.isTTY !== true) return;
-    this.#bar = new cliProgress.SingleBar({
-      stream: process.stderr,
-      format: `${this.#options.label}{bar} {value}/{total}  loss {loss}  {rate} tokens/s  {left} left  {memory}`,
-      barCompleteChar: '█',
-      barIncompleteChar: '░',
-      barsize: 24,
-      clearOnComplete: true,
-      gracefulExit: false,
-      hideCursor: false,
-      // As in progress.ts: wrapping stays as it is, so that nothing is left behind by Ctrl-C.
-      linewrap: true,
-    });
   }
 
   /** Tokens per second since the beginning of this run. */
@@ -49,34 +35,22 @@ export class TrainingBar {
   stepped(step: number, loss: number): void {
     this.#step = step;
     const { steps, tokensPerStep, label } = this.#options;
-    const seconds = ((steps - step) * tokensPerStep) / this.rate;
-    const facts = {
-      loss: loss.toFixed(4),
-      rate: count(Math.round(this.rate)),
-      left: seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`,
-      memory: binarySize(process.memoryUsage.rss()),
-    };
-    if (this.#bar) {
-      if (!this.#bar.isActive) this.#bar.start(steps, step, facts);
-      this.#bar.update(step, facts);
+    const facts = [
+      `loss ${loss.toFixed(4)}`,
+      `${count(Math.round(this.rate))} tokens/s`,
+      `${duration(((steps - step) * tokensPerStep) / this.rate)} left`,
+      binarySize(process.memoryUsage.rss()),
+    ];
+    if (hasStatusLine()) {
+      showStatus([`${label}${bar(step / steps, 16)} ${step}/${steps}`, ...facts]);
     } else if (performance.now() - this.#lastPlain > 1000 * PLAIN_SECONDS) {
       this.#lastPlain = performance.now();
-      writeNote(
-        `${label}step ${step}/${steps}  loss ${facts.loss}  ${facts.rate} tokens/s  ${facts.left} left  ${facts.memory}`,
-      );
+      writeNote(`${label}step ${step}/${steps}  ${facts.join('  ')}`);
     }
-  }
-
-  /** Writes a line above the bar. */
-  note(text: string): void {
-    const bar = this.#bar?.isActive ? this.#bar : undefined;
-    if (bar) process.stderr.write('\r\u001b[K');
-    writeNote(text);
-    bar?.render();
   }
 
   /** Takes the bar away. Safe to call twice. */
   stop(): void {
-    if (this.#bar?.isActive) this.#bar.stop();
+    clearStatus();
   }
 }

@@ -30,7 +30,7 @@ export interface ConvertOptions {
   readonly to: string;
   /** K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same model). */
   readonly numKeyValueHeads: number;
-  /** How heads become one; default `mean`. `similar` groups and aligns them first. */
+  /** How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns them first. */
   readonly method?: ConvertMethod;
   /** Of `random`; default 0. */
   readonly seed?: number;
@@ -40,8 +40,8 @@ export interface ConvertOptions {
   readonly calibration?: string;
   /** Replaces an existing checkpoint at `to`. Default false: that is an error. */
   readonly force?: boolean;
-  /** Told how many bytes of the output are written. */
-  readonly onProgress?: (done: number, total: number) => void;
+  /** Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the output. */
+  readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
 }
 
 export interface ConvertResult {
@@ -75,7 +75,8 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     }
   }
   checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
-  const { from, to, numKeyValueHeads: after, method = 'mean', seed = 0, dtype, force = false } = options;
+  const { from, to, numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
+  const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
   const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
   checkOptions(method, dtype, format);
   await using checkpoint = await openCheckpoint(from);
@@ -86,7 +87,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   await checkOutputPlace(checkpoint.path, to, force);
   const layers = await planLayers(checkpoint, description, method, options);
   const job = { checkpoint, ...description, layers, to, numKeyValueHeads: after, seed, dtype, force };
-  const progress = options.onProgress;
+  const progress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const space = (bytes: number) => checkSpace(to, bytes);
   const written: Written =
     format === 'gguf'
@@ -106,11 +107,12 @@ async function planLayers(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   method: ConvertMethod,
-  { numKeyValueHeads: after, calibration }: ConvertOptions,
+  { numKeyValueHeads: after, calibration, onProgress }: ConvertOptions,
 ): Promise<readonly LayerMix[]> {
   const { numLayers, numHeads: N, numKeyValueHeads: K } = description.config;
   if (method === 'similar' && after < K) {
-    return similarMixes(checkpoint, description, after, calibration);
+    const onLayer = (done: number, total: number) => onProgress?.(done, total, 'calibrating');
+    return similarMixes(checkpoint, description, after, calibration, onLayer);
   }
   const pooling = method === 'similar' ? 'mean' : method;
   return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));

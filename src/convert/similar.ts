@@ -28,6 +28,7 @@ export async function similarMixes(
   description: DecoderDescription,
   after: number,
   calibration: string | undefined,
+  onLayer?: (done: number, total: number) => void,
 ): Promise<LayerMix[]> {
   const { config, names } = description;
   const mixes: LayerMix[] = [];
@@ -44,6 +45,7 @@ export async function similarMixes(
       });
       x.dispose();
       x = next;
+      onLayer?.(i + 1, config.numLayers);
       await eventLoopTurn();
     }
     x.dispose();

@@ -155,9 +155,14 @@ describe('gqa inspect', () => {
 
   test('what the file system refuses is told in words, the place first', () =>
     withFolder({}, async (folder) => {
-      const { code, stderr } = await runCli(['plan', 'llama-3-8b', '--html', folder]);
-      expect(stderr).toBe(`gqa: ${folder}: cannot open: a folder where a file was expected (EISDIR)\n`);
-      expect(code).toBe(1);
+      const nowhere = `${folder}/no`;
+      for (const [path, error] of [
+        [`${nowhere}/x.html`, `${nowhere}: cannot write there: no such file or folder (ENOENT)`],
+        [folder, `${folder}: expected a regular file, got a pipe, a device or a folder`],
+      ]) {
+        const { code, stderr } = await runCli(['plan', 'llama-3-8b', '--html', path]);
+        expect([code, stderr]).toEqual([1, `gqa: ${error}\n`]);
+      }
     }));
 
   test.runIf(process.platform === 'linux')('a full disk is one line, not a stack', () =>
