@@ -10,6 +10,25 @@ export function aNumber(op: string, name: string, value: number): void {
   if (typeof value !== 'number') throw wrongKind(op, name, 'a number', value);
 }
 
+/** @throws TypeError unless `value` is a number or a list of them, an array or a typed one. */
+export function numbers(op: string, name: string, value: number | ArrayLike<number>): void {
+  if (typeof value !== 'number') listOfNumbers(op, name, value, 'a number or a list of them');
+}
+
+/** @throws TypeError unless `value` is an array or a typed array of numbers. */
+export function listOfNumbers(
+  op: string,
+  name: string,
+  value: ArrayLike<number>,
+  kind = 'a list of numbers',
+): void {
+  const isList = Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+  if (!isList) throw wrongKind(op, name, kind, value);
+  for (let i = 0; i < value.length; i++) {
+    if (typeof value[i] !== 'number') throw wrongKind(op, name, kind, value);
+  }
+}
+
 /** @throws TypeError unless `value` is a string. */
 export function aString(op: string, name: string, value: string): void {
   if (typeof value !== 'string') throw wrongKind(op, name, 'a string', value);

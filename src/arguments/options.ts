@@ -11,6 +11,10 @@ export type Kind<T> = (op: string, name: string, value: T) => void;
 /** The options that a function knows, by name; made by `optionKinds`. */
 export type OptionTable = Readonly<Record<string, Kind<never>>>;
 
+export type OptionKinds<Options> = {
+  readonly [Name in keyof Options]-?: Kind<Exclude<Options[Name], undefined>>;
+};
+
 /**
  * The kind of each option of `Options`: the compiler asks for all of them and for no other.
  * @example const OPTIONS = optionKinds<SoftmaxOptions>({ axis: aNumber });
@@ -30,11 +34,10 @@ export function optionKinds<Options>(
  * @throws TypeError for what is no object of options, an option that `kinds` lacks (it names the nearest known one), or a value of
  *   another kind
  */
-export function checkOptions(op: string, options: unknown, kinds: OptionTable = UNCHECKED): void {
+export function checkOptions(op: string, options: unknown, kinds: OptionTable): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw noOptions(op, options, kinds);
   }
-  if (kinds === UNCHECKED) return;
   let isEmpty = true;
   for (const name in options) {
     const check = kinds[name];
@@ -45,9 +48,6 @@ export function checkOptions(op: string, options: unknown, kinds: OptionTable = 
   }
   if (isEmpty && !isPlain(options)) throw noOptions(op, options, kinds);
 }
-
-/** For the functions that have no table yet. */
-const UNCHECKED: OptionTable = {};
 
 function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);

@@ -2,7 +2,9 @@
  * The memory of paged caches (Kwon et al. 2023, PagedAttention): blocks of `blockSize` tokens, each over all layers, counted by
  * how many rows refer to them. Caches on one pool share blocks of equal prefixes; the last to let go frees a block.
  */
+
 import type { BackendHandle } from '../backend/handle.ts';
+import { anything, optionKinds } from '../tensor/arguments.ts';
 import type { CacheLayer, CacheStorage } from './cache.ts';
 import {
   allocateStores,
@@ -25,6 +27,13 @@ export interface BlockPoolOptions {
 }
 
 const NAME = 'BlockPool';
+const OPTIONS = optionKinds<BlockPoolOptions>({
+  backend: anything,
+  layers: anything,
+  numBlocks: anything,
+  blockSize: anything,
+  dtype: anything,
+});
 
 /** The memory of one layer of a pool, for the caches on it. */
 export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
@@ -44,7 +53,7 @@ export class BlockPool {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: BlockPoolOptions) {
-    const parts = checkParts(NAME, options);
+    const parts = checkParts(NAME, options, OPTIONS);
     const { numBlocks, blockSize = 32 } = options;
     checkSizes(NAME, { numBlocks, blockSize });
     this.numBlocks = numBlocks;

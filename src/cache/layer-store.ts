@@ -6,11 +6,19 @@
  * zeros, which change no dot product.
  */
 
+import type { OptionTable } from '../arguments/options.ts';
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import { type BackendHandle, behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { checkObject, checkOptions, checkPositiveInteger, describe } from '../tensor/arguments.ts';
+import {
+  aNumber,
+  checkObject,
+  checkOptions,
+  checkPositiveInteger,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { ownerOf, release, retain } from '../tensor/storage.ts';
@@ -229,7 +237,16 @@ export interface CacheParts {
   readonly dtype: CacheSides;
 }
 
+const LAYER = optionKinds<CacheLayer>({
+  numKeyValueHeads: aNumber,
+  headDim: aNumber,
+  valueHeadDim: aNumber,
+  latentDim: aNumber,
+  window: aNumber,
+});
+
 /**
+ * @param kinds of all options
  * @param window of layers that state none
  * @throws TypeError when options, their backend, layers or types are not of the kind; RangeError for sizes of layers
  */
@@ -240,9 +257,10 @@ export function checkParts(
     readonly layers: readonly CacheLayer[];
     readonly dtype?: CacheStorage;
   },
+  kinds: OptionTable,
   window?: number,
 ): CacheParts {
-  checkOptions(name, options);
+  checkOptions(name, options, kinds);
   const { backend, layers, dtype = 'f32' } = options;
   const own = behindHandle(backend);
   if (typeof own?.allocate !== 'function') {
@@ -263,6 +281,7 @@ export function checkParts(
 
 function ownLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: number): CacheLayer {
   checkObject(name, 'layers of head counts', layer);
+  checkOptions(name, layer, LAYER);
   const own = { ...layer };
   own.window ??= window;
   const { numKeyValueHeads, headDim, valueHeadDim = headDim, latentDim } = own;

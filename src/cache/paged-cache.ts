@@ -5,7 +5,7 @@
  */
 
 import type { CacheView } from '../ops/attend.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { aBoolean, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { BlockPool, storeOf } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';
@@ -23,6 +23,12 @@ export interface PagedCacheOptions {
 }
 
 const NAME = 'PagedCache';
+const OPTIONS = optionKinds<PagedCacheOptions>({
+  pool: anything,
+  batchSize: anything,
+  maxLength: anything,
+  ownsPool: aBoolean,
+});
 
 /** Neighbouring blocks as one piece: slots from `slot` on. */
 interface Run {
@@ -50,7 +56,7 @@ export class PagedCache implements KeyValueCache {
 
   /** @throws RangeError for a size below 1 */
   constructor(options: PagedCacheOptions) {
-    checkOptions(NAME, options);
+    checkOptions(NAME, options, OPTIONS);
     const { pool, batchSize, maxLength, ownsPool = false } = options;
     checkSizes(NAME, { batchSize, maxLength });
     if (!(pool instanceof BlockPool))

@@ -5,6 +5,7 @@
 
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
+import { anything, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import { allocateStores, checkParts, checkSizes, droppedStores, type LayerStore } from './layer-store.ts';
@@ -23,6 +24,13 @@ export interface StaticCacheOptions {
 }
 
 const NAME = 'StaticCache';
+const OPTIONS = optionKinds<StaticCacheOptions>({
+  backend: anything,
+  layers: anything,
+  batchSize: anything,
+  maxLength: anything,
+  dtype: anything,
+});
 
 export class StaticCache implements KeyValueCache {
   readonly batchSize: number;
@@ -37,7 +45,7 @@ export class StaticCache implements KeyValueCache {
 
   /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: StaticCacheOptions) {
-    const parts = checkParts(NAME, options);
+    const parts = checkParts(NAME, options, OPTIONS);
     const { batchSize, maxLength } = options;
     checkSizes(NAME, { batchSize, maxLength });
     this.batchSize = batchSize;

@@ -11,9 +11,11 @@
  * A full ring can take back one token: a query then needs one less of those before it. `hold` lets it take back any number,
  * by growing before it would overwrite what that needs.
  */
+
 import type { KeyValueSegment } from '../backend/backend.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
+import { aNumber, anything, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import {
@@ -44,6 +46,15 @@ export interface WindowCacheOptions {
 }
 
 const NAME = 'WindowCache';
+const OPTIONS = optionKinds<WindowCacheOptions>({
+  backend: anything,
+  layers: anything,
+  batchSize: anything,
+  maxLength: anything,
+  dtype: anything,
+  window: aNumber,
+  sinks: aNumber,
+});
 
 interface Ring {
   store: LayerStore;
@@ -79,7 +90,7 @@ export class WindowCache implements KeyValueCache {
 
   /** @throws RangeError for a size out of range, or when the memory cannot be had (nothing stays allocated then). */
   constructor(options: WindowCacheOptions) {
-    const parts = checkParts(NAME, options, options?.window);
+    const parts = checkParts(NAME, options, OPTIONS, options?.window);
     const { layers } = parts;
     const { batchSize, maxLength, sinks = 0 } = options;
     checkSizes(NAME, { batchSize, maxLength });

@@ -4,8 +4,15 @@
  */
 
 import { type Backend, type BackendHandle, behindHandle, getBackend } from '../backend/index.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
-import { byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
+import {
+  aNumber,
+  anything,
+  checkOptions,
+  describe,
+  listOfNumbers,
+  optionKinds,
+} from '../tensor/arguments.ts';
+import { aDType, byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { release, type Storage } from '../tensor/storage.ts';
@@ -24,6 +31,13 @@ export interface LoadTensorOptions {
   readonly rows?: readonly [first: number, end: number];
 }
 
+const OPTIONS = optionKinds<LoadTensorOptions>({
+  backend: anything,
+  dtype: aDType,
+  item: aNumber,
+  rows: listOfNumbers,
+});
+
 /**
  * Makes a tensor of a checkpoint.
  * @param name as in `checkpoint.tensors`
@@ -33,7 +47,7 @@ export interface LoadTensorOptions {
  * long as the tensor lives, also after `checkpoint.close()`
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
-  checkOptions('loadTensor', options);
+  checkOptions('loadTensor', options, OPTIONS);
   if (typeof checkpoint?.tensor !== 'function') {
     throw new TypeError(
       `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,

@@ -1,17 +1,23 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
-import { describe } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { writeAt, writeTensors } from './write-tensors.ts';
 
 export type { GgufPair } from '../format/encode-gguf.ts';
 
+export interface WriteGgufOptions {
+  /** Tensors written at the same time; the chunks of different ones must not share a buffer then. Default 1. */
+  readonly atOnce?: number;
+}
+
+const OPTIONS = optionKinds<WriteGgufOptions>({ atOnce: aNumber });
+
 /**
  * Writes `tensors` to `path`, atomically.
  * @param metadata in file order, each value with its stored type (`u32`, `string`, `[f32]`)
  * @param tensors by name, in file order; shapes row-major, as everywhere
- * @param options.atOnce as of `writeSafetensors`
  * @throws TypeError for a type GGUF does not have, RangeError when data and shape disagree in size
  * Source: ggml/docs/gguf.md.
  */
@@ -19,8 +25,9 @@ export async function writeGguf(
   path: string,
   metadata: ReadonlyMap<string, GgufPair>,
   tensors: ReadonlyMap<string, TensorBytes>,
-  options: { readonly atOnce?: number } = {},
+  options: WriteGgufOptions = {},
 ): Promise<void> {
+  checkOptions('writeGguf', options, OPTIONS);
   if (!(metadata instanceof Map && tensors instanceof Map)) {
     throw new TypeError(
       `writeGguf: expected metadata and tensors as maps, got ${describe(metadata)} and ${describe(tensors)}`,

@@ -3,7 +3,7 @@
  * when their turn comes, so a file larger than memory can be written.
  */
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
-import { checkObject, describe } from '../tensor/arguments.ts';
+import { aNumber, anything, checkObject, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
@@ -14,12 +14,19 @@ import { sizeError, writeAt, writeTensors } from './write-tensors.ts';
 const SLICE_BYTES = 8 << 20;
 const OP = 'writeSafetensors';
 
+export interface WriteSafetensorsOptions {
+  /** Strings for `__metadata__`; `{ format: 'pt' }` by default, without which transformers refuses the file. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Tensors written at the same time; the chunks of different ones must not share a buffer then. Default 1. */
+  readonly atOnce?: number;
+}
+
+const OPTIONS = optionKinds<WriteSafetensorsOptions>({ metadata: anything, atOnce: aNumber });
+
 /**
  * Writes `tensors` to `path`, atomically: under a temporary name in the same folder, synced, then renamed; on failure the
  * temporary file is removed and what was at `path` stays.
  * @param tensors by name; a Tensor is written as stored. Order in the file: wider types first, then the order given
- * @param options.metadata strings for `__metadata__`; `{ format: 'pt' }` by default, without which transformers refuses the file
- * @param options.atOnce tensors written at the same time; the chunks of different ones must not share a buffer then. Default 1
  * @throws TypeError for a type safetensors does not have (block types), RangeError when data and shape disagree in size
  * @example await writeSafetensors('out/model.safetensors', { weight: tensor([[1, 2], [3, 4]]) })
  * Source: safetensors README, section "Format".
@@ -27,8 +34,9 @@ const OP = 'writeSafetensors';
 export async function writeSafetensors(
   path: string,
   tensors: Readonly<Record<string, TensorBytes | Tensor>>,
-  options: { readonly metadata?: Readonly<Record<string, string>>; readonly atOnce?: number } = {},
+  options: WriteSafetensorsOptions = {},
 ): Promise<void> {
+  checkOptions(OP, options, OPTIONS);
   if (typeof path !== 'string') throw new TypeError(`${OP}: expected a path first, got ${describe(path)}`);
   checkObject(OP, 'tensors by name', tensors);
   if (tensors instanceof Map || Array.isArray(tensors)) {

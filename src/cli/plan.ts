@@ -131,7 +131,8 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
     writeResult(describe(name, shape, plan, flags));
     writeResult(`\n${layerTable(plan)}`);
     if (fits !== undefined) writeResult(`\n${budgetTable(shape, plan, fits)}`);
-    if (flags.kvHeads === undefined) writeResult(`\n${headTable(compareHeads(shape, options))}`);
+    const { numKeyValueHeads, ...rest } = options;
+    if (numKeyValueHeads === undefined) writeResult(`\n${headTable(compareHeads(shape, rest))}`);
   }
   for (const warning of plan.warnings) writeNote(`gqa: warning: ${warning}`);
   if (flags.html !== undefined) {
@@ -255,11 +256,12 @@ interface Fits {
 }
 
 function whatFits(shape: ModelShape, options: PlanOptions, memoryBytes: number): Fits {
-  const context = maxContext(shape, memoryBytes, options);
+  const { contextLength, batchSize, ...rest } = options;
+  const context = maxContext(shape, memoryBytes, { ...rest, batchSize });
   return {
     memoryBytes,
     maxContext: Number.isFinite(context) ? context : null,
-    maxBatch: maxBatch(shape, memoryBytes, options),
+    maxBatch: maxBatch(shape, memoryBytes, { ...rest, contextLength }),
   };
 }
 

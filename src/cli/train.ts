@@ -104,7 +104,8 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
     numKeyValueHeads: flags.kvHeads ?? flags.heads,
     maxPositionEmbeddings: flags.block,
   };
-  const options = { ...settingsOf(flags), steps: flags.steps };
+  const { validation: _, ...training } = settingsOf(flags);
+  const options = { ...training, steps: flags.steps };
   const model =
     latest === undefined
       ? createModel(llamaConfig(shape), { seed: flags.seed })

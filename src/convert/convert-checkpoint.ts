@@ -14,7 +14,17 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
-import { checkPositiveInteger, describe } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  aString,
+  checkOptions,
+  checkPositiveInteger,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';
@@ -44,6 +54,18 @@ export interface ConvertOptions {
   readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
 }
 
+const OPTIONS = optionKinds<ConvertOptions>({
+  from: anything,
+  to: anything,
+  numKeyValueHeads: anything,
+  method: anything,
+  seed: aNumber,
+  dtype: anything,
+  calibration: aString,
+  force: aBoolean,
+  onProgress: aFunction,
+});
+
 export interface ConvertResult {
   readonly format: 'safetensors' | 'gguf';
   readonly method: ConvertMethod;
@@ -65,8 +87,9 @@ const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
+  checkOptions('convertCheckpoint', options, OPTIONS);
   for (const name of ['from', 'to'] as const) {
-    const path = options?.[name];
+    const path = options[name];
     // An empty one would mean the current folder.
     if (typeof path !== 'string' || path === '') {
       throw new TypeError(
@@ -78,7 +101,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const { from, to, numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
   const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
-  checkOptions(method, dtype, format);
+  checkForm(method, dtype, format);
   await using checkpoint = await openCheckpoint(from);
   const description = describeModel(checkpoint, getBackend());
   const { config, names } = description;
@@ -118,7 +141,7 @@ async function planLayers(
   return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));
 }
 
-function checkOptions(method: string, dtype: StorageType | undefined, format: 'safetensors' | 'gguf'): void {
+function checkForm(method: string, dtype: StorageType | undefined, format: 'safetensors' | 'gguf'): void {
   if (!['mean', 'first', 'random', 'similar'].includes(method)) {
     throw new TypeError(`convert: expected method mean, first, random or similar, got ${method}`);
   }

@@ -6,7 +6,14 @@
 import type { SeenAttention } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import {
+  aFunction,
+  anything,
+  aString,
+  checkOptions,
+  checkPositiveInteger,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
@@ -29,6 +36,16 @@ export interface DriftOptions {
   readonly windows?: number;
   readonly onProgress?: (done: number, total: number) => void;
 }
+
+const OPTIONS = optionKinds<DriftOptions>({
+  from: aString,
+  to: aString,
+  result: anything,
+  text: aString,
+  window: checkPositiveInteger,
+  windows: checkPositiveInteger,
+  onProgress: aFunction,
+});
 
 /** Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros. */
 export interface LayerDrift {
@@ -64,7 +81,7 @@ export interface DriftReport {
  * @example const drift = await measureDrift({ from, to, result, text }); drift.after.perplexity
  */
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
-  checkOptions('measureDrift', options);
+  checkOptions('measureDrift', options, OPTIONS);
   const { from, to, result, text, windows: count = 8, onProgress } = options;
   const before = await OpenedDecoder.open(from);
   let after: OpenedDecoder | undefined;

@@ -8,7 +8,7 @@ import { Module } from '../nn/module.ts';
 import type { ParamKeys, Rngs } from '../nn/rngs.ts';
 import { reshape } from '../ops/reshape.ts';
 import { key } from '../random/key.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { foldInPath } from './linen-rng.ts';
@@ -23,6 +23,14 @@ export interface LinenGqaOptions {
   readonly qkvFeatures: number;
 }
 
+const GQA_OPTIONS = optionKinds<LinenGqaOptions>({
+  seed: aNumber,
+  inFeatures: anything,
+  numHeads: anything,
+  numKvHeads: anything,
+  qkvFeatures: anything,
+});
+
 /** Grouped-query attention without mask; parameters drawn as `module.init(PRNGKey(seed), x)` draws them. */
 export class LinenGqa extends Module {
   readonly q: LinearGeneral;
@@ -33,7 +41,7 @@ export class LinenGqa extends Module {
   /** @throws RangeError for counts that are no positive integers, N not a multiple of K, qkvFeatures not a multiple of N. */
   constructor(options: LinenGqaOptions) {
     super();
-    checkOptions('mhaGqa', options);
+    checkOptions('mhaGqa', options, GQA_OPTIONS);
     const { seed, inFeatures, numHeads, numKvHeads, qkvFeatures } = options;
     checkHeads('mhaGqa', numHeads, numKvHeads, qkvFeatures, 'qkvFeatures');
     const headDim = qkvFeatures / numHeads;
@@ -65,6 +73,8 @@ export interface NnxMqaOptions {
   readonly rngs: Rngs;
 }
 
+const MQA_OPTIONS = optionKinds<NnxMqaOptions>({ dModel: anything, numHeads: anything, rngs: anything });
+
 /** Multi-query attention without mask: one key and one value head of `dModel / numHeads` for all query heads. */
 export class NnxMqa extends Module {
   readonly qProj: Linear;
@@ -77,7 +87,7 @@ export class NnxMqa extends Module {
   /** @throws RangeError for counts that are no positive integers, dModel not a multiple of N. */
   constructor(options: NnxMqaOptions) {
     super();
-    checkOptions('mhaMqa', options);
+    checkOptions('mhaMqa', options, MQA_OPTIONS);
     const { dModel, numHeads, rngs } = options;
     checkHeads('mhaMqa', numHeads, 1, dModel, 'dModel');
     this.numHeads = numHeads;

@@ -4,7 +4,7 @@
  */
 
 import type { KeyValueCache } from '../cache/cache.ts';
-import { checkFunction, checkOptions, describe } from '../tensor/arguments.ts';
+import { aFunction, aNumber, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';
@@ -38,6 +38,19 @@ export interface GenerateOptions {
   readonly onPrefill?: (done: number, total: number) => void;
 }
 
+const OPTIONS = optionKinds<GenerateOptions>({
+  maxNewTokens: anything,
+  temperature: aNumber,
+  topK: aNumber,
+  topP: aNumber,
+  minP: aNumber,
+  seed: aNumber,
+  stop: anything,
+  cache: anything,
+  signal: anything,
+  onPrefill: aFunction,
+});
+
 /**
  * Continues a prompt.
  *
@@ -59,7 +72,7 @@ export async function* generate(
   options: GenerateOptions = {},
 ): AsyncGenerator<number, void, undefined> {
   checkModel('generate', model);
-  checkOptions('generate', options);
+  checkOptions('generate', options, OPTIONS);
   const { maxNewTokens = 256, temperature = 0, topK, topP, minP, seed, signal, onPrefill } = options;
   const sampling = { temperature, topK, topP, minP };
   checkSampling('generate', sampling);
@@ -82,7 +95,6 @@ export async function* generate(
   if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') {
     throw new TypeError(`generate: expected signal to be an AbortSignal, got ${describe(signal)}`);
   }
-  if (onPrefill !== undefined) checkFunction('generate: onPrefill', onPrefill);
   signal?.throwIfAborted();
 
   const cache =

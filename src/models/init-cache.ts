@@ -6,7 +6,7 @@ import type { CacheLayer, CacheStorage, KeyValueCache } from '../cache/cache.ts'
 import { PagedCache } from '../cache/paged-cache.ts';
 import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 
 export interface InitCacheOptions {
@@ -30,9 +30,19 @@ export interface InitCacheOptions {
   readonly blockSize?: number;
 }
 
+const OPTIONS = optionKinds<InitCacheOptions>({
+  batchSize: anything,
+  maxLength: anything,
+  dtype: anything,
+  kind: anything,
+  window: aNumber,
+  sinks: aNumber,
+  blockSize: aNumber,
+});
+
 /** @throws TypeError for an unknown kind or one without its options; RangeError for sizes out of range, or without memory */
 export function makeCache(config: DecoderConfig, backend: Backend, options: InitCacheOptions): KeyValueCache {
-  checkOptions('initCache', options);
+  checkOptions('initCache', options, OPTIONS);
   const { batchSize, maxLength, dtype = 'f32', kind = 'static', window, sinks, blockSize = 32 } = options;
   const layers = config.attention.map(({ window }) => ({ ...cachedHeads(config), window }));
   const common = { backend, layers, dtype };

@@ -1,5 +1,12 @@
 /** A config.json of Hugging Face's `llama` type from a few sizes: what `createModel` and transformers read. */
-import { checkOptions, checkPositiveInteger } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aNumber,
+  anything,
+  checkOptions,
+  checkPositiveInteger,
+  optionKinds,
+} from '../tensor/arguments.ts';
 
 /** Sizes of a Llama-form model: pre-norm RMS, RoPE, gated SiLU MLP, no biases. */
 export interface LlamaSizes {
@@ -26,11 +33,25 @@ export interface LlamaSizes {
   readonly tiedEmbeddings?: boolean;
 }
 
+const SIZES = optionKinds<LlamaSizes>({
+  vocabSize: anything,
+  hiddenSize: anything,
+  numLayers: anything,
+  numHeads: anything,
+  numKeyValueHeads: anything,
+  headDim: aNumber,
+  intermediateSize: anything,
+  maxPositionEmbeddings: anything,
+  normEps: aNumber,
+  ropeTheta: aNumber,
+  tiedEmbeddings: aBoolean,
+});
+
 /**
  * @throws RangeError when K does not divide N, N does not divide D without a head dim, or a size is no positive integer.
  */
 export function llamaConfig(sizes: LlamaSizes): Record<string, unknown> {
-  checkOptions('llamaConfig', sizes);
+  checkOptions('llamaConfig', sizes, SIZES);
   const { vocabSize, hiddenSize: D, numLayers, numHeads: N, numKeyValueHeads: K = N } = sizes;
   const { headDim: H = D / N, normEps = 1e-5, ropeTheta = 10000, tiedEmbeddings = true } = sizes;
   const { intermediateSize = Math.ceil((8 * D) / 3 / 32) * 32, maxPositionEmbeddings = 2048 } = sizes;

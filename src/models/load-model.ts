@@ -9,7 +9,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
-import { checkFunction, checkOptions } from '../tensor/arguments.ts';
+import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import { deepseek } from './families/deepseek.ts';
@@ -56,6 +56,8 @@ export interface LoadModelOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+const OPTIONS = optionKinds<LoadModelOptions>({ backend: anything, dtype: anything, onProgress: aFunction });
+
 /**
  * Opens a model for inference.
  * @param path a Hugging Face directory, a `.gguf` file, or a `.safetensors` file beside its config.json
@@ -64,9 +66,8 @@ export interface LoadModelOptions {
  * @example const model = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<Model> {
-  checkOptions('loadModel', options);
+  checkOptions('loadModel', options, OPTIONS);
   const { dtype, onProgress } = options;
-  if (onProgress !== undefined) checkFunction('loadModel: onProgress', onProgress);
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }

@@ -9,7 +9,7 @@ import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -42,6 +42,13 @@ export interface ForwardOptions extends DropoutMask {
   /** Logits of every token (the default) or of each row's last one. */
   readonly logits?: 'all' | 'last';
 }
+
+const FORWARD_OPTIONS = optionKinds<ForwardOptions>({
+  dropoutRate: aNumber,
+  dropoutKey: anything,
+  cache: anything,
+  logits: anything,
+});
 
 /** Tokens per pass when a row is fed again: bounds the memory of the intermediates. */
 const REFEED_CHUNK = 512;
@@ -101,7 +108,7 @@ export class Model {
    * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
    */
   forward(tokens: Tokens, options: ForwardOptions = {}): Tensor {
-    checkOptions('forward', options);
+    checkOptions('forward', options, FORWARD_OPTIONS);
     const { cache, logits = 'all' } = options;
     if (this.#disposed) throw new Error('forward: the model was disposed');
     if (logits !== 'all' && logits !== 'last') {

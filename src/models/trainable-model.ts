@@ -13,7 +13,7 @@ import { tensorChunks } from '../checkpoint/write-safetensors.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
-import { describe } from '../tensor/arguments.ts';
+import { anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -36,6 +36,15 @@ export interface CreateModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;
 }
+
+const CREATE_OPTIONS = optionKinds<CreateModelOptions>({ seed: anything, backend: anything });
+
+export interface LoadTrainableModelOptions {
+  /** Where the weights go and the model runs; default: the current backend. */
+  readonly backend?: BackendName;
+}
+
+const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ backend: anything });
 
 /** A parameter and where it stands in the checkpoint. */
 interface PlacedParam {
@@ -113,6 +122,7 @@ export function createModel(
       `createModel: expected a config, such as llamaConfig gives, got ${describe(configJson)}`,
     );
   }
+  checkOptions('createModel', options, CREATE_OPTIONS);
   const { seed = 0 } = options;
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
   const checkpoint = new Checkpoint({
@@ -159,8 +169,9 @@ export function createModel(
  */
 export async function loadTrainableModel(
   path: string,
-  options: { readonly backend?: BackendName } = {},
+  options: LoadTrainableModelOptions = {},
 ): Promise<TrainableModel> {
+  checkOptions('loadTrainableModel', options, LOAD_OPTIONS);
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
   const checkpoint = await openCheckpoint(path);
   const loaded: Tensor[] = [];

@@ -16,8 +16,8 @@ import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
 import { transpose } from '../ops/transpose.ts';
 import { log } from '../ops/unary.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { aBoolean, aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -48,6 +48,19 @@ export interface AttentionFnOptions {
   /** Only the first keys of each row count, and the last of them is where the last query stands: how a cache is read. */
   readonly cachedLength?: number;
 }
+
+const OPTIONS = optionKinds<AttentionFnOptions>({
+  bias: checkTensor,
+  mask: checkTensor,
+  isCausal: aBoolean,
+  dropoutRate: aNumber,
+  dropoutRng: checkTensor,
+  broadcastDropout: aBoolean,
+  deterministic: aBoolean,
+  dtype: aDType,
+  module: anything,
+  cachedLength: aNumber,
+});
 
 /** What `MultiHeadAttention` calls: query `[...batch, T, N, H]`, key and value `[...batch, S, K, H]` to `[...batch, T, N, H]`. */
 export type AttentionFn = (query: Tensor, key: Tensor, value: Tensor, options: AttentionFnOptions) => Tensor;
@@ -178,7 +191,7 @@ function checkKinds(
   options: AttentionFnOptions,
 ): void {
   for (const [what, x] of Object.entries(tensors)) checkTensor(op, what, x);
-  checkOptions(op, options);
+  checkOptions(op, options, OPTIONS);
 }
 
 /** The batch dimensions. Error texts are Flax's. */

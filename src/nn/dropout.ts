@@ -5,7 +5,15 @@ import { zeros } from '../ops/creation.ts';
 import { dropout } from '../ops/dropout.ts';
 import { reshape } from '../ops/reshape.ts';
 import { keyWords } from '../random/key.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aNumber,
+  anything,
+  aString,
+  checkOptions,
+  listOfNumbers,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -32,6 +40,15 @@ export interface DropoutCall {
   readonly rngs?: Rngs | RngStream | Tensor;
 }
 
+const OPTIONS = optionKinds<DropoutOptions>({
+  rate: aNumber,
+  broadcastDims: listOfNumbers,
+  deterministic: aBoolean,
+  rngCollection: aString,
+  rngs: anything,
+});
+const CALL = optionKinds<DropoutCall>({ deterministic: aBoolean, rngs: anything });
+
 export class Dropout extends Module {
   readonly rate: number;
   readonly broadcastDims: readonly number[];
@@ -42,7 +59,7 @@ export class Dropout extends Module {
   /** @throws RangeError unless `0 <= rate <= 1`. */
   constructor(options: DropoutOptions) {
     super();
-    checkOptions('Dropout', options);
+    checkOptions('Dropout', options, OPTIONS);
     const { rate, rngs } = options;
     if (!(rate >= 0 && rate <= 1)) throw new RangeError(`Dropout: expected 0 <= rate <= 1, got ${rate}`);
     this.rate = rate;
@@ -57,6 +74,7 @@ export class Dropout extends Module {
    * @throws TypeError when it is not said whether dropout applies, or there is no key for it.
    */
   forward(x: Tensor, call: DropoutCall = {}): Tensor {
+    checkOptions('Dropout', call, CALL);
     const deterministic = call.deterministic ?? this.deterministic;
     if (deterministic === undefined) throw new TypeError(NOT_SAID);
     if (deterministic || this.rate === 0) return reshape(x, x.shape);

@@ -5,8 +5,8 @@ import { cast } from '../ops/cast.ts';
 import { embedding } from '../ops/embedding.ts';
 import { matmul } from '../ops/matmul.ts';
 import { reshape } from '../ops/reshape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -30,6 +30,15 @@ export interface EmbedOptions {
   readonly rngs: Rngs;
 }
 
+const OPTIONS = optionKinds<EmbedOptions>({
+  numEmbeddings: anything,
+  features: anything,
+  dtype: aDType,
+  paramDtype: aDType,
+  embeddingInit: aFunction,
+  rngs: anything,
+});
+
 export class Embed extends Module {
   /** `[numEmbeddings, features]` */
   readonly embedding: Param;
@@ -40,7 +49,7 @@ export class Embed extends Module {
   /** @throws RangeError unless both counts are positive integers. */
   constructor(options: EmbedOptions) {
     super();
-    checkOptions('Embed', options);
+    checkOptions('Embed', options, OPTIONS);
     const { numEmbeddings, features, paramDtype = 'f32', rngs } = options;
     this.numEmbeddings = checkCount('Embed', 'numEmbeddings', numEmbeddings);
     this.features = checkCount('Embed', 'features', features);

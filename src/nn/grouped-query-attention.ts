@@ -6,8 +6,8 @@
  */
 
 import { reshape } from '../ops/reshape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -49,7 +49,7 @@ export class GroupedQueryAttention extends Module {
   /** @throws RangeError for counts that are no positive integers, D not a multiple of N, N not a multiple of K. */
   constructor(options: GroupedQueryAttentionOptions) {
     super();
-    checkOptions(OP, options);
+    checkOptions(OP, options, OPTIONS);
     const { dim, numHeads, numKeyValueHeads = numHeads, dtype, paramDtype, kernelInit, rngs } = options;
     checkCount(OP, 'dim', dim);
     this.numHeads = checkCount(OP, 'numHeads', numHeads);
@@ -91,3 +91,12 @@ export class GroupedQueryAttention extends Module {
 }
 
 const OP = 'GroupedQueryAttention';
+const OPTIONS = optionKinds<GroupedQueryAttentionOptions>({
+  dim: anything,
+  numHeads: anything,
+  numKeyValueHeads: anything,
+  dtype: aDType,
+  paramDtype: aDType,
+  kernelInit: aFunction,
+  rngs: anything,
+});

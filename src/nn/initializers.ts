@@ -4,9 +4,11 @@
  *
  * Source: jax/_src/nn/initializers.py.
  */
+
 import { cast } from '../ops/cast.ts';
 import { full } from '../ops/creation.ts';
 import { factorNormal, scaledTruncatedNormal, scaledUniform } from '../random/samplers.ts';
+import { checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -69,6 +71,8 @@ export interface FanAxes {
   readonly batchAxis?: number | readonly number[];
 }
 
+const AXES = optionKinds<FanAxes>({ inAxis: numbers, outAxis: numbers, batchAxis: numbers });
+
 /**
  * Mean 0 and variance `scale / n`, n being the inputs (`fan_in`), the outputs (`fan_out`) or their arithmetic or geometric mean.
  * @param distribution `truncated_normal` is cut at 2 standard deviations, before the variance is set right.
@@ -80,6 +84,7 @@ export function varianceScaling(
   distribution: FanDistribution,
   axes: FanAxes = {},
 ): Initializer {
+  checkOptions('varianceScaling', axes, AXES);
   return drawn((key, shape) => {
     const n = denominator(mode, shape, axes);
     const variance = f(n === 0 ? 0 : scale / n);

@@ -1,9 +1,18 @@
 /** Projections with Flax's kernels: `[In, Out]` for `Linear`, `[...in, ...out]` for `LinearGeneral`. */
 
+import type { OptionKinds } from '../arguments/options.ts';
 import { reshape } from '../ops/reshape.ts';
 import { transpose } from '../ops/transpose.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  checkOptions,
+  describe,
+  numbers,
+  optionKinds,
+} from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -35,6 +44,20 @@ export interface LinearOptions extends ProjectionOptions {
   readonly outFeatures: number;
 }
 
+const PROJECTION: OptionKinds<ProjectionOptions> = {
+  useBias: aBoolean,
+  dtype: aDType,
+  paramDtype: aDType,
+  kernelInit: aFunction,
+  biasInit: aFunction,
+  rngs: anything,
+};
+const LINEAR_OPTIONS = optionKinds<LinearOptions>({
+  ...PROJECTION,
+  inFeatures: anything,
+  outFeatures: anything,
+});
+
 /** `x @ kernel + bias`. */
 export class Linear extends Module {
   /** `[In, Out]` */
@@ -48,7 +71,7 @@ export class Linear extends Module {
   /** @throws RangeError unless both feature counts are positive integers. */
   constructor(options: LinearOptions) {
     super();
-    checkOptions('Linear', options);
+    checkOptions('Linear', options, LINEAR_OPTIONS);
     const { inFeatures, outFeatures, useBias = true, paramDtype = 'f32', rngs } = options;
     this.inFeatures = checkCount('Linear', 'inFeatures', inFeatures);
     this.outFeatures = checkCount('Linear', 'outFeatures', outFeatures);
@@ -81,6 +104,13 @@ export interface LinearGeneralOptions extends ProjectionOptions {
   readonly axis?: number | readonly number[];
 }
 
+const GENERAL_OPTIONS = optionKinds<LinearGeneralOptions>({
+  ...PROJECTION,
+  inFeatures: anything,
+  outFeatures: anything,
+  axis: numbers,
+});
+
 /** A projection of one or more axes onto one or more new last axes. */
 export class LinearGeneral extends Module {
   /** `[...inFeatures, ...outFeatures]` */
@@ -95,7 +125,7 @@ export class LinearGeneral extends Module {
   /** @throws RangeError for feature counts that are no positive integers, and unless there are as many axes as input features. */
   constructor(options: LinearGeneralOptions) {
     super();
-    checkOptions('LinearGeneral', options);
+    checkOptions('LinearGeneral', options, GENERAL_OPTIONS);
     const { useBias = true, paramDtype = 'f32', kernelInit = lecunNormal(), biasInit = zeros } = options;
     this.inFeatures = [options.inFeatures].flat() as number[];
     this.outFeatures = [options.outFeatures].flat() as number[];

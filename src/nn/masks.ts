@@ -1,12 +1,13 @@
 /** Attention masks: 1 may attend, 0 may not. f32 by default, as Flax's; attention reads any dtype as "nonzero". */
+import type { OptionKinds } from '../arguments/options.ts';
 import { maximum, mul, sub } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { aFunction, aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { tupleText } from './arguments.ts';
@@ -23,6 +24,10 @@ export interface AttentionMaskOptions extends MaskOptions {
   readonly pairwiseFn?: (query: Tensor, key: Tensor) => Tensor;
 }
 
+const MASK: OptionKinds<MaskOptions> = { extraBatchDims: aNumber, dtype: aDType };
+const OPTIONS = optionKinds<MaskOptions>(MASK);
+const PAIR_OPTIONS = optionKinds<AttentionMaskOptions>({ ...MASK, pairwiseFn: aFunction });
+
 /**
  * A mask from a number per query and per key, such as 1 for a token and 0 for padding.
  * @param queryInput `[...batch, T]`. @param keyInput `[...batch, S]`.
@@ -34,7 +39,7 @@ export function makeAttentionMask(
   options: AttentionMaskOptions = {},
 ): Tensor {
   for (const [what, x] of Object.entries({ queryInput, keyInput })) checkTensor('makeAttentionMask', what, x);
-  checkOptions('makeAttentionMask', options);
+  checkOptions('makeAttentionMask', options, PAIR_OPTIONS);
   const { pairwiseFn = mul, extraBatchDims = 0, dtype = 'f32' } = options;
   return scope(() => {
     const [batch, T] = [queryInput.shape.slice(0, -1), queryInput.shape.at(-1) as number];
@@ -56,7 +61,7 @@ export function makeAttentionMask(
  */
 export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
   checkTensor('makeCausalMask', 'x', x);
-  checkOptions('makeCausalMask', options);
+  checkOptions('makeCausalMask', options, OPTIONS);
   return scope(() => {
     const T = x.shape.at(-1) as number;
     const index = broadcastTo(tensor(Float32Array.from({ length: T }, (_, i) => i)), x.shape);

@@ -2,7 +2,7 @@
  * `Module`: an object whose properties are variables, other modules, and arrays of them. Their paths are Flax's: property
  * names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
  */
-import { checkOptions } from '../tensor/arguments.ts';
+import { aBoolean, aNumber, checkObject, checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -18,6 +18,13 @@ export interface View {
   readonly batchSize?: number | readonly number[];
   readonly maxLength?: number;
 }
+
+const VIEW = optionKinds<View>({
+  deterministic: aBoolean,
+  decode: aBoolean,
+  batchSize: numbers,
+  maxLength: aNumber,
+});
 
 export abstract class Module {
   #sown: Record<string, Tensor[]> = {};
@@ -46,7 +53,7 @@ export abstract class Module {
    * @throws RangeError when a parameter has no tensor, a tensor no parameter, or shapes differ; then nothing was copied.
    */
   setState(state: Readonly<Record<string, Tensor>>): void {
-    checkOptions('setState', state);
+    checkObject('setState', 'tensors by path', state);
     const parameters = this.parameters();
     const missing = [...parameters.keys()].filter((path) => !Object.hasOwn(state, path));
     const unknown = Object.keys(state).filter((path) => !parameters.has(path));
@@ -69,7 +76,7 @@ export abstract class Module {
 
   /** Sets this on every module below and on this one; see `View`. */
   setView(view: View): this {
-    checkOptions('setView', view);
+    checkOptions('setView', view, VIEW);
     collect(this, '', (_, value) => {
       if (value instanceof Module) value.applyView(view);
     });

@@ -8,9 +8,17 @@
  */
 
 import { zeros } from '../ops/creation.ts';
-import { commonBackend } from '../ops/operands.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { checkTensor, commonBackend } from '../ops/operands.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  checkOptions,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -129,13 +137,7 @@ export class MultiHeadAttention extends Module {
   /** @throws RangeError for counts that are no positive integers, N not a multiple of K, features not a multiple of N, a dropout rate outside [0, 1). */
   constructor(options: MultiHeadAttentionOptions) {
     super();
-    checkOptions(OP, options);
-    for (const name of FUNCTIONS) {
-      const fn: unknown = options[name];
-      if (fn !== undefined && typeof fn !== 'function') {
-        throw new TypeError(`${OP}: expected ${name} to be a function, got ${describe(fn)}`);
-      }
-    }
+    checkOptions(OP, options, OPTIONS);
     const { inFeatures, rngs, paramDtype, useBias = true, dropoutRate = 0 } = options;
     const { kernelInit = lecunNormal(), biasInit = zerosInitializer } = options;
     this.numHeads = checkCount(OP, 'numHeads', options.numHeads);
@@ -149,9 +151,6 @@ export class MultiHeadAttention extends Module {
       throw new RangeError(
         `Memory dimension (${this.qkvFeatures}) must be divisible by 'num_heads' heads (${this.numHeads}).`,
       );
-    }
-    if (typeof dropoutRate !== 'number') {
-      throw new TypeError(`${OP}: expected dropoutRate to be a number, got ${describe(dropoutRate)}`);
     }
     if (!(dropoutRate >= 0 && dropoutRate < 1)) {
       throw new RangeError(`dropout_rate must be in the range [0, 1), got ${dropoutRate}.`);
@@ -208,6 +207,7 @@ export class MultiHeadAttention extends Module {
    * @returns `[...batch, T, outFeatures]`.
    */
   forward(inputsQ: Tensor, inputsK?: Tensor, inputsV?: Tensor, call: MultiHeadAttentionCall = {}): Tensor {
+    checkOptions(OP, call, CALL);
     if (inputsK === undefined && inputsV !== undefined) throw new TypeError(VALUES_WITHOUT_KEYS);
     const keys = inputsK ?? inputsQ;
     const values = inputsV ?? keys;
@@ -338,7 +338,39 @@ export class MultiHeadAttention extends Module {
 }
 
 const OP = 'MultiHeadAttention';
-const FUNCTIONS = ['kernelInit', 'outKernelInit', 'biasInit', 'outBiasInit', 'attentionFn'] as const;
+const OPTIONS = optionKinds<MultiHeadAttentionOptions>({
+  numHeads: anything,
+  numKeyValueHeads: anything,
+  numKvHeads: anything,
+  inFeatures: anything,
+  qkvFeatures: anything,
+  outFeatures: anything,
+  inKvFeatures: anything,
+  dtype: aDType,
+  paramDtype: aDType,
+  broadcastDropout: aBoolean,
+  dropoutRate: aNumber,
+  deterministic: aBoolean,
+  kernelInit: aFunction,
+  outKernelInit: aFunction,
+  biasInit: aFunction,
+  outBiasInit: aFunction,
+  useBias: aBoolean,
+  attentionFn: aFunction,
+  decode: aBoolean,
+  normalizeQk: aBoolean,
+  rope: anything,
+  keepRngs: aBoolean,
+  rngs: anything,
+});
+const CALL = optionKinds<MultiHeadAttentionCall>({
+  mask: checkTensor,
+  isCausal: aBoolean,
+  deterministic: aBoolean,
+  rngs: anything,
+  sowWeights: aBoolean,
+  decode: aBoolean,
+});
 
 /** K, under either of its names. */
 function keyValueHeads(options: MultiHeadAttentionOptions, numHeads: number): number {

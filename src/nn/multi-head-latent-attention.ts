@@ -12,10 +12,19 @@ import { cast } from '../ops/cast.ts';
 import { concat } from '../ops/concat.ts';
 import { zeros } from '../ops/creation.ts';
 import { absorbOutput, absorbQuery, expandLatent } from '../ops/latent.ts';
+import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { slice } from '../ops/slice.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import { byteLengthOf, type DType } from '../tensor/dtype.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  checkOptions,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
+import { aDType, byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -113,7 +122,7 @@ export class MultiHeadLatentAttention extends Module {
   /** @throws RangeError for sizes that are no positive integers, or an odd `qkRopeHeadDim`. */
   constructor(options: MultiHeadLatentAttentionOptions) {
     super();
-    checkOptions(OP, options);
+    checkOptions(OP, options, OPTIONS);
     const {
       qLoraRank,
       attentionBias = false,
@@ -137,6 +146,9 @@ export class MultiHeadLatentAttention extends Module {
     this.vHeadDim = Hv;
     this.scaling = options.scaling ?? 1 / Math.sqrt(P + R);
     this.decode = options.decode ?? false;
+    if (options.rope !== undefined && !(options.rope instanceof RoPE)) {
+      throw new TypeError(`${OP}: expected rope to be a RoPE, got ${describe(options.rope)}`);
+    }
     this.rope = options.rope ?? new RoPE({ interleaved: true });
 
     const projection = (inFeatures: number, outFeatures: number, useBias: boolean) =>
@@ -165,6 +177,7 @@ export class MultiHeadLatentAttention extends Module {
    * @returns `[...batch, T, D]`.
    */
   forward(x: Tensor, call: MultiHeadLatentAttentionCall = {}): Tensor {
+    checkOptions(OP, call, CALL);
     const { hiddenSize: D, numAttentionHeads: N, vHeadDim: Hv } = this;
     if (x.shape.length < 2 || x.shape.at(-1) !== D) {
       throw new RangeError(`${OP}: expected an input [...batch, T, ${D}], got ${shapeText(x.shape)}`);
@@ -302,6 +315,29 @@ export class MultiHeadLatentAttention extends Module {
 }
 
 const OP = 'MultiHeadLatentAttention';
+const OPTIONS = optionKinds<MultiHeadLatentAttentionOptions>({
+  hiddenSize: anything,
+  numAttentionHeads: anything,
+  qLoraRank: anything,
+  kvLoraRank: anything,
+  qkNopeHeadDim: anything,
+  qkRopeHeadDim: anything,
+  vHeadDim: anything,
+  attentionBias: aBoolean,
+  rmsNormEps: aNumber,
+  scaling: aNumber,
+  rope: anything,
+  paramDtype: aDType,
+  kernelInit: aFunction,
+  decode: aBoolean,
+  rngs: anything,
+});
+const CALL = optionKinds<MultiHeadLatentAttentionCall>({
+  mask: checkTensor,
+  isCausal: aBoolean,
+  absorbed: aBoolean,
+  decode: aBoolean,
+});
 
 /** The first `length` of the rows `[B, maxLength, L + R]` as one key/value head, its values the first L columns. */
 function latentView(rows: Tensor, length: number, latent: number): CacheView {

@@ -1,10 +1,11 @@
 /** Normalisation over the last axis. Statistics are f32 whatever the dtype; the variance is that of `x - mean`, not Flax's E[x^2] - E[x]^2. */
 
+import type { OptionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
-import { checkOptions } from '../tensor/arguments.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { aBoolean, aFunction, aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -38,6 +39,18 @@ export interface LayerNormOptions extends RMSNormOptions {
   readonly biasInit?: Initializer;
 }
 
+const NORM: OptionKinds<RMSNormOptions> = {
+  numFeatures: anything,
+  epsilon: aNumber,
+  dtype: aDType,
+  paramDtype: aDType,
+  useScale: aBoolean,
+  scaleInit: aFunction,
+  rngs: anything,
+};
+const RMS_NORM_OPTIONS = optionKinds<RMSNormOptions>(NORM);
+const LAYER_NORM_OPTIONS = optionKinds<LayerNormOptions>({ ...NORM, useBias: aBoolean, biasInit: aFunction });
+
 /** `(x - mean) / sqrt(var + epsilon) * scale + bias`. */
 export class LayerNorm extends Module {
   /** `[numFeatures]`, unless `useScale` is false. */
@@ -50,7 +63,7 @@ export class LayerNorm extends Module {
 
   constructor(options: LayerNormOptions) {
     super();
-    checkOptions('LayerNorm', options);
+    checkOptions('LayerNorm', options, LAYER_NORM_OPTIONS);
     const { useScale = true, useBias = true, paramDtype = 'f32', rngs } = options;
     this.numFeatures = checkCount('LayerNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;
@@ -84,7 +97,7 @@ export class RMSNorm extends Module {
 
   constructor(options: RMSNormOptions) {
     super();
-    checkOptions('RMSNorm', options);
+    checkOptions('RMSNorm', options, RMS_NORM_OPTIONS);
     const { useScale = true, paramDtype = 'f32', rngs } = options;
     this.numFeatures = checkCount('RMSNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;

@@ -8,7 +8,7 @@ import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rope } from '../ops/rope.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aBoolean, aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -24,6 +24,13 @@ export interface RoPEOptions {
   readonly interleaved?: boolean;
 }
 
+const OPTIONS = optionKinds<RoPEOptions>({
+  theta: aNumber,
+  embeddingSize: aNumber,
+  maxSeqLen: aNumber,
+  interleaved: aBoolean,
+});
+
 export class RoPE extends Module {
   readonly theta: number;
   readonly embeddingSize: number | undefined;
@@ -33,7 +40,7 @@ export class RoPE extends Module {
   /** @throws RangeError for one of `embeddingSize` and `maxSeqLen` without the other, and for an odd size. */
   constructor(options: RoPEOptions = {}) {
     super();
-    checkOptions('RoPE', options);
+    checkOptions('RoPE', options, OPTIONS);
     const { theta = 10000, embeddingSize, maxSeqLen, interleaved = false } = options;
     if ((embeddingSize === undefined) !== (maxSeqLen === undefined)) {
       throw new RangeError(

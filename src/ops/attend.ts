@@ -1,6 +1,14 @@
 /** Attention over keys and values that lie in a cache: what models call. */
 import type { AttentionCall, Backend, ScoreOperand } from '../backend/backend.ts';
-import { checkObject, checkOptions } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aNumber,
+  anything,
+  checkObject,
+  checkOptions,
+  listOfNumbers,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
@@ -12,7 +20,7 @@ import {
   runAttention,
 } from './attention-call.ts';
 import { type CacheView, ownView } from './cache-view.ts';
-import { allocate, checkRank, commonBackend } from './operands.ts';
+import { allocate, checkRank, checkTensor, commonBackend } from './operands.ts';
 
 export type { CacheView } from './cache-view.ts';
 
@@ -42,7 +50,7 @@ export interface AttendOptions {
  * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
  */
 export function attend(query: Tensor, cacheView: CacheView, options: AttendOptions = {}): Tensor {
-  checkOptions(OP, options);
+  checkOptions(OP, options, OPTIONS);
   checkObject(OP, 'a view of a cache', cacheView?.rows);
   const { sinks, isCausal = true } = options;
   const backend = commonBackend(OP, query, sinks);
@@ -90,6 +98,16 @@ export function attend(query: Tensor, cacheView: CacheView, options: AttendOptio
 }
 
 const OP = 'attend';
+
+const OPTIONS = optionKinds<AttendOptions>({
+  scale: aNumber,
+  logitsSoftCap: aNumber,
+  isCausal: aBoolean,
+  localWindowSize: anything,
+  sinks: checkTensor,
+  queryLengths: listOfNumbers,
+  queryOffsets: listOfNumbers,
+});
 
 /**
  * The window as a bound on the left, or as a mask where it would hide pinned keys: key j is seen from p - left on, or when it is

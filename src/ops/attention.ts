@@ -6,7 +6,7 @@
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
 import type { AttentionCall, KeyValueView } from '../backend/backend.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { aBoolean, aNumber, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -102,7 +102,7 @@ export function dotProductAttention(
   value: Tensor,
   options: AttentionOptions = {},
 ): Tensor | [Tensor, Tensor] {
-  checkOptions(OP, options);
+  checkOptions(OP, options, OPTIONS);
   checkTensor(OP, 'query', query);
   checkTensor(OP, 'key', key);
   checkTensor(OP, 'value', value);
@@ -153,6 +153,24 @@ export function dotProductAttention(
 }
 
 const OP = 'dotProductAttention';
+
+const OPTIONS = optionKinds<AttentionOptions>({
+  layout: anything,
+  bias: checkTensor,
+  mask: checkTensor,
+  scale: aNumber,
+  isCausal: aBoolean,
+  causalAlignment: anything,
+  localWindowSize: anything,
+  querySeqLengths: anything,
+  keyValueSeqLengths: anything,
+  logitsSoftCap: aNumber,
+  sinks: checkTensor,
+  dropoutRate: aNumber,
+  dropoutKey: anything,
+  broadcastDropout: aBoolean,
+  returnLogSumExp: aBoolean,
+});
 
 function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) {
   if (layout !== 'BTNH' && layout !== 'BNTH') {

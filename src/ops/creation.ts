@@ -1,7 +1,7 @@
 /** Tensors from numbers. New tensors live on the current backend (`setBackend`). */
 import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -17,6 +17,14 @@ export interface CreationOptions {
   readonly dtype?: DType;
 }
 
+export interface TensorOptions extends CreationOptions {
+  /** Default: the nesting, or `[length]` for a typed array; must hold as many elements. */
+  readonly shape?: Shape;
+}
+
+const OPTIONS = optionKinds<CreationOptions>({ dtype: anything });
+const TENSOR_OPTIONS = optionKinds<TensorOptions>({ dtype: anything, shape: anything });
+
 /**
  * A tensor from a number, nested arrays or a typed array (copied).
  *
@@ -31,11 +39,8 @@ export interface CreationOptions {
  * @example
  * const x = tensor([[1, 2, 3], [4, 5, 6]]); // f32 [2, 3]
  */
-export function tensor(
-  values: TensorLike | NumericArray,
-  options: CreationOptions & { readonly shape?: Shape } = {},
-): Tensor {
-  checkOptions('tensor', options);
+export function tensor(values: TensorLike | NumericArray, options: TensorOptions = {}): Tensor {
+  checkOptions('tensor', options, TENSOR_OPTIONS);
   const backend = getBackend();
   const {
     flat,
@@ -80,7 +85,7 @@ export function arange(start: number, stop: number, step: number, options?: Crea
 export function arange(...args: (number | CreationOptions | undefined)[]): Tensor {
   const numbers = args.filter((arg) => typeof arg === 'number');
   const options = args.find((arg) => arg !== undefined && typeof arg !== 'number') ?? {};
-  checkOptions('arange', options);
+  checkOptions('arange', options, OPTIONS);
   const [start, stop, step] =
     numbers.length === 1 ? [0, numbers[0], 1] : [numbers[0], numbers[1], numbers[2] ?? 1];
   if (![start, stop, step].every(Number.isFinite) || step === 0) {
@@ -95,7 +100,7 @@ export function arange(...args: (number | CreationOptions | undefined)[]): Tenso
 }
 
 function filled(op: string, shape: Shape, value: number, options: CreationOptions): Tensor {
-  checkOptions(op, options);
+  checkOptions(op, options, OPTIONS);
   const backend = getBackend();
   const dtype = checkDType(op, options.dtype ?? 'f32', backend);
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);

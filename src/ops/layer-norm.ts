@@ -1,6 +1,6 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
 import { isRecorded, record } from '../autograd/tape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -12,22 +12,23 @@ import {
   freeCopy,
 } from './operands.ts';
 
+export interface LayerNormOptions {
+  /** Added to the variance; default 1e-6 (Flax's; PyTorch's is 1e-5). */
+  readonly eps?: number;
+}
+
+const OPTIONS = optionKinds<LayerNormOptions>({ eps: aNumber });
+
 /**
  * `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, `var` the biased variance.
  * @param x `[…, D]` f32 (f64 on the reference backend).
  * @param weight `[D]` f32, f16 or bf16; absent means no scaling.
  * @param bias `[D]`, likewise.
- * @param options.eps default 1e-6 (Flax's; PyTorch's is 1e-5).
  * @throws RangeError when D differs.
  * @returns x's shape and dtype.
  */
-export function layerNorm(
-  x: Tensor,
-  weight?: Tensor,
-  bias?: Tensor,
-  options: { readonly eps?: number } = {},
-): Tensor {
-  checkOptions('layerNorm', options);
+export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: LayerNormOptions = {}): Tensor {
+  checkOptions('layerNorm', options, OPTIONS);
   const { eps = 1e-6 } = options;
   const backend = commonBackend('layerNorm', x, weight, bias);
   checkRank('layerNorm', 'x', x, 1, Number.POSITIVE_INFINITY);

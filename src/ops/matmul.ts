@@ -1,6 +1,6 @@
 /** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
 import { record } from '../autograd/tape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo, sumTo } from './broadcast-to.ts';
@@ -14,6 +14,8 @@ export interface MatmulOptions {
   readonly transposeB?: boolean;
 }
 
+const OPTIONS = optionKinds<MatmulOptions>({ transposeA: aBoolean, transposeB: aBoolean });
+
 /**
  * `out[…, m, n] = sum_k a[…, m, k] * b[…, k, n]`, batch dimensions broadcast by NumPy's rule.
  * @param a `[…, M, K]` (`[…, K, M]` with `transposeA`), rank 2 or more.
@@ -22,7 +24,7 @@ export interface MatmulOptions {
  * @returns `[…, M, N]`.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  checkOptions('matmul', options);
+  checkOptions('matmul', options, OPTIONS);
   const { transposeA = false, transposeB = false } = options;
   const backend = commonBackend('matmul', a, b);
   const dtype = floatDType('matmul', a, b);

@@ -1,7 +1,7 @@
 /** Reductions over one, several or all axes: f32 (f64 on the reference backend). */
 import { record } from '../autograd/tape.ts';
 import type { ReduceOp } from '../backend/backend.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import { broadcastStrides, normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';
@@ -16,6 +16,8 @@ export interface ReduceOptions {
   /** Keep reduced axes with length 1; default false. */
   readonly keepDims?: boolean;
 }
+
+const OPTIONS = optionKinds<ReduceOptions>({ axis: numbers, keepDims: aBoolean });
 
 /** Sum; 0 over nothing. */
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
@@ -54,7 +56,7 @@ function checkAxes(op: string, x: Tensor, axis: ReduceOptions['axis']): number[]
 }
 
 function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): Tensor {
-  checkOptions(name, options);
+  checkOptions(name, options, OPTIONS);
   const backend = commonBackend(name, x);
   const dtype = floatDType(name, x);
   const axes = checkAxes(name, x, options.axis);

@@ -1,6 +1,6 @@
 /** Root-mean-square normalisation (Zhang and Sennrich 2019). */
 import { isRecorded, record } from '../autograd/tape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -19,6 +19,8 @@ export interface RmsNormOptions {
   readonly weightOffset?: number;
 }
 
+const OPTIONS = optionKinds<RmsNormOptions>({ eps: aNumber, weightOffset: aNumber });
+
 /**
  * `x / sqrt(mean(x^2) + eps) * (weight + weightOffset)` over the last axis.
  * @param x `[…, D]` f32 (f64 on the reference backend).
@@ -27,7 +29,7 @@ export interface RmsNormOptions {
  * @returns x's shape and dtype.
  */
 export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}): Tensor {
-  checkOptions('rmsNorm', options);
+  checkOptions('rmsNorm', options, OPTIONS);
   const { eps = 1e-6, weightOffset = 0 } = options;
   const backend = commonBackend('rmsNorm', x, weight);
   checkRank('rmsNorm', 'x', x, 1, Number.POSITIVE_INFINITY);

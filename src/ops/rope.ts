@@ -1,6 +1,6 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
 import { isRecorded, record } from '../autograd/tape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
@@ -19,6 +19,8 @@ export interface RopeOptions {
   readonly interleaved?: boolean;
 }
 
+const OPTIONS = optionKinds<RopeOptions>({ interleaved: aBoolean });
+
 /**
  * Rotates pair i of each head by its angle: `(a, b) -> (a cos - b sin, b cos + a sin)`. Dims past `2 * half` pass through.
  * @param x `[B, T, N, H]` or `[T, N, H]`, f32 (f64 on the reference backend).
@@ -28,7 +30,7 @@ export interface RopeOptions {
  * @returns x's shape and dtype.
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
-  checkOptions('rope', options);
+  checkOptions('rope', options, OPTIONS);
   const { interleaved = false } = options;
   checkTensor('rope', 'x', x);
   checkTensor('rope', 'cos', cos);

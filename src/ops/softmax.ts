@@ -1,6 +1,6 @@
 /** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
 import { record, untaped } from '../autograd/tape.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -14,6 +14,8 @@ export interface AxisOptions {
   /** Default -1, the last. */
   readonly axis?: number;
 }
+
+const OPTIONS = optionKinds<AxisOptions>({ axis: aNumber });
 
 /**
  * `exp(x - max) / sum(exp(x - max))` along `axis`. A slice of -Infinity only gives zeros, not NaN.
@@ -64,7 +66,7 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
 }
 
 function check(op: string, x: Tensor, options: AxisOptions) {
-  checkOptions(op, options);
+  checkOptions(op, options, OPTIONS);
   const backend = commonBackend(op, x);
   const dtype = floatDType(op, x);
   checkRank(op, 'x', x, 1, 6);

@@ -1,7 +1,7 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
 import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
@@ -40,14 +40,21 @@ export function silu(x: Tensor): Tensor {
   return unary('silu', 'silu', x);
 }
 
+export interface GeluOptions {
+  /** `'none'` (default, as PyTorch) or `'tanh'` (JAX's default). */
+  readonly approximate?: 'none' | 'tanh';
+}
+
+const GELU_OPTIONS = optionKinds<GeluOptions>({ approximate: anything });
+
 /**
  * Gaussian error linear unit.
  * @param options.approximate `'none'` (default, as PyTorch): `x * Phi(x)`; `'tanh'` (JAX's default):
  *   `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
  * @throws RangeError for another form.
  */
-export function gelu(x: Tensor, options: { readonly approximate?: 'none' | 'tanh' } = {}): Tensor {
-  checkOptions('gelu', options);
+export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
+  checkOptions('gelu', options, GELU_OPTIONS);
   const { approximate = 'none' } = options;
   if (approximate !== 'none' && approximate !== 'tanh') {
     throw new RangeError(`gelu: expected approximate 'none' or 'tanh', got ${JSON.stringify(approximate)}`);

@@ -1,5 +1,10 @@
 /** The planner turned round: what fits into a given memory. */
-import { type PlanOptions, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { PLAN_KINDS, type PlanOptions, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+
+const { contextLength, batchSize, ...REST } = PLAN_KINDS;
+const CONTEXT_OPTIONS = optionKinds<Omit<PlanOptions, 'contextLength'>>({ ...REST, batchSize });
+const BATCH_OPTIONS = optionKinds<Omit<PlanOptions, 'batchSize'>>({ ...REST, contextLength });
 
 /**
  * The longest context whose cache fits, `batchSize` sequences at once; Infinity when the cache stops growing within the
@@ -14,6 +19,7 @@ export function maxContext(
   memoryBytes: number,
   options: Omit<PlanOptions, 'contextLength'> = {},
 ): number {
+  checkOptions('maxContext', options, CONTEXT_OPTIONS);
   const shape = shapeOf(source);
   const bytesAt = (contextLength: number) => planKvCache(shape, { ...options, contextLength }).totalBytes;
   checkMemory('maxContext', memoryBytes, bytesAt(1));
@@ -41,6 +47,7 @@ export function maxBatch(
   memoryBytes: number,
   options: Omit<PlanOptions, 'batchSize'> = {},
 ): number {
+  checkOptions('maxBatch', options, BATCH_OPTIONS);
   const shape = shapeOf(source);
   checkMemory('maxBatch', memoryBytes, planKvCache(shape, { ...options, contextLength: 1 }).totalBytes);
   const { bytesPerSequence } = planKvCache(shape, options);

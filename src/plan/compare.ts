@@ -1,7 +1,10 @@
 /** What other attention would cost the same model: K from N down to 1, and a latent row in place of heads. */
+import { anything, checkPositiveInteger, listOfNumbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { LayerShape, ModelShape } from '../format/shape-types.ts';
 import {
   type KvCachePlan,
+  PLAN_KINDS,
   type PlanOptions,
   type PlanSource,
   planKvCache,
@@ -26,13 +29,22 @@ export interface CompareOptions extends Omit<PlanOptions, 'numKeyValueHeads'> {
   readonly latent?: { readonly rank: number; readonly ropeDim: number };
 }
 
+const { numKeyValueHeads: _, ...REST } = PLAN_KINDS;
+const OPTIONS = optionKinds<CompareOptions>({ ...REST, heads: listOfNumbers, latent: anything });
+const LATENT = optionKinds<NonNullable<CompareOptions['latent']>>({
+  rank: checkPositiveInteger,
+  ropeDim: checkPositiveInteger,
+});
+
 /**
  * Plans the same model with other attention. Only memory is compared: what it does to quality is another matter.
  * @throws as `planKvCache`
  * @returns from most to fewest heads, then MLA
  */
 export function compareHeads(source: PlanSource, options: CompareOptions = {}): readonly HeadChoice[] {
+  checkOptions('compareHeads', options, OPTIONS);
   const { heads, latent, ...rest } = options;
+  if (latent !== undefined) checkOptions('compareHeads: latent', latent, LATENT);
   const shape = shapeOf(source);
   const { numHeads: N } = shape;
   const ownLatent = shape.layers.find((layer) => layer.latent !== undefined)?.latent;

@@ -6,6 +6,8 @@
  * where tokens, K and the rounding are the runtime's (runtime-rules.ts).
  */
 
+import { anything } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
 import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
@@ -33,6 +35,19 @@ export interface PlanOptions {
   /** Most new tokens in one pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default 2048). */
   readonly batchTokens?: number;
 }
+
+/** Sizes are looked at with their defaults. */
+export const PLAN_KINDS: OptionKinds<PlanOptions> = {
+  contextLength: anything,
+  batchSize: anything,
+  kvDtype: anything,
+  numKeyValueHeads: anything,
+  runtime: anything,
+  tensorParallelSize: anything,
+  blockSize: anything,
+  batchTokens: anything,
+};
+const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
 
 export interface LayerPlan {
   readonly kind: LayerKind;
@@ -66,9 +81,7 @@ export interface KvCachePlan {
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */
 export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCachePlan {
-  if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`planKvCache: expected an object of options, got ${String(options)}`);
-  }
+  checkOptions('planKvCache', options, OPTIONS);
   const shape = shapeOf(source);
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', tensorParallelSize: ranks = 1 } = options;
   const contextLength = options.contextLength ?? shape.maxPositionEmbeddings;

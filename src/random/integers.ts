@@ -6,7 +6,7 @@
  */
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, listOfNumbers, optionKinds } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { broadcastStrides, normalizeAxis, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -80,6 +80,8 @@ export interface CategoricalOptions {
   readonly shape?: Shape;
 }
 
+const OPTIONS = optionKinds<CategoricalOptions>({ axis: aNumber, shape: listOfNumbers });
+
 /**
  * Choices with probabilities `softmax(logits)`, by the Gumbel-max trick.
  * @param logits f32, on the key's backend; -Infinity is never chosen (unless all are).
@@ -92,7 +94,7 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
       `categorical: expected logits of f32, got ${logits instanceof Tensor ? logits.dtype : typeof logits}`,
     );
   }
-  checkOptions('categorical', options);
+  checkOptions('categorical', options, OPTIONS);
   const rank = logits.shape.length;
   const axis = normalizeAxis('categorical', options.axis ?? -1, rank);
   const batch = logits.shape.filter((_, i) => i !== axis);

@@ -6,7 +6,7 @@
  */
 import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { ownShape, type Shape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -27,6 +27,8 @@ export interface UniformOptions {
   readonly maxval?: number;
 }
 
+const UNIFORM_OPTIONS = optionKinds<UniformOptions>({ minval: aNumber, maxval: aNumber });
+
 /**
  * Random bits.
  * @param shape default `[]`.
@@ -42,7 +44,7 @@ export function bits(key: Tensor, shape: Shape = []): Tensor {
  * @returns f32.
  */
 export function uniform(key: Tensor, shape: Shape = [], options: UniformOptions = {}): Tensor {
-  checkOptions('uniform', options);
+  checkOptions('uniform', options, UNIFORM_OPTIONS);
   return scaledUniform('uniform', key, shape, options.minval ?? 0, options.maxval ?? 1, 1);
 }
 

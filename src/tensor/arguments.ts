@@ -8,5 +8,7 @@ export {
   checkObject,
   checkPositiveInteger,
   describe,
+  listOfNumbers,
+  numbers,
 } from '../arguments/kinds.ts';
 export { checkOptions, optionKinds } from '../arguments/options.ts';

@@ -4,6 +4,8 @@
  *
  * Source: ggml-common.h block layouts (block_q8_0 to block_q6_K).
  */
+import { describe } from '../arguments/kinds.ts';
+
 export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
 export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q4_k' | 'q5_k' | 'q6_k';
 export type DType = PlainDType | BlockDType;
@@ -31,6 +33,13 @@ export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: n
 /** True for the dtypes this library knows (a type guard for strings that come from outside). */
 export function isDType(name: string): name is DType {
   return Object.hasOwn(DTYPES, name);
+}
+
+/** @throws TypeError unless `value` is a dtype: an option's kind. */
+export function aDType(op: string, name: string, value: DType): void {
+  if (typeof value === 'string' && isDType(value)) return;
+  const got = typeof value === 'string' ? JSON.stringify(value) : describe(value);
+  throw new TypeError(`${op}: expected ${name} to be one of ${Object.keys(DTYPES).join(', ')}, got ${got}`);
 }
 
 /** True for the block-quantised types. */

@@ -3,10 +3,12 @@
  * before it (a SentencePiece text loses its first space), so each token is decoded together with the few before it and
  * only what is new and final is given out. All pieces joined are exactly `tokenizer.decode(ids)`.
  */
-import { describe } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 const replacement = '\uFFFD';
+
+const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
 export class StreamingDecoder {
   readonly #tokenizer: Tokenizer;
@@ -26,6 +28,7 @@ export class StreamingDecoder {
         `StreamingDecoder: expected a tokenizer, such as model.tokenizer, got ${describe(tokenizer)}`,
       );
     }
+    checkOptions('StreamingDecoder', options, OPTIONS);
     this.#tokenizer = tokenizer;
     this.#options = options;
   }

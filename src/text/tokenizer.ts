@@ -7,7 +7,7 @@
 import { Template } from '@huggingface/jinja';
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import type { GgufValue } from '../format/gguf.ts';
-import { describe } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import {
   configTokenText,
@@ -39,6 +39,9 @@ export interface DecodeOptions {
   /** Whether control tokens such as `<|im_end|>` are left out of the text. Default false, as in transformers. */
   readonly skipSpecialTokens?: boolean;
 }
+
+const ENCODE_OPTIONS = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean });
+const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
 export interface Tokenizer {
   /** One more than the largest token id. A model's V may be larger (padding) but not smaller. */
@@ -162,10 +165,12 @@ class JsonTokenizer implements Tokenizer {
 
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
+    checkOptions('encode', options, ENCODE_OPTIONS);
     return this.#library.encode(text, { add_special_tokens: options.addSpecialTokens ?? true }).ids;
   }
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    checkOptions('decode', options, DECODE_OPTIONS);
     const skip = options.skipSpecialTokens ?? false;
     if (!Array.isArray(ids)) {
       throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);

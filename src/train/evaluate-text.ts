@@ -1,6 +1,6 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
 import type { Model } from '../models/model.ts';
-import { checkOptions } from '../tensor/arguments.ts';
+import { aFunction, aNumber, checkOptions, checkPositiveInteger, optionKinds } from '../tensor/arguments.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { checkInteger } from './checks.ts';
 
@@ -11,6 +11,21 @@ export interface TextLoss {
   readonly predicted: number;
 }
 
+export interface EvaluateOptions {
+  /** T; at most the model's context. */
+  readonly context: number;
+  /** Windows per pass; default 8. */
+  readonly batchSize?: number;
+  /** Told after each pass how many windows are done. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+const OPTIONS = optionKinds<EvaluateOptions>({
+  context: aNumber,
+  batchSize: checkPositiveInteger,
+  onProgress: aFunction,
+});
+
 /**
  * Windows of `context` tokens that share one token, the last of one being the first of the next, so that each token but the
  * first is predicted once.
@@ -19,15 +34,9 @@ export interface TextLoss {
 export function evaluateTokens(
   model: Model,
   tokens: Int32Array | readonly number[],
-  options: {
-    /** T; at most the model's context. */
-    readonly context: number;
-    /** Windows per pass; default 8. */
-    readonly batchSize?: number;
-    readonly onProgress?: (done: number, total: number) => void;
-  },
+  options: EvaluateOptions,
 ): TextLoss {
-  checkOptions('evaluateTokens', options);
+  checkOptions('evaluateTokens', options, OPTIONS);
   const { context, batchSize = 8, onProgress } = options;
   checkInteger('evaluateTokens', 'context', context, 1);
   checkInteger('evaluateTokens', 'batchSize', batchSize, 1);

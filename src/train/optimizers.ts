@@ -9,7 +9,16 @@ import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { tensor } from '../ops/creation.ts';
 import { allocate, commonBackend, floatDType } from '../ops/operands.ts';
 import { sqrt } from '../ops/unary.ts';
-import { checkFunction, checkObject, checkOptions, describe } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  checkObject,
+  checkOptions,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -41,6 +50,15 @@ export interface AdamwOptions {
   readonly mask?: (parameter: Tensor, path: string) => boolean;
 }
 
+const ADAMW_OPTIONS = optionKinds<AdamwOptions>({
+  learningRate: anything,
+  b1: aNumber,
+  b2: aNumber,
+  eps: aNumber,
+  weightDecay: aNumber,
+  mask: aFunction,
+});
+
 /**
  * Adam with decoupled weight decay: `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weightDecay * p)`.
  * In place, one kernel for all parameters, which also applies the factor of a `clipByGlobalNorm` right before it.
@@ -50,7 +68,7 @@ export interface AdamwOptions {
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
  */
 export function adamw(options: AdamwOptions): Transformation {
-  checkOptions('adamw', options);
+  checkOptions('adamw', options, ADAMW_OPTIONS);
   const { learningRate, b1 = 0.9, b2 = 0.999, eps = 1e-8, weightDecay = 1e-4, mask } = options;
   checkRate('adamw', learningRate);
   for (const [name, beta] of Object.entries({ b1, b2 })) {
@@ -61,7 +79,6 @@ export function adamw(options: AdamwOptions): Transformation {
   if (eps > 0 && Math.fround(eps) === 0) {
     throw new RangeError(`adamw: expected eps to be 0 or a number that f32 does not make 0, got ${eps}`);
   }
-  if (mask !== undefined) checkFunction('adamw: mask', mask);
   return {
     init(parameters) {
       const [m, v] = [zerosLike(parameters), zerosLike(parameters)];
@@ -107,18 +124,28 @@ export function adamw(options: AdamwOptions): Transformation {
   };
 }
 
+export interface SgdOptions {
+  /** A number, or by step (from 0). Not negative. */
+  readonly learningRate: ScalarOrSchedule;
+  /** Default none. */
+  readonly momentum?: number;
+  /** Default false. */
+  readonly nesterov?: boolean;
+}
+
+const SGD_OPTIONS = optionKinds<SgdOptions>({
+  learningRate: anything,
+  momentum: aNumber,
+  nesterov: aBoolean,
+});
+
 /**
  * Stochastic gradient descent: `p -= rate * g`, with `momentum` of the running sum `m = g + momentum * m` (`nesterov`: of
  * `g + momentum * m`).
  * @throws RangeError for a learning rate or momentum that is negative or not finite in f32.
  */
-export function sgd(options: {
-  readonly learningRate: ScalarOrSchedule;
-  /** Default none. */
-  readonly momentum?: number;
-  readonly nesterov?: boolean;
-}): Transformation {
-  checkOptions('sgd', options);
+export function sgd(options: SgdOptions): Transformation {
+  checkOptions('sgd', options, SGD_OPTIONS);
   const { learningRate, momentum, nesterov = false } = options;
   checkRate('sgd', learningRate);
   if (momentum !== undefined) checkNotNegative('sgd', 'momentum', momentum);

@@ -4,7 +4,7 @@
  * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule, warmup_cosine_decay_schedule).
  */
 
-import { checkOptions } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { checkFinite, checkNotNegative } from './checks.ts';
 
 /** The value at a step, counted from 0. */
@@ -19,14 +19,24 @@ export function constantSchedule(value: number): Schedule {
   return () => value;
 }
 
-/** Straight from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0) on. */
-export function linearSchedule(options: {
+export interface LinearScheduleOptions {
   readonly initValue: number;
   readonly endValue: number;
   readonly transitionSteps: number;
+  /** Default 0. */
   readonly transitionBegin?: number;
-}): Schedule {
-  checkOptions('linearSchedule', options);
+}
+
+const LINEAR_OPTIONS = optionKinds<LinearScheduleOptions>({
+  initValue: aNumber,
+  endValue: aNumber,
+  transitionSteps: aNumber,
+  transitionBegin: aNumber,
+});
+
+/** Straight from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0) on. */
+export function linearSchedule(options: LinearScheduleOptions): Schedule {
+  checkOptions('linearSchedule', options, LINEAR_OPTIONS);
   const { initValue, endValue, transitionSteps, transitionBegin = 0 } = options;
   checkNumbers('linearSchedule', { initValue, endValue, transitionSteps, transitionBegin });
   if (transitionSteps <= 0) return constantSchedule(initValue);
@@ -36,14 +46,26 @@ export function linearSchedule(options: {
   };
 }
 
-/** Half a cosine from `initValue` down to `alpha * initValue` (default 0) in `decaySteps` steps, more than 0. @throws RangeError otherwise, also for a negative `exponent`. */
-export function cosineDecaySchedule(options: {
+export interface CosineDecayScheduleOptions {
   readonly initValue: number;
+  /** More than 0. */
   readonly decaySteps: number;
+  /** The end as a share of `initValue`; default 0. */
   readonly alpha?: number;
+  /** Of the cosine, not negative; default 1. */
   readonly exponent?: number;
-}): Schedule {
-  checkOptions('cosineDecaySchedule', options);
+}
+
+const COSINE_OPTIONS = optionKinds<CosineDecayScheduleOptions>({
+  initValue: aNumber,
+  decaySteps: aNumber,
+  alpha: aNumber,
+  exponent: aNumber,
+});
+
+/** Half a cosine from `initValue` down to `alpha * initValue` in `decaySteps` steps. @throws RangeError for options out of range */
+export function cosineDecaySchedule(options: CosineDecayScheduleOptions): Schedule {
+  checkOptions('cosineDecaySchedule', options, COSINE_OPTIONS);
   const { initValue, decaySteps, alpha = 0, exponent = 1 } = options;
   checkNumbers('cosineDecaySchedule', { initValue, decaySteps, alpha, exponent });
   checkNotNegative('cosineDecaySchedule', 'exponent', exponent);
@@ -56,20 +78,33 @@ export function cosineDecaySchedule(options: {
   };
 }
 
-/**
- * Straight up from `initValue` to `peakValue` in `warmupSteps` steps, then half a cosine down to `endValue`.
- * @param options.decaySteps of the whole schedule, warm-up included
- * @throws RangeError unless decaySteps is larger than warmupSteps, and those at least 0
- */
-export function warmupCosineDecaySchedule(options: {
+export interface WarmupCosineDecayScheduleOptions {
   readonly initValue: number;
   readonly peakValue: number;
   readonly warmupSteps: number;
+  /** Of the whole schedule, warm-up included. */
   readonly decaySteps: number;
+  /** Default 0. */
   readonly endValue?: number;
+  /** Of the cosine; default 1. */
   readonly exponent?: number;
-}): Schedule {
-  checkOptions(WARMUP, options);
+}
+
+const WARMUP_OPTIONS = optionKinds<WarmupCosineDecayScheduleOptions>({
+  initValue: aNumber,
+  peakValue: aNumber,
+  warmupSteps: aNumber,
+  decaySteps: aNumber,
+  endValue: aNumber,
+  exponent: aNumber,
+});
+
+/**
+ * Straight up from `initValue` to `peakValue` in `warmupSteps` steps, then half a cosine down to `endValue`.
+ * @throws RangeError unless decaySteps is larger than warmupSteps, and those at least 0
+ */
+export function warmupCosineDecaySchedule(options: WarmupCosineDecayScheduleOptions): Schedule {
+  checkOptions(WARMUP, options, WARMUP_OPTIONS);
   const { initValue, peakValue, warmupSteps, decaySteps, endValue = 0, exponent = 1 } = options;
   checkNumbers(WARMUP, { initValue, peakValue, warmupSteps, decaySteps, endValue, exponent });
   checkNotNegative(WARMUP, 'warmupSteps', warmupSteps);

@@ -4,7 +4,7 @@
  */
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { aNumber, aString, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { checkInteger, checkShare } from './checks.ts';
 
 /** Streams of batches: they never share a draw. */
@@ -37,17 +37,30 @@ export function splitTokens(tokens: Int32Array, blockLength: number, validation:
   return parts;
 }
 
+export interface DrawBatchOptions {
+  readonly batchSize: number;
+  readonly blockLength: number;
+  readonly seed: number;
+  readonly stream: BatchStream;
+  /** Which batch of the stream. */
+  readonly index: number;
+}
+
+const DRAW_OPTIONS = optionKinds<DrawBatchOptions>({
+  batchSize: aNumber,
+  blockLength: aNumber,
+  seed: aNumber,
+  stream: aString,
+  index: aNumber,
+});
+
 /**
  * `batchSize` blocks of `blockLength` + 1 tokens from random places.
- * @param options.index which batch of the stream
  * @throws RangeError for numbers that cannot be meant, or when there are no more tokens than a block has
  */
-export function drawBatch(
-  tokens: Int32Array,
-  options: { batchSize: number; blockLength: number; seed: number; stream: BatchStream; index: number },
-): number[][] {
+export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number[][] {
   checkTokens('drawBatch', tokens);
-  checkOptions('drawBatch', options);
+  checkOptions('drawBatch', options, DRAW_OPTIONS);
   const { batchSize, blockLength, seed, stream, index } = options;
   for (const [name, value] of Object.entries({ batchSize, blockLength })) {
     checkInteger('drawBatch', name, value, 1);

@@ -5,11 +5,12 @@
  * Source: github.com/karpathy/nanoGPT train.py.
  */
 
+import type { OptionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import { aNumber, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
@@ -53,6 +54,26 @@ export interface TrainerOptions {
   readonly firstBatch?: number;
 }
 
+/** Their kinds. */
+export const TRAINER_KINDS: OptionKinds<TrainerOptions> = {
+  batchSize: aNumber,
+  blockLength: aNumber,
+  steps: aNumber,
+  accumulate: aNumber,
+  learningRate: aNumber,
+  minLearningRate: aNumber,
+  warmupSteps: aNumber,
+  weightDecay: aNumber,
+  b1: aNumber,
+  b2: aNumber,
+  clip: aNumber,
+  dropout: aNumber,
+  seed: aNumber,
+  evaluationBatches: aNumber,
+  firstBatch: aNumber,
+};
+const OPTIONS = optionKinds<TrainerOptions>(TRAINER_KINDS);
+
 /** The options with their defaults filled in. */
 export type TrainerSettings = Required<TrainerOptions>;
 
@@ -71,7 +92,7 @@ export class Trainer {
 
   /** @throws RangeError for options that cannot be meant. */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions) {
-    checkOptions('Trainer', options);
+    checkOptions('Trainer', options, OPTIONS);
     const full = trainerSettings(options);
     this.model = model;
     this.#data = data;

@@ -10,10 +10,11 @@
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024 (arXiv 2403.08763).
  */
-import { checkObject } from '../tensor/arguments.ts';
+import type { OptionKinds } from '../arguments/options.ts';
+import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { checkShare } from './checks.ts';
 import { batchesDrawn, type TrainRecipe, type TrainSettings } from './recipe.ts';
-import { trainerSettings } from './trainer.ts';
+import { TRAINER_KINDS, trainerSettings } from './trainer.ts';
 
 /** The paper's main setting. */
 export const DEFAULT_ALPHA = 0.05;
@@ -26,6 +27,11 @@ export type UptrainChoice = Partial<Omit<TrainSettings, 'firstBatch'>> & {
    */
   readonly alpha?: number;
 };
+
+const { firstBatch: _, ...TRAINED } = TRAINER_KINDS;
+/** The kinds of what may be chosen. */
+export const CHOICE_KINDS: OptionKinds<UptrainChoice> = { ...TRAINED, validation: aNumber, alpha: aNumber };
+const OPTIONS = optionKinds<UptrainChoice>(CHOICE_KINDS);
 
 /** For checkpoints trained elsewhere: small enough for a laptop and for weights that took a far larger batch to train. */
 export const ELSEWHERE: Readonly<
@@ -55,7 +61,7 @@ export function uptrainSettings(
   choice: UptrainChoice,
   context: number,
 ): TrainSettings {
-  checkObject('uptrainSettings', 'a recipe (or undefined) and a choice of settings', choice);
+  checkOptions('uptrainSettings', choice, OPTIONS);
   const { alpha, steps: chosenSteps, ...chosen } = choice;
   const steps = chosenSteps ?? alphaSteps(recipe, alpha ?? DEFAULT_ALPHA);
   const run = recipe?.training ?? recipe?.uptraining.at(-1);

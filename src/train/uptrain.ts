@@ -9,7 +9,16 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { describeModel } from '../models/load-model.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import { checkOptions, describe } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  aString,
+  checkOptions,
+  checkPositiveInteger,
+  describe,
+  optionKinds,
+} from '../tensor/arguments.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
 import { readRecipe, type TrainSettings } from './recipe.ts';
@@ -25,7 +34,7 @@ import {
   runTraining,
   tokensIdentity,
 } from './training-run.ts';
-import { type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
+import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
 
 export interface UptrainOptions extends UptrainChoice, RunOptions {
   /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
@@ -37,6 +46,19 @@ export interface UptrainOptions extends UptrainChoice, RunOptions {
   /** Goes on from the newest checkpoint in `out`. */
   readonly resume?: boolean;
 }
+
+const OPTIONS = optionKinds<UptrainOptions>({
+  ...CHOICE_KINDS,
+  evaluateEvery: checkPositiveInteger,
+  saveEvery: checkPositiveInteger,
+  keep: checkPositiveInteger,
+  onMetric: aFunction,
+  signal: anything,
+  from: aString,
+  text: aString,
+  out: aString,
+  resume: aBoolean,
+});
 
 export interface UptrainResult extends RunResult {
   /** Uptrained; the caller's to dispose. */
@@ -69,7 +91,7 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
 
 /** Opens everything that `uptrain` needs, without a step. The trainer's model is the caller's to dispose. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
-  checkOptions('uptrain', options);
+  checkOptions('uptrain', options, OPTIONS);
   for (const name of ['from', 'text'] as const) {
     if (typeof options[name] !== 'string') {
       throw new TypeError(`uptrain: expected ${name} to be a string, got ${describe(options[name])}`);
@@ -99,7 +121,8 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   if (opened && latest !== undefined) checkSameRun(opened.directory, latest, identity);
   const model = await loadTrainableModel(latest ?? from);
   try {
-    const trainer = new Trainer(model, data, settings);
+    const { validation: _, ...training } = settings;
+    const trainer = new Trainer(model, data, training);
     const place = opened && {
       directory: opened.directory,
       identity,

@@ -90,7 +90,7 @@ test.each<[string, () => unknown, string]>([
     'makeCausalMask: expected x to be a tensor, got 3',
   ],
   ['setView', () => linear().setView(none), 'setView: expected an object of options, got undefined'],
-  ['setState', () => linear().setState(none), 'setState: expected an object of options, got undefined'],
+  ['setState', () => linear().setState(none), 'setState: expected tensors by path, got undefined'],
   ['concat', () => concat(none), 'concat: expected an array of tensors, got undefined'],
   ['Linear', () => new Linear(none), 'Linear: expected an object of options, got undefined'],
   [
@@ -166,7 +166,7 @@ test.each<[string, () => unknown, string]>([
   [
     'linearSchedule with a misspelt value',
     () => linearSchedule({ init_value: 1, endValue: 0, transitionSteps: 10 } as Any),
-    'linearSchedule: expected initValue to be a number, got undefined',
+    'linearSchedule: expected known options, got init_value; did you mean initValue?',
   ],
   [
     'cosineDecaySchedule without a start',
