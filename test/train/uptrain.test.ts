@@ -155,7 +155,7 @@ describe('uptrain', () => {
     const sizes = { vocabSize: characters.length, hiddenSize: 32, numLayers: 2, numHeads: 4 };
     const config = llamaConfig({ ...sizes, maxPositionEmbeddings: 32 });
     const model = createModel(config, { seed: 3 });
-    const { validation: _, ...training } = settings;
+    const { validation, ...training } = settings;
     const own = { ...training, steps: 150, accumulate: 1, batchSize: 8, blockLength: 32, learningRate: 5e-3 };
     const trainer = new Trainer(model, splitTokens(encode(text), 32, 0.2), own);
     while (trainer.step < 150) trainer.advance();
@@ -164,7 +164,7 @@ describe('uptrain', () => {
     const written = Object.entries(files).map(
       ([name, json]) => [name, Buffer.from(JSON.stringify(json))] as const,
     );
-    const recipe = { training: { settings: own, step: 150 }, uptraining: [] };
+    const recipe = { training: { settings: { ...own, validation }, step: 150 }, uptraining: [] };
     await huggingFaceForm(config, new Map(written)).write(out, model, recipe);
     model.dispose();
     return out;
