@@ -7,7 +7,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
-import { gpt2Split, preTokenizerRecipe } from '../text/pre-tokenizers.ts';
+import { gpt2Split, preTokenizerRecipe } from '../text/gguf-pre-tokenizers.ts';
 
 interface Added {
   readonly id: number;

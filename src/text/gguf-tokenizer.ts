@@ -4,11 +4,10 @@
  * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
  */
 import type { GgufValue } from '../format/gguf.ts';
-import { type PreTokenizerRecipe, preTokenizerRecipe } from './pre-tokenizers.ts';
+import { type PreTokenizerRecipe, preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
 import {
   type AddedTokenJson,
   configTokenText,
-  isolated,
   type ModelJson,
   type Step,
   type TokenizerConfigJson,
@@ -63,11 +62,10 @@ const byteLevel: Step = { type: 'ByteLevel', add_prefix_space: false, trim_offse
 function byteLevelFiles(header: Header): TokenizerFiles {
   const recipe = preTokenizerRecipe(header.string('tokenizer.ggml.pre'));
   const tokens = header.tokens();
-  const merges = header.strings('tokenizer.ggml.merges').map(splitMerge);
   const model: ModelJson = {
     type: 'BPE',
     vocab: vocabulary(tokens),
-    merges,
+    merges: header.strings('tokenizer.ggml.merges'),
     ignore_merges: recipe.ignoreMerges ?? false,
   };
   const config = headerConfig(header, tokens, { addBos: recipe.addBos ?? false });
@@ -86,7 +84,12 @@ function byteLevelFiles(header: Header): TokenizerFiles {
 }
 
 function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
-  return { type: 'Sequence', pretokenizers: [...recipe.splits.map(isolated), byteLevel] };
+  const splits = recipe.splits.map((regex) => ({
+    type: 'Split',
+    pattern: { Regex: regex },
+    behavior: 'Isolated',
+  }));
+  return { type: 'Sequence', pretokenizers: [...splits, byteLevel] };
 }
 
 /**
@@ -107,12 +110,12 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
       `tokenizer: expected tokenizer.ggml.scores to have ${tokens.length} values, got ${scores.length}`,
     );
   }
-  const pieces = new Map<string, number>();
+  const pieceScores = new Float64Array(tokens.length);
   for (let id = 0; id < tokens.length; id++) {
     const type = types[id];
-    if (type === tokenType.control || type === tokenType.unknown || type === tokenType.byte) continue;
+    const isPiece = type !== tokenType.control && type !== tokenType.unknown && type !== tokenType.byte;
     // Gemma's scores do not follow the order of its merges; its ids do.
-    pieces.set(tokens[id], isGemma ? -id : scores[id]);
+    pieceScores[id] = !isPiece ? Number.NaN : isGemma ? -id : scores[id];
   }
   const addSpace = header.boolean('tokenizer.ggml.add_space_prefix') ?? true;
   const config = headerConfig(header, tokens, { addBos: true, bos: 1, eos: 2, unk: 0 });
@@ -127,7 +130,7 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
       model: {
         type: 'BPE',
         vocab: vocabulary(tokens),
-        merges: mergesFromScores(pieces),
+        scores: pieceScores,
         unk_token: configTokenText(config.unk_token) ?? null,
         fuse_unk: true,
         byte_fallback: true,
@@ -148,41 +151,9 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
   };
 }
 
-/**
- * Every way to put a piece together from two others, best piece first, of equal ones that with the longer left part:
- * the order of transformers' `generate_merges`.
- * @param pieces the tokens that may appear in a word, in order of their ids
- */
-function mergesFromScores(pieces: ReadonlyMap<string, number>): [string, string][] {
-  const merges: { left: string; right: string; score: number }[] = [];
-  for (const [piece, score] of pieces) {
-    for (let cut = 1; cut < piece.length; cut++) {
-      const left = piece.slice(0, cut);
-      if (!pieces.has(left)) continue;
-      const right = piece.slice(cut);
-      if (pieces.has(right)) merges.push({ left, right, score });
-    }
-  }
-  merges.sort(
-    (a, b) => b.score - a.score || b.left.length - a.left.length || b.right.length - a.right.length,
-  );
-  return merges.map(({ left, right }) => [left, right]);
-}
-
-/** `left right`, cut at the first space that is not its first character. */
-function splitMerge(merge: string): [string, string] {
-  const cut = merge.indexOf(' ', 1);
-  if (cut < 0)
-    throw new RangeError(
-      `tokenizer: expected each of tokenizer.ggml.merges to be 'left right', got '${merge}'`,
-    );
-  return [merge.slice(0, cut), merge.slice(cut + 1)];
-}
-
-/** Without a prototype, so that a token called `__proto__` is one like any other. */
-function vocabulary(tokens: readonly string[]): Record<string, number> {
-  const vocab: Record<string, number> = Object.create(null);
-  for (let id = 0; id < tokens.length; id++) vocab[tokens[id]] = id;
+function vocabulary(tokens: readonly string[]): ReadonlyMap<string, number> {
+  const vocab = new Map<string, number>();
+  for (let id = 0; id < tokens.length; id++) vocab.set(tokens[id], id);
   return vocab;
 }
 
@@ -269,8 +240,9 @@ class Header {
   }
 
   /** An array of numbers; empty when there is none. */
-  numbers(key: string): number[] {
+  numbers(key: string): ArrayLike<number> {
     const value = this.#metadata.get(key) ?? [];
+    if (value instanceof Int32Array || value instanceof Float32Array) return value;
     if (typeof value === 'object') return Array.from(value as ArrayLike<number | bigint>, Number);
     throw wrongType(key, 'an array of numbers', value);
   }

@@ -1,97 +1,242 @@
 /**
- * How a byte-level vocabulary in a GGUF file cuts text into words before its merges run. The file names the cutting
- * (`tokenizer.ggml.pre`) and does not describe it, so the table is ours: the patterns of each family's tokenizer.json,
- * which llama.cpp (`llama-vocab.cpp`, b-series of 2026) approximates under the same names.
+ * The pre-tokenizers of a tokenizer.json: how a text is cut into the words that the model sees, one by one.
+ * Source: Rust `tokenizers`, src/pre_tokenizers, and `NormalizedString::split` for the five ways to cut.
  */
+import { bytesAsLetters } from './byte-letters.ts';
+import { gpt2Split } from './gguf-pre-tokenizers.ts';
+import { Regex } from './regex.ts';
+import { type CodePointTest, isSpace, isWord, unicode } from './regex-parser.ts';
+import { checkKeys, type Finder, finder, flatten, option, refuse } from './steps.ts';
+import type { Step } from './tokenizer-json.ts';
 
-/** What a name in `tokenizer.ggml.pre` stands for. */
-export interface PreTokenizerRecipe {
-  /** Regular expressions in Oniguruma's syntax; each in turn cuts every piece so far into its matches and the rest. */
-  readonly splits: readonly string[];
-  /** A word that is a token by itself is taken whole, without running the merges. Default false. */
-  readonly ignoreMerges?: boolean;
-  /** Whether a text starts with the bos token where the file does not say (`add_bos_token`). Default false. */
-  readonly addBos?: boolean;
-  /** Text is brought into Unicode normal form C first. Default false. */
-  readonly nfc?: boolean;
+/** Words in order. */
+export interface Words {
+  readonly texts: readonly string[];
+  /** Whether the first of them begins where the whole text does (Metaspace may put its ▁ only there). */
+  readonly atStart: boolean;
 }
 
-const contraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
-const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
-const lineEnds = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+export type PreTokenizer = (words: Words) => Words;
 
-/** The pattern of GPT-2, which the ByteLevel pre-tokenizer of Hugging Face's library has built in. */
-export const gpt2Split: string =
-  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+type Behavior = 'Isolated' | 'Removed' | 'Contiguous' | 'MergedWithPrevious' | 'MergedWithNext';
 
-/** cl100k's pattern, with the longest run of digits that stays one word. */
-function cl100kSplit(digits: string): string {
-  return `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${lineEnds}`;
+/** @throws RangeError naming a pre-tokenizer or an option that is not known */
+export function preTokenizerOf(step: Step | null): PreTokenizer | undefined {
+  const steps = flatten(step, 'pretokenizers').map(make);
+  if (steps.length === 0) return undefined;
+  return (words) => steps.reduce((current, cut) => cut(current), words);
 }
 
-/** o200k's pattern, which also cuts between a lower-case and an upper-case letter. */
-function o200kSplit(suffix: string, digits: string): string {
-  const before = '[^\\r\\n\\p{L}\\p{N}]?';
-  return (
-    `${before}${upper}*${lower}+${suffix}|${before}${upper}+${lower}*${suffix}|` +
-    `${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${lineEnds}`
-  );
+const isPunctuation = unicode('[\\p{P}!-/:-@\\[-`{-~]');
+const isNumeric = unicode('\\p{N}');
+
+function make(step: Step): PreTokenizer {
+  switch (step.type) {
+    case 'ByteLevel':
+      return byteLevel(step);
+    case 'Metaspace':
+      return metaspace(step);
+    case 'Split': {
+      checkKeys(step, 'Split', 'pattern behavior invert');
+      const invert = option(step, 'invert', 'boolean', false);
+      return cutting(finder(step.pattern, 'Split'), behaviorOf(step, 'Isolated'), invert);
+    }
+    case 'Digits': {
+      checkKeys(step, 'Digits', 'individual_digits');
+      const single = option(step, 'individual_digits', 'boolean', false);
+      return cutting(each(isNumeric), single ? 'Isolated' : 'Contiguous');
+    }
+    case 'Punctuation':
+      checkKeys(step, 'Punctuation', 'behavior');
+      return cutting(each(isPunctuation), behaviorOf(step, 'Isolated'));
+    case 'Whitespace':
+      checkKeys(step, 'Whitespace', '');
+      return cutting(wordsAndSigns, 'Removed', true);
+    case 'WhitespaceSplit':
+      checkKeys(step, 'WhitespaceSplit', '');
+      return cutting(each(isSpace), 'Removed');
+    case 'BertPreTokenizer': {
+      checkKeys(step, 'BertPreTokenizer', '');
+      const bySpace = cutting(each(isSpace), 'Removed');
+      const bySign = cutting(each(isPunctuation), 'Isolated');
+      return (words) => bySign(bySpace(words));
+    }
+    case 'CharDelimiterSplit': {
+      checkKeys(step, 'CharDelimiterSplit', 'delimiter');
+      const delimiter = option(step, 'delimiter', 'string', '').codePointAt(0);
+      return cutting(
+        each((codePoint) => codePoint === delimiter),
+        'Removed',
+      );
+    }
+    default:
+      return refuse(
+        'a pre-tokenizer among BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace and WhitespaceSplit',
+        step.type,
+      );
+  }
 }
 
-const gpt2: PreTokenizerRecipe = { splits: [gpt2Split] };
-const singleDigits: PreTokenizerRecipe = { splits: ['\\p{N}', gpt2Split] };
-const llama3: PreTokenizerRecipe = { splits: [cl100kSplit('\\p{N}{1,3}')], ignoreMerges: true, addBos: true };
-const cl100k: PreTokenizerRecipe = { splits: [cl100kSplit('\\p{N}{1,3}')] };
-const qwen2: PreTokenizerRecipe = { splits: [cl100kSplit('\\p{N}')] };
-const o200k: PreTokenizerRecipe = { splits: [o200kSplit(`${contraction}?`, '\\p{N}{1,3}')] };
+function behaviorOf(step: Step, fallback: Behavior): Behavior {
+  const behavior = step.behavior ?? fallback;
+  const known = ['Isolated', 'Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'];
+  if (!known.includes(behavior as string))
+    refuse(`${step.type}'s behavior to be one of ${known.join(', ')}`, behavior);
+  return behavior as Behavior;
+}
 
-const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map([
-  // What llama.cpp does for a file that has no name or says 'default': files made before the names existed.
-  ['default', { splits: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2Split, '\\p{N}+', '[0-9][0-9][0-9]'] }],
-  ['gpt-2', gpt2],
-  ['phi-2', gpt2],
-  ['smollm', singleDigits],
-  ['starcoder', singleDigits],
-  ['refact', singleDigits],
-  ['llama3', llama3],
-  ['llama-v3', llama3],
-  ['llama-bpe', llama3],
-  ['falcon3', llama3],
-  ['pixtral', llama3],
-  ['dbrx', cl100k],
-  ['smaug-bpe', cl100k],
-  ['qwen2', { ...qwen2, nfc: true }],
-  ['deepseek-r1-qwen', qwen2],
-  ['megrez', qwen2],
-  ['gpt-4o', o200k],
-  ['llama4', o200k],
-  ['tekken', { splits: [o200kSplit('', '\\p{N}')], ignoreMerges: true, addBos: true }],
-  ['falcon', { splits: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', gpt2Split, '[0-9][0-9][0-9]'] }],
-  ['deepseek-coder', { splits: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-퟿]+', '\\p{N}'] }],
-  [
-    'deepseek-v3',
-    {
-      splits: [
-        '\\p{N}{1,3}',
-        '[一-龥぀-ゟ゠-ヿ]+',
-        '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|' +
-          ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${lineEnds}`,
-      ],
-    },
-  ],
-]);
+/** Each code point of a kind is a match by itself. */
+function each(test: CodePointTest): Finder {
+  return (text) => {
+    const found: number[] = [];
+    for (let i = 0; i < text.length; ) {
+      const codePoint = text.codePointAt(i) as number;
+      const end = i + (codePoint > 0xffff ? 2 : 1);
+      if (test(codePoint)) found.push(i, end);
+      i = end;
+    }
+    return found;
+  };
+}
+
+/** `\w+|[^\w\s]+` of Rust's own regular expressions, which count the two joiners as letters of a word. */
+export const isWordOrJoiner: CodePointTest = (codePoint) =>
+  isWord(codePoint) || codePoint === 0x200c || codePoint === 0x200d;
+
+const wordsAndSigns: Finder = (text) => {
+  const found: number[] = [];
+  const kindAt = (i: number): number => {
+    const codePoint = text.codePointAt(i) as number;
+    return isWordOrJoiner(codePoint) ? 1 : isSpace(codePoint) ? 0 : 2;
+  };
+  for (let i = 0; i < text.length; ) {
+    const kind = kindAt(i);
+    const start = i;
+    do i += (text.codePointAt(i) as number) > 0xffff ? 2 : 1;
+    while (i < text.length && kindAt(i) === kind);
+    if (kind !== 0) found.push(start, i);
+  }
+  return found;
+};
+
+/** A pre-tokenizer that cuts at what `find` finds. */
+function cutting(find: Finder, behavior: Behavior, invert = false): PreTokenizer {
+  return ({ texts, atStart }) => {
+    const out: string[] = [];
+    let startsThere = atStart;
+    texts.forEach((text, i) => {
+      const before = out.length;
+      const first = cut(text, find(text), behavior, invert, out);
+      if (i === 0) startsThere &&= first === 0 && out.length > before;
+    });
+    return { texts: out, atStart: startsThere };
+  };
+}
 
 /**
- * The recipe a GGUF file asks for.
- * @param name the value of `tokenizer.ggml.pre`; undefined when the file has none, which means `default`
- * @throws RangeError for a name the table does not have: with a wrong cutting a model runs, worse and unnoticed
+ * Cuts one text, and adds its pieces to `out`.
+ * @param found starts and ends of the matches
+ * @returns where the first piece that is kept starts
  */
-export function preTokenizerRecipe(name: string | undefined): PreTokenizerRecipe {
-  const recipe = recipes.get(name ?? 'default');
-  if (recipe === undefined) {
-    const known = [...recipes.keys()].join(', ');
-    throw new RangeError(`tokenizer: expected tokenizer.ggml.pre to be one of ${known}, got '${name}'`);
+function cut(
+  text: string,
+  found: readonly number[],
+  behavior: Behavior,
+  invert: boolean,
+  out: string[],
+): number {
+  // Matches and what lies between, as three columns; an empty match cuts and leaves nothing.
+  const starts: number[] = [];
+  const ends: number[] = [];
+  const matched: boolean[] = [];
+  const add = (start: number, end: number, match: boolean): void => {
+    starts.push(start);
+    ends.push(end);
+    matched.push(match !== invert);
+  };
+  let end = 0;
+  for (let i = 0; i < found.length; i += 2) {
+    if (found[i] > end) add(end, found[i], false);
+    add(found[i], found[i + 1], true);
+    end = found[i + 1];
   }
-  return recipe;
+  if (end < text.length) add(end, text.length, false);
+
+  const kept: [number, number][] = [];
+  const keep = (start: number, stop: number): void => {
+    if (start < stop) kept.push([start, stop]);
+  };
+  let previous = false;
+  const n = starts.length;
+  if (behavior === 'MergedWithNext') {
+    // From the last to the first: a match goes to the piece behind it.
+    const pieces: [number, number][] = [];
+    for (let i = n - 1; i >= 0; i--) {
+      if (matched[i] && !previous && pieces.length > 0) pieces[pieces.length - 1][0] = starts[i];
+      else pieces.push([starts[i], ends[i]]);
+      previous = matched[i];
+    }
+    for (const [start, stop] of pieces.reverse()) keep(start, stop);
+  } else {
+    const pieces: [number, number][] = [];
+    for (let i = 0; i < n; i++) {
+      if (behavior === 'Removed' && matched[i]) continue;
+      const joins =
+        (behavior === 'Contiguous' && matched[i] === previous) ||
+        (behavior === 'MergedWithPrevious' && matched[i] && !previous);
+      if (joins && pieces.length > 0) pieces[pieces.length - 1][1] = ends[i];
+      else pieces.push([starts[i], ends[i]]);
+      previous = matched[i];
+    }
+    for (const [start, stop] of pieces) keep(start, stop);
+  }
+  for (const [start, stop] of kept) out.push(text.slice(start, stop));
+  return kept.length > 0 ? kept[0][0] : text.length;
+}
+
+function byteLevel(step: Step): PreTokenizer {
+  checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
+  const prefix = option(step, 'add_prefix_space', 'boolean', false);
+  const regex = option(step, 'use_regex', 'boolean', true) ? new Regex(gpt2Split) : undefined;
+  const cutWords = regex === undefined ? undefined : cutting((text) => regex.matches(text), 'Isolated');
+  return (words) => {
+    let { texts, atStart } = words;
+    if (prefix) texts = texts.map((text) => (text.startsWith(' ') ? text : ` ${text}`));
+    if (cutWords !== undefined) ({ texts, atStart } = cutWords({ texts, atStart }));
+    return { texts: texts.map(bytesAsLetters), atStart };
+  };
+}
+
+/** How Metaspace puts its sign in front of a text: `add_prefix_space: false` of old files means never. */
+export function prependScheme(step: Step): 'always' | 'first' | 'never' {
+  checkKeys(step, 'Metaspace', 'replacement prepend_scheme split add_prefix_space str_rep');
+  const scheme = step.prepend_scheme ?? (step.add_prefix_space === false ? 'never' : 'always');
+  if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never')
+    refuse("Metaspace's prepend_scheme to be always, first or never", scheme);
+  if (step.add_prefix_space === false && scheme !== 'never')
+    refuse("Metaspace's prepend_scheme to be never where add_prefix_space is false", scheme);
+  return scheme;
+}
+
+export function replacementOf(step: Step): string {
+  const replacement = option(step, 'replacement', 'string', '▁');
+  if ([...replacement].length !== 1) refuse("Metaspace's replacement to be one letter", replacement);
+  return replacement;
+}
+
+function metaspace(step: Step): PreTokenizer {
+  const scheme = prependScheme(step);
+  const sign = replacementOf(step);
+  const cutWords = option(step, 'split', 'boolean', true)
+    ? cutting(finder({ String: sign }, 'Metaspace'), 'MergedWithNext')
+    : undefined;
+  return ({ texts, atStart }) => {
+    const marked = texts.map((text, i) => {
+      const out = text.replaceAll(' ', sign);
+      const wanted = scheme === 'always' || (scheme === 'first' && i === 0 && atStart);
+      return wanted && !out.startsWith(sign) ? sign + out : out;
+    });
+    const words = { texts: marked, atStart };
+    return cutWords === undefined ? words : cutWords(words);
+  };
 }

@@ -1,21 +1,18 @@
 /**
- * Text to token ids and back, and chat templates: Hugging Face's `@huggingface/tokenizers` and `@huggingface/jinja`
- * behind one small interface, made from the files of a Hugging Face directory or from a GGUF header.
- * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`).
+ * Text to token ids and back, and chat templates (by `@huggingface/jinja`) behind one small interface, made from the files
+ * of a Hugging Face directory or from a GGUF header.
+ * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
 import { Template } from '@huggingface/jinja';
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import type { GgufValue } from '../format/gguf.ts';
 import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { cleanUp } from './decoders.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
-import {
-  configTokenText,
-  forJavaScript,
-  type TokenizerConfigJson,
-  type TokenizerJson,
-  withConfig,
-} from './tokenizer-json.ts';
+import { Pipeline } from './pipeline.ts';
+import type { Surroundings } from './post-processor.ts';
+import { allAddedTokens, withSpecialTokensMap } from './special-tokens.ts';
+import { configTokenText, type TokenizerConfigJson, type TokenizerJson } from './tokenizer-json.ts';
 
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
 
@@ -81,6 +78,10 @@ export interface TokenizerExtras {
   readonly chatTemplate?: string;
   /** `eos_token_id` of generation_config.json or config.json; the tokenizer's own eos is added to them. */
   readonly eosTokenIds?: readonly number[];
+  /** `special_tokens_map.json`, parsed. */
+  readonly specialTokensMap?: Readonly<Record<string, unknown>>;
+  /** `added_tokens.json`, parsed: ids by text. */
+  readonly addedTokens?: Readonly<Record<string, unknown>>;
 }
 
 /**
@@ -107,49 +108,32 @@ export function tokenizerFromGguf(metadata: ReadonlyMap<string, GgufValue>): Tok
   return new JsonTokenizer(json, config, { eosTokenIds: endTokenIds });
 }
 
-/** What is used of the library; its own declarations do not resolve under `moduleResolution: nodenext`. */
-interface Library {
-  readonly decoder: LibraryDecoder | null;
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
-  decode(ids: readonly number[], options: { clean_up_tokenization_spaces: boolean }): string;
-  token_to_id(token: string): number | undefined;
-  id_to_token(id: number): string | undefined;
-}
-
-interface LibraryDecoder {
-  readonly decoders?: readonly LibraryDecoder[];
-  text_decoder?: TextDecoder;
-}
-
 class JsonTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenIds: readonly number[];
   readonly chatTemplate: string | undefined;
-  readonly #library: Library;
-  readonly #special: ReadonlySet<number>;
+  readonly #pipeline: Pipeline;
   readonly #cleanUp: boolean;
   /** The special tokens by the names templates know them by. */
   readonly #templateTokens: Record<string, string> = {};
   #template: Template | undefined;
 
-  constructor(file: TokenizerJson, config: TokenizerConfigJson, extras: TokenizerExtras) {
-    const json = forJavaScript(withConfig(file, config));
-    // Cleaning up is left to decode below, whose default differs from the library's.
-    this.#library = new HuggingFaceTokenizer(json, { ...config, clean_up_tokenization_spaces: false });
-    keepByteOrderMarks(this.#library.decoder);
-
-    const special = json.added_tokens.filter((token) => token.special === true);
-    this.#special = new Set(special.map((token) => token.id));
-    let largest = -1;
-    const { vocab } = json.model;
-    for (const id of Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab))
-      largest = Math.max(largest, id);
-    for (const token of json.added_tokens) largest = Math.max(largest, token.id);
-    this.vocabSize = largest + 1;
+  constructor(file: TokenizerJson, ownConfig: TokenizerConfigJson, extras: TokenizerExtras) {
+    const config = withSpecialTokensMap(ownConfig, extras.specialTokensMap);
+    const json = {
+      ...file,
+      added_tokens: allAddedTokens(file.added_tokens, config, extras.addedTokens),
+    };
+    this.#pipeline = new Pipeline(
+      json,
+      (own, idOf) => withBosAndEos(own, config, idOf),
+      config.split_special_tokens === true,
+    );
+    this.vocabSize = this.#pipeline.size;
 
     const idOf = (text: string | undefined): number | undefined =>
-      text === undefined ? undefined : this.#library.token_to_id(text);
+      text === undefined ? undefined : this.#pipeline.idOf(text);
     this.bosTokenId = idOf(configTokenText(config.bos_token));
     const eos = idOf(configTokenText(config.eos_token));
     this.eosTokenIds = [...new Set([...(eos === undefined ? [] : [eos]), ...(extras.eosTokenIds ?? [])])];
@@ -166,7 +150,7 @@ class JsonTokenizer implements Tokenizer {
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
     checkOptions('encode', options, ENCODE_OPTIONS);
-    return this.#library.encode(text, { add_special_tokens: options.addSpecialTokens ?? true }).ids;
+    return this.#pipeline.encode(text, options.addSpecialTokens ?? true);
   }
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
@@ -175,15 +159,12 @@ class JsonTokenizer implements Tokenizer {
     if (!Array.isArray(ids)) {
       throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
     }
-    const known = ids.filter(
-      (id) => this.#library.id_to_token(id) !== undefined && !(skip && this.#special.has(id)),
-    );
-    if (known.length === 0) return '';
-    return this.#library.decode(known, { clean_up_tokenization_spaces: this.#cleanUp });
+    const text = this.#pipeline.decode(skip ? ids.filter((id) => !this.isSpecial(id)) : ids);
+    return this.#cleanUp ? cleanUp(text) : text;
   }
 
   isSpecial(id: number): boolean {
-    return this.#special.has(id);
+    return this.#pipeline.added.tokens.get(id)?.special === true;
   }
 
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
@@ -210,9 +191,32 @@ function configTemplate(config: TokenizerConfigJson): string | undefined {
   return template.find((named) => named.name === 'default')?.template;
 }
 
-/** The library's byte-fallback decoder drops a U+FEFF, which Rust's keeps. */
-function keepByteOrderMarks(decoder: LibraryDecoder | null): void {
-  for (const inner of decoder?.decoders ?? []) keepByteOrderMarks(inner);
-  if (decoder?.text_decoder !== undefined)
-    decoder.text_decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+/**
+ * `add_bos_token` and `add_eos_token` decide about bos and eos, each where it is given; what else the post-processor puts
+ * around a text stays.
+ */
+function withBosAndEos(
+  own: Surroundings,
+  config: TokenizerConfigJson,
+  idOf: (token: string) => number | undefined,
+): Surroundings {
+  const idsOf = (token: string | undefined): number[] => {
+    const id = token === undefined ? undefined : idOf(token);
+    return id === undefined ? [] : [id];
+  };
+  const change = (
+    ids: readonly number[],
+    add: unknown,
+    [token]: number[],
+    first: boolean,
+  ): readonly number[] => {
+    if (typeof add !== 'boolean' || token === undefined) return ids;
+    const others = ids.filter((id) => id !== token);
+    if (!add) return others;
+    return ids.includes(token) ? ids : first ? [token, ...others] : [...others, token];
+  };
+  return {
+    before: change(own.before, config.add_bos_token, idsOf(configTokenText(config.bos_token)), true),
+    after: change(own.after, config.add_eos_token, idsOf(configTokenText(config.eos_token)), false),
+  };
 }

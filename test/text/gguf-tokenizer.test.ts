@@ -125,7 +125,7 @@ describe('GGUF header', () => {
     ['tokenizer.ggml.model', 't5', "tokenizer.ggml.model to be 'gpt2' or 'llama', got 't5'"],
     ['tokenizer.ggml.model', undefined, 'a tokenizer.ggml.model in the GGUF header, got none'],
     ['tokenizer.ggml.tokens', undefined, 'tokenizer.ggml.tokens to be an array of strings, got none'],
-    ['tokenizer.ggml.merges', ['ab'], "tokenizer.ggml.merges to be 'left right', got 'ab'"],
+    ['tokenizer.ggml.merges', ['ab'], 'merges to be \'left right\', got "ab"'],
     ['tokenizer.ggml.bos_token_id', 'one', 'tokenizer.ggml.bos_token_id to be a token id, got "one"'],
     ['tokenizer.ggml.add_bos_token', 1, 'tokenizer.ggml.add_bos_token to be true or false, got 1'],
   ])('%s = %j is refused by name', (key, value, message) => {

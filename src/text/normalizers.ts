@@ -1,0 +1,109 @@
+/** The normalizers of a tokenizer.json: what is done to a text before it is cut. Source: Rust `tokenizers`, src/normalizers. */
+import { bytesAsLetters } from './byte-letters.ts';
+import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
+import type { Step } from './tokenizer-json.ts';
+
+export type Normalizer = (text: string) => string;
+
+/** @throws RangeError naming a normalizer or an option that is not known */
+export function normalizerOf(step: Step | null): Normalizer | undefined {
+  const steps = flatten(step, 'normalizers').map(make);
+  if (steps.length === 0) return undefined;
+  return (text) => {
+    let out = text;
+    for (const normalize of steps) {
+      out = normalize(out);
+      checkLength(out.length, text.length);
+    }
+    return out;
+  };
+}
+
+function make(step: Step): Normalizer {
+  switch (step.type) {
+    case 'NFC':
+    case 'NFD':
+    case 'NFKC':
+    case 'NFKD': {
+      checkKeys(step, step.type, '');
+      const form = step.type;
+      return (text) => text.normalize(form);
+    }
+    case 'Lowercase':
+      checkKeys(step, 'Lowercase', '');
+      return lowercase;
+    case 'StripAccents':
+      checkKeys(step, 'StripAccents', '');
+      return (text) => text.replace(/\p{M}/gu, '');
+    case 'Strip': {
+      checkKeys(step, 'Strip', 'strip_left strip_right');
+      const left = option(step, 'strip_left', 'boolean', false);
+      const right = option(step, 'strip_right', 'boolean', false);
+      return (text) => trim(text, left, right);
+    }
+    case 'Prepend': {
+      checkKeys(step, 'Prepend', 'prepend');
+      const prefix = option(step, 'prepend', 'string', '');
+      if (prefix.length > 1000) refuse("Prepend's prepend to be at most 1000 letters long", prefix.length);
+      return (text) => (text === '' ? '' : prefix + text);
+    }
+    case 'Replace':
+      return replacer(step);
+    case 'ByteLevel':
+      checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
+      return bytesAsLetters;
+    case 'BertNormalizer':
+      return bert(step);
+    default:
+      return refuse(
+        'a normalizer among BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence, Strip and StripAccents',
+        step.type,
+      );
+  }
+}
+
+/** Letter by letter, so that a Σ at the end of a word becomes σ too. */
+function lowercase(text: string): string {
+  if (!text.includes('Σ')) return text.toLowerCase();
+  return text
+    .split('Σ')
+    .map((part) => part.toLowerCase())
+    .join('σ');
+}
+
+/** Spaces as Unicode has them: JavaScript's `trim` takes U+FEFF for one and lacks U+0085. */
+export function trim(text: string, left: boolean, right: boolean): string {
+  let out = text;
+  if (left) out = out.replace(/^\p{White_Space}+/u, '');
+  if (right) out = out.slice(0, spacesAtEnd(out));
+  return out;
+}
+
+/** Where the spaces at the end of a text begin. A regular expression for it would take quadratic time. */
+export function spacesAtEnd(text: string): number {
+  let end = text.length;
+  while (end > 0 && /\p{White_Space}/u.test(text[end - 1])) end--;
+  return end;
+}
+
+const chinese =
+  /[\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{F900}-\u{FAFF}\u{2F800}-\u{2FA1F}]/gu;
+
+function bert(step: Step): Normalizer {
+  checkKeys(step, 'BertNormalizer', 'clean_text handle_chinese_chars strip_accents lowercase');
+  const clean = option(step, 'clean_text', 'boolean', true);
+  const spaceChinese = option(step, 'handle_chinese_chars', 'boolean', true);
+  const lower = option(step, 'lowercase', 'boolean', true);
+  const stripAccents = option(step, 'strip_accents', 'boolean', lower);
+  return (text) => {
+    let out = text;
+    if (clean) {
+      out = out
+        .replace(/[\0\uFFFD]|(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/gu, '')
+        .replace(/\p{White_Space}/gu, ' ');
+    }
+    if (spaceChinese) out = out.replace(chinese, ' $& ');
+    if (stripAccents) out = out.normalize('NFD').replace(/\p{Mn}/gu, '');
+    return lower ? lowercase(out) : out;
+  };
+}

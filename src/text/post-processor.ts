@@ -1,0 +1,69 @@
+/** What goes around the ids of a text: the post-processor of a tokenizer.json. Source: Rust `tokenizers`, src/processors. */
+import { checkKeys, flatten, refuse } from './steps.ts';
+import type { Step } from './tokenizer-json.ts';
+
+/** Ids in front of and behind a text. */
+export interface Surroundings {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+/** @throws RangeError naming a post-processor or an option that is not known */
+export function surroundingsOf(step: Step | null): Surroundings {
+  return flatten(step, 'processors')
+    .map(make)
+    .reduce(
+      (inner, outer) => ({
+        before: [...outer.before, ...inner.before],
+        after: [...inner.after, ...outer.after],
+      }),
+      { before: [], after: [] },
+    );
+}
+
+interface Template {
+  readonly single: readonly { SpecialToken?: { id: string }; Sequence?: { id: string } }[];
+  readonly special_tokens: Readonly<Record<string, { ids: readonly number[] }>>;
+}
+
+function make(step: Step): Surroundings {
+  switch (step.type) {
+    case 'ByteLevel':
+      checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
+      return { before: [], after: [] };
+    case 'BertProcessing':
+    case 'RobertaProcessing': {
+      checkKeys(step, step.type, 'sep cls trim_offsets add_prefix_space');
+      const [before, after] = [step.cls, step.sep].map((token) => {
+        const id = Array.isArray(token) ? token[1] : undefined;
+        return Number.isInteger(id)
+          ? [id as number]
+          : refuse(`${step.type}'s cls and sep to be [token, id]`, token);
+      });
+      return { before, after };
+    }
+    case 'TemplateProcessing':
+      return template(step);
+    default:
+      return refuse(
+        'a post-processor among BertProcessing, ByteLevel, RobertaProcessing, Sequence and TemplateProcessing',
+        step.type,
+      );
+  }
+}
+
+function template(step: Step): Surroundings {
+  checkKeys(step, 'TemplateProcessing', 'single pair special_tokens');
+  const { single, special_tokens: tokens = {} } = step as Step & Template;
+  if (!Array.isArray(single) || single.filter((piece) => piece?.Sequence?.id === 'A').length !== 1)
+    refuse("TemplateProcessing's single to be a list with the sequence A once", single);
+  const text = single.findIndex((piece: Template['single'][number]) => piece?.Sequence !== undefined);
+  const idsOf = (piece: Template['single'][number]): readonly number[] => {
+    const name = piece?.SpecialToken?.id;
+    const ids = name !== undefined && Object.hasOwn(tokens, name) ? tokens[name].ids : undefined;
+    return Array.isArray(ids) && ids.every(Number.isInteger)
+      ? ids
+      : refuse("TemplateProcessing's single to hold the sequence A and tokens of special_tokens", piece);
+  };
+  return { before: single.slice(0, text).flatMap(idsOf), after: single.slice(text + 1).flatMap(idsOf) };
+}

@@ -1,0 +1,131 @@
+/**
+ * Special tokens may stand in five files: tokenizer.json, tokenizer_config.json (by name, in lists, in `added_tokens_decoder`),
+ * special_tokens_map.json and added_tokens.json. All of them become added tokens, in the order transformers adds them, since
+ * those that are no tokens of the model are numbered in that order.
+ * Source: transformers 5.23, `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`.
+ */
+import type { AddedTokenJson, ConfigToken, TokenizerConfigJson } from './tokenizer-json.ts';
+
+type Values = Readonly<Record<string, unknown>>;
+
+/** In the order in which they are added. */
+const names = [
+  'bos_token',
+  'eos_token',
+  'unk_token',
+  'sep_token',
+  'pad_token',
+  'cls_token',
+  'mask_token',
+] as const;
+
+const isToken = (value: unknown): value is Exclude<ConfigToken, null> =>
+  typeof value === 'string' || typeof (value as { content?: unknown } | null)?.content === 'string';
+
+const textOf = (token: Exclude<ConfigToken, null>): string =>
+  typeof token === 'string' ? token : token.content;
+
+const isList = (value: unknown): value is readonly unknown[] => Array.isArray(value);
+const isTable = (value: unknown): value is Values =>
+  typeof value === 'object' && value !== null && !isList(value);
+
+/** A token as an added one; the id is given when it is added. */
+function added(token: Exclude<ConfigToken, null>, special: boolean): AddedTokenJson {
+  if (typeof token === 'string') return { id: -1, content: token, special, normalized: !special };
+  const flags = token as Partial<AddedTokenJson>;
+  const isSpecial = flags.special ?? special;
+  return {
+    id: -1,
+    content: token.content,
+    special: isSpecial,
+    normalized: flags.normalized ?? !isSpecial,
+    single_word: flags.single_word ?? false,
+    lstrip: flags.lstrip ?? false,
+    rstrip: flags.rstrip ?? false,
+  };
+}
+
+/**
+ * tokenizer_config.json with what special_tokens_map.json says. The latter is from before `added_tokens_decoder`, and is
+ * not read where the config has one.
+ */
+export function withSpecialTokensMap(
+  config: TokenizerConfigJson,
+  map: Values | undefined,
+): TokenizerConfigJson {
+  const merged: Record<string, unknown> = { ...config };
+  const hasExtra = (value: unknown): boolean =>
+    isList(value) ? value.length > 0 : isTable(value) && Object.keys(value).length > 0;
+  if ('additional_special_tokens' in merged && !hasExtra(merged.extra_special_tokens)) {
+    merged.extra_special_tokens = merged.additional_special_tokens;
+  }
+  delete merged.additional_special_tokens;
+  if (map === undefined || 'added_tokens_decoder' in config) return merged;
+  for (const [key, value] of Object.entries(map)) {
+    if (key === 'additional_special_tokens') {
+      merged.extra_special_tokens ??= isList(value) ? value.map(asSpecial) : value;
+    } else if (key === 'extra_special_tokens' && isList(value) && isList(merged.extra_special_tokens ?? [])) {
+      const before = (merged.extra_special_tokens ?? []) as readonly unknown[];
+      const texts = new Set(before.filter(isToken).map(textOf));
+      const others = value.filter((token) => !isToken(token) || !texts.has(textOf(token)));
+      merged.extra_special_tokens = [...before, ...others.map(asSpecial)];
+    } else {
+      merged[key] = isToken(value) ? asSpecial(value) : value;
+    }
+  }
+  return merged;
+}
+
+const asSpecial = (token: unknown): unknown => (isTable(token) ? { ...token, special: true } : token);
+
+/**
+ * All added tokens, those of tokenizer.json first.
+ * @param json `added_tokens` of tokenizer.json
+ * @param config tokenizer_config.json, with special_tokens_map.json in it
+ * @param addedTokens added_tokens.json: ids by text
+ */
+export function allAddedTokens(
+  json: readonly AddedTokenJson[],
+  config: TokenizerConfigJson,
+  addedTokens: Values = {},
+): AddedTokenJson[] {
+  const tokens = new Map<string, AddedTokenJson>();
+  for (const token of json) if (!tokens.has(token.content)) tokens.set(token.content, token);
+
+  const named = namedTokens(config);
+  const extra = isList(config.extra_special_tokens) ? config.extra_special_tokens.filter(isToken) : [];
+  const specialTexts = new Set([...named, ...extra].map(textOf));
+  const entries: [number, AddedTokenJson][] = [];
+  if (isTable(config.added_tokens_decoder)) {
+    for (const [id, token] of Object.entries(config.added_tokens_decoder as Values)) {
+      if (isToken(token)) entries.push([Number(id), added(token, false)]);
+    }
+  } else {
+    const taken = new Set(json.map((token) => token.id));
+    for (const [content, id] of Object.entries(addedTokens)) {
+      if (!taken.has(id as number)) entries.push([id as number, added(content, specialTexts.has(content))]);
+    }
+  }
+  // A token that is there already takes over these flags, and keeps its id.
+  for (const [, token] of entries.sort(([a], [b]) => a - b)) tokens.set(token.content, token);
+
+  for (const token of named) {
+    const content = textOf(token);
+    tokens.set(content, { ...(tokens.get(content) ?? added(token, true)), special: true });
+  }
+  for (const token of extra) {
+    const content = textOf(token);
+    if (!tokens.has(content)) tokens.set(content, added(token, typeof token === 'string'));
+  }
+  return [...tokens.values()];
+}
+
+/** Tokens that the config knows by a name: the usual seven, others that end in `_token`, and a table of extra ones. */
+function namedTokens(config: TokenizerConfigJson): Exclude<ConfigToken, null>[] {
+  const usual: readonly string[] = names;
+  const others = Object.keys(config).filter((key) => key.endsWith('_token') && !usual.includes(key));
+  const table = isTable(config.extra_special_tokens) ? Object.values(config.extra_special_tokens) : [];
+  return [...names.map((name) => config[name]), ...others.map((name) => config[name]), ...table].filter(
+    isToken,
+  );
+}

@@ -1,0 +1,100 @@
+/**
+ * What normalizers, pre-tokenizers and decoders of a tokenizer.json have in common: reading their options, finding patterns in
+ * a text, and bounds on what a file may make of a text. An option that is not known is refused by name, so that no text
+ * gets other ids in silence.
+ */
+import { Regex } from './regex.ts';
+import type { Step } from './tokenizer-json.ts';
+
+/** Starts and ends of matches in a text, in turn. */
+export type Finder = (text: string) => number[];
+
+/** More steps in one pipeline than this are refused. */
+const maxSteps = 100;
+
+/** @throws RangeError */
+export function refuse(what: string, got: unknown): never {
+  throw new RangeError(`tokenizer: expected ${what}, got ${JSON.stringify(got)?.slice(0, 200) ?? 'none'}`);
+}
+
+/** @throws RangeError when a component has an option that is not among the known ones */
+export function checkKeys(component: Readonly<Record<string, unknown>>, name: string, known: string): void {
+  const names = ['type', ...known.split(' ')];
+  const other = Object.keys(component).find((key) => !names.includes(key));
+  if (other !== undefined)
+    refuse(`${name} with no option but ${names.slice(1).join(', ') || 'its type'}`, other);
+}
+
+export function option<T extends 'string' | 'boolean' | 'number'>(
+  component: Readonly<Record<string, unknown>>,
+  key: string,
+  kind: T,
+  fallback: { string: string; boolean: boolean; number: number }[T],
+): { string: string; boolean: boolean; number: number }[T] {
+  const value = component[key] ?? fallback;
+  if (typeof value !== kind) refuse(`${component.type}'s ${key} to be a ${kind}`, value);
+  return value as { string: string; boolean: boolean; number: number }[T];
+}
+
+/** The steps of a pipeline, those of sequences in sequences laid out one behind the other. */
+export function flatten(step: Step | null | undefined, list: string, depth = 0): Step[] {
+  if (step === null || step === undefined) return [];
+  if (typeof step !== 'object' || typeof step.type !== 'string')
+    refuse(`a step of ${list} to have a type`, step);
+  if (step.type !== 'Sequence') return [step];
+  checkKeys(step, 'Sequence', list);
+  const inner = step[list];
+  if (!Array.isArray(inner)) refuse(`Sequence's ${list} to be a list`, inner);
+  if (depth > 10) refuse('at most 10 sequences in each other', depth);
+  const steps = (inner as Step[]).flatMap((each) => flatten(each, list, depth + 1));
+  if (steps.length > maxSteps) refuse(`at most ${maxSteps} ${list}`, steps.length);
+  return steps;
+}
+
+/** `{ "String": … }` or `{ "Regex": … }` of a file. */
+export function finder(pattern: unknown, name: string): Finder {
+  const { String: text, Regex: regex } = (pattern ?? {}) as { String?: unknown; Regex?: unknown };
+  if (typeof regex === 'string') {
+    const compiled = new Regex(regex);
+    return (input) => compiled.matches(input);
+  }
+  if (typeof text !== 'string' || text === '') refuse(`${name}'s pattern to be a String or a Regex`, pattern);
+  return (input) => {
+    const found: number[] = [];
+    for (let at = input.indexOf(text); at >= 0; at = input.indexOf(text, at + text.length))
+      found.push(at, at + text.length);
+    return found;
+  };
+}
+
+/** Every match becomes `content`, letter by letter. */
+export function replacer(step: Step): (text: string) => string {
+  checkKeys(step, 'Replace', 'pattern content');
+  const find = finder(step.pattern, 'Replace');
+  const content = option(step, 'content', 'string', '');
+  return (text) => {
+    const found = find(text);
+    if (found.length === 0) return text;
+    checkLength(text.length + (found.length / 2) * content.length, text.length);
+    let out = '';
+    let end = 0;
+    for (let i = 0; i < found.length; i += 2) {
+      out += text.slice(end, found[i]) + content;
+      end = found[i + 1];
+    }
+    return out + text.slice(end);
+  };
+}
+
+/** The longest known growth is that of compatibility forms, where ﷺ becomes 18 letters. */
+const maxGrowth = 32;
+
+/** @throws RangeError when steps of a file would make far more of a text than there was */
+export function checkLength(length: number, original: number): void {
+  const limit = 1024 + maxGrowth * original;
+  if (length > limit) {
+    throw new RangeError(
+      `tokenizer: expected its normalizers and decoders to make at most ${limit} letters of ${original}, got ${length}`,
+    );
+  }
+}
