@@ -56,10 +56,16 @@ const MOST_TOKENS = 2 ** 31 - 1;
  * @throws RangeError when the tokens are not the cache's, have no room, or `start` is no place in it; TypeError for a cache that is no
  *   tensor of floats; Error when it was disposed or is on another backend.
  */
-export function checkTokens(op: string, name: string, cached: Tensor, tokens: Tensor, start: number): void {
+export function checkTokens(
+  op: string,
+  name: string,
+  cached: Tensor,
+  tokens: Tensor,
+  T: number,
+  start: number,
+): void {
   checkTensor(op, `the cached ${name}`, cached);
   checkTensor(op, name, tokens);
-  const T = tokens.shape.at(-3) ?? 0;
   const maxLength = cached.shape.at(-3) ?? 0;
   const expected = [...cached.shape.slice(0, -3), T, ...cached.shape.slice(-2)];
   if (cached.shape.length < 3 || !sameShape(expected, tokens.shape)) {
@@ -90,7 +96,7 @@ export function checkRoom(op: string, maxLength: number, count: number, more: nu
 
 /** Writes `[...batch, T, K, H]` into `[...batch, maxLength, K, H]` from token `start` on, rounded to its dtype. */
 export function writeTokens(cached: Tensor, tokens: Tensor, start: number): void {
-  checkTokens('writeTokens', 'tokens', cached, tokens, start);
+  checkTokens('writeTokens', 'tokens', cached, tokens, tokens.shape.at(-3) ?? 0, start);
   const token = sizeOf(cached.shape.slice(-2));
   const [into, from] = [cached, tokens].map(({ shape }) => (shape.at(-3) as number) * token);
   const batch = sizeOf(cached.shape.slice(0, -3));

@@ -310,8 +310,9 @@ export class MultiHeadAttention extends Module {
     if (!cachedKey || !cachedValue || !cacheIndex) {
       throw new Error('Autoregressive cache not initialized, call ``init_cache`` first.');
     }
-    checkTokens(OP, 'key', cachedKey.value, key, cacheIndex.count);
-    checkTokens(OP, 'value', cachedValue.value, value, cacheIndex.count);
+    const T = key.shape.at(-3) as number;
+    checkTokens(OP, 'key', cachedKey.value, key, T, cacheIndex.count);
+    checkTokens(OP, 'value', cachedValue.value, value, T, cacheIndex.count);
     return { keys: cachedKey.value, values: cachedValue.value, index: cacheIndex };
   }
 

@@ -277,10 +277,13 @@ export class MultiHeadLatentAttention extends Module {
     if (!cachedRows || !cacheIndex) throw new Error(`${OP}: expected a cache, call initCache first`);
     const { shape } = cachedRows.value;
     const width = this.kvLoraRank + this.qkRopeHeadDim;
-    if (shapeText(shape.slice(0, -2)) !== shapeText(batch) || shape[shape.length - 1] !== width) {
+    if (shapeText(shape.slice(0, -2)) !== shapeText(batch)) {
       throw new RangeError(
-        `${OP}: expected a cache of the inputs' batch ${shapeText(batch)} and rows of ${width}, got ${shapeText(shape)}`,
+        `${OP}: expected inputs of the cache's batch ${shapeText(shape.slice(0, -2))}, got ${shapeText(batch)}`,
       );
+    }
+    if (shape[shape.length - 1] !== width) {
+      throw new RangeError(`${OP}: expected cached rows of ${width} values, got ${shapeText(shape)}`);
     }
     const maxLength = shape[shape.length - 2];
     checkRoom(OP, maxLength, cacheIndex.count, T);
