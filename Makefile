@@ -2,6 +2,7 @@
 #
 #   make native     build/gqa.node for this machine
 #   make wasm       src/backend/kernels.generated.ts, the WASM kernels as the package carries them (fetches a clang of 100 MB from npm)
+#   make sanitize-addon  the addon itself under the address sanitizer, driven by the tests of hostile arguments
 #   make sanitize   kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
 #   make format     clang-format over kernels/ (CLANG_FORMAT=... for another binary)
 
@@ -42,4 +43,11 @@ build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
 endef
 $(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width))))
 
-.PHONY: native wasm format sanitize
+# detect_leaks=0: V8 frees nothing at exit.
+ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so)
+sanitize-addon:
+	node scripts/build-native.mjs --sanitize
+	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0 GQA_ADDON=$(CURDIR)/build/sanitize/gqa.node GQA_TEST_BACKENDS=native \
+	  node node_modules/vitest/vitest.mjs run --pool=forks test/backend/hostile.test.ts test/nn/attention-cache.test.ts $(TESTS)
+
+.PHONY: native wasm format sanitize sanitize-addon

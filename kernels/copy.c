@@ -261,6 +261,7 @@ static void embedding_backward_task(void *context, int task, int worker) {
   const size_t at = (size_t)task * EMBEDDING_COLUMNS, n = gqa_min(EMBEDDING_COLUMNS, c->width - at);
   for (size_t r = 0; r < c->rows; r++) memset(c->table + r * c->width + at, 0, n * sizeof(float));
   for (size_t i = 0; i < c->count; i++) {
+    if (c->ids[i] < 0 || (size_t)c->ids[i] >= c->rows) continue; /* changed since the op checked them */
     float *to = c->table + (size_t)c->ids[i] * c->width + at;
     const float *from = c->dOut + i * c->width + at;
     for (size_t j = 0; j < n; j++) to[j] += from[j];

@@ -38,7 +38,9 @@ static void cross_entropy_task(void *context, int task, int worker) {
     }
     const float total = top + vf_log(vf_set(vf_sum(sum)))[0];
     c->sums[r] = total;
-    c->loss[r] = c->labels[r] < 0 ? 0.0f : total - x[c->labels[r]];
+    const int32_t label = c->labels[r];
+    /* Labels past the row were refused by the op; changed since then, they are read nowhere. */
+    c->loss[r] = label < 0 ? 0.0f : (size_t)label < n ? total - x[label] : __builtin_nanf("");
   }
 }
 
@@ -58,7 +60,7 @@ static void cross_entropy_backward_task(void *context, int task, int worker) {
     for (; i + VL <= n; i += VL) vf_store(out + i, vf_exp(vf_load(x + i) - shift) * g);
     const int rest = (int)(n - i);
     if (rest) vf_store_n(out + i, vf_exp(vf_load_n(x + i, rest) - shift) * g, rest);
-    out[c->labels[r]] -= c->dLoss[r];
+    if ((size_t)c->labels[r] < n) out[c->labels[r]] -= c->dLoss[r];
   }
 }
 

@@ -15,13 +15,18 @@
 #include <unistd.h>
 
 #include "dispatch.h"
+#include "owned.h"
 
 /* One per Node environment (main thread or worker). */
 struct instance {
+  struct owned owned;
   const gqa_op *table;
   const double *block;
   napi_ref block_reference;
 };
+
+#define ONE(op) +1
+enum { GQA_OP_COUNT = GQA_OPS(ONE) };
 
 static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
 
@@ -63,14 +68,29 @@ static napi_value init(napi_env env, napi_callback_info info) {
 
 static napi_value alloc(napi_env env, napi_callback_info info) {
   napi_value value;
-  get_arguments(env, info, 1, &value, 0);
-  return to_number(env, (double)(uintptr_t)gqa_alloc((size_t)number(env, value)));
+  struct instance *instance;
+  get_arguments(env, info, 1, &value, &instance);
+  const size_t bytes = (size_t)number(env, value);
+  void *buffer = gqa_alloc(bytes);
+  if (buffer && !owned_add(&instance->owned, (struct piece){(uintptr_t)buffer, bytes, 0})) {
+    gqa_free(buffer, bytes);
+    buffer = 0;
+  }
+  return to_number(env, (double)(uintptr_t)buffer);
+}
+
+static void free_piece(struct piece piece) {
+  if (piece.mapped) munmap((void *)piece.address, piece.bytes);
+  else gqa_free((void *)piece.address, piece.bytes);
 }
 
 static napi_value release(napi_env env, napi_callback_info info) {
-  napi_value values[2];
-  get_arguments(env, info, 2, values, 0);
-  gqa_free(gqa_pointer(number(env, values[0])), (size_t)number(env, values[1]));
+  napi_value value;
+  struct instance *instance;
+  get_arguments(env, info, 1, &value, &instance);
+  const struct piece piece = owned_take(&instance->owned, (uintptr_t)number(env, value));
+  if (piece.address) free_piece(piece);
+  else napi_throw_error(env, 0, "native: expected memory that is held, got an address that is not");
   return 0;
 }
 
@@ -92,7 +112,7 @@ static napi_value read_bytes(napi_env env, napi_callback_info info) {
     napi_throw_range_error(env, 0, "native: out of memory reading a tensor");
     return 0;
   }
-  memcpy(data, gqa_pointer(number(env, values[0])), bytes);
+  if (bytes) memcpy(data, gqa_pointer(number(env, values[0])), bytes);
   return result;
 }
 
@@ -125,6 +145,7 @@ static napi_value run(napi_env env, napi_callback_info info) {
   int32_t op = 0;
   get_arguments(env, info, 1, &value, &instance);
   napi_get_value_int32(env, value, &op);
+  if (op < 0 || op >= GQA_OP_COUNT) return 0;
   pthread_mutex_lock(&running);
   instance->table[op](instance->block);
   pthread_mutex_unlock(&running);
@@ -159,7 +180,8 @@ static napi_value map_file(napi_env env, napi_callback_info info) {
   char path[4096];
   size_t length;
   struct stat status;
-  get_arguments(env, info, 1, &value, 0);
+  struct instance *instance;
+  get_arguments(env, info, 1, &value, &instance);
   napi_get_value_string_utf8(env, value, path, sizeof path, &length);
   int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return fail(env, path);
@@ -171,19 +193,16 @@ static napi_value map_file(napi_env env, napi_callback_info info) {
   close(file);
   errno = why;
   if (address == MAP_FAILED) return fail(env, path);
+  if (address && !owned_add(&instance->owned, (struct piece){(uintptr_t)address, (size_t)status.st_size, 1})) {
+    munmap(address, (size_t)status.st_size);
+    errno = ENOMEM;
+    return fail(env, path);
+  }
   explain_bus_errors();
   napi_create_object(env, &result);
   napi_set_named_property(env, result, "address", to_number(env, (double)(uintptr_t)address));
   napi_set_named_property(env, result, "byteLength", to_number(env, (double)status.st_size));
   return result;
-}
-
-static napi_value unmap_file(napi_env env, napi_callback_info info) {
-  napi_value values[2];
-  get_arguments(env, info, 2, values, 0);
-  size_t bytes = (size_t)number(env, values[1]);
-  if (bytes) munmap(gqa_pointer(number(env, values[0])), bytes);
-  return 0;
 }
 
 static napi_value set_threads(napi_env env, napi_callback_info info) {
@@ -198,9 +217,14 @@ static napi_value threads(napi_env env, napi_callback_info info) {
   return to_number(env, gqa_threads());
 }
 
+/* The environment ends: a worker's tensors go with it, which its garbage collector will not find any more. */
 static void finalize(napi_env env, void *data, void *hint) {
+  struct instance *instance = data;
   (void)env, (void)hint;
-  free(data);
+  for (size_t i = 0; i < instance->owned.places; i++)
+    if (instance->owned.pieces[i].address) free_piece(instance->owned.pieces[i]);
+  free(instance->owned.pieces);
+  free(instance);
 }
 
 /* What src/backend/native.ts expects of this binary: GQA_ABI and the operations, in order. */
@@ -208,6 +232,8 @@ static void finalize(napi_env env, void *data, void *hint) {
 #define EXPANDED(x) TEXT(x)
 #define SPACE_NAME(op) " " #op
 static const char abi[] = EXPANDED(GQA_ABI) GQA_OPS(SPACE_NAME);
+/* SHA-256 of the sources, from the build. */
+static const char kernels[] = EXPANDED(GQA_KERNELS_SHA256);
 
 NAPI_MODULE_INIT() {
   static const struct {
@@ -216,7 +242,7 @@ NAPI_MODULE_INIT() {
   } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"weigh", weigh},
                    {"read", read_bytes},
                    {"write", write_bytes},  {"setBlock", set_block}, {"run", run},              {"mapFile", map_file},
-                   {"unmapFile", unmap_file}, {"setThreads", set_threads}, {"threads", threads}};
+                   {"setThreads", set_threads}, {"threads", threads}};
   struct instance *instance = calloc(1, sizeof *instance);
   if (!instance) return 0;
   napi_set_instance_data(env, instance, finalize, 0);
@@ -228,5 +254,7 @@ NAPI_MODULE_INIT() {
   napi_value text;
   napi_create_string_utf8(env, abi, sizeof abi - 1, &text);
   napi_set_named_property(env, exports, "abi", text);
+  napi_create_string_utf8(env, kernels, sizeof kernels - 1, &text);
+  napi_set_named_property(env, exports, "kernels", text);
   return exports;
 }

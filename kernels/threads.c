@@ -82,7 +82,7 @@ int gqa_threads(void) {
   return threads;
 }
 
-void gqa_set_threads(int threads) { atomic_store(&wanted, threads); }
+void gqa_set_threads(int threads) { atomic_store(&wanted, threads < 1 ? 1 : threads > GQA_MAX_THREADS ? GQA_MAX_THREADS : threads); }
 
 static void start_workers(int threads) {
   while (started < threads - 1) {

@@ -1,18 +1,23 @@
 // Builds the native kernels: build/gqa.node, for this machine's platform, with whatever C compiler is there.
 // One object per instruction set (its own -m flags), one Node-API binary; the choice between them is made at load time.
 // With --optional a missing compiler is one line and exit 0: WASM runs then. Unchanged sources are not built again.
+// With --sanitize under the address sanitizer, as build/sanitize/gqa.node (make sanitize-addon).
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { kernelsHash, nativeSources } from './kernels-hash.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const kernels = join(root, 'kernels');
-const build = join(root, 'build');
-const binary = join(build, 'gqa.node');
 const optional = process.argv.includes('--optional');
+const SANITIZE = process.argv.includes('--sanitize')
+  ? ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer']
+  : [];
+const build = join(root, SANITIZE.length > 0 ? 'build/sanitize' : 'build');
+const binary = join(build, 'gqa.node');
 
 const COMMON =
   '-std=gnu11 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -DNAPI_VERSION=8'.split(
@@ -57,13 +62,15 @@ function run(command, args) {
 
 if (process.platform === 'win32') giveUp('Windows is not supported yet');
 const compiler = findCompiler();
-const hash = createHash('sha256').update(JSON.stringify([compiler.version, COMMON, units, process.arch]));
-for (const name of readdirSync(kernels).sort()) {
-  if (/\.[ch]$/.test(name)) hash.update(name).update(readFileSync(join(kernels, name)));
-}
+const sources = kernelsHash(kernels, nativeSources(kernels));
+const how = JSON.stringify([compiler.version, COMMON, SANITIZE, units, process.arch, sources]);
 const stamp = join(build, 'gqa.stamp');
-const digest = hash.digest('hex');
-if (existsSync(binary) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) process.exit(0);
+const digest = createHash('sha256').update(how).digest('hex');
+if (existsSync(binary) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) {
+  // Newer than its sources, so that loading it compares nothing.
+  utimesSync(binary, new Date(), new Date());
+  process.exit(0);
+}
 
 let headers;
 try {
@@ -76,12 +83,16 @@ mkdirSync(build, { recursive: true });
 const objects = Object.keys(units).map((name) => join(build, name.replace(/c$/, `${process.pid}.o`)));
 const codes = await Promise.all(
   Object.entries(units).map(([name, flags], i) =>
-    run(compiler.command, [...COMMON, ...flags, '-I', headers, '-c', join(kernels, name), '-o', objects[i]]),
+    run(compiler.command, [
+      ...[...COMMON, ...SANITIZE, ...flags, `-DGQA_KERNELS_SHA256=${sources}`, '-I', headers],
+      ...['-c', join(kernels, name), '-o', objects[i]],
+    ]),
   ),
 );
 const temporary = `${binary}.${process.pid}`;
 const link = [
   '-shared',
+  ...SANITIZE,
   '-o',
   temporary,
   ...objects,

@@ -4,23 +4,25 @@
  */
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { KERNEL_ABI, KERNEL_OPS } from './kernel-ops.ts';
-import { environment, node } from './platform.ts';
+import { environment, type NodePlatform, node } from './platform.ts';
 
 /** What kernels/napi.c exports. */
 interface Addon {
   /** GQA_ABI and the names of the operations, in order. */
   readonly abi: string;
+  /** SHA-256 of the sources it was built from (scripts/kernels-hash.mjs). */
+  readonly kernels: string;
   /** @throws RangeError for an instruction set that is unknown or that this processor lacks. */
   init(isa: string): string;
   alloc(byteLength: number): number;
-  free(address: number, byteLength: number): void;
+  /** What `alloc` or `mapFile` gave. */
+  free(address: number): void;
   weigh(byteLength: number): void;
   read(address: number, byteLength: number): ArrayBuffer;
   write(address: number, bytes: Uint8Array): void;
   setBlock(block: Float64Array): void;
   run(op: number): void;
   mapFile(path: string): { address: number; byteLength: number };
-  unmapFile(address: number, byteLength: number): void;
   setThreads(threads: number): void;
   threads(): number;
 }
@@ -58,21 +60,49 @@ export function openNative(): KernelBackend {
 
 function loadAddon(): Addon {
   if (!node) throw new Error('no native build outside Node');
-  // The same relative place from src/backend/ and from dist/backend/.
-  const path = new URL('../../build/gqa.node', import.meta.url);
+  // The same relative place from src/backend/ and from dist/backend/; `GQA_ADDON` is the path of another build.
+  const path = environment('GQA_ADDON') ?? new URL('../../build/gqa.node', import.meta.url);
   if (!node.fs.existsSync(path)) {
     throw new Error(
       'no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)',
     );
   }
-  const addon = node.createRequire(import.meta.url)('../../build/gqa.node') as Addon;
+  const require = node.createRequire(import.meta.url);
+  const addon = require(typeof path === 'string' ? path : '../../build/gqa.node') as Addon;
   // After an update without a build, operation numbers would mean others.
   if (addon.abi !== [KERNEL_ABI, ...KERNEL_OPS].join(' ')) {
     throw new Error(
       'the native build is of other kernels than this version (`npm rebuild gqa` renews it; in a clone `npm run build`)',
     );
   }
+  if (addon.kernels !== sourcesHash(node, require, path, addon.kernels)) {
+    throw new Error(
+      'the native build is older than the sources in kernels/ (`npm run build` renews it; `npm rebuild gqa` in an installed package)',
+    );
+  }
   return addon;
+}
+
+/** The hash of kernels/*.[ch] where one of them is newer than the build; else, and where there are no sources, that of the build. */
+function sourcesHash(
+  { fs }: NodePlatform,
+  require: (id: string) => unknown,
+  binary: string | URL,
+  built: string,
+): string {
+  const folder = new URL('../../kernels/', import.meta.url);
+  if (!fs.existsSync(folder)) return built;
+  const names = fs.readdirSync(folder).filter((name) => /\.[ch]$/.test(name));
+  const { mtimeMs } = fs.statSync(binary);
+  if (names.every((name) => fs.statSync(new URL(name, folder)).mtimeMs <= mtimeMs)) return built;
+  const hash = (require('node:crypto') as typeof import('node:crypto')).createHash('sha256');
+  for (const name of names.sort()) {
+    hash
+      .update(name)
+      .update('\0')
+      .update(fs.readFileSync(new URL(name, folder)));
+  }
+  return hash.digest('hex');
 }
 
 /** One mapping per file; it goes when the file is closed and the last storage on it is freed. */
@@ -80,7 +110,7 @@ function mapFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']>
   const { address, byteLength } = addon.mapFile(path);
   let users = 1;
   const release = () => {
-    if (--users === 0) addon.unmapFile(address, byteLength);
+    if (--users === 0 && byteLength > 0) addon.free(address);
   };
   return {
     size: byteLength,
