@@ -120,7 +120,7 @@ function groupSize(shape: ModelShape): string {
 function groupSizes(shape: ModelShape): number[] {
   const sizes = shape.layers
     .filter((layer) => layer.numKeyValueHeads > 0 && layer.kind !== 'shared')
-    .map((layer) => shape.numHeads / layer.numKeyValueHeads);
+    .map((layer) => (layer.numHeads ?? shape.numHeads) / layer.numKeyValueHeads);
   const least = Math.min(...sizes);
   const most = Math.max(...sizes);
   if (sizes.length === 0) return [];

@@ -7,11 +7,23 @@ const MAX_LAYERS = 65_536;
 export class KeyReader {
   readonly file: string;
   readonly #get: (key: string) => unknown;
+  /** Every key asked for so far, there or not. */
+  readonly asked: Set<string>;
 
-  /** @param get returns the value of a key, or undefined; null counts as absent */
-  constructor(file: string, get: (key: string) => unknown) {
+  /**
+   * @param get returns the value of a key, or undefined; null counts as absent
+   * @param asked a set to share with another reader of the same file
+   */
+  constructor(file: string, get: (key: string) => unknown, asked: Set<string> = new Set()) {
     this.file = file;
     this.#get = get;
+    this.asked = asked;
+  }
+
+  /** The same file with some keys of other values, as one layer has them. */
+  with(overrides: Readonly<Record<string, unknown>>): KeyReader {
+    const get = (key: string) => (Object.hasOwn(overrides, key) ? overrides[key] : this.#get(key));
+    return new KeyReader(this.file, get, this.asked);
   }
 
   /** @returns an error about `key` */
@@ -21,6 +33,7 @@ export class KeyReader {
 
   /** The value as it is; null and undefined are both undefined. */
   raw(key: string): unknown {
+    this.asked.add(key);
     return this.#get(key) ?? undefined;
   }
 
@@ -33,9 +46,9 @@ export class KeyReader {
     return this.raw(key) !== undefined;
   }
 
-  /** The name of the first of `keys` that is there. */
+  /** The name of the first of `keys` that is there; the others count as asked for, since they are other names of it. */
   find(keys: readonly string[]): string | undefined {
-    return keys.find((key) => this.has(key));
+    return keys.filter((key) => this.has(key))[0];
   }
 
   /** A positive integer, or undefined when none of the keys is there. @throws FormatError for anything else */

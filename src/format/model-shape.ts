@@ -10,7 +10,7 @@ export type { LayerKind, LayerShape, ModelShape } from './shape-types.ts';
 
 /**
  * Values cached per token over all layers, windows ignored: `sum over layers of K * (Hk + Hv)`, `rank + ropeDim` for a
- * latent layer, 0 for linear and shared ones. Times bytes per value it is the cache's growth per token.
+ * latent layer, the indexer's key added, 0 for linear and shared ones. Times bytes per value it is the cache's growth per token.
  * @returns values (not bytes) per token and sequence
  */
 export function kvElementsPerToken(shape: ModelShape): number {
@@ -19,6 +19,7 @@ export function kvElementsPerToken(shape: ModelShape): number {
     if (layer.kind === 'linear' || layer.kind === 'shared') continue;
     if (layer.latent !== undefined) elements += layer.latent.rank + layer.latent.ropeDim;
     else elements += layer.numKeyValueHeads * (layer.keyHeadDim + layer.valueHeadDim);
+    elements += layer.indexKeyDim ?? 0;
   }
   return elements;
 }

@@ -4,14 +4,15 @@
  *
  * Source: the configuration and modeling files of transformers 5.23.0.
  */
+import { unknownAttentionKeys } from './attention-keys.ts';
 import { FormatError } from './format-error.ts';
 import { KeyReader, show } from './key-reader.ts';
-import { type KindOfLayer, layerKinds } from './layer-kinds.ts';
+import { HEADS, HIDDEN, KEY_VALUE_HEADS, layerShapes } from './layer-heads.ts';
+import { listedLayers } from './layer-kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
-const HEADS = ['num_attention_heads', 'n_head', 'n_heads', 'num_heads', 'decoder_attention_heads'];
 const LAYERS = [
   'num_decoder_layers',
   'decoder_layers',
@@ -19,9 +20,8 @@ const LAYERS = [
   'n_layer',
   'n_layers',
   'num_layers',
+  'num_transformer_layers',
 ];
-const HIDDEN = ['hidden_size', 'n_embd', 'd_model', 'n_embed'];
-const KEY_VALUE_HEADS = ['num_key_value_heads', 'num_kv_heads', 'n_head_kv', 'multi_query_group_num'];
 const INTERMEDIATE = [
   'intermediate_size',
   'ffn_hidden_size',
@@ -36,6 +36,7 @@ const POSITIONS = [
   'max_position_embeddings',
   'n_positions',
   'max_seq_len',
+  'max_context_length',
   'seq_length',
   'n_ctx',
 ];
@@ -93,13 +94,17 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const attnConfig = asObject(config.attn_config);
   const keys = new KeyReader(name, (key) => {
     if (Object.hasOwn(config, key)) return config[key];
-    if (key === 'num_kv_heads' && attnConfig !== undefined) return attnConfig.kv_n_heads;
+    // MPT and DBRX keep these in an object of their own.
+    if (key === 'num_kv_heads' && attnConfig?.attn_type === 'multiquery_attention') return 1;
+    if (key === 'num_kv_heads' && attnConfig?.kv_n_heads !== undefined) return attnConfig.kv_n_heads;
     return defaults?.[key];
   });
   const hiddenSize = keys.needInt(...HIDDEN);
-  const numLayers = keys.layerCount(...LAYERS);
-  const numHeads = keys.needInt(...HEADS);
-  const layers = layerShapes(keys, modelType, { hiddenSize, numLayers, numHeads });
+  const numLayers = layerCount(keys, modelType);
+  const warnings: string[] = [];
+  const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, (text) =>
+    warnings.push(text),
+  );
   const cached = layers.filter((layer) => layer.kind !== 'linear');
   const largest = (of: (layer: LayerShape) => number) =>
     cached.reduce((most, layer) => Math.max(most, of(layer)), 0);
@@ -119,7 +124,11 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
     tiedEmbeddings: tiedEmbeddings(outer, config, modelType),
     layers,
   };
-  return freezeShape(name, shape, {
+  const { attn_config: _, ...flat } = config;
+  const entries = Object.entries(attnConfig === undefined ? config : { ...flat, ...attnConfig });
+  const unknown = unknownAttentionKeys(entries, keys.asked, modelType);
+  if (unknown !== undefined) warnings.push(unknown);
+  return freezeShape(name, warnings.length === 0 ? shape : { ...shape, warnings }, {
     heads: keys.find(HEADS) ?? HEADS[0],
     keyValueHeads: keys.find(KEY_VALUE_HEADS) ?? KEY_VALUE_HEADS[0],
   });
@@ -128,6 +137,14 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
 function asObject(value: unknown): Json | undefined {
   const ok = typeof value === 'object' && value !== null && !Array.isArray(value);
   return ok ? (value as Json) : undefined;
+}
+
+/** The stated number, which Nemotron-H's files leave to the list of its layers. */
+function layerCount(keys: KeyReader, modelType: string): number {
+  const listed = listedLayers(keys);
+  const byList = listed !== undefined && (modelType === 'nemotron_h' || keys.find(LAYERS) === undefined);
+  const counted = byList ? keys.with({ [LAYERS[0]]: listed }) : keys;
+  return counted.layerCount(...LAYERS);
 }
 
 /** The nested text model when the outer object has no layers or heads of its own. */
@@ -142,85 +159,6 @@ function languageModel(outer: Json): Json {
   return thinker === undefined ? outer : languageModel(thinker);
 }
 
-interface Sizes {
-  readonly hiddenSize: number;
-  readonly numLayers: number;
-  readonly numHeads: number;
-}
-
-function layerShapes(keys: KeyReader, modelType: string, sizes: Sizes): LayerShape[] {
-  const { numLayers, numHeads } = sizes;
-  const kinds = layerKinds(keys, modelType, numLayers);
-  const rank = keys.int('kv_lora_rank');
-  const base = rank === undefined ? headShape(keys, modelType, sizes) : latentShape(keys, numHeads, rank);
-  const firstShared = numLayers - (keys.perLayer(1, 'num_kv_shared_layers')?.[0] ?? 0);
-  // Gemma 4: full layers may have heads of their own.
-  const globalDim = keys.int('global_head_dim');
-  const globalHeads =
-    keys.flag('attention_k_eq_v') === true ? keys.int('num_global_key_value_heads') : undefined;
-  // MiMo v2: sliding layers may.
-  const slidingHeads = keys.int('swa_num_key_value_heads');
-  return kinds.map(({ kind, window }: KindOfLayer, i): LayerShape => {
-    if (kind === 'linear') return { kind, numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
-    if (base.latent !== undefined) return { kind: 'latent', ...base, latent: { ...base.latent } };
-    const own: HeadShape =
-      kind === 'full'
-        ? {
-            numKeyValueHeads: globalHeads ?? base.numKeyValueHeads,
-            keyHeadDim: globalDim ?? base.keyHeadDim,
-            valueHeadDim: globalDim ?? base.valueHeadDim,
-          }
-        : { ...base, numKeyValueHeads: slidingHeads ?? base.numKeyValueHeads };
-    const span = window === undefined ? {} : { window };
-    return { kind: i >= firstShared ? 'shared' : kind, ...own, ...span };
-  });
-}
-
-type HeadShape = Pick<LayerShape, 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
-
-/** MLA: what expands from the latent row has N heads of nope + rope dims; `head_dim` in such files means something else. */
-function latentShape(keys: KeyReader, numHeads: number, rank: number): HeadShape {
-  const ropeDim = keys.needInt('qk_rope_head_dim');
-  return {
-    numKeyValueHeads: numHeads,
-    keyHeadDim: keys.needInt('qk_nope_head_dim') + ropeDim,
-    valueHeadDim: keys.needInt('v_head_dim'),
-    latent: { rank, ropeDim },
-  };
-}
-
-function headShape(keys: KeyReader, modelType: string, { hiddenSize, numHeads }: Sizes): HeadShape {
-  let keyHeadDim = keys.int('head_dim', 'd_kv', 'kv_channels');
-  if (keyHeadDim === undefined) {
-    if (hiddenSize % numHeads !== 0) {
-      throw keys.fail(
-        keys.find(HEADS) ?? HEADS[0],
-        `expected a divisor of ${keys.find(HIDDEN)} ${hiddenSize} where there is no head_dim, got ${numHeads}`,
-      );
-    }
-    keyHeadDim = hiddenSize / numHeads;
-  }
-  const valueHeadDim = keys.int('v_head_dim') ?? keyHeadDim;
-  return { numKeyValueHeads: keyValueHeads(keys, modelType, numHeads), keyHeadDim, valueHeadDim };
-}
-
-function keyValueHeads(keys: KeyReader, modelType: string, numHeads: number): number {
-  const stated = keys.int(...KEY_VALUE_HEADS);
-  switch (modelType) {
-    case 'gpt_bigcode':
-      return (keys.flag('multi_query') ?? true) ? 1 : numHeads;
-    case 'falcon':
-    case 'RefinedWebModel':
-      // The file's K counts only in the new architecture or without multi_query.
-      if (keys.flag('new_decoder_architecture') ?? false) return stated ?? numHeads;
-      return (keys.flag('multi_query') ?? true) ? 1 : (stated ?? numHeads);
-    case 'chatglm':
-      return (keys.flag('multi_query_attention') ?? false) ? (stated ?? numHeads) : numHeads;
-    default:
-      return stated ?? numHeads;
-  }
-}
-
 function intermediateSize(
   keys: KeyReader,
   modelType: string,
@@ -233,7 +171,8 @@ function intermediateSize(
 }
 
 function tiedEmbeddings(outer: Json, config: Json, modelType: string): boolean | undefined {
-  for (const value of [config.tie_word_embeddings, outer.tie_word_embeddings]) {
+  const values = [config.tie_word_embeddings, outer.tie_word_embeddings, config.share_input_output_layers];
+  for (const value of values) {
     if (typeof value === 'boolean') return value;
   }
   return TIED.test(modelType) ? true : undefined;

@@ -12,6 +12,8 @@ export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 
 export interface LayerShape {
   readonly kind: LayerKind;
+  /** N of this layer, where it is not the model's `numHeads`. */
+  readonly numHeads?: number;
   /** K of this layer; 0 in a `linear` layer. In a `latent` layer the heads the latent expands to (N). */
   readonly numKeyValueHeads: number;
   /** H of queries and keys. */
@@ -20,8 +22,15 @@ export interface LayerShape {
   readonly valueHeadDim: number;
   /** Keys a query sees, itself included; on `sliding` layers only. (For a chunked layer: the chunk.) */
   readonly window?: number;
-  /** What a `latent` layer caches per token: `rank + ropeDim` values. */
-  readonly latent?: { readonly rank: number; readonly ropeDim: number };
+  /** What a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim` values. */
+  readonly latent?: {
+    readonly rank: number;
+    readonly ropeDim: number;
+    /** A GGUF without `key_length_mla`: llama.cpp expands its rows before it caches them. */
+    readonly expandedInLlamaCpp?: true;
+  };
+  /** Width of the one key per token that a sparse layer's indexer caches beside its keys and values. */
+  readonly indexKeyDim?: number;
 }
 
 /** Frozen, as are its layers. Values that a file need not state are undefined when it does not. */
@@ -47,7 +56,12 @@ export interface ModelShape {
   readonly tiedEmbeddings: boolean | undefined;
   /** One entry per decoder layer, in order. */
   readonly layers: readonly LayerShape[];
+  /** Doubts about the sizes: keys about attention that are not known here. Absent when there are none. */
+  readonly warnings?: readonly string[];
 }
+
+/** More heads than any model has. It bounds what is done per head, such as listing the divisors of N. */
+const MAX_HEADS = 65_536;
 
 /** The names the file uses, so that an error says what to look for in it. */
 export interface ShapeKeys {
@@ -62,10 +76,18 @@ export interface ShapeKeys {
  * @throws FormatError when K does not divide N in a layer, or a size is not a positive integer
  */
 export function freezeShape(file: string, shape: ModelShape, keys: ShapeKeys): ModelShape {
-  const { numHeads: N, layers } = shape;
+  const { layers } = shape;
+  if (shape.numHeads > MAX_HEADS) {
+    throw new FormatError(
+      file,
+      undefined,
+      `${keys.heads}: expected at most ${MAX_HEADS} query heads, got ${shape.numHeads}`,
+    );
+  }
   for (let i = 0; i < layers.length; i++) {
     const { kind, numKeyValueHeads: K, keyHeadDim, valueHeadDim } = layers[i];
     if (kind === 'linear') continue;
+    const N = layers[i].numHeads ?? shape.numHeads;
     if (K < 1 || N % K !== 0) {
       const where = layers.every((layer) => layer.numKeyValueHeads === K) ? '' : ` in layer ${i}`;
       throw new FormatError(
@@ -87,5 +109,6 @@ export function freezeShape(file: string, shape: ModelShape, keys: ShapeKeys): M
     Object.freeze(layer);
   }
   Object.freeze(layers);
+  if (shape.warnings !== undefined) Object.freeze(shape.warnings);
   return Object.freeze({ ...shape });
 }

@@ -55,7 +55,7 @@ export function compareHeads(source: PlanSource, options: CompareOptions = {}): 
   const wanted = heads ?? [
     N,
     ...(own === undefined ? [] : [own]),
-    ...[8, 4, 2, 1].filter((K) => N % K === 0),
+    ...[8, 4, 2, 1].filter((K) => shape.layers.every((layer) => (layer.numHeads ?? N) % K === 0)),
   ];
   const most = planKvCache(shape, { ...rest, numKeyValueHeads: N });
   const choices = [...new Set(wanted)]

@@ -12,8 +12,13 @@ export const KV_DTYPES: readonly StorageType[] = STORAGE_TYPES.filter(
   (type) => !/^([iu]\d+|bool|f64|f8_e8m0)$/.test(type),
 );
 
+export interface KeyValueTypes {
+  readonly key: StorageType;
+  readonly value: StorageType;
+}
+
 /** @throws RangeError for a type no cache holds */
-export function keyValueTypes(dtype: KvDtype): { readonly key: StorageType; readonly value: StorageType } {
+export function keyValueTypes(dtype: KvDtype): KeyValueTypes {
   const { key, value } = typeof dtype === 'object' && dtype !== null ? dtype : { key: dtype, value: dtype };
   for (const type of [key, value]) {
     if (!KV_DTYPES.includes(type)) {

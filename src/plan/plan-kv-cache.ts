@@ -10,7 +10,7 @@ import { anything } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
-import { type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
+import { type KeyValueTypes, type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
 import { preset } from './presets.ts';
 import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rules.ts';
 
@@ -68,7 +68,7 @@ export interface KvCachePlan {
   readonly layers: readonly LayerPlan[];
   readonly contextLength: number;
   readonly batchSize: number;
-  /** What holds but may surprise, such as a context beyond the model's. */
+  /** What holds but may surprise, such as a context beyond the model's; keys about attention that are not known here. */
   readonly warnings: readonly string[];
 }
 
@@ -145,29 +145,35 @@ function checkSizes(options: PlanOptions): void {
 }
 
 function withHeads(shape: ModelShape, layer: LayerShape, K: number): LayerShape {
-  if (shape.numHeads % K !== 0) {
+  if (layer.kind === 'linear' || layer.kind === 'shared') return layer;
+  // The largest N means multi-head attention in every layer, also where one has fewer heads.
+  const N = layer.numHeads ?? shape.numHeads;
+  const heads = K === shape.numHeads ? N : K;
+  if (N % heads !== 0) {
     throw new RangeError(
-      `planKvCache: expected numKeyValueHeads to divide the query heads N=${shape.numHeads}, got K=${K}`,
+      `planKvCache: expected numKeyValueHeads to divide the query heads N=${N}, got K=${K}`,
     );
   }
-  if (layer.kind === 'linear' || layer.kind === 'shared') return layer;
-  const { latent, ...plain } = layer;
-  return { ...plain, kind: latent === undefined ? layer.kind : 'full', numKeyValueHeads: K };
+  if (layer.latent === undefined) return { ...layer, numKeyValueHeads: heads };
+  const { latent: _, indexKeyDim: __, ...plain } = layer;
+  return { ...plain, kind: layer.kind === 'latent' ? 'full' : layer.kind, numKeyValueHeads: heads };
 }
 
 /** Bytes per token of one layer, over all ranks. */
 function layerBytes(
   shape: ModelShape,
   layer: LayerShape,
-  types: ReturnType<typeof keyValueTypes>,
+  types: KeyValueTypes,
   rules: RuntimeRules,
   ranks: number,
 ): number {
   if (layer.kind === 'linear' || layer.kind === 'shared') return 0;
-  if (layer.latent !== undefined) {
+  const index = layer.indexKeyDim === undefined ? 0 : ranks * rules.indexBytes(layer, types);
+  if (layer.indexKeyDim !== undefined) rules.checkType(types.key, layer.indexKeyDim);
+  if (layer.latent !== undefined && !rules.expands(layer)) {
     const width = layer.latent.rank + layer.latent.ropeDim;
     rules.checkType(types.key, width);
-    return ranks * rowBytes(types.key, width, 1); // every rank needs the whole latent row
+    return index + ranks * rowBytes(types.key, width, 1); // every rank needs the whole latent row
   }
   rules.checkType(types.key, layer.keyHeadDim);
   rules.checkType(types.value, layer.valueHeadDim);
@@ -178,11 +184,13 @@ function layerBytes(
     );
   }
   const heads = Math.max(K, ranks);
-  return rowBytes(types.key, layer.keyHeadDim, heads) + rowBytes(types.value, layer.valueHeadDim, heads);
+  return (
+    index + rowBytes(types.key, layer.keyHeadDim, heads) + rowBytes(types.value, layer.valueHeadDim, heads)
+  );
 }
 
 function warningsOf(shape: ModelShape, contextLength: number, layers: readonly LayerPlan[]): string[] {
-  const warnings: string[] = [];
+  const warnings: string[] = [...(shape.warnings ?? [])];
   const { maxPositionEmbeddings: own } = shape;
   if (own !== undefined && contextLength > own) {
     warnings.push(`a context of ${contextLength} tokens is beyond the model's ${own}`);

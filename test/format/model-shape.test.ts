@@ -293,7 +293,7 @@ describe('modelShapeFromConfig', () => {
     [
       'no heads',
       { ...LLAMA3, num_attention_heads: undefined },
-      'one of num_attention_heads, n_head, n_heads, num_heads, decoder_attention_heads: expected a positive integer',
+      'num_decoder_attention_heads: expected a positive integer, got no such key',
     ],
     ['no layers', { ...LLAMA3, num_hidden_layers: null }, 'got no such key'],
     [

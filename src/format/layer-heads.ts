@@ -1,0 +1,259 @@
+/**
+ * What each layer of a Hugging Face model keeps: its kind, its heads and their dims. Where layers differ, the file says so in a
+ * list, in keys for the sliding layers (`swa_…`), or layer by layer (`per_layer_config`, `block_configs`).
+ *
+ * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's block_config.py; OpenELM:
+ * its repository's configuration_openelm.py.
+ */
+import { type KeyReader, show } from './key-reader.ts';
+import { type KindOfLayer, layerKinds } from './layer-kinds.ts';
+import type { LayerShape } from './shape-types.ts';
+
+export const HEADS: readonly string[] = [
+  'num_attention_heads_per_layer',
+  'num_attention_heads',
+  'n_head',
+  'n_heads',
+  'num_heads',
+  'num_query_heads',
+  'attention_heads',
+  'decoder_attention_heads',
+  'num_decoder_attention_heads',
+];
+export const HIDDEN: readonly string[] = ['hidden_size', 'n_embd', 'd_model', 'n_embed', 'model_dim'];
+export const KEY_VALUE_HEADS: readonly string[] = [
+  'num_key_value_heads_per_layer',
+  'num_key_value_heads',
+  'num_kv_heads',
+  'n_head_kv',
+  'n_kv_head',
+  'n_kv_heads',
+  'multi_query_group_num',
+  'num_attention_groups',
+  'num_query_groups',
+];
+
+type HeadShape = Pick<LayerShape, 'numHeads' | 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
+type Overrides = Readonly<Record<string, unknown>>;
+
+/** What a sliding layer may have of its own, as `swa_…`. */
+const SLIDING = [
+  ...['num_attention_heads', 'num_key_value_heads', 'head_dim', 'v_head_dim'],
+  ...['kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim'],
+];
+
+/** Dots 3's sliding layers where the file does not say. */
+const DOTS_SLIDING: Overrides = {
+  num_attention_heads: 64,
+  num_key_value_heads: 64,
+  kv_lora_rank: 1024,
+  qk_nope_head_dim: 192,
+};
+
+/**
+ * @param hiddenSize D, for files without a head dim
+ * @param warn takes what is only a guess
+ * @throws FormatError that names the key: heads missing, a list of the wrong length, a head dim that does not come out whole
+ * @returns the layers, and the largest N
+ */
+export function layerShapes(
+  keys: KeyReader,
+  modelType: string,
+  hiddenSize: number,
+  numLayers: number,
+  warn: (text: string) => void,
+): { readonly numHeads: number; readonly layers: LayerShape[] } {
+  const kinds = layerKinds(keys, modelType, numLayers, warn);
+  const isList = (names: readonly string[]) => keys.list(keys.find(names) ?? names[0]) !== undefined;
+  const counts = isList(HEADS) ? keys.perLayer(numLayers, ...HEADS) : undefined;
+  const groups = isList(KEY_VALUE_HEADS) ? keys.perLayer(numLayers, ...KEY_VALUE_HEADS) : undefined;
+  if (counts === undefined) keys.needInt(...HEADS);
+  const blocks = blockConfigs(keys, numLayers, warn);
+  const overrides = kinds.map((layer, i): Overrides => {
+    const { kind } = layer;
+    return {
+      ...(counts !== undefined && { num_attention_heads_per_layer: counts[i] }),
+      ...(groups !== undefined && { num_key_value_heads_per_layer: groups[i] }),
+      ...(kind === 'sliding' && slidingOverrides(keys, modelType)),
+      ...(kind === 'full' && fullOverrides(keys, modelType)),
+      ...blocks?.[i],
+      ...perLayerConfig(keys, i),
+    };
+  });
+  const indexed = indexedLayers(keys, modelType, kinds);
+  const firstShared = numLayers - (keys.perLayer(1, 'num_kv_shared_layers')?.[0] ?? 0);
+  const heads = kinds.map((layer, i): HeadShape | undefined => {
+    const own = keys.with(overrides[i]);
+    const numHeads = own.perLayer(1, ...HEADS)?.[0] ?? 0;
+    if (layer.kind === 'linear' || numHeads === 0 || overrides[i].keepsNothing === true) return undefined;
+    return { numHeads, ...headShape(own, modelType, hiddenSize, numHeads) };
+  });
+  const numHeads = heads.reduce((most, own) => Math.max(most, own?.numHeads ?? 0), 0);
+  const layers = heads.map((own, i): LayerShape => {
+    if (own === undefined) return { kind: 'linear', numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
+    const { kind, window } = kinds[i];
+    const { numHeads: N, ...shape } = own;
+    return {
+      kind: i >= firstShared ? 'shared' : own.latent !== undefined && kind === 'full' ? 'latent' : kind,
+      ...(N !== numHeads && { numHeads: N }),
+      ...shape,
+      ...(window !== undefined && { window }),
+      ...(indexed[i] && { indexKeyDim: keys.needInt('index_head_dim', 'indexer_head_dim') }),
+    };
+  });
+  return { numHeads: numHeads || Math.max(...(counts ?? [0])), layers };
+}
+
+function headShape(keys: KeyReader, modelType: string, hiddenSize: number, numHeads: number) {
+  const rank = keys.int('kv_lora_rank');
+  if (rank !== undefined) return latentShape(keys, numHeads, rank);
+  // Zamba's attention reads the hidden state next to the embeddings; its kv_channels say half of that.
+  const zamba = /^zamba/.test(modelType);
+  let keyHeadDim = keys.int('head_dim', 'attention_head_dim', 'd_kv', 'dim_head');
+  if (!zamba) keyHeadDim ??= keys.int('kv_channels');
+  if (keyHeadDim === undefined) {
+    const width = keys.int('attention_hidden_size') ?? (zamba ? 2 : 1) * hiddenSize;
+    if (width % numHeads !== 0) {
+      throw keys.fail(
+        keys.find(HEADS) ?? HEADS[1],
+        `expected a divisor of ${keys.find(HIDDEN)} ${hiddenSize} where there is no head_dim, got ${numHeads}`,
+      );
+    }
+    keyHeadDim = width / numHeads;
+  }
+  const valueHeadDim = keys.int('v_head_dim') ?? keyHeadDim;
+  return { numKeyValueHeads: keyValueHeads(keys, modelType, numHeads), keyHeadDim, valueHeadDim };
+}
+
+/** MLA: what expands from the latent row has N heads of nope + rope dims; `head_dim` in such files means something else. */
+function latentShape(keys: KeyReader, numHeads: number, rank: number) {
+  // 0 dims rotate in models without positions.
+  const ropeDim = keys.perLayer(1, 'qk_rope_head_dim')?.[0] ?? keys.needInt('qk_rope_head_dim');
+  return {
+    numKeyValueHeads: numHeads,
+    keyHeadDim: keys.needInt('qk_nope_head_dim') + ropeDim,
+    valueHeadDim: keys.needInt('v_head_dim'),
+    latent: { rank, ropeDim },
+  };
+}
+
+function keyValueHeads(keys: KeyReader, modelType: string, numHeads: number): number {
+  const stated = keys.int(...KEY_VALUE_HEADS);
+  switch (modelType) {
+    case 'gpt_bigcode':
+      return (keys.flag('multi_query') ?? true) ? 1 : numHeads;
+    case 'falcon':
+    case 'RefinedWebModel':
+      // The file's K counts only in the new architecture or without multi_query.
+      if (keys.flag('new_decoder_architecture') ?? false) return stated ?? numHeads;
+      return (keys.flag('multi_query') ?? true) ? 1 : (stated ?? numHeads);
+    case 'chatglm':
+      return (keys.flag('multi_query_attention') ?? false) ? (stated ?? numHeads) : numHeads;
+    default:
+      return stated ?? numHeads;
+  }
+}
+
+/** What the sliding layers have of their own. */
+function slidingOverrides(keys: KeyReader, modelType: string): Overrides {
+  const own: Record<string, unknown> = {};
+  if (modelType === 'dots3_note_text') Object.assign(own, DOTS_SLIDING);
+  for (const name of SLIDING) {
+    const value = keys.raw(`swa_${name}`);
+    if (value !== undefined) own[name] = value;
+  }
+  // The class of MiMo v2 Flash has no key for it and twice the K.
+  if (modelType === 'mimo_v2_flash' && own.num_key_value_heads === undefined) {
+    own.num_key_value_heads = 2 * keys.needInt(...KEY_VALUE_HEADS);
+  }
+  // Step 3.5: N, K (as num_attention_groups) and H of the other kind of layer.
+  const other = keys.raw('attention_other_setting') as Overrides | undefined;
+  if (other !== undefined) {
+    for (const name of ['num_attention_heads', 'num_attention_groups', 'head_dim'])
+      if (other[name] !== undefined) own[name] = other[name];
+  }
+  const heads = keys.int('num_sliding_attention_heads');
+  return heads === undefined ? own : { ...own, num_attention_heads: heads };
+}
+
+/** Gemma 4's full layers have heads of their own, of 512 dims where the file does not say. */
+function fullOverrides(keys: KeyReader, modelType: string): Overrides {
+  const gemma4 = /^(gemma4|diffusion_gemma)/.test(modelType);
+  const dim = keys.int('global_head_dim') ?? (gemma4 ? 512 : undefined);
+  const K = keys.flag('attention_k_eq_v') === true ? keys.int('num_global_key_value_heads') : undefined;
+  return { ...(dim !== undefined && { head_dim: dim }), ...(K !== undefined && { num_key_value_heads: K }) };
+}
+
+/** transformers' own form: overrides by the number of the layer, which may be written `05`. */
+function perLayerConfig(keys: KeyReader, layer: number): Overrides | undefined {
+  const all = keys.raw('per_layer_config') as Readonly<Record<string, Overrides>> | undefined;
+  return all?.[layer] ?? all?.[String(layer).padStart(2, '0')];
+}
+
+/** nemotron-nas: how many query heads share a key head, layer by layer; a layer may have no attention. */
+function blockConfigs(
+  keys: KeyReader,
+  numLayers: number,
+  warn: (text: string) => void,
+): readonly Overrides[] | undefined {
+  const blocks = keys.list('block_configs') as
+    | readonly { readonly attention?: Overrides | null }[]
+    | undefined;
+  if (blocks === undefined) return undefined;
+  if (blocks.length < numLayers) {
+    throw keys.fail('block_configs', `expected ${numLayers} layers, got ${blocks.length}`);
+  }
+  const numHeads = keys.needInt(...HEADS);
+  let windowed = 0;
+  const overrides = blocks.slice(0, numLayers).map((block, i): Overrides => {
+    const attention = block?.attention;
+    if (attention == null || attention.no_op === true || attention.replace_with_linear === true) {
+      return { keepsNothing: true };
+    }
+    if (attention.window_length != null) windowed++;
+    if (attention.num_key_value_heads != null)
+      return { num_key_value_heads_per_layer: attention.num_key_value_heads };
+    const size = attention.n_heads_in_group;
+    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 1 || numHeads % size !== 0) {
+      throw keys.fail(
+        'block_configs',
+        `expected an n_heads_in_group that divides N=${numHeads} in layer ${i}, got ${show(size)}`,
+      );
+    }
+    return { num_key_value_heads_per_layer: numHeads / size };
+  });
+  if (windowed > 0) warn(`the windows of ${windowed} layers in block_configs are not counted`);
+  return overrides;
+}
+
+/** Which layers cache a key of an indexer: those that the file names so, or every full one where it only gives the key's width. */
+function indexedLayers(
+  keys: KeyReader,
+  modelType: string,
+  kinds: readonly KindOfLayer[],
+): readonly boolean[] {
+  if (keys.find(['index_head_dim', 'indexer_head_dim']) === undefined || keys.flag('use_dsa') === false) {
+    return kinds.map(() => false);
+  }
+  const named = kinds.some((layer) => layer.indexed === true);
+  // MiniMax M3 has its indexer in the layers of this list, or nowhere.
+  const sparse = keys.raw('sparse_attention_config') as { sparse_attention_freq?: unknown[] } | undefined;
+  const listed = sparse?.sparse_attention_freq;
+  const mla = keys.has('kv_lora_rank') || keys.has('indexer_head_dim');
+  const types = keys.list('indexer_types') ?? indexerPattern(keys);
+  // The class of Hunyuan v4 has an indexer in layer 0 and in every fourth from layer 1 on.
+  const frequency = keys.int('index_topk_freq') ?? (modelType === 'hy_v4' ? 4 : 1);
+  const offset = keys.perLayer(1, 'index_skip_topk_offset')?.[0] ?? 2;
+  return kinds.map((layer, i) => {
+    if (layer.kind !== 'full') return false;
+    if (named ? layer.indexed !== true : listed !== undefined ? !listed[i] : !mla) return false;
+    // A layer may take the choice of the one before it.
+    if (types !== undefined) return types[i] !== 'shared' && types[i] !== 'S';
+    return Math.max(i - offset + 1, 0) % frequency === 0;
+  });
+}
+
+function indexerPattern(keys: KeyReader): readonly unknown[] | undefined {
+  const pattern = keys.raw('index_topk_pattern');
+  return typeof pattern === 'string' ? [...pattern] : keys.list('index_topk_pattern');
+}
