@@ -51,6 +51,7 @@ async function inspect(path: string, options: InspectOptions): Promise<void> {
       writeResult(describeWeights(shares));
       if (options.tensors) writeResult(`\n${listTensors(checkpoint)}`);
     }
+    for (const warning of shape?.warnings ?? []) writeNote(`gqa: warning: ${warning}`);
     if (problem !== undefined) writeNote(`gqa: ${oneLine(problem.message)}; only the tensors are shown`);
   } finally {
     await checkpoint.close();
@@ -195,6 +196,7 @@ function toJson(
       vocabSize: shape.vocabSize,
       contextLength: shape.maxPositionEmbeddings,
       layers: shape.layers,
+      warnings: shape.warnings ?? [],
       kvBytesPerToken: { f32: values! * 4, f16: values! * 2 },
     }),
     parameters,

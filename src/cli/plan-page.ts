@@ -27,9 +27,12 @@ export function planPage(model: string, shape: ModelShape, options: PlanOptions)
   const at = contexts.map((contextLength) => compareHeads(shape, { ...rest, contextLength, heads }));
   const title = `KV cache of ${model}`;
   const facts = `N=${shape.numHeads} query heads, K=${shape.numKeyValueHeads}, ${shape.numLayers} layers; ${kvDtypeText(kvDtype)}, batch ${count(batchSize)}, runtime ${runtime}`;
+  const doubts = (shape.warnings ?? []).map(
+    (text) => `<p><strong>Warning:</strong> ${escapeHtml(text)}.</p>\n`,
+  );
   return htmlPage(
     title,
-    `<p>${escapeHtml(facts)}. Total bytes over the tokens of each sequence; both axes double at each line.</p>
+    `${doubts.join('')}<p>${escapeHtml(facts)}. Total bytes over the tokens of each sequence; both axes double at each line.</p>
 ${curves(contexts, at)}
 ${table(contexts, at)}
 <p class="note">Memory only: what fewer heads do to a model's answers is not in these figures.</p>`,

@@ -303,6 +303,7 @@ function toJson(model: string, plan: KvCachePlan, flags: PlanFlags, fits: Fits |
     bytesPerSequence: plan.bytesPerSequence,
     totalBytes: plan.totalBytes,
     layers: plan.layers,
+    warnings: plan.warnings,
     ...fits,
   };
 }

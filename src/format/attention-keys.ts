@@ -30,7 +30,7 @@ const HARMLESS = new RegExp(
 /** About attention, and without a say in what is cached. */
 const KNOWN: ReadonlySet<string> = new Set(
   words(`
-    _attn_implementation _attn_implementation_autoset activation_sparsity_pattern add_cross_attention attention_hidden_size
+    _sliding_window_pattern _attn_implementation _attn_implementation_autoset activation_sparsity_pattern add_cross_attention attention_hidden_size
     attention_in_multiplier attention_multiplier attention_out_multiplier attention_sinks attention_type attention_value_scale
     attn_impl attn_output_gate attn_scale attn_temperature_tuning attn_type attn_uses_sequence_id cache_implementation chunk_size
     chunk_size_feed_forward classifier_num_heads clip_qkv cross_attention_hidden_size decoder_sparse_step
@@ -52,7 +52,6 @@ const SAID_BY_A_LIST: ReadonlySet<string> = new Set(
     attention_chunk_size attn_layer_indices attn_layer_offset attn_layer_period attn_type_list full_attention_interval
     full_attn_idxs global_attn_every_n_layers hybrid_layer_ids hybrid_layer_pattern hybrid_override_pattern layer_group_size
     linear_attn_config local_layer_ids num_sliding_attention_heads prefix_dense_sliding_window_pattern sliding_window_pattern
-    _sliding_window_pattern
   `),
 );
 

@@ -203,9 +203,7 @@ export function layerKinds(
   if (modelType === 'cohere2_moe') return cohere2Moe(keys, numLayers, slide);
   const rule = Object.hasOwn(RULES, modelType) ? RULES[modelType] : undefined;
   if (spans === undefined && NEEDS_WINDOW.test(modelType)) throw noWindow(keys);
-  const pattern = FIXED_PERIOD.test(modelType)
-    ? undefined
-    : (keys.raw('sliding_window_pattern') ?? keys.raw('_sliding_window_pattern'));
+  const pattern = FIXED_PERIOD.test(modelType) ? undefined : keys.raw('sliding_window_pattern');
   if (typeof pattern === 'string' && /^[LG]+$/.test(pattern)) {
     return byIndex((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? FULL : slide(i)));
   }

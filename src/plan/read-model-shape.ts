@@ -2,7 +2,7 @@
  * A model's shape from wherever its description lies: a config.json, a GGUF header, or a safetensors file, whose header has no
  * head counts, so that the config.json beside it is read. Only headers are read, however large the file.
  */
-import type { ByteSource } from '../format/byte-source.ts';
+import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
@@ -114,7 +114,10 @@ function blobSource(blob: Blob): ByteSource {
   return {
     name,
     size: blob.size,
-    read: async (offset, length) => new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer()),
+    async read(offset, length) {
+      checkRange(name, blob.size, offset, length);
+      return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+    },
   };
 }
 

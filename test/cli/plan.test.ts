@@ -39,6 +39,7 @@ describe('gqa plan', () => {
       bytesPerToken: perToken,
       bytesPerSequence: perSequence,
       totalBytes: 3 * perSequence,
+      warnings: [],
     });
     expect(layers.length).toBe(26);
     expect(layers[0]).toEqual({ kind: 'sliding', tokens: 512, bytes: 512 * 2 * 8 * 34 });
@@ -145,6 +146,18 @@ describe('gqa plan', () => {
       const cut = await plan(join(folder, 'cut.gguf'));
       expect(cut).toMatchObject({ code: 1, stdout: '' });
       expect(cut.stderr).toMatch(/^gqa: .*cut\.gguf: at byte \d+: .*\n$/);
+    });
+    const unknown = { ...JSON.parse(config), kv_stride: 3 };
+    await withFolder({ 'config.json': JSON.stringify(unknown) }, async (folder) => {
+      const page = join(folder, 'page.html');
+      const doubt = 'the cache may be of another size: not known here: kv_stride (3)';
+      const { code, stdout, stderr } = await plan(join(folder, 'config.json'), '--json', '--html', page);
+      expect(code).toBe(0);
+      expect(stderr).toContain(`gqa: warning: ${doubt}\n`);
+      expect(JSON.parse(stdout).warnings).toEqual([doubt]);
+      expect(await readFile(page, 'utf8')).toContain(doubt);
+      const seen = await runCli(['inspect', folder, '--json']);
+      if (seen.code === 0) expect(JSON.parse(seen.stdout).warnings).toEqual([doubt]);
     });
     const far = await plan('llama-3-8b', '--context', '10000', '--json');
     expect(far.code).toBe(0);

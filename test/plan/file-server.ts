@@ -1,6 +1,7 @@
 /** A web server of a few files in memory that answers range requests, or does not, and counts what it sent. */
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { gzipSync } from 'node:zlib';
 
 export interface FileServer {
   readonly url: string;
@@ -8,6 +9,8 @@ export interface FileServer {
   readonly sent: number;
   /** Range headers asked for. */
   readonly ranges: readonly string[];
+  /** Values of accept-encoding. */
+  readonly encodings: readonly string[];
 }
 
 export interface ServerOptions {
@@ -15,6 +18,20 @@ export interface ServerOptions {
   readonly ranges?: boolean;
   /** Bytes that the server leaves out at the end of a range. */
   readonly cut?: number;
+  /**
+   * What the server does wrong with a range: bytes that never end, slow ones, a part after which it closes, none at all, compressed
+   * ones, another place than was asked for, a redirect to itself.
+   */
+  readonly fault?:
+    | 'endless'
+    | 'drip'
+    | 'reset'
+    | 'silent'
+    | 'gzip'
+    | 'shifted'
+    | 'huge size'
+    | 'loop'
+    | 'endless 200';
 }
 
 export async function withServer<T>(
@@ -24,6 +41,7 @@ export async function withServer<T>(
 ): Promise<T> {
   let sent = 0;
   const ranges: string[] = [];
+  const encodings: string[] = [];
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? '/', 'http://localhost').pathname;
     const content = files[path];
@@ -47,6 +65,13 @@ export async function withServer<T>(
       return;
     }
     ranges.push(range[0]);
+    encodings.push(String(request.headers['accept-encoding']));
+    if (options.fault !== undefined) {
+      answerWrongly(options.fault, Number(range[1]), Number(range[2]), bytes.length, response, (count) => {
+        sent += count;
+      });
+      return;
+    }
     const from = Number(range[1]);
     const to = Math.min(Number(range[2]) + 1, bytes.length) - (options.cut ?? 0);
     if (from >= bytes.length) {
@@ -64,9 +89,75 @@ export async function withServer<T>(
         return sent;
       },
       ranges,
+      encodings,
     });
   } finally {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
+  }
+}
+
+function answerWrongly(
+  fault: NonNullable<ServerOptions['fault']>,
+  from: number,
+  to: number,
+  size: number,
+  response: ServerResponse,
+  count: (bytes: number) => void,
+): void {
+  const last = Math.min(to, size - 1);
+  const range = { 'content-range': `bytes ${from}-${last}/${size}` };
+  const chunk = new Uint8Array(1 << 16).fill(0x20);
+  const pour = () => {
+    // As fast as the reader takes it, and not for ever should the reader be broken.
+    let total = 0;
+    const more = () => {
+      while (!response.destroyed && total < 1 << 28) {
+        total += chunk.length;
+        count(chunk.length);
+        if (!response.write(chunk)) {
+          response.once('drain', more);
+          return;
+        }
+      }
+      response.end();
+    };
+    more();
+  };
+  switch (fault) {
+    case 'silent':
+      return;
+    case 'loop':
+      response.writeHead(302, { location: '#again' }).end();
+      return;
+    case 'endless':
+      response.writeHead(206, range);
+      pour();
+      return;
+    case 'endless 200':
+      response.writeHead(200);
+      pour();
+      return;
+    case 'drip': {
+      response.writeHead(206, range);
+      const timer = setInterval(() => response.write('x'), 20);
+      response.on('close', () => clearInterval(timer));
+      return;
+    }
+    case 'reset':
+      response.writeHead(206, range).write('GGUF', () => response.destroy());
+      return;
+    case 'gzip': {
+      const packed = gzipSync(new Uint8Array(1 << 24));
+      count(packed.length);
+      response.writeHead(206, { ...range, 'content-encoding': 'gzip' }).end(packed);
+      return;
+    }
+    case 'shifted':
+      response.writeHead(206, { 'content-range': `bytes ${from + 1}-${last}/${size}` });
+      pour();
+      return;
+    case 'huge size':
+      response.writeHead(206, { 'content-range': `bytes 0-0/${'9'.repeat(30)}` }).end('G');
   }
 }

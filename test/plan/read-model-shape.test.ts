@@ -4,7 +4,9 @@ import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { bytesSource } from '../../src/format/byte-source.ts';
 import { FormatError, hubUrl, readModelShape } from '../../src/plan/index.ts';
+import { openUrl } from '../../src/plan/url-source.ts';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
+import { buildGguf, stringPair } from '../format/build-files.ts';
 import { withServer } from './file-server.ts';
 import { config, largeGguf, someSafetensors } from './models.ts';
 
@@ -106,6 +108,51 @@ describe('URLs', () => {
     await expect(readModelShape('http://127.0.0.1:1/x')).rejects.toThrow(
       'http://127.0.0.1:1/x: cannot be reached',
     );
+  });
+
+  test.each([
+    ['endless', /: expected bytes 0 to 65535, got content-range bytes 0-65535\/\d+$/],
+    ['endless 200', /: expected a server that answers range requests, got the whole file; download it/],
+    ['drip', /: expected an answer within 0\.4 s, got none or a part of it$/],
+    ['silent', /: expected an answer within 0\.4 s, got none or a part of it$/],
+    ['reset', /: cannot be reached: (other side closed|terminated)/],
+    ['gzip', /: expected the file's bytes as they are, got content-encoding gzip$/],
+    ['shifted', /: expected bytes 0 to 65535, got content-range bytes 1-65535\/\d+$/],
+    ['huge size', /: expected bytes 0 to 65535, got content-range bytes 0-0\/9+$/],
+    ['loop', /: cannot be reached: redirect count exceeded$/],
+  ] as const)(
+    'a server that answers %s: one line with the address, and little is read',
+    async (fault, message) => {
+      await withServer({ '/m.gguf': gguf }, { fault }, async (server) => {
+        const url = `${server.url}/m.gguf`;
+        const error = await openUrl(url, 400).then(
+          () => undefined,
+          (reason: Error) => reason,
+        );
+        expect(error?.message.startsWith(url)).toBe(true);
+        expect(error?.message.slice(url.length)).toMatch(message);
+        // What the sockets between hold, not what the server would send (256 MiB).
+        expect(server.sent).toBeLessThan(1 << 24);
+        expect(new Set(server.encodings)).toEqual(new Set(['identity']));
+      });
+    },
+  );
+
+  test('a header that claims hundreds of megabytes is not fetched', async () => {
+    const head = buildGguf({
+      pairs: [stringPair('general.architecture', 'llama'), ['big', 9, (w) => w.u32(0).u64(250_000_000)]],
+    });
+    const file = new Uint8Array(260_000_000);
+    file.set(head);
+    await withServer({ '/m.gguf': file }, {}, async (server) => {
+      await expect(readModelShape(`${server.url}/m.gguf`)).rejects.toThrow(/m\.gguf: .*expected .*bytes/);
+      expect(server.sent).toBeLessThan(1 << 24);
+    });
+  });
+
+  test('a Blob is read inside its bounds', async () => {
+    const cut = new File([gguf.slice(0, 1000)], 'cut.gguf');
+    await expect(readModelShape(cut)).rejects.toThrow(FormatError);
   });
 
   test('hub ids', () => {
