@@ -3,6 +3,7 @@
  * `gqa: …` on stderr, without a stack unless GQA_DEBUG=1.
  */
 
+import { printable } from '../arguments/printable.ts';
 import { RunConflictError } from '../train/training-run.ts';
 
 export const exitCode = { done: 0, failed: 1, wrongUsage: 2, interrupted: 130 } as const;
@@ -61,7 +62,7 @@ const ACTIONS: Readonly<Record<string, string>> = {
 export function reportFailure(error: unknown): number {
   const message = error instanceof Error ? messageOf(error) : String(error);
   const debug = process.env.GQA_DEBUG === '1' && error instanceof Error && error.stack !== undefined;
-  process.stderr.write(`gqa: ${debug ? error.stack : oneLine(message)}\n`);
+  process.stderr.write(`gqa: ${printable(debug ? (error.stack ?? message) : oneLine(message))}\n`);
   return error instanceof UsageError || error instanceof RunConflictError
     ? exitCode.wrongUsage
     : exitCode.failed;

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { count, errColors, exactSize, writeJson, writeNote } from './output.ts';
+import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { utf8Text } from './train-data.ts';
 
@@ -172,7 +172,7 @@ async function stream(
   let text = '';
   const write = (piece: string): void => {
     text += piece;
-    if (!flags.json) process.stdout.write(piece);
+    if (!flags.json) writePiece(piece);
   };
 
   const interrupt = new Interrupt();

@@ -51,7 +51,7 @@ async function inspect(path: string, options: InspectOptions): Promise<void> {
       writeResult(describeWeights(shares));
       if (options.tensors) writeResult(`\n${listTensors(checkpoint)}`);
     }
-    for (const warning of shape?.warnings ?? []) writeNote(`gqa: warning: ${warning}`);
+    for (const warning of shape?.warnings ?? []) writeNote(`gqa: warning: ${oneLine(warning)}`);
     if (problem !== undefined) writeNote(`gqa: ${oneLine(problem.message)}; only the tensors are shown`);
   } finally {
     await checkpoint.close();

@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import { printable } from '../arguments/printable.ts';
 import { convertCommand } from './convert.ts';
 import { demoCommand } from './demo.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
@@ -23,7 +24,7 @@ function makeProgram(): Command {
     .version(version)
     .configureHelp({ showGlobalOptions: false })
     .configureOutput({
-      outputError: (message, write) => write(`gqa: ${oneLine(message.replace(/^error: /, ''))}\n`),
+      outputError: (message, write) => write(`gqa: ${printable(oneLine(message.replace(/^error: /, '')))}\n`),
     })
     .exitOverride();
   for (const command of [

@@ -1,5 +1,6 @@
 /** What every command prints with: results on stdout, everything else on stderr; numbers with their units. */
 import pc from 'picocolors';
+import { printable, printableJson } from '../arguments/printable.ts';
 import { aboveStatus, terminalWidth } from './status-line.ts';
 
 type Colors = ReturnType<typeof pc.createColors>;
@@ -71,17 +72,37 @@ export function broken(text: string, width: number): string {
   return lines.join('\n');
 }
 
+/** The colours of this command line (bold, dim, red to white): the only escapes that reach a terminal. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+const OWN_COLORS = /(\x1b\[(?:[12]|22|3[0-79])m)/;
+
+/** A text as its stream may get it: what came from files and models cannot steer the terminal. */
+function shown(text: string, { isColorSupported }: Colors): string {
+  if (!isColorSupported) return printable(text);
+  return text
+    .split(OWN_COLORS)
+    .map((part, i) => (i % 2 === 1 ? part : printable(part)))
+    .join('');
+}
+
 /** Writes a line of the result. */
 export function writeResult(text: string): void {
-  aboveStatus(() => process.stdout.write(`${text}\n`));
+  aboveStatus(() => process.stdout.write(`${shown(text, outColors)}\n`));
+}
+
+/** Writes a piece of generated text: as it is into a file or a pipe, without control characters on a terminal. */
+export function writePiece(text: string): void {
+  process.stdout.write(process.stdout.isTTY === true ? printable(text) : text);
 }
 
 /** Writes a line that is not part of the result; on a terminal it is broken between words. */
 export function writeNote(text: string): void {
-  aboveStatus(() => process.stderr.write(`${broken(text, terminalWidth(process.stderr))}\n`));
+  aboveStatus(() =>
+    process.stderr.write(`${shown(broken(text, terminalWidth(process.stderr)), errColors)}\n`),
+  );
 }
 
 /** Writes the result of `--json`: one object on one line. */
 export function writeJson(value: object): void {
-  writeResult(JSON.stringify(value));
+  aboveStatus(() => process.stdout.write(`${printableJson(JSON.stringify(value))}\n`));
 }

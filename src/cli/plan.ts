@@ -24,7 +24,7 @@ import {
   readModelShape,
   type StorageType,
 } from '../plan/index.ts';
-import { UsageError } from './errors.ts';
+import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, writeJson, writeNote, writeResult } from './output.ts';
 import { writePage } from './page-file.ts';
@@ -134,7 +134,7 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
     const { numKeyValueHeads, ...rest } = options;
     if (numKeyValueHeads === undefined) writeResult(`\n${headTable(compareHeads(shape, rest))}`);
   }
-  for (const warning of plan.warnings) writeNote(`gqa: warning: ${warning}`);
+  for (const warning of plan.warnings) writeNote(`gqa: warning: ${oneLine(warning)}`);
   if (flags.html !== undefined) {
     await writePage(flags.html, planPage(name, shape, options));
   }

@@ -10,6 +10,8 @@
 const REDRAW_MS = 100;
 const CLEAR = '\r\u001b[K';
 
+import { printableLine } from '../arguments/printable.ts';
+
 let text: string | undefined;
 let drawnAt = Number.NEGATIVE_INFINITY;
 let isDrawn = false;
@@ -33,7 +35,7 @@ export function showStatus(parts: readonly string[]): void {
     if (line.length + 2 + part.length > width) break;
     line += `  ${part}`;
   }
-  text = line;
+  text = printableLine(line);
   if (performance.now() - drawnAt >= REDRAW_MS) draw();
 }
 

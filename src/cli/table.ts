@@ -4,6 +4,7 @@
  */
 import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
+import { printableLine } from '../arguments/printable.ts';
 import { broken, outColors } from './output.ts';
 import { terminalWidth } from './status-line.ts';
 
@@ -12,10 +13,11 @@ type Cells = readonly string[];
 /**
  * Columns aligned by spaces, without lines around them.
  * @param head names of the columns; '' where a value needs none
- * @param rows cells as text, one for each name
+ * @param cells as text, one for each name
  * @param rightAligned columns that hold numbers, counted from 0
  */
-export function table(head: Cells, rows: readonly Cells[], rightAligned: readonly number[] = []): string {
+export function table(head: Cells, cells: readonly Cells[], rightAligned: readonly number[] = []): string {
+  const rows = cells.map((row) => row.map(printableLine));
   const width = terminalWidth(process.stdout);
   const aligned = columns([head.map(outColors.bold), ...rows], rightAligned);
   return widthOf(aligned) <= width
@@ -24,7 +26,8 @@ export function table(head: Cells, rows: readonly Cells[], rightAligned: readonl
 }
 
 /** Names with their values, and notes on them. */
-export function facts(rows: readonly (readonly [name: string, value: string, note?: string])[]): string {
+export function facts(cells: readonly (readonly [name: string, value: string, note?: string])[]): string {
+  const rows = cells.map((row) => row.map((cell = '') => printableLine(cell)));
   const width = terminalWidth(process.stdout);
   const aligned = columns(
     rows.map(([name, value, note = '']) => [outColors.bold(name), value, outColors.dim(note)]),

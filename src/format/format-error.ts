@@ -3,6 +3,8 @@
  * A class of its own because callers branch on it (a damaged download is not a bug).
  */
 
+import { printable } from '../arguments/printable.ts';
+
 /** A file does not hold what its format says. One line: `file: at byte N: expected …, got …`. */
 export class FormatError extends Error {
   override readonly name = 'FormatError';
@@ -17,10 +19,8 @@ export class FormatError extends Error {
    * @param detail `expected …, got …`, without the file and the place
    */
   constructor(file: string, byteOffset: number | undefined, detail: string, options?: ErrorOptions) {
-    super(
-      byteOffset === undefined ? `${file}: ${detail}` : `${file}: at byte ${byteOffset}: ${detail}`,
-      options,
-    );
+    const place = byteOffset === undefined ? file : `${file}: at byte ${byteOffset}`;
+    super(printable(`${place}: ${detail}`), options); // names in the file may hold what a terminal obeys
     this.file = file;
     this.byteOffset = byteOffset;
   }

@@ -3,6 +3,8 @@
  * series are variables, so that a chart reads on both grounds.
  */
 
+import { printable } from '../arguments/printable.ts';
+
 /** Colours for series, by meaning or in order; `var(--…)` in SVG and HTML alike. */
 export const COLORS = {
   blue: 'var(--blue)',
@@ -49,8 +51,9 @@ ${body}
 `;
 }
 
+/** Signs of HTML as references, and control characters as a terminal would show them. */
 export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  return printable(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
 /** @param rows the first is the head; cells are HTML. Wide tables scroll by themselves */

@@ -36,7 +36,7 @@ DERIVED = ["layer_types", "layers_block_type", "per_layer_config", "indexer_type
 # About something else than sizes and layers.
 DROPPED = re.compile(
     r"token|dropout|pdrop|initializer|_eps$|epsilon|^output_|return_dict|dtype|label|archit|transformers_version|^_|problem_type"
-    r"|rope|router|expert|moe|norm|bos|eos|pad_|_act$|activation|time_step|multiplier|mlp_|^use_cache|vision|audio|image"
+    r"|(?<!qk_)rope|router|expert|moe|norm|bos|eos|pad_|_act$|activation|time_step|multiplier|mlp_|^use_cache|vision|audio|image"
     r"|is_encoder_decoder|^id2|std$|sinkhorn|softcap|layerdrop|use_return|chunk_size_feed|residual|classifier|summary|group$"
 )
 
