@@ -62,8 +62,6 @@ HUB = {
     "inkling_text": dict(num_hidden_layers=4, local_layer_ids=[0, 2]),
     "minimax_m3_vl_text": dict(num_hidden_layers=3, sparse_attention_config=dict(
         sparse_attention_freq=[0, 1, 1], sparse_index_dim=48, sparse_num_index_heads=4)),
-    "qwen4_exp_text": dict(num_hidden_layers=8, indexer_n_heads=4, indexer_kv_heads=1, indexer_head_dim=256, indexer_budget=64,
-                           indexer_compress_ratio=4),
     "llama4_text": dict(num_hidden_layers=8, hidden_size=60, num_attention_heads=6, num_key_value_heads=2, head_dim=10,
                         attention_chunk_size=16, num_local_experts=2),
     "nemotron": dict(num_hidden_layers=2, hidden_size=60, num_attention_heads=6, num_key_value_heads=2),
