@@ -1,0 +1,68 @@
+/**
+ * Values of JavaScript as Python's: what transformers hands to templates is plain JSON, and anything else a placeholder that names its
+ * kind. A whole number is an int, since JavaScript does not tell 1 from 1.0; `Float` and `parseJson` do.
+ */
+import { exceeded, limits } from './limits.ts';
+import { Dict, type Value } from './values.ts';
+
+/** A number that is a float in Python though it is whole: `new Float(1)` prints as 1.0. */
+export class Float {
+  readonly value: number;
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+
+/** @param what the value's name, for errors */
+export function fromJavaScript(value: unknown, what: string, depth = 0): Value {
+  if (depth > limits.depth) exceeded('depth', `lists and objects inside one another in ${what}`, depth);
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+    case 'bigint':
+      return value;
+    case 'number':
+      return Number.isInteger(value) && !Object.is(value, -0) ? BigInt(value) : value;
+    case 'undefined':
+      return null;
+    case 'function':
+    case 'symbol':
+      throw new TypeError(
+        `applyChatTemplate: expected ${what} of plain JSON values, got a ${typeof value} in it`,
+      );
+  }
+  if (value === null) return null;
+  if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, what, depth + 1));
+  if (value instanceof Float) return value.value;
+  const prototype = Object.getPrototypeOf(value);
+  const entries =
+    value instanceof Map
+      ? [...value]
+      : prototype === null || prototype === Object.prototype
+        ? Object.entries(value as object)
+        : undefined;
+  if (entries === undefined) return `<${(prototype as object).constructor.name}>`;
+  const dict = new Dict();
+  for (const [key, item] of entries) {
+    if (item !== undefined)
+      dict.set(fromJavaScript(key, what, depth + 1), fromJavaScript(item, what, depth + 1));
+  }
+  return dict;
+}
+
+const NUMBER = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g;
+
+/** JSON as Python reads it: 1.0 stays a float, and a long whole number keeps its digits. */
+export function parseJson(text: string): unknown {
+  JSON.parse(text);
+  const key = ' number';
+  const marked = text.replace(NUMBER, (part) =>
+    part.startsWith('"') || /^-?[0-9]{1,15}$/.test(part) ? part : JSON.stringify({ [key]: part }),
+  );
+  return JSON.parse(marked, (_, value: unknown) => {
+    const digits =
+      typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+    if (typeof digits !== 'string') return value;
+    return /^-?[0-9]+$/.test(digits) ? BigInt(digits) : new Float(Number(digits));
+  });
+}

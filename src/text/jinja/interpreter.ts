@@ -1,0 +1,417 @@
+/**
+ * Walks a template's tree. Scopes are Jinja's: a loop's turn, a macro, a `with`, and the block of a `set`, `filter`, `call` or
+ * `generation` have one of their own; an `if` has none.
+ *
+ * Source: jinja2 3.1.6, compiler.py and runtime.py.
+ */
+import { attribute, item } from './attributes.ts';
+import { type Filter, makeFilters, otherFilters } from './filters.ts';
+import { globals, setMember } from './globals.ts';
+import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
+import { makeLoop } from './loop.ts';
+import { binary, contains, negate, positive, slice, unpack } from './operators.ts';
+import type {
+  Arguments,
+  Callee,
+  Expression,
+  FilterExpression,
+  ForStatement,
+  Statement,
+  Target,
+} from './syntax.ts';
+import { makeTests, type Test } from './tests.ts';
+import {
+  compare,
+  Dict,
+  defined,
+  either,
+  equal,
+  Fn,
+  iterate,
+  type Keywords,
+  listOf,
+  Namespace,
+  Native,
+  Tuple,
+  textFor,
+  truthy,
+  typeName,
+  Undefined,
+  type Value,
+} from './values.ts';
+
+class Scope {
+  readonly names = new Map<string, Value>();
+  readonly outer: Scope | undefined;
+
+  constructor(outer: Scope | undefined) {
+    this.outer = outer;
+  }
+
+  find(name: string): Value | undefined {
+    for (let scope: Scope | undefined = this; scope; scope = scope.outer) {
+      const value = scope.names.get(name);
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  }
+}
+
+/** How a list of statements ended: through its end, or by `break` or `continue`. */
+type End = 'break' | 'continue' | undefined;
+
+export class Interpreter {
+  readonly #variables: ReadonlyMap<string, Value>;
+  readonly #filters: ReadonlyMap<string, Filter>;
+  readonly #tests: ReadonlyMap<string, Test>;
+  #depth = 0;
+
+  constructor(variables: ReadonlyMap<string, Value>) {
+    this.#variables = variables;
+    const library = {
+      has: (kind: 'filter' | 'test', name: string) =>
+        kind === 'test' ? this.#tests.has(name) : this.#filters.has(name) || otherFilters.has(name),
+      filter: (name: string) => this.#filter(name),
+      test: (name: string) => this.#test(name),
+    };
+    this.#filters = makeFilters(library);
+    this.#tests = makeTests(library);
+  }
+
+  run(body: readonly Statement[]): string {
+    const out: string[] = [];
+    this.#runAll(body, new Scope(undefined), out);
+    return out.join('');
+  }
+
+  #filter(name: string): Filter {
+    if (otherFilters.has(name)) unsupported(`the filter ${name}`);
+    return this.#filters.get(name) ?? fail(`No filter named '${name}'.`);
+  }
+
+  #test(name: string): Test {
+    return this.#tests.get(name) ?? fail(`No test named '${name}'.`);
+  }
+
+  #deeper<T>(run: () => T): T {
+    step();
+    if (++this.#depth > limits.depth)
+      exceeded('depth', 'expressions and macros inside one another', this.#depth);
+    const result = run();
+    this.#depth--;
+    return result;
+  }
+
+  #runAll(body: readonly Statement[], scope: Scope, out: string[]): End {
+    for (const statement of body) {
+      const end = this.#deeper(() => this.#runOne(statement, scope, out));
+      if (end !== undefined) return end;
+    }
+    return undefined;
+  }
+
+  /** What a block of its own scope writes, and how it ended. */
+  #capture(body: readonly Statement[], outer: Scope): [string, End] {
+    const out: string[] = [];
+    const end = this.#runAll(body, new Scope(outer), out);
+    return [out.join(''), end];
+  }
+
+  #write(text: string, out: string[]): void {
+    reserve(text.length);
+    out.push(text);
+  }
+
+  #runOne(statement: Statement, scope: Scope, out: string[]): End {
+    switch (statement.kind) {
+      case 'data':
+        this.#write(statement.text, out);
+        return;
+      case 'print':
+        for (const value of statement.values) this.#write(textFor(this.#evaluate(value, scope)), out);
+        return;
+      case 'if':
+        for (const [test, body] of statement.branches) {
+          if (test === undefined || truthy(this.#evaluate(test, scope)))
+            return this.#runAll(body, scope, out);
+        }
+        return;
+      case 'for':
+        this.#loop(statement, this.#evaluate(statement.iterable, scope), scope, out, 1);
+        return;
+      case 'set':
+        this.#assign(statement.target, this.#evaluate(statement.value, scope), scope);
+        return;
+      case 'set block': {
+        const [text, end] = this.#capture(statement.body, scope);
+        if (end !== undefined) return end;
+        this.#assign(statement.target, this.#filtered(statement.filter, text, scope), scope);
+        return;
+      }
+      case 'filter block': {
+        const [text, end] = this.#capture(statement.body, scope);
+        if (end === undefined) this.#write(textFor(this.#filtered(statement.filter, text, scope)), out);
+        return end;
+      }
+      case 'with': {
+        const inner = new Scope(scope);
+        for (const [target, value] of statement.values)
+          this.#assign(target, this.#evaluate(value, scope), inner);
+        return this.#runAll(statement.body, inner, out);
+      }
+      case 'scope':
+        return this.#runAll(statement.body, new Scope(scope), out);
+      case 'macro':
+        scope.names.set(statement.name, this.#callable(statement.name, statement.callee, scope));
+        return;
+      case 'call block': {
+        const { callee: macro, args } = statement.call;
+        const [positional, keywords] = this.#arguments(args, scope);
+        keywords.set('caller', this.#callable('caller', statement.callee, scope));
+        this.#write(textFor(this.#call(this.#evaluate(macro, scope), positional, keywords)), out);
+        return;
+      }
+      default:
+        return statement.kind;
+    }
+  }
+
+  /** The filters behind a block, whose innermost one has no value of its own. */
+  #filtered(filter: FilterExpression | undefined, text: string, scope: Scope): Value {
+    if (filter === undefined) return text;
+    const inner = filter.value;
+    if (inner !== undefined && inner.kind !== 'filter') unsupported('a block with a value as its filter');
+    const value = this.#filtered(inner, text, scope);
+    return this.#applyFilter(filter, value, scope);
+  }
+
+  #loop(statement: ForStatement, iterable: Value, outer: Scope, out: string[], depth: number): void {
+    let items = listOf(iterable);
+    const { target, test, body, otherwise } = statement;
+    if (test !== undefined) {
+      items = items.filter((value) => {
+        const scope = new Scope(outer);
+        this.#assign(target, value, scope);
+        return truthy(this.#evaluate(test, scope));
+      });
+    }
+    const recurse = (inner: Value): Value => {
+      if (!statement.recursive) fail("The loop must have the 'recursive' marker to be called recursively.");
+      const text: string[] = [];
+      this.#deeper(() => this.#loop(statement, inner, outer, text, depth + 1));
+      return text.join('');
+    };
+    const loop = makeLoop(items, depth, recurse);
+    for (let i = 0; i < items.length; i++) {
+      step();
+      loop.moveTo(i);
+      const scope = new Scope(outer);
+      scope.names.set('loop', loop.value);
+      this.#assign(target, items[i], scope);
+      if (this.#runAll(body, scope, out) === 'break') break;
+    }
+    if (items.length === 0) this.#runAll(otherwise, new Scope(outer), out);
+  }
+
+  #assign(target: Target, value: Value, scope: Scope): void {
+    switch (target.kind) {
+      case 'name':
+        scope.names.set(target.name, value);
+        return;
+      case 'tuple': {
+        const values = unpack(value, target.items.length);
+        for (let i = 0; i < values.length; i++) this.#assign(target.items[i], values[i], scope);
+        return;
+      }
+      case 'member': {
+        const namespace = this.#name(target.name, scope);
+        if (!(namespace instanceof Namespace)) fail('cannot assign attribute on non-namespace object');
+        setMember(namespace, target.attribute, value);
+      }
+    }
+  }
+
+  #name(name: string, scope: Scope): Value {
+    for (const found of [scope.find(name), this.#variables.get(name), globals.get(name)]) {
+      if (found !== undefined) return found;
+    }
+    return new Undefined(`'${name}' is undefined`);
+  }
+
+  /** A macro, or the block of a call as its `caller`. */
+  #callable(name: string, callee: Callee, closure: Scope): Native {
+    const names = callee.parameters.map(([parameter]) => parameter);
+    const takes = (special: string): boolean => callee.reads.has(special) && !names.includes(special);
+    const call = (args: readonly Value[], given: Keywords): Value => {
+      const scope = new Scope(closure);
+      const keywords = new Map(given);
+      const missing: [string, Expression | undefined][] = [];
+      callee.parameters.forEach(([parameter, otherwise], i) => {
+        const value = i < args.length ? args[i] : keywords.get(parameter);
+        if (i >= args.length) keywords.delete(parameter);
+        if (value === undefined) missing.push([parameter, otherwise]);
+        scope.names.set(
+          parameter,
+          either(value, () => new Undefined(`parameter '${parameter}' was not provided`)),
+        );
+      });
+      if (takes('caller')) {
+        scope.names.set('caller', keywords.get('caller') ?? new Undefined('No caller defined'));
+        keywords.delete('caller');
+      }
+      if (takes('kwargs')) scope.names.set('kwargs', new Dict(keywords));
+      else for (const key of keywords.keys()) fail(`macro '${name}' takes no keyword argument '${key}'`);
+      if (takes('varargs')) scope.names.set('varargs', new Tuple(args.slice(names.length)));
+      else if (args.length > names.length)
+        fail(`macro '${name}' takes not more than ${names.length} argument(s)`);
+      for (const [parameter, otherwise] of missing) {
+        if (otherwise !== undefined) scope.names.set(parameter, this.#evaluate(otherwise, scope));
+      }
+      const out: string[] = [];
+      this.#runAll(callee.body, scope, out);
+      return out.join('');
+    };
+    const attributes: Readonly<Record<string, Value>> = {
+      name,
+      arguments: new Tuple(names),
+      caller: takes('caller'),
+      catch_kwargs: takes('kwargs'),
+      catch_varargs: takes('varargs'),
+    };
+    return new Native('Macro', (key) => (Object.hasOwn(attributes, key) ? attributes[key] : undefined), call);
+  }
+
+  #arguments(args: Arguments, scope: Scope): [Value[], Map<string, Value>] {
+    const positional = args.positional.map((argument) => this.#evaluate(argument, scope));
+    if (args.spread !== undefined) {
+      for (const value of iterate(this.#evaluate(args.spread, scope))) {
+        step();
+        positional.push(value);
+      }
+    }
+    const keywords = new Map<string, Value>();
+    const add = (name: string, value: Value): void => {
+      if (keywords.has(name)) fail(`got multiple values for keyword argument '${name}'`);
+      keywords.set(name, value);
+    };
+    for (const [name, value] of args.keywords) add(name, this.#evaluate(value, scope));
+    if (args.keywordSpread !== undefined) {
+      const spread = this.#evaluate(args.keywordSpread, scope);
+      if (!(spread instanceof Dict)) fail(`argument after ** must be a mapping, not ${typeName(spread)}`);
+      for (const [name, value] of spread.entries()) {
+        if (typeof name !== 'string') fail('keywords must be strings');
+        add(name, value);
+      }
+    }
+    return [positional, keywords];
+  }
+
+  #call(callee: Value, args: readonly Value[], keywords: Keywords): Value {
+    defined(callee);
+    if ((callee instanceof Fn || callee instanceof Native) && callee.call !== undefined)
+      return callee.call(args, keywords);
+    return fail(`'${typeName(callee)}' object is not callable`);
+  }
+
+  #applyFilter(node: FilterExpression, value: Value, scope: Scope): Value {
+    const filter = this.#filter(node.name);
+    const [args, keywords] = this.#arguments(node.args, scope);
+    return filter(value, args, keywords);
+  }
+
+  #evaluate(node: Expression, scope: Scope): Value {
+    return this.#deeper(() => this.#evaluateOne(node, scope));
+  }
+
+  #evaluateOne(node: Expression, scope: Scope): Value {
+    switch (node.kind) {
+      case 'constant':
+        return node.value;
+      case 'name':
+        return this.#name(node.name, scope);
+      case 'list':
+      case 'tuple': {
+        reserveItems(node.items.length);
+        const items = node.items.map((part) => this.#evaluate(part, scope));
+        return node.kind === 'list' ? items : new Tuple(items);
+      }
+      case 'concat': {
+        const parts = node.items.map((part) => textFor(this.#evaluate(part, scope)));
+        reserve(parts.reduce((sum, part) => sum + part.length, 0));
+        return parts.join('');
+      }
+      case 'dict': {
+        reserveItems(node.items.length);
+        const dict = new Dict();
+        for (const [key, value] of node.items)
+          dict.set(this.#evaluate(key, scope), this.#evaluate(value, scope));
+        return dict;
+      }
+      case 'attribute':
+        return attribute(this.#evaluate(node.object, scope), node.name);
+      case 'item':
+        return item(this.#evaluate(node.object, scope), this.#evaluate(node.index, scope));
+      case 'slice': {
+        const object = this.#evaluate(node.object, scope);
+        return slice(
+          object,
+          node.bounds.map((bound) => (bound === undefined ? null : this.#evaluate(bound, scope))),
+        );
+      }
+      case 'call': {
+        const callee = this.#evaluate(node.callee, scope);
+        return this.#call(callee, ...this.#arguments(node.args, scope));
+      }
+      case 'filter': {
+        const value = node.value === undefined ? '' : this.#evaluate(node.value, scope);
+        return this.#applyFilter(node, value, scope);
+      }
+      case 'test': {
+        const test = this.#test(node.name);
+        const value = this.#evaluate(node.value, scope);
+        return test(value, ...this.#arguments(node.args, scope));
+      }
+      case 'not':
+        return !truthy(this.#evaluate(node.value, scope));
+      case 'negative':
+        return negate(this.#evaluate(node.value, scope));
+      case 'positive':
+        return positive(this.#evaluate(node.value, scope));
+      case 'and':
+      case 'or': {
+        const left = this.#evaluate(node.left, scope);
+        return truthy(left) === (node.kind === 'or') ? left : this.#evaluate(node.right, scope);
+      }
+      case 'binary':
+        return binary(node.operator, this.#evaluate(node.left, scope), this.#evaluate(node.right, scope));
+      case 'compare': {
+        let left = this.#evaluate(node.first, scope);
+        for (const [sign, operand] of node.rest) {
+          const right = this.#evaluate(operand, scope);
+          if (!holds(sign, left, right)) return false;
+          left = right;
+        }
+        return true;
+      }
+      case 'choice':
+        if (truthy(this.#evaluate(node.test, scope))) return this.#evaluate(node.yes, scope);
+        if (node.no !== undefined) return this.#evaluate(node.no, scope);
+        return new Undefined('the inline if-expression evaluated to false and no else section was defined.');
+    }
+  }
+}
+
+function holds(sign: string, left: Value, right: Value): boolean {
+  switch (sign) {
+    case '==':
+      return equal(left, right);
+    case '!=':
+      return !equal(left, right);
+    case 'in':
+      return contains(right, left);
+    case 'not in':
+      return !contains(right, left);
+  }
+  const order = compare(left, right, sign);
+  return sign === '<' ? order < 0 : sign === '<=' ? order <= 0 : sign === '>' ? order > 0 : order >= 0;
+}

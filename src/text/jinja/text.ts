@@ -1,0 +1,111 @@
+/** What Python calls white space, and how it changes case. */
+import { reserve, reserveItems, unsupported } from './limits.ts';
+
+/** `str.isspace()` and `\s` of Python's regular expressions, as a class. */
+export const SPACE =
+  '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]';
+const SPACES = new RegExp(`^${SPACE}$`);
+
+export function isSpace(unit: number): boolean {
+  if (unit < 0x80) return unit === 0x20 || (unit >= 9 && unit <= 13) || (unit >= 0x1c && unit <= 0x1f);
+  return SPACES.test(String.fromCharCode(unit));
+}
+
+/** `str.strip(chars)` at the ends asked for. */
+export function strip(
+  text: string,
+  characters: string | undefined,
+  ends: { left?: boolean; right?: boolean },
+): string {
+  if (characters !== undefined && /[\ud800-\udfff]/.test(characters + text)) {
+    const set = new Set(characters);
+    const points = Array.from(text);
+    let start = 0;
+    let end = points.length;
+    while (ends.left && start < end && set.has(points[start])) start++;
+    while (ends.right && end > start && set.has(points[end - 1])) end--;
+    return points.slice(start, end).join('');
+  }
+  const drop = (at: number): boolean =>
+    characters === undefined ? isSpace(text.charCodeAt(at)) : characters.includes(text[at]);
+  let start = 0;
+  let end = text.length;
+  while (ends.left && start < end && drop(start)) start++;
+  while (ends.right && end > start && drop(end - 1)) end--;
+  return text.slice(start, end);
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: Python ends lines there too.
+const LINE_END = /\r\n|[\n-\r\x1c-\x1e\x85\u2028\u2029]/g;
+
+/** `str.splitlines()` */
+export function splitLines(text: string): string[] {
+  const lines: string[] = [];
+  let from = 0;
+  for (const { 0: end, index } of text.matchAll(LINE_END)) {
+    reserveItems(1);
+    lines.push(text.slice(from, index));
+    from = index + end.length;
+  }
+  if (from < text.length) lines.push(text.slice(from));
+  return lines;
+}
+
+/** Titlecase letters that are not the uppercase ones. */
+const TITLE: ReadonlyMap<string, string> = new Map([
+  ['ŉ', 'ʼN'],
+  ...['ǅ', 'ǈ', 'ǋ', 'ǲ'].flatMap((title): [string, string][] =>
+    [title, title.toLowerCase(), title.toUpperCase()].map((letter) => [letter, title]),
+  ),
+]);
+
+/** Unicode's titlecase of one character. */
+function titleCase(character: string): string {
+  const known = TITLE.get(character);
+  if (known !== undefined) return known;
+  const code = character.codePointAt(0) ?? 0;
+  // Georgian has capitals for whole words only.
+  if (code >= 0x10d0 && code <= 0x10ff) return character;
+  if (code >= 0x1f80 && code <= 0x1fff && character.toUpperCase().length > 1)
+    unsupported(`titlecase of ${character}`);
+  const [first, ...rest] = character.toUpperCase();
+  return first + rest.join('').toLowerCase();
+}
+
+/** `str.capitalize()`. */
+export function capitalize(text: string): string {
+  const [first = ''] = text;
+  if (first === '') return '';
+  // The whole text in lower case: whether a sigma is final depends on what stands before it.
+  return titleCase(first) + text.toLowerCase().slice(first.toLowerCase().length);
+}
+
+/** `str.title()`: a capital behind everything that has no case. */
+export function title(text: string): string {
+  reserve(text.length * 8);
+  let behindCased = false;
+  let out = '';
+  const lower = text.toLowerCase();
+  const same = lower.length === text.length;
+  let at = 0;
+  for (const character of text) {
+    out += behindCased
+      ? same
+        ? lower.slice(at, at + character.length)
+        : character.toLowerCase()
+      : titleCase(character);
+    behindCased = /\p{Cased}/u.test(character);
+    at += character.length;
+  }
+  return out;
+}
+
+/** `str.islower()`: there is a small letter, and no other letter with case. */
+export function isLower(text: string): boolean {
+  return /\p{Lowercase}/u.test(text) && !/[\p{Uppercase}\p{Lt}]/u.test(text);
+}
+
+/** `str.isupper()` */
+export function isUpper(text: string): boolean {
+  return /\p{Uppercase}/u.test(text) && !/[\p{Lowercase}\p{Lt}]/u.test(text);
+}

@@ -1,0 +1,67 @@
+/** The tokens of a template with a place in them, and what the two halves of the parser share. */
+import type { Token } from './lexer.ts';
+import { exceeded, fail, limits } from './limits.ts';
+
+export class TokenStream {
+  readonly #tokens: readonly Token[];
+  #at = 0;
+  #nesting = 0;
+
+  constructor(tokens: readonly Token[]) {
+    this.#tokens = tokens;
+  }
+
+  get current(): Token {
+    return this.#tokens[this.#at];
+  }
+
+  get following(): Token {
+    return this.#tokens[Math.min(this.#at + 1, this.#tokens.length - 1)];
+  }
+
+  next(): Token {
+    const token = this.current;
+    if (token.type !== 'end') this.#at++;
+    return token;
+  }
+
+  isName(...names: string[]): boolean {
+    return this.current.type === 'name' && names.includes(this.current.value);
+  }
+
+  skipName(name: string): boolean {
+    const found = this.isName(name);
+    if (found) this.next();
+    return found;
+  }
+
+  skip(type: string): boolean {
+    const found = this.current.type === type;
+    if (found) this.next();
+    return found;
+  }
+
+  expect(type: string): Token {
+    if (this.current.type !== type) this.unexpected(`'${type}'`);
+    return this.next();
+  }
+
+  expectName(name: string): void {
+    if (!this.skipName(name)) this.unexpected(`'${name}'`);
+  }
+
+  unexpected(expected: string): never {
+    const { type, value, line } = this.current;
+    fail(`line ${line}: expected ${expected}, got ${value === '' ? type : `'${value.slice(0, 40)}'`}`);
+  }
+
+  /** Runs `parse` one level deeper: brackets and blocks inside one another are bounded. */
+  nested<T>(parse: () => T): T {
+    if (++this.#nesting > limits.nesting) {
+      exceeded('nesting', 'brackets and blocks inside one another', this.#nesting);
+    }
+    const result = parse();
+    this.#nesting--;
+    return result;
+  }
+}

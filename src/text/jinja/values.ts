@@ -1,0 +1,417 @@
+/**
+ * Python's values as JavaScript's, so that nothing is lost: an int is a bigint, a float a number, None null, a list an array. What
+ * JavaScript has no kind for is a class here. Truth, equality, order, hashing and printing are Python's.
+ */
+import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
+import { floatText, stringLiteral } from './literals.ts';
+
+export type Value =
+  | null
+  | boolean
+  | bigint
+  | number
+  | string
+  | Value[]
+  | Tuple
+  | Dict
+  | View
+  | Range
+  | Iter
+  | Undefined
+  | Markup
+  | Namespace
+  | Fn
+  | Native;
+
+export class Tuple {
+  readonly items: readonly Value[];
+  constructor(items: readonly Value[]) {
+    this.items = items;
+  }
+}
+
+/** What `groupby` gives: a pair whose parts have names. */
+export class Group extends Tuple {}
+
+/** A dict in order of insertion; 1, 1.0 and True are one key, as in Python. */
+export class Dict {
+  readonly #entries = new Map<unknown, [Value, Value]>();
+
+  constructor(entries: Iterable<readonly [Value, Value]> = []) {
+    for (const [key, value] of entries) this.set(key, value);
+  }
+  get size(): number {
+    return this.#entries.size;
+  }
+  get(key: Value): Value | undefined {
+    return this.#entries.get(hashKey(key))?.[1];
+  }
+  has(key: Value): boolean {
+    return this.#entries.has(hashKey(key));
+  }
+  set(key: Value, value: Value): void {
+    const hash = hashKey(key);
+    const entry = this.#entries.get(hash);
+    if (entry) entry[1] = value;
+    else this.#entries.set(hash, [key, value]);
+  }
+  entries(): Iterable<[Value, Value]> {
+    return this.#entries.values();
+  }
+  *keys(): Generator<Value> {
+    for (const [key] of this.#entries.values()) yield key;
+  }
+}
+
+/** `dict.keys()`, `.values()` or `.items()`. */
+export class View {
+  readonly kind: 'keys' | 'values' | 'items';
+  readonly dict: Dict;
+  constructor(kind: View['kind'], dict: Dict) {
+    this.kind = kind;
+    this.dict = dict;
+  }
+  *items(): Generator<Value> {
+    for (const [key, value] of this.dict.entries()) {
+      yield this.kind === 'keys' ? key : this.kind === 'values' ? value : new Tuple([key, value]);
+    }
+  }
+}
+
+export class Range {
+  readonly start: bigint;
+  readonly stop: bigint;
+  readonly step: bigint;
+  readonly length: number;
+  constructor(start: bigint, stop: bigint, step: bigint) {
+    this.start = start;
+    this.stop = stop;
+    this.step = step;
+    const span = step > 0n ? stop - start : start - stop;
+    const size = step > 0n ? step : -step;
+    const length = span <= 0n ? 0n : (span + size - 1n) / size;
+    if (length > BigInt(limits.range)) exceeded('range', 'items in a range', length);
+    this.length = Number(length);
+  }
+  *items(): Generator<Value> {
+    for (let i = 0, at = this.start; i < this.length; i++, at += this.step) yield at;
+  }
+}
+
+/** A generator, as `map`, `select` and their like make: it can be read once. */
+export class Iter {
+  readonly iterator: Iterator<Value>;
+  readonly #depth: number;
+  /** @param source what it reads from: generators on generators are bounded */
+  constructor(iterator: Iterator<Value>, source: Value = null) {
+    this.iterator = iterator;
+    this.#depth = source instanceof Iter ? source.#depth + 1 : 1;
+    if (this.#depth > limits.nesting) exceeded('nesting', 'generators on one another', this.#depth);
+  }
+  [Symbol.iterator](): Iterator<Value> {
+    return { next: () => this.iterator.next() };
+  }
+}
+
+/** A name or attribute that is not there. It prints as nothing; whatever else is done with it is this error. */
+export class Undefined {
+  readonly message: string;
+  constructor(message: string) {
+    this.message = message;
+  }
+}
+
+/** What `safe` and `escape` give: text that other operations would escape. It may be printed and compared. */
+export class Markup {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+export class Namespace {
+  readonly values: Map<string, Value> = new Map();
+}
+
+export type Keywords = ReadonlyMap<string, Value>;
+
+export class Fn {
+  readonly name: string;
+  readonly call: (args: readonly Value[], keywords: Keywords) => Value;
+  constructor(name: string, call: Fn['call']) {
+    this.name = name;
+    this.call = call;
+  }
+}
+
+/** An object with attributes and, sometimes, a call: `loop`, a macro, `cycler`. */
+export class Native {
+  readonly name: string;
+  readonly attribute: (name: string) => Value | undefined;
+  readonly call: Fn['call'] | undefined;
+  readonly text: (() => string) | undefined;
+  constructor(name: string, attribute: Native['attribute'], call?: Fn['call'], text?: () => string) {
+    this.name = name;
+    this.attribute = attribute;
+    this.call = call;
+    this.text = text;
+  }
+}
+
+export function typeName(value: Value): string {
+  if (value === null) return 'NoneType';
+  if (Array.isArray(value)) return 'list';
+  switch (typeof value) {
+    case 'boolean':
+      return 'bool';
+    case 'bigint':
+      return 'int';
+    case 'number':
+      return 'float';
+    case 'string':
+      return 'str';
+  }
+  if (value instanceof Tuple) return 'tuple';
+  if (value instanceof Dict) return 'dict';
+  if (value instanceof View) return `dict_${value.kind}`;
+  if (value instanceof Range) return 'range';
+  if (value instanceof Iter) return 'generator';
+  if (value instanceof Namespace) return 'Namespace';
+  if (value instanceof Fn) return 'function';
+  if (value instanceof Native) return value.name;
+  return value instanceof Markup ? 'Markup' : 'Undefined';
+}
+
+/** A value that may be None, or another where there is none: `??` would take None for none. */
+export function either<T>(value: T | undefined, otherwise: () => T): T {
+  return value === undefined ? otherwise() : value;
+}
+
+/** Throws when the value is not there. */
+export function defined<T extends Value>(value: T): Exclude<T, Undefined> {
+  if (value instanceof Undefined) fail(value.message);
+  return value as Exclude<T, Undefined>;
+}
+
+export function truthy(value: Value): boolean {
+  if (value === null || value instanceof Undefined) return false;
+  if (Array.isArray(value)) return value.length > 0;
+  if (typeof value !== 'object') return typeof value === 'number' ? value !== 0 : Boolean(value);
+  if (value instanceof Tuple) return value.items.length > 0;
+  if (value instanceof Dict) return value.size > 0;
+  if (value instanceof View) return value.dict.size > 0;
+  if (value instanceof Range) return value.length > 0;
+  if (value instanceof Markup) return value.text !== '';
+  return true;
+}
+
+const SURROGATE = /[\ud800-\udfff]/;
+
+/** The code points of a text. */
+export function codePoints(text: string): string[] {
+  reserveItems(text.length);
+  return SURROGATE.test(text) ? Array.from(text) : text.split('');
+}
+
+/** Whether places in the text are not those of its code points. */
+export function hasSurrogates(text: string): boolean {
+  reserve(text.length);
+  return SURROGATE.test(text);
+}
+
+export function codePointLength(text: string): number {
+  reserve(text.length);
+  if (!SURROGATE.test(text)) return text.length;
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
+}
+
+/** @returns undefined when it cannot be iterated over */
+export function tryIterate(value: Value): Iterable<Value> | undefined {
+  if (typeof value === 'string') return codePoints(value);
+  if (Array.isArray(value)) return value;
+  if (value instanceof Tuple) return value.items;
+  if (value instanceof Dict) return value.keys();
+  if (value instanceof View || value instanceof Range) return value.items();
+  if (value instanceof Iter) return value;
+  if (value instanceof Undefined) return [];
+  if (value instanceof Markup) return codePoints(value.text);
+  return undefined;
+}
+
+export function iterate(value: Value): Iterable<Value> {
+  return tryIterate(value) ?? fail(`'${typeName(value)}' object is not iterable`);
+}
+
+/** A list of what an iterable gives, counted. */
+export function listOf(value: Value): Value[] {
+  const out: Value[] = [];
+  for (const item of iterate(value)) {
+    reserveItems(1);
+    out.push(item);
+  }
+  return out;
+}
+
+/** @returns undefined for what has no length */
+export function lengthOf(value: Value): number | undefined {
+  if (typeof value === 'string') return codePointLength(value);
+  if (Array.isArray(value)) return value.length;
+  if (value instanceof Tuple) return value.items.length;
+  if (value instanceof Dict) return value.size;
+  if (value instanceof View) return value.dict.size;
+  if (value instanceof Range) return value.length;
+  if (value instanceof Markup) return codePointLength(value.text);
+  return value instanceof Undefined ? 0 : undefined;
+}
+
+/** A number as bigint or number, undefined for what is none. */
+export function numeric(value: Value): bigint | number | undefined {
+  if (typeof value === 'boolean') return value ? 1n : 0n;
+  return typeof value === 'bigint' || typeof value === 'number' ? value : undefined;
+}
+
+function hashKey(value: Value): unknown {
+  const number = numeric(value);
+  if (number !== undefined) {
+    if (typeof number === 'bigint') return number;
+    return Number.isInteger(number) ? BigInt(number) : number;
+  }
+  const text = textOf(value);
+  if (text !== undefined) {
+    reserve(text.length);
+    return text;
+  }
+  if (value === null) return null;
+  if (value instanceof Tuple) return `\0tuple ${reprOf(value)}`;
+  if (value instanceof Undefined) return Undefined;
+  if (Array.isArray(value) || value instanceof Dict) fail(`unhashable type: '${typeName(value)}'`);
+  return value;
+}
+
+function textOf(value: Value): string | undefined {
+  return typeof value === 'string' ? value : value instanceof Markup ? value.text : undefined;
+}
+
+function sequence(value: Value): readonly Value[] | undefined {
+  return Array.isArray(value) ? value : value instanceof Tuple ? value.items : undefined;
+}
+
+export function equal(left: Value, right: Value, depth = 0): boolean {
+  step();
+  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  const a = numeric(left);
+  const b = numeric(right);
+  // biome-ignore lint/suspicious/noDoubleEquals: a bigint and a number of the same value are equal.
+  if (a !== undefined && b !== undefined) return a == b;
+  const text = textOf(left);
+  if (text !== undefined) {
+    const other = textOf(right);
+    if (other?.length === text.length) reserve(text.length);
+    return text === other;
+  }
+  if (left instanceof Undefined) return right instanceof Undefined;
+  if (Array.isArray(left) ? Array.isArray(right) : left instanceof Tuple && right instanceof Tuple) {
+    const one = sequence(left) ?? [];
+    const other = sequence(right) ?? [];
+    return one.length === other.length && one.every((item, i) => equal(item, other[i], depth + 1));
+  }
+  if (left instanceof Dict && right instanceof Dict) {
+    if (left.size !== right.size) return false;
+    for (const [key, value] of left.entries()) {
+      const other = right.get(key);
+      if (other === undefined || !equal(value, other, depth + 1)) return false;
+    }
+    return true;
+  }
+  if (left instanceof View || left instanceof Range) {
+    if (left.constructor === right?.constructor) unsupported(`comparing two ${typeName(left)}`);
+  }
+  return left === right;
+}
+
+/** Code points in order, which UTF-16 units are not. */
+function compareText(a: string, b: string): number {
+  reserve(Math.min(a.length, b.length));
+  const end = Math.min(a.length, b.length);
+  for (let i = 0; i < end; i++) {
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x === y) continue;
+    const isHigh = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff;
+    return isHigh(x) === isHigh(y) ? x - y : isHigh(x) ? 1 : -1;
+  }
+  return a.length - b.length;
+}
+
+/** Negative, zero or positive. `sign` is for the message. NaN when a float is no number. */
+export function compare(left: Value, right: Value, sign = '<', depth = 0): number {
+  step();
+  if (depth > limits.depth) exceeded('depth', 'lists inside one another', depth);
+  defined(left);
+  defined(right);
+  const a = numeric(left);
+  const b = numeric(right);
+  if (a !== undefined && b !== undefined) {
+    return a < b ? -1 : a > b ? 1 : Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : 0;
+  }
+  const text = textOf(left);
+  const other = textOf(right);
+  if (text !== undefined && other !== undefined) return compareText(text, other);
+  if (Array.isArray(left) ? Array.isArray(right) : left instanceof Tuple && right instanceof Tuple) {
+    const one = sequence(left) ?? [];
+    const two = sequence(right) ?? [];
+    for (let i = 0; i < Math.min(one.length, two.length); i++) {
+      if (!equal(one[i], two[i])) return compare(one[i], two[i], sign, depth + 1);
+    }
+    return one.length - two.length;
+  }
+  if (left instanceof View && right instanceof View) unsupported(`comparing two ${typeName(left)}`);
+  return fail(`'${sign}' not supported between instances of '${typeName(left)}' and '${typeName(right)}'`);
+}
+
+/** Python's `str()`: what a template prints. */
+export function textFor(value: Value): string {
+  if (typeof value === 'string') return value;
+  if (value instanceof Undefined) return '';
+  if (value instanceof Markup) return value.text;
+  return reprOf(value);
+}
+
+/** Python's `repr()`. */
+export function reprOf(value: Value, depth = 0): string {
+  step();
+  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  const inner = (item: Value): string => reprOf(item, depth + 1);
+  const pair = ([key, item]: readonly [Value, Value]): string => `${inner(key)}: ${inner(item)}`;
+  const made = (text: string): string => {
+    reserve(text.length);
+    return text;
+  };
+  if (value === null) return 'None';
+  if (Array.isArray(value)) return made(`[${value.map(inner).join(', ')}]`);
+  switch (typeof value) {
+    case 'boolean':
+      return value ? 'True' : 'False';
+    case 'bigint':
+      return made(value.toString());
+    case 'number':
+      return floatText(value);
+    case 'string':
+      reserve(value.length * 8);
+      return made(stringLiteral(value));
+  }
+  if (value instanceof Tuple) {
+    return made(`(${value.items.map(inner).join(', ')}${value.items.length === 1 ? ',' : ''})`);
+  }
+  if (value instanceof Dict) return made(`{${Array.from(value.entries(), pair).join(', ')}}`);
+  if (value instanceof View)
+    return made(`dict_${value.kind}([${Array.from(value.items(), inner).join(', ')}])`);
+  if (value instanceof Range) {
+    return `range(${value.start}, ${value.stop}${value.step === 1n ? '' : `, ${value.step}`})`;
+  }
+  if (value instanceof Undefined) return 'Undefined';
+  if (value instanceof Native && value.text) return value.text();
+  return unsupported(`printing a ${typeName(value)}`);
+}
