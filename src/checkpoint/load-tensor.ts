@@ -13,6 +13,7 @@ import {
   optionKinds,
 } from '../tensor/arguments.ts';
 import { aDType, byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
+import { decode, encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { release, type Storage } from '../tensor/storage.ts';
@@ -59,13 +60,17 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
   const info = options.rows === undefined ? item : rowsOf(op, item, options.rows);
   const { dtype: stored, shape } = info;
-  // f64 exists on the reference backend only.
-  if (!isDType(stored) || (stored === 'f64' && backend.name !== 'reference')) {
+  // f64 exists on the reference backend only; elsewhere it can be asked for as another type.
+  const elsewhere = stored === 'f64' && backend.name !== 'reference';
+  if (elsewhere && isFloat(options.dtype)) return narrowed(checkpoint, backend, info, options.dtype);
+  if (!isDType(stored) || elsewhere) {
     throw new UnsupportedError(
       op,
       stored,
       backend.name,
-      'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)',
+      elsewhere
+        ? 'ask for it as f32, f16 or bf16'
+        : 'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)',
     );
   }
   const wanted = options.dtype ?? stored;
@@ -80,6 +85,24 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
     return out;
   } finally {
     asStored.dispose();
+  }
+}
+
+function isFloat(dtype: DType | undefined): dtype is 'f32' | 'f16' | 'bf16' {
+  return dtype === 'f32' || dtype === 'f16' || dtype === 'bf16';
+}
+
+/** A tensor of f64 values, each rounded once to a type that the backend has. */
+function narrowed(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor, dtype: DType): Tensor {
+  const { path, byteOffset, byteLength, shape } = info;
+  const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
+  try {
+    const values = decode('f64', backend.read(mapped, 0, byteLength), sizeOf(shape));
+    const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
+    backend.write(out.storage, encode(dtype, values));
+    return out;
+  } finally {
+    mapped.release();
   }
 }
 

@@ -26,7 +26,11 @@ export async function loadModule(path: string, module: Module): Promise<void> {
   await using checkpoint = await openCheckpoint(path);
   const state: Record<string, Tensor> = {};
   try {
-    for (const name of checkpoint.tensors.keys()) state[name] = loadTensor(checkpoint, name);
+    const own = module.getState();
+    for (const [name, { dtype }] of checkpoint.tensors) {
+      const rounded = dtype === 'f64' ? { dtype: own[name]?.dtype ?? 'f32' } : {};
+      state[name] = loadTensor(checkpoint, name, rounded);
+    }
     module.setState(state);
   } finally {
     for (const tensor of Object.values(state)) tensor.dispose();

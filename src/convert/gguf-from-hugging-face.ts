@@ -35,6 +35,13 @@ export async function ggufFromHuggingFace(
       `rope_type: expected default or linear to write GGUF, got ${scaling}; write a directory, and convert that with llama.cpp`,
     );
   }
+  if (config.mlp.activation !== 'silu') {
+    throw new FormatError(
+      file,
+      undefined,
+      `hidden_act: expected silu to write GGUF, whose llama form has no other, got ${config.mlp.activation}; write a directory`,
+    );
+  }
   const tensors = new Map<string, GgufPlan extends ReadonlyMap<string, infer T> ? T : never>();
   const put = (to: string, from: string, mix?: TensorMix) => {
     const info = checkpoint.tensors.get(from);

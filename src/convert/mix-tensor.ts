@@ -232,16 +232,20 @@ function drawn({ blocks, draw }: TensorMix, block: Block, columns: number, seed:
 async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
   const { info, dtype } = job;
   const [columns, rows] = mixedShape(job);
-  const values = new Float32Array(rows * columns);
+  const Floats = info.dtype === 'f64' ? Float64Array : Float32Array;
+  const values = new Floats(rows * columns);
   const part = new Float64Array(Math.max(SLICE_VALUES, columns));
   let at = 0;
-  const asFloats: MixJob = { ...job, transpose: false, dtype: 'f32' };
+  const asFloats: MixJob = { ...job, transpose: false, dtype: info.dtype === 'f64' ? 'f64' : 'f32' };
   for await (const chunk of mixedBytes(asFloats)) {
-    const floats = new Float32Array(chunk.buffer, chunk.byteOffset, chunk.byteLength / 4);
+    const floats = new Floats(
+      chunk.buffer as ArrayBuffer,
+      chunk.byteOffset,
+      chunk.byteLength / Floats.BYTES_PER_ELEMENT,
+    );
     values.set(floats, at);
     at += floats.length;
   }
-  if (info.dtype === 'f64') throw new TypeError(`${info.name}: expected at most f32, got f64`);
   // values is [rows, columns] as stored; the new tensor is [columns, rows]
   const perSlice = rowsPerSlice(rows, columns);
   const out = part.length >= perSlice * rows ? part : new Float64Array(perSlice * rows);

@@ -70,7 +70,7 @@ function withFileType(
   return new Map(metadata).set('general.file_type', { type: 'u32', value: fileType });
 }
 
-/** Vectors stay f32 in GGUF. Blocks that are computed with become q8_0; rows that no block fits, f16. */
+/** Vectors stay f32 in GGUF, f64 becomes f32. Blocks that are computed with become q8_0; rows that no block fits, f16. */
 async function typed(
   { checkpoint, seed, dtype }: WriteJob,
   { info, mix, buffers }: Pick<MixJob, 'info' | 'mix' | 'buffers'>,
@@ -80,8 +80,10 @@ async function typed(
   const fitting = (wanted: StorageType): StorageType =>
     columns % storageLayout(wanted).blockLength === 0 ? wanted : 'f16';
   const isMatrix = info.shape.length > 1;
-  const vector = info.dtype === 'f16' || info.dtype === 'bf16' ? 'f32' : info.dtype;
-  const wanted = !isMatrix ? vector : dtype === undefined ? info.dtype : fitting(dtype);
+  // llama.cpp computes with no f64.
+  const stored = info.dtype === 'f64' ? 'f32' : info.dtype;
+  const vector = stored === 'f16' || stored === 'bf16' ? 'f32' : stored;
+  const wanted = !isMatrix ? vector : dtype === undefined ? stored : fitting(dtype);
   if (wanted === info.dtype) {
     if (mix === undefined) return tensor;
     const copying = await copyingMix(tensor);

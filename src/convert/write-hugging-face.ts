@@ -9,6 +9,7 @@ import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { storageByteLength } from '../format/storage-type.ts';
+import { configWithTying } from '../models/config-tying.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { type MixJob, mixedBytes, mixedShape } from './mix-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
@@ -27,7 +28,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
       'expected a directory of safetensors to write one, got GGUF; give an output path that ends in .gguf',
     );
   }
-  const before = checkpoint.config as Readonly<Record<string, unknown>>;
+  const before = configWithTying(checkpoint.config as Readonly<Record<string, unknown>>, config);
   const target = configTarget(before, config, job.numKeyValueHeads, dtype);
   const mixes = allMixes(job, target.queryScale);
   const matrices = target.transpose ? layerMatrices(config, job.names) : undefined;

@@ -3,7 +3,7 @@
  * projections have a bias. A family (families/*.ts) makes it from a file's own words; nothing here says which file or
  * family it was.
  */
-import type { GateActivation } from '../backend/backend.ts';
+import type { Activation } from './activation.ts';
 import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
 import type { RopeConfig } from './rope-table.ts';
 
@@ -55,7 +55,7 @@ export interface DecoderConfig {
   /** How each layer attends, in order. */
   readonly attention: readonly LayerAttention[];
   /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
-  readonly mlp: { readonly gated: boolean; readonly activation: GateActivation };
+  readonly mlp: { readonly gated: boolean; readonly activation: Activation };
   /** Of models some of whose layers are mixtures of experts in place of the MLP. */
   readonly experts?: ExpertsConfig;
   /** Layers behind the last that a file may hold and that say nothing about the next token (DeepSeek-V3's for later ones); default 0. */
@@ -103,6 +103,8 @@ export interface DecoderNames {
   readonly finalNorm: string;
   /** Read only when the embeddings are not tied. */
   readonly head: string;
+  /** The head's name where a checkpoint with tied embeddings stores the table under it once more. */
+  readonly headCopy?: string;
   /** Whether the layers' matrices are stored `[In, Out]`, as GPT-2's Conv1D has them; default `[Out, In]`. */
   readonly transposed?: boolean;
   layer(index: number): DecoderLayerNames;

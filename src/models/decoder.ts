@@ -6,21 +6,20 @@
  *
  * or, in parallel, both of one x.
  */
-import type { GateActivation } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
-import { gatedActivation } from '../ops/gated.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
 import { linear, linears } from '../ops/linear.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
 import { rope } from '../ops/rope.ts';
-import { gelu, silu, tanh } from '../ops/unary.ts';
+import { tanh } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { activate, activateGate } from './activation.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
@@ -202,13 +201,8 @@ function mlp(
   x: Tensor,
 ): Tensor {
   const [first, up] = linears(x, gateUp);
-  const hidden = gated ? gatedActivation(first, up, activation) : activate(first, activation);
+  const hidden = gated ? activateGate(first, up, activation) : activate(first, activation);
   return linear(hidden, down.weight, down.bias);
-}
-
-function activate(x: Tensor, activation: GateActivation): Tensor {
-  if (activation === 'silu') return silu(x);
-  return gelu(x, { approximate: activation === 'geluTanh' ? 'tanh' : 'none' });
 }
 
 export function normalize(

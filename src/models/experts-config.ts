@@ -1,4 +1,5 @@
 /** What a mixture of experts must know: sizes, routing, activation, and what a checkpoint calls its tensors. */
+import type { Activation } from './activation.ts';
 
 /** How tokens find their experts, and what an expert is. */
 export interface ExpertsConfig {
@@ -36,9 +37,9 @@ export interface RoutingConfig {
   readonly scale: number;
 }
 
-/** `silu(gate) * up`; or `(clamp(up) + 1) * g * sigmoid(alpha * g)` with g the gate bounded by `limit`. */
+/** `function(gate) * up`; or `(clamp(up) + 1) * g * sigmoid(alpha * g)` with g the gate bounded by `limit`. */
 export type ExpertActivation =
-  | { readonly type: 'silu' }
+  | { readonly type: 'gated'; readonly function: Activation }
   | { readonly type: 'clamped'; readonly alpha: number; readonly limit: number };
 
 /** What a checkpoint calls the tensors of one layer's experts. */

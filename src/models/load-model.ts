@@ -29,6 +29,7 @@ import { starcoder2 } from './families/starcoder2.ts';
 import { loadWeights, readFloats } from './load-weights.ts';
 import { Model } from './model.ts';
 import { ropeTables } from './rope-table.ts';
+import { asStored } from './stored-form.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 const FAMILIES: readonly Family[] = [
@@ -50,7 +51,7 @@ const FAMILIES: readonly Family[] = [
 export interface LoadModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;
-  /** Converts float weights to this type; block types stay. Default: as stored. */
+  /** Converts float weights to this type; block types stay. Default: as stored, f64 as f32. */
   readonly dtype?: 'f32' | 'f16' | 'bf16';
   /** Told after each layer how many bytes of the weights, as stored, are in place. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -128,7 +129,8 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
     hasTensor: (name: string) => tensors.has(name),
     floats: (name: string, length: number) => readFloats(checkpoint, backend, name, length),
   };
-  const { config: read, names } = gguf ? family.fromGguf(source) : family.fromConfig(source);
+  const stated = gguf ? family.fromGguf(source) : family.fromConfig(source);
+  const { config: read, names } = gguf ? stated : asStored(checkpoint, backend, stated);
   return { config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
 }
 

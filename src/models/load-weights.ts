@@ -25,7 +25,7 @@ import { eventLoopTurn } from './event-loop.ts';
 
 export interface LoadWeightsOptions {
   readonly backend: Backend;
-  /** Converts float weights to this type; block types stay. */
+  /** Converts float weights to this type; block types stay. f64 becomes f32 without it. */
   readonly dtype?: DType;
   /** Told after each layer how many bytes of the weights, as stored, are in place. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -147,14 +147,18 @@ function loadWeight(
   { backend, dtype }: LoadWeightsOptions,
 ): Tensor {
   const { name, shape, stored, first, transposed, blocks, item, wide } = place;
-  const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(checkpoint.tensor(name).dtype);
-  const wanted = shape.length === 1 ? 'f32' : isFloat ? dtype : undefined;
+  const own = checkpoint.tensor(name).dtype;
+  const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(own);
+  // No kernel takes f64 weights.
+  const asked = own === 'f64' ? (dtype ?? 'f32') : dtype;
+  const wanted = shape.length === 1 ? 'f32' : isFloat ? asked : undefined;
   if (!transposed && !blocks) {
     const whole = sameShape(shape, item === undefined ? stored : stored.slice(1));
     const rows = whole ? undefined : ([first, first + shape[0]] as const);
     return loadTensor(checkpoint, name, { backend, dtype: wanted, item, rows });
   }
-  const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : undefined });
+  const narrow = own === 'f64' ? wanted : undefined;
+  const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : narrow });
   const [outs, ins = 1] = shape;
   const out = allocate(backend, matrix.dtype, shape);
   const { size, stride } = blocks ?? { size: outs, stride: 0 };

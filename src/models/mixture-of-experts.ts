@@ -9,7 +9,6 @@
  */
 import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
 import { chooseExperts, expertLinears } from '../ops/experts.ts';
-import { gatedActivation } from '../ops/gated.ts';
 import { linear } from '../ops/linear.ts';
 import { matmul } from '../ops/matmul.ts';
 import { sum } from '../ops/reduce.ts';
@@ -18,6 +17,7 @@ import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
 import { sigmoid } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { activateGate } from './activation.ts';
 import type { MixtureOf } from './decoder-weights.ts';
 import type { ExpertActivation, ExpertsConfig } from './experts-config.ts';
 
@@ -75,7 +75,7 @@ function alternating(both: Tensor, I: number): [Tensor, Tensor] {
 }
 
 function activate(activation: ExpertActivation, gate: Tensor, up: Tensor): Tensor {
-  if (activation.type === 'silu') return gatedActivation(gate, up, 'silu');
+  if (activation.type === 'gated') return activateGate(gate, up, activation.function);
   const { alpha, limit } = activation;
   const low = minimum(gate, limit);
   const bounded = maximum(minimum(up, limit), -limit);

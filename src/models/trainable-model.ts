@@ -17,6 +17,7 @@ import { anything, checkOptions, describe, optionKinds } from '../tensor/argumen
 import { scope } from '../tensor/scope.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { configWithTying } from './config-tying.ts';
 import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
 import {
   type DecoderWeights,
@@ -188,7 +189,8 @@ export async function loadTrainableModel(
     });
     const parts = { config, weights, backend, endTokenIds: endTokenIds(checkpoint), makeTokenizer };
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
-    return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, json);
+    const stated = json && configWithTying(json, config);
+    return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, stated);
   } finally {
     for (const tensor of loaded) tensor.dispose();
     await checkpoint.close();
@@ -243,6 +245,11 @@ function walk(
     return parameter.value;
   };
   const ends = decoderEnds(config, names, source);
+  const table = placed.get(`${names.embedding}.weight`);
+  if (table && names.headCopy !== undefined) {
+    const name = `${names.headCopy}.weight`;
+    placed.set(name, { ...table, place: { ...table.place, name, buffer: true } });
+  }
   const layers = Array.from({ length: config.numLayers }, (_, i) =>
     decoderLayerWeights(config, names, i, source),
   );

@@ -12,6 +12,7 @@ import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { configWithDtype } from '../models/config-dtype.ts';
+import { configWithTying } from '../models/config-tying.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { RECIPE_FILE, RECIPE_KEY, type TrainRecipe } from './recipe.ts';
 
@@ -57,7 +58,7 @@ export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Pro
   }
   const { gguf, directory } = checkpoint;
   if (gguf) return ggufForm(gguf, [...checkpoint.tensors.keys()], untrained);
-  const config = checkpoint.config as Readonly<Record<string, unknown>>;
+  const config = configWithTying(checkpoint.config as Readonly<Record<string, unknown>>, model.config);
   return huggingFaceForm(configWithDtype(config, 'f32'), await readCarriedFiles(directory), untrained);
 }
 

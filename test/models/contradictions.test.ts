@@ -271,8 +271,8 @@ test.each<[string, string, Json, string]>([
   [
     'another MLP',
     'tiny-gpt2/prefix',
-    { activation_function: 'relu' },
-    'activation_function: expected one of gelu_new, gelu_pytorch_tanh, gelu, silu, swish, got relu',
+    { activation_function: 'prelu' },
+    'activation_function: expected one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, gelu_10, quick_gelu, relu, relu2, relu6, leaky_relu, mish, hardswish, sigmoid, tanh, linear, got prelu',
   ],
   [
     'cross-attention',

@@ -250,7 +250,11 @@ describe('files that do not fit', () => {
       /^DIR: expected tensor model.layers.2.input_layernorm.weight of shape \[48\], got none of that name$/,
     ],
     ['an epsilon of 0', { rms_norm_eps: 0 }, /rms_norm_eps: expected a positive number, got 0$/],
-    ['another activation', { hidden_act: 'relu' }, /hidden_act: expected one of .*, silu, swish, got relu$/],
+    [
+      'another activation',
+      { hidden_act: 'xielu' },
+      /hidden_act: expected one of silu, swish, .*, linear, got xielu$/,
+    ],
     [
       'another scaling',
       { rope_parameters: { rope_type: 'proportional', factor: 2 } },

@@ -2,7 +2,7 @@
 import { mkdirSync, mkdtempSync, readFileSync as read, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
 import { setBackend } from '../../src/index.ts';
@@ -22,6 +22,7 @@ import {
 import { readRecipe } from '../../src/train/recipe.ts';
 import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
 import { GOLDEN } from '../models/golden.ts';
+import { caseNamed, variant } from '../models/variants.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -144,6 +145,36 @@ describe('checkpoints are written in the form they came in', () => {
     model.dispose();
   });
 });
+
+test.each(['llama both', 'llama head only', 'llama rolled', 'gpt2 rolled', 'falcon base'])(
+  '%s: trained and written, it is the trained model again, head and all',
+  async (name) => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+    const from = await variant(caseNamed(name));
+    const to = join(folder, name);
+    mkdirSync(to);
+    await using checkpoint = await openCheckpoint(from);
+    const model = await loadTrainableModel(from);
+    const form = await formOf(checkpoint, model);
+    const rows = Int32Array.from({ length: 400 }, (_, i) => (i * i + 3 * i) % 53);
+    const trainer = new Trainer(model, splitTokens(rows, 12, 0.2), {
+      ...{ batchSize: 2, blockLength: 12, steps: 2, learningRate: 1e-2, warmupSteps: 0 },
+    });
+    trainer.advance();
+    await form.write(to, model, { uptraining: [] });
+    warn.mockClear();
+    const again = await loadTrainableModel(to);
+    expect(warn).not.toHaveBeenCalled();
+    expect(again.config.tiedEmbeddings).toBe(model.config.tiedEmbeddings);
+    expect(again.configJson?.tie_word_embeddings ?? true).toBe(model.config.tiedEmbeddings);
+    expect([...again.parameters().keys()]).toEqual([...model.parameters().keys()]);
+    const tokens = [[1, 7, 4, 2, 9, 50, 3, 3]];
+    expect(again.forward(tokens).dataSync()).toEqual(model.forward(tokens).dataSync());
+    again.dispose();
+    model.dispose();
+    warn.mockRestore();
+  },
+);
 
 describe('uptrain', () => {
   const words = ['whale', 'sea', 'ship', 'captain', 'and', 'the', 'of', 'white'];

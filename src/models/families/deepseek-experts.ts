@@ -5,11 +5,16 @@
  * Source: transformers models/deepseek_v2 (DeepseekV2TopkRouter), deepseek_v3 (DeepseekV3TopkRouter); llama.cpp's deepseek2 keys.
  */
 import type { KeyReader } from '../../format/key-reader.ts';
+import type { Activation } from '../activation.ts';
 import type { ExpertNames, ExpertsConfig, RoutingConfig } from '../experts-config.ts';
 import { type FamilySource, positiveNumber } from './family.ts';
 
 /** @returns undefined when every layer is dense. @throws FormatError naming the key that is missing, wrong or not supported. */
-export function configExperts({ keys, shape }: FamilySource, third: boolean): ExpertsConfig | undefined {
+export function configExperts(
+  { keys, shape }: FamilySource,
+  third: boolean,
+  activation: Activation,
+): ExpertsConfig | undefined {
   const layers = mixedLayers(keys, 'first_k_dense_replace', shape.numLayers, third ? 3 : 0);
   if (!layers) return undefined;
   const frequency = keys.int('moe_layer_freq') ?? 1;
@@ -22,7 +27,7 @@ export function configExperts({ keys, shape }: FamilySource, third: boolean): Ex
     throw keys.fail('topk_method', `expected ${methods.join(' or ')}, got ${String(method)}`);
   }
   const grouped = method !== 'greedy';
-  return experts(keys, layers, {
+  return experts(keys, layers, activation, {
     numExperts: keys.needInt('n_routed_experts'),
     expertsPerToken: keys.needInt('num_experts_per_tok'),
     intermediateSize,
@@ -50,7 +55,7 @@ export function ggufExperts({ keys, shape, hasTensor }: FamilySource): ExpertsCo
     throw keys.fail(`${arch}.expert_gating_func`, `expected ${SOFTMAX} or ${SIGMOID}, got ${gating}`);
   }
   const groups = keys.int(`${arch}.expert_group_count`) ?? 1;
-  return experts(keys, layers, {
+  return experts(keys, layers, 'silu', {
     numExperts,
     expertsPerToken: keys.needInt(`${arch}.expert_used_count`),
     intermediateSize,
@@ -88,6 +93,7 @@ function groupsOf(count: number, kept: number, third: boolean): RoutingConfig['g
 function experts(
   keys: KeyReader,
   layers: readonly boolean[],
+  activation: Activation,
   config: Omit<ExpertsConfig, 'layers' | 'activation' | 'routerBias' | 'biases'>,
 ): ExpertsConfig {
   const { numExperts: E, expertsPerToken: k, routing } = config;
@@ -98,7 +104,13 @@ function experts(
       `expected groups that divide the experts and hold those of a token, got ${E} experts in ${count} groups, of which ${kept} serve ${k} experts per token`,
     );
   }
-  return { ...config, layers, activation: { type: 'silu' }, routerBias: false, biases: false };
+  return {
+    ...config,
+    layers,
+    activation: { type: 'gated', function: activation },
+    routerBias: false,
+    biases: false,
+  };
 }
 
 /** As transformers saves them: a tensor per expert. */

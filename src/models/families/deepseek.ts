@@ -12,6 +12,7 @@ import type { DecoderConfig, DecoderNames, LatentAttentionConfig } from '../deco
 import type { RopeConfig } from '../rope-table.ts';
 import { configExpertNames, configExperts, ggufExpertNames, ggufExperts } from './deepseek-experts.ts';
 import {
+  activationAt,
   type DecoderDescription,
   type Family,
   type FamilySource,
@@ -30,8 +31,7 @@ export const deepseek: Family = {
 
   fromConfig(source: FamilySource): DecoderDescription {
     const { keys, shape } = source;
-    const activation = keys.raw('hidden_act') ?? 'silu';
-    if (activation !== 'silu') throw keys.fail('hidden_act', `expected silu, got ${String(activation)}`);
+    const activation = activationAt(keys, 'hidden_act', 'silu');
     const third = shape.modelType === 'deepseek_v3';
     const maxPositionEmbeddings = shape.maxPositionEmbeddings ?? (third ? 4096 : 2048);
     const attentionBias = keys.flag('attention_bias') ?? false;
@@ -50,7 +50,7 @@ export const deepseek: Family = {
       attentionOutput: attentionBias,
       mlp: keys.flag('mlp_bias') ?? false,
     };
-    const experts = configExperts(source, third);
+    const experts = configExperts(source, third, activation);
     const config: DecoderConfig = {
       ...common(keys, shape, latent, rope, typeof allDim === 'number' ? allDim : 0),
       vocabSize: needSize(keys, 'vocab_size', shape.vocabSize),
@@ -60,6 +60,7 @@ export const deepseek: Family = {
       ...(experts && { experts }),
       extraLayers: keys.int('num_nextn_predict_layers') ?? 0,
       tiedEmbeddings: shape.tiedEmbeddings ?? false,
+      mlp: { gated: true, activation },
       biases: dense,
     };
     return { config, names: configNames(latent.qLoraRank !== undefined) };

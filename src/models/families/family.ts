@@ -1,8 +1,8 @@
 /** What a family file provides: how its config keys and tensor names map onto the one decoder. */
 
-import type { GateActivation } from '../../backend/backend.ts';
 import { KeyReader, show } from '../../format/key-reader.ts';
 import type { ModelShape } from '../../format/model-shape.ts';
+import type { Activation } from '../activation.ts';
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
 
 /** A model as the decoder takes it. */
@@ -109,16 +109,32 @@ export function ggufSizes(arch: string): readonly [vocab: string, inner: string,
   return [`${arch}.vocab_size`, `${arch}.feed_forward_length`, `${arch}.context_length`];
 }
 
-const ACTIVATIONS: Readonly<Record<string, GateActivation>> = {
-  gelu_new: 'geluTanh',
-  gelu_pytorch_tanh: 'geluTanh',
-  gelu: 'gelu',
+/** By transformers' names; without those that have parameters of their own, or that no decoder uses. */
+const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',
   swish: 'silu',
+  gelu: 'gelu',
+  gelu_python: 'gelu',
+  gelu_new: 'geluTanh',
+  gelu_fast: 'geluTanh',
+  gelu_accurate: 'geluTanh',
+  gelu_pytorch_tanh: 'geluTanh',
+  gelu_python_tanh: 'geluTanh',
+  gelu_10: 'clippedGelu',
+  quick_gelu: 'quickGelu',
+  relu: 'relu',
+  relu2: 'relu2',
+  relu6: 'relu6',
+  leaky_relu: 'leakyRelu',
+  mish: 'mish',
+  hardswish: 'hardSwish',
+  sigmoid: 'sigmoid',
+  tanh: 'tanh',
+  linear: 'linear',
 };
 
 /** transformers' name of an activation at `key`. @throws FormatError for one that the decoder does not have. */
-export function activationAt(keys: KeyReader, key: string, fallback: string): GateActivation {
+export function activationAt(keys: KeyReader, key: string, fallback: string): Activation {
   const name = String(keys.raw(key) ?? fallback);
   if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
   throw keys.fail(key, `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`);

@@ -3,7 +3,7 @@
  *
  * Source: transformers models/llama, mistral, qwen2, qwen3, phi3; gguf-py constants.py.
  */
-import type { GateActivation } from '../../backend/backend.ts';
+import type { Activation } from '../activation.ts';
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import {
   activationAt,
@@ -52,7 +52,7 @@ interface GgufTraits {
   readonly interleaved?: boolean;
   readonly queryKeyNorm?: boolean;
   /** Default silu. */
-  readonly activation?: GateActivation;
+  readonly activation?: Activation;
   /** Whether the family may have experts. */
   readonly experts?: boolean;
 }

@@ -9,6 +9,7 @@
  */
 import { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderNames } from '../decoder-config.ts';
+import { renamed } from '../stored-form.ts';
 import {
   type DecoderDescription,
   type Family,
@@ -88,25 +89,11 @@ function withoutRope(keys: KeyReader): KeyReader {
 
 /** The text model's names stand alone, below `language_model.`, or, as transformers 5 has them in memory, inside `model.`. */
 function namesIn({ hasTensor }: FamilySource): DecoderNames {
-  const renamed = (rename: (name: string) => string): DecoderNames => ({
-    ...huggingFaceNames,
-    embedding: rename(huggingFaceNames.embedding),
-    finalNorm: rename(huggingFaceNames.finalNorm),
-    head: rename(huggingFaceNames.head),
-    layer: (index) => {
-      const layer = huggingFaceNames.layer(index);
-      const entries = Object.entries(layer).map(([key, name]) => [
-        key,
-        Array.isArray(name) ? name.map(rename) : rename(name as string),
-      ]);
-      return Object.fromEntries(entries) as typeof layer;
-    },
-  });
-  if (hasTensor('language_model.model.embed_tokens.weight')) {
-    return renamed((name) => `language_model.${name}`);
+  if (hasTensor('language_model.model.norm.weight')) {
+    return renamed(huggingFaceNames, (name) => `language_model.${name}`);
   }
-  if (hasTensor('model.language_model.embed_tokens.weight')) {
-    return renamed((name) => name.replace(/^model\./, 'model.language_model.'));
+  if (hasTensor('model.language_model.norm.weight')) {
+    return renamed(huggingFaceNames, (name) => name.replace(/^model\./, 'model.language_model.'));
   }
   return huggingFaceNames;
 }

@@ -38,7 +38,7 @@ export const gpt2: Family = {
       mlp: { gated: false, activation: activationAt(keys, 'activation_function', 'gelu_new') },
       tiedEmbeddings: shape.tiedEmbeddings ?? true,
     };
-    return { config, names: huggingFaceNames(hasTensor('transformer.wte.weight') ? 'transformer.' : '') };
+    return { config, names: huggingFaceNames(hasTensor('transformer.ln_f.weight') ? 'transformer.' : '') };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {

@@ -1,0 +1,85 @@
+/**
+ * What a family expects against what a checkpoint holds: the prefix of its names, and whether its output head is the embedding.
+ *
+ * transformers, whose rules these are, ties by the config unless both matrices are stored and differ.
+ *
+ * Source: transformers modeling_utils.py (tie_weights), core_model_loading.py (rename_source_key), 5.23.0.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { FormatError } from '../format/format-error.ts';
+import { sameShape } from '../tensor/shape.ts';
+import type { DecoderNames } from './decoder-config.ts';
+import type { DecoderDescription } from './families/family.ts';
+
+/** @throws FormatError when there is no output head where the config wants one of its own */
+export function asStored(
+  checkpoint: Checkpoint,
+  backend: Backend,
+  description: DecoderDescription,
+): DecoderDescription {
+  const { tensors, path } = checkpoint;
+  if (tensors.size === 0) return description;
+  const names = withoutPrefix(description.names, (name) => tensors.has(`${name}.weight`));
+  const { config } = description;
+  const [head, embedding] = [`${names.head}.weight`, `${names.embedding}.weight`];
+  if (!tensors.has(head)) {
+    if (config.tiedEmbeddings || !tensors.has(embedding)) return { config, names };
+    throw new FormatError(
+      path,
+      undefined,
+      `expected ${head}, since the embeddings are not tied, got none of that name: a base model is saved without its head; save the one for causal language modelling`,
+    );
+  }
+  if (!config.tiedEmbeddings) return { config, names };
+  if (!tensors.has(embedding)) return { config, names: { ...names, embedding: names.head } };
+  if (sameNumbers(checkpoint, backend, head, embedding)) {
+    return { config, names: { ...names, headCopy: names.head } };
+  }
+  console.warn(
+    `gqa: ${path}: ${head} differs from ${embedding}, so they are not tied; set tie_word_embeddings to false in config.json`,
+  );
+  return { config: { ...config, tiedEmbeddings: false }, names };
+}
+
+/** Names as a model without head saves them, where the file has those: without the first part (`model.`, `transformer.`). */
+function withoutPrefix(names: DecoderNames, has: (name: string) => boolean): DecoderNames {
+  const { finalNorm } = names;
+  const prefix = finalNorm.slice(0, finalNorm.indexOf('.') + 1);
+  if (prefix === '' || has(finalNorm) || !has(finalNorm.slice(prefix.length))) return names;
+  return renamed(names, (name) => (name.startsWith(prefix) ? name.slice(prefix.length) : name));
+}
+
+/** `names` with every name in it replaced, also in what its functions give. */
+export function renamed<T>(names: T, rename: (name: string) => string): T {
+  const change = (value: unknown): unknown => {
+    if (typeof value === 'string') return rename(value);
+    if (typeof value === 'function') return (index: number) => change(value(index));
+    if (Array.isArray(value)) return value.map(change);
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, change(item)]));
+  };
+  return change(names) as T;
+}
+
+/** Bytes compared at a time. */
+const SLICE_BYTES = 1 << 22;
+
+/** Whether two matrices are stored alike, bit for bit; it ends at the first difference. */
+function sameNumbers(checkpoint: Checkpoint, backend: Backend, one: string, other: string): boolean {
+  const [a, b] = [checkpoint.tensor(one), checkpoint.tensor(other)];
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  for (let at = 0; at < a.byteLength; at += SLICE_BYTES) {
+    const length = Math.min(SLICE_BYTES, a.byteLength - at);
+    const [left, right] = [a, b].map(({ path, byteOffset }) => {
+      const storage = checkpoint.backendFile(backend, path).storage(byteOffset + at, length);
+      try {
+        return backend.read(storage, 0, length);
+      } finally {
+        storage.release();
+      }
+    });
+    for (let i = 0; i < length; i++) if (left[i] !== right[i]) return false;
+  }
+  return true;
+}
