@@ -102,7 +102,7 @@ function narrowed(checkpoint: Checkpoint, backend: Backend, info: CheckpointTens
     backend.write(out.storage, encode(dtype, values));
     return out;
   } finally {
-    mapped.release();
+    release(mapped);
   }
 }
 

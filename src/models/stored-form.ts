@@ -9,6 +9,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { sameShape } from '../tensor/shape.ts';
+import { release } from '../tensor/storage.ts';
 import type { DecoderNames } from './decoder-config.ts';
 import type { DecoderDescription } from './families/family.ts';
 
@@ -76,7 +77,7 @@ function sameNumbers(checkpoint: Checkpoint, backend: Backend, one: string, othe
       try {
         return backend.read(storage, 0, length);
       } finally {
-        storage.release();
+        release(storage);
       }
     });
     for (let i = 0; i < length; i++) if (left[i] !== right[i]) return false;
