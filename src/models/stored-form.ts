@@ -25,7 +25,7 @@ export function asStored(
   const { config } = description;
   const [head, embedding] = [`${names.head}.weight`, `${names.embedding}.weight`];
   if (!tensors.has(head)) {
-    if (config.tiedEmbeddings || !tensors.has(embedding)) return { config, names };
+    if (config.tiedEmbeddings || names === description.names) return { config, names };
     throw new FormatError(
       path,
       undefined,
