@@ -107,8 +107,10 @@ function run<Args extends readonly unknown[]>(
     }
     const before = leaves.length;
     const form = formOf(op, args[index], leaves);
-    if (leaves.length === before)
-      throw new TypeError(`${op}: expected tensors in argument ${index}, got none`);
+    if (leaves.length === before) {
+      const got = `got none${trainableHint(args[index])}`;
+      throw new TypeError(`${op}: expected tensors or a module in argument ${index}, ${got}`);
+    }
     return form;
   });
   const tape = startTape(leaves);
@@ -171,6 +173,12 @@ function checkLeaf(op: string, x: Tensor): void {
   if (x instanceof Tensor && isFloat(x)) return;
   const got = x instanceof Tensor ? x.dtype : describe(x);
   throw new TypeError(`${op}: expected float tensors to differentiate by, got ${got}`);
+}
+
+/** What to say of a model that `loadModel` gave, whose weights stay as they are stored. */
+export function trainableHint(value: unknown): string {
+  const isModel = typeof (value as { forward?: unknown } | null | undefined)?.forward === 'function';
+  return isModel && !isOwner(value) ? '; loadTrainableModel (gqa/train) gives a model with parameters' : '';
 }
 
 function isOwner(value: unknown): value is ParameterOwner {

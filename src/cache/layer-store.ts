@@ -7,6 +7,7 @@
  */
 
 import type { OptionTable } from '../arguments/options.ts';
+import { isRecorded } from '../autograd/tape.ts';
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import { type BackendHandle, behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
@@ -75,6 +76,8 @@ export class LayerStore {
 
   /** @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend */
   check(op: string, layer: number, key: Tensor, value: Tensor | undefined, tokens: readonly number[]): void {
+    // What is written in place leaves the tape: its gradient would be 0 without a word.
+    if (isRecorded(key, value)) throw new Error(`${op}: keys and values in a cache have no gradient`);
     let longest = 0;
     for (const count of tokens) if (count > longest) longest = count;
     this.#check(op, `key of layer ${layer}`, key, this.#key, tokens.length, longest);

@@ -2,6 +2,11 @@
 
 export { checkPositiveInteger as checkCount } from '../tensor/arguments.ts';
 
+/** An error's text in this package's names, with Flax's behind it for who searches for that. */
+export function withFlax(text: string, flax: string): string {
+  return `${text} (Flax: ${flax})`;
+}
+
 /** `(3, 5)` and `(3,)`, as the errors taken over from Flax print tuples. */
 export function tupleText(values: readonly number[]): string {
   return values.length === 1 ? `(${values[0]},)` : `(${values.join(', ')})`;

@@ -1,5 +1,5 @@
 /** The keys and values that `MultiHeadAttention` keeps while decoding: one index for all batch rows, as Flax's. */
-import { isFloat } from '../autograd/tape.ts';
+import { isFloat, isRecorded } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
 import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
@@ -53,8 +53,9 @@ const MOST_TOKENS = 2 ** 31 - 1;
 /**
  * Whether tokens can be written: whatever a program put in the place of a cache or its index, nothing is written past it.
  * @param cached `[...batch, maxLength, K, H]`. @param tokens `[...batch, T, K, H]`.
+ * @param T as many tokens there must be.
  * @throws RangeError when the tokens are not the cache's, have no room, or `start` is no place in it; TypeError for a cache that is no
- *   tensor of floats; Error when it was disposed or is on another backend.
+ *   tensor of floats; Error when it was disposed, is on another backend, or the tokens are being differentiated.
  */
 export function checkTokens(
   op: string,
@@ -83,6 +84,12 @@ export function checkTokens(
     );
   }
   commonBackend(op, cached, tokens);
+  // What is written in place leaves the tape: its gradient would be 0 without a word.
+  if (isRecorded(tokens)) {
+    throw new Error(
+      `${op}: keys and values in a cache have no gradient; differentiate a pass with decode: false`,
+    );
+  }
   checkRoom(op, maxLength, start, T);
 }
 
@@ -95,8 +102,8 @@ export function checkRoom(op: string, maxLength: number, count: number, more: nu
 }
 
 /** Writes `[...batch, T, K, H]` into `[...batch, maxLength, K, H]` from token `start` on, rounded to its dtype. */
-export function writeTokens(cached: Tensor, tokens: Tensor, start: number): void {
-  checkTokens('writeTokens', 'tokens', cached, tokens, tokens.shape.at(-3) ?? 0, start);
+export function writeTokens(op: string, cached: Tensor, tokens: Tensor, start: number): void {
+  checkTokens(op, 'tokens', cached, tokens, tokens.shape.at(-3) ?? 0, start);
   const token = sizeOf(cached.shape.slice(-2));
   const [into, from] = [cached, tokens].map(({ shape }) => (shape.at(-3) as number) * token);
   const batch = sizeOf(cached.shape.slice(0, -3));

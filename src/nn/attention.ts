@@ -21,7 +21,7 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { tupleText } from './arguments.ts';
+import { tupleText, withFlax } from './arguments.ts';
 import { combineMasks, makeCausalMask } from './masks.ts';
 import type { Module } from './module.ts';
 import { type ComputeDType, resultDType } from './promote.ts';
@@ -228,10 +228,20 @@ function checkShapes(query: Tensor, key: Tensor, value?: Tensor): Shape {
 function checkDropout(options: AttentionFnOptions): number {
   const { dropoutRate: rate = 0, deterministic = false, dropoutRng } = options;
   if (!(rate >= 0 && rate < 1))
-    throw new RangeError(`dropout_rate must be in the range [0, 1), got ${rate}.`);
+    throw new RangeError(
+      withFlax(
+        `dotProductAttention: expected 0 <= dropoutRate < 1, got ${rate}`,
+        `dropout_rate must be in the range [0, 1), got ${rate}.`,
+      ),
+    );
   if (deterministic || rate === 0) return 0;
   if (dropoutRng === undefined) {
-    throw new TypeError('dropout_rng is required when dropout_rate > 0 and deterministic=False.');
+    throw new TypeError(
+      withFlax(
+        `dotProductAttention: expected a dropoutRng with dropoutRate ${rate}, or deterministic: true, got neither`,
+        'dropout_rng is required when dropout_rate > 0 and deterministic=False.',
+      ),
+    );
   }
   return rate;
 }

@@ -17,6 +17,7 @@ import {
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { withFlax } from './arguments.ts';
 import { Module, type View } from './module.ts';
 import { resultDType, rounded } from './promote.ts';
 import { type RngStream, Rngs } from './rngs.ts';
@@ -102,5 +103,7 @@ const NOT_SAID = `No \`deterministic\` argument was provided to Dropout. Conside
 2. Pass \`deterministic\` to forward
 3. Use \`setView({ deterministic })\` on the model`;
 
-const NO_RNGS = `\`deterministic\` is False, but no \`rngs\` argument was provided to Dropout
-          as either a __call__ argument or class attribute.`;
+const NO_RNGS = withFlax(
+  'Dropout: expected rngs in the constructor or the call unless deterministic is true, got none',
+  '`deterministic` is False, but no `rngs` argument was provided to Dropout as either a __call__ argument or class attribute.',
+);

@@ -10,8 +10,9 @@ import { full } from '../ops/creation.ts';
 import { factorNormal, scaledTruncatedNormal, scaledUniform } from '../random/samplers.ts';
 import { checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { type Shape, sizeOf } from '../tensor/shape.ts';
+import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { withFlax } from './arguments.ts';
 import { orthogonalMatrix, placeInCentre } from './orthogonal.ts';
 
 /** Makes the numbers of a parameter. `dtype` is f32 unless given. */
@@ -159,7 +160,12 @@ export function deltaOrthogonal(scale = 1, columnAxis = -1): Initializer {
       throw new RangeError('Delta orthogonal initializer requires a 3D, 4D or 5D shape.');
     }
     if ((shape.at(-1) as number) < (shape.at(-2) as number)) {
-      throw new RangeError('`fan_in` must be less or equal than `fan_out`. ');
+      throw new RangeError(
+        withFlax(
+          `deltaOrthogonal: expected a last axis no shorter than the one before it, got ${shapeText(shape)}`,
+          '`fan_in` must be less or equal than `fan_out`. ',
+        ),
+      );
     }
     const matrix = orthogonalMatrix(key, shape.slice(-2), f(scale), columnAxis);
     return placeInCentre(matrix, shape);
@@ -181,8 +187,11 @@ function denominator(mode: FanMode, shape: Shape, axes: FanAxes): number {
   const { inAxis = -2, outAxis = -1, batchAxis = [] } = axes;
   if (inAxis === -2 && shape.length <= 1) {
     throw new RangeError(
-      `Can't compute input and output sizes of a ${shape.length}-dimensional weights tensor with default in_axis. ` +
-        'Must be at least 2D or specify in_axis explicitly.',
+      withFlax(
+        `varianceScaling: expected two axes or more, or inAxis, got ${shapeText(shape)}`,
+        `Can't compute input and output sizes of a ${shape.length}-dimensional weights tensor with default in_axis. ` +
+          'Must be at least 2D or specify in_axis explicitly.',
+      ),
     );
   }
   const size = (axis: number | readonly number[]) =>

@@ -16,7 +16,7 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount, tupleText } from './arguments.ts';
+import { checkCount, tupleText, withFlax } from './arguments.ts';
 import { type Initializer, lecunNormal, zeros } from './initializers.ts';
 import { Module } from './module.ts';
 import { dense, resultDType } from './promote.ts';
@@ -135,7 +135,10 @@ export class LinearGeneral extends Module {
     for (const count of this.outFeatures) checkCount('LinearGeneral', 'outFeatures', count);
     if (this.inFeatures.length !== this.axis.length) {
       throw new RangeError(
-        `in_features and axis must have the same length. Got ${tupleText(this.inFeatures)} and ${tupleText(this.axis)}.`,
+        withFlax(
+          `LinearGeneral: expected as many inFeatures as axes, got ${this.inFeatures.length} and ${this.axis.length}`,
+          `in_features and axis must have the same length. Got ${tupleText(this.inFeatures)} and ${tupleText(this.axis)}.`,
+        ),
       );
     }
     // The initializer sees the kernel as a matrix, so that fans count all input and all output features.

@@ -22,7 +22,7 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount } from './arguments.ts';
+import { checkCount, withFlax } from './arguments.ts';
 import { type AttentionFn, dotProductAttention } from './attention.ts';
 import { CacheIndex, cacheMask, checkTokens, writeTokens } from './attention-cache.ts';
 import { type Initializer, lecunNormal, zeros as zerosInitializer } from './initializers.ts';
@@ -149,11 +149,19 @@ export class MultiHeadAttention extends Module {
     this.headDim = this.qkvFeatures / this.numHeads;
     if (!Number.isInteger(this.headDim)) {
       throw new RangeError(
-        `Memory dimension (${this.qkvFeatures}) must be divisible by 'num_heads' heads (${this.numHeads}).`,
+        withFlax(
+          `${OP}: expected qkvFeatures to be a multiple of numHeads, got ${this.qkvFeatures} and ${this.numHeads}`,
+          `Memory dimension (${this.qkvFeatures}) must be divisible by 'num_heads' heads (${this.numHeads}).`,
+        ),
       );
     }
     if (!(dropoutRate >= 0 && dropoutRate < 1)) {
-      throw new RangeError(`dropout_rate must be in the range [0, 1), got ${dropoutRate}.`);
+      throw new RangeError(
+        withFlax(
+          `${OP}: expected 0 <= dropoutRate < 1, got ${dropoutRate}`,
+          `dropout_rate must be in the range [0, 1), got ${dropoutRate}.`,
+        ),
+      );
     }
     this.dtype = options.dtype;
     this.broadcastDropout = options.broadcastDropout ?? true;
@@ -271,10 +279,8 @@ export class MultiHeadAttention extends Module {
     if (view.deterministic !== undefined) this.deterministic = view.deterministic;
     if (view.decode !== undefined) this.decode = view.decode;
     if (batchSize === undefined && maxLength === undefined) return;
-    if (batchSize === undefined)
-      throw new TypeError("'batch_size' must be provided when initializing cache.");
-    if (maxLength === undefined)
-      throw new TypeError("'max_length' must be provided when initializing cache.");
+    if (batchSize === undefined) throw new TypeError(NO_BATCH_SIZE);
+    if (maxLength === undefined) throw new TypeError(NO_MAX_LENGTH);
     const cached = this.dtype === 'f16' || this.dtype === 'bf16' ? this.dtype : 'f32';
     this.initCache([batchSize, maxLength, this.inFeatures].flat(), cached);
   }
@@ -308,7 +314,7 @@ export class MultiHeadAttention extends Module {
   #cache(key: Tensor, value: Tensor): { keys: Tensor; values: Tensor; index: CacheIndex } {
     const { cachedKey, cachedValue, cacheIndex } = this;
     if (!cachedKey || !cachedValue || !cacheIndex) {
-      throw new Error('Autoregressive cache not initialized, call ``init_cache`` first.');
+      throw new Error(NO_CACHE);
     }
     const T = key.shape.at(-3) as number;
     checkTokens(OP, 'key', cachedKey.value, key, T, cacheIndex.count);
@@ -325,8 +331,8 @@ export class MultiHeadAttention extends Module {
   ): Tensor {
     const { keys, values, index } = this.#cache(key, value);
     const T = key.shape.at(-3) as number;
-    writeTokens(keys, key, index.count);
-    writeTokens(values, value, index.count);
+    writeTokens(OP, keys, key, index.count);
+    writeTokens(OP, values, value, index.count);
     const length = index.count + T;
     // Another attention function sees what Flax would show it: the whole cache and a mask of what is filled.
     const mixed =
@@ -383,17 +389,42 @@ function keyValueHeads(options: MultiHeadAttentionOptions, numHeads: number): nu
   }
   const K = checkCount(OP, 'numKeyValueHeads', numKeyValueHeads ?? numKvHeads ?? numHeads);
   if (numHeads % K !== 0) {
-    throw new RangeError(`num_heads (${numHeads}) must be divisible by num_kv_heads (${K}).`);
+    throw new RangeError(
+      withFlax(
+        `${OP}: expected numHeads to be a multiple of numKeyValueHeads, got ${numHeads} and ${K}`,
+        `num_heads (${numHeads}) must be divisible by num_kv_heads (${K}).`,
+      ),
+    );
   }
   return K;
 }
 
-const VALUES_WITHOUT_KEYS =
+const VALUES_WITHOUT_KEYS = withFlax(
+  `${OP}: expected inputsK beside inputsV, got none; inputsK alone serves for both`,
   '`inputs_k` cannot be None if `inputs_v` is not None. To have both `inputs_k` and `inputs_v` be the same value, ' +
-  'pass in the value to `inputs_k` and leave `inputs_v` as None.';
-const NO_DECODE = `No \`decode\` argument was provided to MultiHeadAttention
-        as either a __call__ argument, class attribute, or nnx.flag.`;
-const NO_DETERMINISTIC = `No \`deterministic\` argument was provided to MultiHeadAttention
-          as either a __call__ argument, class attribute, or nnx.flag.`;
-const NO_RNGS =
-  "'rngs' must be provided to __call__ method if MultiHeadAttention instance is defined with keep_rngs=False.";
+    'pass in the value to `inputs_k` and leave `inputs_v` as None.',
+);
+const NO_DECODE = withFlax(
+  `${OP}: expected decode in the constructor, the call or setView, got none`,
+  'No `decode` argument was provided to MultiHeadAttention as either a __call__ argument, class attribute, or nnx.flag.',
+);
+const NO_DETERMINISTIC = withFlax(
+  `${OP}: expected deterministic in the constructor, the call or setView, got none`,
+  'No `deterministic` argument was provided to MultiHeadAttention as either a __call__ argument, class attribute, or nnx.flag.',
+);
+const NO_RNGS = withFlax(
+  `${OP}: expected rngs in the call of a module made with keepRngs: false, got none`,
+  "'rngs' must be provided to __call__ method if MultiHeadAttention instance is defined with keep_rngs=False.",
+);
+const NO_CACHE = withFlax(
+  `${OP}: expected a cache, call initCache first`,
+  'Autoregressive cache not initialized, call ``init_cache`` first.',
+);
+const NO_BATCH_SIZE = withFlax(
+  `${OP}: expected batchSize beside maxLength, got none`,
+  "'batch_size' must be provided when initializing cache.",
+);
+const NO_MAX_LENGTH = withFlax(
+  `${OP}: expected maxLength beside batchSize, got none`,
+  "'max_length' must be provided when initializing cache.",
+);

@@ -294,6 +294,7 @@ export class MultiHeadLatentAttention extends Module {
     const [B, T, width] = rows.shape;
     const { rows: cached, index } = this.#cache((this.cachedRows as Cache).value.shape.slice(0, -2), T);
     writeTokens(
+      OP,
       reshape(cached, [B, cached.shape[1], 1, width]),
       reshape(rows, [B, T, 1, width]),
       index.count,

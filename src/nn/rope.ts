@@ -12,6 +12,7 @@ import { aBoolean, aNumber, checkOptions, optionKinds } from '../tensor/argument
 import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { withFlax } from './arguments.ts';
 import { Module } from './module.ts';
 
 export interface RoPEOptions {
@@ -44,7 +45,10 @@ export class RoPE extends Module {
     const { theta = 10000, embeddingSize, maxSeqLen, interleaved = false } = options;
     if ((embeddingSize === undefined) !== (maxSeqLen === undefined)) {
       throw new RangeError(
-        'Either both `embedding_size` and `max_seq_len` or none of them must be provided.',
+        withFlax(
+          `RoPE: expected embeddingSize and maxSeqLen together, got ${embeddingSize} and ${maxSeqLen}`,
+          'Either both `embedding_size` and `max_seq_len` or none of them must be provided.',
+        ),
       );
     }
     if (embeddingSize !== undefined) checkSize(embeddingSize);
@@ -80,7 +84,14 @@ export class RoPE extends Module {
       throw new RangeError(`RoPE: expected vectors of embeddingSize=${this.embeddingSize}, got ${H}`);
     }
     const at = typeof positions === 'number' ? Array.from({ length: T }, (_, t) => positions + t) : positions;
-    if (at.length !== T) throw new RangeError('`input_positions` must have the same seq_len as `x`.');
+    if (at.length !== T) {
+      throw new RangeError(
+        withFlax(
+          `RoPE: expected a position for each of ${T} tokens, got ${at.length}`,
+          '`input_positions` must have the same seq_len as `x`.',
+        ),
+      );
+    }
     const half = H / 2;
     const [cos, sin] = [new Float32Array(T * half), new Float32Array(T * half)];
     const frequencies = Float32Array.from({ length: half }, (_, i) =>
@@ -107,6 +118,11 @@ export class RoPE extends Module {
 
 function checkSize(size: number): void {
   if (!Number.isInteger(size) || size <= 0 || size % 2 !== 0) {
-    throw new RangeError(`\`embedding_size\` must be positive and even. Got ${size}.`);
+    throw new RangeError(
+      withFlax(
+        `RoPE: expected a positive even size, got ${size}`,
+        `\`embedding_size\` must be positive and even. Got ${size}.`,
+      ),
+    );
   }
 }

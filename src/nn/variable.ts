@@ -1,4 +1,5 @@
 /** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
+import { isRecorded } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkTensor, commonBackend } from '../ops/operands.ts';
 import { describe } from '../tensor/arguments.ts';
@@ -26,7 +27,7 @@ export class Variable {
   /**
    * Copies the numbers in, rounded to this variable's dtype.
    * @throws RangeError for another shape; TypeError for what is no tensor; Error for a tensor of another backend or one that was
-   *   disposed.
+   *   disposed; Error inside of a function whose gradient by this variable or by `next` is taken.
    */
   set value(next: Tensor) {
     const own = this.#tensor;
@@ -42,6 +43,9 @@ export class Variable {
       );
     }
     const backend = commonBackend('Variable', own, next);
+    if (isRecorded(own, next)) {
+      throw new Error('Variable: a value assigned inside of a differentiated function has no gradient');
+    }
     if (next !== own) backend.convert(own, 0, next, 0, own.size);
   }
 

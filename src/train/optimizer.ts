@@ -1,6 +1,6 @@
 /** `Optimizer`: a transformation, its state, and the parameters it changes. */
 
-import type { ParameterOwner } from '../autograd/grad.ts';
+import { type ParameterOwner, trainableHint } from '../autograd/grad.ts';
 import { describe } from '../tensor/arguments.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -24,7 +24,9 @@ export class Optimizer {
    */
   constructor(model: ParameterOwner, transformation: Transformation) {
     if (typeof model?.parameters !== 'function') {
-      throw new TypeError(`Optimizer: expected a module or a model, got ${describe(model)}`);
+      throw new TypeError(
+        `Optimizer: expected a module or a model, got ${describe(model)}${trainableHint(model)}`,
+      );
     }
     if (typeof transformation?.init !== 'function') {
       throw new TypeError(
@@ -45,7 +47,7 @@ export class Optimizer {
   update(model: ParameterOwner, gradients: Tensors): void {
     if (typeof model?.parameters !== 'function' || typeof gradients !== 'object' || gradients === null) {
       throw new TypeError(
-        `Optimizer: expected update(model, gradients), got ${describe(model)} and ${describe(gradients)}`,
+        `Optimizer: expected update(model, gradients), got ${describe(model)} and ${describe(gradients)}${trainableHint(model)}`,
       );
     }
     const paths = Object.keys(gradients);
