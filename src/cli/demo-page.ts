@@ -17,7 +17,7 @@ export function demoPage(out: string, result: DemoResult): string {
   return htmlPage(
     `From ${model.numKeyValueHeads} key/value heads to 2 and to 1`,
     `<p>${escapeHtml(demoSentence(result))}</p>
-${htmlTable(demoRows(result))}
+${htmlTable(demoRows(result), 'Loss, cache and speed by key/value heads')}
 <p class="note">${escapeHtml(demoNote(result))}</p>
 ${sizes(result)}
 <h2>Loss</h2>

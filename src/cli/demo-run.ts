@@ -245,7 +245,7 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
     await mkdir(to);
     const last = curve[curve.length - 1];
     await place?.form.write(to, model, place.recipe(last.step));
-    const cut = last.step < steps ? `, after ${last.step} steps: this machine became slower` : '';
+    const cut = last.step < steps ? `, after ${last.step} of ${steps} steps: this machine became slower` : '';
     say(
       `  K=${K}  loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${Math.round(seconds)} s${cut}`,
     );

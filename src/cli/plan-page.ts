@@ -3,14 +3,14 @@
  * context (both axes in powers of two) and the same figures as a table.
  */
 import type { ModelShape } from '../format/model-shape.ts';
-import { COLORS, escapeHtml, htmlPage, htmlTable, svg } from '../page/html-page.ts';
+import { COLORS, escapeHtml, htmlPage, htmlTable, legend, svg, svgOfPageWidth } from '../page/html-page.ts';
 import { compareHeads, type HeadChoice, kvDtypeText, type PlanOptions } from '../plan/index.ts';
 import { binarySize, count } from './output.ts';
 
-const WIDTH = 860;
 const HEIGHT = 420;
 const LEFT = 80;
-const RIGHT = 140;
+/** Room for the curves' names at their ends; on a narrow page they stand above. */
+const NAMES = 140;
 const TOP = 20;
 const BOTTOM = 50;
 const CURVE_COLORS = Object.values(COLORS);
@@ -33,7 +33,8 @@ export function planPage(model: string, shape: ModelShape, options: PlanOptions)
   return htmlPage(
     title,
     `${doubts.join('')}<p>${escapeHtml(facts)}. Total bytes over the tokens of each sequence; both axes double at each line.</p>
-${curves(contexts, at)}
+<div class="narrow">${legend(at[0].map((choice, i) => ({ name: nameOf(choice), color: colorOf(i) })))}</div>
+${svgOfPageWidth((width) => curves(contexts, at, width))}
 ${table(contexts, at)}
 <p class="note">Memory only: what fewer heads do to a model's answers is not in these figures.</p>`,
   );
@@ -43,7 +44,13 @@ function nameOf({ attention, numKeyValueHeads: K, isOwn }: HeadChoice): string {
   return `${attention}${K === undefined ? '' : ` K=${K}`}${isOwn ? ' (as it is)' : ''}`;
 }
 
-function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[])[]): string {
+function colorOf(curve: number): string {
+  return CURVE_COLORS[curve % CURVE_COLORS.length];
+}
+
+function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[])[], WIDTH: number): string {
+  const hasNames = WIDTH > 5 * NAMES;
+  const RIGHT = hasNames ? NAMES : 16;
   const bytes = at.flat().map(({ plan }) => Math.max(1, plan.totalBytes));
   const low = Math.floor(Math.log2(Math.min(...bytes)));
   const high = Math.max(low + 1, Math.ceil(Math.log2(Math.max(...bytes))));
@@ -60,9 +67,10 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
     parts.push(`<path d="M${LEFT} ${line}H${WIDTH - RIGHT}" stroke="var(--line)"/>`);
     parts.push(`<text x="${LEFT - 6}" y="${line}" dy="4" text-anchor="end">${binarySize(2 ** power)}</text>`);
   }
-  const every = Math.ceil(contexts.length / 10);
+  const every = Math.ceil((contexts.length * 50) / (WIDTH - LEFT - RIGHT));
   contexts.forEach((context, i) => {
-    if (i % every !== 0 && i !== contexts.length - 1) return;
+    // Counted from the end: the longest is the one that was asked for.
+    if ((contexts.length - 1 - i) % every !== 0) return;
     const text = context % 1024 === 0 ? `${context / 1024}Ki` : count(context);
     parts.push(
       `<text x="${x(context).toFixed(1)}" y="${HEIGHT - BOTTOM + 18}" text-anchor="middle">${text}</text>`,
@@ -73,7 +81,7 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
   );
   const names = apart(at[at.length - 1].map(({ plan }) => y(plan.totalBytes)));
   at[0].forEach((choice, curve) => {
-    const color = CURVE_COLORS[curve % CURVE_COLORS.length];
+    const color = colorOf(curve);
     const points = contexts.map(
       (context, i) => `${x(context).toFixed(1)},${y(at[i][curve].plan.totalBytes).toFixed(1)}`,
     );
@@ -81,9 +89,11 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
     parts.push(
       `<polyline fill="none" stroke="${color}" stroke-width="${width}" points="${points.join(' ')}"/>`,
     );
-    parts.push(
-      `<text x="${WIDTH - RIGHT + 6}" y="${names[curve].toFixed(1)}" dy="4" style="fill:${color}">${nameOf(choice)}</text>`,
-    );
+    if (hasNames) {
+      parts.push(
+        `<text x="${WIDTH - RIGHT + 6}" y="${names[curve].toFixed(1)}" dy="4" style="fill:${color}">${nameOf(choice)}</text>`,
+      );
+    }
   });
   const label = 'Bytes of the KV cache over the context, a curve per number of key/value heads';
   return svg(WIDTH, HEIGHT, label, parts);
@@ -106,5 +116,5 @@ function table(contexts: readonly number[], at: readonly (readonly HeadChoice[])
       ({ plan }) => `<span title="${count(plan.totalBytes)} bytes">${binarySize(plan.totalBytes)}</span>`,
     ),
   ]);
-  return htmlTable([['tokens', ...at[0].map(nameOf)], ...rows]);
+  return htmlTable([['tokens', ...at[0].map(nameOf)], ...rows], 'Bytes by context and heads');
 }

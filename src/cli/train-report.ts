@@ -1,4 +1,5 @@
 /** What a training run shows: a bar or plain lines on stderr, and `report.html`. */
+import { getBackend } from '../backend/index.ts';
 import { generate } from '../models/generate.ts';
 import { COLORS } from '../page/html-page.ts';
 import type { Metric, PreparedRun } from '../train/training-run.ts';
@@ -8,6 +9,8 @@ import { trainPage } from './train-page.ts';
 import { TrainingBar } from './training-bar.ts';
 
 const SAMPLE_TOKENS = 200;
+/** After Ctrl-C, when somebody waits. */
+const STOPPED_SAMPLE_TOKENS = 50;
 
 export class TrainReport {
   readonly #title: string;
@@ -39,13 +42,11 @@ export class TrainReport {
     await this.#writePage();
   }
 
-  /** A sample at the end, and the last page. */
+  /** A sample of what the model writes, and the last page. */
   async finish(finished: boolean): Promise<void> {
     this.stop();
-    if (finished) {
-      this.#sample = await this.#makeSample();
-      if (!this.#flags.json && this.#sample) writeNote(`sample: ${JSON.stringify(this.#sample)}`);
-    }
+    this.#sample = await this.#makeSample(finished ? SAMPLE_TOKENS : STOPPED_SAMPLE_TOKENS);
+    if (!this.#flags.json && this.#sample) writeNote(`sample: ${JSON.stringify(this.#sample)}`);
     await this.#writePage();
     const time = duration((performance.now() - this.#started) / 1000);
     writeNote(
@@ -80,13 +81,13 @@ export class TrainReport {
     return `${this.#flags.out}/step-${this.#run.trainer.step}`;
   }
 
-  async #makeSample(): Promise<string | undefined> {
+  async #makeSample(length: number): Promise<string | undefined> {
     const { trainer, tokenizer, settings } = this.#run;
     const { maxPositionEmbeddings } = trainer.model.config;
     const tokens: number[] = [];
     const start = tokenizer.encode('\n', { addSpecialTokens: false });
     if (start.length === 0) return undefined;
-    const room = Math.min(SAMPLE_TOKENS, maxPositionEmbeddings - start.length);
+    const room = Math.min(length, maxPositionEmbeddings - start.length);
     const options = { maxNewTokens: room, temperature: 0.8, topK: 200, seed: settings.seed };
     for await (const token of generate(trainer.model, start, options)) tokens.push(token);
     return tokenizer.decode(tokens);
@@ -113,6 +114,9 @@ export class TrainReport {
         ],
         ['step', `${count(trainer.step)} of ${count(settings.steps)}`],
         ['validation loss', last?.validationLoss?.toFixed(4) ?? 'not yet'],
+        ['speed', this.#bar.rate > 0 ? `${count(Math.round(this.#bar.rate))} tokens/s` : 'not yet'],
+        ['time', `${duration((performance.now() - this.#started) / 1000)} on ${getBackend().description}`],
+        ['command', commandLine()],
       ],
       [
         {
@@ -132,6 +136,12 @@ export class TrainReport {
     );
     await place?.directory.write('report.html', page);
   }
+}
+
+/** The command as it was given, words with other characters in quotes. */
+function commandLine(): string {
+  const words = process.argv.slice(2);
+  return `npx gqa ${words.map((word) => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
 }
 
 /** At most a thousand points of a curve. */

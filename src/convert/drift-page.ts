@@ -2,7 +2,7 @@
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
  * heads have in common with the groups drawn around them, the numbers as a table.
  */
-import { COLORS, factTable, htmlPage, htmlTable, legend, svg } from '../page/html-page.ts';
+import { COLORS, factTable, htmlPage, htmlTable, legend, svg, svgOfPageWidth } from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
 import { checkObject } from '../tensor/arguments.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
@@ -17,6 +17,8 @@ type Kind = keyof typeof SERIES;
 const KINDS: readonly Kind[] = ['key', 'value', 'attentionOutput'];
 /** More cells than this are drawn as the mean of all layers. */
 const MOST_CELLS = 20_000;
+/** Of a head map and its text: all have the same, so that maps line up. */
+const MAP_WIDTH = 160;
 
 /** @param title such as the names of both checkpoints */
 export function driftPage(title: string, report: DriftReport): string {
@@ -49,8 +51,12 @@ ${table(report.layers)}`,
 
 /** The errors of each layer as bars, on one scale. */
 export function driftBars(layers: readonly LayerDrift[]): string {
+  return `${legend(KINDS.map((kind) => SERIES[kind]))}${svgOfPageWidth((width) => bars(layers, width))}`;
+}
+
+function bars(layers: readonly LayerDrift[], pageWidth: number): string {
   const [left, top, height, bottom] = [40, 10, 220, 30];
-  const step = Math.max(12, Math.min(90, Math.floor(860 / layers.length)));
+  const step = Math.min(90, (pageWidth - left - 10) / layers.length);
   const width = left + layers.length * step + 10;
   const ticks = niceTicks(0, Math.max(1e-9, ...layers.flatMap((layer) => KINDS.map((kind) => layer[kind]))));
   const most = ticks[ticks.length - 1];
@@ -62,23 +68,23 @@ export function driftBars(layers: readonly LayerDrift[]): string {
       `<text x="${left - 5}" y="${y}" dy="4" text-anchor="end">${Number(tick.toPrecision(6))}</text>`,
     );
   }
-  const bar = (step - Math.max(3, step / 5)) / 3;
+  const bar = (0.8 * step) / 3;
+  const every = Math.ceil(28 / step);
   layers.forEach((layer, i) => {
     KINDS.forEach((kind, k) => {
       const tall = (layer[kind] / most) * height;
-      const x = left + i * step + k * bar + 2;
+      const x = left + i * step + k * bar + step / 10;
       parts.push(
-        `<rect x="${x.toFixed(1)}" y="${(top + height - tall).toFixed(1)}" width="${(bar - 0.5).toFixed(1)}" height="${tall.toFixed(1)}" fill="${SERIES[kind].color}"><title>layer ${i}, ${SERIES[kind].name}: ${layer[kind].toFixed(4)}</title></rect>`,
+        `<rect x="${x.toFixed(2)}" y="${(top + height - tall).toFixed(1)}" width="${(0.9 * bar).toFixed(2)}" height="${tall.toFixed(1)}" fill="${SERIES[kind].color}"><title>layer ${i}, ${SERIES[kind].name}: ${layer[kind].toFixed(4)}</title></rect>`,
       );
     });
-    if (layers.length <= 24 || i % 4 === 0) {
+    if (i % every === 0) {
       parts.push(
-        `<text x="${left + (i + 0.5) * step}" y="${top + height + 16}" text-anchor="middle">${i}</text>`,
+        `<text x="${(left + (i + 0.5) * step).toFixed(1)}" y="${top + height + 16}" text-anchor="middle">${i}</text>`,
       );
     }
   });
-  const picture = svg(width, top + height + bottom, 'Relative errors per layer', parts);
-  return `${legend(KINDS.map((kind) => SERIES[kind]))}${picture}`;
+  return svg(width, top + height + bottom, 'Relative errors per layer', parts);
 }
 
 /** What the heads of each layer have in common, their groups framed. */
@@ -95,7 +101,8 @@ export function headMaps(layers: readonly LayerDrift[]): string {
   }
   const cell = Math.max(4, Math.min(18, 150 / K));
   const each = layers.map((layer, i) => figure(`layer ${i}`, layer.similarity, layer.groups, cell));
-  return `<div class="row">${each.join('\n')}</div>`;
+  const width = Math.max(MAP_WIDTH, Math.ceil(cell * K));
+  return `<div class="maps" style="--map:${width}px">${each.join('\n')}</div>`;
 }
 
 /** Heads in the order of their groups, so that a group is a square on the diagonal. */
@@ -138,5 +145,8 @@ function table(layers: readonly LayerDrift[]): string {
     ...KINDS.map((kind) => layer[kind].toFixed(4)),
     layer.groups.map((group) => group.join('+')).join(', '),
   ]);
-  return htmlTable([['layer', ...KINDS.map((kind) => SERIES[kind].name), 'groups'], ...rows]);
+  return htmlTable(
+    [['layer', ...KINDS.map((kind) => SERIES[kind].name), 'groups'], ...rows],
+    'Errors by layer',
+  );
 }

@@ -26,11 +26,15 @@ body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: var(--ink); 
 h1 { font-size: 1.5rem; line-height: 1.25; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; } h3 { font-size: 1rem; margin: .6rem 0 0; }
 p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .85rem; }
 figure { margin: 0; } svg { display: block; max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
-.wide { overflow-x: auto; margin: .5rem 0; } .wide > svg { min-width: 38rem; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; margin: .5rem 0; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; font-weight: normal; }
-thead th, th:first-child { color: var(--soft); } .facts th, .facts td, .left { text-align: left; } .facts td { white-space: normal; }
+thead th, th:first-child { color: var(--soft); } .facts th, .facts td, .left { text-align: left; } .facts td { white-space: normal; overflow-wrap: anywhere; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--map)), 1fr)); gap: 1rem; } .maps figcaption { overflow-wrap: anywhere; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .half { flex: 1 1 24rem; min-width: 0; } .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .85rem; margin: .2rem 0 .4rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .8rem; border-radius: 4px; font-size: .85rem; margin: .3rem 0; }
+.narrow { display: none; }
+@media (max-width: 44rem) { .narrow { display: block; } .broad { display: none; } body { margin: 1rem auto; }
+  .half { flex-basis: 100%; } td, th { padding: .2rem .3rem; font-size: .78rem; white-space: normal; } }
 `;
 
 /** @param body HTML; what it holds of texts is escaped already */
@@ -44,8 +48,10 @@ export function htmlPage(title: string, body: string): string {
 <style>${STYLE}</style>
 </head>
 <body>
+<main>
 <h1>${escapeHtml(title)}</h1>
 ${body}
+</main>
 </body>
 </html>
 `;
@@ -56,19 +62,29 @@ export function escapeHtml(text: string): string {
   return printable(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
-/** @param rows the first is the head; cells are HTML. Wide tables scroll by themselves */
-export function htmlTable(rows: readonly (readonly string[])[]): string {
+/**
+ * A table that scrolls by itself where it is too wide, by keyboard too.
+ * @param rows the first is the head; cells are HTML
+ * @param label what it shows
+ */
+export function htmlTable(rows: readonly (readonly string[])[], label: string): string {
   const [head, ...body] = rows.map((cells, row) =>
-    cells.map((cell, i) => (row === 0 || i === 0 ? `<th>${cell}</th>` : `<td>${cell}</td>`)).join(''),
+    cells
+      .map((cell, i) => {
+        if (row > 0 && i > 0) return `<td>${cell}</td>`;
+        return cell === '' ? '<td></td>' : `<th scope="${row === 0 ? 'col' : 'row'}">${cell}</th>`;
+      })
+      .join(''),
   );
   const lines = body.map((cells) => `<tr>${cells}</tr>`).join('\n');
-  return `<div class="wide"><table><thead><tr>${head}</tr></thead>\n<tbody>\n${lines}\n</tbody></table></div>`;
+  const table = `<table><thead><tr>${head}</tr></thead>\n<tbody>\n${lines}\n</tbody></table>`;
+  return `<div class="wide" role="region" tabindex="0" aria-label="${escapeHtml(label)}">${table}</div>`;
 }
 
 /** Names with their values, as texts. */
 export function factTable(facts: readonly (readonly [string, string])[]): string {
   const rows = facts.map(
-    ([name, value]) => `<tr><th>${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`,
+    ([name, value]) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`,
   );
   return `<table class="facts">${rows.join('\n')}</table>`;
 }
@@ -82,11 +98,19 @@ export function legend(series: readonly { readonly name: string; readonly color:
 }
 
 /**
- * A picture as wide as the page allows; where that would make its text too small to read, it scrolls.
+ * A picture, at most as wide as the page.
  * @param label what it shows, for readers who do not see it
  */
 export function svg(width: number, height: number, label: string, parts: readonly string[]): string {
   const [w, h] = [Math.ceil(width), Math.ceil(height)];
-  const picture = `<svg viewBox="0 0 ${w} ${h}" width="${w}" role="img" aria-label="${escapeHtml(label)}">\n${parts.join('\n')}\n</svg>`;
-  return w > 620 ? `<div class="wide">${picture}</div>` : picture;
+  return `<svg viewBox="0 0 ${w} ${h}" width="${w}" role="img" aria-label="${escapeHtml(label)}">\n${parts.join('\n')}\n</svg>`;
+}
+
+/** Widths of pictures: of a page with room, and of a telephone, where the former's text would be too small to read. */
+const BROAD = 860;
+const NARROW = 358;
+
+/** A picture drawn for both widths, of which a page shows the one that fits. */
+export function svgOfPageWidth(draw: (width: number) => string): string {
+  return `<div class="broad">${draw(BROAD)}</div><div class="narrow">${draw(NARROW)}</div>`;
 }

@@ -1,5 +1,5 @@
 /** Curves over steps as SVG, with a grid of round numbers. */
-import { legend, svg } from './html-page.ts';
+import { legend, svg, svgOfPageWidth } from './html-page.ts';
 import { niceTicks } from './nice-ticks.ts';
 
 export interface CurvePoint {
@@ -15,16 +15,23 @@ export interface Curve {
   readonly dashed?: boolean;
 }
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [860, 300, 56, 40, 12, 16];
+const [HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [300, 56, 40, 12, 16];
+/** Of a number under the axis, and the space between two. */
+const TICK_WIDTH = 64;
 
 /**
  * @param label what the picture shows
  * @param unit of the horizontal axis
  */
 export function lineChart(curves: readonly Curve[], label: string, unit = 'step'): string {
+  const isEmpty = !curves.some(({ points }) => points.some(({ value }) => Number.isFinite(value)));
+  if (isEmpty) return '<p class="note">nothing yet</p>';
+  return `${legend(curves)}${svgOfPageWidth((width) => picture(curves, label, unit, width))}`;
+}
+
+function picture(curves: readonly Curve[], label: string, unit: string, WIDTH: number): string {
   const points = curves.flatMap((curve) => curve.points);
   const values = points.map(({ value }) => value).filter(Number.isFinite);
-  if (values.length === 0) return '<p class="note">nothing yet</p>';
   const maxStep = Math.max(1, ...points.map(({ step }) => step));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const ticks = niceTicks(low, high);
@@ -35,7 +42,9 @@ export function lineChart(curves: readonly Curve[], label: string, unit = 'step'
     `<path d="M${LEFT} ${y(tick).toFixed(1)}H${WIDTH - RIGHT}" stroke="var(--line)"/>`,
     `<text x="${LEFT - 6}" y="${(y(tick) + 4).toFixed(1)}" text-anchor="end">${Number(tick.toPrecision(6))}</text>`,
   ]);
-  for (const step of niceTicks(0, maxStep).filter((tick) => tick <= maxStep && Number.isInteger(tick))) {
+  const steps = niceTicks(0, maxStep).filter((tick) => tick <= maxStep && Number.isInteger(tick));
+  const every = Math.ceil((steps.length * TICK_WIDTH) / (WIDTH - LEFT - RIGHT));
+  for (const step of steps.filter((_, i) => i % every === 0)) {
     const text = step.toLocaleString('en-US');
     parts.push(`<text x="${x(step).toFixed(1)}" y="${HEIGHT - 22}" text-anchor="middle">${text}</text>`);
   }
@@ -52,5 +61,5 @@ export function lineChart(curves: readonly Curve[], label: string, unit = 'step'
       );
     }
   }
-  return `${legend(curves)}${svg(WIDTH, HEIGHT, label, parts)}`;
+  return svg(WIDTH, HEIGHT, label, parts);
 }

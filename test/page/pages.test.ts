@@ -1,0 +1,111 @@
+/**
+ * The pages that commands write: whole at the width of a telephone, readable by keyboard and screen reader. What a browser says is
+ * asked where Chromium is installed (CHROMIUM names it, else /usr/bin/chromium).
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { type Browser, chromium } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { planPage } from '../../src/cli/plan-page.ts';
+import { trainPage } from '../../src/cli/train-page.ts';
+import { type DriftReport, driftPage } from '../../src/convert/index.ts';
+import { COLORS } from '../../src/page/html-page.ts';
+import { preset } from '../../src/plan/index.ts';
+
+const K = 9;
+const similarity = Array.from({ length: K }, (_, j) =>
+  Array.from({ length: K }, (_, l) => (j === l ? 1 : 0.3)),
+);
+const groups = [0, 3, 6].map((first) => [first, first + 1, first + 2]);
+const drift: DriftReport = {
+  method: 'similar',
+  numHeads: K,
+  numKeyValueHeads: { before: K, after: 3 },
+  predicted: 2040,
+  before: { loss: 3, perplexity: Math.exp(3) },
+  after: { loss: 5, perplexity: Math.exp(5) },
+  kl: 2,
+  topOneAgreement: 0.3,
+  layers: Array.from({ length: 30 }, (_, i) => ({
+    ...{ key: 0.3 + i / 100, value: 0.1, attentionOutput: 0.6, similarity, groups },
+  })),
+};
+const points = Array.from({ length: 200 }, (_, i) => ({ step: 25 * i, value: 4 / (1 + i / 50) }));
+const command = `npx gqa train --data ${'folder/'.repeat(20)} --out run`;
+
+const PAGES: Readonly<Record<string, string>> = {
+  plan: planPage('llama-3-8b', preset('llama-3-8b').shape, { contextLength: 2 ** 20 }),
+  drift: driftPage('a-rather-long-name-of-a-checkpoint to another-long-name', drift),
+  train: trainPage(
+    'gqa train',
+    [['command', command]],
+    [{ title: 'Loss', curves: [{ name: 'train', color: COLORS.blue, points }] }],
+    'a sample',
+  ),
+};
+
+describe.each(Object.entries(PAGES))('the page of %s', (_, html) => {
+  test('has a main part, and names what scrolls and what is drawn', () => {
+    expect(html.match(/<main>/g)?.length).toBe(1);
+    const scrolling = html.match(/<div class="wide"[^>]*>/g) ?? [];
+    for (const tag of scrolling) expect(tag).toMatch(/role="region" tabindex="0" aria-label="[^"]+"/);
+    for (const tag of html.match(/<svg [^>]*>/g) ?? []) expect(tag).toMatch(/role="img" aria-label="[^"]+"/);
+    // Each picture that is drawn for a page with room is drawn for a narrow one too.
+    expect(html.match(/class="broad"/g)?.length).toBeLessThanOrEqual(
+      html.match(/class="narrow"/g)?.length ?? 0,
+    );
+    for (const [, width] of html.matchAll(/class="narrow"><svg [^>]*width="(\d+)"/g)) {
+      expect(Number(width)).toBeLessThanOrEqual(358);
+    }
+  });
+});
+
+const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const hasBrowser = existsSync(executablePath);
+if (!hasBrowser) console.warn(`skipping what a browser says of the pages: no ${executablePath}`);
+
+describe.skipIf(!hasBrowser)('in a browser', () => {
+  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+  let browser: Browser;
+  beforeAll(async () => {
+    const args = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-sync'];
+    browser = await chromium.launch({ executablePath, args });
+  }, 60_000);
+  afterAll(() => browser?.close());
+
+  test.each(
+    Object.keys(PAGES).flatMap((name) =>
+      [390, 1280].flatMap((width) => (['light', 'dark'] as const).map((scheme) => ({ name, width, scheme }))),
+    ),
+  )('$name, $width pixels, $scheme: nothing is cut, axe finds nothing', { timeout: 60_000 }, async (row) => {
+    const page = await browser.newPage({
+      viewport: { width: row.width, height: 844 },
+      colorScheme: row.scheme,
+    });
+    try {
+      await page.setContent(PAGES[row.name]);
+      await page.evaluate(axe);
+      const found = await page.evaluate(async () => {
+        const { axe: checker } = globalThis as unknown as {
+          axe: { run(): Promise<{ violations: { id: string }[] }> };
+        };
+        const cut = [...document.querySelectorAll('html, .wide, svg, figure, table')]
+          .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth + 1)
+          .map(({ tagName }) => tagName);
+        const sizes = [...document.querySelectorAll('svg')]
+          .filter((svg) => svg.getBoundingClientRect().width > 0)
+          .map((svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width);
+        return {
+          cut,
+          smallest: Math.min(1, ...sizes),
+          violations: (await checker.run()).violations.map(({ id }) => id),
+        };
+      });
+      expect(found).toMatchObject({ cut: [], violations: [] });
+      // Text of 12 units is never drawn smaller than 11 pixels.
+      expect(found.smallest).toBeGreaterThan(0.92);
+    } finally {
+      await page.close();
+    }
+  });
+});
