@@ -32,6 +32,14 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
   EIO: 'the disk cannot be read or written',
 };
 
+/** Options as an error of the library names them, `{ force: true }` or `{ steps }`, as the flags they are here. */
+function withFlags(message: string): string {
+  return message.replace(
+    /\{ (\w+)(: true)? \}/g,
+    (_, name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+  );
+}
+
 /** `path: cannot open: permission denied (EACCES)` for an error of the file system, any other message as it is. */
 function messageOf(error: Error): string {
   const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { readonly dest?: string };
@@ -62,7 +70,7 @@ const ACTIONS: Readonly<Record<string, string>> = {
 export function reportFailure(error: unknown): number {
   const message = error instanceof Error ? messageOf(error) : String(error);
   const debug = process.env.GQA_DEBUG === '1' && error instanceof Error && error.stack !== undefined;
-  process.stderr.write(`gqa: ${printable(debug ? (error.stack ?? message) : oneLine(message))}\n`);
+  process.stderr.write(`gqa: ${printable(debug ? (error.stack ?? message) : oneLine(withFlags(message)))}\n`);
   return error instanceof UsageError || error instanceof RunConflictError
     ? exitCode.wrongUsage
     : exitCode.failed;

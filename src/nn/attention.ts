@@ -8,14 +8,15 @@ import { dotProductAttention as attend } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
-import { zeros } from '../ops/creation.ts';
+import { concat } from '../ops/concat.ts';
+import { full, tensor, zeros } from '../ops/creation.ts';
+import { embedding } from '../ops/embedding.ts';
 import { matmul } from '../ops/matmul.ts';
 import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
 import { transpose } from '../ops/transpose.ts';
-import { log } from '../ops/unary.ts';
 import { aBoolean, aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
@@ -147,10 +148,18 @@ export function dotProductAttentionWeights(
     const mask = combineMasks(
       ...[options.mask, ...causal].map((one) => one && leading(one, batch.length + 3)),
     );
-    // log turns 1 and 0 into 0 and -Infinity.
-    if (mask) scores = add(scores, log(mask));
+    if (mask) scores = hidden(scores, mask);
     return cast(softmax(scores), dtype);
   });
+}
+
+/** -Infinity where the mask is 0, whatever stands there: a NaN plus -Infinity would still be one. */
+function hidden(scores: Tensor, mask: Tensor): Tensor {
+  const n = scores.size;
+  const seen = broadcastTo(mask, scores.shape).dataSync();
+  const ids = Int32Array.from(seen, (one, i) => (one ? i : n));
+  const last = full([1, 1], Number.NEGATIVE_INFINITY, { dtype: scores.dtype });
+  return reshape(embedding(concat([reshape(scores, [n, 1]), last], 0), tensor(ids)), scores.shape);
 }
 
 /** `[T, S]` with ones where the key is not after the query. */

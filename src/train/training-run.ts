@@ -90,7 +90,7 @@ export function openRun(
   const latest = directory.latest();
   const entries = directory.entries();
   if (!resume && entries.length > 0) {
-    throw new RunConflictError(`${path} is not empty: --resume goes on with it, another --out starts anew`);
+    throw new RunConflictError(`${path} is not empty: { resume: true } goes on with it, another { out } starts anew`);
   }
   if (latest === undefined && entries.some((name) => name.startsWith('step-'))) {
     throw new Error(`${path}: expected a file named latest beside its checkpoints, got none`);
@@ -108,7 +108,7 @@ export function checkSameRun(directory: RunDirectory, latest: string, identity: 
   const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
   if (key === undefined) return;
   throw new RunConflictError(
-    `--resume: expected the run of ${latest}, whose ${key} is ${before[key]}, got ${identity[key]}`,
+    `{ resume: true }: expected the run of ${latest}, whose ${key} is ${before[key]}, got ${identity[key]}`,
   );
 }
 

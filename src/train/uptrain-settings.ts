@@ -95,7 +95,7 @@ function alphaSteps(recipe: TrainRecipe | undefined, alpha: number): number {
   }
   if (recipe?.training === undefined) {
     throw new RangeError(
-      `uptrain: expected --steps, since the checkpoint does not say how many steps alpha=${alpha} is a share of (those of gqa train do)`,
+      `uptrain: expected { steps }, since the checkpoint does not say how many steps alpha=${alpha} is a share of (those of gqa train do)`,
     );
   }
   return Math.max(1, Math.round(alpha * recipe.training.step));

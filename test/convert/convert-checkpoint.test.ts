@@ -282,7 +282,7 @@ describe('errors', () => {
       convertCheckpoint({ from: llama, to, numKeyValueHeads: 2, ...options });
     await convert({});
     await expect(convert({})).rejects.toThrow(
-      `${to}: expected nothing there, got a folder; --force replaces it`,
+      `${to}: expected nothing there, got a folder; { force: true } replaces it`,
     );
     const before = await contentOf(to);
     await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow('expected K to divide');

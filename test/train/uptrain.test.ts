@@ -87,8 +87,8 @@ describe('settings', () => {
   });
 
   test('what cannot be meant', () => {
-    expect(() => uptrainSettings(undefined, { alpha: 0.05 }, 64)).toThrow(/expected --steps/);
-    expect(() => uptrainSettings({ uptraining: [] }, {}, 64)).toThrow(/expected --steps/);
+    expect(() => uptrainSettings(undefined, { alpha: 0.05 }, 64)).toThrow(/expected \{ steps \}/);
+    expect(() => uptrainSettings({ uptraining: [] }, {}, 64)).toThrow(/expected \{ steps \}/);
     expect(() => uptrainSettings(recipe, { alpha: 0 }, 64)).toThrow('expected alpha above 0, got 0');
     expect(() => uptrainSettings(recipe, {}, 8)).toThrow("within the model's context of 8 tokens, got 16");
     expect(uptrainSettings(undefined, { steps: 5 }, 8).blockLength).toBe(8);
@@ -240,7 +240,7 @@ describe('uptrain', () => {
     const stopped = await uptrain({ ...options, out, onMetric, signal: stopping.signal });
     stopped.model.dispose();
     expect([stopped.finished, stopped.checkpoint]).toEqual([false, join(out, 'step-5')]);
-    await expect(uptrain({ ...options, out })).rejects.toThrow(/is not empty: --resume goes on/);
+    await expect(uptrain({ ...options, out })).rejects.toThrow(/is not empty: \{ resume: true \} goes on/);
     await expect(uptrain({ ...options, steps: 13, out, resume: true })).rejects.toThrow(
       /whose steps is 12, got 13/,
     );
@@ -258,7 +258,7 @@ describe('uptrain', () => {
     const tokenizer = { 'tokenizer.json': JSON.stringify(characterTokenizer(text).files['tokenizer.json']) };
     const cases: [string, Partial<Parameters<typeof uptrain>[0]>, RegExp][] = [
       [copyTiny('mha'), {}, /expected a checkpoint with a tokenizer/],
-      [copyTiny('mha', {}, tokenizer), { steps: undefined }, /expected --steps/],
+      [copyTiny('mha', {}, tokenizer), { steps: undefined }, /expected \{ steps \}/],
       [copyTiny('mha', {}, tokenizer), { text: 'whale' }, /expected at least \d+ tokens/],
       [copyTiny('mha', { model_type: 'mamba' }, tokenizer), {}, /model_type: expected a supported one/],
       [
