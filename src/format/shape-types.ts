@@ -89,7 +89,10 @@ export function freezeShape(file: string, shape: ModelShape, keys: ShapeKeys): M
     if (kind === 'linear') continue;
     const N = layers[i].numHeads ?? shape.numHeads;
     if (K < 1 || N % K !== 0) {
-      const where = layers.every((layer) => layer.numKeyValueHeads === K) ? '' : ` in layer ${i}`;
+      const alike = layers.every(
+        (layer) => layer.numKeyValueHeads === K && layer.numHeads === layers[i].numHeads,
+      );
+      const where = alike ? '' : ` in layer ${i}`;
       throw new FormatError(
         file,
         undefined,

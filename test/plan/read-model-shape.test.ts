@@ -34,6 +34,16 @@ describe('paths, Blobs and bytes', () => {
     );
   });
 
+  test('the numbers that Python writes and JSON has not', async () => {
+    const python = config.replace(
+      '{',
+      '{"time_step_limit": [0.0, Infinity, -Infinity, NaN], "note": "NaN, \\"Infinity", ',
+    );
+    expect(await readModelShape(new Blob([python]))).toMatchObject(sizes);
+    await expect(readModelShape(new Blob(['{"a": Infinit}']))).rejects.toThrow('expected JSON, got:');
+    await expect(readModelShape(new Blob(['{"a": Infinity']))).rejects.toThrow('expected JSON, got:');
+  });
+
   test('what is not there, or is something else', async () => {
     await expect(readModelShape('/nowhere/at/all')).rejects.toThrow(
       '/nowhere/at/all: expected a config.json, .gguf or .safetensors file, got nothing there',
