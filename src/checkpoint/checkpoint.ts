@@ -3,6 +3,7 @@
  * An opened checkpoint: the headers of its files, parsed and checked, and access to the bytes behind them. One type for
  * safetensors (one file or shards) and GGUF, so that converters and models need not care which it was.
  */
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Backend, BackendFile } from '../backend/backend.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -10,7 +11,13 @@ import type { GgufHeader } from '../format/gguf.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
-import { type FileSource, openFileSource, readSmallFile } from './file-source.ts';
+import {
+  checkIdentity,
+  type FileIdentity,
+  type FileSource,
+  openFileSource,
+  readSmallFile,
+} from './file-source.ts';
 
 /** The largest tokenizer.json of known models has 35 MB. */
 const MAX_TEXT_BYTES = 1 << 26;
@@ -31,6 +38,8 @@ export interface CheckpointParts {
   readonly gguf?: GgufHeader;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** The files whose headers were read, by path: later reads are of these or fail. */
+  readonly files?: ReadonlyMap<string, FileIdentity>;
 }
 
 /** Made by `openCheckpoint`. Holds files open from the first read on: `close()` it, or use `await using`. */
@@ -44,7 +53,10 @@ export class Checkpoint {
   readonly config: unknown;
   /** generation_config.json, likewise. */
   readonly generationConfig: unknown;
-  /** The GGUF header, with the tokenizer in its metadata; undefined for safetensors. */
+  /**
+   * The GGUF header, with the tokenizer in its metadata; undefined for safetensors. Of a model in parts the first one's, with the
+   * tensors of all.
+   */
   readonly gguf: GgufHeader | undefined;
   /** `__metadata__` of the safetensors file (of the first shard); empty for GGUF. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -52,6 +64,7 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   #shape: ModelShape | undefined;
   #closed = false;
+  readonly #files: ReadonlyMap<string, FileIdentity>;
   readonly #sources = new Map<string, Promise<FileSource>>();
   readonly #backendFiles = new Map<Backend, Map<string, BackendFile>>();
 
@@ -64,6 +77,7 @@ export class Checkpoint {
     this.gguf = parts.gguf;
     this.metadata = parts.metadata ?? {};
     this.tensors = parts.tensors;
+    this.#files = parts.files ?? new Map();
   }
 
   /**
@@ -146,7 +160,7 @@ export class Checkpoint {
     this.#checkOpen();
     let source = this.#sources.get(path);
     if (source === undefined) {
-      source = openFileSource(path);
+      source = openFileSource(path, this.#files.get(path));
       this.#sources.set(path, source);
     }
     return source;
@@ -162,8 +176,24 @@ export class Checkpoint {
     }
     let file = files.get(path);
     if (file === undefined) {
-      file = backend.openFile(path);
+      file = this.#openBackendFile(backend, path);
       files.set(path, file);
+    }
+    return file;
+  }
+
+  #openBackendFile(backend: Backend, path: string): BackendFile {
+    const file = backend.openFile(path);
+    const expected = this.#files.get(path);
+    try {
+      // After it was opened: what is there now is what was opened, or was put there since.
+      if (expected) {
+        const { dev, ino, mtimeNs } = statSync(path, { bigint: true });
+        checkIdentity(path, expected, { dev, ino, mtimeNs, size: BigInt(file.size) });
+      }
+    } catch (error) {
+      file.close();
+      throw error;
     }
     return file;
   }

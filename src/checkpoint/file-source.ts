@@ -3,8 +3,24 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 
+/** What tells a file from another one at its path, or from itself after it was written to. */
+export type FileIdentity = Readonly<Record<'dev' | 'ino' | 'size' | 'mtimeNs', bigint>>;
+
+/** @throws FormatError when the file at `path` is not the one that `expected` was read from */
+export function checkIdentity(path: string, expected: FileIdentity | undefined, found: FileIdentity): void {
+  const keys = ['dev', 'ino', 'size', 'mtimeNs'] as const;
+  if (expected === undefined || keys.every((key) => expected[key] === found[key])) return;
+  throw new FormatError(
+    path,
+    undefined,
+    'expected the file whose header was read, got another one in its place; open the checkpoint again',
+  );
+}
+
 /** A ByteSource that holds a file open until `close()`. */
 export interface FileSource extends ByteSource {
+  /** Of the open file. */
+  readonly identity: FileIdentity;
   /**
    * Fills `target` with the bytes from `offset` on: a reader that reuses one buffer spares the page faults of fresh ones,
    * which cost as much as the copy itself.
@@ -17,21 +33,25 @@ export interface FileSource extends ByteSource {
 /**
  * Opens a file for random-access reads.
  * @param path of an existing file; errors call it so
- * @throws the file system's error when it cannot be opened, FormatError when it is no regular file
+ * @param expected what the file was when it was opened before
+ * @throws the file system's error when it cannot be opened, FormatError when it is no regular file, or not the `expected` one
  * @returns a source of the size the file has now; a file that shrinks while open gives a FormatError where it ends
  */
-export async function openFileSource(path: string): Promise<FileSource> {
+export async function openFileSource(path: string, expected?: FileIdentity): Promise<FileSource> {
   // Before it is opened: opening a pipe waits for its writer, and bytes that come once cannot be read at random.
   if (!(await stat(path)).isFile()) {
     throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
   }
   const handle = await open(path, 'r');
   try {
-    const { size } = await handle.stat();
+    const identity = await handle.stat({ bigint: true });
+    checkIdentity(path, expected, identity);
+    const size = Number(identity.size);
     const readInto = (offset: number, target: Uint8Array) => fill(handle, path, size, offset, target);
     return {
       name: path,
       size,
+      identity,
       readInto,
       async read(offset, length): Promise<Uint8Array> {
         checkRange(path, size, offset, length);

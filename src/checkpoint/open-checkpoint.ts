@@ -1,20 +1,21 @@
 /**
- * Opens whatever holds a model's weights: a Hugging Face directory, one safetensors file, one GGUF file. Only headers are
- * read. What cannot be opened is told in one line that says what to do.
+ * Opens whatever holds a model's weights: a Hugging Face directory, one safetensors file, one GGUF file or the first of several
+ * parts. Only headers are read. What cannot be opened is told in one line that says what to do.
  *
  * Source: Hugging Face hub layout (config.json, model.safetensors, model.safetensors.index.json with `weight_map`).
  */
 
 import { readdir, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
-import { readGgufHeader } from '../format/gguf.ts';
+import { type GgufHeader, readGgufHeader } from '../format/gguf.ts';
+import { ggufModels, joinedHeader, partCount, partName } from '../format/gguf-split.ts';
 import { JsonReader } from '../format/json-reader.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
 import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
-import { type FileSource, readSmallFile, withFileSource } from './file-source.ts';
+import { type FileIdentity, type FileSource, readSmallFile, withFileSource } from './file-source.ts';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
@@ -29,7 +30,8 @@ const AT_ONCE = 8;
 
 /**
  * Opens a checkpoint and checks the headers of all its files.
- * @param path a `.gguf` or `.safetensors` file, or a directory in Hugging Face's layout or with exactly one `.gguf` file
+ * @param path a `.gguf` (of a model in parts the first) or `.safetensors` file, or a directory in Hugging Face's layout or with
+ * exactly one GGUF model
  * @param op whom an error about the kind of `path` speaks for
  * @throws Error when there is nothing to open at `path`, FormatError (with the file and mostly the byte) when a file is
  * damaged, a shard is missing, or the index and the shards disagree
@@ -59,7 +61,11 @@ async function openDirectory(directory: string): Promise<CheckpointParts> {
   const names = (await readdir(directory)).sort();
   if (names.includes(SINGLE)) return openFile(directory, join(directory, SINGLE));
   if (names.includes(INDEX)) return openShards(directory, names);
-  const gguf = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+  const gguf = ggufModels(names);
+  if (gguf.length === 1 && !names.includes(gguf[0])) {
+    const parts = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+    throw new Error(`${directory}: expected the first part ${gguf[0]}, got ${list(parts)}; fetch it too`);
+  }
   if (gguf.length === 1) return openFile(directory, join(directory, gguf[0]));
   if (gguf.length > 1) {
     throw new Error(
@@ -94,21 +100,60 @@ async function openFile(path: string, file: string): Promise<CheckpointParts> {
         directory,
         tensors: found,
         metadata,
+        files: new Map([[file, source.identity]]),
         ...(await configs(directory)),
       };
     }
-    const gguf = await readGgufHeader(source);
-    const splits = gguf.metadata.get('split.count');
-    if (typeof splits === 'number' && splits > 1) {
-      throw new FormatError(
-        file,
-        undefined,
-        `expected a whole model, got one of ${splits} parts; merge them with llama-gguf-split --merge`,
-      );
+    const first = await readGgufHeader(source);
+    const opened: OpenedGguf[] = [{ header: first, identity: source.identity }];
+    const parts = partCount(first);
+    if (parts > 1) opened.push(...(await openParts(file, parts)));
+    const gguf = parts > 1 ? joinedHeader(opened.map(({ header }) => header)) : first;
+    const found = new Map<string, CheckpointTensor>();
+    for (const { header } of opened) {
+      for (const [name, info] of header.tensors) found.set(name, { ...info, path: header.file });
     }
-    const tensors = new Map([...gguf.tensors].map(([name, info]) => [name, { ...info, path: file }]));
-    return { kind: 'gguf', path, directory, gguf, tensors };
+    const files = new Map(opened.map(({ header, identity }) => [header.file, identity]));
+    return { kind: 'gguf', path, directory, gguf, tensors: found, files };
   });
+}
+
+interface OpenedGguf {
+  readonly header: GgufHeader;
+  readonly identity: FileIdentity;
+}
+
+/** The headers of all parts but the first. @throws FormatError that names the files which are not there */
+async function openParts(first: string, count: number): Promise<OpenedGguf[]> {
+  const paths = Array.from({ length: count - 1 }, (_, i) => partName(first, i + 1));
+  if (partName(first, 0) !== first || !new RegExp(`-of-0*${count}\\.gguf$`, 'i').test(first)) {
+    const name = `…-00001-of-${String(count).padStart(5, '0')}.gguf`;
+    throw new FormatError(
+      first,
+      undefined,
+      `expected a name ${name} of the first of ${count} parts, which finds the others`,
+    );
+  }
+  const found = paths as string[];
+  const names = new Set(await readdir(dirname(first)));
+  const missing = found.map((path) => basename(path)).filter((name) => !names.has(name));
+  if (missing.length > 0) {
+    throw new FormatError(
+      first,
+      undefined,
+      `expected its ${count} parts next to it, got no ${list(missing)}; fetch the missing files`,
+    );
+  }
+  const opened: OpenedGguf[] = [];
+  for (const path of found) {
+    opened.push(
+      await withFileSource(path, async (source) => ({
+        header: await readGgufHeader(source),
+        identity: source.identity,
+      })),
+    );
+  }
+  return opened;
 }
 
 /** Decides by content, and by name where the content is too short or damaged, so that its own parser says what is wrong. */
@@ -155,11 +200,13 @@ async function openShards(directory: string, names: readonly string[]): Promise<
     );
   }
   const headers = new Map<string, SafetensorsHeader>();
+  const files = new Map<string, FileIdentity>();
   for (let i = 0; i < shards.length; i += AT_ONCE) {
     const batch = shards.slice(i, i + AT_ONCE);
     const read = await Promise.all(batch.map((shard) => withFileSource(join(directory, shard), readShard)));
     batch.forEach((shard, j) => {
-      headers.set(shard, read[j]);
+      headers.set(shard, read[j].header);
+      files.set(join(directory, shard), read[j].identity);
     });
   }
   const tensors = new Map<string, CheckpointTensor>();
@@ -181,13 +228,16 @@ async function openShards(directory: string, names: readonly string[]): Promise<
     directory,
     tensors,
     metadata,
+    files,
     ...(await configs(directory)),
   };
 }
 
-async function readShard(source: FileSource): Promise<SafetensorsHeader> {
+async function readShard(
+  source: FileSource,
+): Promise<{ readonly header: SafetensorsHeader; readonly identity: FileIdentity }> {
   kindOf(source.name, await source.read(0, Math.min(source.size, 64)));
-  return readSafetensorsHeader(source);
+  return { header: await readSafetensorsHeader(source), identity: source.identity };
 }
 
 /** Tensor name to shard name, in the order of the index. */

@@ -5,6 +5,7 @@
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
+import { ggufModels, partCount } from '../format/gguf-split.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
@@ -52,11 +53,13 @@ async function fromPath(path: string): Promise<ModelShape> {
   const names = await fileNames(path);
   const inside = (name: string) => `${path.replace(/[/\\]$/, '')}/${name}`;
   const config = names.find((name) => name === 'config.json');
-  const gguf = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+  const gguf = ggufModels(names);
   if (config === undefined && gguf.length !== 1) {
     throw new Error(`${path}: expected config.json or one .gguf file in it, got ${gguf.length} .gguf files`);
   }
-  return fromFile(inside(config ?? gguf[0]));
+  const name = config ?? gguf[0];
+  if (!names.includes(name)) throw new Error(`${path}: expected the first part ${name}, got later ones`);
+  return fromFile(inside(name));
 }
 
 async function fromFile(path: string, config?: string): Promise<ModelShape> {
@@ -81,7 +84,9 @@ async function fromBytes(
 ): Promise<ModelShape> {
   const start = await source.read(0, Math.min(source.size, 16));
   if (String.fromCharCode(...start.subarray(0, 4)) === 'GGUF') {
-    return modelShapeFromGguf(await readGgufHeader(source));
+    const header = await readGgufHeader(source);
+    partCount(header); // all that a shape needs is in the first part
+    return modelShapeFromGguf(header);
   }
   // A safetensors file begins with 8 bytes of length and then `{`; a config.json with `{`.
   if (start[8] === 0x7b && start[7] === 0) {

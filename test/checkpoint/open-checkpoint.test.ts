@@ -195,10 +195,10 @@ describe('openCheckpoint', () => {
       'expected tensor "b" in model-2.safetensors, got a shard without it',
     ],
     [
-      'one part of a split GGUF',
+      'one part of a GGUF in two',
       { 'm-00001-of-00002.gguf': buildGguf({ pairs: [u32Pair('split.count', 2)] }) },
       '',
-      'got one of 2 parts; merge them with llama-gguf-split --merge',
+      'expected its 2 parts next to it, got no m-00002-of-00002.gguf; fetch the missing files',
     ],
   ])('refuses %s', async (_, files, path, text) => {
     await withFolder(files, async (folder) => {
