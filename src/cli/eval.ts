@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { getBackend } from '../backend/index.ts';
 import { loadModel } from '../models/load-model.ts';
+import { documentStart } from '../text/documents.ts';
 import { evaluateTokens } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import * as parse from './options.ts';
@@ -40,13 +41,18 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {
     if (!model.tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+    const start = documentStart(model.tokenizer);
     const tokens = model.tokenizer.encode(text, { addSpecialTokens: false });
-    if (tokens.length < 2) {
+    if (start.length + tokens.length < 2) {
       throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
     }
     const limit = model.config.maxPositionEmbeddings;
     const context = Math.min(flags.context ?? Math.min(limit, 1024), limit);
-    const { loss, predicted } = evaluateTokens(model, tokens, { context, onProgress: progress.update });
+    const { loss, predicted } = evaluateTokens(model, tokens, {
+      context,
+      start,
+      onProgress: progress.update,
+    });
     progress.stop();
     if (!Number.isFinite(loss)) {
       throw new Error(`${path}: expected weights that give a finite loss, got ${loss}`);

@@ -7,6 +7,7 @@ import { Command, Option } from 'commander';
 import { getBackend } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { generate, loadModel, type Model } from '../models/index.ts';
+import { documentStart } from '../text/documents.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
@@ -137,7 +138,8 @@ async function answer(model: Model, path: string, promptText: string, flags: Gen
 }
 
 function promptTokens(tokenizer: Tokenizer, path: string, text: string, flags: GenerateFlags): number[] {
-  if (!flags.chat) return tokenizer.encode(text);
+  if (!flags.chat)
+    return [...documentStart(tokenizer), ...tokenizer.encode(text, { addSpecialTokens: false })];
   if (tokenizer.chatTemplate === undefined) {
     throw new Error(`${path}: expected a chat template for --chat, got a checkpoint without one`);
   }

@@ -2,6 +2,8 @@
 import { getBackend } from '../backend/index.ts';
 import { generate } from '../models/generate.ts';
 import { COLORS } from '../page/html-page.ts';
+import { documentStart } from '../text/documents.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import type { Metric, PreparedRun } from '../train/training-run.ts';
 import { count, duration, writeNote } from './output.ts';
 import type { RunFlags } from './train-flags.ts';
@@ -85,7 +87,7 @@ export class TrainReport {
     const { trainer, tokenizer, settings } = this.#run;
     const { maxPositionEmbeddings } = trainer.model.config;
     const tokens: number[] = [];
-    const start = tokenizer.encode('\n', { addSpecialTokens: false });
+    const start = [...documentStart(tokenizer), ...lineEnd(tokenizer)];
     if (start.length === 0) return undefined;
     const room = Math.min(length, maxPositionEmbeddings - start.length);
     const options = { maxNewTokens: room, temperature: 0.8, topK: 200, seed: settings.seed };
@@ -142,6 +144,15 @@ export class TrainReport {
 function commandLine(): string {
   const words = process.argv.slice(2);
   return `npx gqa ${words.map((word) => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
+}
+
+/** Nothing where no token is one: a tokenizer of characters has those of its text. */
+function lineEnd(tokenizer: Tokenizer): number[] {
+  try {
+    return tokenizer.encode('\n', { addSpecialTokens: false });
+  } catch {
+    return [];
+  }
 }
 
 /** At most a thousand points of a curve. */

@@ -8,6 +8,7 @@ import { llamaConfig } from '../models/llama-config.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { createModel, loadTrainableModel } from '../models/trainable-model.ts';
 import { characterTokenizer } from '../text/character-tokenizer.ts';
+import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { huggingFaceForm } from '../train/checkpoint-form.ts';
 import { splitTokens } from '../train/token-data.ts';
@@ -95,7 +96,8 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
   const { directory, latest } = openRun(flags.out, flags.resume ?? false);
   const text = await readTrainingText(flags.data);
   const { tokens, tokenizer, vocabSize, files } = await tokenize(text, flags.tokenizer);
-  const data = splitTokens(tokens, flags.block, flags.validation);
+  const start = documentStart(tokenizer);
+  const data = splitTokens(tokens, flags.block, flags.validation, start);
   const shape = {
     vocabSize,
     hiddenSize: flags.dim ?? 32 * flags.heads,
@@ -113,7 +115,7 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
   try {
     const trainer = new Trainer(model, data, options);
     const settings = { ...trainer.settings, validation: flags.validation };
-    const identity = { ...shape, ...settings, ...tokensIdentity(tokens) };
+    const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
     if (latest !== undefined) checkSameRun(directory, latest, identity);
     const form = huggingFaceForm(model.configJson ?? {}, files);
     const recipe = (step: number) => ({ training: { settings, step }, uptraining: [] });

@@ -15,11 +15,12 @@ import {
   optionKinds,
 } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { documentStart, documentWindows } from '../text/documents.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
 import { seenStatistics } from './head-statistics.ts';
 import { LogitDrift } from './logit-drift.ts';
-import { freePass, OpenedDecoder, tokenWindows } from './opened-decoder.ts';
+import { freePass, OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
 export interface DriftOptions {
@@ -30,7 +31,7 @@ export interface DriftOptions {
   readonly result: ConvertResult;
   /** A text that neither model was fitted to. */
   readonly text: string;
-  /** Tokens that a row sees; default 256, or the model's context. */
+  /** Tokens of a row, its bos included; default 256, or the model's context. `gqa eval --context` of one less has the same rows. */
   readonly window?: number;
   /** Rows of the text that are read; default 8. */
   readonly windows?: number;
@@ -91,8 +92,9 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
       throw new Error(`${from}: expected a tokenizer to measure drift on a text, got none`);
     }
     const { maxPositionEmbeddings: context } = before.config;
-    const tokens = before.tokenizer.encode(text);
-    const rows = tokenWindows(tokens, Math.min(options.window ?? 256, context), count);
+    const tokens = before.tokenizer.encode(text, { addSpecialTokens: false });
+    const window = Math.min(options.window ?? 256, context);
+    const rows = documentWindows(tokens, documentStart(before.tokenizer), window).slice(0, count);
     if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
     const errors = result.layers.map((mix) => new LayerErrors(before.config, mix));
     const logits = new LogitDrift();

@@ -120,13 +120,3 @@ export function freePass({ ids, positions, rotation, windowRotation }: DecoderPa
   const angles = [rotation, windowRotation].flatMap((one) => (one ? [one.cos, one.sin] : []));
   for (const tensor of [ids, positions, ...angles]) tensor?.dispose();
 }
-
-/** Windows of `length` tokens from the start of a text's tokens, at most `count`; the rest, if shorter, is left out. */
-export function tokenWindows(tokens: readonly number[], length: number, count: number): number[][] {
-  const windows: number[][] = [];
-  for (let at = 0; at + length <= tokens.length && windows.length < count; at += length) {
-    windows.push(tokens.slice(at, at + length));
-  }
-  if (windows.length === 0 && tokens.length >= 2) windows.push([...tokens]);
-  return windows;
-}

@@ -7,11 +7,12 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
+import { documentStart, documentWindows } from '../text/documents.ts';
 import { alignFreely, alignPlane, squareRoots, times, transposed } from './align-heads.ts';
 import { similarGroups } from './group-heads.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
-import { freePass, OpenedDecoder, tokenWindows } from './opened-decoder.ts';
+import { freePass, OpenedDecoder } from './opened-decoder.ts';
 
 /** Tokens of the calibration text that are used, in one pass, and how many of them see each other at most. */
 const TOKENS = 2048;
@@ -74,8 +75,10 @@ function calibrationWindows(
   if (tokenizer === undefined) {
     throw new Error(`${path}: expected a tokenizer for the calibration text, got none`);
   }
-  const tokens = tokenizer.encode(text);
-  const windows = tokenWindows(tokens, length, count);
+  const tokens = tokenizer.encode(text, { addSpecialTokens: false });
+  const windows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, count);
+  // They go through the model together, so a shorter one at the end is left out.
+  if (windows.length > 1 && windows[windows.length - 1].length < windows[0].length) windows.pop();
   if (windows.length === 0) {
     throw new Error(`expected a calibration text of at least 2 tokens, got ${tokens.length}`);
   }

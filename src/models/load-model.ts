@@ -90,7 +90,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
       tensors,
       backend,
       ...ropeTables(config),
-      endTokenIds: endTokenIds(checkpoint),
+      endTokenIds: await endTokenIds(checkpoint),
       makeTokenizer,
     });
   } catch (error) {

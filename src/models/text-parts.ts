@@ -2,7 +2,9 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
+import { ggufEndTokenIds } from '../text/end-tokens.ts';
 import type { Tokenizer, TokenizerConfigJson, TokenizerJson } from '../text/tokenizer.ts';
+import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
 
 /**
  * A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here, parsed there. The libraries
@@ -21,7 +23,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
   const configText = await checkpoint.readText('tokenizer_config.json');
   const chatTemplate = await checkpoint.readText('chat_template.jinja');
   const extras = {
-    eosTokenIds: endTokenIds(checkpoint),
+    eosTokenIds: await endTokenIds(checkpoint),
     ...(chatTemplate !== undefined && { chatTemplate }),
   };
   const { directory } = checkpoint;
@@ -67,14 +69,46 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
   };
 }
 
-/** End tokens by id: `eos_token_id` of both configs, or GGUF's eos, eot and eom; each a number or a list. */
-export function endTokenIds(checkpoint: Checkpoint): readonly number[] {
+/**
+ * The tokens after which an answer is over; `model.endTokenIds` and `tokenizer.eosTokenIds` alike.
+ *
+ * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and of generation_config.json,
+ * each a number or a list, and the tokenizer's eos. transformers stops at generation_config.json's alone, where there is one; but files are
+ * edited by hand and one of the three forgotten, and who runs past an end writes the user's next turn. Tokens in the order they are found.
+ */
+export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
   const { gguf } = checkpoint;
-  const found = gguf
-    ? ['eos', 'eot', 'eom'].map((name) => gguf.metadata.get(`tokenizer.ggml.${name}_token_id`))
-    : [checkpoint.config, checkpoint.generationConfig].map(
-        (config) => (config as { eos_token_id?: unknown } | undefined)?.eos_token_id,
-      );
-  const ids = found.flat().filter((id): id is number => typeof id === 'number');
-  return Object.freeze([...new Set(ids)]);
+  if (gguf) return Object.freeze(ggufEndTokenIds(gguf.metadata));
+  const config = checkpoint.config as { text_config?: unknown } | undefined;
+  const ids = [config, config?.text_config, checkpoint.generationConfig]
+    .flatMap((json) => (json as { eos_token_id?: unknown } | undefined | null)?.eos_token_id)
+    .filter((id): id is number => typeof id === 'number');
+  const eos = await tokenizerEos(checkpoint);
+  return Object.freeze([...new Set(eos === undefined ? ids : [...ids, eos])]);
+}
+
+/** The tokenizer's eos, without building it: damaged files are told by whoever does. */
+async function tokenizerEos(checkpoint: Checkpoint): Promise<number | undefined> {
+  const { eos_token, added_tokens_decoder } = (await jsonOf(checkpoint, 'tokenizer_config.json')) ?? {};
+  const eos = configTokenText(eos_token as ConfigToken | undefined);
+  if (eos === undefined) return undefined;
+  const listed = Object.entries((added_tokens_decoder ?? {}) as Record<string, { content?: unknown }>);
+  const entry = listed.find(([, token]) => token?.content === eos);
+  if (entry) return Number(entry[0]);
+  const { model, added_tokens } = ((await jsonOf(checkpoint, 'tokenizer.json')) ??
+    {}) as Partial<TokenizerJson>;
+  const added = Array.isArray(added_tokens) ? added_tokens.find(({ content }) => content === eos) : undefined;
+  if (added) return added.id;
+  const vocab = model?.vocab;
+  const id = Array.isArray(vocab) ? vocab.findIndex(([piece]) => piece === eos) : Object(vocab)[eos];
+  return typeof id === 'number' && id >= 0 ? id : undefined;
+}
+
+async function jsonOf(checkpoint: Checkpoint, name: string): Promise<Record<string, unknown> | undefined> {
+  try {
+    const json: unknown = JSON.parse((await checkpoint.readText(name)) ?? '');
+    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -187,7 +187,7 @@ export async function loadTrainableModel(
       backend.convert(out, 0, loaded[next++], 0, sizeOf(shape));
       return out;
     });
-    const parts = { config, weights, backend, endTokenIds: endTokenIds(checkpoint), makeTokenizer };
+    const parts = { config, weights, backend, endTokenIds: await endTokenIds(checkpoint), makeTokenizer };
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
     const stated = json && configWithTying(json, config);
     return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, stated);

@@ -2,6 +2,7 @@
  * A tokenizer of characters (Unicode code points), as the files that Hugging Face reads: each character is a token, and
  * characters that were not in the text it was made from have none.
  */
+import { KnownCharacters } from './known-characters.ts';
 import {
   type Tokenizer,
   type TokenizerConfigJson,
@@ -56,23 +57,17 @@ export function characterTokenizer(text: string): CharacterTokenizer {
     clean_up_tokenization_spaces: false,
     model_max_length: 1e9,
   };
+  const known = new KnownCharacters(characters);
   const ids = new Map(characters.map((character, id) => [character, id]));
   return {
     characters,
     files: { 'tokenizer.json': json, 'tokenizer_config.json': config },
     tokenizer: tokenizerFromJson(json as unknown as TokenizerJson, config as unknown as TokenizerConfigJson),
     encode(input) {
+      known.check(input);
       const out = new Int32Array(input.length);
       let count = 0;
-      for (const character of input) {
-        const id = ids.get(character);
-        if (id === undefined) {
-          throw new RangeError(
-            `expected characters of the training text, got ${JSON.stringify(character)} at ${count}`,
-          );
-        }
-        out[count++] = id;
-      }
+      for (const character of input) out[count++] = ids.get(character) ?? 0;
       return out.subarray(0, count);
     },
   };

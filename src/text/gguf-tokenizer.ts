@@ -4,6 +4,7 @@
  * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
  */
 import type { GgufValue } from '../format/gguf.ts';
+import { ggufEndTokenIds } from './end-tokens.ts';
 import { type PreTokenizerRecipe, preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
 import {
   type AddedTokenJson,
@@ -18,27 +19,12 @@ import {
 export interface TokenizerFiles {
   readonly json: TokenizerJson;
   readonly config: TokenizerConfigJson;
-  /** Ids that end a generation: the file's eos, eot and eom tokens, and the control tokens known to end a turn. */
+  /** Ids that end a generation, as llama.cpp finds them. */
   readonly endTokenIds: readonly number[];
 }
 
 /** `tokenizer.ggml.token_type`. */
 const tokenType = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
-
-/** Control tokens that end a generation whether or not the header has an id for them (llama.cpp's list). */
-const endTokenTexts: ReadonlySet<string> = new Set([
-  '<|eot_id|>',
-  '<|eom_id|>',
-  '<|im_end|>',
-  '<|end|>',
-  '<|return|>',
-  '<|call|>',
-  '<|endoftext|>',
-  '<|end_of_text|>',
-  '<end_of_turn>',
-  '<EOT>',
-  '<｜end▁of▁sentence｜>',
-]);
 
 /**
  * @param metadata the key/value pairs of a GGUF header
@@ -79,7 +65,7 @@ function byteLevelFiles(header: Header): TokenizerFiles {
       decoder: byteLevel,
     },
     config,
-    endTokenIds: endTokenIds(header, tokens, undefined),
+    endTokenIds: ggufEndTokenIds(header.metadata),
   };
 }
 
@@ -147,7 +133,7 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
       },
     },
     config,
-    endTokenIds: endTokenIds(header, tokens, 2),
+    endTokenIds: ggufEndTokenIds(header.metadata),
   };
 }
 
@@ -192,47 +178,28 @@ function headerConfig(
   };
 }
 
-/** @param eos the id where the header has none */
-function endTokenIds(header: Header, tokens: readonly string[], eos: number | undefined): number[] {
-  const ids = new Set<number>();
-  const stated = ['eos_token_id', 'eot_token_id', 'eom_token_id'].map((key) =>
-    header.id(`tokenizer.ggml.${key}`),
-  );
-  for (const id of [stated[0] ?? eos, stated[1], stated[2]]) {
-    if (id !== undefined && id < tokens.length) ids.add(id);
-  }
-  const types = header.numbers('tokenizer.ggml.token_type');
-  for (let id = 0; id < types.length; id++) {
-    if (types[id] === tokenType.control && endTokenTexts.has(tokens[id])) ids.add(id);
-  }
-  // In gpt-oss <|end|> ends one message of several, not the answer.
-  const has = (text: string): boolean => ids.has(tokens.indexOf(text));
-  if (has('<|return|>') && has('<|call|>')) ids.delete(tokens.indexOf('<|end|>'));
-  return [...ids];
-}
-
 /** Typed reads of a GGUF header; a key of another type than asked for is an error, a missing one is undefined. */
 class Header {
-  readonly #metadata: ReadonlyMap<string, GgufValue>;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
 
   constructor(metadata: ReadonlyMap<string, GgufValue>) {
-    this.#metadata = metadata;
+    this.metadata = metadata;
   }
 
   string(key: string): string | undefined {
-    const value = this.#metadata.get(key);
+    const value = this.metadata.get(key);
     if (value === undefined || typeof value === 'string') return value;
     throw wrongType(key, 'a string', value);
   }
 
   boolean(key: string): boolean | undefined {
-    const value = this.#metadata.get(key);
+    const value = this.metadata.get(key);
     if (value === undefined || typeof value === 'boolean') return value;
     throw wrongType(key, 'true or false', value);
   }
 
   id(key: string): number | undefined {
-    const value = this.#metadata.get(key);
+    const value = this.metadata.get(key);
     if (value === undefined) return undefined;
     const id = Number(value);
     if (Number.isInteger(id)) return id;
@@ -241,14 +208,14 @@ class Header {
 
   /** An array of numbers; empty when there is none. */
   numbers(key: string): ArrayLike<number> {
-    const value = this.#metadata.get(key) ?? [];
+    const value = this.metadata.get(key) ?? [];
     if (value instanceof Int32Array || value instanceof Float32Array) return value;
     if (typeof value === 'object') return Array.from(value as ArrayLike<number | bigint>, Number);
     throw wrongType(key, 'an array of numbers', value);
   }
 
   strings(key: string): readonly string[] {
-    const value = this.#metadata.get(key);
+    const value = this.metadata.get(key);
     if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value as string[];
     throw wrongType(key, 'an array of strings', value);
   }

@@ -9,6 +9,7 @@ import type { GgufValue } from '../format/gguf.ts';
 import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { cleanUp } from './decoders.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
+import { KnownCharacters } from './known-characters.ts';
 import { Pipeline } from './pipeline.ts';
 import type { Surroundings } from './post-processor.ts';
 import { allAddedTokens, withSpecialTokensMap } from './special-tokens.ts';
@@ -48,7 +49,10 @@ export interface Tokenizer {
   readonly eosTokenIds: readonly number[];
   /** The Jinja source of the chat template, undefined when the checkpoint has none. */
   readonly chatTemplate: string | undefined;
-  /** Token ids of a text, equal to transformers' `tokenizer(text).input_ids`. */
+  /**
+   * Token ids of a text, equal to transformers' `tokenizer(text).input_ids`.
+   * @throws RangeError for characters that a tokenizer of characters lacks, which transformers leaves out
+   */
   encode(text: string, options?: EncodeOptions): number[];
   /**
    * The text of token ids, equal to transformers' `tokenizer.decode(ids)`: bytes that are no UTF-8 give U+FFFD, ids
@@ -115,6 +119,7 @@ class JsonTokenizer implements Tokenizer {
   readonly chatTemplate: string | undefined;
   readonly #pipeline: Pipeline;
   readonly #cleanUp: boolean;
+  readonly #characters: KnownCharacters | undefined;
   /** The special tokens by the names templates know them by. */
   readonly #templateTokens: Record<string, string> = {};
   #template: Template | undefined;
@@ -130,6 +135,7 @@ class JsonTokenizer implements Tokenizer {
       (own, idOf) => withBosAndEos(own, config, idOf),
       config.split_special_tokens === true,
     );
+    this.#characters = KnownCharacters.of(json);
     this.vocabSize = this.#pipeline.size;
 
     const idOf = (text: string | undefined): number | undefined =>
@@ -150,6 +156,7 @@ class JsonTokenizer implements Tokenizer {
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
     checkOptions('encode', options, ENCODE_OPTIONS);
+    this.#characters?.check(text);
     return this.#pipeline.encode(text, options.addSpecialTokens ?? true);
   }
 

@@ -1,6 +1,14 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
 import type { Model } from '../models/model.ts';
-import { aFunction, aNumber, checkOptions, checkPositiveInteger, optionKinds } from '../tensor/arguments.ts';
+import {
+  aFunction,
+  aNumber,
+  anything,
+  checkOptions,
+  checkPositiveInteger,
+  optionKinds,
+} from '../tensor/arguments.ts';
+import { documentWindows } from '../text/documents.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { checkInteger } from './checks.ts';
 
@@ -14,6 +22,8 @@ export interface TextLoss {
 export interface EvaluateOptions {
   /** T; at most the model's context. */
   readonly context: number;
+  /** What every window begins with: the tokens that the model saw in front of each text, such as bos. Default none. */
+  readonly start?: readonly number[];
   /** Windows per pass; default 8. */
   readonly batchSize?: number;
   /** Told after each pass how many windows are done. */
@@ -22,14 +32,15 @@ export interface EvaluateOptions {
 
 const OPTIONS = optionKinds<EvaluateOptions>({
   context: aNumber,
+  start: anything,
   batchSize: checkPositiveInteger,
   onProgress: aFunction,
 });
 
 /**
- * Windows of `context` tokens that share one token, the last of one being the first of the next, so that each token but the
- * first is predicted once.
- * @throws RangeError for fewer than two tokens
+ * Each token is predicted once, from at most `context` tokens before it, `start` among them. Without a start the first token is not, since
+ * there is nothing to predict it from.
+ * @throws RangeError for tokens of which none can be predicted, or a context or batch size that is no positive integer
  */
 export function evaluateTokens(
   model: Model,
@@ -37,24 +48,23 @@ export function evaluateTokens(
   options: EvaluateOptions,
 ): TextLoss {
   checkOptions('evaluateTokens', options, OPTIONS);
-  const { context, batchSize = 8, onProgress } = options;
+  const { context, start = [], batchSize = 8, onProgress } = options;
   checkInteger('evaluateTokens', 'context', context, 1);
   checkInteger('evaluateTokens', 'batchSize', batchSize, 1);
-  if (tokens.length < 2) {
+  const windows = documentWindows(tokens, start, context + 1);
+  if (windows.length === 0) {
     throw new RangeError(`expected a text of at least 2 tokens, got ${tokens.length}`);
   }
-  const windows: number[][] = [];
-  for (let at = 0; at + 1 < tokens.length; at += context) {
-    windows.push(Array.from(tokens.slice(at, at + context + 1)));
-  }
   let total = 0;
+  let predicted = 0;
   for (let at = 0; at < windows.length; at += batchSize) {
     const batch = windows.slice(at, at + batchSize);
     const count = batch.reduce((sum, row) => sum + row.length - 1, 0);
     const loss = causalLmLoss(model, batch);
     total += loss.dataSync()[0] * count;
+    predicted += count;
     loss.dispose();
     onProgress?.(Math.min(at + batchSize, windows.length), windows.length);
   }
-  return { loss: total / (tokens.length - 1), predicted: tokens.length - 1 };
+  return { loss: total / predicted, predicted };
 }

@@ -4,7 +4,7 @@
  */
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
-import { aNumber, aString, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { aNumber, anything, aString, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { checkInteger, checkShare } from './checks.ts';
 
 /** Streams of batches: they never share a draw. */
@@ -15,14 +15,22 @@ const STREAMS = ['train', 'evaluate-train', 'evaluate-validation', 'dropout'] as
 export interface TokenSplit {
   readonly train: Int32Array;
   readonly validation: Int32Array;
+  /** What every block begins with, such as bos; default nothing. */
+  readonly start?: readonly number[];
 }
 
 /**
  * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
  * @param validation share of the tokens, 0 < share < 1
+ * @param start tokens that every block is to begin with
  * @throws RangeError for a share that is none, or when either part is shorter than a block and the token after it.
  */
-export function splitTokens(tokens: Int32Array, blockLength: number, validation: number): TokenSplit {
+export function splitTokens(
+  tokens: Int32Array,
+  blockLength: number,
+  validation: number,
+  start: readonly number[] = [],
+): TokenSplit {
   checkTokens('splitTokens', tokens);
   checkInteger('splitTokens', 'blockLength', blockLength, 1);
   checkShare('splitTokens', 'validation', validation);
@@ -34,7 +42,7 @@ export function splitTokens(tokens: Int32Array, blockLength: number, validation:
       `expected at least ${blockLength + 1} tokens (a block of ${blockLength} and the next) in the ${name} part, got ${part.length} of ${tokens.length}`,
     );
   }
-  return parts;
+  return start.length === 0 ? parts : { ...parts, start };
 }
 
 export interface DrawBatchOptions {
@@ -44,6 +52,8 @@ export interface DrawBatchOptions {
   readonly stream: BatchStream;
   /** Which batch of the stream. */
   readonly index: number;
+  /** What every block begins with; default nothing. */
+  readonly start?: readonly number[];
 }
 
 const DRAW_OPTIONS = optionKinds<DrawBatchOptions>({
@@ -52,32 +62,40 @@ const DRAW_OPTIONS = optionKinds<DrawBatchOptions>({
   seed: aNumber,
   stream: aString,
   index: aNumber,
+  start: anything,
 });
 
 /**
- * `batchSize` blocks of `blockLength` + 1 tokens from random places.
+ * `batchSize` blocks of `blockLength` + 1 tokens from random places, the first of them those of `start`.
  * @throws RangeError for numbers that cannot be meant, or when there are no more tokens than a block has
  */
 export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number[][] {
   checkTokens('drawBatch', tokens);
   checkOptions('drawBatch', options, DRAW_OPTIONS);
-  const { batchSize, blockLength, seed, stream, index } = options;
+  const { batchSize, blockLength, seed, stream, index, start = [] } = options;
   for (const [name, value] of Object.entries({ batchSize, blockLength })) {
     checkInteger('drawBatch', name, value, 1);
   }
   for (const [name, value] of Object.entries({ seed, index })) checkInteger('drawBatch', name, value, 0);
   const key = drawKey(seed, stream, index);
-  const places = tokens.length - blockLength;
+  const length = blockLength + 1 - start.length;
+  const places = tokens.length - length + 1;
   if (places < 1) {
     throw new RangeError(
       `drawBatch: expected more tokens than a block of ${blockLength}, got ${tokens.length}`,
     );
   }
+  if (length < 1) {
+    throw new RangeError(
+      `drawBatch: expected blocks longer than their start of ${start.length} tokens, got ${blockLength}`,
+    );
+  }
   return Array.from({ length: batchSize }, (_, row) => {
     const [high, low] = threefry2x32(key, 0, row);
     // 53 bits: every place can be drawn, and as often as the next one.
-    const start = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
-    return tokenRow(tokens, start, blockLength + 1);
+    const at = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
+    const block = tokenRow(tokens, at, length);
+    return start.length === 0 ? block : [...start, ...block];
   });
 }
 

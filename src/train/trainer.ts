@@ -164,7 +164,8 @@ export class Trainer {
   #lossAndGradients(number: number): [loss: number, gradients: Record<string, Tensor>] {
     const { seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
     const index = firstBatch + number;
-    const batch = drawBatch(this.#data.train, { batchSize, blockLength, seed, stream: 'train', index });
+    const { train, start } = this.#data;
+    const batch = drawBatch(train, { batchSize, blockLength, seed, stream: 'train', index, start });
     const drop = { dropoutRate: dropout, dropoutKey: drawKey(seed, 'dropout', index) };
     const lossOf = (model: TrainableModel) => causalLmLoss(model, batch, drop);
     const [loss, gradients] = valueAndGrad(lossOf)(this.model);
@@ -189,10 +190,11 @@ export class Trainer {
   /** Mean loss over `evaluationBatches` batches of a part, the same ones each time. */
   evaluate(part: 'train' | 'validation'): number {
     const { evaluationBatches, seed, batchSize, blockLength } = this.settings;
+    const { start } = this.#data;
     let total = 0;
     for (let index = 0; index < evaluationBatches; index++) {
       const stream = part === 'train' ? 'evaluate-train' : 'evaluate-validation';
-      const batch = drawBatch(this.#data[part], { batchSize, blockLength, seed, stream, index });
+      const batch = drawBatch(this.#data[part], { batchSize, blockLength, seed, stream, index, start });
       const loss = causalLmLoss(this.model, batch);
       total += loss.dataSync()[0];
       loss.dispose();

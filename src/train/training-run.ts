@@ -100,9 +100,10 @@ export function openRun(
 
 /** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
 export function checkSameRun(directory: RunDirectory, latest: string, identity: RunIdentity): void {
-  // Runs from before there was dropout do not name it.
+  // Runs from before there was dropout, or a start of blocks, do not name them.
   const before: RunIdentity = {
     dropout: 0,
+    blockStart: '',
     ...(directory.state(latest).identity as RunIdentity | undefined),
   };
   const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
@@ -112,11 +113,11 @@ export function checkSameRun(directory: RunDirectory, latest: string, identity: 
   );
 }
 
-/** Tokens as two numbers of an identity. */
-export function tokensIdentity(tokens: Int32Array): RunIdentity {
+/** Tokens, and what blocks of them begin with, as entries of an identity. */
+export function tokensIdentity(tokens: Int32Array, start: readonly number[]): RunIdentity {
   let hash = 0x811c9dc5; // FNV-1a over ids
   for (const id of tokens) hash = Math.imul(hash ^ id, 0x01000193);
-  return { tokens: tokens.length, tokensHash: hash >>> 0 };
+  return { tokens: tokens.length, tokensHash: hash >>> 0, blockStart: start.join(' ') };
 }
 
 /**

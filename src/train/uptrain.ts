@@ -19,6 +19,7 @@ import {
   describe,
   optionKinds,
 } from '../tensor/arguments.ts';
+import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
 import { readRecipe, type TrainSettings } from './recipe.ts';
@@ -70,7 +71,7 @@ export interface UptrainResult extends RunResult {
 
 /**
  * Trains a checkpoint further, by its own recipe where it carries one (`uptrain-settings.ts` says what is taken where it does
- * not). With `out`, checkpoints are of the form that `from` has: a Hugging Face directory, or a GGUF file; weights f32.
+ * not). Every block begins as the tokenizer begins a text, with bos where it does. With `out`, checkpoints are of the form that `from` has: a Hugging Face directory, or a GGUF file; weights f32.
  * @throws RangeError for settings that cannot be meant or a text shorter than a block, FormatError for a checkpoint that is damaged or
  * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
  * @example
@@ -112,11 +113,12 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
       `${from}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
     );
   }
-  const data = splitTokens(tokens, settings.blockLength, settings.validation);
+  const start = documentStart(tokenizer);
+  const data = splitTokens(tokens, settings.blockLength, settings.validation, start);
 
   const { hiddenSize, numLayers, numHeads, numKeyValueHeads } = config;
   const shape = { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads };
-  const identity = { ...shape, ...settings, ...tokensIdentity(tokens) };
+  const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
   const { latest } = opened ?? {};
   if (opened && latest !== undefined) checkSameRun(opened.directory, latest, identity);
   const model = await loadTrainableModel(latest ?? from);

@@ -8,7 +8,7 @@ import { FormatError } from '../../src/checkpoint/index.ts';
 import { loadModel, type Model } from '../../src/models/index.ts';
 import type { Storage } from '../../src/tensor/storage.ts';
 import { u32Pair } from '../format/build-files.ts';
-import { copyTiny, type Json, removeCheckpoints, tinyGguf } from './checkpoints.ts';
+import { copyTiny, type Json, removeCheckpoints, tinyGguf, tokenizerJson } from './checkpoints.ts';
 import { BACKENDS, collect, expectClose, GOLDEN, Golden, loadTiny, TINY } from './golden.ts';
 
 afterAll(removeCheckpoints);
@@ -67,6 +67,30 @@ test('end tokens come from both configs or from the GGUF keys', async () => {
   expect(gguf.tokenizer).toBeUndefined();
   expect(model.tokenizer).toBeUndefined();
 });
+
+test.each<[string, object, string | undefined, number[]]>([
+  ['the tokenizer alone', {}, undefined, [40]],
+  ['all three', { eos_token_id: 7 }, '{"eos_token_id": [2, 7]}', [7, 2, 40]],
+  ['a nested text model', { text_config: { eos_token_id: [3, 4] } }, '{}', [3, 4, 40]],
+])(
+  'end tokens of a Hugging Face folder: %s, for model and tokenizer alike',
+  async (_, config, generation, want) => {
+    const texts = Array.from({ length: 97 }, (_, id) => `<${id}>`);
+    const folder = copyTiny(
+      'mha',
+      { eos_token_id: undefined, ...config },
+      {
+        'generation_config.json': generation ?? '{}',
+        'tokenizer.json': tokenizerJson(texts),
+        'tokenizer_config.json': '{"eos_token": "<40>"}',
+      },
+    );
+    const model = await loadModel(folder, { backend });
+    expect(model.endTokenIds).toEqual(want);
+    expect([...model.tokenizer!.eosTokenIds].sort()).toEqual([...want].sort());
+    model.dispose();
+  },
+);
 
 test('the model runs on the backend it was loaded on', async () => {
   await setBackend('reference');

@@ -36,7 +36,7 @@ describe('SmolLM2-135M-Instruct', () => {
   test('vocabulary and special tokens', () => {
     expect(tokenizer.vocabSize).toBe(49152);
     expect(tokenizer.bosTokenId).toBe(1);
-    expect(tokenizer.eosTokenIds).toEqual([2, 0]);
+    expect(tokenizer.eosTokenIds).toEqual([2, 0, 4]);
     for (const [id, text] of Object.entries(golden.controlTokens)) {
       expect(tokenizer.encode(text)).toEqual([Number(id)]);
       expect(tokenizer.isSpecial(Number(id))).toBe(true);

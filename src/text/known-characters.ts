@@ -1,0 +1,52 @@
+/**
+ * Which characters a tokenizer of characters has. The libraries leave others out of a text without a word, so that the loss of what
+ * remains, or the answer to it, is that of another text.
+ */
+import type { TokenizerJson } from './tokenizer-json.ts';
+
+/** Distinct characters that an error shows. */
+const SHOWN = 8;
+
+export class KnownCharacters {
+  readonly #known: ReadonlySet<string>;
+  readonly #added: readonly string[];
+
+  /** @param added tokens that are found in a text before its characters are looked at */
+  constructor(known: Iterable<string>, added: readonly string[] = []) {
+    this.#known = new Set(known);
+    this.#added = added;
+  }
+
+  /**
+   * Undefined for a tokenizer that can write any text (by bytes, or with a token for what is unknown), and for one whose text is changed
+   * first.
+   */
+  static of({ model, normalizer, pre_tokenizer, added_tokens }: TokenizerJson): KnownCharacters | undefined {
+    const { type, vocab, byte_fallback, unk_token, merges } = model;
+    if (type !== 'BPE' || byte_fallback === true || typeof unk_token === 'string') return undefined;
+    if (normalizer !== null || !Array.isArray(merges) || merges.length > 0) return undefined;
+    if (pre_tokenizer !== null && pre_tokenizer.type !== 'Split') return undefined;
+    return new KnownCharacters(
+      vocab instanceof Map ? vocab.keys() : Object.keys(vocab),
+      added_tokens.map(({ content }) => content),
+    );
+  }
+
+  /** @throws RangeError that says which characters of the text are not known, and how many there are */
+  check(text: string): void {
+    const counts = new Map<string, number>();
+    let rest = text;
+    for (const token of this.#added) if (token !== '') rest = rest.replaceAll(token, '');
+    for (const character of rest) {
+      if (!this.#known.has(character)) counts.set(character, (counts.get(character) ?? 0) + 1);
+    }
+    if (counts.size === 0) return;
+    const most = [...counts].sort((a, b) => b[1] - a[1]);
+    const shown = most.slice(0, SHOWN).map(([character, count]) => `${JSON.stringify(character)} (${count})`);
+    const total = most.reduce((sum, [, count]) => sum + count, 0);
+    const more = most.length > SHOWN ? ` and ${most.length - SHOWN} others` : '';
+    throw new RangeError(
+      `encode: expected characters of the vocabulary, which has ${this.#known.size}, got ${total} without a token: ${shown.join(', ')}${more}`,
+    );
+  }
+}

@@ -1,0 +1,42 @@
+/** A tokenizer of characters says which of a text it lacks, and how many, instead of leaving them out. */
+import { describe, expect, test } from 'vitest';
+import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
+import { type TokenizerJson, tokenizerFromJson } from '../../src/text/tokenizer.ts';
+
+const made = characterTokenizer('abc😀 ');
+const saved = made.files['tokenizer.json'] as unknown as TokenizerJson;
+
+describe.each([
+  ['the tokenizer', (text: string) => made.tokenizer.encode(text)],
+  ['its fast way for long texts', (text: string) => Array.from(made.encode(text))],
+  ['one read from its file', (text: string) => tokenizerFromJson(saved).encode(text)],
+])('%s', (_, encode) => {
+  test('encodes what it has', () => {
+    expect(encode('a cab 😀')).toEqual([1, 0, 3, 1, 2, 0, 4]);
+    expect(encode('')).toEqual([]);
+  });
+
+  test('refuses what it lacks, with the characters and their number', () => {
+    expect(() => encode('aébé😃')).toThrow(
+      new RangeError(
+        'encode: expected characters of the vocabulary, which has 5, got 3 without a token: "é" (2), "😃" (1)',
+      ),
+    );
+    expect(() => encode('a\nb')).toThrow('got 1 without a token: "\\n" (1)');
+    expect(() => encode('0123456789')).toThrow(/got 10 without a token: "0" \(1\).* and 2 others$/);
+  });
+});
+
+test('tokens that were added are no unknown characters', () => {
+  const bos = { id: 5, content: '<s>', special: true };
+  const tokenizer = tokenizerFromJson({ ...saved, added_tokens: [bos] });
+  expect(tokenizer.encode('<s>ab')).toEqual([5, 1, 2]);
+  expect(() => tokenizer.encode('<s>a<b')).toThrow('got 1 without a token: "<" (1)');
+});
+
+test('tokenizers that can write any text take any text', () => {
+  const unknown = { id: 5, content: '?', special: true };
+  const model = { ...saved.model, unk_token: '?', vocab: { ...saved.model.vocab, '?': 5 } };
+  const tokenizer = tokenizerFromJson({ ...saved, model, added_tokens: [unknown] } as TokenizerJson);
+  expect(tokenizer.encode('aé')).toEqual([1, 5]);
+});
