@@ -12,7 +12,7 @@ const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 const LOOKS_LIKE_ATTENTION = new RegExp(
   words(`
     attn attention head kv key_value window cache slid swa layer_type block_type block_conf pattern interval chunk latent
-    lora_rank index sparse hybrid cross global local loop ut_steps (^|_)mla recurren memory quer(y|ies) per_layer compress
+    lora_rank index sparse hybrid cross global local loop ut_steps (^|_)mla (^|_)cla(_|$) recurren memory quer(y|ies) per_layer compress
     every_n reuse share.*layer layer.*share mixer
   `).join('|'),
   'i',
@@ -20,9 +20,9 @@ const LOOKS_LIKE_ATTENTION = new RegExp(
 
 /** About something else, by their form: biases, dropout, norms, rotation, experts, states, other models in the file. */
 const HARMLESS = new RegExp(
-  `(${words('bias dropout _prob pdrop softcap(ping)? theta eps epsilon dtype fp32').join('|')})$|^(${words(`
+  `(${words('bias dropout _prob pdrop softcap(ping)? theta _eps epsilon dtype fp32').join('|')})$|^(${words(`
     output return moe expert mlp mtp router rope num_expert n_expert vision audio image video encoder mamba ssm linear conv
-    short_conv lm_head quantization n_shared num_shared shared_expert shared_intermediate text tokenizer
+    short_conv layernorm lm_head quantization n_shared num_shared shared_expert shared_intermediate text tokenizer
   `).join('|')})(_|$)|experts?(_|$)|intermediate_size$|rotary`,
   'i',
 );
@@ -32,6 +32,8 @@ const KNOWN: ReadonlySet<string> = new Set(
   words(`
     _sliding_window_pattern _attn_implementation _attn_implementation_autoset activation_sparsity_pattern add_cross_attention attention_hidden_size
     attention_in_multiplier attention_multiplier attention_out_multiplier attention_sinks attention_type attention_value_scale
+    apply_query_key_layer_scaling attention_projection_layout attn_hidden_act attn_implementation full_attn_mod interleaved_qkv
+    mup_attn_multiplier num_ln_in_parallel_attn use_cache_kernel use_logn_attn
     attn_impl attn_output_gate attn_scale attn_temperature_tuning attn_type attn_uses_sequence_id cache_implementation chunk_size
     chunk_size_feed_forward classifier_num_heads clip_qkv cross_attention_hidden_size decoder_sparse_step
     encoder_attention_heads expert_layer_period full_attn_alpha_factor full_attn_beta_factor global_rope_theta
@@ -59,6 +61,11 @@ const SAID_BY_A_LIST: ReadonlySet<string> = new Set(
 const OF_FAMILY: Readonly<Record<string, readonly string[]>> = {
   gpt_neo: ['attention_types', 'attention_layers', 'window_size'],
   doge: ['keep_window_size'],
+  mimo_v2_flash: ['attention_chunk_size'],
+  phi3small: words(`
+    blocksparse_block_size blocksparse_homo_head_pattern blocksparse_num_local_blocks blocksparse_triton_kernel_block_size
+    blocksparse_vert_stride dense_attention_every_n_layers
+  `),
 };
 
 /** Below `{arch}.` in GGUF: about attention, and without a say in what is cached. */
@@ -91,6 +98,7 @@ export function unknownAttentionKeys(
   const unknown = entries.filter(
     ([key, value]) =>
       value !== null &&
+      !(value === false && key.startsWith('use_')) &&
       LOOKS_LIKE_ATTENTION.test(key) &&
       !HARMLESS.test(key) &&
       !KNOWN.has(key) &&

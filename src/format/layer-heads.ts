@@ -139,16 +139,20 @@ function latentShape(keys: KeyReader, numHeads: number, rank: number) {
 
 function keyValueHeads(keys: KeyReader, modelType: string, numHeads: number): number {
   const stated = keys.int(...KEY_VALUE_HEADS);
+  const multiQuery = (): boolean => keys.flag('multi_query') ?? true;
   switch (modelType) {
     case 'gpt_bigcode':
-      return (keys.flag('multi_query') ?? true) ? 1 : numHeads;
+      return multiQuery() ? 1 : numHeads;
     case 'falcon':
     case 'RefinedWebModel':
       // The file's K counts only in the new architecture or without multi_query.
-      if (keys.flag('new_decoder_architecture') ?? false) return stated ?? numHeads;
-      return (keys.flag('multi_query') ?? true) ? 1 : (stated ?? numHeads);
+      if (!multiQuery()) return stated ?? numHeads;
+      return (keys.flag('new_decoder_architecture') ?? false) ? (stated ?? numHeads) : 1;
     case 'chatglm':
       return (keys.flag('multi_query_attention') ?? false) ? (stated ?? numHeads) : numHeads;
+    case 'RefinedWeb': // Falcon 40B as first released, where multi_query goes with a K of its own.
+      keys.flag('multi_query');
+      return stated ?? numHeads;
     default:
       return stated ?? numHeads;
   }

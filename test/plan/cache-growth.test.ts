@@ -194,6 +194,77 @@ describe('keys that are not known', () => {
     expect(warnings({ attention_type_of_tomorrow: null })).toEqual([]);
   });
 
+  test('loops over the layers and caches shared across layers are such keys; what is switched off is none', () => {
+    expect(warnings({ total_ut_steps: 4, layer_norm_eps: 1e-5 })[0]).toContain('total_ut_steps (4)');
+    expect(warnings({ use_cla: true, cla_share_factor: 2 })[0]).toContain('cla_share_factor (2)');
+    expect(warnings({ use_cache_quantization: false })).toEqual([]);
+  });
+
+  // Keys of released files, beside those that only name sizes; their families are read right.
+  test.each([
+    ['qwen', { kv_channels: 8, use_cache_quantization: false, use_cache_kernel: false, use_logn_attn: true }],
+    [
+      'chatglm',
+      {
+        kv_channels: 8,
+        apply_query_key_layer_scaling: true,
+        attention_softmax_in_fp32: true,
+        interleaved_qkv: false,
+      },
+    ],
+    [
+      'minimax_text_01',
+      {
+        attn_type_list: [0, 0, 0, 1],
+        layernorm_full_attention_alpha: 3.5,
+        layernorm_linear_attention_beta: 1,
+      },
+    ],
+    [
+      'phi3small',
+      { blocksparse_block_size: 64, blocksparse_num_local_blocks: 16, dense_attention_every_n_layers: 2 },
+    ],
+    [
+      'cohere2',
+      { order_of_interleaved_layers: 'local_attn_first', cache_implementation: 'hybrid', layer_switch: 4 },
+    ],
+    [
+      'mimo_v2_flash',
+      { attention_chunk_size: 128, attention_projection_layout: 'split', add_swa_attention_sink_bias: true },
+    ],
+    [
+      'falcon',
+      { multi_query: true, new_decoder_architecture: true, num_kv_heads: 2, num_ln_in_parallel_attn: 2 },
+    ],
+    [
+      'smollm3',
+      {
+        no_rope_layer_interval: 4,
+        no_rope_layers: [1, 1, 1, 0],
+        max_window_layers: 28,
+        use_sliding_window: false,
+      },
+    ],
+    [
+      'nemotron_h',
+      { hybrid_override_pattern: 'M-*-', attn_hidden_act: 'silu', mamba_head_dim: 64, attention_head_dim: 8 },
+    ],
+    [
+      'deepseek_v3',
+      {
+        kv_lora_rank: 8,
+        q_lora_rank: 9,
+        qk_nope_head_dim: 4,
+        qk_rope_head_dim: 4,
+        v_head_dim: 4,
+        topk_group: 4,
+      },
+    ],
+  ])('%s has none', (model_type, more) => {
+    const unsure = warnings({ model_type, ...more }).filter((text) => !text.includes('linear layers'));
+    expect(unsure).toEqual([]);
+  });
+
   test('a list of the layers answers for keys that say which slide', () => {
     const layer_types = ['full_attention', 'full_attention', 'full_attention', 'full_attention'];
     expect(warnings({ global_attn_every_n_layers: 2, layer_types })).toEqual([]);
