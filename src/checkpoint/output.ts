@@ -28,7 +28,8 @@ export async function checkOutputPlace(from: string, to: string, force: boolean)
   }
   const found = await lstatOrNothing(to);
   if (found === undefined) return;
-  if (!force) throw new Error(`${to}: expected nothing there, got ${kindOf(found)}; { force: true } replaces it`);
+  if (!force)
+    throw new Error(`${to}: expected nothing there, got ${kindOf(found)}; { force: true } replaces it`);
   if (found.isFile() ? to.toLowerCase().endsWith('.gguf') : found.isDirectory() && (await isReplaceable(to)))
     return;
   throw new Error(

@@ -114,8 +114,9 @@ class GgufBytes {
     this.#append(bytes);
   }
 
-  string(value: string): void {
-    const bytes = new TextEncoder().encode(value);
+  /** @param value a text, or the bytes of one that is not UTF-8 */
+  string(value: string | Uint8Array): void {
+    const bytes = typeof value === 'string' ? new TextEncoder().encode(value) : value;
     this.scalar('u64', bytes.length);
     this.#append(bytes);
   }
@@ -129,7 +130,7 @@ class GgufBytes {
   }
 
   #value(key: string, type: string, value: GgufValue): void {
-    if (type === 'string') this.string(String(value));
+    if (type === 'string') this.string(value instanceof Uint8Array ? value : String(value));
     else if (type.startsWith('[')) this.#array(key, type, value);
     else this.scalar(type, value as number | bigint | boolean);
   }

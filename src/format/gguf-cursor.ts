@@ -95,12 +95,20 @@ export class GgufCursor {
 
   /** u64 length, then UTF-8. */
   string(what: string): string {
+    const at = this.at;
+    const text = this.text(what);
+    if (typeof text === 'string') return text;
+    throw this.fail(at + 8, `expected ${what} in UTF-8, got other bytes`);
+  }
+
+  /** The same of a text that nobody may need: its bytes where they are not UTF-8. */
+  text(what: string): string | Uint8Array {
     const length = this.itemCount(`length of ${what}`, 1);
     const start = this.skip(length, what);
     try {
       return decoder.decode(this.#bytes.subarray(start, start + length));
-    } catch (cause) {
-      throw new FormatError(this.file, start, `expected ${what} in UTF-8, got other bytes`, { cause });
+    } catch {
+      return new Uint8Array(this.copy(start, length));
     }
   }
 

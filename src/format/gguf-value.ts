@@ -20,7 +20,10 @@ export type GgufTypedArray =
   | BigUint64Array
   | BigInt64Array;
 
-/** u64 and i64 are numbers while they are safe integers, and bigints beyond. */
+/**
+ * u64 and i64 are numbers while they are safe integers, and bigints beyond. A string that is not UTF-8 is its bytes: llama.cpp takes
+ * such files, and who needs the text says so.
+ */
 export type GgufValue =
   | number
   | bigint
@@ -74,15 +77,15 @@ export interface TypedGgufValue {
 /**
  * Reads a type id and the value after it.
  * @param key named in errors
- * @throws FormatError for an unknown type id, a count larger than the file, a bool that is not 0 or 1, a string that is not
- * UTF-8, arrays nested more than 4 deep or more than 65,536 of them
+ * @throws FormatError for an unknown type id, a count larger than the file, a bool that is not 0 or 1,
+ * arrays nested more than 4 deep or more than 65,536 of them
  */
 export function readGgufValue(cursor: GgufCursor, key: string): TypedGgufValue {
   return readOfType(cursor, key, cursor.u32(`type of ${key}`), 0);
 }
 
 function readOfType(cursor: GgufCursor, key: string, type: number, depth: number): TypedGgufValue {
-  if (type === STRING) return { type: 'string', value: cursor.string(key) };
+  if (type === STRING) return { type: 'string', value: cursor.text(key) };
   if (type === BOOL) return { type: 'bool', value: readBool(cursor, key) };
   if (type === ARRAY) return readArray(cursor, key, depth);
   const scalar = SCALARS[type];
@@ -113,8 +116,8 @@ function readArray(cursor: GgufCursor, key: string, depth: number): TypedGgufVal
   }
   if (type === STRING) {
     const count = cursor.itemCount(`count of ${key}`, 8, MAX_STRINGS);
-    const strings: string[] = [];
-    for (let i = 0; i < count; i++) strings.push(cursor.string(key));
+    const strings: (string | Uint8Array)[] = [];
+    for (let i = 0; i < count; i++) strings.push(cursor.text(key));
     return { type: '[string]', value: strings };
   }
   if (type === BOOL) {

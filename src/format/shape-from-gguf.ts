@@ -7,7 +7,8 @@
  */
 import { unknownGgufKeys } from './attention-keys.ts';
 import type { GgufHeader } from './gguf.ts';
-import { KeyReader } from './key-reader.ts';
+import { ggufKeys } from './gguf-keys.ts';
+import type { KeyReader } from './key-reader.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
 
 interface SlidingRule {
@@ -65,7 +66,7 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   }
   const { file, metadata, tensors } = header;
   const arch = metadata.get('general.architecture');
-  const keys = new KeyReader(file, (key) => metadata.get(key));
+  const keys = ggufKeys(header);
   if (typeof arch !== 'string') throw keys.fail('general.architecture', 'expected a string, got none');
   if (UNKNOWN.test(arch)) {
     throw keys.fail('general.architecture', `expected one whose cache is known here, got ${arch}`);

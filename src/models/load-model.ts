@@ -8,7 +8,8 @@ import { getBackend, open } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
-import { KeyReader } from '../format/key-reader.ts';
+import { ggufKeys } from '../format/gguf-keys.ts';
+import { KeyReader, show } from '../format/key-reader.ts';
 import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
@@ -109,7 +110,7 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
     throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
   }
   const config = (checkpoint.config ?? {}) as Readonly<Record<string, unknown>>;
-  const keys = new KeyReader(file, (key) => (gguf ? gguf.metadata.get(key) : config[key]));
+  const keys = gguf ? ggufKeys(gguf) : new KeyReader(file, (key) => config[key]);
   const typeKey = gguf ? 'general.architecture' : 'model_type';
   const known = (family: Family): readonly string[] => (gguf ? family.ggufArchitectures : family.modelTypes);
   const type = keys.raw(typeKey);
@@ -120,7 +121,7 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
     const beside = classes === undefined ? '' : ` (architectures ${JSON.stringify(classes)})`;
     throw keys.fail(
       typeKey,
-      `expected a supported one (${supported}), got ${JSON.stringify(type) ?? 'no such key'}${beside}`,
+      `expected a supported one (${supported}), got ${type === undefined ? 'no such key' : show(type)}${beside}`,
     );
   }
   const source = {

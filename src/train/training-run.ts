@@ -90,7 +90,9 @@ export function openRun(
   const latest = directory.latest();
   const entries = directory.entries();
   if (!resume && entries.length > 0) {
-    throw new RunConflictError(`${path} is not empty: { resume: true } goes on with it, another { out } starts anew`);
+    throw new RunConflictError(
+      `${path} is not empty: { resume: true } goes on with it, another { out } starts anew`,
+    );
   }
   if (latest === undefined && entries.some((name) => name.startsWith('step-'))) {
     throw new Error(`${path}: expected a file named latest beside its checkpoints, got none`);

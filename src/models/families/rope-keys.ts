@@ -163,13 +163,15 @@ function longRope(keys: KeyReader, rotaryDim: number, maxPositions: number, orig
 export function ggufRope(source: FamilySource, arch: string, interleaved: boolean): RopeConfig {
   const { keys, shape, hasTensor, floats } = source;
   const typeKey = `${arch}.rope.scaling.type`;
-  const type = keys.raw(typeKey) ?? 'none';
+  const type = keys.raw(typeKey) ?? 'linear';
   const hasLong = hasTensor(LONG);
   if (type !== 'none' && type !== 'linear' && type !== 'yarn' && !(type === 'longrope' && hasLong)) {
     throw keys.fail(typeKey, `expected none, linear or yarn, got ${String(type)}`);
   }
   const factorKey = keys.find([`${arch}.rope.scaling.factor`, `${arch}.rope.scale_linear`]);
-  const factor = factorKey === undefined || hasLong ? 1 : positiveNumber(keys, factorKey);
+  // llama.cpp scales nothing by a factor of 0, and nothing where the type is none.
+  const scaled = factorKey !== undefined && !hasLong && type !== 'none' && keys.raw(factorKey) !== 0;
+  const factor = scaled ? positiveNumber(keys, factorKey) : 1;
   const rotaryKey = `${arch}.rope.dimension_count`;
   const rotaryDim = keys.int(rotaryKey) ?? shape.headDim;
   if (rotaryDim > shape.headDim || rotaryDim % 2 !== 0) {
@@ -187,7 +189,7 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
     : factor === 1
       ? undefined
       : type === 'yarn'
-        ? ggufYarn(keys, `${arch}.rope.scaling`, factor, arch !== 'gpt-oss')
+        ? ggufYarn(source, `${arch}.rope.scaling`, factor, arch !== 'gpt-oss')
         : { type: 'linear', factor };
   return {
     theta: positiveNumber(keys, `${arch}.rope.freq_base`, 10000),
@@ -199,14 +201,23 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
 }
 
 /** @param truncate whether the ramp ends at whole pairs; not in the keys. */
-function ggufYarn(keys: KeyReader, prefix: string, factor: number, truncate: boolean): RopeScaling {
+function ggufYarn(
+  { keys, shape }: FamilySource,
+  prefix: string,
+  factor: number,
+  truncate: boolean,
+): RopeScaling {
   return {
     type: 'yarn',
     factor,
     betaFast: positiveNumber(keys, `${prefix}.yarn_beta_fast`, 32),
     betaSlow: positiveNumber(keys, `${prefix}.yarn_beta_slow`, 1),
     truncate,
-    originalMaxPositionEmbeddings: positiveNumber(keys, `${prefix}.original_context_length`),
+    originalMaxPositionEmbeddings: positiveNumber(
+      keys,
+      `${prefix}.original_context_length`,
+      shape.maxPositionEmbeddings,
+    ),
     // llama.cpp multiplies the two.
     attentionFactor: positiveNumber(keys, `${prefix}.attn_factor`, 1) * yarnScale(factor),
   };

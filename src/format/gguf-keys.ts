@@ -1,0 +1,25 @@
+/**
+ * GGUF metadata by key, as llama.cpp takes it: its numbers begin at 0, so that a key of 0 says what no key says.
+ *
+ * Source: llama.cpp src/llama-model.cpp (load_hparams), src/models/*.cpp, src/llama-graph.cpp (build_moe_ffn).
+ */
+import type { GgufHeader } from './gguf.ts';
+import { KeyReader } from './key-reader.ts';
+
+/** Those of which 0 means none (experts, latents, caps) or the default (the original length is then the context). */
+const NONE_AT_ZERO = new RegExp(
+  [
+    '\\.expert_(count|used_count|shared_count|feed_forward_length|group_count|group_used_count)$',
+    '\\.expert_(gating_func|weights_scale)$',
+    '\\.attention\\.(q_lora_rank|kv_lora_rank|key_length_mla|value_length_mla|indexer\\.key_length)$',
+    '\\.rope\\.scaling\\.original_context_length$',
+    '^gemma3\\.final_logit_softcapping$',
+  ].join('|'),
+);
+
+export function ggufKeys({ file, metadata }: Pick<GgufHeader, 'file' | 'metadata'>): KeyReader {
+  return new KeyReader(file, (key) => {
+    const value = metadata.get(key);
+    return value === 0 && NONE_AT_ZERO.test(key) ? undefined : value;
+  });
+}
