@@ -18,7 +18,7 @@ const PREFILL_CHUNK = 256;
 export interface GenerateOptions {
   /** Most tokens to make; default 256. 0 only feeds the prompt. */
   readonly maxNewTokens?: number;
-  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. */
+  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. Must be said beside topK, topP, minP and seed. */
   readonly temperature?: number;
   /** Draw from the k likeliest tokens only. */
   readonly topK?: number;
@@ -76,6 +76,7 @@ export async function* generate(
   const { maxNewTokens = 256, temperature = 0, topK, topP, minP, seed, signal, onPrefill } = options;
   const sampling = { temperature, topK, topP, minP };
   checkSampling('generate', sampling);
+  checkDraws(options);
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
     const message = `generate: expected maxNewTokens to be a non-negative integer, got ${describe(maxNewTokens)}`;
     throw typeof maxNewTokens === 'number' ? new RangeError(message) : new TypeError(message);
@@ -151,6 +152,16 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
   } catch (error) {
     if (!quietly) throw error;
   }
+}
+
+/** @throws TypeError for what only a draw looks at, without a temperature: the likeliest token would be taken in silence. */
+function checkDraws(options: GenerateOptions): void {
+  if (options.temperature !== undefined) return;
+  const name = (['topK', 'topP', 'minP', 'seed'] as const).find((key) => options[key] !== undefined);
+  if (name === undefined) return;
+  throw new TypeError(
+    `generate: expected a temperature beside ${name}, got none; temperature: 1 draws as the model says, 0 takes the likeliest token`,
+  );
 }
 
 /** @throws TypeError for what is no model, such as one that was not awaited. */

@@ -6,7 +6,7 @@
 
 import { Template } from '@huggingface/jinja';
 import type { GgufValue } from '../format/gguf.ts';
-import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { aBoolean, checkObject, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { cleanUp } from './decoders.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import { KnownCharacters } from './known-characters.ts';
@@ -175,6 +175,7 @@ class JsonTokenizer implements Tokenizer {
   }
 
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
+    checkTemplateOptions(options);
     if (this.chatTemplate === undefined) {
       throw new Error(
         'applyChatTemplate: expected a checkpoint with a chat template, got one without; encode the prompt as it is',
@@ -189,6 +190,25 @@ class JsonTokenizer implements Tokenizer {
       add_generation_prompt: addGenerationPrompt,
     });
   }
+}
+
+const TEMPLATE_OPTIONS = optionKinds<{ addGenerationPrompt?: boolean }>({ addGenerationPrompt: aBoolean });
+
+/** @throws TypeError for a misspelt `addGenerationPrompt` and for what is not the caller's to set; every other name is a variable. */
+function checkTemplateOptions(options: ChatTemplateOptions): void {
+  checkObject('applyChatTemplate', 'an object of options', options);
+  if ('messages' in options) {
+    throw new TypeError(
+      'applyChatTemplate: expected messages as the first argument, got them among the options',
+    );
+  }
+  const { addGenerationPrompt, ...variables } = options;
+  const misspelt = Object.keys(variables).filter((name) => /^add_?gen/i.test(name));
+  checkOptions(
+    'applyChatTemplate',
+    { addGenerationPrompt, ...Object.fromEntries(misspelt.map((name) => [name, true])) },
+    TEMPLATE_OPTIONS,
+  );
 }
 
 /** The config's template, or the one called `default` of several. */
