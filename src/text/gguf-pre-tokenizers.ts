@@ -17,8 +17,6 @@ export interface PreTokenizerRecipe {
 }
 
 const contraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
-const upper = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]';
-const lower = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]';
 const lineEnds = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 
 /** The pattern of GPT-2, which the ByteLevel pre-tokenizer of Hugging Face's library has built in. */
@@ -30,12 +28,18 @@ function cl100kSplit(digits: string): string {
   return `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${lineEnds}`;
 }
 
-/** o200k's pattern, which also cuts between a lower-case and an upper-case letter. */
-function o200kSplit(suffix: string, digits: string): string {
+/**
+ * o200k's pattern, which also cuts between a lower-case and an upper-case letter.
+ * @param but what its letters are not, as the end of a class
+ * @param slash what else than line ends follows signs
+ */
+function o200kSplit(suffix: string, digits: string, but = '', slash = '/'): string {
   const before = '[^\\r\\n\\p{L}\\p{N}]?';
+  const upper = `[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}${but}]`;
+  const lower = `[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}${but}]`;
   return (
     `${before}${upper}*${lower}+${suffix}|${before}${upper}+${lower}*${suffix}|` +
-    `${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${lineEnds}`
+    `${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n${slash}]*|${lineEnds}`
   );
 }
 
@@ -46,41 +50,163 @@ const cl100k: PreTokenizerRecipe = { splits: [cl100kSplit('\\p{N}{1,3}')] };
 const qwen2: PreTokenizerRecipe = { splits: [cl100kSplit('\\p{N}')] };
 const o200k: PreTokenizerRecipe = { splits: [o200kSplit(`${contraction}?`, '\\p{N}{1,3}')] };
 
-const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map([
+const ideographs = '[一-龥぀-ゟ゠-ヿ]+';
+const asciiSign = '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]';
+/** DeepSeek V3's words, signs and spaces. */
+const deepseekWords = `${asciiSign}[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+`;
+const deepseek3: PreTokenizerRecipe = {
+  splits: ['\\p{N}{1,3}', ideographs, `${deepseekWords}| ?[\\p{P}\\p{S}]+[\\r\\n]*|${lineEnds}`],
+};
+const bloom: PreTokenizerRecipe = { splits: [' ?[^(\\s|.,!?…。，、।۔،)]+'] };
+const bailing: PreTokenizerRecipe = {
+  splits: [
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+  ],
+};
+const glm4: PreTokenizerRecipe = { ...cl100k, ignoreMerges: true };
+const tinyAya: PreTokenizerRecipe = { splits: ['\\d{1,3}(?=(?:\\d{3})*\\b)', ...o200k.splits] };
+
+const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map<string, PreTokenizerRecipe>([
   // What llama.cpp does for a file that has no name or says 'default': files made before the names existed.
   ['default', { splits: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2Split, '\\p{N}+', '[0-9][0-9][0-9]'] }],
-  ['gpt-2', gpt2],
-  ['phi-2', gpt2],
-  ['smollm', singleDigits],
-  ['starcoder', singleDigits],
-  ['refact', singleDigits],
-  ['llama3', llama3],
-  ['llama-v3', llama3],
-  ['llama-bpe', llama3],
-  ['falcon3', llama3],
-  ['pixtral', llama3],
-  ['dbrx', cl100k],
-  ['smaug-bpe', cl100k],
+  ...named(
+    'gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code roberta-bpe ' +
+      'mpt olmo jais trillion granite-docling exaone4',
+    gpt2,
+  ),
+  ...named('smollm starcoder refact command-r codeshell exaone minerva-7b mellum2', singleDigits),
+  ...named('llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano', llama3),
+  ...named('dbrx smaug-bpe chatglm-bpe', cl100k),
+  ...named('glm4 glm5', glm4),
+  // Of these families' own files Qwen's alone bring text into normal form.
   ['qwen2', { ...qwen2, nfc: true }],
-  ['deepseek-r1-qwen', qwen2],
-  ['megrez', qwen2],
-  ['gpt-4o', o200k],
-  ['llama4', o200k],
+  ...named('deepseek-r1-qwen megrez kormo f2llmv2 hunyuan solar-open stablelm2 grok-2', qwen2),
+  [
+    'qwen35',
+    {
+      splits: [
+        `${contraction}|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|${lineEnds}`,
+      ],
+      nfc: true,
+    },
+  ],
+  ...named('gpt-4o llama4 kanana2 talkie minimax-m2', o200k),
+  ['granite-embed-multi-97m', { ...o200k, ignoreMerges: true }],
+  ...named('tiny_aya cohere2moe', tinyAya),
   ['tekken', { splits: [o200kSplit('', '\\p{N}')], ignoreMerges: true, addBos: true }],
   ['falcon', { splits: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', gpt2Split, '[0-9][0-9][0-9]'] }],
   ['deepseek-coder', { splits: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-퟿]+', '\\p{N}'] }],
   [
-    'deepseek-v3',
+    'deepseek-llm',
+    {
+      splits: [
+        '[\\r\\n]',
+        '\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+',
+        '\\s?[!-/:-~！-／：-～‘-‟　-。]+',
+        '\\s+$',
+        '[一-龥ࠀ-一가-퟿]+',
+        '\\p{N}+',
+      ],
+    },
+  ],
+  ...named('deepseek-v3 hunyuan-dense joyai-llm hy_v4', deepseek3),
+  [
+    'spark2_5',
     {
       splits: [
         '\\p{N}{1,3}',
-        '[一-龥぀-ゟ゠-ヿ]+',
-        '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|' +
-          ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${lineEnds}`,
+        ideographs,
+        `${deepseekWords}| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+`,
+        '\\p{N}',
+      ],
+    },
+  ],
+  [
+    'youtu',
+    {
+      splits: [
+        `[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|${ideographs}`,
+        o200kSplit(`${contraction}?`, '\\p{N}'),
+      ],
+      ignoreMerges: true,
+    },
+  ],
+  ['minicpm5', { splits: ['\\p{N}{1,3}', cl100kSplit('\\p{N}+')], ignoreMerges: true }],
+  [
+    'jais-2',
+    {
+      splits: [
+        `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|` +
+          [512, 256, 128, 64, 32, 16, 8, 4].map((n) => `\\s{${n}}(?!\\S)|`).join('') +
+          '\\s{1,2}(?!\\S)|\\s{1}',
+      ],
+    },
+  ],
+  ...named('poro-chat bloom gpt3-finnish', bloom),
+  ['viking', { splits: [...bloom.splits, '\\p{N}'] }],
+  [
+    'chameleon',
+    {
+      splits: [
+        '<sentinel:[0-9]+>',
+        '(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z',
+        '([\\t\\n]|    |  )',
+        '\\p{N}',
+        '[\\p{P}!-/:-@\\[-`{-~]',
+        gpt2Split,
+      ],
+      addBos: true,
+    },
+  ],
+  [
+    'kimi-k2',
+    {
+      splits: [`[\\p{Han}]+|${o200kSplit(`${contraction}?`, '\\p{N}{1,3}', '&&[^\\p{Han}]', '')}`],
+    },
+  ],
+  ['superbpe', { splits: ['\\p{N}+', '(?=(\\d{3})+(?!\\d))'] }],
+  ...named('bailingmoe bailingmoe2 llada-moe', bailing),
+  [
+    'seed-coder',
+    {
+      splits: [
+        `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|${lineEnds}`,
+      ],
+    },
+  ],
+  [
+    'ufakzeka',
+    { splits: [`[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${lineEnds}`] },
+  ],
+  [
+    'afmoe',
+    {
+      splits: [
+        '\\p{N}{1,3}(?=(?:\\p{N}{3})*(?!\\p{N}))',
+        '[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]+',
+        ...deepseek3.splits.slice(2),
+      ],
+    },
+  ],
+  ['laguna', { splits: ['[^\\n]+|[\\n]+', ...qwen2.splits] }],
+  [
+    'exaone-moe',
+    {
+      splits: [
+        `${contraction}|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|` +
+          '\\s*[\\r\\n]|\\s+(?!\\S)|\\s+',
       ],
     },
   ],
 ]);
+
+/** One recipe under several names. */
+function named(names: string, recipe: PreTokenizerRecipe): [string, PreTokenizerRecipe][] {
+  return names.split(' ').map((name) => [name, recipe]);
+}
+
+/** Names of vocabularies that hold text as it is, not byte by byte; llama.cpp has code of its own for each. */
+const notByteLevel: readonly string[] = ['gemma4', 'granite-embed-multi-311m', 'sarvam-moe', 'whitespace'];
 
 /**
  * The recipe a GGUF file asks for.
@@ -89,6 +215,11 @@ const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map([
  */
 export function preTokenizerRecipe(name: string | undefined): PreTokenizerRecipe {
   const recipe = recipes.get(name ?? 'default');
+  if (name !== undefined && notByteLevel.includes(name)) {
+    throw new RangeError(
+      `tokenizer: expected tokenizer.ggml.pre to name a byte-level vocabulary, got '${name}'; use the model's Hugging Face files`,
+    );
+  }
   if (recipe === undefined) {
     const known = [...recipes.keys()].join(', ');
     throw new RangeError(`tokenizer: expected tokenizer.ggml.pre to be one of ${known}, got '${name}'`);
