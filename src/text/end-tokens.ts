@@ -38,6 +38,9 @@ const FILE_ENDS: readonly (readonly [key: string, texts: readonly string[]])[] =
   ['fim_sep_token_id', ['<|file_sep|>']],
 ];
 
+/** All texts that end a generation, or stand between files. */
+export const endTexts: readonly string[] = [...END_TEXTS, ...FILE_ENDS.flatMap(([, texts]) => texts)];
+
 /**
  * @param metadata the key/value pairs of a GGUF header; keys of another type than theirs count as missing
  * @returns the header's eos, eot and eom first, then the others by id

@@ -4,7 +4,7 @@
  * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
  */
 import type { GgufValue } from '../format/gguf.ts';
-import { ggufEndTokenIds } from './end-tokens.ts';
+import { endTexts, ggufEndTokenIds } from './end-tokens.ts';
 import { type PreTokenizerRecipe, preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
 import {
   type AddedTokenJson,
@@ -24,7 +24,17 @@ export interface TokenizerFiles {
 }
 
 /** `tokenizer.ggml.token_type`. */
-const tokenType = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
+const tokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
+
+/** Tokens that are control tokens by their text, whatever type a file gives them (llama.cpp): ends of turns, and parts of a file. */
+const controlTexts: readonly string[] = [
+  ...endTexts,
+  ...(
+    '<|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> ▁<PRE> <|code_prefix|> <|prefix|> ' +
+    '<|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> ▁<SUF> <|code_suffix|> <|suffix|> ' +
+    '<|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> <MID> ▁<MID> <|code_middle|> <|middle|>'
+  ).split(' '),
+];
 
 /**
  * @param metadata the key/value pairs of a GGUF header
@@ -48,9 +58,10 @@ const byteLevel: Step = { type: 'ByteLevel', add_prefix_space: false, trim_offse
 function byteLevelFiles(header: Header): TokenizerFiles {
   const recipe = preTokenizerRecipe(header.string('tokenizer.ggml.pre'));
   const tokens = header.tokens();
+  const vocab = vocabulary(tokens);
   const model: ModelJson = {
     type: 'BPE',
-    vocab: vocabulary(tokens),
+    vocab,
     merges: header.strings('tokenizer.ggml.merges'),
     ignore_merges: recipe.ignoreMerges ?? false,
   };
@@ -58,7 +69,7 @@ function byteLevelFiles(header: Header): TokenizerFiles {
   return {
     json: {
       model,
-      added_tokens: addedTokens(header, tokens),
+      added_tokens: addedTokens(header, tokens, tokenTypes(header, tokens, vocab)),
       normalizer: recipe.nfc === true ? { type: 'NFC' } : null,
       pre_tokenizer: byteLevelPreTokenizer(recipe),
       post_processor: null,
@@ -85,11 +96,12 @@ function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
  */
 function sentencePieceFiles(header: Header): TokenizerFiles {
   const isGemma = header.string('general.architecture')?.startsWith('gemma') === true;
-  const types = header.numbers('tokenizer.ggml.token_type');
   // Gemma's header has real spaces in its tokens of nothing but spaces.
   const tokens = header
     .tokens()
     .map((token) => (isGemma && /^ +$/.test(token) ? '▁'.repeat(token.length) : token));
+  const vocab = vocabulary(tokens);
+  const types = tokenTypes(header, tokens, vocab);
   const scores = header.numbers('tokenizer.ggml.scores');
   if (scores.length < tokens.length) {
     throw new RangeError(
@@ -115,13 +127,13 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
     json: {
       model: {
         type: 'BPE',
-        vocab: vocabulary(tokens),
+        vocab,
         scores: pieceScores,
         unk_token: configTokenText(config.unk_token) ?? null,
         fuse_unk: true,
         byte_fallback: true,
       },
-      added_tokens: addedTokens(header, tokens),
+      added_tokens: addedTokens(header, tokens, types),
       normalizer: addSpace
         ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, replace] }
         : replace,
@@ -143,8 +155,22 @@ function vocabulary(tokens: readonly string[]): ReadonlyMap<string, number> {
   return vocab;
 }
 
-function addedTokens(header: Header, tokens: readonly string[]): AddedTokenJson[] {
-  const types = header.numbers('tokenizer.ggml.token_type');
+/** The types of tokens by id; those of `controlTexts` are control. */
+function tokenTypes(
+  header: Header,
+  tokens: readonly string[],
+  vocab: ReadonlyMap<string, number>,
+): Int32Array {
+  const types = new Int32Array(tokens.length).fill(tokenType.normal);
+  types.set(Array.prototype.slice.call(header.numbers('tokenizer.ggml.token_type'), 0, tokens.length));
+  for (const text of controlTexts) {
+    const id = vocab.get(text);
+    if (id !== undefined) types[id] = tokenType.control;
+  }
+  return types;
+}
+
+function addedTokens(header: Header, tokens: readonly string[], types: Int32Array): AddedTokenJson[] {
   // Phi-3's chat tokens swallow the spaces behind them; its header cannot say so.
   const isPhi3 = header.string('general.architecture') === 'phi3';
   const keepsSpace = new Set(['<unk>', '<s>', '<|endoftext|>']);

@@ -19,7 +19,10 @@ const golden = JSON.parse(
 };
 
 function cut(name: string, text: string): readonly string[] {
-  const splits = preTokenizerRecipe(name).splits.map((regex) => ({ type: 'Split', pattern: { Regex: regex } }));
+  const splits = preTokenizerRecipe(name).splits.map((regex) => ({
+    type: 'Split',
+    pattern: { Regex: regex },
+  }));
   const bytes = { type: 'ByteLevel', use_regex: false };
   const words = preTokenizerOf({ type: 'Sequence', pretokenizers: [...splits, bytes] });
   return words!({ texts: [text], atStart: true }).texts;

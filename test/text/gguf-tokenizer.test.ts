@@ -90,6 +90,26 @@ describe('GGUF header', () => {
     expect(tokenizer.bosTokenId).toBe(n - 3);
   });
 
+  test('a token that is control by its text is one token, whatever its type', () => {
+    const { metadata } = byteLevelFixture('gpt-2');
+    const tokens = [
+      ...(metadata.get('tokenizer.ggml.tokens') as string[]),
+      '<|im_end|>',
+      '<|fim_prefix|>',
+      '<|other|>',
+    ];
+    const n = tokens.length;
+    metadata.set('tokenizer.ggml.tokens', tokens);
+    for (const types of [undefined, new Int32Array(n).fill(1)]) {
+      if (types === undefined) metadata.delete('tokenizer.ggml.token_type');
+      else metadata.set('tokenizer.ggml.token_type', types);
+      const tokenizer = tokenizerFromGguf(metadata);
+      expect(tokenizer.encode('<|im_end|><|fim_prefix|>')).toEqual([n - 3, n - 2]);
+      expect(tokenizer.isSpecial(n - 3)).toBe(true);
+      expect(tokenizer.encode('<|other|>').length).toBeGreaterThan(3);
+    }
+  });
+
   test('the ends of a turn end a generation, but not the end of a message of gpt-oss', () => {
     const { metadata } = byteLevelFixture('gpt-4o');
     const tokens = [
