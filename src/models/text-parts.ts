@@ -18,25 +18,56 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
     const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
     return () => tokenizerFromGguf(metadata);
   }
-  const text = await checkpoint.readText('tokenizer.json');
-  if (text === undefined) return undefined;
-  const configText = await checkpoint.readText('tokenizer_config.json');
-  const chatTemplate = await checkpoint.readText('chat_template.jinja');
-  const extras = {
-    eosTokenIds: await endTokenIds(checkpoint),
-    ...(chatTemplate !== undefined && { chatTemplate }),
-  };
+  const endIds = await endTokenIds(checkpoint);
   const { directory } = checkpoint;
-  const { tokenizerFromJson } = await import('../text/tokenizer.ts');
-  return () =>
-    tokenizerFromJson(
-      checkTokenizer(`${directory}/tokenizer.json`, parseJson(`${directory}/tokenizer.json`, text)),
-      configText === undefined
-        ? {}
-        : (parseJson(`${directory}/tokenizer_config.json`, configText) as TokenizerConfigJson),
-      extras,
-    );
+  const texts = new Map<string, string | undefined>();
+  for (const name of tokenizerFiles) texts.set(name, await checkpoint.readText(name));
+  if (!texts.get('tokenizer.json') && !(texts.get('vocab.json') && texts.get('merges.txt'))) return undefined;
+  const chatTemplate = texts.get('chat_template.jinja');
+  const { tokenizerFromJson, tokenizerJsonFromVocab } = await import('../text/tokenizer.ts');
+  const parsed = (name: string): unknown => {
+    const text = texts.get(name);
+    return text === undefined ? undefined : parseJson(`${directory}/${name}`, text);
+  };
+  const table = (name: string): Readonly<Record<string, unknown>> | undefined => {
+    const value = parsed(name);
+    if (value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value)))
+      return value as Readonly<Record<string, unknown>> | undefined;
+    throw new FormatError(`${directory}/${name}`, undefined, 'expected an object');
+  };
+  return () => {
+    const ownConfig = (table('tokenizer_config.json') ?? {}) as TokenizerConfigJson;
+    const specialTokensMap = table('special_tokens_map.json');
+    const addedTokens = table('added_tokens.json');
+    const extras = {
+      eosTokenIds: endIds,
+      ...(chatTemplate !== undefined && { chatTemplate }),
+      ...(specialTokensMap !== undefined && { specialTokensMap }),
+      ...(addedTokens !== undefined && { addedTokens }),
+    };
+    const json = parsed('tokenizer.json');
+    if (json !== undefined)
+      return tokenizerFromJson(checkTokenizer(`${directory}/tokenizer.json`, json), ownConfig, extras);
+    const modelType = (checkpoint.config as { model_type?: unknown } | undefined)?.model_type;
+    const made = tokenizerJsonFromVocab({
+      vocab: table('vocab.json') as Readonly<Record<string, number>>,
+      merges: texts.get('merges.txt') as string,
+      config: ownConfig,
+      modelType: typeof modelType === 'string' ? modelType : undefined,
+    });
+    return tokenizerFromJson(made.json, made.config, extras);
+  };
 }
+
+const tokenizerFiles = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'vocab.json',
+  'merges.txt',
+] as const;
 
 /** Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of added tokens. */
 function checkTokenizer(file: string, json: unknown): TokenizerJson {

@@ -63,7 +63,8 @@ export function withSpecialTokensMap(
   if (map === undefined || 'added_tokens_decoder' in config) return merged;
   for (const [key, value] of Object.entries(map)) {
     if (key === 'additional_special_tokens') {
-      merged.extra_special_tokens ??= isList(value) ? value.map(asSpecial) : value;
+      // A list that stands only here makes tokens special, but not those of added_tokens.json.
+      merged.additional_special_tokens = isList(value) ? value.map(asSpecial) : value;
     } else if (key === 'extra_special_tokens' && isList(value) && isList(merged.extra_special_tokens ?? [])) {
       const before = (merged.extra_special_tokens ?? []) as readonly unknown[];
       const texts = new Set(before.filter(isToken).map(textOf));
@@ -93,8 +94,10 @@ export function allAddedTokens(
   for (const token of json) if (!tokens.has(token.content)) tokens.set(token.content, token);
 
   const named = namedTokens(config);
-  const extra = isList(config.extra_special_tokens) ? config.extra_special_tokens.filter(isToken) : [];
-  const specialTexts = new Set([...named, ...extra].map(textOf));
+  const listed = config.extra_special_tokens ?? config.additional_special_tokens;
+  const extra = isList(listed) ? listed.filter(isToken) : [];
+  const known = isList(config.extra_special_tokens) ? extra : [];
+  const specialTexts = new Set([...named, ...known].map(textOf));
   const entries: [number, AddedTokenJson][] = [];
   if (isTable(config.added_tokens_decoder)) {
     for (const [id, token] of Object.entries(config.added_tokens_decoder as Values)) {
@@ -106,8 +109,11 @@ export function allAddedTokens(
       if (!taken.has(id as number)) entries.push([id as number, added(content, specialTexts.has(content))]);
     }
   }
-  // A token that is there already takes over these flags, and keeps its id.
-  for (const [, token] of entries.sort(([a], [b]) => a - b)) tokens.set(token.content, token);
+  // A token that is there already takes over these flags, and keeps its id; one that is special stays so.
+  for (const [, token] of entries.sort(([a], [b]) => a - b)) {
+    const special = token.special === true || tokens.get(token.content)?.special === true;
+    tokens.set(token.content, { ...token, special });
+  }
 
   for (const token of named) {
     const content = textOf(token);

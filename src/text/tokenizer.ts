@@ -16,6 +16,7 @@ import { allAddedTokens, withSpecialTokensMap } from './special-tokens.ts';
 import { configTokenText, type TokenizerConfigJson, type TokenizerJson } from './tokenizer-json.ts';
 
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
+export { tokenizerJsonFromVocab } from './vocab-files.ts';
 
 /** One turn of a chat. Templates may read more than these two keys (names, tool calls), so more are let through. */
 export interface ChatMessage {

@@ -1,0 +1,47 @@
+/** Tokenizers of whole folders, where special tokens stand in several files or there is no tokenizer.json, against transformers. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import type { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { tokenizerMaker } from '../../src/models/text-parts.ts';
+
+const golden = JSON.parse(
+  readFileSync(fileURLToPath(new URL('../golden/tokenizers/folders.json', import.meta.url)), 'utf8'),
+) as {
+  vocab: Record<string, number>;
+  cases: { name: string; files: Record<string, unknown>; rows: [string, number[], string, string][] }[];
+};
+
+/** A folder with these files and no weights. */
+function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
+  return {
+    directory: 'folder',
+    config: files['config.json'],
+    readText: async (name: string) => {
+      const content = files[name] === 'shared' ? golden.vocab : files[name];
+      return content === undefined || typeof content === 'string' ? content : JSON.stringify(content);
+    },
+  } as unknown as Checkpoint;
+}
+
+describe('folders of a tokenizer', () => {
+  test.each(golden.cases)('$name', async ({ files, rows }) => {
+    const tokenizer = (await tokenizerMaker(folder(files)))!();
+    const got = rows.map(([text]) => {
+      const ids = tokenizer.encode(text);
+      return [text, ids, tokenizer.decode(ids), tokenizer.decode(ids, { skipSpecialTokens: true })];
+    });
+    expect(got).toEqual(rows);
+  });
+
+  test('vocab.json and merges.txt of another class are refused by name', async () => {
+    const files = {
+      'vocab.json': { a: 0 },
+      'merges.txt': '',
+      'tokenizer_config.json': { tokenizer_class: 'CTRLTokenizer' },
+    };
+    const make = await tokenizerMaker(folder({ ...files, 'merges.txt': '#version: 0.2\n' }));
+    expect(make).toThrow(/tokenizer_class to be one of GPT2Tokenizer.*got "CTRLTokenizer"/);
+    expect(await tokenizerMaker(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
+  });
+});
