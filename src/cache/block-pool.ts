@@ -65,6 +65,8 @@ export class BlockPool {
     this.#references = new Int32Array(numBlocks);
     this.#free = Array.from({ length: numBlocks }, (_, i) => numBlocks - 1 - i);
     droppedStores.register(this, this.#stores, this);
+    // The sizes that places are worked out from.
+    Object.freeze(this);
   }
 
   get freeBlocks(): number {

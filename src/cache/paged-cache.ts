@@ -69,6 +69,8 @@ export class PagedCache implements KeyValueCache {
     this.#ownsPool = ownsPool;
     this.#pass = new Reservation(NAME, batchSize, maxLength, pool.layers.length);
     this.#tables = Array.from({ length: batchSize }, () => []);
+    // The sizes that places are worked out from.
+    Object.freeze(this);
   }
 
   /** Of an own pool all of it; of a shared one the blocks this cache refers to, each counted once. */

@@ -56,6 +56,8 @@ export class StaticCache implements KeyValueCache {
     this.#pass = new Reservation(NAME, batchSize, maxLength, parts.layers.length);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     droppedStores.register(this, this.#stores, this);
+    // The sizes that places are worked out from.
+    Object.freeze(this);
   }
 
   get lengths(): readonly number[] {

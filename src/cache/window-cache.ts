@@ -116,6 +116,8 @@ export class WindowCache implements KeyValueCache {
     this.#held = new Array<undefined>(batchSize).fill(undefined);
     this.#staged = new Array<undefined>(layers.length).fill(undefined);
     droppedStores.register(this, this.#stores, this);
+    // The sizes that places are worked out from.
+    Object.freeze(this);
   }
 
   /** The rings with what `hold` made them grow by, and while a pass is open its staged tokens. */

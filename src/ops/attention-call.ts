@@ -9,7 +9,7 @@ import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
-import { allocate, asWide, checkExactShape, freeCopy } from './operands.ts';
+import { allocate, asWide, checkExactShape, freeCopy, hasNoOutput } from './operands.ts';
 
 /** Where the token and the head axis are: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
 export type AttentionLayout = 'BTNH' | 'BNTH';
@@ -63,6 +63,8 @@ export function runAttention(
   stored: { readonly key?: Tensor; readonly value?: Tensor } = {},
 ): Tensor | [Tensor, Tensor] {
   const { batch, length, heads, headDim, layout } = dims;
+  checkCounts(op, { B: batch, T: length, N: heads, H: headDim, Hv: keyValue.valueHeadDim });
+  for (const { length: S } of keyValue.rows) if (S > MOST_COUNT) checkCounts(op, { S });
   const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
   const q = asWide(op, query);
   const sinks = asWide(op, settings.sinks);
@@ -93,7 +95,7 @@ export function runAttention(
     logSumExp: logSumExp && { operand: logSumExp, strides: layoutStrides(layout, length, heads, 1) },
     dropout: settings.dropout,
   };
-  backend.attention(call);
+  if (!hasNoOutput(out, logSumExp)) backend.attention(call);
   if (logSumExp && recorded) {
     recordAttention(op, backend, inputs, call, { out, logSumExp, mask: settings.mask?.operand });
   }
@@ -105,6 +107,17 @@ export function runAttention(
   if (answer !== out) out.dispose();
   return logSumExp && settings.returnLogSumExp ? [answer, logSumExp] : answer;
 }
+
+/** @throws RangeError for a dimension past what kernels count in. */
+function checkCounts(op: string, counts: Readonly<Record<string, number>>): void {
+  for (const name in counts) {
+    if (counts[name] <= MOST_COUNT) continue;
+    throw new RangeError(`${op}: expected ${name} of at most ${MOST_COUNT}, got ${counts[name]}`);
+  }
+}
+
+/** Kernels of attention count in int32. */
+const MOST_COUNT = 2 ** 31 - 1;
 
 /** @throws UnsupportedError unless the tensor is a float that attention reads. */
 export function checkAttentionFloat(op: string, backend: Backend, x: Tensor): void {

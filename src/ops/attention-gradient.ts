@@ -3,7 +3,7 @@ import { isRecorded, record } from '../autograd/tape.ts';
 import type { AttentionCall, Backend } from '../backend/backend.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate } from './operands.ts';
+import { allocate, hasNoOutput } from './operands.ts';
 
 /** The tensors of a call as the caller gave them; without key and value they lie in a cache. */
 export interface AttentionInputs {
@@ -51,26 +51,27 @@ export function recordAttention(
         backend.fill(upstream, 0);
       }
       const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;
-      backend.attentionBackward({
-        forward: {
-          ...call,
-          out: result,
-          query: q,
-          mask: call.mask && { ...call.mask, operand: masked },
-          bias: call.bias && { ...call.bias, operand: added },
-          sinks: joined,
-          logSumExp: { operand: sums, strides: lse.strides },
-        },
-        dOut: upstream,
-        dLogSumExp,
-        dQuery,
-        dKey,
-        dKeyBatchStride: sizeOf(k.shape) / Math.max(1, call.batch),
-        dValue,
-        dValueBatchStride: sizeOf(v.shape) / Math.max(1, call.batch),
-        dBias,
-        dSinks,
-      });
+      if (!hasNoOutput(dQuery, dKey, dValue, dBias, dSinks))
+        backend.attentionBackward({
+          forward: {
+            ...call,
+            out: result,
+            query: q,
+            mask: call.mask && { ...call.mask, operand: masked },
+            bias: call.bias && { ...call.bias, operand: added },
+            sinks: joined,
+            logSumExp: { operand: sums, strides: lse.strides },
+          },
+          dOut: upstream,
+          dLogSumExp,
+          dQuery,
+          dKey,
+          dKeyBatchStride: sizeOf(k.shape) / Math.max(1, call.batch),
+          dValue,
+          dValueBatchStride: sizeOf(v.shape) / Math.max(1, call.batch),
+          dBias,
+          dSinks,
+        });
       return [dQuery, dKey, dValue, dBias, dSinks];
     },
   });

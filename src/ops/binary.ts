@@ -8,7 +8,7 @@ import { describe } from '../tensor/arguments.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
-import { allocate, commonBackend, type FloatDType, floatDType } from './operands.ts';
+import { allocate, commonBackend, type FloatDType, floatDType, hasNoOutput } from './operands.ts';
 
 export type Operand = Tensor | number;
 
@@ -140,7 +140,9 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
     if (shape.length > 6) throw new RangeError(`${name}: expected at most rank 6, got rank ${shape.length}`);
     const out = allocate(backend, dtype, shape);
     const strides = same ? stridesOf(shape) : broadcastStrides(x.shape, shape);
-    backend.binary(op, out, x, strides, y, same ? strides : broadcastStrides(y.shape, shape));
+    if (!hasNoOutput(out)) {
+      backend.binary(op, out, x, strides, y, same ? strides : broadcastStrides(y.shape, shape));
+    }
     if (isRecorded(inputA, inputB)) {
       const { reads, way } = WAYS_BACK[op];
       const { shape: shapeX } = x;

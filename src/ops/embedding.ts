@@ -2,7 +2,7 @@
 import { record } from '../autograd/tape.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { allocate, checkRank, commonBackend } from './operands.ts';
+import { allocate, checkRank, commonBackend, hasNoOutput } from './operands.ts';
 
 /**
  * `out[…] = table[ids[…]]`.
@@ -32,7 +32,7 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
     vjp: ([gradient], [rows]) => {
       const g = gradient as Tensor;
       const dTable = allocate(backend, g.dtype, [V, D]);
-      backend.embeddingBackward(dTable, rows, g);
+      if (!hasNoOutput(dTable)) backend.embeddingBackward(dTable, rows, g);
       return [dTable];
     },
   });

@@ -10,6 +10,7 @@ import {
   commonBackend,
   floatDType,
   freeCopy,
+  hasNoOutput,
 } from './operands.ts';
 
 export interface LayerNormOptions {
@@ -50,19 +51,20 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: La
         const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
         const dBias = needed[2] ? allocate(backend, dtype, [n]) : undefined;
-        backend.normBackward({
-          centred: true,
-          dOut: g as Tensor,
-          x: before,
-          rows,
-          n,
-          weight: factor,
-          eps,
-          weightOffset: 0,
-          dX,
-          dWeight,
-          dBias,
-        });
+        if (!hasNoOutput(dX, dWeight, dBias))
+          backend.normBackward({
+            centred: true,
+            dOut: g as Tensor,
+            x: before,
+            rows,
+            n,
+            weight: factor,
+            eps,
+            weightOffset: 0,
+            dX,
+            dWeight,
+            dBias,
+          });
         return [dX, dWeight, dBias];
       },
     });

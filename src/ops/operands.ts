@@ -72,6 +72,15 @@ export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tens
   return copy;
 }
 
+/**
+ * Whether none of a call's outputs has an element: no kernel runs then, which would count through dimensions that no memory bounds,
+ * such as those of `[0, 2^40]`.
+ */
+export function hasNoOutput(...outputs: readonly (Tensor | undefined)[]): boolean {
+  for (const x of outputs) if (x && x.size > 0) return false;
+  return true;
+}
+
 /** Frees what a call used instead of `x`, as `asWide` gives it, unless that was `x` itself. */
 export function freeCopy(used: Tensor | undefined, x: Tensor | undefined): void {
   if (used !== x) used?.dispose();

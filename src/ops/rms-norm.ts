@@ -10,6 +10,7 @@ import {
   commonBackend,
   floatDType,
   freeCopy,
+  hasNoOutput,
 } from './operands.ts';
 
 export interface RmsNormOptions {
@@ -48,18 +49,19 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
       vjp: ([g], [before, factor], needed) => {
         const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
-        backend.normBackward({
-          centred: false,
-          dOut: g as Tensor,
-          x: before,
-          rows,
-          n,
-          weight: factor,
-          eps,
-          weightOffset,
-          dX,
-          dWeight,
-        });
+        if (!hasNoOutput(dX, dWeight))
+          backend.normBackward({
+            centred: false,
+            dOut: g as Tensor,
+            x: before,
+            rows,
+            n,
+            weight: factor,
+            eps,
+            weightOffset,
+            dX,
+            dWeight,
+          });
         return [dX, dWeight];
       },
     });
