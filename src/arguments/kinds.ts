@@ -68,6 +68,20 @@ export function describe(value: unknown): string {
   return typeof value === 'number' || typeof value === 'boolean' ? String(value) : typeof value;
 }
 
+/** A value as an error prints it, at most 40 characters. */
+export function show(value: unknown): string {
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
+  if (value === undefined) return 'nothing';
+  // JSON has no NaN and no Infinity, and throws at a bigint.
+  const text =
+    typeof value === 'string'
+      ? JSON.stringify(value)
+      : typeof value === 'object'
+        ? describe(value)
+        : String(value);
+  return text.length > 40 ? `${text.slice(0, 37)}…` : text;
+}
+
 function wrongKind(op: string, name: string, kind: string, value: unknown): TypeError {
   return new TypeError(`${op}: expected ${name} to be ${kind}, got ${describe(value)}`);
 }

@@ -2,6 +2,7 @@
  * Which backend runs. The default is the native build where its binary loads, else WASM; `GQA_BACKEND` or
  * `setBackend` force one. A fallback says so once on stderr: nothing falls back in silence.
  */
+import { show } from '../arguments/kinds.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Backend, BackendName, Operand } from './backend.ts';
@@ -42,7 +43,7 @@ export function setThreads(threads: number): void {
 /** An open backend by name, without making it the current one; `op` is whom an error about the name speaks for. */
 export function open(name: BackendName, op = 'setBackend'): Backend {
   if (!NAMES.includes(name)) {
-    throw new RangeError(`${op}: expected one of ${NAMES.join(', ')}, got ${JSON.stringify(name)}`);
+    throw new RangeError(`${op}: expected one of ${NAMES.join(', ')}, got ${show(name)}`);
   }
   let backend = opened.get(name);
   if (!backend) {
@@ -82,7 +83,7 @@ function openDefault(): Backend {
 /** @param given what the caller wrote */
 function checkThreads(op: string, threads: number, given: unknown = threads): number {
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
-    throw new RangeError(`${op}: expected an integer from 1 to 64, got ${JSON.stringify(given)}`);
+    throw new RangeError(`${op}: expected an integer from 1 to 64, got ${show(given)}`);
   }
   return threads;
 }

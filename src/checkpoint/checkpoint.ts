@@ -5,6 +5,7 @@
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { show } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
@@ -104,7 +105,7 @@ export class Checkpoint {
     const found = this.tensors.get(name);
     if (found === undefined) {
       throw new RangeError(
-        `${this.path}: expected one of its ${this.tensors.size} tensors, got ${JSON.stringify(name)}`,
+        `${this.path}: expected one of its ${this.tensors.size} tensors, got ${show(name)}`,
       );
     }
     return found;
@@ -118,7 +119,7 @@ export class Checkpoint {
    */
   async readText(name: string): Promise<string | undefined> {
     if (!isPlainFileName(name))
-      throw new RangeError(`readText: expected a plain file name, got ${JSON.stringify(name)}`);
+      throw new RangeError(`readText: expected a plain file name, got ${show(name)}`);
     const bytes = await readSmallFile(join(this.directory, name), MAX_TEXT_BYTES);
     return bytes && new TextDecoder().decode(bytes);
   }

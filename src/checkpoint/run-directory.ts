@@ -5,8 +5,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { show } from '../arguments/kinds.ts';
 import { FormatError } from '../format/format-error.ts';
-import { show } from '../format/key-reader.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { lockFolder } from './lock-folder.ts';

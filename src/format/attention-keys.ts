@@ -5,7 +5,7 @@
  * Source: the configurations of transformers 5.23.0, each compared with what its model's cache grows by
  * (tools/golden/cache_growth.py); llama.cpp's llama-arch.cpp for GGUF.
  */
-import { show } from './key-reader.ts';
+import { show } from '../arguments/kinds.ts';
 
 const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 

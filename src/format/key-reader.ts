@@ -1,4 +1,5 @@
 /** Typed look-ups in a bag of keys (config.json, GGUF metadata): the first name that is there wins, a wrong value is an error that names the key. */
+import { show } from '../arguments/kinds.ts';
 import { FormatError } from './format-error.ts';
 
 /** More layers than any model has; a bound before a list of that length is built. */
@@ -109,14 +110,4 @@ export class KeyReader {
     }
     return value;
   }
-}
-
-/** @returns a value as an error prints it, at most 40 characters */
-export function show(value: unknown): string {
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return 'an array';
-  if (value === undefined) return 'nothing';
-  // JSON has no NaN and no Infinity: it would print null.
-  const isPlain = typeof value === 'bigint' || typeof value === 'number';
-  const text = isPlain ? String(value) : (JSON.stringify(value) ?? typeof value);
-  return text.length > 40 ? `${text.slice(0, 37)}…` : text;
 }

@@ -5,7 +5,8 @@
  * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's block_config.py; OpenELM:
  * its repository's configuration_openelm.py.
  */
-import { type KeyReader, show } from './key-reader.ts';
+import { show } from '../arguments/kinds.ts';
+import type { KeyReader } from './key-reader.ts';
 import { type KindOfLayer, layerKinds } from './layer-kinds.ts';
 import type { LayerShape } from './shape-types.ts';
 

@@ -5,7 +5,8 @@
  * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`); nemotron-nas: the repository's own
  * block_config.py (`block_configs`).
  */
-import { type KeyReader, show } from './key-reader.ts';
+import { show } from '../arguments/kinds.ts';
+import type { KeyReader } from './key-reader.ts';
 
 export interface KindOfLayer {
   readonly kind: 'full' | 'sliding' | 'linear';

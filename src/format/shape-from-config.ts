@@ -4,9 +4,11 @@
  *
  * Source: the configuration and modeling files of transformers 5.23.0.
  */
+
+import { show } from '../arguments/kinds.ts';
 import { unknownAttentionKeys } from './attention-keys.ts';
 import { FormatError } from './format-error.ts';
-import { KeyReader, show } from './key-reader.ts';
+import { KeyReader } from './key-reader.ts';
 import { HEADS, HIDDEN, KEY_VALUE_HEADS, layerShapes } from './layer-heads.ts';
 import { listedLayers } from './layer-kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';

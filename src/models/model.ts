@@ -9,7 +9,7 @@ import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
-import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aNumber, anything, checkOptions, optionKinds, show } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -112,7 +112,7 @@ export class Model {
     const { cache, logits = 'all' } = options;
     if (this.#disposed) throw new Error('forward: the model was disposed');
     if (logits !== 'all' && logits !== 'last') {
-      throw new TypeError(`forward: expected logits to be 'all' or 'last', got ${JSON.stringify(logits)}`);
+      throw new TypeError(`forward: expected logits to be 'all' or 'last', got ${show(logits)}`);
     }
     const dropout = checkDropout('forward', options);
     if (dropout && cache) {

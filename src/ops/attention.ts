@@ -6,7 +6,15 @@
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
 import type { AttentionCall, KeyValueView } from '../backend/backend.ts';
-import { aBoolean, aNumber, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import {
+  aBoolean,
+  aNumber,
+  anything,
+  checkOptions,
+  describe,
+  optionKinds,
+  show,
+} from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -116,7 +124,7 @@ export function dotProductAttention(
 
   if (causalAlignment !== 'topLeft' && causalAlignment !== 'bottomRight') {
     throw new RangeError(
-      `${OP}: expected causalAlignment 'topLeft' or 'bottomRight', got ${JSON.stringify(causalAlignment)}`,
+      `${OP}: expected causalAlignment 'topLeft' or 'bottomRight', got ${show(causalAlignment)}`,
     );
   }
   if (mask && mask.dtype !== 'bool' && mask.dtype !== 'u8') {
@@ -174,7 +182,7 @@ const OPTIONS = optionKinds<AttentionOptions>({
 
 function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) {
   if (layout !== 'BTNH' && layout !== 'BNTH') {
-    throw new RangeError(`${OP}: expected layout 'BTNH' or 'BNTH', got ${JSON.stringify(layout)}`);
+    throw new RangeError(`${OP}: expected layout 'BTNH' or 'BNTH', got ${show(layout)}`);
   }
   checkRank(OP, 'query', query, 3, 4);
   checkRank(OP, 'key', key, query.shape.length);

@@ -1,5 +1,7 @@
 /** The same values in another dtype. */
+
 import { record } from '../autograd/tape.ts';
+import { show } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -15,7 +17,7 @@ import { reshape } from './reshape.ts';
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   const backend = commonBackend('cast', x);
-  if (!isDType(dtype)) throw new TypeError(`cast: expected a dtype, got ${JSON.stringify(dtype)}`);
+  if (!isDType(dtype)) throw new TypeError(`cast: expected a dtype, got ${show(dtype)}`);
   if (dtype === x.dtype) return reshape(x, x.shape);
   if (isBlockDType(dtype) || (dtype === 'f64' && backend.name !== 'reference')) {
     throw new UnsupportedError('cast', `${x.dtype} to ${dtype}`, backend.name);

@@ -1,7 +1,7 @@
 /** Tensors from numbers. New tensors live on the current backend (`setBackend`). */
 import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
-import { anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { anything, checkOptions, describe, optionKinds, show } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -110,7 +110,7 @@ function filled(op: string, shape: Shape, value: number, options: CreationOption
 }
 
 function checkDType(op: string, dtype: DType, backend: Backend): DType {
-  if (!isDType(dtype)) throw new TypeError(`${op}: expected a dtype, got ${JSON.stringify(dtype)}`);
+  if (!isDType(dtype)) throw new TypeError(`${op}: expected a dtype, got ${show(dtype)}`);
   if (isBlockDType(dtype))
     throw new UnsupportedError(op, dtype, backend.name, 'block types come from checkpoints');
   if (dtype === 'f64' && backend.name !== 'reference') {

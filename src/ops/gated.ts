@@ -1,6 +1,8 @@
 /** The gated activation of a feed-forward layer (Shazeer 2020, "GLU variants improve transformer"). */
+
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { GateActivation } from '../backend/backend.ts';
+import { show } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, commonBackend, floatDType } from './operands.ts';
 
@@ -25,7 +27,7 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
   const dtype = floatDType(op, gate, up);
   checkExactShape(op, 'up', up, gate.shape);
   if (!['silu', 'gelu', 'geluTanh'].includes(activation)) {
-    throw new RangeError(`${op}: expected silu, gelu or geluTanh, got ${JSON.stringify(activation)}`);
+    throw new RangeError(`${op}: expected silu, gelu or geluTanh, got ${show(activation)}`);
   }
   const out = allocate(backend, dtype, gate.shape);
   backend.gated(activation, out, gate, up);

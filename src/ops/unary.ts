@@ -1,7 +1,7 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
 import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
-import { anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { anything, checkOptions, optionKinds, show } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
@@ -57,7 +57,7 @@ export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
   checkOptions('gelu', options, GELU_OPTIONS);
   const { approximate = 'none' } = options;
   if (approximate !== 'none' && approximate !== 'tanh') {
-    throw new RangeError(`gelu: expected approximate 'none' or 'tanh', got ${JSON.stringify(approximate)}`);
+    throw new RangeError(`gelu: expected approximate 'none' or 'tanh', got ${show(approximate)}`);
   }
   return unary('gelu', approximate === 'tanh' ? 'geluTanh' : 'gelu', x);
 }

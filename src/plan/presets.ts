@@ -2,6 +2,7 @@
  * Models whose attention facts are known without a file, by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others.
  * For a T5 the decoder's self-attention is meant; its cross-attention holds as much again per encoder token.
  */
+import { show } from '../arguments/kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 
@@ -30,7 +31,7 @@ export function preset(id: string): Preset {
   if (found !== undefined) return found;
   const near = nearPresets(id);
   const hint = near.length > 0 ? `; near: ${near.join(', ')}` : '';
-  throw new RangeError(`expected the id of a preset, got ${JSON.stringify(id)}${hint}`);
+  throw new RangeError(`expected the id of a preset, got ${show(id)}${hint}`);
 }
 
 function checkId(op: string, id: string): void {

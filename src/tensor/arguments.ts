@@ -10,5 +10,6 @@ export {
   describe,
   listOfNumbers,
   numbers,
+  show,
 } from '../arguments/kinds.ts';
 export { checkOptions, optionKinds } from '../arguments/options.ts';

@@ -2,9 +2,10 @@
  * How a model was trained, kept with its checkpoint so that the recipe can be continued: `gqa-train.json` beside config.json, the
  * metadata key `gqa.train` in a GGUF file. Converting carries it over.
  */
+
+import { show } from '../arguments/kinds.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
-import { show } from '../format/key-reader.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { TrainerSettings } from './trainer.ts';
 
@@ -67,14 +68,17 @@ function checkedRun(run: Partial<RunRecord> | null, fail: (what: string) => Erro
   const { step } = run ?? {};
   // Runs from before there was dropout do not name it.
   const settings = { dropout: 0, ...run?.settings } as TrainSettings;
+  if (!Number.isInteger(step) || Number(step) < 0) {
+    throw fail(`step to be an integer of at least 0, got ${show(step)}`);
+  }
   for (const [name, most] of Object.entries(MOST)) {
     const value = settings[name as keyof typeof MOST];
     if (!Number.isInteger(value) || value < 1 || value > most) {
       throw fail(`settings.${name} to be an integer from 1 to ${most}, got ${show(value)}`);
     }
   }
-  if (!Number.isInteger(step) || Number(step) < 0 || Number(step) > settings.steps) {
-    throw fail(`step to be an integer from 0 to its steps, ${settings.steps}, got ${show(step)}`);
+  if (Number(step) > settings.steps) {
+    throw fail(`step to be at most settings.steps, ${settings.steps}, got ${show(step)}`);
   }
   for (const name of NOT_NEGATIVE) {
     const value = settings[name];

@@ -2,13 +2,14 @@
  * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them bit for bit. It shows
  * nothing; who wants to see it listens to its metrics.
  */
+
+import { show } from '../arguments/kinds.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
 import { FormatError } from '../format/format-error.ts';
-import { show } from '../format/key-reader.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

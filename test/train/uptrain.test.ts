@@ -264,7 +264,7 @@ describe('uptrain', () => {
       [
         copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': '{"uptraining": [{"step": -1}]}' }),
         {},
-        /gqa-train.json: expected step to be a number of at least 0, got -1/,
+        /gqa-train.json: expected step to be an integer of at least 0, got -1/,
       ],
       [copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': '{' }), {}, /gqa-train.json: expected JSON/],
       [copyTiny('mha', {}, tokenizer), { dropout: 1 }, /train: expected 0 <= dropout < 1, got 1/],
@@ -272,6 +272,16 @@ describe('uptrain', () => {
         copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ dropout: 1 }) }),
         {},
         /settings.dropout of at least 0 and below 1, got 1/,
+      ],
+      [
+        copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ accumulate: 1e9 }) }),
+        {},
+        /settings.accumulate to be an integer from 1 to 65536, got 1000000000/,
+      ],
+      [
+        copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ batchSize: 2.5 }) }),
+        {},
+        /settings.batchSize to be an integer from 1 to 1048576, got 2.5/,
       ],
     ];
     for (const [from, options, message] of cases) {

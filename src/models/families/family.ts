@@ -1,6 +1,7 @@
 /** What a family file provides: how its config keys and tensor names map onto the one decoder. */
 
-import { KeyReader, show } from '../../format/key-reader.ts';
+import { show } from '../../arguments/kinds.ts';
+import { KeyReader } from '../../format/key-reader.ts';
 import type { ModelShape } from '../../format/model-shape.ts';
 import type { Activation } from '../activation.ts';
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
