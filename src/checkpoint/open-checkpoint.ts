@@ -16,6 +16,7 @@ import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safeten
 import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
 import { type FileIdentity, type FileSource, readSmallFile, withFileSource } from './file-source.ts';
+import { describeAdapter, describeOtherFolder } from './other-folders.ts';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
@@ -59,6 +60,7 @@ export async function openCheckpoint(path: string, op = 'openCheckpoint'): Promi
 
 async function openDirectory(directory: string): Promise<CheckpointParts> {
   const names = (await readdir(directory)).sort();
+  if (names.includes(SINGLE) || names.includes(INDEX)) await refuseAdapter(directory, names);
   if (names.includes(SINGLE)) return openFile(directory, join(directory, SINGLE));
   if (names.includes(INDEX)) return openShards(directory, names);
   const gguf = ggufModels(names);
@@ -72,18 +74,23 @@ async function openDirectory(directory: string): Promise<CheckpointParts> {
       `${directory}: expected one .gguf file, got ${gguf.length} (${list(gguf)}); give the path of one`,
     );
   }
+  const other = await describeOtherFolder(directory, names);
+  if (other !== undefined) throw new Error(`${directory}: expected safetensors or GGUF, ${other}`);
   const loose = names.filter((name) => name.endsWith('.safetensors'));
   if (loose.length > 0) {
     throw new Error(`${directory}: expected ${SINGLE} or ${INDEX}, got ${list(loose)}; give the path of one`);
   }
-  const pickled = names.find((name) => /^(pytorch_model|consolidated).*\.(bin|pth|pt)$/.test(name));
-  if (pickled !== undefined) {
-    throw new Error(
-      `${directory}: expected safetensors or GGUF, got PyTorch's ${pickled}; ${TO_SAFETENSORS}`,
-    );
-  }
   const got = names.length === 0 ? 'an empty directory' : list(names);
   throw new Error(`${directory}: expected ${SINGLE}, ${INDEX} or one .gguf file, got ${got}`);
+}
+
+/** transformers would add the adapter, or not, by what else is installed. */
+async function refuseAdapter(directory: string, names: readonly string[]): Promise<void> {
+  const adapter = await describeAdapter(directory, names);
+  if (adapter === undefined) return;
+  throw new Error(
+    `${directory}: expected a model alone, ${adapter}, or move adapter_config.json away to use the model without it`,
+  );
 }
 
 /** `path` is what the caller gave, `file` the file itself. */
@@ -171,6 +178,9 @@ function kindOf(file: string, start: Uint8Array): 'safetensors' | 'gguf' {
   if (name.endsWith('.safetensors') || start[8] === 0x7b) return 'safetensors';
   if (name.endsWith(INDEX)) {
     throw new FormatError(file, undefined, 'expected weights, got the index of shards; give its directory');
+  }
+  if (name.endsWith('.json')) {
+    throw new FormatError(file, undefined, 'expected weights, got a JSON file; give its directory');
   }
   if (ascii.startsWith('PK') || /\.(bin|pth?|ckpt)$/.test(name)) {
     throw new FormatError(

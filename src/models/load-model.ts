@@ -29,6 +29,7 @@ import { qwen3 } from './families/qwen3.ts';
 import { starcoder2 } from './families/starcoder2.ts';
 import { loadWeights, readFloats } from './load-weights.ts';
 import { Model } from './model.ts';
+import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
@@ -106,6 +107,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
 export function describeModel(checkpoint: Checkpoint, backend: Backend): DecoderDescription {
   const { gguf, directory, path, tensors } = checkpoint;
   const file = gguf ? path : `${directory}/config.json`;
+  if (!gguf) refuseForeignWeights(checkpoint);
   if (!gguf && checkpoint.config === undefined) {
     throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
   }
