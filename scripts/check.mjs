@@ -21,6 +21,7 @@ const tarball = () =>
 /** name -> command; publint and attw look at one tarball, packed first, as npm would publish it. */
 const checks = {
   readme: () => ['node', 'scripts/check-readme.mjs'],
+  examples: () => ['node', 'scripts/check-examples.mjs'],
   types: () => ['tsc', '--noEmit'],
   attw: () => ['attw', '--profile', 'esm-only', '--no-emoji', tarball()],
   knip: () => ['knip', '--no-progress'],

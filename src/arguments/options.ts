@@ -17,7 +17,7 @@ export type OptionKinds<Options> = {
 
 /**
  * The kind of each option of `Options`: the compiler asks for all of them and for no other.
- * @example const OPTIONS = optionKinds<SoftmaxOptions>({ axis: aNumber });
+ * Such as `const OPTIONS = optionKinds<AxisOptions>({ axis: aNumber })`.
  */
 export function optionKinds<Options>(
   kinds: {

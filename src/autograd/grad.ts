@@ -37,7 +37,7 @@ type GradientsOf<Args extends readonly unknown[], Numbers extends readonly numbe
  *   An argument is a tensor, an array or object of them, or a module (anything with `parameters()`).
  * @throws (when called) TypeError when the value is no tensor or an argument holds no float tensors; RangeError when the value
  *   has more than one element or there is no such argument.
- * @example const [loss, grads] = valueAndGrad((m: Model) => causalLmLoss(m, tokens))(model);
+ * @example const [loss, grads] = valueAndGrad((m: TrainableModel) => causalLmLoss(m, tokens))(model);
  */
 export function valueAndGrad<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
@@ -64,7 +64,7 @@ export function valueAndGrad<Args extends readonly unknown[]>(
 
 /**
  * A function that gives `fn`'s gradient; as `valueAndGrad`.
- * @example const dx = grad((x: Tensor) => sum(mul(x, x)))(x); // 2 x
+ * @example const dx = grad((a: Tensor) => sum(mul(a, a)))(x); // 2 x
  */
 export function grad<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,

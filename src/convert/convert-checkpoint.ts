@@ -82,8 +82,8 @@ const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16
 
 /**
  * Writes a checkpoint with `numKeyValueHeads` key/value heads.
- * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, when there is nothing to do, or no class for
- * the result; FormatError for a damaged checkpoint; Error when `to` exists or has no room. Nothing is left at `to` then
+ * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a multi-query model in its own form,
+ * for multi-head latent attention, or when there is no class for the result; TypeError for options of another kind; FormatError for a damaged checkpoint; Error when `to` exists or has no room. Nothing is left at `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {

@@ -64,7 +64,9 @@ const OPTIONS = optionKinds<GenerateOptions>({
  * @param promptTokens at least one token id
  * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into the cache or the
  * context (nothing is fed then), or an option out of range; the signal's reason when aborted. All on the first `next()`.
- * @example for await (const token of generate(model, model.tokenizer.encode('Once'), { maxNewTokens: 20 })) print(token)
+ * @example
+ * const prompt = model.tokenizer!.encode('Once'); // undefined where the checkpoint has no tokenizer
+ * for await (const token of generate(model, prompt, { maxNewTokens: 20 })) console.log(token);
  */
 export async function* generate(
   model: Model,

@@ -75,7 +75,7 @@ export interface UptrainResult extends RunResult {
  * @throws RangeError for settings that cannot be meant or a text shorter than a block, FormatError for a checkpoint that is damaged or
  * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
  * @example
- * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: ({ step, loss }) => console.log(step, loss) });
+ * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: ({ step, loss, validationLoss }) => console.log(step, loss ?? validationLoss) });
  */
 export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
   const run = await prepareUptraining(options);

@@ -299,7 +299,7 @@ test.each<[string, number[], GenerateOptions, string]>([
     { maxNewTokens: 1.5 },
     'generate: expected maxNewTokens to be a non-negative integer, got 1.5',
   ],
-  ['seed', [1], { seed: 0.5 }, 'generate: expected seed to be a safe integer, got 0.5'],
+  ['seed', [1], { temperature: 1, seed: 0.5 }, 'generate: expected seed to be a safe integer, got 0.5'],
 ])('refused: %s', async (_, tokens, options, message) => {
   await expect(collect(model, tokens, options)).rejects.toThrow(new RangeError(message));
 });
