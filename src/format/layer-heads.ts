@@ -81,7 +81,7 @@ export function layerShapes(
       ...perLayerConfig(keys, i),
     };
   });
-  const indexed = indexedLayers(keys, modelType, kinds);
+  const indexed = indexedLayers(keys, modelType, kinds, warn);
   const firstShared = numLayers - (keys.perLayer(1, 'num_kv_shared_layers')?.[0] ?? 0);
   const heads = kinds.map((layer, i): HeadShape | undefined => {
     const own = keys.with(overrides[i]);
@@ -236,6 +236,7 @@ function indexedLayers(
   keys: KeyReader,
   modelType: string,
   kinds: readonly KindOfLayer[],
+  warn: (text: string) => void,
 ): readonly boolean[] {
   if (keys.find(['index_head_dim', 'indexer_head_dim']) === undefined || keys.flag('use_dsa') === false) {
     return kinds.map(() => false);
@@ -245,6 +246,15 @@ function indexedLayers(
   const sparse = keys.raw('sparse_attention_config') as { sparse_attention_freq?: unknown[] } | undefined;
   const listed = sparse?.sparse_attention_freq;
   const mla = keys.has('kv_lora_rank') || keys.has('indexer_head_dim');
+  if (
+    !named &&
+    listed === undefined &&
+    !mla &&
+    !keys.has('layer_types') &&
+    modelType !== 'minimax_m3_vl_text'
+  ) {
+    warn(`which layers have an indexer is not known for ${modelType}: its keys are not counted`);
+  }
   const types = keys.list('indexer_types') ?? indexerPattern(keys);
   // The class of Hunyuan v4 has an indexer in layer 0 and in every fourth from layer 1 on.
   const frequency = keys.int('index_topk_freq') ?? (modelType === 'hy_v4' ? 4 : 1);

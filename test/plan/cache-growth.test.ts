@@ -270,6 +270,16 @@ describe('keys that are not known', () => {
     expect(warnings({ global_attn_every_n_layers: 2, layer_types })).toEqual([]);
   });
 
+  test('an indexer beside plain heads without a list of its layers', () => {
+    expect(warnings({ index_head_dim: 9 })).toEqual([
+      'which layers have an indexer is not known for x: its keys are not counted',
+    ]);
+    const layer_types = ['full_attention', 'indexed_attention', 'full_attention', 'indexed_attention'];
+    const plan = planKvCache({ ...llama, index_head_dim: 9, layer_types }, { contextLength: 5 });
+    expect(plan.warnings).toEqual([]);
+    expect(plan.bytesPerToken).toBe((4 * 2 * 64 + 2 * 9) * 2);
+  });
+
   test('windows without a rule for which layers slide', () => {
     expect(warnings({ sliding_window: 9 })).toEqual([
       'which layers slide is not known for x: every layer is taken to slide over 9 tokens',
