@@ -5,6 +5,7 @@
  * The cut depends on shapes only, never on the number of threads, so results have the same bits for any number of threads.
  */
 #include "attention_decode.h"
+#include "attention_level.h"
 #include "attention_panel.h"
 
 /* Aim at this many units where keys must be split to get them, in chunks of at least this many keys. */
@@ -62,7 +63,9 @@ static void op_attention(const double *a) {
   attn *c = &p.call;
   int64_t rows = (int64_t)c->T * c->G;
   if (c->B == 0 || rows == 0 || c->K == 0) return;
-  p.decode = rows <= DECODE_ROWS;
+  attn_find_levels(c);
+  /* The way back makes the scores anew as the panel form makes them: in another order large scores would come out differently. */
+  p.decode = rows <= DECODE_ROWS && !c->lse_rest;
   for (int b = 0; b < c->B; b++) {
     int64_t keys = attn_row_of(c, b).key_length;
     if (keys > p.max_keys) p.max_keys = keys;

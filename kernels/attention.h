@@ -2,12 +2,14 @@
  * attention.h: what both forms of attention share: the call's arguments, which keys a query may see, the changes made to raw scores
  * (soft cap, bias, mask, dropout), reading K and V of any storage type, and the merge of partial results.
  *
- * Scores are kept in base 2: q is multiplied by scale * log2(e) when it is read, and exp2 makes the weights. Rows of a (batch, KV head)
- * pair are r = t * G + g, so that the G query heads of a group share every read of K and V. A running maximum starts at the finite
- * ROW_EMPTY, so that masked scores (-infinity) never meet an infinite maximum.
+ * Rows of a (batch, KV head) pair are r = t * G + g, so that the G query heads of a group share every read of K and V. Scores are natural;
+ * with a bias they count from the row's level (attention_level.h), so that a bias common to all keys costs no digits. Masked is what lies
+ * outside of lengths and window, what the mask hides, and a bias of -infinity, nothing else: such scores are -infinity. A running maximum
+ * starts at the lowest f32, so that masked scores never meet an infinite maximum and every finite score counts.
  *
- * Numerics: f32 throughout; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs by about 1e-6 of
- * the largest value. A masked key or value is never used in arithmetic that could let its NaN through.
+ * Numerics: f32; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs by about 1e-6 of the largest
+ * value. A row that comes out as no number is done again in f64 (attention_exact.h). A masked key or value is never used in arithmetic that
+ * could let its NaN through.
  */
 #ifndef GQA_ATTENTION_H
 #define GQA_ATTENTION_H
@@ -16,8 +18,10 @@
 #include "threefry.h"
 
 #define LOG2E 1.44269504088896341f
-#define LN2 0.693147180559945309f
-#define ROW_EMPTY -1e38f
+#define LN2 0.69314718055994531
+#define FLOAT_MAX 0x1.fffffep+127f
+#define FLOAT_MIN 0x1p-126f
+#define ROW_EMPTY -FLOAT_MAX
 
 typedef struct {
   const char *key, *value;
@@ -42,10 +46,13 @@ typedef struct {
   int key_type, value_type;
   int64_t key_token, key_head, value_token, value_head; /* strides in elements */
   float scale, soft_cap;
+  double exact_scale, exact_cap; /* as the caller gave them */
   int64_t left, right;
   attn_score_operand mask, bias;
+  const float *levels; /* [B][T][level_heads], NULL without bias and mask: attention_level.h */
+  int level_heads;
   const float *sinks;
-  float *lse;
+  float *lse, *lse_rest;
   int64_t lse_strides[3];
   float dropout;
   uint32_t dropout_key[2];
@@ -57,8 +64,10 @@ typedef struct {
 /*
  * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token and head strides, value
  * type, value token and head strides, scale, soft cap (0 none), window left, window right, mask (u8) and 4 strides, bias (f32) and 4
- * strides, sinks, log-sum-exp and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
+ * strides, sinks, log-sum-exp, its rest and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
  * length, first segment; then per segment: key address, value address, length.
+ *
+ * The log-sum-exp is f32; its rest (0 = not wanted) is what f32 rounds away: the way back needs the sum of both.
  */
 GQA_INLINE attn attn_parse(const double *a) {
   attn c;
@@ -74,15 +83,20 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.G = c.K ? c.N / c.K : 0;
   c.key_type = (int)NEXT, c.key_token = (int64_t)NEXT, c.key_head = (int64_t)NEXT;
   c.value_type = (int)NEXT, c.value_token = (int64_t)NEXT, c.value_head = (int64_t)NEXT;
-  c.scale = (float)NEXT, c.soft_cap = (float)NEXT, c.left = (int64_t)NEXT, c.right = (int64_t)NEXT;
+  c.exact_scale = NEXT, c.exact_cap = NEXT;
+  c.scale = (float)c.exact_scale;
+  /* A cap beyond f32 caps as the largest f32 does, one below as the smallest: the weights are the same. */
+  c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > FLOAT_MAX ? FLOAT_MAX : c.exact_cap < FLOAT_MIN ? FLOAT_MIN : (float)c.exact_cap;
+  c.left = (int64_t)NEXT, c.right = (int64_t)NEXT;
   c.mask.base = gqa_pointer(NEXT);
   NEXT_STRIDES(c.mask.strides, 4);
   c.bias.base = gqa_pointer(NEXT);
   NEXT_STRIDES(c.bias.strides, 4);
-  c.sinks = gqa_pointer(NEXT), c.lse = gqa_pointer(NEXT);
+  c.sinks = gqa_pointer(NEXT), c.lse = gqa_pointer(NEXT), c.lse_rest = gqa_pointer(NEXT);
   NEXT_STRIDES(c.lse_strides, 3);
   c.dropout = (float)NEXT, c.dropout_key[0] = (uint32_t)NEXT, c.dropout_key[1] = (uint32_t)NEXT;
   c.dropout_broadcast = (int)NEXT;
+  c.levels = 0, c.level_heads = 0;
   c.rows = a + i, c.segments = a + i + 4 * c.B;
   return c;
 #undef NEXT
@@ -108,8 +122,13 @@ GQA_INLINE void attn_limits(const attn *c, const attn_row *row, int64_t t, int64
 
 /* True when raw scores become weights without soft cap, bias or mask. */
 GQA_INLINE int attn_plain(const attn *c) { return c->soft_cap == 0 && !c->mask.base && !c->bias.base; }
-/* What q is multiplied by: with soft cap or bias scores stay natural until attn_adjust. */
-GQA_INLINE float attn_query_scale(const attn *c) { return attn_plain(c) ? c->scale * LOG2E : c->scale; }
+/* A row's entry in the table of attention_level.h; -infinity when bias or mask hide every key. */
+GQA_INLINE float attn_level_entry(const attn *c, int b, int64_t t, int64_t n) { return c->levels ? c->levels[(b * (int64_t)c->T + t) * c->level_heads + (c->level_heads > 1 ? n : 0)] : 0; }
+/* What the row's scores count from. */
+GQA_INLINE double attn_level(const attn *c, int b, int64_t t, int64_t n) {
+  const float level = attn_level_entry(c, b, t, n);
+  return level == -__builtin_inff() ? 0 : level;
+}
 
 /* 2^x for x <= 0 (and a little above): relative error 2e-7; below -126 zero; NaN stays NaN. */
 GQA_INLINE vf vf_exp2(vf x) {
@@ -140,10 +159,12 @@ GQA_INLINE vf vf_exp2(vf x) {
   return vf_select(x == x, r, x);
 #endif
 }
-GQA_INLINE float exp2_scalar(float x) { return vf_exp2(vf_set(x))[0]; }
+/* e^x in the same range. */
+GQA_INLINE vf attn_exp(vf x) { return vf_exp2(x * LOG2E); }
+GQA_INLINE float attn_exp_scalar(float x) { return attn_exp(vf_set(x))[0]; }
 
-/* log2 of a positive float, about 1e-7 absolute: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m by the atanh series. */
-GQA_INLINE float log2_scalar(float x) {
+/* ln of a positive float: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m by the atanh series. */
+GQA_INLINE double log_scalar(float x) {
   uint32_t bits;
   memcpy(&bits, &x, 4);
   int exponent = (int)(bits >> 23) - 127;
@@ -153,11 +174,11 @@ GQA_INLINE float log2_scalar(float x) {
   if (m > 1.41421356f) m *= 0.5f, exponent++;
   double z = ((double)m - 1) / ((double)m + 1), z2 = z * z;
   double series = z * (2 + z2 * (2.0 / 3 + z2 * (2.0 / 5 + z2 * (2.0 / 7 + z2 * (2.0 / 9 + z2 * 2.0 / 11)))));
-  return (float)(exponent + series * 1.4426950408889634);
+  return exponent * LN2 + series;
 }
 
 /*
- * Soft cap, bias and mask on a block of raw scores, then to base 2. Element (row i, key j) stands at s[i * row_stride + j * key_stride];
+ * Soft cap, bias and mask on a block of raw scores, which then count from the row's level. Element (row i, key j) stands at s[i * row_stride + j * key_stride];
  * rows r0 … of KV head k, keys j0 …
  */
 GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
@@ -173,6 +194,7 @@ GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows,
       const int64_t *m = c->bias.strides;
       bias = (const float *)c->bias.base + b * m[0] + n * m[1] + t * m[2] + j0 * m[3];
     }
+    const double level = attn_level(c, b, t, n);
     float *row = s + (int64_t)i * row_stride;
     for (int j = 0; j < keys; j += VL) {
       int count = keys - j < VL ? keys - j : VL;
@@ -180,13 +202,12 @@ GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows,
       for (int l = 0; l < count; l++) x[l] = row[(int64_t)(j + l) * key_stride];
       vf v = vf_load(x);
       if (c->soft_cap != 0) v = vf_tanh(v * (1.0f / c->soft_cap)) * c->soft_cap;
-      v *= LOG2E;
       vf_store(x, v);
       for (int l = 0; l < count; l++) {
         float score = x[l];
         if (bias) {
           float add = bias[(j + l) * c->bias.strides[3]];
-          score = add == -__builtin_inff() ? add : score + add * LOG2E;
+          score = add == -__builtin_inff() ? add : (float)((double)score + add - level);
         }
         if (mask && !mask[(j + l) * c->mask.strides[3]]) score = -__builtin_inff();
         row[(int64_t)(j + l) * key_stride] = score;
@@ -257,26 +278,44 @@ GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
 /* Bytes of n elements, whole blocks of q8_0. */
 GQA_INLINE int64_t attn_bytes(int type, int64_t n) { return type == GQA_F32 ? 4 * n : type == GQA_Q8_0 ? (n + 31) / 32 * 34 : 2 * n; }
 
+/* Writes a row's log-sum-exp, top + log_sum, as an f32 and what rounding to it took. */
+GQA_INLINE void attn_write_lse(const attn *c, int b, int64_t t, int64_t n, double top, double log_sum) {
+  if (!c->lse) return;
+  const int64_t at = b * c->lse_strides[0] + t * c->lse_strides[1] + n * c->lse_strides[2];
+  const float sum = (float)(top + log_sum);
+  c->lse[at] = sum;
+  if (c->lse_rest) c->lse_rest[at] = sum - sum == 0 ? (float)((top - sum) + log_sum) : 0;
+}
+
+#include "attention_exact.h"
+
 /* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. acc has Hv values. */
 GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l) {
   int64_t t = r / c->G, n = k * c->G + r % c->G;
   float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
+  const double level = attn_level(c, b, t, n);
   float weight = 1.0f;
   if (c->sinks && t < attn_row_of(c, b).query_length) {
-    float sink = c->sinks[n] * LOG2E, top = sink > m ? sink : m;
-    weight = exp2_scalar(m - top);
-    l = l * weight + exp2_scalar(sink - top);
+    float sink = (float)(c->sinks[n] - level), top = sink > m ? sink : m;
+    weight = attn_exp_scalar(m - top);
+    l = l * weight + attn_exp_scalar(sink - top);
     m = top;
   }
-  if (c->lse) {
-    float value = l > 0 || l != l ? (m + log2_scalar(l)) * LN2 : -__builtin_inff();
-    if (l != l) value = l;
-    c->lse[b * c->lse_strides[0] + t * c->lse_strides[1] + n * c->lse_strides[2]] = value;
-  }
-  float inverse = l == 0 ? 0.0f : weight / l;
+  float inverse = weight / l;
+  vf bad = vf_set(0);
   int d = 0;
-  for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(acc + d) * inverse);
-  if (d < c->Hv) vf_store_n(out + d, vf_load_n(acc + d, c->Hv - d) * inverse, c->Hv - d);
+  for (; d < c->Hv; d += VL) {
+    int count = c->Hv - d < VL ? c->Hv - d : VL;
+    vf v = (count == VL ? vf_load(acc + d) : vf_load_n(acc + d, count)) * inverse;
+    bad = vf_fma(v, vf_set(0), bad);
+    if (count == VL) vf_store(out + d, v);
+    else vf_store_n(out + d, v, count);
+  }
+  if (l > 0 && l <= FLOAT_MAX && vf_sum(bad) == 0 && attn_ordinary(c)) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
+  else if (l == 0 && attn_level_entry(c, b, t, n) == -__builtin_inff()) {
+    for (d = 0; d < c->Hv; d++) out[d] = 0;
+    attn_write_lse(c, b, t, n, -__builtin_inf(), 0);
+  } else attn_exact_row(c, b, k, r);
 }
 
 /*
@@ -305,7 +344,7 @@ GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, const float *
     const float *from = partial + i * stride;
     float li = from[rows * c->Hv + rows + row];
     if (li == 0) continue;
-    float w = exp2_scalar(from[rows * c->Hv + row] - m);
+    float w = attn_exp_scalar(from[rows * c->Hv + row] - m);
     l += li * w;
     for (int d = 0; d < c->Hv; d++) acc[d] += from[row * c->Hv + d] * w;
   }

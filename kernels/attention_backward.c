@@ -4,7 +4,8 @@
  * cut into chunks with sums of their own, added afterwards in order. Cuts depend on shapes only: the same bits for any number of threads.
  *
  * attention_backward: dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks (0 = absent), the elements between batch rows of dKey and of
- * dValue, elements of dBias, then the arguments of attention (attention.h) as it was called, with log-sum-exp and one segment per row.
+ * dValue, elements of dBias, then the arguments of attention (attention.h) as it was called, with log-sum-exp, its rest and one
+ * segment per row.
  *
  * Numerics: f32; sums over rows run in blocks of NR. With dropout the weights are dropped again from the same bits.
  */
@@ -169,7 +170,7 @@ static void back_sinks_task(void *context, int n, int worker) {
       if (f->lse[l] == -__builtin_inff()) continue;
       float delta = c->d_lse ? -c->d_lse[l] : 0;
       for (int d = 0; d < f->Hv; d++) delta += c->d_out[at + d] * f->out[at + d];
-      sum -= exp2_scalar((f->sinks[n] - f->lse[l]) * LOG2E) * delta;
+      sum -= attn_exp_scalar((float)((double)f->sinks[n] - f->lse[l] - f->lse_rest[l])) * delta;
     }
   }
   c->d_sinks[n] = (float)sum;
@@ -182,6 +183,7 @@ static void op_attention_backward(const double *a) {
   const int64_t rows = (int64_t)f->T * f->G;
   if (c.d_bias) memset(c.d_bias, 0, (size_t)c.bias_size * sizeof(float));
   if (f->B == 0 || f->K == 0) return;
+  attn_find_levels(&c.f);
   c.Hp = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
   /* H alone, a power of two, would put a block of dims of all keys into few sets of L1. */
   c.key_row = (f->H + VL - 1) / VL * VL + 16;

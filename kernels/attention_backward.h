@@ -1,9 +1,10 @@
 /*
  * attention_backward.h: one block of the way back through attention: the weights P and their gradients dS of up to PAIR panels of query
- * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is made anew from the saved log-sum-exp.
+ * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is made anew from the saved log-sum-exp, kept in two
+ * f32 numbers: beside a large score common to all keys one has no room for the logarithm of their number.
  *
  * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and everything is one micro kernel:
- *   S^T [keys][NR]  = K Q^T          P^T  = exp2(S^T - logSumExp)
+ *   S^T [keys][NR]  = K Q^T          P^T  = exp(S^T - logSumExp)
  *   dP^T [keys][NR] = V dO^T         dS^T = P^T * (dP^T - delta),  delta = dO . O - dLogSumExp
  *   dQ^T [H][NR]   += K^T dS^T       dV [keys][Hv] += P^T dO       dK [keys][H] += dS^T Q
  * For the last two the lanes are dims: Q and dO lie in the block a second time, as [dims / DN][rows][DN]. There a register tile is wide
@@ -11,6 +12,7 @@
  */
 #ifndef GQA_ATTENTION_BACKWARD_H
 #define GQA_ATTENTION_BACKWARD_H
+#include "attention_level.h"
 #include "attention_pack.h"
 #include "tasks.h"
 
@@ -27,9 +29,9 @@
 #define BACK_PAIR 2
 #define BACK_ROWS (BACK_PANELS * BACK_NR)
 
-/* Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp in base 2 and its delta. */
+/* Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp (from the row's level, natural; its rest in base 2) and its delta. */
 typedef struct {
-  float lse[BACK_NR], delta[BACK_NR];
+  float lse[BACK_NR], rest[BACK_NR], delta[BACK_NR];
   int32_t low[BACK_NR], high[BACK_NR];
   int32_t min_low, max_low, min_high, max_high;
 } back_panel;
@@ -183,16 +185,19 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       int64_t r = r0 + p * BACK_NR + i, t = r / f->G, n = k * f->G + r % f->G, low = 0, high = 0;
       if (p * BACK_NR + i < rows) attn_limits(f, &row, t, &low, &high);
       q[i] = o[i] = 0;
-      panel->lse[i] = -ROW_EMPTY, panel->delta[i] = 0;
+      panel->lse[i] = -ROW_EMPTY, panel->rest[i] = panel->delta[i] = 0;
       if (high > low) {
-        const float lse = f->lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
+        const int64_t x = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
+        const double lse = f->lse[x] - attn_level(f, b, t, n) + f->lse_rest[x];
         const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2];
         q[i] = f->query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2];
         o[i] = c->d_out + at;
         float delta = back_dot(o[i], f->out + at, f->Hv);
-        if (c->d_lse) delta -= c->d_lse[b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2]];
-        if (lse != -__builtin_inff()) panel->lse[i] = lse * LOG2E, panel->delta[i] = delta;
-        else high = low;
+        if (c->d_lse) delta -= c->d_lse[x];
+        if (f->lse[x] != -__builtin_inff()) {
+          panel->lse[i] = (float)lse, panel->delta[i] = delta;
+          panel->rest[i] = (float)(lse - panel->lse[i]) * LOG2E;
+        } else high = low;
       }
       if (high <= low) low = high = 0;
       panel->low[i] = (int32_t)low, panel->high[i] = (int32_t)high;
@@ -202,7 +207,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       if (high > panel->max_high) panel->max_high = (int32_t)high;
     }
     const int64_t next = (int64_t)BACK_ROWS * BACK_DN;
-    back_pack_rows(q, f->H, attn_query_scale(f), w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_DN, next);
+    back_pack_rows(q, f->H, f->scale, w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_DN, next);
     back_pack_rows(o, f->Hv, 1.0f, w->ot + (int64_t)p * BACK_NR * f->Hv, 1.0f, w->on + p * BACK_NR * BACK_DN, next);
     memset(w->dqt + (int64_t)p * BACK_NR * c->Hp, 0, (size_t)BACK_NR * (size_t)c->Hp * sizeof(float));
   }
@@ -255,12 +260,12 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k,
     attn_drop(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, w->kept + j0 * BACK_NR, 1, BACK_NR);
   }
   for (int h = 0; h < lanes; h += VL) {
-    const vf lse = vf_load(panel->lse + h), delta = vf_load(panel->delta + h), zero = vf_set(0);
+    const vf lse = vf_load(panel->lse + h), rest = vf_load(panel->rest + h), delta = vf_load(panel->delta + h), zero = vf_set(0);
     const vi low = vi_load(panel->low + h), high = vi_load(panel->high + h);
     for (int j = j0; j < j1; j++) {
       const int x = j * BACK_NR + h;
       const vi key = vi_set((int32_t)(k0 + j));
-      vf weight = vf_select((key >= low) & (key < high), vf_exp2(vf_load(s + x) - lse), zero), change = vf_load(ds + x), kept = weight;
+      vf weight = vf_select((key >= low) & (key < high), vf_exp2((vf_load(s + x) - lse) * LOG2E - rest), zero), change = vf_load(ds + x), kept = weight;
       if (f->dropout > 0) {
         const vf factor = vf_load(w->kept + x);
         kept = weight * factor, change = vf_select(factor == zero, zero, change * factor);

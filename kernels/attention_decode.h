@@ -260,10 +260,10 @@ GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, i
     for (int j = VL; j < padded; j += VL) top = vf_max(top, vf_load(s + j));
     float highest = vf_hmax(top);
     if (m[r] > highest) highest = m[r];
-    float correction = exp2_scalar(m[r] - highest);
+    float correction = attn_exp_scalar(m[r] - highest);
     vf sum = vf_set(0), shift = vf_set(highest);
     for (int j = 0; j < padded; j += VL) {
-      vf e = vf_exp2(vf_load(s + j) - shift);
+      vf e = attn_exp(vf_load(s + j) - shift);
       vf_store(s + j, e);
       sum += e;
     }
@@ -296,7 +296,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
   int rows = c->T * c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;
   float *q = scratch, *acc = q + (int64_t)heads * padded * c->H, *m = acc + (int64_t)heads * padded * c->Hv, *l = m + heads * padded;
   float *scores = l + heads * padded;
-  float scale = attn_query_scale(c);
+  float scale = c->scale;
   memset(q, 0, (size_t)heads * padded * (c->H + c->Hv) * sizeof(float));
   memset(scores, 0, (size_t)padded * DECODE_KEYS * sizeof(float));
   int64_t low = INT64_MAX, high = 0;

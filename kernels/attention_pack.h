@@ -153,7 +153,7 @@ GQA_INLINE int64_t attn_row_at(const attn *c, const int64_t *strides, int b, int
 
 /* Gathers rows [r0, r0 + rows) of the queries, at most NR, into a panel Q^T [H][NR], scaled; lanes past the rows are zero. */
 GQA_INLINE void attn_pack_queries(const attn *c, float *q, int b, int k, int64_t r0, int rows) {
-  float scale = attn_query_scale(c);
+  float scale = c->scale;
   for (int r = 0; r < ATTN_NR; r += VL) {
     const float *from[VL];
     for (int i = 0; i < VL; i++) from[i] = r + i < rows ? c->query + attn_row_at(c, c->query_strides, b, k, r0 + r + i) : 0;

@@ -5,7 +5,7 @@
  * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL lanes.
  * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims; not where V is dims of K), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
- *   P^T             = exp2(S^T - m), reference and sums per lane: no horizontal operation
+ *   P^T             = exp(S^T - m), reference and sums per lane: no horizontal operation
  *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
  * Both products are one micro kernel, no operand is transposed, and masks by position are lane compares that whole blocks skip.
  * Keys that no row of a panel sees are cut at blocks of MR, so a causal diagonal costs little.
@@ -88,9 +88,9 @@ GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float
   }
 }
 
-#define ATTN_SLACK 16.0f
+#define ATTN_SLACK 11.0f
 /*
- * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: 2^(s - m) keeps all its
+ * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: e^(s - m) keeps all its
  * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ROW_EMPTY at once). Returns 1 when no lane's m
  * moved; otherwise `correction` holds what earlier sums are worth now.
  */
@@ -120,7 +120,7 @@ GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction
   if (moved)
     GQA_UNROLL(4)
     for (int v = 0; v < nv; v++) {
-      correction[v] = vf_exp2(m[v] - top[0][v]);
+      correction[v] = attn_exp(m[v] - top[0][v]);
       m[v] = top[0][v];
       vf_store(p->m + v * VL, m[v]);
       vf_store(p->l + v * VL, vf_load(p->l + v * VL) * correction[v]);
@@ -129,7 +129,7 @@ GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction
     GQA_UNROLL(4)
     for (int v = 0; v < nv; v++) {
       float *x = s + (int64_t)j * ATTN_NR + v * VL;
-      vf e = vf_exp2(vf_load(x) - m[v]);
+      vf e = attn_exp(vf_load(x) - m[v]);
       vf_store(x, e);
       sum[v] += e;
     }

@@ -7,7 +7,7 @@
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
  * embedding_backward: [dTable, V, D, ids, n, dOut]                      dTable [V, D] = rows of dOut [n, D] added up by id, in their order
  *
- * Numerics: f32 to f16 and bf16 round to nearest even. Numbers to integers truncate and wrap as JavaScript's ToInt32 does
+ * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers truncate and wrap as JavaScript's ToInt32 does
  * (NaN and infinities give 0); to bool, nonzero and NaN give 1.
  */
 #include "quant.h"
@@ -43,10 +43,22 @@ GQA_INLINE double read_element(int dtype, const void *x, size_t i) {
 /* ToInt32 for numbers that f32, i32 and u32 can hold: past 2^63 every f32 is a multiple of 2^32. */
 GQA_INLINE uint32_t wrap_integer(double value) { return value > -0x1p63 && value < 0x1p63 ? (uint32_t)(uint64_t)(int64_t)value : 0; }
 
+/* f64 to f32, the last bit set when digits were cut off: what is rounded from this to f16 or bf16 is rounded once. */
+GQA_INLINE float round_to_odd(double value) {
+  float rounded = (float)value;
+  if (rounded == value || value != value) return rounded;
+  uint32_t bits;
+  memcpy(&bits, &rounded, 4);
+  bits -= __builtin_fabs(rounded) > __builtin_fabs(value);
+  bits |= 1;
+  memcpy(&rounded, &bits, 4);
+  return rounded;
+}
+
 GQA_INLINE void write_element(int dtype, void *out, size_t i, double value) {
   switch (dtype) {
-    case GQA_F16: ((uint16_t *)out)[i] = float_to_half((float)value); break;
-    case GQA_BF16: ((uint16_t *)out)[i] = float_to_bfloat((float)value); break;
+    case GQA_F16: ((uint16_t *)out)[i] = float_to_half(round_to_odd(value)); break;
+    case GQA_BF16: ((uint16_t *)out)[i] = float_to_bfloat(round_to_odd(value)); break;
     case GQA_I32:
     case GQA_U32: ((uint32_t *)out)[i] = wrap_integer(value); break;
     case GQA_U8: ((uint8_t *)out)[i] = (uint8_t)wrap_integer(value); break;

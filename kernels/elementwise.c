@@ -15,7 +15,12 @@
 enum { UNARY_NEG, UNARY_EXP, UNARY_LOG, UNARY_SQRT, UNARY_TANH, UNARY_SIGMOID, UNARY_SILU, UNARY_GELU, UNARY_GELU_TANH, UNARY_RELU, UNARY_ABS };
 enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW, BINARY_LESS, BINARY_EQUAL };
 
-GQA_INLINE vf vf_silu(vf x) { return x / (vf_exp(-x) + 1.0f); }
+/* From e^-|x|, which cannot overflow: small results keep their digits. */
+GQA_INLINE vf vf_sigmoid(vf x) {
+  vf e = vf_exp(-vf_abs(x));
+  return vf_select(x < 0.0f, e, vf_set(1.0f)) / (e + 1.0f);
+}
+GQA_INLINE vf vf_silu(vf x) { return x * vf_sigmoid(x); }
 GQA_INLINE vf vf_gelu(vf x) { return x * 0.5f * (vf_erf(x * 0.70710678118654752f) + 1.0f); }
 GQA_INLINE vf vf_gelu_tanh(vf x) { return x * 0.5f * (vf_tanh(x * 0.79788456080286536f * vf_fma(x * x, vf_set(0.044715f), vf_set(1.0f))) + 1.0f); }
 
@@ -26,11 +31,11 @@ GQA_INLINE vf unary_vector(int op, vf x) {
     case UNARY_LOG: return vf_log(x);
     case UNARY_SQRT: return vf_sqrt(x);
     case UNARY_TANH: return vf_tanh(x);
-    case UNARY_SIGMOID: return 1.0f / (vf_exp(-x) + 1.0f);
+    case UNARY_SIGMOID: return vf_sigmoid(x);
     case UNARY_SILU: return vf_silu(x);
     case UNARY_GELU: return vf_gelu(x);
     case UNARY_GELU_TANH: return vf_gelu_tanh(x);
-    case UNARY_RELU: return vf_select(x < 0.0f, vf_set(0.0f), x);
+    case UNARY_RELU: return vf_select(x <= 0.0f, vf_set(0.0f), x);
     default: return vf_abs(x);
   }
 }
@@ -96,7 +101,7 @@ static void op_gated(const double *a) {
 
 /* f'(x); 0 where relu and abs bend. */
 GQA_INLINE vf slope_silu(vf x) {
-  vf s = 1.0f / (vf_exp(-x) + 1.0f);
+  vf s = vf_sigmoid(x);
   return s * vf_fma(x, 1.0f - s, vf_set(1.0f));
 }
 GQA_INLINE vf slope_gelu(vf x) {
@@ -106,7 +111,8 @@ GQA_INLINE vf slope_gelu(vf x) {
 GQA_INLINE vf slope_gelu_tanh(vf x) {
   vf square = x * x, t = vf_tanh(x * 0.79788456080286536f * vf_fma(square, vf_set(0.044715f), vf_set(1.0f)));
   vf inner = 0.79788456080286536f * vf_fma(square, vf_set(3 * 0.044715f), vf_set(1.0f));
-  return 0.5f * ((t + 1.0f) + x * (1.0f - t * t) * inner);
+  vf bend = 1.0f - t * t; /* 0 where `inner` may be infinite */
+  return 0.5f * ((t + 1.0f) + vf_select(bend == 0.0f, bend, x * bend * inner));
 }
 GQA_INLINE vf unary_slope(int op, vf x) {
   switch (op) {
@@ -118,7 +124,10 @@ GQA_INLINE vf unary_slope(int op, vf x) {
       vf t = vf_tanh(x);
       return 1.0f - t * t;
     }
-    case UNARY_SIGMOID: return 1.0f / ((vf_exp(-x) + 1.0f) * (vf_exp(x) + 1.0f));
+    case UNARY_SIGMOID: {
+      vf e = vf_exp(-vf_abs(x));
+      return e / ((e + 1.0f) * (e + 1.0f));
+    }
     case UNARY_SILU: return slope_silu(x);
     case UNARY_GELU: return slope_gelu(x);
     case UNARY_GELU_TANH: return slope_gelu_tanh(x);
@@ -161,7 +170,7 @@ typedef struct {
 /* n <= VL values; both results at once, the activation's exponential shared where it has one. */
 GQA_INLINE void gated_backward_vector(int activation, vf x, vf u, vf g, vf *dGate, vf *dUp) {
   if (activation == 0) {
-    vf s = 1.0f / (vf_exp(-x) + 1.0f);
+    vf s = vf_sigmoid(x);
     *dUp = g * x * s;
     *dGate = g * u * s * vf_fma(x, 1.0f - s, vf_set(1.0f));
     return;

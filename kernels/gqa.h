@@ -45,7 +45,7 @@
   X(linear_backward)
 
 /* Raised with KERNEL_ABI of kernel-ops.ts when the arguments of an operation change: an addon built before is refused then. */
-#define GQA_ABI 3
+#define GQA_ABI 4
 
 /* Element types, by number; src/backend/kernel-ops.ts DTYPE_CODES. */
 enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1, GQA_Q5_0, GQA_Q5_1, GQA_Q4_K, GQA_Q5_K, GQA_Q6_K };

@@ -1,17 +1,19 @@
 /*
  * loss.c: softmax cross-entropy of f32 rows [rows, n] against i32 labels; a negative label does not count.
  *
- * cross_entropy:          [loss, logSumExp, logits, labels, rows, n]             loss = logSumExp - logits[label], 0 without label
- * cross_entropy_backward: [dLogits, logits, logSumExp, labels, dLoss, rows, n]   dLoss * (exp(logits - logSumExp) - [column = label]); may be in place
+ * cross_entropy:          [loss, sums, logits, labels, rows, n]             loss = maximum + log sum - logits[label], 0 without label
+ * cross_entropy_backward: [dLogits, logits, sums, labels, dLoss, rows, n]   dLoss * (softmax(logits) - [column = label]); may be in place
  *
- * Numerics: f32, the sum of exponentials in vector lanes after the maximum is taken out.
+ * sums: [2, rows], each row's maximum and the log of its sum of exponentials after the maximum is taken out. They stay apart: added up, a
+ * large maximum would leave no room for the log.
+ * Numerics: f32, the sum of exponentials in vector lanes.
  */
 #include "simd.h"
 #include "tasks.h"
 
 typedef struct {
-  float *loss, *sums, *out;
-  const float *logits, *logSumExp, *dLoss;
+  float *loss, *sums, *out; /* sums: as written by the forward pass */
+  const float *logits, *maxima, *logs, *dLoss;
   const int32_t *labels;
   size_t rows, n, rowsPerTask;
 } loss_call;
@@ -36,11 +38,12 @@ static void cross_entropy_task(void *context, int task, int worker) {
       memcpy(lanes, x + i, (n - i) * sizeof(float));
       sum += vf_exp(vf_load(lanes) - top);
     }
-    const float total = top + vf_log(vf_set(vf_sum(sum)))[0];
-    c->sums[r] = total;
+    const float log = vf_log(vf_set(vf_sum(sum)))[0];
+    c->sums[r] = top;
+    c->sums[c->rows + r] = log;
     const int32_t label = c->labels[r];
     /* Labels past the row were refused by the op; changed since then, they are read nowhere. */
-    c->loss[r] = label < 0 ? 0.0f : (size_t)label < n ? total - x[label] : __builtin_nanf("");
+    c->loss[r] = label < 0 ? 0.0f : (size_t)label < n ? top - x[label] + log : __builtin_nanf("");
   }
 }
 
@@ -55,11 +58,11 @@ static void cross_entropy_backward_task(void *context, int task, int worker) {
       memset(out, 0, n * sizeof(float));
       continue;
     }
-    const vf shift = vf_set(c->logSumExp[r]), g = vf_set(c->dLoss[r]);
+    const vf top = vf_set(c->maxima[r]), log = vf_set(c->logs[r]), g = vf_set(c->dLoss[r]);
     size_t i = 0;
-    for (; i + VL <= n; i += VL) vf_store(out + i, vf_exp(vf_load(x + i) - shift) * g);
+    for (; i + VL <= n; i += VL) vf_store(out + i, vf_exp(vf_load(x + i) - top - log) * g);
     const int rest = (int)(n - i);
-    if (rest) vf_store_n(out + i, vf_exp(vf_load_n(x + i, rest) - shift) * g, rest);
+    if (rest) vf_store_n(out + i, vf_exp(vf_load_n(x + i, rest) - top - log) * g, rest);
     if ((size_t)c->labels[r] < n) out[c->labels[r]] -= c->dLoss[r];
   }
 }
@@ -71,7 +74,8 @@ static void op_cross_entropy(const double *a) {
 }
 
 static void op_cross_entropy_backward(const double *a) {
-  loss_call c = {.out = gqa_pointer(a[0]), .logits = gqa_pointer(a[1]), .logSumExp = gqa_pointer(a[2]), .labels = gqa_pointer(a[3]), .dLoss = gqa_pointer(a[4]), .rows = (size_t)a[5], .n = (size_t)a[6]};
+  loss_call c = {.out = gqa_pointer(a[0]), .logits = gqa_pointer(a[1]), .maxima = gqa_pointer(a[2]), .labels = gqa_pointer(a[3]), .dLoss = gqa_pointer(a[4]), .rows = (size_t)a[5], .n = (size_t)a[6]};
+  c.logs = c.maxima + c.rows;
   c.rowsPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
   gqa_run(gqa_ceil(c.rows, c.rowsPerTask), cross_entropy_backward_task, &c, a[5] * a[6] * 2);
 }

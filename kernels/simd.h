@@ -3,7 +3,7 @@
  *
  * VL is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2 baseline, NEON, WASM SIMD128). The arithmetic is
  * compiler vector extensions (gcc, clang); intrinsics stand only where the compilers do not find the instruction.
- * Loads and stores need no alignment. Accuracy: vf_exp within 2 ulp on [-87, 88]; below it flushes to 0, above to infinity.
+ * Loads and stores need no alignment. Accuracy: vf_exp within 2 ulp over the whole range of f32.
  */
 #ifndef GQA_SIMD_H
 #define GQA_SIMD_H
@@ -218,13 +218,15 @@ GQA_INLINE void vf_store_n(float *p, vf v, int n) {
 #endif
 }
 
-/* exp(x). Cody-Waite reduction by ln 2 and a degree-6 polynomial (the coefficients are Cephes' expf). */
+/*
+ * e^x from the smallest subnormal (x = -103.97) to the largest f32 (88.72), 0 below and infinity above. Cody-Waite reduction by ln 2 and a
+ * degree-6 polynomial (the coefficients are Cephes' expf).
+ */
 GQA_INLINE vf vf_exp(vf x) {
-  vf low = vf_set(-87.3365447f), high = vf_set(88.3762626f);
-  vf c = vf_max(vf_min(x, high), low);
+  vf c = vf_max(vf_min(x, vf_set(89.0f)), vf_set(-105.0f));
   vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
   vf t = vf_fma(c, vf_set(1.44269504088896341f), magic);
-  vi n = (vi)t;
+  vi n = (vi)t - (vi)magic;
   t = t - magic;
   vf f = vf_fma(t, vf_set(-0.693359375f), c);
   f = vf_fma(t, vf_set(2.12194440e-4f), f);
@@ -235,9 +237,14 @@ GQA_INLINE vf vf_exp(vf x) {
   p = vf_fma(p, f, vf_set(1.6666665459e-1f));
   p = vf_fma(p, f, vf_set(5.0000001201e-1f));
   vf r = vf_fma(p, f * f, f) + 1.0f;
-  r = (vf)((vi)r + (n << 23));
-  r = vf_select(x < low, vf_set(0.0f), r);
-  r = vf_select(x > high, vf_set(__builtin_inff()), r);
+#if VL == 16
+  (void)n;
+  r = (vf)_mm512_scalef_ps((__m512)r, (__m512)t);
+#else
+  /* 2^n in two factors, each a normal number: the second product rounds into the subnormals, or to infinity. */
+  vi half = n >> 1;
+  r = r * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
+#endif
   return vf_select(x == x, r, x);
 }
 

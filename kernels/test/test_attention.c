@@ -69,10 +69,10 @@ static void random_case(int number) {
   if (latent) vt = kt;
   int value_head = head_stride(vt, latent ? H : Hv);
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
-  int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), BNTH = below(2);
+  int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), with_rest = with_lse && below(2), BNTH = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
   int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30;
-  float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N);
+  float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N), *rest = new_floats((size_t)B * T * N);
   double *want = new_doubles((size_t)B * T * N * Hv), *want_lse = new_doubles((size_t)B * T * N);
   for (int i = 0; i < B * T * N * H; i++) q[i] = 2 * uniform();
   for (int i = 0; i < N; i++) sinks[i] = uniform();
@@ -87,6 +87,10 @@ static void random_case(int number) {
   /* Scores that grow from tile to tile: every row's reference must follow. */
   if (S <= 300 && below(2))
     for (size_t i = 0; i < biases; i++) bias[i] += 0.15f * (float)(i % (size_t)S);
+  /* A bias common to all keys takes no digits from the scores. */
+  static const float commons[] = {-1e3f, -1e6f, -1e9f, 1e9f, -3.4e38f, -0x1.fffffep+127f};
+  float common = with_bias && below(3) == 0 ? commons[below(6)] : 0;
+  for (size_t i = 0; i < biases; i++) bias[i] += common;
   double args[64 + 2 * 4 + 2 * 3 * 8];
   int n = 0;
 #define PUT(x) args[n++] = (double)(x)
@@ -97,7 +101,7 @@ static void random_case(int number) {
   int64_t ms[4] = {mb ? (int64_t)(mn ? N : 1) * T * S : 0, mn ? (int64_t)T * S : 0, S, 1}, bs[4] = {bb ? (int64_t)(bn ? N : 1) * T * S : 0, bn ? (int64_t)T * S : 0, S, 1};
   PUT(with_mask ? address(mask) : 0), PUT(ms[0]), PUT(ms[1]), PUT(ms[2]), PUT(ms[3]);
   PUT(with_bias ? address(bias) : 0), PUT(bs[0]), PUT(bs[1]), PUT(bs[2]), PUT(bs[3]);
-  PUT(with_sinks ? address(sinks) : 0), PUT(with_lse ? address(lse) : 0), PUT(T * N), PUT(N), PUT(1);
+  PUT(with_sinks ? address(sinks) : 0), PUT(with_lse ? address(lse) : 0), PUT(with_rest ? address(rest) : 0), PUT(T * N), PUT(N), PUT(1);
   PUT(0), PUT(0), PUT(0), PUT(0);
   int segments[2], query_length[2], key_length[2], offset[2], at = n + 4 * B, count = 0;
   void *buffers[2 * 8 * 2];
@@ -161,12 +165,60 @@ static void random_case(int number) {
       }
   check_floats(out, want, (size_t)B * T * N * Hv, 1e-5, "attention case %d: B%d T%d S%d N%d K%d H%d Hv%d types %d %d causal %d window %d mask %d bias %d sinks %d cap %g", number, B, T, S, N, K, H, Hv, kt, vt, causal, windowed, with_mask, with_bias, with_sinks, cap);
   if (with_lse) check_floats(lse, want_lse, (size_t)B * T * N, 1e-5, "log-sum-exp case %d", number);
+  if (with_rest) {
+    double error = 0;
+    for (int i = 0; i < B * T * N; i++)
+      if (isfinite(want_lse[i])) error = fmax(error, fabs(want_lse[i] - lse[i] - rest[i]) / fmax(1, fabs(want_lse[i]) * 1e-10));
+    check_floats((float[]){(float)error}, (double[]){0}, 1, 1e-5, "rest of the log-sum-exp, case %d common %g", number, common);
+  }
   for (int i = 0; i < used; i++) free(buffers[i]);
   for (int b = 0; b < B; b++) free(ks[b]), free(vs[b]);
-  free(q), free(out), free(lse), free(sinks), free(want), free(want_lse), free(mask), free(bias), free(p);
+  free(q), free(out), free(lse), free(rest), free(sinks), free(want), free(want_lse), free(mask), free(bias), free(p);
+}
+
+/* Numbers at the ends of f32: scores q * key, key[last] the largest, of S keys; every value is `value` but the last, which is `last`. */
+static void end_case(const char *name, int T, int S, float q, float key, float top, float value, float last, double scale, double cap, float bias, float sink, double want) {
+  enum { H = 16 };
+  float *qs = new_floats((size_t)T * H), *ks = new_floats((size_t)S * H), *vs = new_floats((size_t)S * H), *out = new_floats((size_t)T * H), *lse = new_floats((size_t)T);
+  double *wants = new_doubles((size_t)T * H);
+  for (int i = 0; i < T * H; i++) qs[i] = i % H ? 0 : q, wants[i] = want;
+  for (int i = 0; i < S * H; i++) ks[i] = i % H ? 0 : i / H == S - 1 ? top : key, vs[i] = i / H == S - 1 ? last : value;
+  op_attention((double[]){address(out), T * H, H, H, address(qs), T * H, H, H, 1, T, 1, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, scale, cap, 1 << 30, 1 << 30,
+                          0, 0, 0, 0, 0, bias == 0 ? 0 : address(&bias), 0, 0, 0, 0, sink == 0 ? 0 : address(&sink), address(lse), 0, T, 1, 1, 0, 0, 0, 0, T, 0, S, 0, address(ks), address(vs), S});
+  check_floats(out, wants, (size_t)T * H, 1e-6, "%s, T %d S %d", name, T, S);
+  free(qs), free(ks), free(vs), free(out), free(lse), free(wants);
+}
+
+/* The decode form, the panel form, and keys split into chunks. */
+static void end_cases(void) {
+  static const int shapes[][2] = {{1, 2}, {1, 3000}, {40, 2}, {40, 3000}};
+  const float lowest = -0x1.fffffep+127f;
+  for (int i = 0; i < 4; i++) {
+    const int T = shapes[i][0], S = shapes[i][1];
+    const double mean = (3.0 + (S - 1)) / S;
+    end_case("scores of 3.2e38", T, S, 1.8e19f, 1e19f, 1.8e19f, 1, 3, 1, 0, 0, 0, 3);
+    end_case("scores of -3.2e38", T, S, 1.8e19f, -1.8e19f, -1e19f, 1, 3, 1, 0, 0, 0, 3);
+    end_case("equal scores of -3.2e38", T, S, 1.8e19f, -1.8e19f, -1.8e19f, 1, 3, 1, 0, 0, 0, mean);
+    end_case("scores beyond f32", T, S, 1e20f, 1e19f, 1e20f, 1, 3, 1, 0, 0, 0, 3);
+    end_case("equal scores below f32", T, S, 1e20f, -1e20f, -1e20f, 1, 3, 1, 0, 0, 0, mean);
+    end_case("values of 3e38", T, S, 1, 1, 1, 3e38f, 3e38f, 1, 0, 0, 0, 3e38f);
+    end_case("the lowest bias", T, S, 1, 1, 1, 1, 3, 1, 0, lowest, 0, mean);
+    end_case("the lowest bias, low scores", T, S, 1.8e19f, -1.8e19f, -1.8e19f, 1, 3, 1, 0, lowest, 0, mean);
+    end_case("the largest bias", T, S, 1, 1, 1, 1, 3, 1, 0, -lowest, 0, mean);
+    end_case("a masking bias", T, S, 1, 1, 1, 1, 3, 1, 0, -INFINITY, 0, 0);
+    end_case("a cap beyond f32", T, S, 1, 0, 30, 1, 3, 1, 1e39, 0, 0, 3);
+    end_case("a cap below f32", T, S, 1, 1, 30, 1, 3, 1, 1e-46, 0, 0, mean);
+    end_case("a sink of 3e38", T, S, 1, 1, 1, 1, 3, 1, 0, 0, 3e38f, 0);
+    end_case("a sink of -3e38", T, S, 1, 1, 1, 1, 3, 1, 0, 0, -3e38f, mean);
+    end_case("a sink of 3e38, the lowest bias", T, S, 1, 1, 1, 1, 3, 1, 0, lowest, 3e38f, 0);
+    end_case("a scale beyond f32", T, S, 1, 0, 1, 1, 3, 1e39, 0, 0, 0, 3);
+    end_case("a scale below f32", T, S, 1e19f, 0, 1e19f, 1, 3, 1e-46, 0, 0, 0, mean);
+    end_case("NaN", T, S, 1, 1, NAN, 1, 3, 1, 0, 0, 0, NAN);
+  }
 }
 
 int main(void) {
   for (int i = 0; i < 1500; i++) random_case(i);
+  end_cases();
   return report("test_attention");
 }

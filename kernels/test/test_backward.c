@@ -34,12 +34,16 @@ static void attention_case(int number) {
   float cap = below(4) == 0 ? 3.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
   int64_t left = windowed ? below(30) : 1 << 30, right = causal ? 0 : windowed ? below(30) : 1 << 30;
   size_t queries = (size_t)B * T * N;
-  float *q = random_floats(queries * H), *k = random_floats((size_t)B * S * K * H), *v = random_floats((size_t)B * S * K * Hv), *out = new_floats(queries * Hv), *lse = new_floats(queries);
+  float *q = random_floats(queries * H), *k = random_floats((size_t)B * S * K * H), *v = random_floats((size_t)B * S * K * Hv), *out = new_floats(queries * Hv), *lse = new_floats(queries), *rest = new_floats(queries);
   float *d_out = random_floats(queries * Hv), *d_lse = random_floats(queries), *sinks = random_floats((size_t)N);
   /* The bias repeats along some axes. */
   int64_t bn = repeats & 1 ? 0 : T * S, bt = repeats & 2 ? 0 : S, bb = repeats & 1 ? 0 : (int64_t)N * T * S;
   size_t biases = (size_t)(bb ? B * N * T * S : T * S);
   float *bias = random_floats(biases);
+  /* A bias common to all keys takes no digits from the gradients. */
+  static const float commons[] = {-1e3f, -1e6f, -1e9f, 1e9f, -3.4e38f, -0x1.fffffep+127f};
+  const float common = with_bias && below(3) == 0 ? commons[below(6)] : 0;
+  for (size_t i = 0; i < biases; i++) bias[i] += common;
   uint8_t *mask = new_bytes((size_t)T * S);
   for (int i = 0; i < T * S; i++) mask[i] = below(4) != 0;
   result dq = new_result(queries * H), dk = new_result((size_t)B * S * K * H), dv = new_result((size_t)B * S * K * Hv), db = new_result(biases), ds = new_result((size_t)N);
@@ -53,7 +57,7 @@ static void attention_case(int number) {
   PUT(scale), PUT(cap), PUT(left), PUT(right);
   PUT(with_mask ? address(mask) : 0), PUT(0), PUT(0), PUT(S), PUT(1);
   PUT(with_bias ? address(bias) : 0), PUT(bb), PUT(bn), PUT(bt), PUT(1);
-  PUT(with_sinks ? address(sinks) : 0), PUT(address(lse)), PUT(T * N), PUT(N), PUT(1), PUT(0), PUT(0), PUT(0), PUT(0);
+  PUT(with_sinks ? address(sinks) : 0), PUT(address(lse)), PUT(address(rest)), PUT(T * N), PUT(N), PUT(1), PUT(0), PUT(0), PUT(0), PUT(0);
   for (int b = 0; b < B; b++) {
     key_length[b] = below(2) ? S : (int)below((uint32_t)S + 1), query_length[b] = below(2) ? T : (int)below((uint32_t)T + 1);
     offset[b] = below(2) ? key_length[b] - query_length[b] : (int)below(20);
@@ -110,26 +114,26 @@ static void attention_case(int number) {
       check_floats(all[i].r->got, all[i].r->want, all[i].r->n, 2e-5, "%s case %d: B%d T%d S%d N%d K%d H%d Hv%d causal %d window %d mask %d bias %d sinks %d cap %g", all[i].name, number, B, T, S, N, K, H, Hv, causal, windowed, with_mask, with_bias, with_sinks, cap);
     free(all[i].r->got), free(all[i].r->want);
   }
-  free(q), free(k), free(v), free(out), free(lse), free(d_out), free(d_lse), free(sinks), free(bias), free(mask), free(p), free(capped);
+  free(q), free(k), free(v), free(out), free(lse), free(rest), free(d_out), free(d_lse), free(sinks), free(bias), free(mask), free(p), free(capped);
 }
 
 /* One (batch, KV head): its rows are cut into chunks that are added up afterwards. */
 static void test_threads(void) {
   enum { T = 700, N = 2, H = 40 };
-  float *q = random_floats(T * N * H), *k = random_floats(T * H), *v = random_floats(T * H), *out = new_floats(T * N * H), *lse = new_floats(T * N), *d_out = random_floats(T * N * H);
+  float *q = random_floats(T * N * H), *k = random_floats(T * H), *v = random_floats(T * H), *out = new_floats(T * N * H), *lse = new_floats(T * N), *rest = new_floats(T * N), *d_out = random_floats(T * N * H);
   float *grads[2];
   for (int run = 0; run < 2; run++) {
     grads[run] = new_floats(T * N * H + 2 * T * H);
     float *dk = grads[run] + T * N * H;
     double args[] = {address(d_out), 0, address(grads[run]), address(dk), address(dk + T * H), 0, 0, T * H, T * H, 0,
                      address(out), T * N * H, N * H, H, address(q), T * N * H, N * H, H, 1, T, N, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, 0.2, 0, 1 << 30, 0,
-                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address(lse), T * N, N, 1, 0, 0, 0, 0, T, 0, T, 0, address(k), address(v), T};
+                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address(lse), address(rest), T * N, N, 1, 0, 0, 0, 0, T, 0, T, 0, address(k), address(v), T};
     gqa_set_threads(run ? 3 : 1);
     op_attention(args + 10);
     op_attention_backward(args);
   }
   check_bytes(grads[1], grads[0], (T * N * H + 2 * T * H) * sizeof(float), "attention_backward on 1 and 3 threads");
-  free(q), free(k), free(v), free(out), free(lse), free(d_out), free(grads[0]), free(grads[1]);
+  free(q), free(k), free(v), free(out), free(lse), free(rest), free(d_out), free(grads[0]), free(grads[1]);
 }
 
 static void norm_case(size_t rows, size_t n, int centred) {
@@ -155,16 +159,19 @@ static void norm_case(size_t rows, size_t n, int centred) {
 }
 
 static void loss_case(size_t rows, size_t n) {
-  float *x = random_floats(rows * n), *g = random_floats(rows), *loss = new_floats(rows), *sums = new_floats(rows);
+  float *x = random_floats(rows * n), *g = random_floats(rows), *loss = new_floats(rows), *sums = new_floats(2 * rows);
   int32_t *labels = new_bytes(rows * sizeof(int32_t));
   result dx = new_result(rows * n);
   double *want = new_doubles(rows);
+  /* Logits that have a large number in common. */
+  const float common = below(2) ? 0 : below(2) ? 1e7f : -1e7f;
+  for (size_t i = 0; i < rows * n && common != 0; i++) x[i] = common + (float)((int)below(9) - 4);
   for (size_t r = 0; r < rows; r++) {
     labels[r] = below(5) ? (int32_t)below((uint32_t)n) : -1;
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp(x[r * n + i]);
-    want[r] = labels[r] < 0 ? 0 : log(sum) - x[r * n + (size_t)labels[r]];
-    for (size_t i = 0; i < n; i++) dx.want[r * n + i] = labels[r] < 0 ? 0 : g[r] * (exp(x[r * n + i]) / sum - ((int32_t)i == labels[r]));
+    for (size_t i = 0; i < n; i++) sum += exp((double)x[r * n + i] - common);
+    want[r] = labels[r] < 0 ? 0 : log(sum) - ((double)x[r * n + (size_t)labels[r]] - common);
+    for (size_t i = 0; i < n; i++) dx.want[r * n + i] = labels[r] < 0 ? 0 : g[r] * (exp((double)x[r * n + i] - common) / sum - ((int32_t)i == labels[r]));
   }
   op_cross_entropy((double[]){address(loss), address(sums), address(x), address(labels), (double)rows, (double)n});
   op_cross_entropy_backward((double[]){address(dx.got), address(x), address(sums), address(labels), address(g), (double)rows, (double)n});

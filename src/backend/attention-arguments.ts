@@ -9,7 +9,7 @@ export function at(operand: Operand | undefined): number {
 }
 
 /** Doubles of an attention call that do not depend on the batch. */
-const FIXED = 43;
+const FIXED = 44;
 
 /** How many doubles an attention call takes. */
 export function attentionLength({ batch, keyValue }: AttentionCall): number {
@@ -53,6 +53,7 @@ export function writeAttention(
   }
   block[i++] = at(call.sinks);
   block[i++] = at(logSumExp?.operand);
+  block[i++] = at(logSumExp?.rest);
   for (let axis = 0; axis < 3; axis++) block[i++] = logSumExp?.strides[axis] ?? 0;
   block[i++] = dropout?.rate ?? 0;
   block[i++] = dropout?.key[0] ?? 0;

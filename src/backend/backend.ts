@@ -203,8 +203,15 @@ export interface AttentionCall {
   readonly bias?: ScoreOperand;
   /** f32 [N]. */
   readonly sinks?: Operand;
-  /** f32; natural log of the denominator, sinks included. Strides of [batch, query, head]. */
-  readonly logSumExp?: { readonly operand: Operand; readonly strides: readonly [number, number, number] };
+  /**
+   * f32; natural log of the denominator, sinks included. Strides of [batch, query, head], of `rest` too: what rounding to
+   * f32 took from it, without which the way back would lose the log of S beside a large score common to all keys.
+   */
+  readonly logSumExp?: {
+    readonly operand: Operand;
+    readonly rest?: Operand;
+    readonly strides: readonly [number, number, number];
+  };
   /**
    * Drops weights after the softmax: kept ones are divided by 1 - rate (as f32). Bits are JAX's for this key (threefry,
    * partitionable): weight [b, n, t, s] takes element [b, n, t, s] of a mask [batch, numHeads, queryLength, S]
@@ -218,14 +225,14 @@ export interface AttentionCall {
 }
 
 /**
- * The way back through an attention call: with P = exp(score - logSumExp), dP = dOut . v (dropped as P was) and
+ * The way back through an attention call: with P = exp(score - (logSumExp + rest)), dP = dOut . v (dropped as P was) and
  * dS = P * (dP - dOut . out + dLogSumExp), the gradients are dV = P^T dOut, dK = scale * dS^T q, dQ = scale * dS k (through the
  * soft cap), dBias = dS summed over the axes that the bias repeats, dSink = -sum of exp(sink - logSumExp) * (dOut . out -
  * dLogSumExp). Absent outputs are not computed. All are f32 and written whole, zeros included.
  */
 export interface AttentionBackwardCall {
-  /** As it was called, `logSumExp` present; one segment per row, keys and values contiguous tensors. */
-  readonly forward: AttentionCall & { readonly logSumExp: NonNullable<AttentionCall['logSumExp']> };
+  /** As it was called, `logSumExp` and its rest present; one segment per row, keys and values contiguous tensors. */
+  readonly forward: AttentionCall & { readonly logSumExp: Required<NonNullable<AttentionCall['logSumExp']>> };
   /** Strides as `forward.out`. */
   readonly dOut: Operand;
   /** Strides as `forward.logSumExp`. */
@@ -431,22 +438,22 @@ export interface Backend extends StorageOwner {
   /** `dTable[V, D]` = the rows of `dOut` added up by id, zeros elsewhere; in the order of the ids. */
   embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void;
   /**
-   * f32 rows `[rows, n]` against i32 labels: `loss = logSumExp - logits[label]`, and the natural `logSumExp` of each row. A
-   * negative label gives a loss of 0.
+   * f32 rows `[rows, n]` against i32 labels: `loss = maximum + log sum - logits[label]`, and `sums` `[2, rows]`, each row's
+   * maximum and the log of its sum of `exp(logits - maximum)`. A negative label gives a loss of 0.
    */
   crossEntropy(
     loss: Operand,
-    logSumExp: Operand,
+    sums: Operand,
     logits: Operand,
     labels: Operand,
     rows: number,
     n: number,
   ): void;
-  /** `dLogits = dLoss * (exp(logits - logSumExp) - [column = label])`; zeros for a negative label. May be in place. */
+  /** `dLogits = dLoss * (exp(logits - maximum - log sum) - [column = label])`; zeros for a negative label. May be in place. */
   crossEntropyBackward(
     dLogits: Operand,
     logits: Operand,
-    logSumExp: Operand,
+    sums: Operand,
     labels: Operand,
     dLoss: Operand,
     rows: number,

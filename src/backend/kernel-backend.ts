@@ -277,7 +277,8 @@ export class KernelBackend implements Backend {
   }
 
   attention(call: AttentionCall): void {
-    this.#f32('attention', call.out, call.query, call.sinks, call.bias?.operand, call.logSumExp?.operand);
+    this.#f32('attention', call.out, call.query, call.sinks, call.bias?.operand);
+    this.#f32('attention', call.logSumExp?.operand, call.logSumExp?.rest);
     const block = this.#host.block(attentionLength(call));
     writeAttention(block, 0, call, (dtype) => this.#code('attention', { dtype }));
     this.#host.run(OP.attention);
@@ -367,27 +368,27 @@ export class KernelBackend implements Backend {
 
   crossEntropy(
     loss: Operand,
-    logSumExp: Operand,
+    sums: Operand,
     logits: Operand,
     labels: Operand,
     rows: number,
     n: number,
   ): void {
-    this.#f32('crossEntropy', loss, logSumExp, logits);
-    this.#run(OP.cross_entropy, [at(loss), at(logSumExp), at(logits), at(labels), rows, n]);
+    this.#f32('crossEntropy', loss, sums, logits);
+    this.#run(OP.cross_entropy, [at(loss), at(sums), at(logits), at(labels), rows, n]);
   }
 
   crossEntropyBackward(
     dLogits: Operand,
     logits: Operand,
-    logSumExp: Operand,
+    sums: Operand,
     labels: Operand,
     dLoss: Operand,
     rows: number,
     n: number,
   ): void {
-    this.#f32('crossEntropyBackward', dLogits, logits, logSumExp, dLoss);
-    const operands = [dLogits, logits, logSumExp, labels, dLoss].map(at);
+    this.#f32('crossEntropyBackward', dLogits, logits, sums, dLoss);
+    const operands = [dLogits, logits, sums, labels, dLoss].map(at);
     this.#run(OP.cross_entropy_backward, [...operands, rows, n]);
   }
 

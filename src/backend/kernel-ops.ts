@@ -40,7 +40,7 @@ export const OP: Readonly<Record<KernelOp, number>> = Object.fromEntries(
 ) as Record<KernelOp, number>;
 
 /** GQA_ABI of kernels/gqa.h, raised with it when the arguments of an operation change. */
-export const KERNEL_ABI = 3;
+export const KERNEL_ABI = 4;
 
 /** The GQA_F32 … enum of kernels/gqa.h; f64 has no kernels. */
 export const DTYPE_CODES: Readonly<Partial<Record<DType, number>>> = {

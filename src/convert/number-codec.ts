@@ -8,6 +8,7 @@ import type { StorageType } from '../format/storage-type.ts';
 import { storageLayout } from '../format/storage-type.ts';
 import { type DType, isDType } from '../tensor/dtype.ts';
 import { decode, encode } from '../tensor/encode.ts';
+import { numberToBfloat } from '../tensor/half.ts';
 
 const INTEGERS = /^(bool|[iu]\d+)$/;
 const WRITABLE = new Set<StorageType>(['f64', 'f32', 'f16', 'bf16', 'q8_0']);
@@ -41,8 +42,6 @@ function tableOf(dtype: StorageType): Float32Array | undefined {
   return table;
 }
 
-const float = new Float32Array(1);
-const floatBits = new Int32Array(float.buffer);
 let words = new Uint32Array(0);
 
 /** At least so many words, reused: fresh memory for each slice costs as much as the work on it. */
@@ -119,12 +118,7 @@ export function encodeInto(
 
 function encodeBfloats(values: Float64Array, to: Uint16Array): void {
   const { length } = to;
-  for (let i = 0; i < length; i++) {
-    float[0] = values[i];
-    const bits = floatBits[0];
-    const noNumber = (bits & 0x7fffffff) > 0x7f800000;
-    to[i] = noNumber ? (bits >>> 16) | 0x40 : (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
-  }
+  for (let i = 0; i < length; i++) to[i] = numberToBfloat(values[i]);
 }
 
 const BLOCK = 32;

@@ -75,6 +75,7 @@ export function runAttention(
   const recorded = needsAttentionGradient(inputs);
   const logSumExp =
     settings.returnLogSumExp || recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
+  const rest = recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
   const call: AttentionCall = {
     out,
     outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),
@@ -92,12 +93,13 @@ export function runAttention(
     mask: settings.mask,
     bias: settings.bias && bias && { operand: bias, strides: settings.bias.strides },
     sinks,
-    logSumExp: logSumExp && { operand: logSumExp, strides: layoutStrides(layout, length, heads, 1) },
+    logSumExp: logSumExp && { operand: logSumExp, rest, strides: layoutStrides(layout, length, heads, 1) },
     dropout: settings.dropout,
   };
   if (!hasNoOutput(out, logSumExp)) backend.attention(call);
-  if (logSumExp && recorded) {
-    recordAttention(op, backend, inputs, call, { out, logSumExp, mask: settings.mask?.operand });
+  if (logSumExp && rest) {
+    recordAttention(op, backend, inputs, call, { out, logSumExp, rest, mask: settings.mask?.operand });
+    rest.dispose();
   }
   freeCopy(q, query);
   freeCopy(sinks, settings.sinks);

@@ -28,7 +28,7 @@ export function recordAttention(
   backend: Backend,
   inputs: AttentionInputs,
   call: AttentionCall,
-  { out, logSumExp, mask }: { out: Tensor; logSumExp: Tensor; mask: Tensor | undefined },
+  { out, logSumExp, rest, mask }: { out: Tensor; logSumExp: Tensor; rest: Tensor; mask: Tensor | undefined },
 ): void {
   const { query, key, value, bias, sinks } = inputs;
   const wide = { query: call.query, bias: call.bias?.operand, sinks: call.sinks } as Partial<AttentionInputs>;
@@ -36,8 +36,8 @@ export function recordAttention(
     inputs: [query, key, value, bias, sinks],
     outputs: [out, logSumExp],
     // key, value and mask are read through the call; saving them keeps their memory.
-    saved: [wide.query, key, value, wide.bias, wide.sinks, out, logSumExp, mask],
-    vjp: ([dOut, dLogSumExp], [q, k, v, added, joined, result, sums, masked], needed) => {
+    saved: [wide.query, key, value, wide.bias, wide.sinks, out, logSumExp, rest, mask],
+    vjp: ([dOut, dLogSumExp], [q, k, v, added, joined, result, sums, rests, masked], needed) => {
       if (!k || !v) throw new Error(`${op}: keys and values in a cache have no gradient`);
       const { dtype } = result;
       const dQuery = needed[0] ? allocate(backend, dtype, q.shape) : undefined;
@@ -60,7 +60,7 @@ export function recordAttention(
             mask: call.mask && { ...call.mask, operand: masked },
             bias: call.bias && { ...call.bias, operand: added },
             sinks: joined,
-            logSumExp: { operand: sums, strides: lse.strides },
+            logSumExp: { operand: sums, rest: rests, strides: lse.strides },
           },
           dOut: upstream,
           dLogSumExp,

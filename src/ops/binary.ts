@@ -85,27 +85,20 @@ const WAYS_BACK: Readonly<Record<BinaryOp, { readonly reads: boolean; readonly w
   pow: {
     reads: true,
     way: (g, a, b, out, needed) => [
-      needed[0] ? mul(g, mul(b, pow(a, sub(b, 1)))) : undefined,
+      // b a^(b - 1), and 0 where b is 0 whatever a is (as PyTorch): 0^-1 would make it NaN.
+      needed[0] ? mul(g, mul(b, pow(a, add(sub(b, 1), isZero(b))))) : undefined,
       // a^b ln a, 0 at a = 0 (as JAX): ln of a base that is 0 counts as ln 1.
-      needed[1]
-        ? mul(
-            g,
-            mul(
-              out,
-              natural(
-                add(
-                  a,
-                  compare('equal', a, filled(commonBackend('pow', a), floatDType('pow', a), a.shape, 0)),
-                ),
-              ),
-            ),
-          )
-        : undefined,
+      needed[1] ? mul(g, mul(out, natural(add(a, isZero(a))))) : undefined,
     ],
   },
   less: { reads: false, way: () => [undefined, undefined] },
   equal: { reads: false, way: () => [undefined, undefined] },
 };
+
+/** 1 where x is 0, else 0. */
+function isZero(x: Tensor): Tensor {
+  return compare('equal', x, filled(commonBackend('pow', x), floatDType('pow', x), x.shape, 0));
+}
 
 function natural(x: Tensor): Tensor {
   const backend = commonBackend('pow', x);

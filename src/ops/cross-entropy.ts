@@ -5,7 +5,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
 
 /**
- * `-log softmax(logits)[label]` of each position, from the log-sum-exp, so that large logits lose nothing.
+ * `-log softmax(logits)[label]` of each position: `(max - logit) + log(sum of exp(logits - max))`, so that large logits lose nothing.
  * @param logits `[…, V]` f32 (f64 on the reference backend).
  * @param labels `[…]` i32: 0 … V - 1, or negative for positions that do not count: their loss and gradient are 0.
  * @throws RangeError when the shapes do not fit or a label is V or more; TypeError for labels of another dtype.
@@ -30,18 +30,18 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   }
   const rows = logits.size / n;
   const loss = allocate(backend, dtype, shape);
-  const logSumExp = allocate(backend, dtype, shape);
-  backend.crossEntropy(loss, logSumExp, logits, labels, rows, n);
+  const sums = allocate(backend, dtype, [2, ...shape]);
+  backend.crossEntropy(loss, sums, logits, labels, rows, n);
   record({
     inputs: [logits],
     outputs: [loss],
-    saved: [logits, logSumExp, labels],
-    vjp: ([g], [x, sums, targets]) => {
+    saved: [logits, sums, labels],
+    vjp: ([g], [x, kept, targets]) => {
       const dLogits = allocate(backend, dtype, x.shape);
-      backend.crossEntropyBackward(dLogits, x, sums, targets, g as Tensor, rows, n);
+      backend.crossEntropyBackward(dLogits, x, kept, targets, g as Tensor, rows, n);
       return [dLogits];
     },
   });
-  logSumExp.dispose();
+  sums.dispose();
   return loss;
 }

@@ -84,7 +84,7 @@ const OPTIONS = optionKinds<CategoricalOptions>({ axis: aNumber, shape: listOfNu
 
 /**
  * Choices with probabilities `softmax(logits)`, by the Gumbel-max trick.
- * @param logits f32, on the key's backend; -Infinity is never chosen (unless all are).
+ * @param logits f32, on the key's backend; -Infinity is never chosen (unless all are), the first NaN always (as in JAX).
  * @throws RangeError when `shape` does not end in what logits without `axis` broadcasts to; TypeError for other dtypes.
  * @returns i32 indices along `axis`.
  */
@@ -126,6 +126,9 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
       if (score > best) {
         best = score;
         result[i] = k;
+      } else if (Number.isNaN(score)) {
+        result[i] = k;
+        break;
       }
     }
   }

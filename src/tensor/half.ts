@@ -18,10 +18,20 @@ export function halfToNumber(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** Number to f16 bits, rounding to nearest even; overflow gives infinity. */
-export function numberToHalf(value: number): number {
+/**
+ * The bits of a number as f32, rounded to odd: the last bit says that digits were cut off. Rounding this to a narrower type
+ * is then one rounding, as a rounded f32 would not be (1 + 2^-11 + 2^-40 is above the middle, its f32 is the middle).
+ */
+function oddBits(value: number): number {
   float[0] = value;
-  const bits = word[0];
+  const rounded = float[0];
+  if (rounded === value || Number.isNaN(value)) return word[0];
+  return (Math.abs(rounded) > Math.abs(value) ? word[0] - 1 : word[0]) | 1;
+}
+
+/** Number to f16 bits, rounding once to nearest even; overflow gives infinity. */
+export function numberToHalf(value: number): number {
+  const bits = oddBits(value);
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
@@ -43,10 +53,9 @@ export function bfloatToNumber(bits: number): number {
   return float[0];
 }
 
-/** Number to bf16 bits, rounding to nearest even. */
+/** Number to bf16 bits, rounding once to nearest even. */
 export function numberToBfloat(value: number): number {
-  float[0] = value;
-  const bits = word[0];
+  const bits = oddBits(value);
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }

@@ -9,6 +9,7 @@ export function attentionBackward(call: AttentionBackwardCall): void {
   const { keyValue: kv, numHeads, queryLength, scale, softCap } = forward;
   const [query, out, dOut] = [valuesOf(forward.query), valuesOf(forward.out), valuesOf(call.dOut)];
   const logSumExp = valuesOf(forward.logSumExp.operand);
+  const rest = valuesOf(forward.logSumExp.rest);
   const dLogSumExp = call.dLogSumExp && valuesOf(call.dLogSumExp);
   const sinks = forward.sinks && valuesOf(forward.sinks);
   const scoresFor = scoresOf(forward);
@@ -34,9 +35,9 @@ export function attentionBackward(call: AttentionBackwardCall): void {
         if (lse === -Infinity) continue;
         let delta = dLogSumExp ? -dLogSumExp[l] : 0;
         for (let h = 0; h < kv.valueHeadDim; h++) delta += dOut[o + h] * out[o + h];
-        if (sinks) dSinks[n] -= Math.exp(sinks[n] - lse) * delta;
+        if (sinks) dSinks[n] -= Math.exp(sinks[n] - lse - rest[l]) * delta;
         for (const { s, score, capped } of scoresFor(b, n, t, query.subarray(q, q + kv.headDim), keys)) {
-          const p = Math.exp(score - lse);
+          const p = Math.exp(score - lse - rest[l]);
           if (p === 0) continue;
           const kept = keepWeight(b, n, t, s);
           const k = b * call.dKeyBatchStride + s * kv.keyTokenStride + head * kv.keyHeadStride;

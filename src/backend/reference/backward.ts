@@ -107,7 +107,7 @@ export function embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand):
 
 export function crossEntropy(
   loss: Operand,
-  logSumExp: Operand,
+  sums: Operand,
   logits: Operand,
   labels: Operand,
   rows: number,
@@ -115,34 +115,36 @@ export function crossEntropy(
 ): void {
   const [x, label] = [valuesOf(logits), valuesOf(labels)];
   const losses = new Float64Array(rows);
-  const sums = new Float64Array(rows);
+  const kept = new Float64Array(2 * rows);
   for (let row = 0; row < rows; row++) {
     let max = -Infinity;
     for (let i = 0; i < n; i++) max = Math.max(max, x[row * n + i]);
     let sum = 0;
     for (let i = 0; i < n; i++) sum += Math.exp(x[row * n + i] - max);
-    sums[row] = max + Math.log(sum);
-    losses[row] = label[row] < 0 ? 0 : sums[row] - x[row * n + label[row]];
+    kept[row] = max;
+    kept[rows + row] = Math.log(sum);
+    losses[row] = label[row] < 0 ? 0 : max - x[row * n + label[row]] + kept[rows + row];
   }
   store(loss, losses);
-  store(logSumExp, sums);
+  store(sums, kept);
 }
 
 export function crossEntropyBackward(
   dLogits: Operand,
   logits: Operand,
-  logSumExp: Operand,
+  sums: Operand,
   labels: Operand,
   dLoss: Operand,
   rows: number,
   n: number,
 ): void {
-  const [x, sums, label, g] = [valuesOf(logits), valuesOf(logSumExp), valuesOf(labels), valuesOf(dLoss)];
+  const [x, kept, label, g] = [valuesOf(logits), valuesOf(sums), valuesOf(labels), valuesOf(dLoss)];
   const result = new Float64Array(rows * n);
   for (let row = 0; row < rows; row++) {
     if (label[row] < 0) continue;
     for (let i = 0; i < n; i++) {
-      result[row * n + i] = g[row] * (Math.exp(x[row * n + i] - sums[row]) - Number(i === label[row]));
+      const weight = Math.exp(x[row * n + i] - kept[row] - kept[rows + row]);
+      result[row * n + i] = g[row] * (weight - Number(i === label[row]));
     }
   }
   store(dLogits, result);

@@ -1,0 +1,87 @@
+/*
+ * attention_exact.h: one row of attention in f64, key by key. For rows that leave the range of f32 on the way (scores, or weighted sums of
+ * values, beyond it), and for those that see nothing or are no numbers at all. Included by attention.h.
+ */
+
+/* Whether f32 can hold what the scores are multiplied by. */
+GQA_INLINE int attn_ordinary(const attn *c) {
+  const float scale = c->scale < 0 ? -c->scale : c->scale;
+  return c->exact_scale == 0 || (scale >= FLOAT_MIN && scale <= FLOAT_MAX);
+}
+
+/* The score of key j, which lies `skip` tokens into the segment; -infinity when it is masked. */
+GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n, int64_t j, const attn_segment *segment, int64_t skip) {
+  typedef double vd __attribute__((vector_size(VL * 8)));
+  double bias = 0;
+  const int64_t *s = c->mask.strides;
+  if (c->mask.base && !((const uint8_t *)c->mask.base)[b * s[0] + n * s[1] + t * s[2] + j * s[3]]) return -__builtin_inf();
+  s = c->bias.strides;
+  if (c->bias.base) bias = ((const float *)c->bias.base)[b * s[0] + n * s[1] + t * s[2] + j * s[3]];
+  if (bias == -__builtin_inf()) return bias;
+  const float *query = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
+  const int64_t x = skip * c->key_token + n / c->G * c->key_head;
+  vd sums = {0};
+  for (int d = 0; d < c->H; d += VL) {
+    const int count = c->H - d < VL ? c->H - d : VL;
+    const vf q = count == VL ? vf_load(query + d) : vf_load_n(query + d, count);
+    const vf key = count == VL ? attn_load(segment->key, c->key_type, x + d) : attn_load_n(segment->key, c->key_type, x + d, count);
+    sums += __builtin_convertvector(q, vd) * __builtin_convertvector(key, vd);
+  }
+  double score = 0;
+  for (int i = 0; i < VL; i++) score += sums[i];
+  score *= c->exact_scale;
+  if (c->exact_cap != 0) score = c->exact_cap * vf_tanh(vf_set((float)(score / c->exact_cap)))[0];
+  return score + bias;
+}
+
+GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
+  enum { DIMS = 128 }; /* of the output at a time: scores are made anew for each run of them, and nothing is kept */
+  const attn_row row = attn_row_of(c, b);
+  const int64_t t = r / c->G, n = k * c->G + r % c->G;
+  const int joined = c->sinks && t < row.query_length;
+  float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
+  const double sink = joined ? c->sinks[n] : -__builtin_inf();
+  int64_t low, high;
+  attn_limits(c, &row, t, &low, &high);
+  double top = sink, sum = 0;
+  /* The maximum, then the sum of exponentials, then the output. */
+  for (int pass = 0; pass < 2 + (c->Hv + DIMS - 1) / DIMS; pass++) {
+    const int d0 = (pass - 2) * DIMS, dims = c->Hv - d0 < DIMS ? c->Hv - d0 : DIMS;
+    double acc[DIMS] = {0};
+    int index = row.first_segment;
+    int64_t skip = low;
+    attn_segment segment = {0, 0, 0};
+    if (low < high) segment = attn_segment_of(c, index);
+    for (int64_t j = low; j < high; j++, skip++) {
+      while (skip >= segment.length) skip -= segment.length, segment = attn_segment_of(c, ++index);
+      const double score = attn_exact_score(c, b, t, n, j, &segment, skip);
+      if (pass == 0) {
+        if (score > top || score != score) top = score;
+        if (top != top) break;
+        continue;
+      }
+      float weight = attn_exp_scalar((float)(score - top));
+      if (pass == 1) {
+        sum += weight;
+        continue;
+      }
+      weight = (float)(weight / sum);
+      if (c->dropout > 0) attn_drop(c, b, k, r, 1, j, 1, &weight, 1, 1);
+      if (weight == 0) continue;
+      const int64_t x = skip * c->value_token + k * c->value_head + d0;
+      for (int d = 0; d < dims; d += VL) {
+        const int count = dims - d < VL ? dims - d : VL;
+        const vf v = attn_load_n(segment.value, c->value_type, x + d, count);
+        for (int i = 0; i < count; i++) acc[d + i] += (double)weight * v[i];
+      }
+    }
+    if (pass == 0 && (top == -__builtin_inf() || top != top)) {
+      for (int d = 0; d < c->Hv; d++) out[d] = top == top ? 0 : (float)top;
+      attn_write_lse(c, b, t, n, top, 0);
+      return;
+    }
+    if (pass == 0 && joined) sum = attn_exp_scalar((float)(sink - top));
+    for (int d = 0; pass >= 2 && d < dims; d++) out[d0 + d] = (float)acc[d];
+  }
+  attn_write_lse(c, b, t, n, top, log_scalar((float)sum));
+}
