@@ -47,6 +47,7 @@ typedef struct {
   int64_t key_token, key_head, value_token, value_head; /* strides in elements */
   float scale, soft_cap;
   double exact_scale, exact_cap; /* as the caller gave them */
+  int ordinary;                  /* whether f32 can hold the scale */
   int64_t left, right;
   attn_score_operand mask, bias;
   const float *levels; /* [B][T][level_heads], NULL without bias and mask: attention_level.h */
@@ -85,6 +86,8 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.value_type = (int)NEXT, c.value_token = (int64_t)NEXT, c.value_head = (int64_t)NEXT;
   c.exact_scale = NEXT, c.exact_cap = NEXT;
   c.scale = (float)c.exact_scale;
+  const float size = c.scale < 0 ? -c.scale : c.scale;
+  c.ordinary = c.exact_scale == 0 || (size >= FLOAT_MIN && size <= FLOAT_MAX);
   /* A cap beyond f32 caps as the largest f32 does, one below as the smallest: the weights are the same. */
   c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > FLOAT_MAX ? FLOAT_MAX : c.exact_cap < FLOAT_MIN ? FLOAT_MIN : (float)c.exact_cap;
   c.left = (int64_t)NEXT, c.right = (int64_t)NEXT;
@@ -289,8 +292,17 @@ GQA_INLINE void attn_write_lse(const attn *c, int b, int64_t t, int64_t n, doubl
 
 #include "attention_exact.h"
 
+/* Whether n floats are all finite. */
+GQA_INLINE int attn_finite(const float *x, int n) {
+  vf bad = vf_set(0);
+  int d = 0;
+  for (; d + VL <= n; d += VL) bad = vf_fma(vf_load(x + d), vf_set(0), bad);
+  if (d < n) bad = vf_fma(vf_load_n(x + d, n - d), vf_set(0), bad);
+  return vf_sum(bad) == 0;
+}
+
 /* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. acc has Hv values. */
-GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l) {
+GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, int finite) {
   int64_t t = r / c->G, n = k * c->G + r % c->G;
   float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
   const double level = attn_level(c, b, t, n);
@@ -302,16 +314,10 @@ GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float 
     m = top;
   }
   float inverse = weight / l;
-  vf bad = vf_set(0);
   int d = 0;
-  for (; d < c->Hv; d += VL) {
-    int count = c->Hv - d < VL ? c->Hv - d : VL;
-    vf v = (count == VL ? vf_load(acc + d) : vf_load_n(acc + d, count)) * inverse;
-    bad = vf_fma(v, vf_set(0), bad);
-    if (count == VL) vf_store(out + d, v);
-    else vf_store_n(out + d, v, count);
-  }
-  if (l > 0 && l <= FLOAT_MAX && vf_sum(bad) == 0 && attn_ordinary(c)) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
+  for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(acc + d) * inverse);
+  if (d < c->Hv) vf_store_n(out + d, vf_load_n(acc + d, c->Hv - d) * inverse, c->Hv - d);
+  if (l > 0 && l <= FLOAT_MAX && finite && c->ordinary) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
   else if (l == 0 && attn_level_entry(c, b, t, n) == -__builtin_inff()) {
     for (d = 0; d < c->Hv; d++) out[d] = 0;
     attn_write_lse(c, b, t, n, -__builtin_inf(), 0);
@@ -319,12 +325,12 @@ GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float 
 }
 
 /*
- * Where a unit's result goes: straight to the output, or, when the keys are split into chunks, to a partial record of
+ * Where a unit's result goes (`finite`: whether acc is): straight to the output, or, when the keys are split into chunks, to a partial record of
  * [rows][Hv] sums followed by [rows] maxima and [rows] sums, merged afterwards by attn_merge.
  */
-GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, float *partial, int64_t row, int64_t rows) {
+GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, int finite, float *partial, int64_t row, int64_t rows) {
   if (!partial) {
-    attn_finish(c, b, k, r, acc, m, l);
+    attn_finish(c, b, k, r, acc, m, l, finite);
     return;
   }
   memcpy(partial + row * c->Hv, acc, (size_t)c->Hv * sizeof(float));
@@ -348,7 +354,7 @@ GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, const float *
     l += li * w;
     for (int d = 0; d < c->Hv; d++) acc[d] += from[row * c->Hv + d] * w;
   }
-  attn_finish(c, b, k, r, acc, m, l);
+  attn_finish(c, b, k, r, acc, m, l, attn_finite(acc, c->Hv));
 }
 
 #endif

@@ -337,7 +337,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
   for (int h = 0; h < heads; h++)
     for (int r = 0; r < rows; r++) {
       int64_t at = (int64_t)h * padded + r;
-      attn_emit(c, b, k0 + h, r, acc + at * c->Hv, m[at], l[at], partial, (int64_t)(k0 + h) * rows + r, partial_rows);
+      attn_emit(c, b, k0 + h, r, acc + at * c->Hv, m[at], l[at], attn_finite(acc + at * c->Hv, c->Hv), partial, (int64_t)(k0 + h) * rows + r, partial_rows);
     }
 }
 #endif

@@ -3,12 +3,6 @@
  * values, beyond it), and for those that see nothing or are no numbers at all. Included by attention.h.
  */
 
-/* Whether f32 can hold what the scores are multiplied by. */
-GQA_INLINE int attn_ordinary(const attn *c) {
-  const float scale = c->scale < 0 ? -c->scale : c->scale;
-  return c->exact_scale == 0 || (scale >= FLOAT_MIN && scale <= FLOAT_MAX);
-}
-
 /* The score of key j, which lies `skip` tokens into the segment; -infinity when it is masked. */
 GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n, int64_t j, const attn_segment *segment, int64_t skip) {
   typedef double vd __attribute__((vector_size(VL * 8)));

@@ -24,6 +24,9 @@
 /* Floats past each copied key that is its value too (latent attention): 576 alone would put a block's keys into a quarter of the sets of L1. */
 #define ATTN_LATENT_PAD 16
 
+/* What makes a value of 2^80 infinite: below it no weighted sum of 2^31 values overflows. Such values, infinite ones and NaN are not ordinary. */
+#define ATTN_LARGE 0x1p48f
+
 /* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
 typedef struct {
   float m[ATTN_NR], l[ATTN_NR];
@@ -59,7 +62,7 @@ typedef struct {
 
 /*
  * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the first
- * `value_dims` dims (whole vectors) is not finite.
+ * `value_dims` dims (whole vectors) is not an ordinary value.
  */
 GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value_dims, int k, attn_cursor at, int n, const int type) {
   int H = c->H;
@@ -71,7 +74,7 @@ GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value
     int d = 0;
     for (; d < value_dims; d += VL) {
       vf v = attn_load(at.segment.key, type, x + d);
-      bad = vf_fma(v, vf_set(0), bad);
+      bad = vf_fma(v * ATTN_LARGE, vf_set(0), bad);
       vf_store(key + d, v);
     }
     for (; d + VL <= H; d += VL) vf_store(key + d, attn_load(at.segment.key, type, x + d));
@@ -94,7 +97,7 @@ GQA_INLINE void attn_store_blocks(float *to, vf v) {
 #endif
 }
 
-/* Copies n values from the cursor on as [Hvp / MR][STEP][MR]. Returns 0 when one of them is not finite. */
+/* Copies n values from the cursor on as [Hvp / MR][STEP][MR]. Returns 0 when one of them is not an ordinary value. */
 GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
   int Hv = c->Hv;
   vf bad = vf_set(0);
@@ -105,13 +108,13 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
     int d = 0;
     for (; d + VL <= Hv; d += VL) {
       vf v = attn_load(at->segment.value, type, x + d);
-      bad = vf_fma(v, vf_set(0), bad);
+      bad = vf_fma(v * ATTN_LARGE, vf_set(0), bad);
       attn_store_blocks(value + (int64_t)d * ATTN_STEP, v);
     }
     if (d < Hv) {
       float tail[VL];
       vf v = attn_load_n(at->segment.value, type, x + d, Hv - d);
-      bad = vf_fma(v, vf_set(0), bad);
+      bad = vf_fma(v * ATTN_LARGE, vf_set(0), bad);
       vf_store(tail, v);
       for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_STEP, tail + i, ATTN_MR * sizeof(float));
     }
@@ -124,7 +127,7 @@ GQA_INLINE int attn_is_latent(const attn *c, const attn_cursor *at, int n) {
   return at->segment.key == at->segment.value && c->key_type == c->value_type && c->key_token == c->value_token && c->key_head == c->value_head && c->Hv <= c->H && c->Hv % VL == 0 && at->skip + n <= at->segment.length;
 }
 
-/* Both, for the tile of n keys at the cursor, which moves on. Values that are dims of the keys are copied once. Returns 0 when a value is not finite. */
+/* Both, for the tile of n keys at the cursor, which moves on. Values that are dims of the keys are copied once. Returns 0 when a value is not an ordinary one. */
 GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, attn_tile *tile) {
   int latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite;
   int64_t row = latent ? c->H + ATTN_LATENT_PAD : c->H;

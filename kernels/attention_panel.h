@@ -69,7 +69,7 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0,
 }
 
 /*
- * A tile in which some value is NaN or infinite: the product runs on a copy with zeros in their place, so that what a weight of zero meets
+ * A tile in which some value is NaN, infinite or very large: the product runs on a copy with zeros in their place, so that what a weight of zero meets
  * changes no bit, and afterwards they are added where their weight is not zero.
  */
 GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
@@ -207,8 +207,8 @@ GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const 
   return 1;
 }
 
-/* Writes a panel's rows, turned back to [row][Hv] through `lines`. */
-GQA_INLINE void attn_emit_panel(const attn *c, int Hvp, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, float *partial, int64_t partial_row, int64_t partial_rows) {
+/* Writes a panel's rows, turned back to [row][Hv] through `lines`. `bounded`: no sum of values can have overflown. */
+GQA_INLINE void attn_emit_panel(const attn *c, int Hvp, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, int bounded, float *partial, int64_t partial_row, int64_t partial_rows) {
   int width = (Hvp + VL - 1) / VL * VL;
   for (int r = 0; r < rows; r += VL) {
     int count = rows - r < VL ? rows - r : VL;
@@ -218,7 +218,7 @@ GQA_INLINE void attn_emit_panel(const attn *c, int Hvp, int b, int k, int64_t r0
       vf_transpose(v);
       for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
     }
-    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[r + i], panel->l[r + i], partial, partial_row + r + i, partial_rows);
+    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[r + i], panel->l[r + i], bounded || attn_finite(lines + (int64_t)i * width, c->Hv), partial, partial_row + r + i, partial_rows);
   }
 }
 
@@ -250,12 +250,14 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   attn_cursor cursor = {{0, 0, 0}, low < high ? low : 0, row.first_segment};
   if (low < high) cursor.segment = attn_segment_of(c, cursor.index);
   else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
+  int bounded = 1;
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
     attn_tile tile;
-    int finite = 1;
-    if (panels > 1 || !attn_in_place(c, &cursor, k, w.panels, k0, n, &tile)) finite = attn_pack(c, &w, k, &cursor, n, &tile);
-    else cursor.skip += n;
+    int finite = 1, in_place = panels == 1 && attn_in_place(c, &cursor, k, w.panels, k0, n, &tile);
+    if (in_place) cursor.skip += n;
+    else finite = attn_pack(c, &w, k, &cursor, n, &tile);
+    bounded &= finite && !in_place;
     if (!finite) {
       attn_copy_finite(&w, n);
       tile.values = w.finite;
@@ -276,11 +278,11 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
       if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 1);
       else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 2);
       else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, ATTN_NV);
-      if (last) attn_emit_panel(c, w.Hvp, b, k, first_row, lanes, panel, o, w.lines, partial, partial_row + p * ATTN_NR, partial_rows);
+      if (last) attn_emit_panel(c, w.Hvp, b, k, first_row, lanes, panel, o, w.lines, bounded, partial, partial_row + p * ATTN_NR, partial_rows);
     }
   }
   if (low >= high)
     for (int p = 0; p < panels; p++)
-      attn_emit_panel(c, w.Hvp, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hvp, w.lines, partial, partial_row + p * ATTN_NR, partial_rows);
+      attn_emit_panel(c, w.Hvp, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hvp, w.lines, 1, partial, partial_row + p * ATTN_NR, partial_rows);
 }
 #endif
