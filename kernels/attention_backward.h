@@ -188,7 +188,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       panel->lse[i] = -ROW_EMPTY, panel->rest[i] = panel->delta[i] = 0;
       if (high > low) {
         const int64_t x = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
-        const double lse = f->lse[x] - attn_level(f, b, t, n) + f->lse_rest[x];
+        const double lse = f->lse[x] - attn_level(f, b, t, n);
         const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2];
         q[i] = f->query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2];
         o[i] = c->d_out + at;
@@ -196,7 +196,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
         if (c->d_lse) delta -= c->d_lse[x];
         if (f->lse[x] != -__builtin_inff()) {
           panel->lse[i] = (float)lse, panel->delta[i] = delta;
-          panel->rest[i] = (float)(lse - panel->lse[i]) * LOG2E;
+          panel->rest[i] = (float)(lse - panel->lse[i] + f->lse_rest[x]) * LOG2E;
         } else high = low;
       }
       if (high <= low) low = high = 0;

@@ -441,14 +441,7 @@ export interface Backend extends StorageOwner {
    * f32 rows `[rows, n]` against i32 labels: `loss = maximum + log sum - logits[label]`, and `sums` `[2, rows]`, each row's
    * maximum and the log of its sum of `exp(logits - maximum)`. A negative label gives a loss of 0.
    */
-  crossEntropy(
-    loss: Operand,
-    sums: Operand,
-    logits: Operand,
-    labels: Operand,
-    rows: number,
-    n: number,
-  ): void;
+  crossEntropy(loss: Operand, sums: Operand, logits: Operand, labels: Operand, rows: number, n: number): void;
   /** `dLogits = dLoss * (exp(logits - maximum - log sum) - [column = label])`; zeros for a negative label. May be in place. */
   crossEntropyBackward(
     dLogits: Operand,

@@ -47,11 +47,12 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
  * @throws RangeError for a scalar or an axis outside `x`.
  */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
-  const { axis } = check('logSoftmax', x, options);
+  const { axis, dtype } = check('logSoftmax', x, options);
+  const lowest = dtype === 'f64' ? -Number.MAX_VALUE : -3.4028234663852886e38;
   const compute = () => {
     // A slice of -Infinity only: the lowest finite maximum keeps -Infinity - max from being NaN, and a sum of at least
     // 1 (what the maximum itself adds everywhere else) keeps its logarithm finite.
-    const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), -3.4e38));
+    const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), lowest));
     return sub(shifted, log(maximum(sum(exp(shifted), { axis, keepDims: true }), 1)));
   };
   const out = untaped(() => scope(compute));

@@ -34,6 +34,18 @@ test.each(['f16', 'bf16'] as const)('every %s comes back as it was', (dtype) => 
   for (let i = 0; i < 65536; i++) if (!Number.isNaN(values[i])) expect(again[i]).toBe(bits[i]);
 });
 
+test('numbers are rounded once: those above the middle of two codes go up, however near', () => {
+  const stored = (dtype: 'f16' | 'bf16', value: number) => {
+    const back = new Float64Array(1);
+    decodeInto(dtype, encodeInto(dtype, Float64Array.of(value), new Uint8Array(2)), back);
+    return back[0];
+  };
+  expect(stored('f16', 1 + 2 ** -11 + 2 ** -40)).toBe(1 + 2 ** -10);
+  expect(stored('f16', 1 + 2 ** -11)).toBe(1);
+  expect(stored('bf16', -1 - 2 ** -8 - 2 ** -40)).toBe(-1 - 2 ** -7);
+  expect(stored('bf16', 1 + 2 ** -8)).toBe(1);
+});
+
 test.each(['f32', 'f16', 'bf16'] as const)('sums of %s are those of numbers added one by one', (dtype) => {
   const length = 37;
   const values = (s: number) => Float64Array.from({ length }, (_, i) => (((i + 1) * (s + 3)) % 41) / 7 - 2);

@@ -6,6 +6,8 @@ import type { CaseInput } from '../cases/inputs.ts';
 
 export interface GoldenFile<Case> {
   readonly cases: readonly Case[];
+  /** The whole JSON file. */
+  readonly json: Readonly<Record<string, unknown>>;
   /** An array as an input that any backend can take, or undefined. */
   input(name: string): CaseInput | undefined;
   /** The numbers of an array. @throws Error when there is none of that name. */
@@ -15,7 +17,7 @@ export interface GoldenFile<Case> {
 const folder = new URL('../golden/', import.meta.url);
 
 export function readGolden<Case>(name: string): GoldenFile<Case> {
-  const { cases } = JSON.parse(readFileSync(new URL(`${name}.json`, folder), 'utf8')) as { cases: Case[] };
+  const json = JSON.parse(readFileSync(new URL(`${name}.json`, folder), 'utf8')) as { cases: Case[] };
   const file = readFileSync(new URL(`${name}.safetensors`, folder));
   const headerLength = Number(file.readBigUInt64LE(0));
   const header = JSON.parse(file.toString('utf8', 8, 8 + headerLength)) as Record<
@@ -38,7 +40,8 @@ export function readGolden<Case>(name: string): GoldenFile<Case> {
     return { name: key, dtype, shape: entry.shape, bytes, values: array() };
   };
   return {
-    cases,
+    cases: json.cases,
+    json: { ...json },
     input: read,
     values(key) {
       const found = read(key);

@@ -26,6 +26,7 @@ const golden = JSON.parse(readFileSync(new URL('random.json', folder), 'utf8')) 
   digests: Record<string, Record<string, string>>;
 };
 const arrays = readGolden(new URL('random.safetensors', folder));
+const ends = readGolden(new URL('../ops/ends.safetensors', folder));
 const words = (key: Tensor) => Array.from(key.dataSync());
 
 function expectEqual(got: Tensor, want: GoldenArray): void {
@@ -165,6 +166,11 @@ describe('wrong arguments', () => {
   ])('%s', (call, type, message) => {
     expect(call).toThrow(type);
     expect(call).toThrow(message);
+  });
+
+  test.each([0, 1, 2, 3])('categorical takes the first NaN, seed %i', (seed) => {
+    const logits = tensor(Float32Array.from(ends.logits.values), { shape: ends.logits.shape });
+    expectEqual(random.categorical(random.key(seed), logits), ends[`categorical${seed}`]);
   });
 
   test('categorical: a shape that logits do not fit', () => {

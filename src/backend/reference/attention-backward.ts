@@ -1,4 +1,7 @@
-/** The way back through attention, one weight at a time, as AttentionBackwardCall says it. */
+/**
+ * The way back through attention, one weight at a time, as AttentionBackwardCall says it. Maxima and denominators are found
+ * anew in f64: the log-sum-exp that the forward call wrote is not read.
+ */
 import { sizeOf } from '../../tensor/shape.ts';
 import type { AttentionBackwardCall, Operand } from '../backend.ts';
 import { dropoutOf, gather, scoresOf } from './attention.ts';
@@ -8,8 +11,6 @@ export function attentionBackward(call: AttentionBackwardCall): void {
   const { forward } = call;
   const { keyValue: kv, numHeads, queryLength, scale, softCap } = forward;
   const [query, out, dOut] = [valuesOf(forward.query), valuesOf(forward.out), valuesOf(call.dOut)];
-  const logSumExp = valuesOf(forward.logSumExp.operand);
-  const rest = valuesOf(forward.logSumExp.rest);
   const dLogSumExp = call.dLogSumExp && valuesOf(call.dLogSumExp);
   const sinks = forward.sinks && valuesOf(forward.sinks);
   const scoresFor = scoresOf(forward);
@@ -31,13 +32,18 @@ export function attentionBackward(call: AttentionBackwardCall): void {
         const q = offset(forward.queryStrides, b, t, n);
         const o = offset(forward.outStrides, b, t, n);
         const l = offset(forward.logSumExp.strides, b, t, n);
-        const lse = logSumExp[l];
-        if (lse === -Infinity) continue;
+        const visible = scoresFor(b, n, t, query.subarray(q, q + kv.headDim), keys);
+        const sink = sinks ? sinks[n] : -Infinity;
+        let max = sink;
+        for (const { score } of visible) max = Math.max(max, score);
+        if (max === -Infinity) continue;
+        let denominator = Math.exp(sink - max);
+        for (const { score } of visible) denominator += Math.exp(score - max);
         let delta = dLogSumExp ? -dLogSumExp[l] : 0;
         for (let h = 0; h < kv.valueHeadDim; h++) delta += dOut[o + h] * out[o + h];
-        if (sinks) dSinks[n] -= Math.exp(sinks[n] - lse - rest[l]) * delta;
-        for (const { s, score, capped } of scoresFor(b, n, t, query.subarray(q, q + kv.headDim), keys)) {
-          const p = Math.exp(score - lse - rest[l]);
+        if (sinks) dSinks[n] -= (Math.exp(sink - max) / denominator) * delta;
+        for (const { s, score, capped } of visible) {
+          const p = Math.exp(score - max) / denominator;
           if (p === 0) continue;
           const kept = keepWeight(b, n, t, s);
           const k = b * call.dKeyBatchStride + s * kv.keyTokenStride + head * kv.keyHeadStride;

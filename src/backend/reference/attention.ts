@@ -14,7 +14,6 @@ export function attention(call: AttentionCall): void {
   const sinks = call.sinks && valuesOf(call.sinks);
   const out = new Float64Array(call.batch * queryLength * numHeads * keyValue.valueHeadDim);
   const logSumExp = new Float64Array(call.batch * queryLength * numHeads).fill(-Infinity);
-  const rest = new Float64Array(logSumExp.length);
   const scoreOf = scoresOf(call);
   const keepWeight = dropoutOf(call);
   for (let b = 0; b < call.batch; b++) {
@@ -43,17 +42,13 @@ export function attention(call: AttentionCall): void {
         }
         if (call.logSumExp) {
           const [lb, lt, ln] = call.logSumExp.strides;
-          const at = b * lb + t * lt + n * ln;
-          const sum = max + Math.log(denominator);
-          logSumExp[at] = call.logSumExp.operand.dtype === 'f32' ? Math.fround(sum) : sum;
-          if (Number.isFinite(logSumExp[at])) rest[at] = max - logSumExp[at] + Math.log(denominator);
+          logSumExp[b * lb + t * lt + n * ln] = max + Math.log(denominator);
         }
       }
     }
   }
   store(call.out, out);
   if (call.logSumExp) store(call.logSumExp.operand, logSumExp);
-  if (call.logSumExp?.rest) store(call.logSumExp.rest, rest);
 }
 
 /** The keys a query may attend to, with their scores (`capped`: before the bias). */
