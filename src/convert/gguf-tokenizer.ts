@@ -1,41 +1,46 @@
 /**
- * The tokenizer.json of a checkpoint as GGUF keys: byte-level BPE whose way of cutting text GGUF has a name for, and
- * SentencePiece BPE with byte fallback. A checkpoint without a tokenizer gets the model `no_vocab`.
+ * The tokenizer of a Hugging Face folder as GGUF keys: byte-level BPE whose way of cutting text GGUF has a name for, and
+ * SentencePiece BPE with byte fallback. What GGUF cannot say is refused with the reason, since llama.cpp would read other ids.
+ * A checkpoint without a tokenizer gets the model `no_vocab`.
  *
- * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py.
+ * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py; llama.cpp, src/llama-vocab.cpp.
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
+import { type TokenizerParts, tokenizerParts } from '../models/text-parts.ts';
+import { AddedTokens } from '../text/added-tokens.ts';
 import { gpt2Split, preTokenizerRecipe } from '../text/gguf-pre-tokenizers.ts';
-
-interface Added {
-  readonly id: number;
-  readonly content: string;
-  readonly special?: boolean;
-}
-
-interface Tokenizer {
-  readonly model: {
-    readonly type?: string;
-    readonly vocab: Readonly<Record<string, number>>;
-    readonly merges?: readonly (string | readonly [string, string])[];
-    readonly byte_fallback?: boolean;
-    readonly ignore_merges?: boolean;
-  };
-  readonly added_tokens?: readonly Added[];
-  readonly pre_tokenizer?: PreTokenizer | null;
-}
-
-interface PreTokenizer {
-  readonly type: string;
-  readonly pretokenizers?: readonly PreTokenizer[];
-  readonly pattern?: { readonly Regex?: string };
-  readonly use_regex?: boolean;
-}
+import { surroundingsOf, withBosAndEos } from '../text/post-processor.ts';
+import { allAddedTokens, withSpecialTokensMap } from '../text/special-tokens.ts';
+import { flatten } from '../text/steps.ts';
+import {
+  configTokenText,
+  type Step,
+  type TokenizerConfigJson,
+  type TokenizerJson,
+} from '../text/tokenizer-json.ts';
 
 /** Names of cuttings that models in `llama` form have. */
-const NAMES = ['llama-bpe', 'smollm', 'gpt-2', 'qwen2', 'tekken', 'dbrx', 'gpt-4o'];
+const NAMES = [
+  'llama-bpe',
+  'smollm',
+  'gpt-2',
+  'qwen2',
+  'deepseek-r1-qwen',
+  'tekken',
+  'dbrx',
+  'glm4',
+  'gpt-4o',
+  'granite-embed-multi-97m',
+  'deepseek-v3',
+  'qwen35',
+  'seed-coder',
+  'bailingmoe',
+  'kimi-k2',
+  'superbpe',
+  'minicpm5',
+];
 const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 };
 
 /** @throws FormatError when GGUF cannot say how this tokenizer works */
@@ -43,14 +48,25 @@ export async function ggufTokenizer(
   checkpoint: Checkpoint,
   vocabSize: number,
 ): Promise<Map<string, GgufPair>> {
-  const json = (await checkpoint.readJson('tokenizer.json')) as Tokenizer | undefined;
   const model = (value: string): [string, GgufPair] => ['tokenizer.ggml.model', { type: 'string', value }];
-  if (json === undefined) return new Map([model('no_vocab')]);
+  const parts = await tokenizerParts(checkpoint);
+  if (parts === undefined) return new Map([model('no_vocab')]);
   const file = `${checkpoint.directory}/tokenizer.json`;
-  const { vocab, merges = [], byte_fallback: fallback } = json.model;
-  if (json.model.type !== undefined && json.model.type !== 'BPE') {
-    throw new FormatError(file, undefined, `model: expected BPE to write GGUF, got ${json.model.type}`);
-  }
+  const refuse = (what: string): never => {
+    throw new FormatError(
+      file,
+      undefined,
+      `${what}, which llama.cpp would read as other ids; write a directory instead`,
+    );
+  };
+  const { json, config: ownConfig, extras } = parts();
+  const config = withSpecialTokensMap(ownConfig, extras.specialTokensMap);
+  const { type = 'BPE', vocab, merges = [], byte_fallback: fallback = false } = json.model as BpeModel;
+  if (type !== 'BPE')
+    throw new FormatError(file, undefined, `model: expected BPE to write GGUF, got ${type}`);
+  for (const key of ['continuing_subword_prefix', 'end_of_word_suffix', 'dropout'])
+    if (json.model[key]) refuse(`model: expected no ${key}, got ${JSON.stringify(json.model[key])}`);
+
   const tokens = Array.from({ length: vocabSize }, (_, id) => `[PAD${id}]`);
   const types = new Int32Array(vocabSize).fill(TYPE.unused);
   for (const [token, id] of Object.entries(vocab)) {
@@ -58,75 +74,166 @@ export async function ggufTokenizer(
     tokens[id] = token;
     types[id] = fallback && /^<0x[0-9A-F]{2}>$/.test(token) ? TYPE.byte : TYPE.normal;
   }
-  for (const { id, content, special } of json.added_tokens ?? []) {
+  const list = allAddedTokens(json.added_tokens, config, extras.addedTokens);
+  const added = new AddedTokens(list, new Map(Object.entries(vocab)), undefined, false);
+  const isPhi3 = (checkpoint.config as { model_type?: unknown }).model_type === 'phi3';
+  for (const [id, { content, special, lstrip, rstrip, single_word }] of added.tokens) {
     if (id >= vocabSize) continue;
+    if (lstrip || single_word || (rstrip && !isPhi3))
+      refuse(
+        `added_tokens: expected no lstrip, rstrip or single_word, got one at ${JSON.stringify(content)}`,
+      );
     tokens[id] = content;
     types[id] = content === '<unk>' ? TYPE.unknown : special ? TYPE.control : TYPE.userDefined;
   }
+
   const out = new Map<string, GgufPair>([model(fallback ? 'llama' : 'gpt2')]);
-  if (!fallback) out.set('tokenizer.ggml.pre', { type: 'string', value: cuttingName(file, json) });
+  if (fallback) {
+    out.set('tokenizer.ggml.add_space_prefix', { type: 'bool', value: spacePrefix(json, refuse) });
+  } else {
+    out.set('tokenizer.ggml.pre', { type: 'string', value: cuttingName(file, json, refuse) });
+  }
   out.set('tokenizer.ggml.tokens', { type: '[string]', value: tokens });
-  if (fallback)
+  if (fallback) {
+    checkMergeOrder(merges, vocab, refuse);
     out.set('tokenizer.ggml.scores', { type: '[f32]', value: Float32Array.from(tokens, (_, id) => -id) });
+  }
   out.set('tokenizer.ggml.token_type', { type: '[i32]', value: types });
   if (!fallback) {
     const lines = merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')));
     out.set('tokenizer.ggml.merges', { type: '[string]', value: lines });
   }
-  for (const [key, value] of await specialTokens(checkpoint, json)) out.set(key, value);
+  const idOf = (token: string): number | undefined => added.ids.get(token) ?? vocab[token];
+  for (const [key, value] of specialTokens(checkpoint, { json, config, extras }, idOf, refuse))
+    out.set(key, value);
   return out;
 }
 
-function cuttingName(file: string, { pre_tokenizer, model }: Tokenizer): string {
-  const splits = pre_tokenizer ? splitsOf(pre_tokenizer) : [];
+interface BpeModel {
+  readonly type?: string;
+  readonly vocab: Readonly<Record<string, number>>;
+  readonly merges?: readonly (string | readonly [string, string])[];
+  readonly byte_fallback?: boolean;
+  readonly ignore_merges?: boolean;
+}
+
+type Refuse = (what: string) => never;
+
+/** The name of a byte-level vocabulary's way to cut text. */
+function cuttingName(file: string, json: TokenizerJson, refuse: Refuse): string {
+  const normalizers = flatten(json.normalizer, 'normalizers').map(({ type }) => type);
+  const nfc = normalizers.join() === 'NFC';
+  if (normalizers.length > 0 && !nfc)
+    refuse(`normalizer: expected none or NFC, got ${normalizers.join(', ')}`);
+  const steps = flatten(json.pre_tokenizer, 'pretokenizers');
+  if (steps.some((step) => step.type === 'ByteLevel' && step.add_prefix_space === true))
+    refuse('pre_tokenizer: expected ByteLevel without add_prefix_space, got true');
+  const splits = steps.flatMap(splitOf);
   const name = NAMES.find((candidate) => {
     const recipe = preTokenizerRecipe(candidate);
-    const sameMerges = (recipe.ignoreMerges ?? false) === (model.ignore_merges ?? false);
-    return sameMerges && recipe.splits.join('\n') === splits.join('\n');
+    const sameMerges = (recipe.ignoreMerges ?? false) === (json.model.ignore_merges ?? false);
+    return sameMerges && (recipe.nfc ?? false) === nfc && recipe.splits.join('\n') === splits.join('\n');
   });
   if (name !== undefined) return name;
   throw new FormatError(
     file,
     undefined,
-    `pre_tokenizer: expected one of those GGUF has a name for (${NAMES.join(', ')}), got another; write a directory instead`,
+    `pre_tokenizer: expected one of those GGUF has a name for (${NAMES.join(', ')}), got another${nfc ? ' with NFC' : ''}; write a directory instead`,
   );
 }
 
-function splitsOf(step: PreTokenizer): string[] {
-  if (step.type === 'Sequence') return (step.pretokenizers ?? []).flatMap(splitsOf);
-  if (step.type === 'Digits') return ['\\p{N}'];
-  if (step.type === 'Split') return [step.pattern?.Regex ?? '?'];
+function splitOf(step: Step): string[] {
+  if (step.type === 'Digits') return [step.individual_digits === true ? '\\p{N}' : '\\p{N}+'];
   if (step.type === 'ByteLevel') return step.use_regex === false ? [] : [gpt2Split];
-  return ['?'];
+  const regex = step.type === 'Split' ? (step.pattern as { Regex?: string } | undefined)?.Regex : undefined;
+  // Matches that are kept are the same words as matches at which is cut, where every letter belongs to one.
+  const isCut = (step.behavior ?? 'Isolated') === 'Isolated' && step.invert !== true;
+  const isKept = step.behavior === 'Removed' && step.invert === true;
+  return [regex !== undefined && (isCut || isKept) ? regex : '?'];
 }
 
-async function specialTokens(checkpoint: Checkpoint, json: Tokenizer): Promise<Map<string, GgufPair>> {
+/** Whether a space goes in front of a text, for a SentencePiece vocabulary. */
+function spacePrefix(json: TokenizerJson, refuse: Refuse): boolean {
+  const normalizers = flatten(json.normalizer, 'normalizers');
+  const steps = flatten(json.pre_tokenizer, 'pretokenizers');
+  const isReplace = (step: Step | undefined): boolean =>
+    step?.type === 'Replace' && (step.pattern as { String?: string }).String === ' ' && step.content === '▁';
+  const isMarked = isReplace(normalizers.at(-1));
+  const [first] = normalizers;
+  // Behind the mark no space is left to cut at.
+  const isIdle = (step: Step): boolean =>
+    step.type === 'Split' && (step.pattern as { String?: string } | undefined)?.String === ' ';
+  if (isMarked && steps.every(isIdle)) {
+    if (normalizers.length === 1) return false;
+    if (normalizers.length === 2 && first.type === 'Prepend' && first.prepend === '▁') return true;
+  }
+  const [metaspace] = steps;
+  if (normalizers.length === 0 && steps.length === 1 && metaspace.type === 'Metaspace') {
+    if (metaspace.prepend_scheme === 'never') return false;
+    const scheme = metaspace.prepend_scheme ?? 'always';
+    return refuse(
+      scheme === 'first'
+        ? "pre_tokenizer: expected Metaspace with prepend_scheme never, got first (llama.cpp's space goes behind special tokens too)"
+        : `pre_tokenizer: expected Metaspace with prepend_scheme never, got ${scheme} (llama.cpp's space goes in front of a space too)`,
+    );
+  }
+  const got = [...normalizers, ...steps].map(({ type }) => type).join(', ');
+  return refuse(
+    `normalizer: expected Prepend and Replace of the space by ▁, or the latter alone, got ${got || 'none'}`,
+  );
+}
+
+/** llama.cpp merges by score, here the order of the ids: the list must have that order. */
+function checkMergeOrder(
+  merges: readonly (string | readonly [string, string])[],
+  vocab: Readonly<Record<string, number>>,
+  refuse: Refuse,
+): void {
+  let last = -1;
+  for (const merge of merges) {
+    const text = typeof merge === 'string' ? merge.replace(' ', '') : merge.join('');
+    const id = vocab[text] ?? -1;
+    if (id < last)
+      refuse(`model: expected merges in the order of the ids they make, got ${JSON.stringify(text)} later`);
+    last = id;
+  }
+}
+
+function specialTokens(
+  checkpoint: Checkpoint,
+  { json, config, extras }: TokenizerParts,
+  idOf: (token: string) => number | undefined,
+  refuse: Refuse,
+): Map<string, GgufPair> {
   const out = new Map<string, GgufPair>();
-  const settings = ((await checkpoint.readJson('tokenizer_config.json')) ?? {}) as Readonly<
-    Record<string, unknown>
-  >;
-  const config = checkpoint.config as Readonly<Record<string, unknown>>;
-  const idOf = (token: unknown): number | undefined => {
-    const content = typeof token === 'string' ? token : (token as { content?: string } | null)?.content;
-    if (content === undefined) return undefined;
-    return json.added_tokens?.find((added) => added.content === content)?.id ?? json.model.vocab[content];
-  };
+  const settings = checkpoint.config as Readonly<Record<string, unknown>>;
+  const ids: Record<string, number | undefined> = {};
   for (const [key, name] of [
     ['bos', 'bos_token'],
     ['eos', 'eos_token'],
     ['unknown', 'unk_token'],
     ['padding', 'pad_token'],
   ]) {
-    const stated = config[`${name}_id`];
+    const stated = settings[`${name}_id`];
     const first = Array.isArray(stated) ? stated[0] : stated;
-    const id = idOf(settings[name]) ?? (typeof first === 'number' ? first : undefined);
+    const text = configTokenText(config[name] as TokenizerConfigJson['bos_token']);
+    ids[key] =
+      (text === undefined ? undefined : idOf(text)) ?? (typeof first === 'number' ? first : undefined);
+  }
+  const { before, after } = withBosAndEos(surroundingsOf(json.post_processor), config, idOf);
+  if (before.length > 1 || after.length > 1)
+    refuse(
+      `post_processor: expected at most one token in front of a text and one behind, got ${before.length} and ${after.length}`,
+    );
+  // llama.cpp puts bos and eos there and no others.
+  if (before.length === 1) ids.bos = before[0];
+  if (after.length === 1 && after[0] !== ids.eos)
+    refuse(`post_processor: expected eos (${ids.eos}) behind a text, got token ${after[0]}`);
+  for (const [key, id] of Object.entries(ids))
     if (id !== undefined) out.set(`tokenizer.ggml.${key}_token_id`, { type: 'u32', value: id });
-  }
-  for (const key of ['add_bos_token', 'add_eos_token']) {
-    const value = settings[key];
-    if (typeof value === 'boolean') out.set(`tokenizer.ggml.${key}`, { type: 'bool', value });
-  }
-  const template = (await checkpoint.readText('chat_template.jinja')) ?? settings.chat_template;
+  out.set('tokenizer.ggml.add_bos_token', { type: 'bool', value: before.length === 1 });
+  out.set('tokenizer.ggml.add_eos_token', { type: 'bool', value: after.length === 1 });
+  const template = extras.chatTemplate ?? config.chat_template;
   if (typeof template === 'string') out.set('tokenizer.chat_template', { type: 'string', value: template });
   return out;
 }

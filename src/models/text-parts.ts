@@ -3,7 +3,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { ggufEndTokenIds } from '../text/end-tokens.ts';
-import type { Tokenizer, TokenizerConfigJson, TokenizerJson } from '../text/tokenizer.ts';
+import type { Tokenizer, TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
 
 /**
@@ -19,12 +19,31 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
     return () => tokenizerFromGguf(metadata);
   }
   const endIds = await endTokenIds(checkpoint);
+  const parts = await tokenizerParts(checkpoint);
+  if (parts === undefined) return undefined;
+  const { tokenizerFromJson } = await import('../text/tokenizer.ts');
+  return () => {
+    const { json, config, extras } = parts();
+    return tokenizerFromJson(json, config, { ...extras, eosTokenIds: endIds });
+  };
+}
+
+/** What the files of a Hugging Face folder say about its tokenizer. */
+export interface TokenizerParts {
+  readonly json: TokenizerJson;
+  /** tokenizer_config.json, with the special tokens of its class where there is no tokenizer.json. */
+  readonly config: TokenizerConfigJson;
+  readonly extras: TokenizerExtras;
+}
+
+/** Reads the files of a folder's tokenizer; parses them in the function it gives. Undefined when there is none. */
+export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => TokenizerParts) | undefined> {
   const { directory } = checkpoint;
   const texts = new Map<string, string | undefined>();
   for (const name of tokenizerFiles) texts.set(name, await checkpoint.readText(name));
   if (!texts.get('tokenizer.json') && !(texts.get('vocab.json') && texts.get('merges.txt'))) return undefined;
   const chatTemplate = texts.get('chat_template.jinja');
-  const { tokenizerFromJson, tokenizerJsonFromVocab } = await import('../text/tokenizer.ts');
+  const { tokenizerJsonFromVocab } = await import('../text/vocab-files.ts');
   const parsed = (name: string): unknown => {
     const text = texts.get(name);
     return text === undefined ? undefined : parseJson(`${directory}/${name}`, text);
@@ -40,14 +59,13 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
     const specialTokensMap = table('special_tokens_map.json');
     const addedTokens = table('added_tokens.json');
     const extras = {
-      eosTokenIds: endIds,
       ...(chatTemplate !== undefined && { chatTemplate }),
       ...(specialTokensMap !== undefined && { specialTokensMap }),
       ...(addedTokens !== undefined && { addedTokens }),
     };
     const json = parsed('tokenizer.json');
     if (json !== undefined)
-      return tokenizerFromJson(checkTokenizer(`${directory}/tokenizer.json`, json), ownConfig, extras);
+      return { json: checkTokenizer(`${directory}/tokenizer.json`, json), config: ownConfig, extras };
     const modelType = (checkpoint.config as { model_type?: unknown } | undefined)?.model_type;
     const made = tokenizerJsonFromVocab({
       vocab: table('vocab.json') as Readonly<Record<string, number>>,
@@ -55,7 +73,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
       config: ownConfig,
       modelType: typeof modelType === 'string' ? modelType : undefined,
     });
-    return tokenizerFromJson(made.json, made.config, extras);
+    return { ...made, extras };
   };
 }
 

@@ -1,7 +1,7 @@
 /** The decoders of a tokenizer.json: tokens back to text. Source: Rust `tokenizers`, src/decoders. */
 import { lettersAsBytes } from './byte-letters.ts';
 import { prependScheme, replacementOf } from './pre-tokenizers.ts';
-import { checkKeys, flatten, option, refuse, replacer } from './steps.ts';
+import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
 /** One step: texts of tokens in, texts of tokens out. */
@@ -11,7 +11,17 @@ type Decoder = (tokens: string[]) => string[];
 export function decoderOf(step: Step | null): (tokens: string[]) => string {
   const steps = flatten(step, 'decoders').map(make);
   if (step === null) return (tokens) => tokens.join(' ');
-  return (tokens) => steps.reduce((current, decode) => decode(current), tokens).join('');
+  const lengthOf = (tokens: readonly string[]): number =>
+    tokens.reduce((sum, token) => sum + token.length, 0);
+  return (tokens) => {
+    const original = lengthOf(tokens);
+    let current = tokens;
+    for (const decode of steps) {
+      current = decode(current);
+      checkLength(lengthOf(current), original);
+    }
+    return current.join('');
+  };
 }
 
 function make(step: Step): Decoder {

@@ -1,6 +1,6 @@
 /** What goes around the ids of a text: the post-processor of a tokenizer.json. Source: Rust `tokenizers`, src/processors. */
 import { checkKeys, flatten, refuse } from './steps.ts';
-import type { Step } from './tokenizer-json.ts';
+import { configTokenText, type Step, type TokenizerConfigJson } from './tokenizer-json.ts';
 
 /** Ids in front of and behind a text. */
 export interface Surroundings {
@@ -66,4 +66,34 @@ function template(step: Step): Surroundings {
       : refuse("TemplateProcessing's single to hold the sequence A and tokens of special_tokens", piece);
   };
   return { before: single.slice(0, text).flatMap(idsOf), after: single.slice(text + 1).flatMap(idsOf) };
+}
+
+/**
+ * `add_bos_token` and `add_eos_token` decide about bos and eos, each where it is given; what else the post-processor puts
+ * around a text stays.
+ */
+export function withBosAndEos(
+  own: Surroundings,
+  config: TokenizerConfigJson,
+  idOf: (token: string) => number | undefined,
+): Surroundings {
+  const idsOf = (token: string | undefined): number[] => {
+    const id = token === undefined ? undefined : idOf(token);
+    return id === undefined ? [] : [id];
+  };
+  const change = (
+    ids: readonly number[],
+    add: unknown,
+    [token]: number[],
+    first: boolean,
+  ): readonly number[] => {
+    if (typeof add !== 'boolean' || token === undefined) return ids;
+    const others = ids.filter((id) => id !== token);
+    if (!add) return others;
+    return ids.includes(token) ? ids : first ? [token, ...others] : [...others, token];
+  };
+  return {
+    before: change(own.before, config.add_bos_token, idsOf(configTokenText(config.bos_token)), true),
+    after: change(own.after, config.add_eos_token, idsOf(configTokenText(config.eos_token)), false),
+  };
 }

@@ -11,12 +11,11 @@ import { cleanUp } from './decoders.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import { KnownCharacters } from './known-characters.ts';
 import { Pipeline } from './pipeline.ts';
-import type { Surroundings } from './post-processor.ts';
+import { withBosAndEos } from './post-processor.ts';
 import { allAddedTokens, withSpecialTokensMap } from './special-tokens.ts';
 import { configTokenText, type TokenizerConfigJson, type TokenizerJson } from './tokenizer-json.ts';
 
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
-export { tokenizerJsonFromVocab } from './vocab-files.ts';
 
 /** One turn of a chat. Templates may read more than these two keys (names, tool calls), so more are let through. */
 export interface ChatMessage {
@@ -217,34 +216,4 @@ function configTemplate(config: TokenizerConfigJson): string | undefined {
   const template = config.chat_template ?? undefined;
   if (template === undefined || typeof template === 'string') return template;
   return template.find((named) => named.name === 'default')?.template;
-}
-
-/**
- * `add_bos_token` and `add_eos_token` decide about bos and eos, each where it is given; what else the post-processor puts
- * around a text stays.
- */
-function withBosAndEos(
-  own: Surroundings,
-  config: TokenizerConfigJson,
-  idOf: (token: string) => number | undefined,
-): Surroundings {
-  const idsOf = (token: string | undefined): number[] => {
-    const id = token === undefined ? undefined : idOf(token);
-    return id === undefined ? [] : [id];
-  };
-  const change = (
-    ids: readonly number[],
-    add: unknown,
-    [token]: number[],
-    first: boolean,
-  ): readonly number[] => {
-    if (typeof add !== 'boolean' || token === undefined) return ids;
-    const others = ids.filter((id) => id !== token);
-    if (!add) return others;
-    return ids.includes(token) ? ids : first ? [token, ...others] : [...others, token];
-  };
-  return {
-    before: change(own.before, config.add_bos_token, idsOf(configTokenText(config.bos_token)), true),
-    after: change(own.after, config.add_eos_token, idsOf(configTokenText(config.eos_token)), false),
-  };
 }
