@@ -2,9 +2,10 @@
  * Where a converted checkpoint goes: whether the place is free, whether it has room, and the small files that travel with
  * the weights (tokenizer, chat template, licence, how the model was trained).
  */
-import { lstat, readdir, realpath, statfs } from 'node:fs/promises';
+import { lstat, mkdir, readdir, realpath, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
+import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import { readSmallFile } from './file-source.ts';
 import { removeLeftovers, writeContentAtomically } from './write-atomically.ts';
 
@@ -42,7 +43,9 @@ async function isReplaceable(folder: string): Promise<boolean> {
   const entries = await readdir(folder, { withFileTypes: true });
   if (entries.length === 0) return true;
   const has = (pattern: RegExp) => entries.some(({ name }) => pattern.test(name));
-  return entries.every((entry) => entry.isFile()) && has(/^config\.json$/) && has(/\.safetensors$/);
+  const isPart = (entry: (typeof entries)[number]): boolean =>
+    entry.isFile() || entry.name === TEMPLATE_FOLDER;
+  return entries.every(isPart) && has(/^config\.json$/) && has(/\.safetensors$/);
 }
 
 type Stats = Awaited<ReturnType<typeof lstat>>;
@@ -99,7 +102,20 @@ export async function checkSpace(path: string, bytes: number): Promise<void> {
  */
 async function carriedNames(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true });
-  const carried = entries.filter((entry) => !entry.isDirectory() && CARRIED.test(entry.name));
+  const carried: { name: string; isSymbolicLink(): boolean }[] = entries.filter(
+    (entry) => !entry.isDirectory() && CARRIED.test(entry.name),
+  );
+  const named = entries.find((entry) => entry.name === TEMPLATE_FOLDER && !entry.isFile());
+  if (named !== undefined) {
+    if (named.isSymbolicLink()) carried.push(named);
+    const templates = await readdir(join(folder, TEMPLATE_FOLDER), { withFileTypes: true });
+    for (const entry of templates.filter((one) => !one.isDirectory() && one.name.endsWith('.jinja'))) {
+      carried.push({
+        name: `${TEMPLATE_FOLDER}/${entry.name}`,
+        isSymbolicLink: () => entry.isSymbolicLink(),
+      });
+    }
+  }
   for (const { name } of carried.filter((entry) => entry.isSymbolicLink())) {
     const file = join(folder, name);
     const [target, ...roots] = await Promise.all([realpath(file), realpath(folder), blobsOf(folder)]);
@@ -108,7 +124,7 @@ async function carriedNames(folder: string): Promise<readonly string[]> {
       throw new FormatError(file, undefined, detail);
     }
   }
-  return carried.map(({ name }) => name);
+  return carried.map(({ name }) => name).filter((name) => name !== TEMPLATE_FOLDER);
 }
 
 /** Where the files of a folder `snapshots/REVISION` of Hugging Face's cache lie; they are links there. */
@@ -127,9 +143,21 @@ export async function readCarriedFiles(from: string): Promise<ReadonlyMap<string
   return files;
 }
 
+/** Writes files beside the weights, each whole or not there. @param files by name; one may have a folder in it */
+export async function writeCarriedFiles(
+  folder: string,
+  files: Iterable<readonly [string, string | Uint8Array]>,
+): Promise<void> {
+  for (const [name, content] of files) {
+    const file = join(folder, name);
+    await mkdir(dirname(file), { recursive: true });
+    await writeContentAtomically(file, content);
+  }
+}
+
 /** Copies the files that travel with the weights. @throws as `readCarriedFiles` @returns their names */
 export async function carryFiles(from: string, to: string): Promise<readonly string[]> {
   const files = await readCarriedFiles(from);
-  for (const [name, bytes] of files) await writeContentAtomically(join(to, name), bytes);
+  await writeCarriedFiles(to, files);
   return [...files.keys()];
 }

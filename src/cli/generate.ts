@@ -11,16 +11,14 @@ import { documentStart } from '../text/documents.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
+import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } from './chat-options.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { utf8Text } from './train-data.ts';
 
-interface GenerateFlags extends BackendFlags {
-  readonly prompt: string;
-  readonly chat?: true;
-  readonly system?: string;
+interface GenerateFlags extends BackendFlags, ChatFlags {
   readonly maxTokens: number;
   readonly temperature: number;
   readonly topK?: number;
@@ -50,15 +48,15 @@ const example = `
 Examples:
   npx gqa generate model.gguf --prompt "Once upon a time" --max-tokens 64
   npx gqa generate model.gguf --chat --system "Answer in one word." --prompt "The capital of France?"
+  npx gqa generate model.gguf --chat --messages turns.json --tools tools.json --template-var enable_thinking=false
   git diff | npx gqa generate model.gguf --chat --prompt - --temperature 0.7 --top-p 0.9 --seed 1`;
 
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('continue a prompt, or answer it as a chat')
     .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory', parse.path)
-    .requiredOption('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end')
-    .option('--chat', "put the prompt into the model's chat template, as the user's turn")
-    .option('--system <text>', 'a system message before it (with --chat)')
+    .option('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end');
+  addChatOptions(command)
     .option('--max-tokens <n>', 'most tokens to make', parse.wholeNumber, 256)
     .option('--temperature <t>', '0 takes the likeliest token; higher is more varied', parse.notNegative, 0)
     .option('--top-k <k>', 'draw from the k likeliest tokens', parse.positiveInteger)
@@ -88,7 +86,7 @@ export function generateCommand(): Command {
 }
 
 async function run(path: string, flags: GenerateFlags): Promise<number> {
-  if (flags.system !== undefined && !flags.chat) throw new UsageError('--system needs --chat');
+  checkChatFlags(flags);
   for (const [flag, value] of [
     ['--top-k', flags.topK],
     ['--top-p', flags.topP],
@@ -100,6 +98,7 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
   }
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
+  const prompt = flags.chat ? readChat(flags, promptText) : (promptText ?? '');
 
   let progress: Progress | undefined;
   try {
@@ -110,7 +109,7 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
     // After the fact: a wrong file is told in one line.
     if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
     try {
-      return await answer(model, path, promptText, flags);
+      return await answer(model, path, prompt, flags);
     } finally {
       model.dispose();
     }
@@ -119,11 +118,16 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
   }
 }
 
-async function answer(model: Model, path: string, promptText: string, flags: GenerateFlags): Promise<number> {
+async function answer(
+  model: Model,
+  path: string,
+  text: string | Chat,
+  flags: GenerateFlags,
+): Promise<number> {
   const tokenizer = model.tokenizer;
   if (tokenizer === undefined)
     throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
-  const prompt = promptTokens(tokenizer, path, promptText, flags);
+  const prompt = promptTokens(tokenizer, path, text);
   const cache = makeCache(model, prompt.length, flags);
   try {
     const seed = flags.seed ?? randomInt(2 ** 32);
@@ -137,15 +141,13 @@ async function answer(model: Model, path: string, promptText: string, flags: Gen
   }
 }
 
-function promptTokens(tokenizer: Tokenizer, path: string, text: string, flags: GenerateFlags): number[] {
-  if (!flags.chat)
+function promptTokens(tokenizer: Tokenizer, path: string, text: string | Chat): number[] {
+  if (typeof text === 'string')
     return [...documentStart(tokenizer), ...tokenizer.encode(text, { addSpecialTokens: false })];
-  if (tokenizer.chatTemplate === undefined) {
+  if (tokenizer.chatTemplates.size === 0) {
     throw new Error(`${path}: expected a chat template for --chat, got a checkpoint without one`);
   }
-  const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
-  const messages = [...system, { role: 'user', content: text }];
-  const prompt = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+  const prompt = tokenizer.applyChatTemplate(text.messages, text.options);
   return tokenizer.encode(prompt, { addSpecialTokens: false });
 }
 

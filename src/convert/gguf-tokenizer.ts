@@ -5,11 +5,13 @@
  *
  * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py; llama.cpp, src/llama-vocab.cpp.
  */
+
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import { type TokenizerParts, tokenizerParts } from '../models/text-parts.ts';
 import { AddedTokens } from '../text/added-tokens.ts';
+import { configTemplates } from '../text/chat.ts';
 import { gpt2Split, preTokenizerRecipe } from '../text/gguf-pre-tokenizers.ts';
 import { surroundingsOf, withBosAndEos } from '../text/post-processor.ts';
 import { allAddedTokens, withSpecialTokensMap } from '../text/special-tokens.ts';
@@ -199,6 +201,24 @@ function checkMergeOrder(
   }
 }
 
+/** The templates as gguf-py writes them: the default one, each named one under its name, and the list of names. */
+function chatTemplates({ config, extras }: TokenizerParts): Map<string, GgufPair> {
+  const files = new Map(extras.additionalChatTemplates);
+  if (extras.chatTemplate !== undefined) files.set('default', extras.chatTemplate);
+  const out = new Map<string, GgufPair>();
+  const names: string[] = [];
+  for (const [name, value] of files.size > 0 ? files : configTemplates(config)) {
+    const known = name.replace(/[^A-Za-z0-9]/gu, '_');
+    if (known === 'default') out.set('tokenizer.chat_template', { type: 'string', value });
+    else {
+      out.set(`tokenizer.chat_template.${known}`, { type: 'string', value });
+      names.push(known);
+    }
+  }
+  if (names.length > 0) out.set('tokenizer.chat_templates', { type: '[string]', value: names });
+  return out;
+}
+
 function specialTokens(
   checkpoint: Checkpoint,
   { json, config, extras }: TokenizerParts,
@@ -233,7 +253,6 @@ function specialTokens(
     if (id !== undefined) out.set(`tokenizer.ggml.${key}_token_id`, { type: 'u32', value: id });
   out.set('tokenizer.ggml.add_bos_token', { type: 'bool', value: before.length === 1 });
   out.set('tokenizer.ggml.add_eos_token', { type: 'bool', value: after.length === 1 });
-  const template = extras.chatTemplate ?? config.chat_template;
-  if (typeof template === 'string') out.set('tokenizer.chat_template', { type: 'string', value: template });
+  for (const [key, value] of chatTemplates({ json, config, extras })) out.set(key, value);
   return out;
 }

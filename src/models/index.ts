@@ -1,8 +1,11 @@
 /** `gqa/models`: load a decoder-only language model, generate with it, and turn its tokens into text as they come. */
+export { TemplateFloat } from '../text/jinja/from-javascript.ts';
+export { TemplateError } from '../text/jinja/limits.ts';
 export { StreamingDecoder } from '../text/streaming-decoder.ts';
 export type {
   ChatMessage,
   ChatTemplateOptions,
+  ChatTemplates,
   DecodeOptions,
   EncodeOptions,
   Tokenizer,

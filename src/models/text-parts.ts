@@ -1,4 +1,6 @@
 /** What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is over. */
+
+import { readChatTemplates } from '../checkpoint/chat-templates.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
@@ -38,11 +40,11 @@ export interface TokenizerParts {
 
 /** Reads the files of a folder's tokenizer; parses them in the function it gives. Undefined when there is none. */
 export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => TokenizerParts) | undefined> {
+  const { chatTemplate, additionalChatTemplates } = await readChatTemplates(checkpoint);
   const { directory } = checkpoint;
   const texts = new Map<string, string | undefined>();
   for (const name of tokenizerFiles) texts.set(name, await checkpoint.readText(name));
   if (!texts.get('tokenizer.json') && !(texts.get('vocab.json') && texts.get('merges.txt'))) return undefined;
-  const chatTemplate = texts.get('chat_template.jinja');
   const { tokenizerJsonFromVocab } = await import('../text/vocab-files.ts');
   const parsed = (name: string): unknown => {
     const text = texts.get(name);
@@ -60,6 +62,7 @@ export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => Tok
     const addedTokens = table('added_tokens.json');
     const extras = {
       ...(chatTemplate !== undefined && { chatTemplate }),
+      additionalChatTemplates,
       ...(specialTokensMap !== undefined && { specialTokensMap }),
       ...(addedTokens !== undefined && { addedTokens }),
     };
@@ -82,7 +85,6 @@ const tokenizerFiles = [
   'tokenizer_config.json',
   'special_tokens_map.json',
   'added_tokens.json',
-  'chat_template.jinja',
   'vocab.json',
   'merges.txt',
 ] as const;

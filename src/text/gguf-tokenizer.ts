@@ -200,8 +200,19 @@ function headerConfig(
     pad_token: text('tokenizer.ggml.padding_token_id'),
     add_bos_token: header.boolean('tokenizer.ggml.add_bos_token') ?? defaults.addBos,
     add_eos_token: header.boolean('tokenizer.ggml.add_eos_token') ?? false,
-    chat_template: header.string('tokenizer.chat_template') ?? null,
+    chat_template: chatTemplates(header),
   };
+}
+
+/** The default template, and those that `tokenizer.chat_templates` names. */
+function chatTemplates(header: Header): { name: string; template: string }[] {
+  const usual = header.string('tokenizer.chat_template');
+  const templates = usual === undefined ? [] : [{ name: 'default', template: usual }];
+  for (const name of header.strings('tokenizer.chat_templates', [])) {
+    const template = header.string(`tokenizer.chat_template.${name}`);
+    if (template !== undefined) templates.push({ name, template });
+  }
+  return templates;
 }
 
 /** Typed reads of a GGUF header; a key of another type than asked for is an error, a missing one is undefined. */
@@ -240,8 +251,10 @@ class Header {
     throw wrongType(key, 'an array of numbers', value);
   }
 
-  strings(key: string): readonly string[] {
+  /** @param otherwise what a missing key stands for; without it, it must be there */
+  strings(key: string, otherwise?: readonly string[]): readonly string[] {
     const value = this.metadata.get(key);
+    if (value === undefined && otherwise !== undefined) return otherwise;
     if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value as string[];
     throw wrongType(key, 'an array of strings', value);
   }

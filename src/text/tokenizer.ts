@@ -1,28 +1,33 @@
 /**
- * Text to token ids and back, and chat templates (by `@huggingface/jinja`) behind one small interface, made from the files
+ * Text to token ids and back, and chat templates behind one small interface, made from the files
  * of a Hugging Face directory or from a GGUF header.
  * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
-import { Template } from '@huggingface/jinja';
 import type { GgufValue } from '../format/gguf.ts';
-import { aBoolean, checkObject, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import {
+  type ChatMessage,
+  ChatRenderer,
+  type ChatTemplateOptions,
+  type ChatTemplates,
+  configTemplates,
+} from './chat.ts';
 import { cleanUp } from './decoders.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import { KnownCharacters } from './known-characters.ts';
 import { Pipeline } from './pipeline.ts';
 import { withBosAndEos } from './post-processor.ts';
 import { allAddedTokens, withSpecialTokensMap } from './special-tokens.ts';
-import { configTokenText, type TokenizerConfigJson, type TokenizerJson } from './tokenizer-json.ts';
+import {
+  type ConfigToken,
+  configTokenText,
+  type TokenizerConfigJson,
+  type TokenizerJson,
+} from './tokenizer-json.ts';
 
+export type { ChatMessage, ChatTemplateOptions, ChatTemplates } from './chat.ts';
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
-
-/** One turn of a chat. Templates may read more than these two keys (names, tool calls), so more are let through. */
-export interface ChatMessage {
-  readonly role: string;
-  readonly content: string;
-  readonly [key: string]: unknown;
-}
 
 export interface EncodeOptions {
   /**
@@ -47,8 +52,10 @@ export interface Tokenizer {
   readonly bosTokenId: number | undefined;
   /** Ids after which a generation is over, the tokenizer's eos first; empty when it has none. */
   readonly eosTokenIds: readonly number[];
-  /** The Jinja source of the chat template, undefined when the checkpoint has none. */
+  /** The Jinja source of the chat template (of several, the one called `default`), undefined when there is none. */
   readonly chatTemplate: string | undefined;
+  /** All chat templates by name, such as `default` and `tool_use`; empty when the checkpoint has none. */
+  readonly chatTemplates: ChatTemplates;
   /**
    * Token ids of a text, equal to transformers' `tokenizer(text).input_ids`.
    * @throws RangeError for characters that a tokenizer of characters lacks, which transformers leaves out
@@ -62,24 +69,21 @@ export interface Tokenizer {
   /** Whether `decode` with `skipSpecialTokens` leaves this id out. */
   isSpecial(id: number): boolean;
   /**
-   * The prompt text of a chat, equal to transformers' `apply_chat_template(messages, tokenize=False)`.
-   * @param messages the turns so far, oldest first
-   * @param options.addGenerationPrompt whether the text ends with the opening of the assistant's next turn; default
-   * false. Other keys are variables for the template.
-   * @throws Error when there is no template, or with the template's own message when it refuses the messages
+   * The prompt text of a chat, equal to transformers' `apply_chat_template(messages, tokenize=False)`; what the template asks for
+   * and cannot be had equal is refused by name. Values are plain JSON; a whole number is an int there.
+   * @param messages the turns so far, oldest first, at least one
+   * @throws Error when there is no template; TemplateError with the template's own message when it refuses the messages, or with
+   * what is wrong in it or not supported; RangeError when it takes more steps, text or depth than a template may
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 }
 
-export interface ChatTemplateOptions {
-  readonly addGenerationPrompt?: boolean;
-  readonly [variable: string]: unknown;
-}
-
 /** What a Hugging Face directory may hold beside the two JSON files. */
 export interface TokenizerExtras {
-  /** Text of `chat_template.jinja`; it goes before a template inside tokenizer_config.json. */
+  /** Text of `chat_template.jinja`; it goes before the templates inside tokenizer_config.json. */
   readonly chatTemplate?: string;
+  /** Texts of `additional_chat_templates/*.jinja` by name, likewise. */
+  readonly additionalChatTemplates?: ChatTemplates;
   /** `eos_token_id` of generation_config.json or config.json; the tokenizer's own eos is added to them. */
   readonly eosTokenIds?: readonly number[];
   /** `special_tokens_map.json`, parsed. */
@@ -117,12 +121,11 @@ class JsonTokenizer implements Tokenizer {
   readonly bosTokenId: number | undefined;
   readonly eosTokenIds: readonly number[];
   readonly chatTemplate: string | undefined;
+  readonly chatTemplates: ChatTemplates;
   readonly #pipeline: Pipeline;
   readonly #cleanUp: boolean;
   readonly #characters: KnownCharacters | undefined;
-  /** The special tokens by the names templates know them by. */
-  readonly #templateTokens: Record<string, string> = {};
-  #template: Template | undefined;
+  readonly #chat: ChatRenderer;
 
   constructor(file: TokenizerJson, ownConfig: TokenizerConfigJson, extras: TokenizerExtras) {
     const config = withSpecialTokensMap(ownConfig, extras.specialTokensMap);
@@ -144,11 +147,19 @@ class JsonTokenizer implements Tokenizer {
     const eos = idOf(configTokenText(config.eos_token));
     this.eosTokenIds = [...new Set([...(eos === undefined ? [] : [eos]), ...(extras.eosTokenIds ?? [])])];
 
-    this.chatTemplate = extras.chatTemplate ?? configTemplate(config);
-    for (const name of ['bos_token', 'eos_token', 'unk_token', 'pad_token'] as const) {
-      const text = configTokenText(config[name]);
-      if (text !== undefined) this.#templateTokens[name] = text;
+    const { chatTemplate, additionalChatTemplates = [] } = extras;
+    const files = new Map([
+      ...(chatTemplate === undefined ? [] : [['default', chatTemplate] as const]),
+      ...additionalChatTemplates,
+    ]);
+    this.chatTemplates = files.size > 0 ? files : configTemplates(config);
+    this.chatTemplate = this.chatTemplates.get('default');
+    const tokens: Record<string, string> = {};
+    for (const name of ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'].map((kind) => `${kind}_token`)) {
+      const text = configTokenText(config[name] as ConfigToken | undefined);
+      if (text !== undefined) tokens[name] = text;
     }
+    this.#chat = new ChatRenderer(this.chatTemplates, tokens);
     // transformers 5 leaves the spaces of BPE texts alone whatever the config says, and cleans up only when told to.
     this.#cleanUp = json.model.type !== 'BPE' && config.clean_up_tokenization_spaces === true;
   }
@@ -175,45 +186,6 @@ class JsonTokenizer implements Tokenizer {
   }
 
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): string {
-    checkTemplateOptions(options);
-    if (this.chatTemplate === undefined) {
-      throw new Error(
-        'applyChatTemplate: expected a checkpoint with a chat template, got one without; encode the prompt as it is',
-      );
-    }
-    this.#template ??= new Template(this.chatTemplate);
-    const { addGenerationPrompt = false, ...variables } = options;
-    return this.#template.render({
-      ...this.#templateTokens,
-      ...variables,
-      messages,
-      add_generation_prompt: addGenerationPrompt,
-    });
+    return this.#chat.render(messages, options);
   }
-}
-
-const TEMPLATE_OPTIONS = optionKinds<{ addGenerationPrompt?: boolean }>({ addGenerationPrompt: aBoolean });
-
-/** @throws TypeError for a misspelt `addGenerationPrompt` and for what is not the caller's to set; every other name is a variable. */
-function checkTemplateOptions(options: ChatTemplateOptions): void {
-  checkObject('applyChatTemplate', 'an object of options', options);
-  if ('messages' in options) {
-    throw new TypeError(
-      'applyChatTemplate: expected messages as the first argument, got them among the options',
-    );
-  }
-  const { addGenerationPrompt, ...variables } = options;
-  const misspelt = Object.keys(variables).filter((name) => /^add_?gen/i.test(name));
-  checkOptions(
-    'applyChatTemplate',
-    { addGenerationPrompt, ...Object.fromEntries(misspelt.map((name) => [name, true])) },
-    TEMPLATE_OPTIONS,
-  );
-}
-
-/** The config's template, or the one called `default` of several. */
-function configTemplate(config: TokenizerConfigJson): string | undefined {
-  const template = config.chat_template ?? undefined;
-  if (template === undefined || typeof template === 'string') return template;
-  return template.find((named) => named.name === 'default')?.template;
 }

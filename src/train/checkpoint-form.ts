@@ -5,9 +5,8 @@
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configText } from '../checkpoint/config-text.ts';
-import { readCarriedFiles } from '../checkpoint/output.ts';
+import { readCarriedFiles, writeCarriedFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
-import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
@@ -38,7 +37,7 @@ export function huggingFaceForm(
         ['config.json', new TextEncoder().encode(configText(configJson))],
         [RECIPE_FILE, jsonBytes(recipe)],
       ]);
-      for (const [name, bytes] of all) await writeContentAtomically(`${folder}/${name}`, bytes);
+      await writeCarriedFiles(folder, all);
       const tensors = { ...Object.fromEntries(untrained), ...model.storedTensors() };
       await writeSafetensors(`${folder}/model.safetensors`, tensors);
     },

@@ -62,12 +62,17 @@ test('carried files', () =>
       'in/config.json': '3',
       'in/model.bin': '4',
       'in/NOTICE': '5',
+      'in/additional_chat_templates/tool_use.jinja': '7',
+      'in/additional_chat_templates/notes.md': '8',
     },
     async (folder) => {
       mkdirSync(join(folder, 'out'));
       writeFileSync(join(folder, 'in', 'tokenizer.model'), '6');
       const names = await carryFiles(join(folder, 'in'), join(folder, 'out'));
-      expect([...names].sort()).toEqual(['NOTICE', 'merges.txt', 'tokenizer.json', 'tokenizer.model']);
-      expect(readdirSync(join(folder, 'out')).sort()).toEqual([...names].sort());
+      const template = 'additional_chat_templates/tool_use.jinja';
+      const files = ['NOTICE', 'merges.txt', 'tokenizer.json', 'tokenizer.model'];
+      expect([...names].sort()).toEqual([...files, template].sort());
+      expect(readdirSync(join(folder, 'out')).sort()).toEqual([...files, 'additional_chat_templates'].sort());
+      expect(readFileSync(join(folder, 'out', template), 'utf8')).toBe('7');
     },
   ));

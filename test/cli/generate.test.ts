@@ -1,5 +1,6 @@
 /** `gqa generate`: on a tiny checkpoint with the reference backend, and on the real model where its file is. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Golden } from '../models/golden.ts';
 import { modelFile, noModel } from '../text/fixtures.ts';
@@ -106,6 +107,46 @@ describe('gqa generate on a tiny checkpoint', () => {
       expect(piped).toMatchObject({ tokens: direct.tokens, prefill: { tokens: 9 } });
       const chat = json(await runCli([...args, '--prompt', 'hi', '--chat', '--system', 'be brief']));
       expect(chat.prefill.tokens).toBe('system: be brief user: hi '.length);
+    }));
+
+  test('earlier turns, tools and variables of the template', () =>
+    withTinyCheckpoint({}, async (folder) => {
+      const template =
+        "{% for m in messages %}{{ m.role[0] }}{{ m.content }};{% endfor %}{{ tools|length if tools else '' }}{{ k }}{{ s }}";
+      writeFileSync(join(folder, 'chat_template.jinja'), template);
+      mkdirSync(join(folder, 'additional_chat_templates'));
+      writeFileSync(join(folder, 'additional_chat_templates', 'tool_use.jinja'), `tools:${template}`);
+      const turns = join(folder, 'turns.json');
+      writeFileSync(
+        turns,
+        JSON.stringify([
+          { role: 'user', content: 'a' },
+          { role: 'assistant', content: 'b' },
+        ]),
+      );
+      const tools = join(folder, 'tools.json');
+      writeFileSync(tools, JSON.stringify([{ name: 'f' }]));
+      const args = ['--chat', '--max-tokens', '1', '--json'];
+      const tokens = async (...more: string[]) => json(await tiny(folder, ...args, ...more)).prefill.tokens;
+      expect(await tokens('--messages', turns, '--prompt', 'c')).toBe('ua;ab;uc;'.length);
+      expect(await tokens('--messages', turns, '--system', 'x')).toBe('sx;ua;ab;'.length);
+      const variables = ['--template-var', 'k=1.0', '--template-var', 's=no json'];
+      expect(await tokens('--prompt', 'c', ...variables)).toBe('uc;1.0no json'.length);
+      expect(await tokens('--prompt', 'c', '--tools', tools)).toBe('tools:uc;1'.length);
+
+      const refused = async (...more: string[]) => {
+        const { code, stderr } = await tiny(folder, ...more);
+        return [code, stderr.split('\n')[0]];
+      };
+      expect(await refused('--prompt', 'x', '--tools', tools)).toEqual([2, 'gqa: --tools needs --chat']);
+      expect(await refused('--messages', turns)).toEqual([2, 'gqa: --messages needs --chat']);
+      expect(await refused('--chat', '--prompt', 'x', '--messages', join(folder, 'config.json'))).toEqual([
+        1,
+        expect.stringContaining('config.json: expected a JSON list of messages, each an object'),
+      ]);
+      expect((await refused('--chat', '--prompt', 'x', '--template-var', 'k'))[1]).toContain(
+        'Expected name=value.',
+      );
     }));
 
   test('a prompt that is no UTF-8 is refused', () =>

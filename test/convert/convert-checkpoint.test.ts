@@ -1,7 +1,16 @@
 /** Conversion by the paper's methods: transformers' logits for every family, exact ways up and down, what is carried over. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { openCheckpoint } from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
 import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
 import { expectClose, GOLDEN, Golden, SMOLLM2 } from '../models/golden.ts';
@@ -341,6 +350,33 @@ describe('GGUF', () => {
       }
     },
   );
+
+  test('chat templates are kept, one by one as gguf-py writes them', async () => {
+    const folder = freshPath('m');
+    cpSync(multiHead('llama'), folder, { recursive: true });
+    const letters = Array.from({ length: 37 }, (_, id) => [String.fromCharCode(33 + id), id]);
+    const tokenizer = {
+      model: { type: 'BPE', vocab: Object.fromEntries(letters), merges: [], byte_fallback: true },
+    };
+    writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+    writeFileSync(join(folder, 'chat_template.jinja'), 'D');
+    mkdirSync(join(folder, 'additional_chat_templates'));
+    writeFileSync(join(folder, 'additional_chat_templates', 'tool use.jinja'), 'T');
+    const to = freshPath('t.gguf');
+    await convertCheckpoint({ from: folder, to, numKeyValueHeads: 3 });
+    const checkpoint = await openCheckpoint(to);
+    const kept = [...(checkpoint.gguf?.metadata ?? [])].filter(([key]) => key.includes('chat_template'));
+    await checkpoint.close();
+    expect(Object.fromEntries(kept)).toEqual({
+      'tokenizer.chat_template': 'D',
+      'tokenizer.chat_template.tool_use': 'T',
+      'tokenizer.chat_templates': ['tool_use'],
+    });
+    const out = freshPath('hf');
+    await convertCheckpoint({ from: folder, to: out, numKeyValueHeads: 3 });
+    expect(readFileSync(join(out, 'additional_chat_templates', 'tool use.jinja'), 'utf8')).toBe('T');
+    await convertCheckpoint({ from: folder, to: out, numKeyValueHeads: 1, force: true });
+  });
 
   test('families in another form are named', async () => {
     const to = freshPath('x.gguf');

@@ -130,7 +130,7 @@ describe('GGUF header', () => {
 
   test('the chat template of the header is used', () => {
     const { metadata } = byteLevelFixture('gpt-2');
-    expect(() => tokenizerFromGguf(metadata).applyChatTemplate([])).toThrow('chat template');
+    expect(() => tokenizerFromGguf(metadata).applyChatTemplate([])).toThrow('with a chat template');
     metadata.set(
       'tokenizer.chat_template',
       '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ bos_token }}',
@@ -138,6 +138,11 @@ describe('GGUF header', () => {
     metadata.set('tokenizer.ggml.bos_token_id', 3);
     const tokenizer = tokenizerFromGguf(metadata);
     expect(tokenizer.applyChatTemplate([{ role: 'user', content: 'hi' }])).toBe('user: hi\n$');
+    metadata.set('tokenizer.chat_templates', ['tool_use']);
+    metadata.set('tokenizer.chat_template.tool_use', 'tools: {{ tools|length }}');
+    const several = tokenizerFromGguf(metadata);
+    expect([...several.chatTemplates.keys()]).toEqual(['default', 'tool_use']);
+    expect(several.applyChatTemplate([{ role: 'user', content: 'hi' }], { tools: [{}] })).toBe('tools: 1');
   });
 
   test.each([

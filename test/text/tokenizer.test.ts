@@ -93,11 +93,19 @@ describe('tokenizer.json', () => {
     const json = byteLevelJson();
     expect(tokenizerFromJson(json, { chat_template: named }).applyChatTemplate(messages)).toBe('hi');
     const tokenizer = tokenizerFromJson(json, { chat_template: named });
-    expect(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, thinking: '!' })).toBe('hi>!');
+    expect(
+      tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, variables: { thinking: '!' } }),
+    ).toBe('hi>!');
     const extras = { chatTemplate: '{{ raise_exception("roles must alternate") }}' };
     const refusing = tokenizerFromJson(json, { chat_template: 'x' }, extras);
     expect(() => refusing.applyChatTemplate(messages)).toThrow('roles must alternate');
     expect(tokenizerFromJson(json).chatTemplate).toBeUndefined();
+    expect(tokenizerFromJson(json, { chat_template: named }).applyChatTemplate(messages, { tools: [] })).toBe(
+      'tools',
+    );
+    const files = { additionalChatTemplates: new Map([['tool_use', 'of a file']]) };
+    const own = tokenizerFromJson(json, { chat_template: named }, files);
+    expect([own.chatTemplate, [...own.chatTemplates]]).toEqual([undefined, [['tool_use', 'of a file']]]);
   });
 
   test('Metaspace that splits starts a piece at every space', () => {

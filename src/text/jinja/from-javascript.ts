@@ -1,12 +1,12 @@
 /**
  * Values of JavaScript as Python's: what transformers hands to templates is plain JSON, and anything else a placeholder that names its
- * kind. A whole number is an int, since JavaScript does not tell 1 from 1.0; `Float` and `parseJson` do.
+ * kind. A whole number is an int, since JavaScript does not tell 1 from 1.0; `TemplateFloat` and `parseJson` do.
  */
 import { exceeded, limits } from './limits.ts';
 import { Dict, type Value } from './values.ts';
 
-/** A number that is a float in Python though it is whole: `new Float(1)` prints as 1.0. */
-export class Float {
+/** A number that is a float in Python though it is whole: `new TemplateFloat(1)` prints as 1.0. */
+export class TemplateFloat {
   readonly value: number;
   constructor(value: number) {
     this.value = value;
@@ -33,7 +33,7 @@ export function fromJavaScript(value: unknown, what: string, depth = 0): Value {
   }
   if (value === null) return null;
   if (Array.isArray(value)) return value.map((item) => fromJavaScript(item, what, depth + 1));
-  if (value instanceof Float) return value.value;
+  if (value instanceof TemplateFloat) return value.value;
   const prototype = Object.getPrototypeOf(value);
   const entries =
     value instanceof Map
@@ -63,6 +63,6 @@ export function parseJson(text: string): unknown {
     const digits =
       typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
     if (typeof digits !== 'string') return value;
-    return /^-?[0-9]+$/.test(digits) ? BigInt(digits) : new Float(Number(digits));
+    return /^-?[0-9]+$/.test(digits) ? BigInt(digits) : new TemplateFloat(Number(digits));
   });
 }

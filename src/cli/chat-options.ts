@@ -1,0 +1,112 @@
+/** The flags of a chat: earlier turns, a system message, tools, and variables of the model's template. */
+import { readFileSync } from 'node:fs';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { ChatMessage, ChatTemplateOptions } from '../text/chat.ts';
+import { parseJson } from '../text/jinja/from-javascript.ts';
+import { UsageError } from './errors.ts';
+import * as parse from './options.ts';
+import { utf8Text } from './train-data.ts';
+
+export interface ChatFlags {
+  readonly chat?: true;
+  readonly prompt?: string;
+  readonly system?: string;
+  readonly messages?: string;
+  readonly tools?: string;
+  readonly templateVar?: Readonly<Record<string, unknown>>;
+}
+
+export function addChatOptions(command: Command): Command {
+  return command
+    .option('--chat', "put the prompt into the model's chat template, as the user's turn")
+    .option('--system <text>', 'a system message before it (with --chat)')
+    .option(
+      '--messages <file>',
+      'turns before the prompt: a JSON list of { role, content } (with --chat, instead of --prompt or before it)',
+      parse.path,
+    )
+    .option(
+      '--tools <file>',
+      'functions the model may call: a JSON list of schemas (with --chat)',
+      parse.path,
+    )
+    .option(
+      '--template-var <name=value>',
+      'a variable of the template, such as enable_thinking=false (with --chat; may be given several times)',
+      variable,
+    );
+}
+
+/** A value is JSON where it can be read as such, a text otherwise. */
+function variable(
+  text: string,
+  before: Readonly<Record<string, unknown>> = {},
+): Readonly<Record<string, unknown>> {
+  const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/s.exec(text) ?? [];
+  if (name === undefined) throw new InvalidArgumentError('Expected name=value.');
+  let parsed: unknown = value;
+  try {
+    parsed = parseJson(value);
+  } catch {
+    // A text.
+  }
+  return { ...before, [name]: parsed };
+}
+
+export function checkChatFlags(flags: ChatFlags): void {
+  for (const [flag, value] of [
+    ['--system', flags.system],
+    ['--messages', flags.messages],
+    ['--tools', flags.tools],
+    ['--template-var', flags.templateVar],
+  ] as const) {
+    if (value !== undefined && !flags.chat) throw new UsageError(`${flag} needs --chat`);
+  }
+  if (flags.prompt === undefined && flags.messages === undefined) {
+    throw new UsageError(
+      "required option '--prompt <text>' not specified, nor --chat with --messages <file>",
+    );
+  }
+}
+
+export interface Chat {
+  readonly messages: readonly ChatMessage[];
+  readonly options: ChatTemplateOptions;
+}
+
+/** Reads the files of a chat. @param prompt the last turn, undefined when the turns of --messages are all */
+export function readChat(flags: ChatFlags, prompt: string | undefined): Chat {
+  const turns = flags.messages === undefined ? [] : readList(flags.messages, 'messages');
+  const messages = [
+    ...(flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]),
+    ...(turns as ChatMessage[]),
+    ...(prompt === undefined ? [] : [{ role: 'user', content: prompt }]),
+  ];
+  if (messages.length === 0) throw new Error(`${flags.messages}: expected at least one message, got none`);
+  return {
+    messages,
+    options: {
+      addGenerationPrompt: true,
+      ...(flags.tools !== undefined && { tools: readList(flags.tools, 'tools') }),
+      ...(flags.templateVar !== undefined && { variables: flags.templateVar }),
+    },
+  };
+}
+
+function readList(file: string, what: string): Readonly<Record<string, unknown>>[] {
+  const text = utf8Text(file, readFileSync(file));
+  let list: unknown;
+  try {
+    list = parseJson(text);
+  } catch (error) {
+    throw new Error(`${file}: expected JSON, got: ${(error as Error).message}`);
+  }
+  const isObject = (value: unknown): boolean =>
+    typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (!Array.isArray(list) || !list.every(isObject)) {
+    throw new Error(
+      `${file}: expected a JSON list of ${what}, each an object, got ${text.trim().slice(0, 60)}`,
+    );
+  }
+  return list as Readonly<Record<string, unknown>>[];
+}
