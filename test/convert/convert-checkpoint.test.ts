@@ -357,6 +357,7 @@ describe('GGUF', () => {
     const letters = Array.from({ length: 37 }, (_, id) => [String.fromCharCode(33 + id), id]);
     const tokenizer = {
       model: { type: 'BPE', vocab: Object.fromEntries(letters), merges: [], byte_fallback: true },
+      normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
     };
     writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
     writeFileSync(join(folder, 'chat_template.jinja'), 'D');
