@@ -150,7 +150,7 @@ const NOT_OPTIONS = [
   /^gqa:Backend\./,
   /^(models|train):(Model|TrainableModel|Optimizer)\.#/,
   /\.(#\w+|applyView|backendFile)#/,
-  /#\d (view|cacheView|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe): (?!View$)/,
+  /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe): (?!View$)/,
   // A user's own model takes what it takes.
   /^train:LanguageModel\.forward#1/,
   // The same method, inherited.
