@@ -77,6 +77,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'flax:new NnxMqa#0': (o) => new flax.NnxMqa({ dModel: 4, numHeads: 2, rngs: rngs(), ...o }),
   'models:Model.forward#1': (o) => model().forward([[1]], o),
   'models:Model.initCache#0': (o) => model().initCache({ ...sizes, ...o }),
+  'models:Tokenizer.applyChatTemplate#1': (o) => tokenizer().applyChatTemplate([], o),
   'models:Tokenizer.decode#1': (o) => tokenizer().decode([0], o),
   'models:Tokenizer.encode#1': (o) => tokenizer().encode('a', o),
   'models:generate#2': (o) => models.generate(model(), [1], o).next(),
