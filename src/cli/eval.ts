@@ -9,7 +9,7 @@ import * as parse from './options.ts';
 import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
 import { facts } from './table.ts';
-import { readTrainingText } from './train-data.ts';
+import { knownText, readTrainingText } from './train-data.ts';
 
 interface EvalFlags extends BackendFlags {
   readonly data: string;
@@ -36,11 +36,12 @@ export function evalCommand(): Command {
 
 async function run(path: string, flags: EvalFlags): Promise<void> {
   await useBackend(flags);
-  const text = await readTrainingText(flags.data);
+  const given = await readTrainingText(flags.data);
   const model = await loadModel(path);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {
     if (!model.tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+    const text = knownText(model.tokenizer, flags.data, given);
     const start = documentStart(model.tokenizer);
     const tokens = model.tokenizer.encode(text, { addSpecialTokens: false });
     if (start.length + tokens.length < 2) {

@@ -16,7 +16,7 @@ import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
-import { utf8Text } from './train-data.ts';
+import { knownText, utf8Text } from './train-data.ts';
 
 interface GenerateFlags extends BackendFlags, ChatFlags {
   readonly maxTokens: number;
@@ -142,13 +142,15 @@ async function answer(
 }
 
 function promptTokens(tokenizer: Tokenizer, path: string, text: string | Chat): number[] {
-  if (typeof text === 'string')
-    return [...documentStart(tokenizer), ...tokenizer.encode(text, { addSpecialTokens: false })];
+  if (typeof text === 'string') {
+    const known = knownText(tokenizer, '--prompt', text);
+    return [...documentStart(tokenizer), ...tokenizer.encode(known, { addSpecialTokens: false })];
+  }
   if (tokenizer.chatTemplates.size === 0) {
     throw new Error(`${path}: expected a chat template for --chat, got a checkpoint without one`);
   }
   const prompt = tokenizer.applyChatTemplate(text.messages, text.options);
-  return tokenizer.encode(prompt, { addSpecialTokens: false });
+  return tokenizer.encode(knownText(tokenizer, '--chat', prompt), { addSpecialTokens: false });
 }
 
 function makeCache(model: Model, promptLength: number, flags: GenerateFlags): KeyValueCache {

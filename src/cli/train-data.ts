@@ -1,7 +1,10 @@
 /** The text that `gqa train`, `gqa eval` and `gqa convert` read: a file, a folder of text files, or Moby-Dick from npm. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
+import { unknownText } from '../text/known-characters.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import { UsageError } from './errors.ts';
+import { writeNote } from './output.ts';
 
 const TEXT_FILES = new Set([
   '.txt',
@@ -24,6 +27,14 @@ export async function readTrainingText(source: string): Promise<string> {
   const text = source === 'moby-dick' ? await mobyDick() : readText(source);
   if (text === '') throw new Error(`${source}: expected a text, got an empty one`);
   return text;
+}
+
+/** A text without the characters that a tokenizer lacks: said, with their number. Training on such a text is refused instead. */
+export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
+  const unknown = tokenizer.unknownCharacters(text);
+  if (unknown.size === 0) return text;
+  writeNote(`${source}: left out ${unknownText(unknown)}`);
+  return [...text].filter((character) => !unknown.has(character)).join('');
 }
 
 function readText(path: string): string {

@@ -1,6 +1,6 @@
 /** A run of `gqa train` or `gqa uptrain` on the command line: Ctrl-C saves, the report shows it. */
 import { getBackend } from '../backend/index.ts';
-import { type PreparedRun, runTraining } from '../train/training-run.ts';
+import { computedOn, type PreparedRun, runTraining } from '../train/training-run.ts';
 import { count, writeJson, writeNote } from './output.ts';
 import type { RunFlags } from './train-flags.ts';
 import { TrainReport } from './train-report.ts';
@@ -24,6 +24,12 @@ export async function trainRun(title: string, run: PreparedRun, flags: RunFlags)
         `N=${numHeads} K=${numKeyValueHeads}, ${count(data.train.length)} + ${count(data.validation.length)} tokens, ` +
         `V=${vocabSize}, on ${getBackend().description}`,
     );
+    const [before, now] = [place?.computedOn.at(-1), computedOn(model.backend)];
+    if (before !== undefined && before !== now) {
+      writeNote(
+        `this run was computed on ${before} and goes on on ${now}: losses may differ in their last digits from those of a run without a break`,
+      );
+    }
     process.once('SIGINT', stop);
     const { finished } = await runTraining(
       trainer,

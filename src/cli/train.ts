@@ -15,6 +15,7 @@ import { splitTokens } from '../train/token-data.ts';
 import { Trainer } from '../train/trainer.ts';
 import {
   checkSameRun,
+  computedBefore,
   openRun,
   type PreparedRun,
   restoreRun,
@@ -120,7 +121,7 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
     const form = huggingFaceForm(model.configJson ?? {}, files);
     const recipe = (step: number) => ({ training: { settings, step }, uptraining: [] });
     const metrics = latest === undefined ? [] : await restoreRun(directory, latest, trainer);
-    const place = { directory, identity, form, recipe };
+    const place = { directory, identity, form, recipe, computedOn: computedBefore(directory, latest) };
     return { trainer, settings, tokenizer, data, place, resumedFrom: latest, metrics };
   } catch (error) {
     model.dispose();

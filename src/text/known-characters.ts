@@ -32,21 +32,32 @@ export class KnownCharacters {
     );
   }
 
-  /** @throws RangeError that says which characters of the text are not known, and how many there are */
-  check(text: string): void {
+  /** How often each character that is not known stands in a text. */
+  unknownIn(text: string): ReadonlyMap<string, number> {
     const counts = new Map<string, number>();
     let rest = text;
     for (const token of this.#added) if (token !== '') rest = rest.replaceAll(token, '');
     for (const character of rest) {
       if (!this.#known.has(character)) counts.set(character, (counts.get(character) ?? 0) + 1);
     }
-    if (counts.size === 0) return;
-    const most = [...counts].sort((a, b) => b[1] - a[1]);
-    const shown = most.slice(0, SHOWN).map(([character, count]) => `${JSON.stringify(character)} (${count})`);
-    const total = most.reduce((sum, [, count]) => sum + count, 0);
-    const more = most.length > SHOWN ? ` and ${most.length - SHOWN} others` : '';
+    return counts;
+  }
+
+  /** @throws RangeError that says which characters of the text are not known, and how many there are */
+  check(text: string): void {
+    const unknown = this.unknownIn(text);
+    if (unknown.size === 0) return;
     throw new RangeError(
-      `encode: expected characters of the vocabulary, which has ${this.#known.size}, got ${total} without a token: ${shown.join(', ')}${more}`,
+      `encode: expected characters of the vocabulary, which has ${this.#known.size}, got ${unknownText(unknown)}`,
     );
   }
+}
+
+/** Such as `3 characters without a token: "é" (2), "ß" (1)`, the most frequent first. */
+export function unknownText(unknown: ReadonlyMap<string, number>): string {
+  const most = [...unknown].sort((a, b) => b[1] - a[1]);
+  const shown = most.slice(0, SHOWN).map(([character, count]) => `${JSON.stringify(character)} (${count})`);
+  const total = most.reduce((sum, [, count]) => sum + count, 0);
+  const more = most.length > SHOWN ? ` and ${most.length - SHOWN} others` : '';
+  return `${total} ${total === 1 ? 'character' : 'characters'} without a token: ${shown.join(', ')}${more}`;
 }

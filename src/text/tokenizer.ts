@@ -66,6 +66,8 @@ export interface Tokenizer {
    * outside the vocabulary give nothing, no ids give ''.
    */
   decode(ids: readonly number[], options?: DecodeOptions): string;
+  /** How often each character that a tokenizer of characters lacks, and `encode` refuses, stands in a text; empty for other tokenizers. */
+  unknownCharacters(text: string): ReadonlyMap<string, number>;
   /** Whether `decode` with `skipSpecialTokens` leaves this id out. */
   isSpecial(id: number): boolean;
   /**
@@ -179,6 +181,10 @@ class JsonTokenizer implements Tokenizer {
     }
     const text = this.#pipeline.decode(skip ? ids.filter((id) => !this.isSpecial(id)) : ids);
     return this.#cleanUp ? cleanUp(text) : text;
+  }
+
+  unknownCharacters(text: string): ReadonlyMap<string, number> {
+    return this.#characters?.unknownIn(text) ?? new Map();
   }
 
   isSpecial(id: number): boolean {

@@ -1,5 +1,6 @@
 /**
- * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them bit for bit. It shows
+ * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them: bit for bit on the same backend and
+ * instruction set, with any number of threads. It shows
  * nothing; who wants to see it listens to its metrics.
  */
 
@@ -51,6 +52,8 @@ export interface RunPlace {
   readonly identity: RunIdentity;
   readonly form: CheckpointForm;
   readonly recipe: (step: number) => TrainRecipe;
+  /** What the steps before were computed on, as in `RunResult`. */
+  readonly computedOn: readonly string[];
 }
 
 /** A run that is ready for its next step. */
@@ -71,6 +74,11 @@ export interface RunResult {
   readonly finished: boolean;
   /** Every line of metrics, those before a resume included. */
   readonly metrics: readonly Metric[];
+  /**
+   * Backends and instruction sets, such as `native (avx512)`, oldest first. More than one: the run was interrupted and went on elsewhere,
+   * and its numbers may differ in their last bits from those of one without a break.
+   */
+  readonly computedOn: readonly string[];
 }
 
 /** What was asked for does not go with what is in the folder. */
@@ -114,6 +122,17 @@ export function checkSameRun(directory: RunDirectory, latest: string, identity: 
   throw new RunConflictError(
     `{ resume: true }: expected the run of ${latest}, whose ${key} is ${before[key]}, got ${identity[key]}`,
   );
+}
+
+/** Backend and instruction set, which decide the last bits of a run; the number of threads does not. */
+export function computedOn({ description }: { readonly description: string }): string {
+  return description.replace(/, \d+ threads?\)$/, ')');
+}
+
+/** What the steps up to a checkpoint were computed on; empty where it does not say. */
+export function computedBefore(directory: RunDirectory, latest: string | undefined): readonly string[] {
+  const found = latest === undefined ? undefined : directory.state(latest).computedOn;
+  return Array.isArray(found) ? found.filter((name) => typeof name === 'string') : [];
 }
 
 /** Tokens, and what blocks of them begin with, as entries of an identity. */
@@ -222,7 +241,14 @@ async function advanceToTheEnd(
     await eventLoopTurn();
   }
   if (saved !== trainer.step) await save();
-  return { finished: trainer.step === steps, metrics };
+  return { finished: trainer.step === steps, metrics, computedOn: places(trainer, place) };
+}
+
+/** What a run has been computed on so far, this time included. */
+function places(trainer: Trainer, place: RunPlace | undefined): readonly string[] {
+  const before = place?.computedOn ?? [];
+  const now = computedOn(trainer.model.backend);
+  return before.at(-1) === now ? before : [...before, now];
 }
 
 async function saveRun(trainer: Trainer, place: RunPlace, keep: number): Promise<void> {
@@ -232,7 +258,12 @@ async function saveRun(trainer: Trainer, place: RunPlace, keep: number): Promise
       step,
       writeModel: (folder) => place.form.write(folder, model, place.recipe(step)),
       optimizer: optimizer.tensors,
-      state: { identity: place.identity, step, counters: optimizer.counters },
+      state: {
+        identity: place.identity,
+        step,
+        counters: optimizer.counters,
+        computedOn: places(trainer, place),
+      },
     },
     keep,
   );

@@ -27,6 +27,7 @@ import { splitTokens } from './token-data.ts';
 import { Trainer } from './trainer.ts';
 import {
   checkSameRun,
+  computedBefore,
   openRun,
   type PreparedRun,
   type RunOptions,
@@ -127,6 +128,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
     const trainer = new Trainer(model, data, training);
     const place = opened && {
       directory: opened.directory,
+      computedOn: computedBefore(opened.directory, latest),
       identity,
       form: await formOf(checkpoint, model),
       recipe: (step: number) => ({

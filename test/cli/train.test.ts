@@ -94,6 +94,34 @@ describe('gqa train', () => {
     expect(bitsPerCharacter).toBeCloseTo((loss * tokens) / characters / Math.LN2, 10);
   });
 
+  test('characters that the model does not know are said: left out of a prompt or an evaluation, refused in training', async () => {
+    const checkpoint = join(folder, 'whole', 'step-60');
+    const file = join(folder, 'unknown.txt');
+    const text = readFileSync(join(folder, 'text.txt'), 'utf8');
+    writeFileSync(file, `${text}ÄÖÄ`);
+    const said = 'left out 3 characters without a token: "Ä" (2), "Ö" (1)\n';
+    const generated = await runCli([
+      'generate',
+      checkpoint,
+      '--prompt',
+      'waÄÖÄ',
+      '--max-tokens',
+      '3',
+      '--json',
+    ]);
+    expect(generated.stderr).toContain(`--prompt: ${said}`);
+    expect(JSON.parse(generated.stdout).prefill.tokens).toBe(2);
+    const evaluated = await runCli(['eval', checkpoint, '--data', file, '--json']);
+    expect(evaluated.stderr).toContain(`${file}: ${said}`);
+    const plain = await runCli(['eval', checkpoint, '--data', join(folder, 'text.txt'), '--json']);
+    expect({ ...JSON.parse(evaluated.stdout), data: '' }).toEqual({ ...JSON.parse(plain.stdout), data: '' });
+    const trained = await runCli([
+      ...['uptrain', checkpoint, '--data', file, '--out', join(folder, 'never'), '--steps', '1'],
+    ]);
+    expect([trained.code, existsSync(join(folder, 'never'))]).toEqual([1, false]);
+    expect(trained.stderr).toMatch(/got 3 characters without a token: "Ä" \(2\), "Ö" \(1\)\n$/);
+  });
+
   test('weights that give no number fail the evaluation', async () => {
     const checkpoint = join(folder, 'nan');
     cpSync(join(folder, 'whole', 'step-60'), checkpoint, { recursive: true });
@@ -133,6 +161,28 @@ describe('gqa train', () => {
     // It may be gone on with, though not as a run of fewer steps.
     const { stderr } = await runCli(command('busy', '--resume', '--steps', '60'));
     expect(stderr).toContain('whose steps is 100000');
+  });
+
+  test('going on with another instruction set is said, with another number of threads not', async () => {
+    const out = join(folder, 'moved');
+    const first = await runCli(command('moved', '--save-every', '1', '--steps', '2'), {
+      env: { GQA_BACKEND: 'wasm' },
+    });
+    expect(first.code).toBe(0);
+    const goOn = async (env: Record<string, string>) => {
+      writeFileSync(join(out, 'latest'), 'step-1\n');
+      const result = await runCli(['train', '--data', join(folder, 'text.txt'), '--out', out, '--resume'], {
+        env,
+      });
+      expect(result.code).toBe(0);
+      return result.stderr;
+    };
+    const message =
+      /^this run was computed on (.*) and goes on on (.*): losses may differ in their last digits/m;
+    expect(await goOn({ GQA_BACKEND: 'wasm', GQA_THREADS: '1' })).not.toMatch(message);
+    const [, before, now] = message.exec(await goOn({ GQA_BACKEND: 'reference' })) ?? [];
+    expect(before).toMatch(/^wasm \(\w+\)$/);
+    expect(now).toMatch(/^reference/);
   });
 
   test('--resume takes the settings that are not given from the run', async () => {

@@ -19,19 +19,29 @@ describe.each([
   test('refuses what it lacks, with the characters and their number', () => {
     expect(() => encode('aébé😃')).toThrow(
       new RangeError(
-        'encode: expected characters of the vocabulary, which has 5, got 3 without a token: "é" (2), "😃" (1)',
+        'encode: expected characters of the vocabulary, which has 5, got 3 characters without a token: "é" (2), "😃" (1)',
       ),
     );
-    expect(() => encode('a\nb')).toThrow('got 1 without a token: "\\n" (1)');
-    expect(() => encode('0123456789')).toThrow(/got 10 without a token: "0" \(1\).* and 2 others$/);
+    expect(() => encode('a\nb')).toThrow('got 1 character without a token: "\\n" (1)');
+    expect(() => encode('0123456789')).toThrow(
+      /got 10 characters without a token: "0" \(1\).* and 2 others$/,
+    );
   });
+});
+
+test('they can be counted before', () => {
+  expect([...made.tokenizer.unknownCharacters('aébé😃')]).toEqual([
+    ['é', 2],
+    ['😃', 1],
+  ]);
+  expect(made.tokenizer.unknownCharacters('abc').size).toBe(0);
 });
 
 test('tokens that were added are no unknown characters', () => {
   const bos = { id: 5, content: '<s>', special: true };
   const tokenizer = tokenizerFromJson({ ...saved, added_tokens: [bos] });
   expect(tokenizer.encode('<s>ab')).toEqual([5, 1, 2]);
-  expect(() => tokenizer.encode('<s>a<b')).toThrow('got 1 without a token: "<" (1)');
+  expect(() => tokenizer.encode('<s>a<b')).toThrow('got 1 character without a token: "<" (1)');
 });
 
 test('tokenizers that can write any text take any text', () => {

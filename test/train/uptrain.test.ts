@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
-import { setBackend } from '../../src/index.ts';
+import { setBackend, setThreads } from '../../src/index.ts';
 import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
 import { formOf, huggingFaceForm } from '../../src/train/checkpoint-form.ts';
 import {
@@ -21,7 +21,10 @@ import {
 } from '../../src/train/index.ts';
 import { readRecipe } from '../../src/train/recipe.ts';
 import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
-import { GOLDEN } from '../models/golden.ts';
+import { BACKENDS, GOLDEN } from '../models/golden.ts';
+
+const hasNative = BACKENDS.includes('native');
+
 import { caseNamed, variant } from '../models/variants.ts';
 
 let folder: string;
@@ -190,8 +193,7 @@ describe('uptrain', () => {
     const own = { ...training, steps: 150, accumulate: 1, batchSize: 8, blockLength: 32, learningRate: 5e-3 };
     const trainer = new Trainer(model, splitTokens(encode(text), 32, 0.2), own);
     while (trainer.step < 150) trainer.advance();
-    const out = join(folder, 'trained');
-    mkdirSync(out);
+    const out = mkdtempSync(join(folder, 'trained-'));
     const written = Object.entries(files).map(
       ([name, json]) => [name, Buffer.from(JSON.stringify(json))] as const,
     );
@@ -252,6 +254,40 @@ describe('uptrain', () => {
     }
     await using last = await openCheckpoint(join(out, 'step-12'));
     expect((await readRecipe(last))?.uptraining).toMatchObject([{ step: 12, settings: { dropout: 0.2 } }]);
+  });
+
+  test.skipIf(!hasNative)('a run that goes on elsewhere says on what it was computed', async () => {
+    const from = await trained();
+    const out = join(folder, 'elsewhere');
+    const options = { ...{ from, text, out, steps: 3, saveEvery: 1, keep: 9, evaluateEvery: 3 } };
+    const go = async (steps: number, resume: boolean) => {
+      const controller = new AbortController();
+      let made = 0;
+      const onMetric = ({ loss }: Metric) => {
+        if (loss !== undefined && ++made === steps) controller.abort();
+      };
+      const { model, computedOn } = await uptrain({
+        ...options,
+        resume,
+        onMetric,
+        signal: controller.signal,
+      });
+      model.dispose();
+      return computedOn;
+    };
+    const [native, wasm] = [/^native \(\w+\)$/, /^wasm \(\w+\)$/].map((name) => expect.stringMatching(name));
+    await setBackend('native');
+    setThreads(2);
+    try {
+      expect(await go(1, false)).toEqual([native]);
+      // Threads do not matter.
+      setThreads(1);
+      expect(await go(1, true)).toEqual([native]);
+      await setBackend('wasm');
+      expect(await go(1, true)).toEqual([native, wasm]);
+    } finally {
+      await setBackend('native');
+    }
   });
 
   test('what cannot be trained says why', async () => {
