@@ -6,7 +6,7 @@
  */
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import type { Shape } from '../tensor/shape.ts';
+import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { addressOf, newStorage, type Storage } from '../tensor/storage.ts';
 import { at, attentionLength, writeAttention } from './attention-arguments.ts';
 import type {
@@ -137,7 +137,7 @@ export class KernelBackend implements Backend {
   }
 
   fill(out: Operand, value: number): void {
-    this.#run(OP.fill, [at(out), this.#code('fill', out), sizeOf(out), value]);
+    this.#run(OP.fill, [at(out), this.#code('fill', out), sizeOf(out.shape), value]);
   }
 
   convert(out: Operand, outOffset: number, x: Operand, xOffset: number, count: number): void {
@@ -166,7 +166,7 @@ export class KernelBackend implements Backend {
 
   unary(op: UnaryOp, out: Operand, x: Operand): void {
     this.#f32(op, out, x);
-    this.#run(OP.unary, [UNARY_OPS.indexOf(op), at(out), at(x), sizeOf(out)]);
+    this.#run(OP.unary, [UNARY_OPS.indexOf(op), at(out), at(x), sizeOf(out.shape)]);
   }
 
   binary(
@@ -223,7 +223,14 @@ export class KernelBackend implements Backend {
   embedding(out: Operand, table: Operand, ids: Operand): void {
     this.#f32('embedding', out);
     const dim = out.shape.at(-1) as number;
-    this.#run(OP.embedding, [at(out), at(table), this.#code('embedding', table), dim, at(ids), sizeOf(ids)]);
+    this.#run(OP.embedding, [
+      at(out),
+      at(table),
+      this.#code('embedding', table),
+      dim,
+      at(ids),
+      sizeOf(ids.shape),
+    ]);
   }
 
   rmsNorm(
@@ -273,7 +280,7 @@ export class KernelBackend implements Backend {
 
   gated(activation: GateActivation, out: Operand, gate: Operand, up: Operand): void {
     this.#f32('gated', out, gate, up);
-    this.#run(OP.gated, [GATE_ACTIVATIONS.indexOf(activation), at(out), at(gate), at(up), sizeOf(out)]);
+    this.#run(OP.gated, [GATE_ACTIVATIONS.indexOf(activation), at(out), at(gate), at(up), sizeOf(out.shape)]);
   }
 
   attention(call: AttentionCall): void {
@@ -307,13 +314,13 @@ export class KernelBackend implements Backend {
 
   random(out: Operand, call: RandomCall): void {
     const { key, minval, maxval, factor, low, high, scale } = call;
-    const head = [RANDOM_KINDS.indexOf(call.kind), at(out), sizeOf(out), key[0], key[1]];
+    const head = [RANDOM_KINDS.indexOf(call.kind), at(out), sizeOf(out.shape), key[0], key[1]];
     this.#run(OP.random, [...head, minval, maxval, factor, low, high, scale]);
   }
 
   unaryBackward(op: UnaryOp, dX: Operand, x: Operand, dOut: Operand): void {
     this.#f32(op, dX, x, dOut);
-    this.#run(OP.unary_backward, [UNARY_OPS.indexOf(op), at(dX), at(x), at(dOut), sizeOf(x)]);
+    this.#run(OP.unary_backward, [UNARY_OPS.indexOf(op), at(dX), at(x), at(dOut), sizeOf(x.shape)]);
   }
 
   gatedBackward(
@@ -326,7 +333,7 @@ export class KernelBackend implements Backend {
   ): void {
     this.#f32('gated', dGate, dUp, gate, up, dOut);
     const operands = [dGate, dUp, gate, up, dOut].map(at);
-    this.#run(OP.gated_backward, [GATE_ACTIVATIONS.indexOf(activation), ...operands, sizeOf(gate)]);
+    this.#run(OP.gated_backward, [GATE_ACTIVATIONS.indexOf(activation), ...operands, sizeOf(gate.shape)]);
   }
 
   linearBackward(
@@ -363,7 +370,7 @@ export class KernelBackend implements Backend {
   embeddingBackward(dTable: Operand, ids: Operand, dOut: Operand): void {
     this.#f32('embeddingBackward', dTable, dOut);
     const [V, D] = dTable.shape;
-    this.#run(OP.embedding_backward, [at(dTable), V, D, at(ids), sizeOf(ids), at(dOut)]);
+    this.#run(OP.embedding_backward, [at(dTable), V, D, at(ids), sizeOf(ids.shape), at(dOut)]);
   }
 
   crossEntropy(
@@ -401,7 +408,7 @@ export class KernelBackend implements Backend {
     for (let i = 0; i < head.length; i++) block[i] = at(head[i]);
     block[head.length] = call.dKeyBatchStride;
     block[head.length + 1] = call.dValueBatchStride;
-    block[head.length + 2] = dBias ? sizeOf(dBias) : 0;
+    block[head.length + 2] = dBias ? sizeOf(dBias.shape) : 0;
     writeAttention(block, first, call.forward, (dtype) => this.#code('attention', { dtype }));
     this.#host.run(OP.attention_backward);
   }
@@ -423,7 +430,7 @@ export class KernelBackend implements Backend {
     for (const x of xs) {
       this.#f32('sumOfSquares', x);
       block[i++] = at(x);
-      block[i++] = sizeOf(x);
+      block[i++] = sizeOf(x.shape);
     }
     this.#host.run(OP.sum_of_squares);
   }
@@ -438,7 +445,7 @@ export class KernelBackend implements Backend {
     for (const { parameter, gradient, m, v, weightDecay } of parts) {
       this.#f32('adamw', parameter, gradient, m, v);
       block[i++] = at(parameter);
-      block[i++] = sizeOf(parameter);
+      block[i++] = sizeOf(parameter.shape);
       block[i++] = at(gradient);
       block[i++] = at(m);
       block[i++] = at(v);
@@ -463,10 +470,4 @@ export class KernelBackend implements Backend {
       if (operand && operand.dtype !== 'f32') throw new UnsupportedError(op, operand.dtype, this.name);
     }
   }
-}
-
-function sizeOf(operand: Operand): number {
-  let size = 1;
-  for (const dim of operand.shape) size *= dim;
-  return size;
 }

@@ -5,7 +5,7 @@
 import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
 import { describe } from '../tensor/arguments.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { type Shape, shapeText } from '../tensor/shape.ts';
+import { type Shape, shapeText, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
@@ -69,13 +69,15 @@ export function runAttention(
   const q = asWide(op, query);
   const sinks = asWide(op, settings.sinks);
   const bias = asWide(op, settings.bias?.operand);
-  const out = allocate(backend, dtype, [...query.shape.slice(0, -1), keyValue.valueHeadDim]);
+  const out = allocate(backend, dtype, withLast(query.shape, keyValue.valueHeadDim));
   const { key, value } = stored;
   const inputs = { query, key, value, bias: settings.bias?.operand, sinks: settings.sinks };
   const recorded = needsAttentionGradient(inputs);
   const logSumExp =
-    settings.returnLogSumExp || recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
-  const rest = recorded ? allocate(backend, dtype, query.shape.slice(0, -1)) : undefined;
+    settings.returnLogSumExp || recorded
+      ? allocate(backend, dtype, withLast(query.shape, undefined))
+      : undefined;
+  const rest = recorded ? allocate(backend, dtype, withLast(query.shape, undefined)) : undefined;
   const call: AttentionCall = {
     out,
     outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),

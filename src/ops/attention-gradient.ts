@@ -40,14 +40,14 @@ export function recordAttention(
     vjp: ([dOut, dLogSumExp], [q, k, v, added, joined, result, sums, rests, masked], needed) => {
       if (!k || !v) throw new Error(`${op}: keys and values in a cache have no gradient`);
       const { dtype } = result;
-      const dQuery = needed[0] ? allocate(backend, dtype, q.shape) : undefined;
-      const dKey = needed[1] ? allocate(backend, dtype, k.shape) : undefined;
-      const dValue = needed[2] ? allocate(backend, dtype, v.shape) : undefined;
-      const dBias = needed[3] ? allocate(backend, dtype, added.shape) : undefined;
-      const dSinks = needed[4] ? allocate(backend, dtype, joined.shape) : undefined;
+      const dQuery = needed[0] ? allocate(backend, dtype, q) : undefined;
+      const dKey = needed[1] ? allocate(backend, dtype, k) : undefined;
+      const dValue = needed[2] ? allocate(backend, dtype, v) : undefined;
+      const dBias = needed[3] ? allocate(backend, dtype, added) : undefined;
+      const dSinks = needed[4] ? allocate(backend, dtype, joined) : undefined;
       let upstream = dOut;
       if (!upstream) {
-        upstream = allocate(backend, dtype, result.shape);
+        upstream = allocate(backend, dtype, result);
         backend.fill(upstream, 0);
       }
       const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;

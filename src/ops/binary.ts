@@ -102,7 +102,7 @@ function isZero(x: Tensor): Tensor {
 
 function natural(x: Tensor): Tensor {
   const backend = commonBackend('pow', x);
-  const out = allocate(backend, floatDType('pow', x), x.shape);
+  const out = allocate(backend, floatDType('pow', x), x);
   backend.unary('log', out, x);
   return out;
 }

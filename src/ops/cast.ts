@@ -31,7 +31,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
       wide.dispose();
     }
   }
-  const out = allocate(backend, dtype, x.shape);
+  const out = allocate(backend, dtype, x);
   backend.convert(out, 0, x, 0, x.size);
   // Gradients are f32 whatever the float: only between f32 and f64 there is something to convert.
   const wide = x.dtype === 'f64' ? 'f64' : 'f32';

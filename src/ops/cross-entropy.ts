@@ -37,7 +37,7 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
     outputs: [loss],
     saved: [logits, sums, labels],
     vjp: ([g], [x, kept, targets]) => {
-      const dLogits = allocate(backend, dtype, x.shape);
+      const dLogits = allocate(backend, dtype, x);
       backend.crossEntropyBackward(dLogits, x, kept, targets, g as Tensor, rows, n);
       return [dLogits];
     },

@@ -167,7 +167,7 @@ export function expertLinears(
           continue;
         }
         const into = (list: readonly Tensor[], from: number) =>
-          list.map((weight, e) => (wanted[from + e] ? allocate(backend, g.dtype, weight.shape) : undefined));
+          list.map((weight, e) => (wanted[from + e] ? allocate(backend, g.dtype, weight) : undefined));
         const blocks = weights.find((weight, e) => wanted[e] && isBlockDType(weight.dtype));
         if (blocks) throw new UnsupportedError(op, `the gradient of ${blocks.dtype} weights`, backend.name);
         const dWeights = into(weights, 0);

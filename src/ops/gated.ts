@@ -29,7 +29,7 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
   if (!['silu', 'gelu', 'geluTanh'].includes(activation)) {
     throw new RangeError(`${op}: expected silu, gelu or geluTanh, got ${show(activation)}`);
   }
-  const out = allocate(backend, dtype, gate.shape);
+  const out = allocate(backend, dtype, gate);
   backend.gated(activation, out, gate, up);
   if (isRecorded(gate, up)) {
     record({
@@ -37,8 +37,8 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
       outputs: [out],
       saved: [gate, up],
       vjp: ([g], [before, other]) => {
-        const dGate = allocate(backend, dtype, before.shape);
-        const dUp = allocate(backend, dtype, other.shape);
+        const dGate = allocate(backend, dtype, before);
+        const dUp = allocate(backend, dtype, other);
         backend.gatedBackward(activation, dGate, dUp, before, other, g as Tensor);
         return [dGate, dUp];
       },

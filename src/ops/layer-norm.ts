@@ -39,7 +39,7 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: La
   const dtype = floatDType('layerNorm', x);
   const scale = asWide('layerNorm', weight);
   const shift = asWide('layerNorm', bias);
-  const out = allocate(backend, dtype, x.shape);
+  const out = allocate(backend, dtype, x);
   const rows = n === 0 ? 0 : x.size / n;
   backend.layerNorm(out, x, rows, n, scale, shift, eps);
   if (isRecorded(x, weight, bias)) {
@@ -48,7 +48,7 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: La
       outputs: [out],
       saved: [x, scale],
       vjp: ([g], [before, factor], needed) => {
-        const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
+        const dX = needed[0] ? allocate(backend, dtype, before) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
         const dBias = needed[2] ? allocate(backend, dtype, [n]) : undefined;
         if (!hasNoOutput(dX, dWeight, dBias))

@@ -6,6 +6,7 @@ import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend
 import { describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
+import { withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
 import {
@@ -78,9 +79,10 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
   const calls = new Array<LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
   for (let i = 0; i < parts.length; i++) {
     const { weight, bias } = parts[i];
-    const before = i > 0 ? outs[i - 1].shape : x.shape;
-    const shape = before[before.length - 1] === weight.shape[0] ? before : x.shape.with(-1, weight.shape[0]);
-    const out = allocate(backend, dtype, shape);
+    const before = i > 0 ? outs[i - 1] : x;
+    const width = weight.shape[0];
+    const isAlike = before.shape[before.shape.length - 1] === width;
+    const out = allocate(backend, dtype, isAlike ? before : withLast(x.shape, width));
     outs[i] = out;
     calls[i] = { weight, bias: asWide(op, bias), out };
   }
@@ -111,7 +113,7 @@ function projectBackward(
 ): (Tensor | undefined)[] {
   const x = saved[0];
   const inFeatures = x.shape[x.shape.length - 1];
-  const dX = needed[0] ? allocate(backend, x.dtype, x.shape) : undefined;
+  const dX = needed[0] ? allocate(backend, x.dtype, x) : undefined;
   const found = new Array<Tensor | undefined>(needed.length);
   found[0] = dX;
   const parts: LinearBackwardPart[] = new Array(gradients.length);
@@ -124,7 +126,7 @@ function projectBackward(
     if (dOut && weightNeeded && isBlockDType(weight.dtype)) {
       throw new UnsupportedError('linear', `the gradient of ${weight.dtype} weights`, backend.name);
     }
-    const dWeight = dOut && weightNeeded ? allocate(backend, x.dtype, weight.shape) : undefined;
+    const dWeight = dOut && weightNeeded ? allocate(backend, x.dtype, weight) : undefined;
     const dBias = dOut && biasNeeded ? allocate(backend, x.dtype, [weight.shape[0]]) : undefined;
     found[1 + 2 * i] = dWeight;
     found[2 + 2 * i] = dBias;

@@ -53,9 +53,10 @@ export function floatDType(op: string, ...operands: readonly (Tensor | undefined
   return dtype;
 }
 
-/** A new, unwritten tensor on `backend`. */
-export function allocate(backend: Backend, dtype: DType, shape: Shape): Tensor {
-  return new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
+/** A new, unwritten tensor on `backend`. @param shape or a tensor of that shape, which spares the copy */
+export function allocate(backend: Backend, dtype: DType, shape: Shape | Tensor): Tensor {
+  const size = shape instanceof Tensor ? shape.size : sizeOf(shape);
+  return new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
 }
 
 /**
@@ -67,7 +68,7 @@ export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tens
   if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return x;
   const backend = backendOf(x);
   if (x.dtype !== 'f16' && x.dtype !== 'bf16') throw new UnsupportedError(op, x.dtype, backend.name);
-  const copy = allocate(backend, 'f32', x.shape);
+  const copy = allocate(backend, 'f32', x);
   backend.convert(copy, 0, x, 0, x.size);
   return copy;
 }

@@ -80,7 +80,7 @@ function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): 
 function shared(gradient: Tensor, x: Tensor, extremum: Tensor, axes: readonly number[]): Tensor {
   const backend = commonBackend('reduce', x);
   const dtype = floatDType('reduce', x);
-  const hits = allocate(backend, dtype, x.shape);
+  const hits = allocate(backend, dtype, x);
   const own = broadcastStrides(x.shape, x.shape);
   backend.binary('equal', hits, x, own, extremum, broadcastStrides(extremum.shape, x.shape));
   const count = reduceAxes(backend, 'sum', dtype, hits, axes, extremum.shape);

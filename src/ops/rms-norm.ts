@@ -38,7 +38,7 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
   if (weight) checkExactShape('rmsNorm', 'weight', weight, [n]);
   const dtype = floatDType('rmsNorm', x);
   const scale = asWide('rmsNorm', weight);
-  const out = allocate(backend, dtype, x.shape);
+  const out = allocate(backend, dtype, x);
   const rows = n === 0 ? 0 : x.size / n;
   backend.rmsNorm(out, x, rows, n, scale, eps, weightOffset);
   if (isRecorded(x, weight)) {
@@ -47,7 +47,7 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
       outputs: [out],
       saved: [x, scale],
       vjp: ([g], [before, factor], needed) => {
-        const dX = needed[0] ? allocate(backend, dtype, before.shape) : undefined;
+        const dX = needed[0] ? allocate(backend, dtype, before) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
         if (!hasNoOutput(dX, dWeight))
           backend.normBackward({

@@ -61,7 +61,7 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const repeat = shared && x.shape[0] !== 1;
   const c = repeat ? broadcastTo(cos, [x.shape[0], ...cos.shape]) : cos;
   const s = repeat ? broadcastTo(sin, [x.shape[0], ...cos.shape]) : sin;
-  const out = allocate(backend, dtype, x.shape);
+  const out = allocate(backend, dtype, x);
   backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
   if (isRecorded(x, cos, sin)) {
     const { shape } = x;

@@ -29,7 +29,7 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
     const swap = x.shape.map((_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));
     return scope(() => transpose(softmax(transpose(x, swap)), swap));
   }
-  const out = allocate(backend, dtype, x.shape);
+  const out = allocate(backend, dtype, x);
   const n = x.shape[axis];
   backend.softmax(out, x, n === 0 ? 0 : x.size / n, n);
   record({

@@ -74,14 +74,14 @@ export function abs(x: Tensor): Tensor {
 
 function unary(name: string, op: UnaryOp, x: Tensor): Tensor {
   const backend = commonBackend(name, x);
-  const out = allocate(backend, floatDType(name, x), x.shape);
+  const out = allocate(backend, floatDType(name, x), x);
   backend.unary(op, out, x);
   record({
     inputs: [x],
     outputs: [out],
     saved: [x],
     vjp: ([g], [before]) => {
-      const dX = allocate(backend, before.dtype, before.shape);
+      const dX = allocate(backend, before.dtype, before);
       backend.unaryBackward(op, dX, before, g as Tensor);
       return [dX];
     },

@@ -6,7 +6,8 @@ export type Shape = readonly number[];
 /** Number of elements of a shape; 1 for a scalar (`[]`). */
 export function sizeOf(shape: Shape): number {
   let size = 1;
-  for (const dim of shape) size *= dim;
+  // By index: V8 iterates over frozen arrays five times as slowly.
+  for (let i = 0; i < shape.length; i++) size *= shape[i];
   return size;
 }
 
@@ -27,6 +28,14 @@ export function sameShape(a: Shape, b: Shape): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
+}
+
+/** The shape with another last dimension, or with none for `last` undefined. By index, as in `sizeOf`. */
+export function withLast(shape: Shape, last: number | undefined): number[] {
+  const out: number[] = [];
+  for (let i = 0; i < shape.length - 1; i++) out.push(shape[i]);
+  if (last !== undefined) out.push(last);
+  return out;
 }
 
 /** `[2, 3]`, as errors print it. */

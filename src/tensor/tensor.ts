@@ -13,8 +13,9 @@ import { ownerOf, release, retain, Storage } from './storage.ts';
 export type NestedArray = number | NestedArray[];
 
 export class Tensor {
-  // Kernels trust these three: nothing outside can change them.
+  // Kernels trust these: nothing outside can change them.
   readonly #shape: Shape;
+  readonly #size: number;
   readonly #dtype: DType;
   readonly #storage: Storage;
   /** Where its scope or safety net has it (scope.ts), if one does: a scope looks. */
@@ -26,18 +27,18 @@ export class Tensor {
 
   /**
    * Another holder of `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
-   * @param shape copied
+   * @param shape copied; or a tensor whose shape it is to have
    * @param tracked false: no scope and no safety net frees it, its maker does
    * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks; TypeError for
    *   a wrong kind of argument; Error when the storage was freed
    */
-  constructor(storage: Storage, dtype: DType, shape: Shape, tracked = true) {
+  constructor(storage: Storage, dtype: DType, shape: Shape | Tensor, tracked = true) {
     if (new.target !== Tensor) throw new TypeError('Tensor: cannot be extended');
     if (!(storage instanceof Storage)) {
       throw new TypeError(`Tensor: expected a backend's memory, got ${describe(storage)}`);
     }
     if (!isDType(dtype)) throw new TypeError(`Tensor: expected a dtype, got ${describe(dtype)}`);
-    const own = ownShape('Tensor', shape);
+    const own = shape instanceof Tensor ? shape.#shape : ownShape('Tensor', shape);
     const size = sizeOf(own);
     const { blockLength, blockBytes } = DTYPES[dtype];
     if (blockLength > 1 && (own.at(-1) ?? 1) % blockLength !== 0) {
@@ -55,6 +56,7 @@ export class Tensor {
     this.#storage = storage;
     this.#dtype = dtype;
     this.#shape = own;
+    this.#size = size;
     // Nor can an instance hide them behind properties of its own.
     Object.preventExtensions(this);
     if (tracked) track(this);
@@ -76,13 +78,13 @@ export class Tensor {
 
   /** Number of elements. */
   get size(): number {
-    return sizeOf(this.shape);
+    return this.#size;
   }
 
   /** Bytes the elements take as stored. */
   get byteLength(): number {
-    const { blockLength, blockBytes } = DTYPES[this.dtype];
-    return (this.size / blockLength) * blockBytes;
+    const { blockLength, blockBytes } = DTYPES[this.#dtype];
+    return (this.#size / blockLength) * blockBytes;
   }
 
   get isDisposed(): boolean {
