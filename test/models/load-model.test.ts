@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { behindHandle } from '../../src/backend/handle.ts';
 import { getBackend, open, setBackend } from '../../src/backend/registry.ts';
+import { StaticCache } from '../../src/cache/index.ts';
 import { FormatError } from '../../src/checkpoint/index.ts';
 import { loadModel, type Model } from '../../src/models/index.ts';
 import type { Storage } from '../../src/tensor/storage.ts';
@@ -209,7 +210,7 @@ describe('what forward refuses', () => {
     expect(() => model.forward([row.slice(0, 18)], { cache })).toThrow(
       new RangeError('StaticCache.reserve: row 0 holds 20 of 37 tokens, no room for 18 more'),
     );
-    const write = vi.spyOn(cache, 'write').mockImplementation((layer) => {
+    const write = vi.spyOn(StaticCache.prototype, 'write').mockImplementation((layer) => {
       if (layer === 1) throw new Error('broken');
     });
     expect(() => model.forward([row.slice(20)], { cache })).toThrow('broken');

@@ -73,7 +73,7 @@ describe('check-imports', () => {
     expect(status).toBe(1);
   });
 
-  test('format imports nothing and plan only arguments and format', () => {
+  test('format imports no package, and plan only arguments and format', () => {
     const { output } = check({
       'format/a.ts': "import { x } from '@huggingface/jinja';\nexport const a = x;\n",
       'tensor/a.ts': leaf,
