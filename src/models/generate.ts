@@ -18,7 +18,7 @@ const PREFILL_CHUNK = 256;
 export interface GenerateOptions {
   /** Most tokens to make; default 256. 0 only feeds the prompt. */
   readonly maxNewTokens?: number;
-  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. Must be said beside topK, topP, minP and seed. */
+  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. Required beside topK, topP and minP. */
   readonly temperature?: number;
   /** Draw from the k likeliest tokens only. */
   readonly topK?: number;
@@ -26,7 +26,7 @@ export interface GenerateOptions {
   readonly topP?: number;
   /** Draw from tokens at least this fraction as likely as the likeliest, in [0, 1]. */
   readonly minP?: number;
-  /** The same integer gives the same tokens; default: a fresh one each time. */
+  /** The same integer gives the same tokens; default: a fresh one each time. Without a temperature nothing is drawn. */
   readonly seed?: number;
   /** Token ids and strings that end the generation; default the model's end tokens, `[]` = never. */
   readonly stop?: readonly (number | string)[];
@@ -159,7 +159,7 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
 /** @throws TypeError for what only a draw looks at, without a temperature: the likeliest token would be taken in silence. */
 function checkDraws(options: GenerateOptions): void {
   if (options.temperature !== undefined) return;
-  const name = (['topK', 'topP', 'minP', 'seed'] as const).find((key) => options[key] !== undefined);
+  const name = (['topK', 'topP', 'minP'] as const).find((key) => options[key] !== undefined);
   if (name === undefined) return;
   throw new TypeError(
     `generate: expected a temperature beside ${name}, got none; temperature: 1 draws as the model says, 0 takes the likeliest token`,
