@@ -1,7 +1,7 @@
 /** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
 
+import { checkFunction, describe } from '../arguments/kinds.ts';
 import { backendOf } from '../backend/registry.ts';
-import { checkFunction, describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { isOfScope, scope, trackAll } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';

@@ -3,8 +3,9 @@
  * how many rows refer to them. Caches on one pool share blocks of equal prefixes; the last to let go frees a block.
  */
 
+import { anything } from '../arguments/kinds.ts';
+import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
-import { anything, optionKinds } from '../tensor/arguments.ts';
 import type { CacheLayer, CacheStorage } from './cache.ts';
 import {
   allocateStores,

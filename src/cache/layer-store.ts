@@ -6,20 +6,13 @@
  * zeros, which change no dot product.
  */
 
-import type { OptionTable } from '../arguments/options.ts';
+import { aNumber, checkObject, checkPositiveInteger, describe } from '../arguments/kinds.ts';
+import { checkOptions, type OptionTable, optionKinds } from '../arguments/options.ts';
 import { isRecorded } from '../autograd/tape.ts';
 import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
 import { type BackendHandle, behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
-import {
-  aNumber,
-  checkObject,
-  checkOptions,
-  checkPositiveInteger,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { ownerOf, release, retain } from '../tensor/storage.ts';

@@ -4,8 +4,9 @@
  * a block is freed as a whole.
  */
 
+import { aBoolean, anything, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { aBoolean, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { BlockPool, storeOf } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';

@@ -2,7 +2,7 @@
  * The bookkeeping every cache kind shares: committed lengths, the pass being written, and which layers it has written.
  * Pure arithmetic, no memory, so that a kind is only about where its tokens lie.
  */
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 
 /** Lengths and the open pass of one cache; `name` is what its errors call it, such as `StaticCache`. */
 export class Reservation {

@@ -3,9 +3,10 @@
  * token costs no bookkeeping; a row's unused capacity is the price.
  */
 
+import { anything } from '../arguments/kinds.ts';
+import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { anything, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import { allocateStores, checkParts, checkSizes, droppedStores, type LayerStore } from './layer-store.ts';

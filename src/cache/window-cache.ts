@@ -12,10 +12,11 @@
  * by growing before it would overwrite what that needs.
  */
 
+import { aNumber, anything } from '../arguments/kinds.ts';
+import { optionKinds } from '../arguments/options.ts';
 import type { KeyValueSegment } from '../backend/backend.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
-import { aNumber, anything, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 import {

@@ -3,15 +3,9 @@
  * (block types too) unless another type is asked for; nothing is unpacked to f32 behind the caller's back.
  */
 
+import { aNumber, anything, describe, listOfNumbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type Backend, type BackendHandle, behindHandle, getBackend } from '../backend/index.ts';
-import {
-  aNumber,
-  anything,
-  checkOptions,
-  describe,
-  listOfNumbers,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { aDType, byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { decode, encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';

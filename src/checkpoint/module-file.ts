@@ -1,7 +1,7 @@
 /** Modules to and from safetensors: one file whose tensors have the parameters' paths as Flax names them (`query.kernel`). */
 
+import { describe } from '../arguments/kinds.ts';
 import type { Module } from '../nn/module.ts';
-import { describe } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { loadTensor } from './load-tensor.ts';
 import { openCheckpoint } from './open-checkpoint.ts';

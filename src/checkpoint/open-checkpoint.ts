@@ -7,13 +7,13 @@
 
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { describe } from '../arguments/kinds.ts';
 import { FormatError } from '../format/format-error.ts';
 import { type GgufHeader, readGgufHeader } from '../format/gguf.ts';
 import { ggufModels, joinedHeader, partCount, partName } from '../format/gguf-split.ts';
 import { JsonReader } from '../format/json-reader.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
-import { describe } from '../tensor/arguments.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
 import { type FileIdentity, type FileSource, readSmallFile, withFileSource } from './file-source.ts';
 import { describeAdapter, describeOtherFolder } from './other-folders.ts';

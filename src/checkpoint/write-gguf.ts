@@ -1,6 +1,8 @@
 /** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
+
+import { aNumber, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
-import { aNumber, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { writeAt, writeTensors } from './write-tensors.ts';

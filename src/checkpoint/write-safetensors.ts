@@ -2,8 +2,10 @@
  * Writes a safetensors file, streaming: the header is known from types and shapes, then each tensor's bytes are asked for
  * when their turn comes, so a file larger than memory can be written.
  */
+
+import { aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
-import { aNumber, anything, checkObject, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';

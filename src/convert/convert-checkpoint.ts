@@ -5,6 +5,16 @@
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
  */
 
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  aString,
+  checkPositiveInteger,
+  describe,
+} from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -14,17 +24,6 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
-import {
-  aBoolean,
-  aFunction,
-  aNumber,
-  anything,
-  aString,
-  checkOptions,
-  checkPositiveInteger,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';

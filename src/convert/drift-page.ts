@@ -2,9 +2,10 @@
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
  * heads have in common with the groups drawn around them, the numbers as a table.
  */
+
+import { checkObject } from '../arguments/kinds.ts';
 import { COLORS, factTable, htmlPage, htmlTable, legend, svg, svgOfPageWidth } from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
-import { checkObject } from '../tensor/arguments.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
 
 /** Of the three errors of a layer. */

@@ -3,17 +3,11 @@
  * original's input, so that each error is that layer's own; the logits come from the converted model's own stream.
  */
 
+import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { SeenAttention } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { eventLoopTurn } from '../models/event-loop.ts';
-import {
-  aFunction,
-  anything,
-  aString,
-  checkOptions,
-  checkPositiveInteger,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';

@@ -2,13 +2,15 @@
  * The modules behind `mhaGqa` and `mhaMqa`, for whoever wants their parameters: a Linen module of DenseGeneral layers and an
  * NNX module of Linear ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
+
+import { aNumber, anything } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { dotProductAttention } from '../nn/attention.ts';
 import { Linear, LinearGeneral } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import type { ParamKeys, Rngs } from '../nn/rngs.ts';
 import { reshape } from '../ops/reshape.ts';
 import { key } from '../random/key.ts';
-import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { foldInPath } from './linen-rng.ts';

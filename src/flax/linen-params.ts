@@ -1,5 +1,5 @@
 /** Linen's nested parameter trees, by the flat paths of our modules. */
-import { checkObject } from '../tensor/arguments.ts';
+import { checkObject } from '../arguments/kinds.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** `{ q: { kernel } }`, as Linen nests it. */

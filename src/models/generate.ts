@@ -3,8 +3,9 @@
  * and tokens the event loop gets a turn, so that an abort signal, progress and other requests are served.
  */
 
+import { aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
-import { aFunction, aNumber, anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';

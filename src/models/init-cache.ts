@@ -1,12 +1,13 @@
 /** The cache kinds a model offers, from its config: which layers have a window, and what each kind allocates for them. */
 
+import { aNumber, anything } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import { BlockPool } from '../cache/block-pool.ts';
 import type { CacheLayer, CacheStorage, KeyValueCache } from '../cache/cache.ts';
 import { PagedCache } from '../cache/paged-cache.ts';
 import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
-import { aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 
 export interface InitCacheOptions {

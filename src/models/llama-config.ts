@@ -1,12 +1,6 @@
 /** A config.json of Hugging Face's `llama` type from a few sizes: what `createModel` and transformers read. */
-import {
-  aBoolean,
-  aNumber,
-  anything,
-  checkOptions,
-  checkPositiveInteger,
-  optionKinds,
-} from '../tensor/arguments.ts';
+import { aBoolean, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 
 /** Sizes of a Llama-form model: pre-norm RMS, RoPE, gated SiLU MLP, no biases. */
 export interface LlamaSizes {

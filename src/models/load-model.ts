@@ -3,6 +3,8 @@
  * shape, and then the weights, used as they are stored (mapped by the native backend).
  */
 
+import { aFunction, anything, show } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -10,7 +12,6 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { ggufKeys } from '../format/gguf-keys.ts';
 import { KeyReader } from '../format/key-reader.ts';
-import { aFunction, anything, checkOptions, optionKinds, show } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import { deepseek } from './families/deepseek.ts';

@@ -1,6 +1,9 @@
 /**
  * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
  */
+
+import { aNumber, anything, show } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import { type BackendHandle, behindHandle, handleOf } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
@@ -9,7 +12,6 @@ import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
 import { allocate } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
-import { aNumber, anything, checkOptions, optionKinds, show } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -2,7 +2,7 @@
  * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For drawing tokens
  * only: programs that need JAX's numbers will use `gqa/random` (threefry), which is to take this one's place.
  */
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 import type { RandomSource } from './sampling.ts';
 
 /**

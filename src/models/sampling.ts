@@ -7,7 +7,7 @@
  * Source: transformers/generation/logits_process.py (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
  * MinPLogitsWarper).
  */
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 
 /** A source of uniform numbers in [0, 1). */
 export type RandomSource = () => number;

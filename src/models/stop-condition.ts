@@ -3,7 +3,7 @@
  * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is decided; once it
  * is, they are dropped whole. Without stop strings no text is made.
  */
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 import { StopStrings } from '../text/stop-strings.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

@@ -3,6 +3,8 @@
  * loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
  */
 
+import { anything, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
@@ -13,7 +15,6 @@ import { tensorChunks } from '../checkpoint/write-safetensors.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
-import { anything, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

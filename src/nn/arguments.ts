@@ -1,6 +1,6 @@
 /** Checks and texts of constructor arguments. */
 
-export { checkPositiveInteger as checkCount } from '../tensor/arguments.ts';
+export { checkPositiveInteger as checkCount } from '../arguments/kinds.ts';
 
 /** An error's text in this package's names, with Flax's behind it for who searches for that. */
 export function withFlax(text: string, flax: string): string {

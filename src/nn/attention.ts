@@ -4,6 +4,9 @@
  *
  * Source: flax/nnx/nn/attention.py (dot_product_attention, dot_product_attention_weights).
  */
+
+import { aBoolean, aNumber, anything } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { dotProductAttention as attend } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
@@ -17,7 +20,6 @@ import { reshape } from '../ops/reshape.ts';
 import { slice } from '../ops/slice.ts';
 import { softmax } from '../ops/softmax.ts';
 import { transpose } from '../ops/transpose.ts';
-import { aBoolean, aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';

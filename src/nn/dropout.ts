@@ -1,19 +1,12 @@
 /** Dropout with Flax's masks: the same key drops the same elements. */
 
+import { aBoolean, aNumber, anything, aString, listOfNumbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { zeros } from '../ops/creation.ts';
 import { dropout } from '../ops/dropout.ts';
 import { reshape } from '../ops/reshape.ts';
 import { keyWords } from '../random/key.ts';
-import {
-  aBoolean,
-  aNumber,
-  anything,
-  aString,
-  checkOptions,
-  listOfNumbers,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

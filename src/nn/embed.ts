@@ -1,11 +1,12 @@
 /** A table of vectors by number. */
 
+import { aFunction, anything } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { embedding } from '../ops/embedding.ts';
 import { matmul } from '../ops/matmul.ts';
 import { reshape } from '../ops/reshape.ts';
-import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';

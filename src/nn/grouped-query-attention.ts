@@ -5,8 +5,9 @@
  * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
  */
 
+import { aFunction, anything } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { reshape } from '../ops/reshape.ts';
-import { aFunction, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';

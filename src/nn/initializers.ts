@@ -5,10 +5,11 @@
  * Source: jax/_src/nn/initializers.py.
  */
 
+import { numbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { full } from '../ops/creation.ts';
 import { factorNormal, scaledTruncatedNormal, scaledUniform } from '../random/samplers.ts';
-import { checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -1,17 +1,9 @@
 /** Projections with Flax's kernels: `[In, Out]` for `Linear`, `[...in, ...out]` for `LinearGeneral`. */
 
-import type { OptionKinds } from '../arguments/options.ts';
+import { aBoolean, aFunction, anything, describe, numbers } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { reshape } from '../ops/reshape.ts';
 import { transpose } from '../ops/transpose.ts';
-import {
-  aBoolean,
-  aFunction,
-  anything,
-  checkOptions,
-  describe,
-  numbers,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';

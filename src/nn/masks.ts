@@ -1,12 +1,13 @@
 /** Attention masks: 1 may attend, 0 may not. f32 by default, as Flax's; attention reads any dtype as "nonzero". */
-import type { OptionKinds } from '../arguments/options.ts';
+
+import { aFunction, aNumber } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { maximum, mul, sub } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
-import { aFunction, aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';

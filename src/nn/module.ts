@@ -2,7 +2,8 @@
  * `Module`: an object whose properties are variables, other modules, and arrays of them. Their paths are Flax's: property
  * names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
  */
-import { aBoolean, aNumber, checkObject, checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
+import { aBoolean, aNumber, checkObject, numbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { adopt } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

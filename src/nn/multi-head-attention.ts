@@ -7,17 +7,10 @@
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  */
 
+import { aBoolean, aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { zeros } from '../ops/creation.ts';
 import { checkTensor, commonBackend } from '../ops/operands.ts';
-import {
-  aBoolean,
-  aFunction,
-  aNumber,
-  anything,
-  checkOptions,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';

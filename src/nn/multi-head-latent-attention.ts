@@ -6,6 +6,9 @@
  *
  * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3 (DeepseekV3Attention).
  */
+
+import { aBoolean, aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { attend, type CacheView } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { cast } from '../ops/cast.ts';
@@ -15,15 +18,6 @@ import { absorbOutput, absorbQuery, expandLatent } from '../ops/latent.ts';
 import { checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { slice } from '../ops/slice.ts';
-import {
-  aBoolean,
-  aFunction,
-  aNumber,
-  anything,
-  checkOptions,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { aDType, byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText, sizeOf } from '../tensor/shape.ts';

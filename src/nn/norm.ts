@@ -1,10 +1,10 @@
 /** Normalisation over the last axis. Statistics are f32 whatever the dtype; the variance is that of `x - mean`, not Flax's E[x^2] - E[x]^2. */
 
-import type { OptionKinds } from '../arguments/options.ts';
+import { aBoolean, aFunction, aNumber, anything } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
-import { aBoolean, aFunction, aNumber, anything, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';

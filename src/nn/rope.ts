@@ -4,11 +4,13 @@
  *
  * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
  */
+
+import { aBoolean, aNumber } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rope } from '../ops/rope.ts';
-import { aBoolean, aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

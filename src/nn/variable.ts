@@ -1,8 +1,9 @@
 /** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
+
+import { describe } from '../arguments/kinds.ts';
 import { isRecorded } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkTensor, commonBackend } from '../ops/operands.ts';
-import { describe } from '../tensor/arguments.ts';
 import { adopt } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

@@ -1,14 +1,8 @@
 /** Attention over keys and values that lie in a cache: what models call. */
+
+import { aBoolean, aNumber, anything, checkObject, listOfNumbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { AttentionCall, Backend, ScoreOperand } from '../backend/backend.ts';
-import {
-  aBoolean,
-  aNumber,
-  anything,
-  checkObject,
-  checkOptions,
-  listOfNumbers,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,

@@ -2,8 +2,9 @@
  * What `dotProductAttention` and `attend` share: the checks of options they have in common, and the backend call, with
  * queries of f16 and bf16 widened for it and the output rounded back.
  */
+
+import { describe } from '../arguments/kinds.ts';
 import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
-import { describe } from '../tensor/arguments.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

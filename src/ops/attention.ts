@@ -5,16 +5,10 @@
  *
  * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
  */
+
+import { aBoolean, aNumber, anything, describe, show } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { AttentionCall, KeyValueView } from '../backend/backend.ts';
-import {
-  aBoolean,
-  aNumber,
-  anything,
-  checkOptions,
-  describe,
-  optionKinds,
-  show,
-} from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

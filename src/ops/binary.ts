@@ -2,9 +2,10 @@
  * Elementwise functions of two operands, f32 (f64 on the reference backend), broadcast by NumPy's rule. Either side may
  * be a number.
  */
+
+import { describe } from '../arguments/kinds.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, BinaryOp } from '../backend/backend.ts';
-import { describe } from '../tensor/arguments.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';

@@ -2,8 +2,9 @@
  * A view of a cache as attention takes it: a copy, checked number by number against the memory it speaks of. A view is a plain object
  * that anybody can write, and kernels read where it points.
  */
+
+import { checkObject, describe } from '../arguments/kinds.ts';
 import type { Backend, KeyValueSegment, KeyValueView } from '../backend/backend.ts';
-import { checkObject, describe } from '../tensor/arguments.ts';
 import { byteLengthOf, DTYPES, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { isFreed, ownerOf, Storage } from '../tensor/storage.ts';

@@ -1,7 +1,7 @@
 /** The same values in another dtype. */
 
+import { show } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
-import { show } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -1,8 +1,8 @@
 /** Tensors joined along an axis. */
 
+import { describe } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
-import { describe } from '../tensor/arguments.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -1,7 +1,9 @@
 /** Tensors from numbers. New tensors live on the current backend (`setBackend`). */
+
+import { anything, describe, show } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import { getBackend } from '../backend/registry.ts';
-import { anything, checkOptions, describe, optionKinds, show } from '../tensor/arguments.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';

@@ -4,9 +4,10 @@
  *
  * Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"; the mask is JAX's.
  */
+
+import { describe } from '../arguments/kinds.ts';
 import { record, untaped } from '../autograd/tape.ts';
 import type { KeyWords } from '../random/key.ts';
-import { describe } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { broadcastStrides, type Shape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

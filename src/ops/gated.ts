@@ -1,8 +1,8 @@
 /** The gated activation of a feed-forward layer (Shazeer 2020, "GLU variants improve transformer"). */
 
+import { show } from '../arguments/kinds.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { GateActivation } from '../backend/backend.ts';
-import { show } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, commonBackend, floatDType } from './operands.ts';
 

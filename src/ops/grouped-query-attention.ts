@@ -1,6 +1,6 @@
 /** Grouped-query attention in its plainest form: no mask, heads before tokens. */
 
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { type NestedArray, Tensor } from '../tensor/tensor.ts';
 import { dotProductAttention } from './attention.ts';

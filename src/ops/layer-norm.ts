@@ -1,6 +1,8 @@
 /** Layer normalisation (Ba, Kiros and Hinton 2016). */
+
+import { aNumber } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
-import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,

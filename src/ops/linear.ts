@@ -1,9 +1,9 @@
 /** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
 
+import { describe } from '../arguments/kinds.ts';
 import type { Gradients } from '../autograd/entries.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend.ts';
-import { describe } from '../tensor/arguments.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { withLast } from '../tensor/shape.ts';

@@ -1,6 +1,8 @@
 /** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
+
+import { aBoolean } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
-import { aBoolean, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo, sumTo } from './broadcast-to.ts';

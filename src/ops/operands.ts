@@ -2,9 +2,10 @@
  * What every op does first and last: check that its operands are usable tensors of one backend and of a float type, and
  * allocate its output there.
  */
+
+import { describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
-import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';

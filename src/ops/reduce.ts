@@ -1,7 +1,9 @@
 /** Reductions over one, several or all axes: f32 (f64 on the reference backend). */
+
+import { aBoolean, numbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
 import type { ReduceOp } from '../backend/backend.ts';
-import { aBoolean, checkOptions, numbers, optionKinds } from '../tensor/arguments.ts';
 import { broadcastStrides, normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';

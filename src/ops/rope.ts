@@ -1,6 +1,8 @@
 /** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
+
+import { aBoolean } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
-import { aBoolean, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';

@@ -1,6 +1,8 @@
 /** Softmax and its logarithm along one axis: f32 (f64 on the reference backend). */
+
+import { aNumber } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record, untaped } from '../autograd/tape.ts';
-import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

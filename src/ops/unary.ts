@@ -1,7 +1,9 @@
 /** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
+
+import { anything, show } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
 import type { UnaryOp } from '../backend/backend.ts';
-import { anything, checkOptions, optionKinds, show } from '../tensor/arguments.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 

@@ -4,9 +4,11 @@
  *
  * Source: jax/_src/random/core.py (_randint, _shuffle, _categorical).
  */
+
+import { aNumber, listOfNumbers } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
-import { aNumber, checkOptions, listOfNumbers, optionKinds } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { broadcastStrides, normalizeAxis, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

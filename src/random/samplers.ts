@@ -4,9 +4,11 @@
  *
  * Source: jax/_src/random/core.py.
  */
+
+import { aNumber } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
-import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { ownShape, type Shape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

@@ -6,7 +6,7 @@
  * A training step makes hundreds of tensors, and what of them V8 finds alive makes its heap grow. So tensors carry their place in the one
  * list that has them, lists are used again, and what is disposed leaves them at once.
  */
-import { checkFunction } from './arguments.ts';
+import { checkFunction } from '../arguments/kinds.ts';
 import { ownerOf, release, type Storage } from './storage.ts';
 
 /** What a scope can free; a tensor. */

@@ -1,5 +1,5 @@
 /** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
-import { describe } from './arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 
 export type Shape = readonly number[];
 

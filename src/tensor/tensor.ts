@@ -3,7 +3,7 @@
  * place. Reading is `await t.data()` on every backend and `t.dataSync()` on the CPU backends.
  */
 
-import { describe } from './arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { type Disposable, track, untrack } from './scope.ts';

@@ -2,7 +2,8 @@
  * A checkpoint's chat templates: which of several is used, and what it is given. Both are transformers' `apply_chat_template`
  * (tokenization_utils_base.py and utils/chat_template_utils.py).
  */
-import { aBoolean, anything, aString, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { aBoolean, anything, aString, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { ChatTemplate } from './jinja/template.ts';
 import type { TokenizerConfigJson } from './tokenizer-json.ts';
 

@@ -3,7 +3,8 @@
  * before it (a SentencePiece text loses its first space), so each token is decoded together with the few before it and
  * only what is new and final is given out. All pieces joined are exactly `tokenizer.decode(ids)`.
  */
-import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
+import { aBoolean, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
 
 const replacement = '\uFFFD';

@@ -4,8 +4,9 @@
  * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
+import { aBoolean, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { GgufValue } from '../format/gguf.ts';
-import { aBoolean, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import {
   type ChatMessage,
   ChatRenderer,

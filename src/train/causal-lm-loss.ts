@@ -1,5 +1,6 @@
 /** The loss of a language model on a batch of token rows. */
 
+import { describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
@@ -9,7 +10,6 @@ import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
 import { allocate } from '../ops/operands.ts';
 import { sum } from '../ops/reduce.ts';
-import { describe } from '../tensor/arguments.ts';
 import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, shapeText } from '../tensor/shape.ts';

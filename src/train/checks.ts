@@ -1,5 +1,5 @@
 /** Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would end in parameters that are NaN. */
-import { describe } from '../tensor/arguments.ts';
+import { describe } from '../arguments/kinds.ts';
 
 /** A finite number, in f32 too. @throws TypeError for what is no number, RangeError for NaN, Infinity and what f32 cannot hold */
 export function checkFinite(op: string, name: string, value: number): void {

@@ -1,13 +1,8 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
+
+import { aFunction, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Model } from '../models/model.ts';
-import {
-  aFunction,
-  aNumber,
-  anything,
-  checkOptions,
-  checkPositiveInteger,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { documentWindows } from '../text/documents.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { checkInteger } from './checks.ts';

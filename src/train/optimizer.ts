@@ -1,7 +1,7 @@
 /** `Optimizer`: a transformation, its state, and the parameters it changes. */
 
+import { describe } from '../arguments/kinds.ts';
 import { type ParameterOwner, trainableHint } from '../autograd/grad.ts';
-import { describe } from '../tensor/arguments.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import {

@@ -4,21 +4,13 @@
  * Source: optax/_src/alias.py (adamw, sgd), optax/transforms/_clipping.py (clip_by_global_norm), _accumulation.py (MultiSteps).
  */
 
+import { aBoolean, aFunction, aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { tensor } from '../ops/creation.ts';
 import { allocate, commonBackend, floatDType } from '../ops/operands.ts';
 import { sqrt } from '../ops/unary.ts';
-import {
-  aBoolean,
-  aFunction,
-  aNumber,
-  anything,
-  checkObject,
-  checkOptions,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { scope } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

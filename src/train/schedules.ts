@@ -4,7 +4,8 @@
  * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule, warmup_cosine_decay_schedule).
  */
 
-import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
+import { aNumber } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { checkFinite, checkNotNegative } from './checks.ts';
 
 /** The value at a step, counted from 0. */

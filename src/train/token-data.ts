@@ -2,9 +2,11 @@
  * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are drawn. What batch
  * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
  */
+
+import { aNumber, anything, aString, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
-import { aNumber, anything, aString, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { checkInteger, checkShare } from './checks.ts';
 
 /** Streams of batches: they never share a draw. */

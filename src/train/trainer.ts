@@ -5,12 +5,12 @@
  * Source: github.com/karpathy/nanoGPT train.py.
  */
 
-import type { OptionKinds } from '../arguments/options.ts';
+import { aNumber, describe } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
-import { aNumber, checkOptions, describe, optionKinds } from '../tensor/arguments.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';

@@ -3,9 +3,9 @@
  * gradient transformations, but with their state inside an object, and able to finish in place.
  */
 
+import { describe } from '../arguments/kinds.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkExactShape, commonBackend } from '../ops/operands.ts';
-import { describe } from '../tensor/arguments.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { adopt } from '../tensor/scope.ts';
 import { stridesOf } from '../tensor/shape.ts';

@@ -10,8 +10,9 @@
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024 (arXiv 2403.08763).
  */
-import type { OptionKinds } from '../arguments/options.ts';
-import { aNumber, checkOptions, optionKinds } from '../tensor/arguments.ts';
+
+import { aNumber } from '../arguments/kinds.ts';
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { checkShare } from './checks.ts';
 import { batchesDrawn, type TrainRecipe, type TrainSettings } from './recipe.ts';
 import { TRAINER_KINDS, trainerSettings } from './trainer.ts';

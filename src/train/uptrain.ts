@@ -3,22 +3,22 @@
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
  */
+
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  aString,
+  checkPositiveInteger,
+  describe,
+} from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { describeModel } from '../models/load-model.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import {
-  aBoolean,
-  aFunction,
-  anything,
-  aString,
-  checkOptions,
-  checkPositiveInteger,
-  describe,
-  optionKinds,
-} from '../tensor/arguments.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
