@@ -53,10 +53,16 @@ export function checkFunction(op: string, fn: unknown): void {
   if (typeof fn !== 'function') throw new TypeError(`${op}: expected a function, got ${describe(fn)}`);
 }
 
-/** A positive integer. @throws TypeError for what is no number, RangeError for any other number */
+/** @returns the value. @throws TypeError for what is no number, RangeError unless `value` is a positive integer */
 export function checkPositiveInteger(op: string, name: string, value: number): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
-  const message = `${op}: expected ${name} to be a positive integer, got ${describe(value)}`;
+  return checkInteger(op, name, value, 1);
+}
+
+/** @returns the value. @throws TypeError for what is no number, RangeError unless `value` is an integer of at least `least` */
+export function checkInteger(op: string, name: string, value: number, least: 0 | 1): number {
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  const kind = least === 1 ? 'a positive integer' : 'a non-negative integer';
+  const message = `${op}: expected ${name} to be ${kind}, got ${describe(value)}`;
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
 }
 

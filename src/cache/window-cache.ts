@@ -12,7 +12,7 @@
  * by growing before it would overwrite what that needs.
  */
 
-import { aNumber, anything } from '../arguments/kinds.ts';
+import { aNumber, anything, checkInteger } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
 import type { KeyValueSegment } from '../backend/backend.ts';
 import type { BackendHandle } from '../backend/handle.ts';
@@ -95,9 +95,7 @@ export class WindowCache implements KeyValueCache {
     const { layers } = parts;
     const { batchSize, maxLength, sinks = 0 } = options;
     checkSizes(NAME, { batchSize, maxLength });
-    if (!Number.isSafeInteger(sinks) || sinks < 0) {
-      throw new RangeError(`${NAME}: expected sinks to be a non-negative integer, got ${sinks}`);
-    }
+    checkInteger(NAME, 'sinks', sinks, 0);
     const capacityOf = ({ window }: CacheLayer) => Math.min(maxLength, sinks + (window ?? maxLength));
     this.batchSize = batchSize;
     this.maxLength = maxLength;

@@ -3,7 +3,7 @@
  * NNX module of Linear ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
 
-import { aNumber, anything } from '../arguments/kinds.ts';
+import { aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { dotProductAttention } from '../nn/attention.ts';
 import { Linear, LinearGeneral } from '../nn/linear.ts';
@@ -122,8 +122,7 @@ function linenRngs(seed: number, layer: string): ParamKeys {
 
 function checkHeads(op: string, N: number, K: number, features: number, what: string): void {
   for (const [name, value] of Object.entries({ numHeads: N, numKvHeads: K, [what]: features })) {
-    if (!Number.isSafeInteger(value) || value < 1)
-      throw new RangeError(`${op}: expected ${name} to be a positive integer, got ${value}`);
+    checkPositiveInteger(op, name, value);
   }
   if (N % K !== 0)
     throw new RangeError(

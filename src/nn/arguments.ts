@@ -1,7 +1,5 @@
 /** Checks and texts of constructor arguments. */
 
-export { checkPositiveInteger as checkCount } from '../arguments/kinds.ts';
-
 /** An error's text in this package's names, with Flax's behind it for who searches for that. */
 export function withFlax(text: string, flax: string): string {
   return `${text} (Flax: ${flax})`;

@@ -1,6 +1,6 @@
 /** A table of vectors by number. */
 
-import { aFunction, anything } from '../arguments/kinds.ts';
+import { aFunction, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
@@ -11,7 +11,6 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount } from './arguments.ts';
 import { type Initializer, varianceScaling } from './initializers.ts';
 import { makeParam } from './linear.ts';
 import { Module } from './module.ts';
@@ -52,8 +51,8 @@ export class Embed extends Module {
     super();
     checkOptions('Embed', options, OPTIONS);
     const { numEmbeddings, features, paramDtype = 'f32', rngs } = options;
-    this.numEmbeddings = checkCount('Embed', 'numEmbeddings', numEmbeddings);
-    this.features = checkCount('Embed', 'features', features);
+    this.numEmbeddings = checkPositiveInteger('Embed', 'numEmbeddings', numEmbeddings);
+    this.features = checkPositiveInteger('Embed', 'features', features);
     this.dtype = options.dtype ?? paramDtype;
     const init = options.embeddingInit ?? varianceScaling(1, 'fan_in', 'normal', { outAxis: 0 });
     this.embedding = makeParam(init, rngs, [numEmbeddings, features], paramDtype);

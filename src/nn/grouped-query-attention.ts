@@ -5,14 +5,13 @@
  * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
  */
 
-import { aFunction, anything } from '../arguments/kinds.ts';
+import { aFunction, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { reshape } from '../ops/reshape.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount } from './arguments.ts';
 import { dotProductAttention } from './attention.ts';
 import type { Initializer } from './initializers.ts';
 import { Linear } from './linear.ts';
@@ -52,9 +51,9 @@ export class GroupedQueryAttention extends Module {
     super();
     checkOptions(OP, options, OPTIONS);
     const { dim, numHeads, numKeyValueHeads = numHeads, dtype, paramDtype, kernelInit, rngs } = options;
-    checkCount(OP, 'dim', dim);
-    this.numHeads = checkCount(OP, 'numHeads', numHeads);
-    this.numKeyValueHeads = checkCount(OP, 'numKeyValueHeads', numKeyValueHeads);
+    checkPositiveInteger(OP, 'dim', dim);
+    this.numHeads = checkPositiveInteger(OP, 'numHeads', numHeads);
+    this.numKeyValueHeads = checkPositiveInteger(OP, 'numKeyValueHeads', numKeyValueHeads);
     if (dim % numHeads !== 0) {
       throw new RangeError(`${OP}: expected dim to be a multiple of numHeads, got ${dim} and ${numHeads}`);
     }

@@ -1,6 +1,13 @@
 /** Projections with Flax's kernels: `[In, Out]` for `Linear`, `[...in, ...out]` for `LinearGeneral`. */
 
-import { aBoolean, aFunction, anything, describe, numbers } from '../arguments/kinds.ts';
+import {
+  aBoolean,
+  aFunction,
+  anything,
+  checkPositiveInteger,
+  describe,
+  numbers,
+} from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { reshape } from '../ops/reshape.ts';
 import { transpose } from '../ops/transpose.ts';
@@ -8,7 +15,7 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount, tupleText, withFlax } from './arguments.ts';
+import { tupleText, withFlax } from './arguments.ts';
 import { type Initializer, lecunNormal, zeros } from './initializers.ts';
 import { Module } from './module.ts';
 import { dense, resultDType } from './promote.ts';
@@ -65,8 +72,8 @@ export class Linear extends Module {
     super();
     checkOptions('Linear', options, LINEAR_OPTIONS);
     const { inFeatures, outFeatures, useBias = true, paramDtype = 'f32', rngs } = options;
-    this.inFeatures = checkCount('Linear', 'inFeatures', inFeatures);
-    this.outFeatures = checkCount('Linear', 'outFeatures', outFeatures);
+    this.inFeatures = checkPositiveInteger('Linear', 'inFeatures', inFeatures);
+    this.outFeatures = checkPositiveInteger('Linear', 'outFeatures', outFeatures);
     this.dtype = options.dtype;
     const { kernelInit = lecunNormal(), biasInit = zeros } = options;
     this.kernel = makeParam(kernelInit, rngs, [inFeatures, outFeatures], paramDtype);
@@ -123,8 +130,8 @@ export class LinearGeneral extends Module {
     this.outFeatures = [options.outFeatures].flat() as number[];
     this.axis = [options.axis ?? -1].flat() as number[];
     this.dtype = options.dtype;
-    for (const count of this.inFeatures) checkCount('LinearGeneral', 'inFeatures', count);
-    for (const count of this.outFeatures) checkCount('LinearGeneral', 'outFeatures', count);
+    for (const count of this.inFeatures) checkPositiveInteger('LinearGeneral', 'inFeatures', count);
+    for (const count of this.outFeatures) checkPositiveInteger('LinearGeneral', 'outFeatures', count);
     if (this.inFeatures.length !== this.axis.length) {
       throw new RangeError(
         withFlax(

@@ -7,7 +7,14 @@
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  */
 
-import { aBoolean, aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  checkPositiveInteger,
+  describe,
+} from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { zeros } from '../ops/creation.ts';
 import { checkTensor, commonBackend } from '../ops/operands.ts';
@@ -15,7 +22,7 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount, withFlax } from './arguments.ts';
+import { withFlax } from './arguments.ts';
 import { type AttentionFn, dotProductAttention } from './attention.ts';
 import { CacheIndex, cacheMask, checkTokens, writeTokens } from './attention-cache.ts';
 import { type Initializer, lecunNormal, zeros as zerosInitializer } from './initializers.ts';
@@ -133,11 +140,11 @@ export class MultiHeadAttention extends Module {
     checkOptions(OP, options, OPTIONS);
     const { inFeatures, rngs, paramDtype, useBias = true, dropoutRate = 0 } = options;
     const { kernelInit = lecunNormal(), biasInit = zerosInitializer } = options;
-    this.numHeads = checkCount(OP, 'numHeads', options.numHeads);
-    this.inFeatures = checkCount(OP, 'inFeatures', inFeatures);
-    this.qkvFeatures = checkCount(OP, 'qkvFeatures', options.qkvFeatures ?? inFeatures);
-    this.outFeatures = checkCount(OP, 'outFeatures', options.outFeatures ?? inFeatures);
-    this.inKvFeatures = checkCount(OP, 'inKvFeatures', options.inKvFeatures ?? inFeatures);
+    this.numHeads = checkPositiveInteger(OP, 'numHeads', options.numHeads);
+    this.inFeatures = checkPositiveInteger(OP, 'inFeatures', inFeatures);
+    this.qkvFeatures = checkPositiveInteger(OP, 'qkvFeatures', options.qkvFeatures ?? inFeatures);
+    this.outFeatures = checkPositiveInteger(OP, 'outFeatures', options.outFeatures ?? inFeatures);
+    this.inKvFeatures = checkPositiveInteger(OP, 'inKvFeatures', options.inKvFeatures ?? inFeatures);
     this.numKeyValueHeads = keyValueHeads(options, this.numHeads);
     this.headDim = this.qkvFeatures / this.numHeads;
     if (!Number.isInteger(this.headDim)) {
@@ -380,7 +387,7 @@ function keyValueHeads(options: MultiHeadAttentionOptions, numHeads: number): nu
       `${OP}: expected numKeyValueHeads and numKvHeads to agree, got ${numKeyValueHeads} and ${numKvHeads}`,
     );
   }
-  const K = checkCount(OP, 'numKeyValueHeads', numKeyValueHeads ?? numKvHeads ?? numHeads);
+  const K = checkPositiveInteger(OP, 'numKeyValueHeads', numKeyValueHeads ?? numKvHeads ?? numHeads);
   if (numHeads % K !== 0) {
     throw new RangeError(
       withFlax(

@@ -7,7 +7,14 @@
  * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3 (DeepseekV3Attention).
  */
 
-import { aBoolean, aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
+import {
+  aBoolean,
+  aFunction,
+  aNumber,
+  anything,
+  checkPositiveInteger,
+  describe,
+} from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { attend, type CacheView } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
@@ -22,7 +29,6 @@ import { aDType, byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount } from './arguments.ts';
 import { CacheIndex, checkRoom, writeTokens } from './attention-cache.ts';
 import { type Initializer, lecunNormal } from './initializers.ts';
 import { Linear, makeParam } from './linear.ts';
@@ -125,12 +131,12 @@ export class MultiHeadLatentAttention extends Module {
       rngs,
     } = options;
     const { kernelInit = lecunNormal() } = options;
-    const D = checkCount(OP, 'hiddenSize', options.hiddenSize);
-    const N = checkCount(OP, 'numAttentionHeads', options.numAttentionHeads);
-    const L = checkCount(OP, 'kvLoraRank', options.kvLoraRank);
-    const P = checkCount(OP, 'qkNopeHeadDim', options.qkNopeHeadDim);
-    const R = checkCount(OP, 'qkRopeHeadDim', options.qkRopeHeadDim);
-    const Hv = checkCount(OP, 'vHeadDim', options.vHeadDim);
+    const D = checkPositiveInteger(OP, 'hiddenSize', options.hiddenSize);
+    const N = checkPositiveInteger(OP, 'numAttentionHeads', options.numAttentionHeads);
+    const L = checkPositiveInteger(OP, 'kvLoraRank', options.kvLoraRank);
+    const P = checkPositiveInteger(OP, 'qkNopeHeadDim', options.qkNopeHeadDim);
+    const R = checkPositiveInteger(OP, 'qkRopeHeadDim', options.qkRopeHeadDim);
+    const Hv = checkPositiveInteger(OP, 'vHeadDim', options.vHeadDim);
     if (R % 2 !== 0) throw new RangeError(`${OP}: expected an even qkRopeHeadDim, got ${R}`);
     this.hiddenSize = D;
     this.numAttentionHeads = N;
@@ -151,7 +157,7 @@ export class MultiHeadLatentAttention extends Module {
     if (qLoraRank === undefined) {
       this.qProj = projection(D, N * (P + R), false);
     } else {
-      checkCount(OP, 'qLoraRank', qLoraRank);
+      checkPositiveInteger(OP, 'qLoraRank', qLoraRank);
       this.qAProj = projection(D, qLoraRank, attentionBias);
       this.qALayernorm = norm(qLoraRank);
       this.qBProj = projection(qLoraRank, N * (P + R), false);

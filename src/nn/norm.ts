@@ -1,6 +1,6 @@
 /** Normalisation over the last axis. Statistics are f32 whatever the dtype; the variance is that of `x - mean`, not Flax's E[x^2] - E[x]^2. */
 
-import { aBoolean, aFunction, aNumber, anything } from '../arguments/kinds.ts';
+import { aBoolean, aFunction, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { cast } from '../ops/cast.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
@@ -9,7 +9,6 @@ import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkCount } from './arguments.ts';
 import { type Initializer, ones, zeros } from './initializers.ts';
 import { makeParam } from './linear.ts';
 import { Module } from './module.ts';
@@ -65,7 +64,7 @@ export class LayerNorm extends Module {
     super();
     checkOptions('LayerNorm', options, LAYER_NORM_OPTIONS);
     const { useScale = true, useBias = true, paramDtype = 'f32', rngs } = options;
-    this.numFeatures = checkCount('LayerNorm', 'numFeatures', options.numFeatures);
+    this.numFeatures = checkPositiveInteger('LayerNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;
     this.dtype = options.dtype;
     const shape = [this.numFeatures];
@@ -99,7 +98,7 @@ export class RMSNorm extends Module {
     super();
     checkOptions('RMSNorm', options, RMS_NORM_OPTIONS);
     const { useScale = true, paramDtype = 'f32', rngs } = options;
-    this.numFeatures = checkCount('RMSNorm', 'numFeatures', options.numFeatures);
+    this.numFeatures = checkPositiveInteger('RMSNorm', 'numFeatures', options.numFeatures);
     this.epsilon = options.epsilon ?? 1e-6;
     this.dtype = options.dtype;
     const shape = [this.numFeatures];

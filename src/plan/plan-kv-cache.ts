@@ -6,7 +6,7 @@
  * where tokens, K and the rounding are the runtime's (runtime-rules.ts).
  */
 
-import { anything } from '../arguments/kinds.ts';
+import { anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
@@ -137,10 +137,7 @@ function checkSizes(options: PlanOptions): void {
   const { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens } = options;
   const sizes = { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens };
   for (const [name, size] of Object.entries(sizes)) {
-    if (size === undefined || (Number.isSafeInteger(size) && size >= 1)) continue;
-    const isNumber = typeof size === 'number';
-    const message = `planKvCache: expected ${name} to be a positive integer, got ${isNumber ? size : typeof size}`;
-    throw isNumber ? new RangeError(message) : new TypeError(message);
+    if (size !== undefined) checkPositiveInteger('planKvCache', name, size);
   }
 }
 

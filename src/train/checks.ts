@@ -17,14 +17,6 @@ export function checkNotNegative(op: string, name: string, value: number): void 
   checkFinite(op, name, value);
 }
 
-/** From `least` on. @throws TypeError for what is no number, RangeError for any other number */
-export function checkInteger(op: string, name: string, value: number, least: 0 | 1): void {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least) return;
-  const kind = least === 1 ? 'a positive integer' : 'a non-negative integer';
-  const message = `${op}: expected ${name} to be ${kind}, got ${describe(value)}`;
-  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
-}
-
 /** @throws TypeError for what is no number, RangeError unless 0 < value < 1 */
 export function checkShare(op: string, name: string, value: number): void {
   if (typeof value === 'number' && value > 0 && value < 1) return;

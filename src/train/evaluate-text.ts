@@ -1,11 +1,10 @@
 /** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
 
-import { aFunction, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
+import { aFunction, aNumber, anything, checkInteger, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Model } from '../models/model.ts';
 import { documentWindows } from '../text/documents.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
-import { checkInteger } from './checks.ts';
 
 export interface TextLoss {
   /** Mean cross-entropy per predicted token, in nats. */
@@ -45,7 +44,6 @@ export function evaluateTokens(
   checkOptions('evaluateTokens', options, OPTIONS);
   const { context, start = [], batchSize = 8, onProgress } = options;
   checkInteger('evaluateTokens', 'context', context, 1);
-  checkInteger('evaluateTokens', 'batchSize', batchSize, 1);
   const windows = documentWindows(tokens, start, context + 1);
   if (windows.length === 0) {
     throw new RangeError(`expected a text of at least 2 tokens, got ${tokens.length}`);

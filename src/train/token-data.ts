@@ -3,11 +3,11 @@
  * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
  */
 
-import { aNumber, anything, aString, describe } from '../arguments/kinds.ts';
+import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
-import { checkInteger, checkShare } from './checks.ts';
+import { checkShare } from './checks.ts';
 
 /** Streams of batches: they never share a draw. */
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';

@@ -5,7 +5,7 @@
  * Source: github.com/karpathy/nanoGPT train.py.
  */
 
-import { aNumber, describe } from '../arguments/kinds.ts';
+import { aNumber, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
 import { backendOf } from '../backend/registry.ts';
@@ -14,7 +14,7 @@ import { mul } from '../ops/binary.ts';
 import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
-import { checkInteger, checkNotNegative } from './checks.ts';
+import { checkNotNegative } from './checks.ts';
 import { Optimizer } from './optimizer.ts';
 import { adamw, clipByGlobalNorm, globalNorm } from './optimizers.ts';
 import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';

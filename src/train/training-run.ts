@@ -4,7 +4,7 @@
  * nothing; who wants to see it listens to its metrics.
  */
 
-import { show } from '../arguments/kinds.ts';
+import { checkInteger, show } from '../arguments/kinds.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
@@ -15,7 +15,6 @@ import { eventLoopTurn } from '../models/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
-import { checkInteger } from './checks.ts';
 import type { TrainRecipe, TrainSettings } from './recipe.ts';
 import type { TokenSplit } from './token-data.ts';
 import type { Trainer } from './trainer.ts';
