@@ -73,7 +73,7 @@ export interface KeyValueCache {
   truncate(row: number, length: number): void;
   /**
    * Of kinds that overwrite (`WindowCache`): until the next `hold`, whatever is added, the row can be truncated to any length from
-   * `length` on. What that takes is memory of its own, kept until `dispose`. Who speculates, or may drop the end of an answer, calls it.
+   * `length` on. What that takes is memory of its own, kept until `dispose`. For speculative decoding, and for answers whose end may be dropped.
    * @param length at most `lengths[row]`; undefined ends it
    * @throws RangeError for another row or length, or when it is too late: the tokens are gone
    */

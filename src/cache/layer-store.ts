@@ -69,7 +69,7 @@ export class LayerStore {
 
   /** @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend */
   check(op: string, layer: number, key: Tensor, value: Tensor | undefined, tokens: readonly number[]): void {
-    // What is written in place leaves the tape: its gradient would be 0 without a word.
+    // The tape does not see what is written in place: its gradient would be 0, without an error.
     if (isRecorded(key, value)) throw new Error(`${op}: keys and values in a cache have no gradient`);
     let longest = 0;
     for (const count of tokens) if (count > longest) longest = count;

@@ -1,7 +1,7 @@
 /** A local file as a ByteSource: an open handle and its size; nothing is cached. */
-import { type FileHandle, open, stat } from 'node:fs/promises';
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
+import { fill, openRegularFile } from '../plan/file-source.ts';
 
 /** What tells a file from another one at its path, or from itself after it was written to. */
 export type FileIdentity = Readonly<Record<'dev' | 'ino' | 'size' | 'mtimeNs', bigint>>;
@@ -38,16 +38,15 @@ export interface FileSource extends ByteSource {
  * @returns a source of the size the file has now; a file that shrinks while open gives a FormatError where it ends
  */
 export async function openFileSource(path: string, expected?: FileIdentity): Promise<FileSource> {
-  // Before it is opened: opening a pipe waits for its writer, and bytes that come once cannot be read at random.
-  if (!(await stat(path)).isFile()) {
-    throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
-  }
-  const handle = await open(path, 'r');
+  const handle = await openRegularFile(path);
   try {
     const identity = await handle.stat({ bigint: true });
     checkIdentity(path, expected, identity);
     const size = Number(identity.size);
-    const readInto = (offset: number, target: Uint8Array) => fill(handle, path, size, offset, target);
+    const readInto = async (offset: number, target: Uint8Array) => {
+      checkRange(path, size, offset, target.length);
+      await fill(handle, path, offset, target);
+    };
     return {
       name: path,
       size,
@@ -84,28 +83,6 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<Uin
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
-  }
-}
-
-async function fill(
-  handle: FileHandle,
-  path: string,
-  size: number,
-  offset: number,
-  target: Uint8Array,
-): Promise<void> {
-  const { length } = target;
-  checkRange(path, size, offset, length);
-  for (let got = 0; got < length; ) {
-    const { bytesRead } = await handle.read(target, got, length - got, offset + got);
-    if (bytesRead === 0) {
-      throw new FormatError(
-        path,
-        offset + got,
-        `expected ${length - got} more bytes, got the end of the file`,
-      );
-    }
-    got += bytesRead;
   }
 }
 

@@ -106,7 +106,7 @@ function temporaryName(path: string, kind: 'tmp' | 'old'): string {
 /** Removes what writers to `path` left beside it when they were killed: those of this machine whose process is gone. */
 export async function removeLeftovers(path: string, kind: 'tmp' | 'old'): Promise<void> {
   const prefix = `.${basename(path)}.`;
-  const names = await readdir(dirname(path)).catch(() => []); // whoever writes there says what is wrong with the folder
+  const names = await readdir(dirname(path)).catch(() => []); // the write that follows reports what is wrong with the folder
   for (const name of names) {
     if (!name.startsWith(prefix) || !name.endsWith(`.${kind}`)) continue;
     const [, pid, host] = /^(\d+)-([\w-]+)-[0-9a-z]+\.\w+$/.exec(name.slice(prefix.length)) ?? [];

@@ -8,7 +8,7 @@ import { RunConflictError } from '../train/training-run.ts';
 
 export const exitCode = { done: 0, failed: 1, wrongUsage: 2, interrupted: 130 } as const;
 
-/** The user asked for something that cannot be meant: ends with exit code 2. */
+/** A wrong option or argument: ends with exit code 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }

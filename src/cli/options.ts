@@ -1,4 +1,4 @@
-/** Values of options as the commands want them; what cannot be meant is refused before any file is touched. */
+/** Values of options as the commands want them; wrong ones are refused before any file is touched. */
 import { InvalidArgumentError } from 'commander';
 
 type Parse<T> = (text: string) => T;

@@ -11,7 +11,7 @@ import { trainPage } from './train-page.ts';
 import { TrainingBar } from './training-bar.ts';
 
 const SAMPLE_TOKENS = 200;
-/** After Ctrl-C, when somebody waits. */
+/** After Ctrl-C, when the user waits for the end. */
 const STOPPED_SAMPLE_TOKENS = 50;
 
 export class TrainReport {

@@ -1,6 +1,6 @@
 /**
  * Keys about attention that are known not to change what a cache holds. A key that looks like one of attention's and is
- * neither read nor listed here makes the shape say so: the sizes may be wrong.
+ * neither read nor listed here gives the shape a warning: the sizes may be wrong.
  *
  * Source: the configurations of transformers 5.23.0, each compared with what its model's cache grows by
  * (tools/golden/cache_growth.py); llama.cpp's llama-arch.cpp for GGUF.

@@ -101,7 +101,7 @@ export class GgufCursor {
     throw this.fail(at + 8, `expected ${what} in UTF-8, got other bytes`);
   }
 
-  /** The same of a text that nobody may need: its bytes where they are not UTF-8. */
+  /** The same for a text that may never be needed: its bytes where they are not UTF-8. */
   text(what: string): string | Uint8Array {
     const length = this.itemCount(`length of ${what}`, 1);
     const start = this.skip(length, what);

@@ -22,7 +22,7 @@ export type GgufTypedArray =
 
 /**
  * u64 and i64 are numbers while they are safe integers, and bigints beyond. A string that is not UTF-8 is its bytes: llama.cpp takes
- * such files, and who needs the text says so.
+ * such files. A reader that needs the text throws.
  */
 export type GgufValue =
   | number

@@ -106,7 +106,7 @@ export async function* generate(
     model.initCache({ batchSize: 1, maxLength: Math.min(prompt.length + maxNewTokens, capacity) });
   let yielded = 0;
   let failed = false;
-  /** What the cache is to hold when this is over: the last token is fed by whoever goes on, since its logits are gone. */
+  /** Length of the cache at the end: the last token is fed by the next call, which needs its logits. */
   const kept = () => start + prompt.length + yielded - (maxNewTokens > 0 ? 1 : 0);
   try {
     let logits: Float32Array | undefined;
@@ -157,7 +157,7 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
   }
 }
 
-/** @throws TypeError for what only a draw looks at, without a temperature: the likeliest token would be taken in silence. */
+/** @throws TypeError for options of a draw without a temperature: they would be ignored, and the likeliest token taken. */
 function checkDraws(options: GenerateOptions): void {
   if (options.temperature !== undefined) return;
   const name = (['topK', 'topP', 'minP'] as const).find((key) => options[key] !== undefined);

@@ -11,7 +11,7 @@ const MARKS: readonly (readonly [end: RegExp, method: string])[] = [
   [/\.(weight_packed|weight_scale|weight_zero_point|input_scale)$/, 'compressed-tensors'],
 ];
 
-const TODO =
+const REMEDY =
   'load the model in transformers, dequantize it (model.dequantize()) and save it, or take a GGUF of it (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)';
 
 /** @throws FormatError that says what the weights are and what to do */
@@ -45,6 +45,6 @@ export function refuseForeignWeights({ tensors, config, directory, path }: Check
   throw new FormatError(
     `${directory}/config.json`,
     undefined,
-    `${key ?? 'weights'}: expected f32, f16 or bf16, got ${method} weights${where}, which have no kernels here: ${TODO}${plain}`,
+    `${key ?? 'weights'}: expected f32, f16 or bf16, got ${method} weights${where}, which have no kernels here: ${REMEDY}${plain}`,
   );
 }

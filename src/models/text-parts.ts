@@ -125,7 +125,7 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
  *
  * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and of generation_config.json,
  * each a number or a list, and the tokenizer's eos. transformers stops at generation_config.json's alone, where there is one; but files are
- * edited by hand and one of the three forgotten, and who runs past an end writes the user's next turn. Tokens in the order they are found.
+ * edited by hand and one of the three forgotten, and generation past an end writes the user's next turn. Tokens in the order they are found.
  */
 export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
   const { gguf } = checkpoint;
@@ -138,7 +138,7 @@ export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly numb
   return Object.freeze([...new Set(eos === undefined ? ids : [...ids, eos])]);
 }
 
-/** The tokenizer's eos, without building it: damaged files are told by whoever does. */
+/** The tokenizer's eos, read without building the tokenizer, which is where damaged files are reported. */
 async function tokenizerEos(checkpoint: Checkpoint): Promise<number | undefined> {
   const { eos_token, added_tokens_decoder } = (await jsonOf(checkpoint, 'tokenizer_config.json')) ?? {};
   const eos = configTokenText(eos_token as ConfigToken | undefined);

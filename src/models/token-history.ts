@@ -2,8 +2,8 @@
  * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE, dynamic NTK scaling).
  *
  * Keys already in a cache were rotated, and later layers computed, by the frequencies of the length they had then. When a
- * row gets others its tokens are fed anew, so that a row is always what one pass over it would be; transformers' `generate` does the
- * same for Phi-3. Past its original length a dynamic model has others for every token. Four bytes per token are the price.
+ * row gets other frequencies its tokens are fed again, so that a row is always what one pass over it would be; transformers' `generate` does the
+ * same for Phi-3. Past its original length a dynamic model has other frequencies at every length. The tokens take four bytes each.
  */
 import type { KeyValueCache } from '../cache/cache.ts';
 import type { RopeTable } from './rope-table.ts';

@@ -1,6 +1,6 @@
 /** Checks and texts of constructor arguments. */
 
-/** An error's text in this package's names, with Flax's behind it for who searches for that. */
+/** An error's text in this package's names, followed by Flax's, so that a search for either finds it. */
 export function withFlax(text: string, flax: string): string {
   return `${text} (Flax: ${flax})`;
 }

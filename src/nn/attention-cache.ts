@@ -1,6 +1,7 @@
 /** The keys and values that `MultiHeadAttention` keeps while decoding: one index for all batch rows, as Flax's. */
 import { isFloat, isRecorded } from '../autograd/tape.ts';
 import { backendOf } from '../backend/registry.ts';
+import { MOST_COUNT } from '../ops/attention-call.ts';
 import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
@@ -33,8 +34,8 @@ export class CacheIndex extends Cache {
   override set value(next: Tensor) {
     checkTensor('cacheIndex', 'the value', next);
     const count = next.size === 1 ? next.dataSync()[0] : 0;
-    if (!Number.isInteger(count) || count < 0 || count > MOST_TOKENS) {
-      throw new RangeError(`cacheIndex: expected a number of tokens from 0 to ${MOST_TOKENS}, got ${count}`);
+    if (!Number.isInteger(count) || count < 0 || count > MOST_COUNT) {
+      throw new RangeError(`cacheIndex: expected a number of tokens from 0 to ${MOST_COUNT}, got ${count}`);
     }
     super.value = next;
     this.#count = count;
@@ -48,10 +49,8 @@ export class CacheIndex extends Cache {
   }
 }
 
-const MOST_TOKENS = 2 ** 31 - 1;
-
 /**
- * Whether tokens can be written: whatever a program put in the place of a cache or its index, nothing is written past it.
+ * Checks that tokens can be written. A program can assign the cache and its index: nothing may be written outside of them.
  * @param cached `[...batch, maxLength, K, H]`. @param tokens `[...batch, T, K, H]`.
  * @param T as many tokens there must be.
  * @throws RangeError when the tokens are not the cache's, have no room, or `start` is no place in it; TypeError for a cache that is no
@@ -84,7 +83,7 @@ export function checkTokens(
     );
   }
   commonBackend(op, cached, tokens);
-  // What is written in place leaves the tape: its gradient would be 0 without a word.
+  // The tape does not see what is written in place: its gradient would be 0, without an error.
   if (isRecorded(tokens)) {
     throw new Error(
       `${op}: keys and values in a cache have no gradient; differentiate a pass with decode: false`,

@@ -122,7 +122,7 @@ function checkCounts(op: string, counts: Readonly<Record<string, number>>): void
 }
 
 /** Kernels of attention count in int32. */
-const MOST_COUNT = 2 ** 31 - 1;
+export const MOST_COUNT: number = 2 ** 31 - 1;
 
 /** @throws UnsupportedError unless the tensor is a float that attention reads. */
 export function checkAttentionFloat(op: string, backend: Backend, x: Tensor): void {

@@ -1,6 +1,6 @@
 /**
  * A view of a cache as attention takes it: a copy, checked number by number against the memory it speaks of. A view is a plain object
- * that anybody can write, and kernels read where it points.
+ * that programs can make, and kernels read where it points.
  */
 
 import { checkObject, describe } from '../arguments/kinds.ts';
@@ -8,6 +8,7 @@ import type { Backend, KeyValueSegment, KeyValueView } from '../backend/backend.
 import { byteLengthOf, DTYPES, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { isFreed, ownerOf, Storage } from '../tensor/storage.ts';
+import { MOST_COUNT } from './attention-call.ts';
 
 /** What a cache hands to attention: keys and values in place, and how far back a query may see whatever the call says. */
 export interface CacheView extends KeyValueView {
@@ -27,9 +28,6 @@ interface Side {
   /** Added to the offsets of row b, b times. */
   readonly rowBytes: number;
 }
-
-/** Kernels count tokens in int32. */
-const MOST = 2 ** 31 - 1;
 
 /**
  * @throws TypeError for wrong kinds; RangeError for numbers that do not fit each other or the memory; Error for memory of another
@@ -104,9 +102,9 @@ function ownRow(
     held += own.length;
     return own;
   });
-  if (length > held || held > MOST) {
+  if (length > held || held > MOST_COUNT) {
     throw new RangeError(
-      `${op}: expected row ${b} of a view to hold its ${length} tokens and at most ${MOST}, got segments of ${held}`,
+      `${op}: expected row ${b} of a view to hold its ${length} tokens and at most ${MOST_COUNT}, got segments of ${held}`,
     );
   }
   return { length, segments };

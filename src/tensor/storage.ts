@@ -1,15 +1,15 @@
 /**
  * A piece of a backend's memory. Tensors and caches hold it by count (a reshape is a second holder of the same piece), and the
- * backend takes the memory back when the last holder lets go.
+ * backend takes the memory back when no holder is left.
  *
- * What a program can reach is an opaque object: where the bytes are, who owns them and how many hold them is read and changed by the
+ * What a program can reach is an opaque object: where the bytes are, their owner and the number of holders are read and changed by the
  * functions below alone, so that no number that kernels take for an address or a size comes from outside.
  */
 export interface StorageOwner {
   readonly name: string;
   /** A fresh copy of `byteLength` bytes from `byteOffset`. @throws RangeError outside of the storage */
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
-  /** Takes the memory back. Called when the last holder has let go. */
+  /** Takes the memory back. Called when no holder is left. */
   free(storage: Storage): void;
   /**
    * Tells the garbage collector of memory that is freed when it finds the holder gone (sign 1), or no longer so (-1): it then comes in time.
@@ -18,7 +18,7 @@ export interface StorageOwner {
   weigh(storage: Storage, sign: 1 | -1): void;
 }
 
-/** What `newStorage` shows the constructor, which programs reach through `tensor.storage.constructor`. */
+/** The constructor takes this alone: programs reach it through `tensor.storage.constructor`, and must not make storages. */
 const MAKER = Symbol('maker');
 
 /** Makes a storage that nobody holds yet. @param address where the bytes are: an address (native), an offset (WASM), 0 otherwise */

@@ -1,6 +1,6 @@
 /**
- * Which characters a tokenizer of characters has. The libraries leave others out of a text without a word, so that the loss of what
- * remains, or the answer to it, is that of another text.
+ * Which characters a tokenizer of characters has. Hugging Face's libraries drop other characters, so that the loss, or the answer,
+ * is that of another text.
  */
 import type { TokenizerJson } from './tokenizer-json.ts';
 

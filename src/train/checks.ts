@@ -1,4 +1,4 @@
-/** Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would end in parameters that are NaN. */
+/** Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would make parameters NaN. */
 import { describe } from '../arguments/kinds.ts';
 
 /** A finite number, in f32 too. @throws TypeError for what is no number, RangeError for NaN, Infinity and what f32 cannot hold */

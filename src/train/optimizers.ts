@@ -179,8 +179,8 @@ function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, neste
 /**
  * Scales all gradients by `maxNorm / norm` when their common norm, the root of the sum of all squares, is above `maxNorm`.
  * Nothing is read back: the factor stays a tensor. With `Infinity`, or more than f32 holds, gradients stay as they are.
- * @throws RangeError unless `maxNorm` is positive, in f32 too. To leave clipping out is the business of who chains: 0, which turns it
- *   off in `Trainer`, would here make all gradients 0 (Optax).
+ * @throws RangeError unless `maxNorm` is positive, in f32 too. To turn clipping off, leave it out of the chain: 0, which turns it
+ *   off in `Trainer`, makes all gradients 0 in Optax.
  */
 export function clipByGlobalNorm(maxNorm: number): Transformation {
   if (typeof maxNorm !== 'number' || !(Math.fround(maxNorm) > 0))

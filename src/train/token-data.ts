@@ -69,7 +69,7 @@ const DRAW_OPTIONS = optionKinds<DrawBatchOptions>({
 
 /**
  * `batchSize` blocks of `blockLength` + 1 tokens from random places, the first of them those of `start`.
- * @throws RangeError for numbers that cannot be meant, or when there are no more tokens than a block has
+ * @throws RangeError for numbers out of range, or when there are no more tokens than a block has
  */
 export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number[][] {
   checkTokens('drawBatch', tokens);

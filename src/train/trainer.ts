@@ -90,7 +90,7 @@ export class Trainer {
   readonly #data: TokenSplit;
   #step = 0;
 
-  /** @throws RangeError for options that cannot be meant. */
+  /** @throws RangeError for options out of range. */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions) {
     checkOptions('Trainer', options, OPTIONS);
     const full = trainerSettings(options);
@@ -229,7 +229,7 @@ function addScaled(sums: Record<string, Tensor>, gradients: Tensors, factor: num
 
 /**
  * The options with their defaults.
- * @throws TypeError for what is no number, RangeError for a number that cannot be meant
+ * @throws TypeError for what is no number, RangeError for a number out of range
  */
 export function trainerSettings(options: TrainerOptions): TrainerSettings {
   const { steps, learningRate } = options;

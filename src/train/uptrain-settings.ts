@@ -55,7 +55,7 @@ export const ELSEWHERE: Readonly<
 /**
  * @param recipe what the checkpoint carries
  * @param context longest block the model takes
- * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for numbers that cannot be meant
+ * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for numbers out of range
  */
 export function uptrainSettings(
   recipe: TrainRecipe | undefined,

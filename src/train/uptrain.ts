@@ -73,7 +73,7 @@ export interface UptrainResult extends RunResult {
 /**
  * Trains a checkpoint further, by its own recipe where it carries one (`uptrain-settings.ts` says what is taken where it does
  * not). Every block begins as the tokenizer begins a text, with bos where it does. With `out`, checkpoints are of the form that `from` has: a Hugging Face directory, or a GGUF file; weights f32.
- * @throws RangeError for settings that cannot be meant or a text shorter than a block, FormatError for a checkpoint that is damaged or
+ * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint that is damaged or
  * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
  * @example
  * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: ({ step, loss, validationLoss }) => console.log(step, loss ?? validationLoss) });

@@ -238,7 +238,7 @@ async function waitFor(done: () => boolean): Promise<void> {
   for (let i = 0; i < 1000 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-describe('what cannot be meant', () => {
+describe('options out of range', () => {
   const wrong: [string, string[], number, RegExp][] = [
     ['K that does not divide N', ['--kv-heads', '3'], 2, /--kv-heads must divide --heads, got K=3 and N=4/],
     ['a negative learning rate', ['--learning-rate', '-1'], 2, /--learning-rate/],

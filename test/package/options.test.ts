@@ -1,6 +1,6 @@
 /**
- * Every options object of the public API, found by the compiler: a call with an option that nobody knows must be refused by name. Who
- * adds a function with options adds a row here, or this fails.
+ * Every options object of the public API, found by the compiler: a call with an unknown option must be refused by name. Each
+ * function with options has a row here, which the test of their list asks for.
  */
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';

@@ -239,7 +239,7 @@ describe('the trainer', () => {
   });
 });
 
-describe('what cannot be meant', () => {
+describe('options out of range', () => {
   test.each([-0.1, 1, 1.5, Number.NaN])('a rate of %d', async (rate) => {
     await setBackend(fast);
     const model = makeModel();

@@ -1,4 +1,4 @@
-/** Numbers that cannot be meant, or that f32 turns into Infinity or 0, are refused by name before anything is trained. */
+/** Numbers out of range, or that f32 turns into Infinity or 0, are refused by name before anything is trained. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { setBackend, type Tensor, tensor } from '../../src/index.ts';
 import { Param } from '../../src/nn/index.ts';

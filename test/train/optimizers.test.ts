@@ -52,7 +52,7 @@ describe('schedules', () => {
     expectClose([0, 2, 4, 8, 12, 50].map(rate), [0, 0.5, 1, 0.75, 0.5, 0.5]);
   });
 
-  test('refuses what cannot be meant', () => {
+  test('refuses options out of range', () => {
     const options = { initValue: 0, peakValue: 1, warmupSteps: 5, decaySteps: 5 };
     expect(() => warmupCosineDecaySchedule(options)).toThrow(/decaySteps above warmupSteps, got 5 and 5/);
     expect(() => cosineDecaySchedule({ initValue: 1, decaySteps: 0 })).toThrow(/positive decaySteps, got 0/);
@@ -153,7 +153,7 @@ describe('optimisers', () => {
     expect(Array.from(twin.parameter.value.dataSync())).toEqual([0.9, 1.9, 2.9].map(Math.fround));
   });
 
-  test('refuses what cannot be meant', () => {
+  test('refuses options out of range', () => {
     expect(() => adamw({ learningRate: -1 })).toThrow(/a learning rate that is not negative, got -1/);
     expect(() => adamw({ learningRate: 1, b1: 1 })).toThrow(/0 <= b1 < 1, got 1/);
     expect(() => sgd({ learningRate: Number.NaN })).toThrow(/not negative, got NaN/);

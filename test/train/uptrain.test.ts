@@ -89,7 +89,7 @@ describe('settings', () => {
     expect((await readRecipe(checkpoint))?.uptraining[0].settings.dropout).toBe(0);
   });
 
-  test('what cannot be meant', () => {
+  test('options out of range', () => {
     expect(() => uptrainSettings(undefined, { alpha: 0.05 }, 64)).toThrow(/expected \{ steps \}/);
     expect(() => uptrainSettings({ uptraining: [] }, {}, 64)).toThrow(/expected \{ steps \}/);
     expect(() => uptrainSettings(recipe, { alpha: 0 }, 64)).toThrow('expected alpha above 0, got 0');

@@ -60,7 +60,11 @@ export const gptOss: Family = {
 const ROPE = {
   theta: 150_000,
   parameters: {
-    ...{ rope_type: 'yarn', factor: 32, beta_fast: 32, beta_slow: 1, truncate: false },
+    rope_type: 'yarn',
+    factor: 32,
+    beta_fast: 32,
+    beta_slow: 1,
+    truncate: false,
     original_max_position_embeddings: 4096,
   },
 };
