@@ -79,7 +79,7 @@ def main(out):
         for key, p in layer.named_parameters():
             arrays |= {f"{name}/{NAMES[key]}": p.detach().numpy(), f"{name}/d/{NAMES[key]}": p.grad.numpy()}
         clamped = name == "gpt-oss"
-        activation = dict(type="clamped", alpha=config.swiglu_alpha, limit=config.swiglu_limit) if clamped else dict(type="silu")
+        activation = dict(type="clamped", alpha=config.swiglu_alpha, limit=config.swiglu_limit) if clamped else dict(type="gated", function="silu")
         cases.append(dict(name=name, numExperts=arrays[f"{name}/router"].shape[0], expertsPerToken=config.num_experts_per_tok,
                           intermediateSize=I, routing=routing, activation=activation))
     write_arrays(out / "golden.safetensors", arrays)
