@@ -28,6 +28,16 @@ import { CacheIndex, cacheMask, checkTokens, writeTokens } from './attention-cac
 import { type Initializer, lecunNormal, zeros as zerosInitializer } from './initializers.ts';
 import { LinearGeneral } from './linear.ts';
 import { Module, type View } from './module.ts';
+import {
+  NO_BATCH_SIZE,
+  NO_CACHE,
+  NO_DECODE,
+  NO_DETERMINISTIC,
+  NO_MAX_LENGTH,
+  NO_RNGS,
+  OP,
+  VALUES_WITHOUT_KEYS,
+} from './multi-head-attention-errors.ts';
 import { LayerNorm } from './norm.ts';
 import { type RngStream, Rngs } from './rngs.ts';
 import { RoPE } from './rope.ts';
@@ -344,7 +354,6 @@ export class MultiHeadAttention extends Module {
   }
 }
 
-const OP = 'MultiHeadAttention';
 const OPTIONS = optionKinds<MultiHeadAttentionOptions>({
   numHeads: anything,
   numKeyValueHeads: anything,
@@ -398,33 +407,3 @@ function keyValueHeads(options: MultiHeadAttentionOptions, numHeads: number): nu
   }
   return K;
 }
-
-const VALUES_WITHOUT_KEYS = withFlax(
-  `${OP}: expected inputsK beside inputsV, got none; inputsK alone serves for both`,
-  '`inputs_k` cannot be None if `inputs_v` is not None. To have both `inputs_k` and `inputs_v` be the same value, ' +
-    'pass in the value to `inputs_k` and leave `inputs_v` as None.',
-);
-const NO_DECODE = withFlax(
-  `${OP}: expected decode in the constructor, the call or setView, got none`,
-  'No `decode` argument was provided to MultiHeadAttention as either a __call__ argument, class attribute, or nnx.flag.',
-);
-const NO_DETERMINISTIC = withFlax(
-  `${OP}: expected deterministic in the constructor, the call or setView, got none`,
-  'No `deterministic` argument was provided to MultiHeadAttention as either a __call__ argument, class attribute, or nnx.flag.',
-);
-const NO_RNGS = withFlax(
-  `${OP}: expected rngs in the call of a module made with keepRngs: false, got none`,
-  "'rngs' must be provided to __call__ method if MultiHeadAttention instance is defined with keep_rngs=False.",
-);
-const NO_CACHE = withFlax(
-  `${OP}: expected a cache, call initCache first`,
-  'Autoregressive cache not initialized, call ``init_cache`` first.',
-);
-const NO_BATCH_SIZE = withFlax(
-  `${OP}: expected batchSize beside maxLength, got none`,
-  "'batch_size' must be provided when initializing cache.",
-);
-const NO_MAX_LENGTH = withFlax(
-  `${OP}: expected maxLength beside batchSize, got none`,
-  "'max_length' must be provided when initializing cache.",
-);
