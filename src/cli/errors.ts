@@ -29,6 +29,8 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
   ENOTDIR: 'a file where a folder was expected',
   EISDIR: 'a folder where a file was expected',
   EMFILE: 'too many open files',
+  ELOOP: 'links that lead to each other',
+  ENAMETOOLONG: 'the name is too long',
   EIO: 'the disk cannot be read or written',
 };
 
@@ -56,6 +58,9 @@ function messageOf(error: Error): string {
 
 const ACTIONS: Readonly<Record<string, string>> = {
   access: 'write there',
+  stat: 'open',
+  lstat: 'open',
+  realpath: 'follow the link',
   scandir: 'read the folder',
   mkdir: 'make the folder',
   rmdir: 'remove the folder',

@@ -38,12 +38,14 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   await useBackend(flags);
   const given = await readTrainingText(flags.data);
   const model = await loadModel(path);
+  // Building it says what is wrong with its files: before the note, so that a wrong file is told in one line.
+  const { tokenizer } = model;
+  if (!tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {
-    if (!model.tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
-    const text = knownText(model.tokenizer, flags.data, given);
-    const start = documentStart(model.tokenizer);
-    const tokens = model.tokenizer.encode(text, { addSpecialTokens: false });
+    const text = knownText(tokenizer, flags.data, given);
+    const start = documentStart(tokenizer);
+    const tokens = tokenizer.encode(text, { addSpecialTokens: false });
     if (start.length + tokens.length < 2) {
       throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
     }

@@ -106,8 +106,6 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
     progress = startProgress('loading');
     const model = await loadModel(path, { onProgress: progress.update });
     progress.stop();
-    // After the fact: a wrong file is told in one line.
-    if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
     try {
       return await answer(model, path, prompt, flags);
     } finally {
@@ -127,6 +125,8 @@ async function answer(
   const tokenizer = model.tokenizer;
   if (tokenizer === undefined)
     throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  // After the fact: a wrong file is told in one line.
+  if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
   const prompt = promptTokens(tokenizer, path, text);
   const cache = makeCache(model, prompt.length, flags);
   try {

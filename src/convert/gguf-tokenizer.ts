@@ -6,6 +6,7 @@
  * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py; llama.cpp, src/llama-vocab.cpp.
  */
 
+import { show } from '../arguments/kinds.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -65,7 +66,7 @@ export async function ggufTokenizer(
   const config = withSpecialTokensMap(ownConfig, extras.specialTokensMap);
   const { type = 'BPE', vocab, merges = [], byte_fallback: fallback = false } = json.model as BpeModel;
   if (type !== 'BPE')
-    throw new FormatError(file, undefined, `model: expected BPE to write GGUF, got ${type}`);
+    throw new FormatError(file, undefined, `model: expected BPE to write GGUF, got ${show(type)}`);
   for (const key of ['continuing_subword_prefix', 'end_of_word_suffix', 'dropout'])
     if (json.model[key]) refuse(`model: expected no ${key}, got ${JSON.stringify(json.model[key])}`);
 

@@ -5,6 +5,9 @@
 
 import { printable } from '../arguments/printable.ts';
 
+/** Characters of a message; what a file holds may be longer. */
+const LONGEST = 1000;
+
 /** A file does not hold what its format says. One line: `file: at byte N: expected …, got …`. */
 export class FormatError extends Error {
   override readonly name = 'FormatError';
@@ -20,7 +23,9 @@ export class FormatError extends Error {
    */
   constructor(file: string, byteOffset: number | undefined, detail: string, options?: ErrorOptions) {
     const place = byteOffset === undefined ? file : `${file}: at byte ${byteOffset}`;
-    super(printable(`${place}: ${detail}`), options); // names in the file may hold what a terminal obeys
+    // Names and values of the file stand in it: they may be long, and hold what a terminal obeys.
+    const shown = detail.length > LONGEST ? `${detail.slice(0, LONGEST)}…` : detail;
+    super(printable(`${place}: ${shown}`), options);
     this.file = file;
     this.byteOffset = byteOffset;
   }

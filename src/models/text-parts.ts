@@ -18,7 +18,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
     const { metadata } = gguf;
     if (!metadata.has('tokenizer.ggml.tokens')) return undefined;
     const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
-    return () => tokenizerFromGguf(metadata);
+    return () => naming(checkpoint, () => tokenizerFromGguf(metadata));
   }
   const endIds = await endTokenIds(checkpoint);
   const parts = await tokenizerParts(checkpoint);
@@ -26,8 +26,18 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
   return () => {
     const { json, config, extras } = parts();
-    return tokenizerFromJson(json, config, { ...extras, eosTokenIds: endIds });
+    return naming(checkpoint, () => tokenizerFromJson(json, config, { ...extras, eosTokenIds: endIds }));
   };
+}
+
+/** What a tokenizer refuses, with the checkpoint it came from. */
+function naming<T>(checkpoint: Checkpoint, build: () => T): T {
+  try {
+    return build();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new FormatError(checkpoint.path, undefined, error.message, { cause: error });
+  }
 }
 
 /** What the files of a Hugging Face folder say about its tokenizer. */
@@ -70,12 +80,15 @@ export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => Tok
     if (json !== undefined)
       return { json: checkTokenizer(`${directory}/tokenizer.json`, json), config: ownConfig, extras };
     const modelType = (checkpoint.config as { model_type?: unknown } | undefined)?.model_type;
-    const made = tokenizerJsonFromVocab({
-      vocab: table('vocab.json') as Readonly<Record<string, number>>,
-      merges: texts.get('merges.txt') as string,
-      config: ownConfig,
-      modelType: typeof modelType === 'string' ? modelType : undefined,
-    });
+    const vocab = table('vocab.json') as Readonly<Record<string, number>>;
+    const made = naming(checkpoint, () =>
+      tokenizerJsonFromVocab({
+        vocab,
+        merges: texts.get('merges.txt') as string,
+        config: ownConfig,
+        modelType: typeof modelType === 'string' ? modelType : undefined,
+      }),
+    );
     return { ...made, extras };
   };
 }

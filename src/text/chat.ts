@@ -5,6 +5,7 @@
 import { aBoolean, anything, aString, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { ChatTemplate } from './jinja/template.ts';
+import { refuse } from './steps.ts';
 import type { TokenizerConfigJson } from './tokenizer-json.ts';
 
 /** One turn of a chat. Templates may read more than these keys (names, tool calls), so more are let through. */
@@ -39,12 +40,19 @@ const OPTIONS = optionKinds<ChatTemplateOptions>({
 /** Templates by name; the one of a checkpoint that has only one is `default`. */
 export type ChatTemplates = ReadonlyMap<string, string>;
 
-/** The templates of tokenizer_config.json: one, or a list of named ones. */
+/** The templates of tokenizer_config.json: one, or a list of named ones. @throws RangeError for anything else */
 export function configTemplates(config: TokenizerConfigJson): ChatTemplates {
   const template = config.chat_template ?? undefined;
   if (template === undefined) return new Map();
   if (typeof template === 'string') return new Map([['default', template]]);
+  if (!Array.isArray(template) || !template.every(isNamedTemplate))
+    refuse('chat_template to be a text, or a list of objects with name and template', template);
   return new Map(template.map((named) => [named.name, named.template]));
+}
+
+function isNamedTemplate(value: unknown): boolean {
+  const { name, template } = (value ?? {}) as { name?: unknown; template?: unknown };
+  return typeof name === 'string' && typeof template === 'string';
 }
 
 /** Names a message's reasoning is passed under; templates read the first, those of gpt-oss the second. */

@@ -182,9 +182,11 @@ export class Trainer {
   /** @throws DivergedError */
   #checkFinite(what: string, value: number): void {
     if (Number.isFinite(value)) return;
-    throw new DivergedError(
-      `the ${what} is ${value} at step ${this.#step + 1}; a smaller learning rate than ${this.settings.learningRate} may help`,
-    );
+    const advice =
+      this.#step === 0
+        ? 'before any was taken: expected weights that give a finite one'
+        : `a smaller learning rate than ${this.settings.learningRate} may help`;
+    throw new DivergedError(`the ${what} is ${value} at step ${this.#step + 1}; ${advice}`);
   }
 
   /** Mean loss over `evaluationBatches` batches of a part, the same ones each time. */

@@ -1,6 +1,6 @@
 /** `gqa inspect` on small files made here. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, symlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { buildGguf, buildSafetensors, smallSafetensors, stringPair, u32Pair } from '../format/build-files.ts';
@@ -151,6 +151,17 @@ describe('gqa inspect', () => {
         expect(stderr).toBe(`gqa: ${pipe}: expected a regular file, got a pipe, a device or a folder\n`);
         expect(code).toBe(1);
       }
+    }));
+
+  test('links that lead to each other are told in words', () =>
+    withFolder({}, async (folder) => {
+      const link = `${folder}/model.safetensors`;
+      symlinkSync('model.safetensors', link);
+      const { code, stderr } = await runCli(['inspect', folder]);
+      expect([code, stderr]).toEqual([
+        1,
+        `gqa: ${link}: cannot open: links that lead to each other (ELOOP)\n`,
+      ]);
     }));
 
   test('what the file system refuses is told in words, the place first', () =>

@@ -74,6 +74,13 @@ describe('read as transformers reads it', () => {
   });
 });
 
+describe('values of another kind are refused in a short line', () => {
+  test.each([{ a: 1 }, 5, ['silu'], 'y'.repeat(100_000)])('hidden_act %#', (hidden_act) => {
+    const { described } = read({ family: 'llama', keys: { hidden_act } });
+    expect(described).toThrow(/^x\/config\.json: hidden_act: expected one of silu, .*, got [^[]{1,60}$/);
+  });
+});
+
 describe('refused by transformers and here', () => {
   test.each(named(golden.cases.filter(({ error }) => error !== undefined)))('%s', (_, one) => {
     expect(read(one).described).toThrow(FormatError);

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { FormatError } from '../../src/format/format-error.ts';
 import { tokenizerMaker } from '../../src/models/text-parts.ts';
 
 const golden = JSON.parse(
@@ -15,6 +16,7 @@ const golden = JSON.parse(
 /** A folder with these files and no weights. */
 function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
   return {
+    path: 'folder',
     directory: 'folder',
     config: files['config.json'],
     readText: async (name: string) => {
@@ -43,5 +45,29 @@ describe('folders of a tokenizer', () => {
     const make = await tokenizerMaker(folder({ ...files, 'merges.txt': '#version: 0.2\n' }));
     expect(make).toThrow(/tokenizer_class to be one of GPT2Tokenizer.*got "CTRLTokenizer"/);
     expect(await tokenizerMaker(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
+  });
+
+  test.each([
+    [
+      'a tokenizer',
+      { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 }, merges: 'x' } } },
+      /model\.merges to be a list/,
+    ],
+    ...[5, { a: 1 }, [null], [5], [{ name: 'x' }]].map(
+      (chat_template) =>
+        [
+          `chat_template ${JSON.stringify(chat_template)}`,
+          {
+            'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 }, merges: [] } },
+            'tokenizer_config.json': { chat_template },
+          },
+          /chat_template to be a text, or a list of objects with name and template, got /,
+        ] as const,
+    ),
+  ])('what is refused names the checkpoint: %s', async (_, files, message) => {
+    const make = await tokenizerMaker(folder(files));
+    expect(make).toThrow(FormatError);
+    expect(make).toThrow(/^folder: tokenizer: expected /);
+    expect(make).toThrow(message);
   });
 });

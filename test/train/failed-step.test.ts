@@ -89,12 +89,15 @@ describe.each(failures)('%s', (_, spoil, message) => {
   });
 });
 
-test('the error of a diverged run is its own class', () => {
+test('weights that are no numbers are told before the first step, and not laid to the learning rate', () => {
   const trainer = makeTrainer(2);
   for (const [, { value }] of trainer.model.parameters()) {
     getBackend().convert(value, 0, mul(value, Number.NaN), 0, value.size);
   }
   expect(() => trainer.advance()).toThrow(DivergedError);
+  expect(() => trainer.advance()).toThrow(
+    'the loss is NaN at step 1; before any was taken: expected weights that give a finite one',
+  );
   trainer.model.dispose();
 });
 

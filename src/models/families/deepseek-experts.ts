@@ -4,6 +4,7 @@
  *
  * Source: transformers models/deepseek_v2 (DeepseekV2TopkRouter), deepseek_v3 (DeepseekV3TopkRouter); llama.cpp's deepseek2 keys.
  */
+import { show } from '../../arguments/kinds.ts';
 import type { KeyReader } from '../../format/key-reader.ts';
 import type { Activation } from '../activation.ts';
 import type { ExpertNames, ExpertsConfig, RoutingConfig } from '../experts-config.ts';
@@ -24,7 +25,7 @@ export function configExperts(
   const method = keys.raw('topk_method') ?? (third ? 'noaux_tc' : 'greedy');
   const methods = third ? ['noaux_tc'] : ['greedy', 'group_limited_greedy'];
   if (!methods.includes(String(method))) {
-    throw keys.fail('topk_method', `expected ${methods.join(' or ')}, got ${String(method)}`);
+    throw keys.fail('topk_method', `expected ${methods.join(' or ')}, got ${show(method)}`);
   }
   const grouped = method !== 'greedy';
   return experts(keys, layers, activation, {

@@ -136,9 +136,9 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
 
 /** transformers' name of an activation at `key`. @throws FormatError for one that the decoder does not have. */
 export function activationAt(keys: KeyReader, key: string, fallback: string): Activation {
-  const name = String(keys.raw(key) ?? fallback);
-  if (Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
-  throw keys.fail(key, `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${name}`);
+  const name = keys.raw(key) ?? fallback;
+  if (typeof name === 'string' && Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
+  throw keys.fail(key, `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${show(name)}`);
 }
 
 /** The keys of an object inside a config, undefined when it is absent. @throws FormatError when it is no object. */

@@ -6,6 +6,7 @@
  *
  * Source: transformers models/phi3; llama.cpp convert_hf_to_gguf.py (Phi3MiniModel), src/models/phi3.cpp.
  */
+import { show } from '../../arguments/kinds.ts';
 import type { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import { fusedNames, gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
@@ -37,6 +38,6 @@ function checkRopeType(keys: KeyReader): void {
   const parameters = ropeParameters(keys);
   const type = parameters?.raw('rope_type') ?? parameters?.raw('type') ?? 'default';
   if (!['default', 'longrope', 'su'].includes(String(type))) {
-    throw keys.fail('rope_type', `expected default or longrope in this family, got ${String(type)}`);
+    throw keys.fail('rope_type', `expected default or longrope in this family, got ${show(type)}`);
   }
 }

@@ -4,6 +4,7 @@
  *
  * Source: transformers/modeling_rope_utils.py; llama.cpp convert_hf_to_gguf.py (generate_extra_tensors of Llama and Phi-3).
  */
+import { show } from '../../arguments/kinds.ts';
 import { KeyReader } from '../../format/key-reader.ts';
 import type { RopeConfig, RopeScaling } from '../rope-table.ts';
 import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
@@ -115,7 +116,7 @@ function configScaling(
   }
   throw keys.fail(
     'rope_type',
-    `expected default, linear, dynamic, llama3, yarn or longrope, got ${String(type)}`,
+    `expected default, linear, dynamic, llama3, yarn or longrope, got ${show(type)}`,
   );
 }
 
@@ -166,7 +167,7 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
   const type = keys.raw(typeKey) ?? 'linear';
   const hasLong = hasTensor(LONG);
   if (type !== 'none' && type !== 'linear' && type !== 'yarn' && !(type === 'longrope' && hasLong)) {
-    throw keys.fail(typeKey, `expected none, linear or yarn, got ${String(type)}`);
+    throw keys.fail(typeKey, `expected none, linear or yarn, got ${show(type)}`);
   }
   const factorKey = keys.find([`${arch}.rope.scaling.factor`, `${arch}.rope.scale_linear`]);
   // llama.cpp scales nothing by a factor of 0, and nothing where the type is none.

@@ -4,6 +4,7 @@
  *
  * Source: transformers models/starcoder2; llama.cpp convert_hf_to_gguf.py (StarCoder2Model), src/models/starcoder2.cpp.
  */
+import { show } from '../../arguments/kinds.ts';
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import {
   activationAt,
@@ -30,7 +31,7 @@ export const starcoder2: Family = {
       ['mlp_type', 'default'],
     ]) {
       const value = keys.raw(key) ?? only;
-      if (value !== only) throw keys.fail(key, `expected ${only}, got ${String(value)}`);
+      if (value !== only) throw keys.fail(key, `expected ${only}, got ${show(value)}`);
     }
     const sizes = decoderSizes(source, CONFIG_SIZES, 4096);
     const biased = keys.flag('use_bias') ?? true;
