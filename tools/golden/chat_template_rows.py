@@ -77,6 +77,7 @@ ROWS = {
         "{{ not yes and no }} {{ not (yes and no) }} {{ 1 is number and 2 is string or 3 is odd }} {{ not missing is defined }}",
     ],
     "subscripts": [
+        "{{ {(1, [2]): 3} }}", "{{ {d.keys(): 3} }}", "{{ {(1,): 'a'}[(1.0,)] }} {{ {(1, ('b', none)): 'x', (true, ('b', none)): 'y'} }} {{ d[(1, [2])] }}|{{ d[d.items()] }}|",
         "{{ l[0] }} {{ l[-1] }} {{ l[5] }}| {{ s[0] }} {{ s[-1] }} {{ d['b'] }} {{ d.b }} {{ d['zz'] }}| {{ messages[0]['role'] }} {{ messages[0].role }} {{ messages.0.role }}",
         "{{ l[1:] }} {{ l[:-1] }} {{ l[::-1] }} {{ l[::2] }} {{ l[-2:] }} {{ l[5:] }} {{ l[2:0:-1] }} {{ l[:] }} {{ l[-100:100] }} {{ l[none:2] }} {{ (1, 2, 3)[1:] }}",
         "{{ s[1:4] }} {{ s[::-1] }} {{ s[-3:] }} {{ u[6:8] }} {{ u[6] }} {{ u[::-1] }} {{ u[-1] }} {{ s[4::-2] }}",
@@ -110,6 +111,8 @@ ROWS = {
         "{% if yes: %}a{% endif %}", "{{ dict(a=1, b=[2]) }} {{ dict({'x': 1}, y=2) }} {{ dict([('k', 1)]) }}", "{{ raise_exception('stop ' ~ n) }}", "{{ loop }}|{% for x in l %}{{ loop }} {% endfor %}",
         "{% do l.append(1) %}", "{% for x in l -%}   {{ x }}   {%- endfor %}", "{% for i in range(3) %}{% for j in range(3) %}{% if j == 1 %}{% continue %}{% endif %}{{ i }}{{ j }} {% endfor %}{% if i == 1 %}{% break %}{% endif %}{% endfor %}",
         "{% for x in l %}{% set q %}{{ x }}{% if x == 1 %}{% break %}{% endif %}{% endset %}{{ q }}{% endfor %}|{% for x in l %}{% filter upper %}a{{ x }}{% if x == 1 %}{% continue %}{% endif %}b{% endfilter %}{% endfor %}",
+        "{% for x in l %}{% if x > 0 %}{% continue %}{% endif %}{{ x }}{% else %}none done{% endfor %}", "{% for x in l %}{% break %}{% else %}none done{% endfor %}", "{% for x in l %}{% if loop.first %}{% continue %}{% endif %}{{ x }}{% else %}none done{% endfor %}", "{% for x in l %}{{ x }}{% if loop.index == 2 %}{% break %}{% endif %}{% else %}none done{% endfor %}",
+        "{% for loop in l %}{% endfor %}", "{% for a, loop in [(1, 2)] %}{% endfor %}", "{% filter length %}abc{% endfilter %}", "{% filter trim %}{% filter wordcount %}a b{% endfilter %}{% endfilter %}", "{% filter safe %} a {% endfilter %}", "{% set x | length %}abc{% endset %}{{ x + 1 }}",
     ],
     "macros": [
         "{% macro m(a, b=2, c='x') %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }} {{ m(1, c='y') }} {{ m(b=5, a=4) }} {{ m() }} {{ m(*[7, 8]) }} {{ m(**{'a': 9}) }}",
@@ -161,6 +164,7 @@ ROWS = {
         "{{ missing|tojson }}", "{{ d.items()|tojson }}", "{{ namespace(a=1)|tojson }}", "{{ {(1, 2): 3}|tojson }}", "{{ messages|tojson }}", "{{ messages[2].tool_calls[0].function.arguments|tojson }} {{ messages[2].tool_calls[0].function.arguments|string }} {{ schema|tojson(indent=4) }}", "{{ (l|map('abs'))|tojson }}", "{{ {2: 'a', 'x': 1}|tojson(sort_keys=true) }}",
     ],
     "tests": [
+        "{{ l is filter }}", "{{ (1, {}) is test }}", "{{ (1, 2) is filter }} {{ none is test }}",
         "{{ s is defined }} {{ missing is defined }} {{ missing is undefined }} {{ nil is none }} {{ nil is defined }} {{ tools is none }} {{ tools is not none }} {{ missing is none }} {{ d.zz is defined }} {{ messages[0].tool_calls is defined }}",
         "{% for v in [1, 1.0, 'a', true, none, [], {}, (1,), missing, d.items(), range(2)] %}{{ v is number }}{{ v is integer }}{{ v is float }}{{ v is string }}{{ v is boolean }}{{ v is mapping }}{{ v is sequence }}{{ v is iterable }}{{ v is callable }} {% endfor %}",
         "{{ 3 is odd }} {{ 4 is even }} {{ 9 is divisibleby 3 }} {{ 9 is divisibleby(2) }} {{ 3 is eq 3 }} {{ 3 is ne(4) }} {{ 3 is gt 2 }} {{ 3 is lt(2) }} {{ 3 is ge 3 }} {{ 3 is le 2 }} {{ 1 is in [1] }} {{ 1 is not in [1] }} {{ none is sameas none }} {{ true is sameas true }} {{ 1 is sameas true }} {{ 1 is true }} {{ false is false }} {{ 'ab' is lower }} {{ 'AB' is upper }} {{ s is equalto 'Hello World' }} {{ 'a' is == 'a' if false else '' }}".replace(" {{ 'a' is == 'a' if false else '' }}", ""),

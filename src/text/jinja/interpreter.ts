@@ -30,6 +30,7 @@ import {
   iterate,
   type Keywords,
   listOf,
+  Markup,
   Namespace,
   Native,
   Tuple,
@@ -150,8 +151,13 @@ export class Interpreter {
       }
       case 'filter block': {
         const [text, end] = this.#capture(statement.body, scope);
-        if (end === undefined) this.#write(textFor(this.#filtered(statement.filter, text, scope)), out);
-        return end;
+        if (end !== undefined) return end;
+        const value = this.#filtered(statement.filter, text, scope);
+        // What a filter block gives is joined, not printed.
+        if (typeof value !== 'string' && !(value instanceof Markup))
+          fail(`expected a filter block to give a string, got a '${typeName(value)}'`);
+        this.#write(textFor(value), out);
+        return;
       }
       case 'with': {
         const inner = new Scope(scope);
@@ -202,15 +208,19 @@ export class Interpreter {
       return text.join('');
     };
     const loop = makeLoop(items, depth, recurse);
+    // In Jinja too the else is for a loop of which no turn came to its end.
+    let isDone = false;
     for (let i = 0; i < items.length; i++) {
       step();
       loop.moveTo(i);
       const scope = new Scope(outer);
       scope.names.set('loop', loop.value);
       this.#assign(target, items[i], scope);
-      if (this.#runAll(body, scope, out) === 'break') break;
+      const end = this.#runAll(body, scope, out);
+      if (end === 'break') break;
+      isDone ||= end === undefined;
     }
-    if (items.length === 0) this.#runAll(otherwise, new Scope(outer), out);
+    if (!isDone) this.#runAll(otherwise, new Scope(outer), out);
   }
 
   #assign(target: Target, value: Value, scope: Scope): void {

@@ -8,6 +8,7 @@ import {
   defined,
   equal,
   hasSurrogates,
+  isHashable,
   listOf,
   Markup,
   numeric,
@@ -211,8 +212,7 @@ export function contains(container: Value, value: Value): boolean {
 /** `object[index]`; undefined where Python raises TypeError or LookupError, which Jinja turns into an attribute. */
 export function subscript(object: Value, index: Value): Value | undefined {
   if (object instanceof Dict) {
-    const hashable = !(Array.isArray(index) || index instanceof Dict);
-    return hashable ? object.get(index) : undefined;
+    return isHashable(index) ? object.get(index) : undefined;
   }
   const at = numeric(index);
   if (typeof at !== 'bigint') return undefined;

@@ -7,11 +7,15 @@
 import { ExpressionParser } from './expressions.ts';
 import { tokenize } from './lexer.ts';
 import { fail, unsupported } from './limits.ts';
-import type { Callee, Expression, Statement } from './syntax.ts';
+import type { Callee, Expression, Statement, Target } from './syntax.ts';
 import { TokenStream } from './token-stream.ts';
 
 export function parse(template: string): Statement[] {
   return new Parser(new TokenStream(tokenize(template))).template();
+}
+
+function namesOf(target: Target): readonly string[] {
+  return target.kind === 'tuple' ? target.items.flatMap(namesOf) : [target.name];
 }
 
 const UNSUPPORTED = ['include', 'import', 'from', 'extends', 'block', 'autoescape'];
@@ -104,6 +108,8 @@ class Parser extends ExpressionParser {
   #for(): Statement {
     const { stream } = this;
     const target = this.target(() => stream.isName('in'));
+    if (namesOf(target).includes('loop'))
+      fail("expected the target of a loop to have a name of its own, got 'loop'");
     stream.expectName('in');
     const iterable = this.tuple(false, () => stream.isName('recursive', 'if'));
     const test = stream.skipName('if') ? this.expression() : undefined;
@@ -127,7 +133,7 @@ class Parser extends ExpressionParser {
   }
 
   #with(): Statement {
-    const values: [ReturnType<Parser['target']>, Expression][] = [];
+    const values: [Target, Expression][] = [];
     while (this.stream.current.type !== 'close block') {
       if (values.length > 0) this.stream.expect(',');
       const name = this.target(() => false);

@@ -9,6 +9,7 @@ import {
   Dict,
   equal,
   Fn,
+  hashKey,
   type Keywords,
   lengthOf,
   Markup,
@@ -59,6 +60,12 @@ const sameAs: Test = (value, args, keywords) => {
 };
 
 export function makeTests(library: Library): ReadonlyMap<string, Test> {
+  const isNameOf =
+    (kind: 'filter' | 'test'): Test =>
+    (value) => {
+      hashKey(value);
+      return typeof value === 'string' && library.has(kind, value);
+    };
   return new Map<string, Test>([
     ['!=', differs],
     ['<', less],
@@ -87,7 +94,7 @@ export function makeTests(library: Library): ReadonlyMap<string, Test> {
     ['escaped', (value) => value instanceof Markup],
     ['even', (value) => equal(remainder(value, 2n), 0n)],
     ['false', (value) => value === false],
-    ['filter', (value) => typeof value === 'string' && library.has('filter', value)],
+    ['filter', isNameOf('filter')],
     ['float', (value) => typeof value === 'number'],
     ['ge', greaterOrEqual],
     ['greaterthan', greater],
@@ -107,7 +114,7 @@ export function makeTests(library: Library): ReadonlyMap<string, Test> {
     ['sameas', sameAs],
     ['sequence', (value) => lengthOf(value) !== undefined && !(value instanceof View)],
     ['string', (value) => typeof value === 'string' || value instanceof Markup],
-    ['test', (value) => typeof value === 'string' && library.has('test', value)],
+    ['test', isNameOf('test')],
     ['true', (value) => value === true],
     ['undefined', (value) => value instanceof Undefined],
     ['upper', (value) => isUpper(textFor(value))],

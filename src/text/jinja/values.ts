@@ -272,7 +272,18 @@ export function numeric(value: Value): bigint | number | undefined {
   return typeof value === 'bigint' || typeof value === 'number' ? value : undefined;
 }
 
-function hashKey(value: Value): unknown {
+/** Whether Python can hash a value: no list, dict or view, and no tuple with one in it. */
+export function isHashable(value: Value): boolean {
+  if (value instanceof Tuple) return value.items.every(isHashable);
+  return !(
+    Array.isArray(value) ||
+    value instanceof Dict ||
+    (value instanceof View && value.kind !== 'values')
+  );
+}
+
+/** @throws TemplateError for what cannot be hashed */
+export function hashKey(value: Value): unknown {
   const number = numeric(value);
   if (number !== undefined) {
     if (typeof number === 'bigint') return number;
@@ -284,10 +295,16 @@ function hashKey(value: Value): unknown {
     return text;
   }
   if (value === null) return null;
-  if (value instanceof Tuple) return `\0tuple ${reprOf(value)}`;
+  if (value instanceof Tuple) return `\0tuple ${value.items.map(hashText).join(', ')}`;
   if (value instanceof Undefined) return Undefined;
-  if (Array.isArray(value) || value instanceof Dict) fail(`unhashable type: '${typeName(value)}'`);
+  if (!isHashable(value)) fail(`unhashable type: '${typeName(value)}'`);
   return value;
+}
+
+function hashText(value: Value): string {
+  const key = hashKey(value);
+  if (typeof key === 'string') return JSON.stringify(key);
+  return typeof key === 'number' || typeof key === 'bigint' ? String(key) : reprOf(value);
 }
 
 function textOf(value: Value): string | undefined {
