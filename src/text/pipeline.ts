@@ -97,10 +97,16 @@ function checkStart({ normalizer, pre_tokenizer }: TokenizerJson): void {
       (step.type === 'Strip' && step.strip_left === true) ||
       step.type === 'StripAccents' ||
       step.type === 'BertNormalizer' ||
-      (step.type === 'Replace' && step.content === ''),
+      (step.type === 'Replace' && !keepsStart(step)),
   );
   if (takes !== undefined)
     refuse('no normalizer that takes letters away beside Metaspace with first', takes.type);
+}
+
+/** Whether it puts something in the place of single letters only: of longer matches the library keeps the last letter's place. */
+function keepsStart({ pattern, content }: Step): boolean {
+  const { String: text } = (pattern ?? {}) as { String?: unknown };
+  return typeof text === 'string' && [...text].length === 1 && content !== '';
 }
 
 function vocabularyOf({ vocab }: ModelJson): ReadonlyMap<string, number> {

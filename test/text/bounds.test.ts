@@ -130,6 +130,20 @@ describe('components and options that are not known are refused by name', () => 
       'beside Metaspace with first, got "Strip"',
     ],
     [
+      {
+        normalizer: { type: 'Replace', pattern: { Regex: '[aeiou]+' }, content: '<>' },
+        pre_tokenizer: { type: 'Metaspace', prepend_scheme: 'first' },
+      },
+      'beside Metaspace with first, got "Replace"',
+    ],
+    [
+      {
+        normalizer: { type: 'Replace', pattern: { String: 'ab' }, content: 'x' },
+        pre_tokenizer: { type: 'Metaspace', prepend_scheme: 'first' },
+      },
+      'beside Metaspace with first, got "Replace"',
+    ],
+    [
       { added_tokens: [{ id: 6, content: 'x'.repeat(2000), special: true }] },
       'at most 1024 letters, got 2000',
     ],
