@@ -209,6 +209,16 @@ describe('bounds', () => {
     ['a width of a format', "{{ '%1000000000d' % 5 }}", '134217728 characters worked on in one render, got'],
     ['a text doubled', double("'ab'", 'ns.x + ns.x'), '134217728 characters worked on in one render, got'],
     ['a list in a list, doubled', double('[1]', '[ns.x, ns.x]'), 'in one render, got'],
+    [
+      'a tuple in a tuple, doubled, as a key',
+      `${double('(1,)', '(ns.x, ns.x)').slice(0, -10)}{{ {}[ns.x] }}`,
+      'in one render, got',
+    ],
+    [
+      'tuples in tuples as a key',
+      `${double('(1,)', '(ns.x,)').slice(0, -10)}{{ { ns.x: 1 }[ns.x] }}`.replace('99', '500'),
+      '400 ',
+    ],
     ['a whole number squared', double('9', 'ns.x * ns.x'), '14284 bits in a whole number, got'],
     ['a power', '{{ 9 ** 999999999 }}', '14284 bits in a whole number, got'],
     ['generators on generators', double('[1]', "ns.x|map('abs')"), 'printing a generator'],

@@ -14,14 +14,18 @@ export function parse(template: string): Statement[] {
   return new Parser(new TokenStream(tokenize(template))).template();
 }
 
+/** The names that an assignment gives a value; an attribute of a namespace is none. */
 function namesOf(target: Target): readonly string[] {
-  return target.kind === 'tuple' ? target.items.flatMap(namesOf) : [target.name];
+  if (target.kind === 'tuple') return target.items.flatMap(namesOf);
+  return target.kind === 'name' ? [target.name] : [];
 }
 
 const UNSUPPORTED = ['include', 'import', 'from', 'extends', 'block', 'autoescape'];
 
 class Parser extends ExpressionParser {
   #loops = 0;
+  /** Whether `loop` was given a value since the innermost for began. */
+  #assignsLoop = false;
 
   template(): Statement[] {
     const body = this.#statements([]);
@@ -100,6 +104,7 @@ class Parser extends ExpressionParser {
 
   #set(): Statement {
     const target = this.target(() => this.stream.current.type === '|', true);
+    if (namesOf(target).includes('loop')) this.#assignsLoop = true;
     if (this.stream.skip('=')) return { kind: 'set', target, value: this.tuple() };
     const filter = this.filters(undefined);
     return { kind: 'set block', target, filter, body: this.#block('endset')[0] };
@@ -107,9 +112,10 @@ class Parser extends ExpressionParser {
 
   #for(): Statement {
     const { stream } = this;
+    const assignedBefore = this.#assignsLoop;
+    this.#assignsLoop = false;
     const target = this.target(() => stream.isName('in'));
-    if (namesOf(target).includes('loop'))
-      fail("expected the target of a loop to have a name of its own, got 'loop'");
+    if (namesOf(target).includes('loop')) this.#assignsLoop = true;
     stream.expectName('in');
     const iterable = this.tuple(false, () => stream.isName('recursive', 'if'));
     const test = stream.skipName('if') ? this.expression() : undefined;
@@ -118,6 +124,8 @@ class Parser extends ExpressionParser {
     const [body, end] = this.#block('endfor', 'else');
     this.#loops--;
     const otherwise = end === 'else' ? this.#block('endfor')[0] : [];
+    if (this.#assignsLoop) fail("expected no assignment to 'loop' inside a for, got one");
+    this.#assignsLoop = assignedBefore;
     return { kind: 'for', target, iterable, test, recursive, body, otherwise };
   }
 

@@ -273,8 +273,10 @@ export function numeric(value: Value): bigint | number | undefined {
 }
 
 /** Whether Python can hash a value: no list, dict or view, and no tuple with one in it. */
-export function isHashable(value: Value): boolean {
-  if (value instanceof Tuple) return value.items.every(isHashable);
+export function isHashable(value: Value, depth = 0): boolean {
+  step();
+  if (depth > limits.depth) exceeded('depth', 'tuples inside one another', depth);
+  if (value instanceof Tuple) return value.items.every((item) => isHashable(item, depth + 1));
   return !(
     Array.isArray(value) ||
     value instanceof Dict ||
@@ -295,13 +297,19 @@ export function hashKey(value: Value): unknown {
     return text;
   }
   if (value === null) return null;
-  if (value instanceof Tuple) return `\0tuple ${value.items.map(hashText).join(', ')}`;
   if (value instanceof Undefined) return Undefined;
   if (!isHashable(value)) fail(`unhashable type: '${typeName(value)}'`);
+  if (value instanceof Tuple) return `\0tuple ${hashText(value)}`;
   return value;
 }
 
+/** Equal for equal parts of tuples, and for no others. */
 function hashText(value: Value): string {
+  if (value instanceof Tuple) {
+    const text = `(${value.items.map(hashText).join()})`;
+    reserve(text.length);
+    return text;
+  }
   const key = hashKey(value);
   if (typeof key === 'string') return JSON.stringify(key);
   return typeof key === 'number' || typeof key === 'bigint' ? String(key) : reprOf(value);
