@@ -6,7 +6,7 @@ import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { withLast } from '../tensor/shape.ts';
+import { sizeOf, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
 import {
@@ -74,7 +74,8 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
     if (INTEGERS.has(weight.dtype)) throw new UnsupportedError(op, weight.dtype, backend.name);
     if (weight.dtype === 'f64') dtype = 'f64';
   }
-  const rows = inFeatures === 0 ? 0 : x.size / inFeatures;
+  // Rows of no features have projections too: the bias, or zeros.
+  const rows = inFeatures === 0 ? sizeOf(withLast(x.shape, undefined)) : x.size / inFeatures;
   const outs = new Array<Tensor>(parts.length);
   const calls = new Array<LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
   for (let i = 0; i < parts.length; i++) {

@@ -101,6 +101,8 @@ export const linearCases: OpCases = opCases<{ parts: number }>({
     projection(dtype, [2, 3], 64, [11, 4, 4]),
     projection(dtype, [67], 288, [131, 17]),
     projection(dtype, [0], 64, [5]),
+    // No features: the bias, or zeros.
+    ...[1, 3, 8, 17].map((rows) => projection(dtype, [rows], 0, [5, 3])),
   ]),
 });
 
