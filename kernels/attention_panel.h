@@ -147,7 +147,8 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     return;
   }
   float *s = w->s;
-  int calls = (j1 - j0) / ATTN_MR + w->Hvp / ATTN_MR, pieces = (ahead->count + calls - 1) / calls;
+  /* Without values (Hv 0) a few keys would make none. */
+  int calls = (j1 - j0) / ATTN_MR + w->Hvp / ATTN_MR + !w->Hvp, pieces = (ahead->count + calls - 1) / calls;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
     if (tile->keys != w->keys) /* in place: the values of this block and the keys of the next tile */
       for (int i = j; i < j + ATTN_MR; i++) {

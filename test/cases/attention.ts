@@ -92,6 +92,12 @@ const headDims = [1, 3, 5, 13, 16, 17, 19, 31, 32, 64, 65, 80, 96, 128].flatMap(
   attention(`Hv${H} decode`, { H: 11, Hv: H, T: 1, S: 37 }),
 ]);
 
+/** Values of no dims: the gradient is the log-sum-exp's. */
+const noValues = [1, 3, 19].flatMap((S) => [
+  attention(`Hv0 S${S} prefill`, { H: 3, Hv: 0, S }, { options: { returnLogSumExp: true } }),
+  attention(`Hv0 S${S} decode`, { H: 3, Hv: 0, T: 1, S }, { options: { returnLogSumExp: true } }),
+]);
+
 const sequenceLengths = LENGTHS.flatMap((n) => [
   attention(`S${n} decode`, { T: 1, S: n, H: 16 }),
   attention(`S${n} prefill`, { T: 3, S: n, H: 16 }),
@@ -401,5 +407,15 @@ export const attentionCases: OpCases = opCases<Attrs>({
   op: 'dotProductAttention',
   run: ({ query, key, value, bias, mask, sinks }, options) =>
     gqa.dotProductAttention(query, key, value, { ...options, bias, mask, sinks }),
-  rows: [...shapesOfUse, ...headDims, ...sequenceLengths, ...pairs, ...storage, ...nan, ...edges, ...tiles],
+  rows: [
+    ...shapesOfUse,
+    ...headDims,
+    ...noValues,
+    ...sequenceLengths,
+    ...pairs,
+    ...storage,
+    ...nan,
+    ...edges,
+    ...tiles,
+  ],
 });
