@@ -183,6 +183,18 @@ for (const backend of backends) {
       });
     }
 
+    test('NaN and infinities where they change nothing', () => {
+      on(() => {
+        const slope = grad((x: gqa.Tensor) => sum(gqa.abs(x)))(tensor([NaN, -1, 2, -0])).dataSync();
+        expect([...slope]).toEqual([0, -1, 1, 0]); // PyTorch
+        const powers = gqa.pow(
+          tensor([1, 1, -1, -1, 1, NaN]),
+          tensor([NaN, Infinity, Infinity, -Infinity, 5, 0]),
+        );
+        expect([...powers.dataSync()]).toEqual([1, 1, 1, 1, 1, 1]); // PyTorch and JAX
+      });
+    });
+
     test('numbers are rounded once to f16 and bf16', () => {
       on(() => {
         const above = 1 + 2 ** -11 + 2 ** -40;

@@ -57,7 +57,8 @@ export const BINARY: Readonly<Record<BinaryOp, (a: number, b: number) => number>
   div: (a, b) => a / b,
   min: Math.min,
   max: Math.max,
-  pow: Math.pow,
+  // As IEEE 754 has it; JavaScript gives NaN for an exponent that is infinite or NaN.
+  pow: (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b),
   less: (a, b) => Number(a < b),
   equal: (a, b) => Number(a === b),
 };
@@ -89,5 +90,5 @@ export const SLOPE: Readonly<Record<UnaryOp, (x: number) => number>> = {
   gelu: (x) => normalCdf(x) + x * density(x),
   geluTanh: geluTanhSlope,
   relu: (x) => Number(x > 0),
-  abs: (x) => Math.sign(x),
+  abs: (x) => Number(x > 0) - Number(x < 0),
 };
