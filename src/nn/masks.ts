@@ -6,7 +6,7 @@ import { maximum, mul, sub } from '../ops/binary.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
-import { checkTensor } from '../ops/operands.ts';
+import { checkRank, checkTensor } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
@@ -42,6 +42,9 @@ export function makeAttentionMask(
   for (const [what, x] of Object.entries({ queryInput, keyInput })) checkTensor('makeAttentionMask', what, x);
   checkOptions('makeAttentionMask', options, PAIR_OPTIONS);
   const { pairwiseFn = mul, extraBatchDims = 0, dtype = 'f32' } = options;
+  checkRank('makeAttentionMask', 'queryInput', queryInput, 1, Number.POSITIVE_INFINITY);
+  checkRank('makeAttentionMask', 'keyInput', keyInput, 1, Number.POSITIVE_INFINITY);
+  checkExtraDims('makeAttentionMask', extraBatchDims);
   return scope(() => {
     const [batch, T] = [queryInput.shape.slice(0, -1), queryInput.shape.at(-1) as number];
     const keyBatch = keyInput.shape.slice(0, -1);
@@ -50,6 +53,7 @@ export function makeAttentionMask(
       reshape(wide(queryInput), [...batch, T, 1]),
       reshape(wide(keyInput), [...keyBatch, 1, S]),
     );
+    checkTensor('makeAttentionMask', 'the result of pairwiseFn', pairs);
     const ones = new Array<number>(extraBatchDims).fill(1);
     return cast(reshape(pairs, [...ones, ...pairs.shape.slice(0, -2), 1, T, S]), dtype);
   });
@@ -63,6 +67,8 @@ export function makeAttentionMask(
 export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
   checkTensor('makeCausalMask', 'x', x);
   checkOptions('makeCausalMask', options, OPTIONS);
+  checkRank('makeCausalMask', 'x', x, 1, Number.POSITIVE_INFINITY);
+  checkExtraDims('makeCausalMask', options.extraBatchDims ?? 0);
   return scope(() => {
     const T = x.shape.at(-1) as number;
     const index = broadcastTo(tensor(Float32Array.from({ length: T }, (_, i) => i)), x.shape);
@@ -91,4 +97,10 @@ export function combineMasks(...masks: readonly (Tensor | undefined)[]): Tensor 
 
 function wide(x: Tensor): Tensor {
   return x.dtype === 'f64' ? x : cast(x, 'f32');
+}
+
+/** More axes than any tensor has would fill the memory before it is found out. */
+function checkExtraDims(op: string, count: number): void {
+  if (Number.isInteger(count) && count >= 0 && count <= 16) return;
+  throw new RangeError(`${op}: expected extraBatchDims from 0 to 16, got ${count}`);
 }

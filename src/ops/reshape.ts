@@ -1,4 +1,5 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
+import { listOfNumbers } from '../arguments/kinds.ts';
 import { followAs } from '../autograd/tape.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -13,6 +14,7 @@ import { commonBackend } from './operands.ts';
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   commonBackend('reshape', x);
+  listOfNumbers('reshape', 'shape', shape);
   const result = [...shape];
   const open = shape.indexOf(-1);
   if (open >= 0) {

@@ -1,4 +1,5 @@
 /** A rectangular part of a tensor, copied. */
+import { listOfNumbers } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -17,6 +18,8 @@ import { allocate, checkRank, commonBackend } from './operands.ts';
 export function slice(x: Tensor, starts: readonly number[], limits: readonly number[] = []): Tensor {
   const backend = commonBackend('slice', x);
   checkRank('slice', 'x', x, 1, 6);
+  listOfNumbers('slice', 'starts', starts);
+  listOfNumbers('slice', 'limits', limits);
   const bound = (value: number | undefined, dim: number, missing: number) =>
     value === undefined ? missing : value < 0 ? value + dim : value;
   const first = x.shape.map((dim, i) => bound(starts[i], dim, 0));

@@ -1,4 +1,5 @@
 /** Axes in another order, copied: tensors are always contiguous. */
+import { listOfNumbers } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -17,6 +18,7 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   const backend = commonBackend('transpose', x);
   checkRank('transpose', 'x', x, 0, 6);
   if (isBlockDType(x.dtype)) throw new UnsupportedError('transpose', x.dtype, backend.name);
+  if (permutation) listOfNumbers('transpose', 'permutation', permutation);
   const rank = x.shape.length;
   const axes = permutation
     ? Array.from(permutation, (axis) => normalizeAxis('transpose', axis, rank))

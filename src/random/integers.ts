@@ -5,14 +5,14 @@
  * Source: jax/_src/random/core.py (_randint, _shuffle, _categorical).
  */
 
-import { aNumber, listOfNumbers } from '../arguments/kinds.ts';
+import { aNumber, describe, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
 import { encode } from '../tensor/encode.ts';
 import { broadcastStrides, normalizeAxis, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { split } from './key.ts';
+import { keyWords, split } from './key.ts';
 import { bits, gumbel } from './samplers.ts';
 
 /**
@@ -25,7 +25,9 @@ import { bits, gumbel } from './samplers.ts';
 export function randint(key: Tensor, shape: Shape, minval: number, maxval: number): Tensor {
   for (const bound of [minval, maxval]) {
     if (!Number.isInteger(bound) || bound < -(2 ** 31) || bound >= 2 ** 31) {
-      throw new RangeError(`randint: expected bounds from -2^31 to 2^31 - 1, got ${minval} and ${maxval}`);
+      throw new RangeError(
+        `randint: expected bounds from -2^31 to 2^31 - 1, got ${describe(minval)} and ${describe(maxval)}`,
+      );
     }
   }
   const keys = split(key);
@@ -49,8 +51,9 @@ export function randint(key: Tensor, shape: Shape, minval: number, maxval: numbe
  * @returns i32 `[n]`.
  */
 export function permutation(key: Tensor, n: number): Tensor {
+  keyWords('permutation', key);
   if (!Number.isInteger(n) || n < 0 || n >= 2 ** 31) {
-    throw new RangeError(`permutation: expected a length from 0 to 2^31 - 1, got ${n}`);
+    throw new RangeError(`permutation: expected a length from 0 to 2^31 - 1, got ${describe(n)}`);
   }
   // Sorting by random words; as many rounds as make ties of all words of an element unlikely.
   const rounds = Math.ceil((3 * Math.log(Math.max(1, n))) / Math.log(2 ** 32 - 1));

@@ -4,6 +4,7 @@
  *
  * Source: jax/_src/random/threefry2x32.py (threefry_seed, _threefry_split_foldlike, _threefry_fold_in).
  */
+import { describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
 import { threefry2x32 } from '../backend/reference/threefry.ts';
 import { backendOf, getBackend } from '../backend/registry.ts';
@@ -26,7 +27,7 @@ const known = new WeakMap<Tensor, KeyWords>();
  */
 export function key(seed: number | bigint): Tensor {
   if (typeof seed !== 'bigint' && !Number.isSafeInteger(seed)) {
-    throw new TypeError(`key: expected an integer seed, got ${String(seed)}`);
+    throw new TypeError(`key: expected an integer seed, got ${describe(seed)}`);
   }
   return makeKey(getBackend(), [0, Number(BigInt.asUintN(32, BigInt(seed)))]);
 }
@@ -45,7 +46,7 @@ export function PRNGKey(seed: number | bigint): Tensor {
 export function split(from: Tensor, n = 2): Tensor[] {
   const words = keyWords('split', from);
   if (!Number.isInteger(n) || n < 0)
-    throw new RangeError(`split: expected a non-negative number of keys, got ${n}`);
+    throw new RangeError(`split: expected a non-negative number of keys, got ${describe(n)}`);
   return Array.from({ length: n }, (_, i) => makeKey(backendOf(from), threefry2x32(words, 0, i)));
 }
 
@@ -57,7 +58,7 @@ export function split(from: Tensor, n = 2): Tensor[] {
 export function foldIn(from: Tensor, data: number): Tensor {
   const words = keyWords('foldIn', from);
   if (!Number.isInteger(data) || data < 0 || data >= 2 ** 32) {
-    throw new RangeError(`foldIn: expected data from 0 to 2^32 - 1, got ${data}`);
+    throw new RangeError(`foldIn: expected data from 0 to 2^32 - 1, got ${describe(data)}`);
   }
   return makeKey(backendOf(from), threefry2x32(words, 0, data));
 }

@@ -5,7 +5,7 @@
  * Source: jax/_src/random/core.py.
  */
 
-import { aNumber } from '../arguments/kinds.ts';
+import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { RandomCall } from '../backend/backend.ts';
 import { backendOf } from '../backend/registry.ts';
@@ -141,7 +141,7 @@ function neighbour(x: number, direction: 1 | -1): number {
 function checkNumbers(op: string, ...values: readonly number[]): void {
   for (const value of values) {
     if (typeof value !== 'number' || Number.isNaN(value))
-      throw new TypeError(`${op}: expected a number, got ${value}`);
+      throw new TypeError(`${op}: expected a number, got ${describe(value)}`);
   }
 }
 

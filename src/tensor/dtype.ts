@@ -31,13 +31,13 @@ export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: n
 };
 
 /** True for the dtypes this library knows (a type guard for strings that come from outside). */
-export function isDType(name: string): name is DType {
-  return Object.hasOwn(DTYPES, name);
+export function isDType(name: unknown): name is DType {
+  return typeof name === 'string' && Object.hasOwn(DTYPES, name);
 }
 
 /** @throws TypeError unless `value` is a dtype: an option's kind. */
 export function aDType(op: string, name: string, value: DType): void {
-  if (typeof value === 'string' && isDType(value)) return;
+  if (isDType(value)) return;
   const got = typeof value === 'string' ? JSON.stringify(value) : describe(value);
   throw new TypeError(`${op}: expected ${name} to be one of ${Object.keys(DTYPES).join(', ')}, got ${got}`);
 }

@@ -142,6 +142,21 @@ describe('a cache that the tokens do not fit', () => {
   });
 });
 
+test('masks of no shape that there is', () => {
+  for (const extraBatchDims of [-1, 0.5, Number.NaN, 2 ** 31, Infinity]) {
+    const text = `expected extraBatchDims from 0 to 16, got ${extraBatchDims}`;
+    expect(() => nn.makeCausalMask(ones([3]), { extraBatchDims })).toThrow(`makeCausalMask: ${text}`);
+    const call = () => nn.makeAttentionMask(ones([3]), ones([3]), { extraBatchDims });
+    expect(call).toThrow(`makeAttentionMask: ${text}`);
+  }
+  expect(() => nn.makeCausalMask(ones([]))).toThrow('makeCausalMask: expected x of rank 1 or more, got []');
+  expect(() => nn.makeAttentionMask(ones([2]), ones([]))).toThrow('expected keyInput of rank 1 or more');
+  const pairwiseFn = () => 1 as never;
+  expect(() => nn.makeAttentionMask(ones([2]), ones([2]), { pairwiseFn })).toThrow(
+    'makeAttentionMask: expected the result of pairwiseFn to be a tensor, got 1',
+  );
+});
+
 test('inputs that are no tensors', () => {
   const wrong = (value: unknown) => value as never;
   expect(() => mha().forward(wrong([[1]]))).toThrow(

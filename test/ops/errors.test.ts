@@ -2,6 +2,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import * as gqa from '../../src/index.ts';
+import * as random from '../../src/random/index.ts';
 import { backends } from './backends.ts';
 
 const { tensor, zeros, dotProductAttention } = gqa;
@@ -390,6 +391,65 @@ test.skipIf(!other)('f64 outside the reference backend', async () => {
   expect(() => tensor([1], { dtype: 'f64' })).toThrow('only the reference backend has f64');
   await gqa.setBackend('reference');
   expect(tensor(Float64Array.of(1, 2)).dtype).toBe('f64');
+});
+
+describe('arguments of no use at all', () => {
+  const listKind = (op: string, name: string) => `${op}: expected ${name} to be a list of numbers, got`;
+  const key = random.key(0);
+  table([
+    ['reshape', () => gqa.reshape(zeros([2]), wrong(2)), TypeError, `${listKind('reshape', 'shape')} 2`],
+    [
+      'transpose',
+      () => gqa.transpose(zeros([2]), wrong(1)),
+      TypeError,
+      `${listKind('transpose', 'permutation')} 1`,
+    ],
+    ['starts', () => gqa.slice(zeros([2]), wrong('0')), TypeError, `${listKind('slice', 'starts')} string`],
+    [
+      'limits',
+      () => gqa.slice(zeros([2]), [0], wrong(zeros([1]))),
+      TypeError,
+      `${listKind('slice', 'limits')} Tensor`,
+    ],
+    [
+      'an object for a dtype',
+      () => zeros([1], { dtype: wrong(Object.create(null)) }),
+      TypeError,
+      /^zeros: expected/,
+    ],
+    [
+      'a symbol for a seed',
+      () => random.key(wrong(Symbol('a'))),
+      TypeError,
+      'key: expected an integer seed, got symbol',
+    ],
+    [
+      'a symbol for a count',
+      () => random.split(key, wrong(Symbol('a'))),
+      RangeError,
+      /^split: .*got symbol$/,
+    ],
+    ['an object for data', () => random.foldIn(key, wrong({})), RangeError, /^foldIn: .*got Object$/],
+    [
+      'a symbol for a bound',
+      () => random.randint(key, [1], 0, wrong(Symbol('a'))),
+      RangeError,
+      /^randint: .*got 0 and symbol$/,
+    ],
+    [
+      'a symbol for p',
+      () => random.bernoulli(key, wrong(Symbol('a'))),
+      TypeError,
+      'bernoulli: expected a number, got symbol',
+    ],
+    [
+      'a tensor that is no key',
+      () => random.permutation(wrong(zeros([2])), 1),
+      TypeError,
+      'permutation: expected a key (u32 [2]), got f32 [2]',
+    ],
+    ['no key', () => random.permutation(wrong({}), 1), TypeError, 'permutation: expected a key, got object'],
+  ]);
 });
 
 test('more bytes than can be counted are out of memory, not a small buffer', () => {
