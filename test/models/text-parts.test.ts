@@ -47,22 +47,19 @@ describe('folders of a tokenizer', () => {
     expect(await tokenizerMaker(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
   });
 
-  test.each([
+  const bpe = { type: 'BPE', vocab: { a: 0 }, merges: [] as unknown };
+  test.each<[string, Record<string, unknown>, RegExp]>([
     [
-      'a tokenizer',
-      { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 }, merges: 'x' } } },
+      'merges that are no list',
+      { 'tokenizer.json': { model: { ...bpe, merges: 'x' } } },
       /model\.merges to be a list/,
     ],
     ...[5, { a: 1 }, [null], [5], [{ name: 'x' }]].map(
-      (chat_template) =>
-        [
-          `chat_template ${JSON.stringify(chat_template)}`,
-          {
-            'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 }, merges: [] } },
-            'tokenizer_config.json': { chat_template },
-          },
-          /chat_template to be a text, or a list of objects with name and template, got /,
-        ] as const,
+      (chat_template): [string, Record<string, unknown>, RegExp] => [
+        `chat_template ${JSON.stringify(chat_template)}`,
+        { 'tokenizer.json': { model: bpe }, 'tokenizer_config.json': { chat_template } },
+        /chat_template to be a text, or a list of objects with name and template, got /,
+      ],
     ),
   ])('what is refused names the checkpoint: %s', async (_, files, message) => {
     const make = await tokenizerMaker(folder(files));
