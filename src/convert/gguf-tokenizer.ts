@@ -237,7 +237,9 @@ function specialTokens(
   ]) {
     const stated = settings[`${name}_id`];
     const first = Array.isArray(stated) ? stated[0] : stated;
-    const text = configTokenText(config[name] as TokenizerConfigJson['bos_token']);
+    // Without the key llama.cpp takes token 0 of a SentencePiece vocabulary for the unknown one.
+    const own = key === 'unknown' ? (json.model.unk_token as string | null | undefined) : undefined;
+    const text = configTokenText((config[name] ?? own) as TokenizerConfigJson['bos_token']);
     ids[key] =
       (text === undefined ? undefined : idOf(text)) ?? (typeof first === 'number' ? first : undefined);
   }

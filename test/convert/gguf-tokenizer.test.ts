@@ -277,3 +277,19 @@ describe('what GGUF cannot say is refused with the reason', () => {
     await expect(converted({ 'tokenizer.json': json })).rejects.toThrow(message);
   });
 });
+
+test('the unknown token that only the model names is not taken to be token 0', async () => {
+  const base = sentencePiece() as { model: { vocab: Record<string, number> } };
+  const texts = Object.keys(base.model.vocab).filter((text) => text !== 'a' && text !== '<unk>');
+  const vocab = Object.fromEntries(['a', ...texts, '<unk>'].map((text, id) => [text, id]));
+  const json = sentencePiece({
+    model: { ...base.model, vocab },
+    added_tokens: [special(vocab['<s>'], '<s>'), special(vocab['</s>'], '</s>')],
+  });
+  const files = { 'tokenizer.json': json, 'tokenizer_config.json': {} };
+  const header = await converted(files);
+  expect(header.get('tokenizer.ggml.unknown_token_id')).toBe(vocab['<unk>']);
+  const made = await tokenizerMaker(folder(files));
+  const bare = { addSpecialTokens: false };
+  expect(tokenizerFromGguf(header).encode('the tea', bare)).toEqual(made?.().encode('the tea', bare));
+});
