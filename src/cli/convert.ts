@@ -74,8 +74,8 @@ export function convertCommand(): Command {
         'gguf',
       ]),
     )
-    .option('--calibrate <text>', 'measure on a text file, a folder of them, or moby-dick')
-    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)')
+    .option('--calibrate <text>', 'measure on a text file, a folder of them, or moby-dick', parse.path)
+    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path)
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
     .addHelpText('after', example)

@@ -25,7 +25,7 @@ export function evalCommand(): Command {
   const command = new Command('eval')
     .description('loss, perplexity and bits per character of a checkpoint on a text')
     .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer', parse.path)
-    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
+    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick', parse.path)
     .option(
       '--context <n>',
       "tokens per window (default: the model's context, at most 1024)",

@@ -91,7 +91,7 @@ export function planCommand(): Command {
       'most new tokens in a pass (llama.cpp: 512; vllm: 2048)',
       parse.positiveInteger,
     )
-    .option('--html <file>', 'also write a page with curves over the context')
+    .option('--html <file>', 'also write a page with curves over the context', parse.path)
     .option('--list', 'list the presets')
     .option('--json', 'print one JSON object')
     .addHelpText('after', example)

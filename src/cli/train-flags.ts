@@ -36,7 +36,7 @@ export interface SettingFlags {
 /** Adds where the text comes from and the run goes to. */
 export function addPlaceOptions(command: Command): Command {
   return command
-    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick')
+    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick', parse.path)
     .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go', parse.path);
 }
 

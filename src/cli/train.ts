@@ -71,7 +71,7 @@ Examples:
 export function trainCommand(): Command {
   const command = addPlaceOptions(new Command('train'))
     .description('train a GPT with any number of key/value heads on a text')
-    .option('--tokenizer <checkpoint>', 'use its tokenizer (default: one token per character)')
+    .option('--tokenizer <checkpoint>', 'use its tokenizer (default: one token per character)', parse.path)
     .option('--layers <n>', 'decoder layers', parse.positiveInteger, 4)
     .option('--dim <D>', 'model dim (default: 32 per query head)', parse.positiveInteger)
     .option('--heads <N>', 'query heads', parse.positiveInteger, 4)
