@@ -11,6 +11,10 @@ const WORDS: Readonly<Record<string, string>> = {
   prob: 'rate',
   seqlen: 'seq length',
   len: 'length',
+  sliding: 'local',
+  logit: 'logits',
+  lse: 'log sum exp',
+  dim: 'axis',
 };
 
 /** @returns the nearest of `known`, the first of several; undefined when none is near */

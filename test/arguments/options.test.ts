@@ -99,10 +99,24 @@ test.each([
   ['max_tokens', 'maxNewTokens'],
   ['lr', 'learningRate'],
   ['eps', 'epsilon'],
+  ['sliding_window', 'localWindowSize'],
+  ['logit_cap', 'logitsSoftCap'],
+  ['return_lse', 'returnLogSumExp'],
+  ['dim', 'axis'],
+  ['keepdim', 'keepDims'],
 ])('the name nearest to %s is %s', (name, nearest) => {
   const known = ['isCausal', 'bias', 'mask', 'scale', 'numHeads', 'numKeyValueHeads', 'dropoutRate'];
-  const more = ['localWindowSize', 'logitsSoftCap', 'topK', 'maxNewTokens', 'learningRate', 'epsilon'];
-  expect(nearestName(name, [...known, ...more])).toBe(nearest);
+  const more = [
+    'localWindowSize',
+    'logitsSoftCap',
+    'topK',
+    'maxNewTokens',
+    'learningRate',
+    'epsilon',
+    'returnLogSumExp',
+  ];
+  const reductions = ['axis', 'keepDims'];
+  expect(nearestName(name, [...known, ...more, ...reductions])).toBe(nearest);
 });
 
 test.each(['foo', 'enable_gqa', 'device', 'x', ''])('no name is near to "%s"', (name) => {
