@@ -84,7 +84,7 @@ function drifts({ converted, original }: DemoResult): string {
 ${driftBars(drift.layers)}
 ${headMaps(drift.layers)}</div>`,
   );
-  return `<p>Bars: error of each layer's keys, values and attention output, relative to their size (0: none; 1: as far off as zeros). Squares: what the ${original.numKeyValueHeads} heads have in common, 0 (light) to 1 (full); heads that became one are framed together.</p>
+  return `<p>Bars: error of each layer's keys, values and attention output, relative to their size (0: none; 1: as far off as zeros). Squares: what the ${original.numKeyValueHeads} heads have in common, 0 (faint) to 1 (full); heads that became one are framed together.</p>
 <div class="row">${parts.join('\n')}</div>`;
 }
 

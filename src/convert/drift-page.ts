@@ -43,7 +43,7 @@ export function driftPage(title: string, report: DriftReport): string {
 <p>Root of the squared error over the squared size, on the original's input to the layer: 0 is none, 1 as far off as zeros.</p>
 ${driftBars(report.layers)}
 <h2>What the heads have in common</h2>
-<p>Of the ${K.before} key/value heads before, 0 (light) to 1 (full); heads that became one are framed together.</p>
+<p>Of the ${K.before} key/value heads before, 0 (faint) to 1 (full); heads that became one are framed together.</p>
 ${headMaps(report.layers)}
 <h2>Numbers</h2>
 ${table(report.layers)}`,
