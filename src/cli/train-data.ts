@@ -40,12 +40,15 @@ export function knownText(tokenizer: Tokenizer, source: string, text: string): s
 function readText(path: string): string {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (!stats) throw new Error(`${path}: expected a text file or a folder of them, got nothing of that name`);
-  if (!stats.isDirectory()) return readUtf8(path);
+  if (stats.isFile()) return readUtf8(path);
+  // A pipe waits for its writer, and a device such as /dev/zero has no end.
+  if (!stats.isDirectory())
+    throw new Error(`${path}: expected a text file or a folder of them, got a pipe or a device`);
   const files = readdirSync(path, { recursive: true, encoding: 'utf8' })
     .filter((name) => TEXT_FILES.has(extname(name).toLowerCase()))
     .sort()
     .map((name) => join(path, name))
-    .filter((file) => statSync(file).isFile());
+    .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
   if (files.length === 0) throw new Error(`${path}: expected text files in the folder, got none`);
   return files.map(readUtf8).join('\n');
 }

@@ -275,6 +275,14 @@ describe('options out of range', () => {
     }
   });
 
+  test.runIf(process.platform === 'linux')('a device without an end is refused as a text', async () => {
+    const result = await runCli(['train', '--data', '/dev/zero', '--out', join(folder, 'never')]);
+    expect([result.code, result.stderr]).toEqual([
+      1,
+      'gqa: /dev/zero: expected a text file or a folder of them, got a pipe or a device\n',
+    ]);
+  });
+
   test('a loss that is no number stops before the step', async () => {
     const result = await runCli(command('diverged', '--learning-rate', '1e30', '--clip', '1e30'));
     expect(result.code).toBe(1);
