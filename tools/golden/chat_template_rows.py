@@ -44,6 +44,22 @@ VARIABLES = {
 }
 
 ROWS = {
+    "names before they are set": [
+        "{% for x in names %}{{ s }}{% endfor %}{% set s = 1 %}|{{ s }}",
+        "{% macro f() %}<{{ s }}>{% endmacro %}{{ f() }}{% set s = 1 %}{{ f() }}",
+        "{{ s }}{% for x in names %}{{ s }}{% endfor %}{% set s = 1 %}|{{ s }}",
+        "{% for x in names %}{{ s }}{% endfor %}{% if tools %}{% set s = 1 %}{% endif %}|{{ s }}",
+        "{% for x in names %}{{ s }}{% endfor %}{% if tools %}{% set s = 1 %}{% elif documents %}{% set s = 2 %}{% else %}{% set s = 3 %}{% endif %}|{{ s }}",
+        "{% for x in names %}{% for y in [1] %}{{ s }}{% endfor %}{% set s = x %}{{ s }}{% endfor %}|{{ s }}",
+        "{% for x in names %}{% for y in [1] %}{{ s }}{% endfor %}{% set s = x %}{% endfor %}{% set s = 1 %}{{ s }}",
+        "{% for x in names %}{{ s is defined }}{% endfor %}{% set (s, t) = (1, 2) %}{{ s }}",
+        "{% filter upper %}{{ s }}{% endfilter %}{% set s = s %}{{ s }}",
+        "{% with a = s %}{{ s }}{% endwith %}{% set s = 2 %}{{ s }}",
+        "{% with a = 1 %}{{ s }}{% endwith %}{% set s = 2 %}{{ s }}",
+        "{% set v %}{{ s }}{% endset %}{% set s = 2 %}{{ v }}{{ s }}",
+        "{% macro f(a) %}{% for y in [1] %}{{ a }}{{ s }}{% endfor %}{% set s = 5 %}{% endmacro %}{{ f(3) }}",
+        "{% for x in names %}{{ s }}{% endfor %}{% macro s() %}m{% endmacro %}|{{ s() }}",
+    ],
     "literals": [
         "{{ true }} {{ True }} {{ false }} {{ none }} {{ None }}",
         "{{ 1 }} {{ 1.0 }} {{ 1e3 }} {{ 1.50 }} {{ 0.1 }} {{ 1_000 }} {{ 0x1f }} {{ 0b101 }} {{ 0o17 }} {{ 1e-7 }} {{ 1E+16 }} {{ 123456789.125 }}",

@@ -6,6 +6,7 @@
  */
 import { attribute, item } from './attributes.ts';
 import { type Filter, makeFilters, otherFilters } from './filters.ts';
+import { type FrameNames, frameNames, targetNames } from './frame-names.ts';
 import { globals, setMember } from './globals.ts';
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import { makeLoop } from './loop.ts';
@@ -44,9 +45,17 @@ import {
 class Scope {
   readonly names = new Map<string, Value>();
   readonly outer: Scope | undefined;
+  readonly #mentioned: ReadonlySet<string>;
 
-  constructor(outer: Scope | undefined) {
+  constructor(outer: Scope | undefined, { mentioned, unset }: FrameNames) {
     this.outer = outer;
+    this.#mentioned = mentioned;
+    for (const name of unset) if (!outer?.mentions(name)) this.names.set(name, undefinedName(name));
+  }
+
+  /** Whether a block reads or sets the name: this one, or one around it. */
+  mentions(name: string): boolean {
+    return this.#mentioned.has(name) || (this.outer?.mentions(name) ?? false);
   }
 
   find(name: string): Value | undefined {
@@ -56,6 +65,10 @@ class Scope {
     }
     return undefined;
   }
+}
+
+function undefinedName(name: string): Undefined {
+  return new Undefined(`'${name}' is undefined`);
 }
 
 /** How a list of statements ended: through its end, or by `break` or `continue`. */
@@ -81,7 +94,7 @@ export class Interpreter {
 
   run(body: readonly Statement[]): string {
     const out: string[] = [];
-    this.#runAll(body, new Scope(undefined), out);
+    this.#runAll(body, new Scope(undefined, frameNames(body)), out);
     return out.join('');
   }
 
@@ -114,7 +127,7 @@ export class Interpreter {
   /** What a block of its own scope writes, and how it ended. */
   #capture(body: readonly Statement[], outer: Scope): [string, End] {
     const out: string[] = [];
-    const end = this.#runAll(body, new Scope(outer), out);
+    const end = this.#runAll(body, new Scope(outer, frameNames(body)), out);
     return [out.join(''), end];
   }
 
@@ -160,13 +173,14 @@ export class Interpreter {
         return;
       }
       case 'with': {
-        const inner = new Scope(scope);
+        const own = statement.values.flatMap(([target]) => targetNames(target));
+        const inner = new Scope(scope, frameNames(statement.body, own));
         for (const [target, value] of statement.values)
           this.#assign(target, this.#evaluate(value, scope), inner);
         return this.#runAll(statement.body, inner, out);
       }
       case 'scope':
-        return this.#runAll(statement.body, new Scope(scope), out);
+        return this.#runAll(statement.body, new Scope(scope, frameNames(statement.body)), out);
       case 'macro':
         scope.names.set(statement.name, this.#callable(statement.name, statement.callee, scope));
         return;
@@ -194,9 +208,10 @@ export class Interpreter {
   #loop(statement: ForStatement, iterable: Value, outer: Scope, out: string[], depth: number): void {
     let items = listOf(iterable);
     const { target, test, body, otherwise } = statement;
+    const own = [...targetNames(target), 'loop'];
     if (test !== undefined) {
       items = items.filter((value) => {
-        const scope = new Scope(outer);
+        const scope = new Scope(outer, { mentioned: new Set(own), unset: [] });
         this.#assign(target, value, scope);
         return truthy(this.#evaluate(test, scope));
       });
@@ -213,14 +228,14 @@ export class Interpreter {
     for (let i = 0; i < items.length; i++) {
       step();
       loop.moveTo(i);
-      const scope = new Scope(outer);
+      const scope = new Scope(outer, frameNames(body, own));
       scope.names.set('loop', loop.value);
       this.#assign(target, items[i], scope);
       const end = this.#runAll(body, scope, out);
       if (end === 'break') break;
       isDone ||= end === undefined;
     }
-    if (!isDone) this.#runAll(otherwise, new Scope(outer), out);
+    if (!isDone) this.#runAll(otherwise, new Scope(outer, frameNames(otherwise)), out);
   }
 
   #assign(target: Target, value: Value, scope: Scope): void {
@@ -245,15 +260,16 @@ export class Interpreter {
     for (const found of [scope.find(name), this.#variables.get(name), globals.get(name)]) {
       if (found !== undefined) return found;
     }
-    return new Undefined(`'${name}' is undefined`);
+    return undefinedName(name);
   }
 
   /** A macro, or the block of a call as its `caller`. */
   #callable(name: string, callee: Callee, closure: Scope): Native {
     const names = callee.parameters.map(([parameter]) => parameter);
     const takes = (special: string): boolean => callee.reads.has(special) && !names.includes(special);
+    const own = [...names, ...['caller', 'kwargs', 'varargs'].filter(takes)];
     const call = (args: readonly Value[], given: Keywords): Value => {
-      const scope = new Scope(closure);
+      const scope = new Scope(closure, frameNames(callee.body, own));
       const keywords = new Map(given);
       const missing: [string, Expression | undefined][] = [];
       callee.parameters.forEach(([parameter, otherwise], i) => {
