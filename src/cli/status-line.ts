@@ -9,6 +9,8 @@
 /** At most ten times a second: a terminal far away is slow. */
 const REDRAW_MS = 100;
 const CLEAR = '\r\u001b[K';
+/** A terminal writes ^C behind the line. If it broke the line there, clearing would leave the first part. */
+const CTRL_C_WIDTH = 2;
 
 import { printableLine } from '../arguments/printable.ts';
 
@@ -29,7 +31,7 @@ export function terminalWidth(stream: NodeJS.WriteStream): number {
 /** Shows `parts` as the status line, two spaces apart; those at the end that do not fit are left out. */
 export function showStatus(parts: readonly string[]): void {
   if (!hasStatusLine()) return;
-  const width = terminalWidth(process.stderr);
+  const width = terminalWidth(process.stderr) - CTRL_C_WIDTH;
   let line = parts[0].slice(0, width);
   for (const part of parts.slice(1)) {
     if (line.length + 2 + part.length > width) break;

@@ -24,7 +24,8 @@ export class FormatError extends Error {
   constructor(file: string, byteOffset: number | undefined, detail: string, options?: ErrorOptions) {
     const place = byteOffset === undefined ? file : `${file}: at byte ${byteOffset}`;
     // Names and values of the file stand in it: they may be long, and hold what a terminal obeys.
-    const shown = detail.length > LONGEST ? `${detail.slice(0, LONGEST)}…` : detail;
+    const text = String(detail);
+    const shown = text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
     super(printable(`${place}: ${shown}`), options);
     this.file = file;
     this.byteOffset = byteOffset;

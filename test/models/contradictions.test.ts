@@ -224,7 +224,7 @@ test.each<[string, string, Json, string]>([
     'StarCoder 2 of another form',
     'tiny-starcoder2/plain',
     { mlp_type: 'gated' },
-    'mlp_type: expected default, got gated',
+    'mlp_type: expected default, got "gated"',
   ],
   [
     'Falcon with ALiBi',
@@ -272,7 +272,7 @@ test.each<[string, string, Json, string]>([
     'another MLP',
     'tiny-gpt2/prefix',
     { activation_function: 'prelu' },
-    'activation_function: expected one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, gelu_10, quick_gelu, relu, relu2, relu6, leaky_relu, mish, hardswish, sigmoid, tanh, linear, got prelu',
+    'activation_function: expected one of silu, swish, gelu, gelu_python, gelu_new, gelu_fast, gelu_accurate, gelu_pytorch_tanh, gelu_python_tanh, gelu_10, quick_gelu, relu, relu2, relu6, leaky_relu, mish, hardswish, sigmoid, tanh, linear, got "prelu"',
   ],
   [
     'cross-attention',

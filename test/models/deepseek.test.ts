@@ -127,7 +127,7 @@ test.each<[string, Json, string]>([
     { attention_bias: false },
     `expected no such bias by the config, got ${attention}.kv_a_proj_with_mqa.bias of shape [28]`,
   ],
-  ['another activation', { hidden_act: 'prelu' }, 'linear, got prelu'],
+  ['another activation', { hidden_act: 'prelu' }, 'linear, got "prelu"'],
 ])('%s', async (_, changes, message) => {
   await expect(loadModel(copyTiny(NAME, changes), { backend: 'reference' })).rejects.toThrow(message);
 });

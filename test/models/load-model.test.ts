@@ -278,12 +278,12 @@ describe('files that do not fit', () => {
     [
       'another activation',
       { hidden_act: 'xielu' },
-      /hidden_act: expected one of silu, swish, .*, linear, got xielu$/,
+      /hidden_act: expected one of silu, swish, .*, linear, got "xielu"$/,
     ],
     [
       'another scaling',
       { rope_parameters: { rope_type: 'proportional', factor: 2 } },
-      /rope_type: expected default, linear, dynamic, llama3, yarn or longrope, got proportional$/,
+      /rope_type: expected default, linear, dynamic, llama3, yarn or longrope, got "proportional"$/,
     ],
     [
       'a scaling without its factor',
