@@ -75,7 +75,7 @@ CONVERSATIONS = {
     "parts": dict(messages=PARTS, add_generation_prompt=True),
     "documents": dict(messages=PLAIN, documents=[{"title": "A", "text": "One."}, {"title": "B", "text": "Two."}], add_generation_prompt=True),
     "two users": dict(messages=[*PLAIN, *PLAIN]),
-    "date": dict(messages=PLAIN, date_string="26 Jul 2024", add_generation_prompt=True),
+    "date": dict(messages=PLAIN, today="26 Jul 2024", add_generation_prompt=True),
 }
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
