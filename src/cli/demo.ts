@@ -15,7 +15,7 @@ import { type DemoScale, runDemo } from './demo-run.ts';
 import { demoCommands, demoNote, demoSentence, demoTable } from './demo-text.ts';
 import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { outColors, wrapped, writeJson, writeNote, writeResult } from './output.ts';
+import { outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from './output.ts';
 
 interface DemoFlags extends BackendFlags {
   readonly out: string;
@@ -104,7 +104,8 @@ function conclude(out: string, result: DemoResult): void {
   writeResult(
     `${outColors.bold('report')}  ${join(out, PAGE_FILE)}  (${Math.round(result.seconds)} s in all)`,
   );
-  writeResult(`${outColors.bold('go on')}   ${demoCommands(out, result).join('\n        ')}`);
+  const commands = demoCommands(out, result).map((command) => `  ${shellLines(command)}`);
+  writeResult(`${outColors.bold('go on')}\n${commands.join('\n')}`);
 }
 
 /** @throws UsageError for a place where something of others is */

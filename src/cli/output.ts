@@ -56,6 +56,13 @@ export function wrapped(text: string, indent = ''): string {
   return lines.map((line) => indent + line).join('\n');
 }
 
+/** A command in lines that the terminal has room for and a shell reads as one. Each stands behind two spaces. */
+export function shellLines(command: string): string {
+  const whole = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
+  const lines = broken(whole, terminalWidth(process.stdout) - 6);
+  return lines.replaceAll('\n', ' \\\n    ').replaceAll('\u00a0', ' ');
+}
+
 /** A text whose lines are broken between words where they are wider; a longer word stays whole. */
 export function broken(text: string, width: number): string {
   const lines: string[] = [];
