@@ -4,6 +4,7 @@ import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache
 import { getBackend, grad, mul, ones, setBackend, sum, valueAndGrad } from '../../src/index.ts';
 import { Linear, MultiHeadAttention, MultiHeadLatentAttention, Param, Rngs } from '../../src/nn/index.ts';
 import { createModel, llamaConfig } from '../../src/train/index.ts';
+import { backends } from '../ops/backends.ts';
 
 const IN_A_CACHE = 'keys and values in a cache have no gradient';
 const x = () => ones([1, 2, 8]);
@@ -28,7 +29,7 @@ afterAll(async () => {
   await setBackend(before as 'native');
 });
 
-describe.each(['native', 'wasm', 'reference'] as const)('on %s', (backend) => {
+describe.each(backends.map(({ name }) => name))('on %s', (backend) => {
   beforeAll(() => setBackend(backend));
 
   test('MultiHeadAttention', () => {

@@ -8,6 +8,7 @@ import {
   Rngs,
 } from '../../src/nn/index.ts';
 import { key as randomKey } from '../../src/random/index.ts';
+import { backends } from '../ops/backends.ts';
 
 const bad = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 /** One query, two keys, one head of two dims. */
@@ -25,7 +26,7 @@ afterAll(async () => {
   await setBackend(before as 'native');
 });
 
-describe.each(['native', 'wasm', 'reference'] as const)('on %s', (backend) => {
+describe.each(backends.map(({ name }) => name))('on %s', (backend) => {
   beforeAll(() => setBackend(backend));
 
   test.each(bad)('dotProductAttentionWeights with a masked key of %d', (value) => {
