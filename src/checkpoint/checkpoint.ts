@@ -16,12 +16,10 @@ import {
   checkIdentity,
   type FileIdentity,
   type FileSource,
+  MAX_SIDECAR_BYTES,
   openFileSource,
   readSmallFile,
 } from './file-source.ts';
-
-/** The largest tokenizer.json of known models has 35 MB. */
-const MAX_TEXT_BYTES = 1 << 26;
 
 /** A tensor and the file that holds it. */
 export interface CheckpointTensor extends TensorInfo {
@@ -120,7 +118,7 @@ export class Checkpoint {
   async readText(name: string): Promise<string | undefined> {
     if (!isPlainFileName(name))
       throw new RangeError(`readText: expected a plain file name, got ${show(name)}`);
-    const bytes = await readSmallFile(join(this.directory, name), MAX_TEXT_BYTES);
+    const bytes = await readSmallFile(join(this.directory, name), MAX_SIDECAR_BYTES);
     return bytes && new TextDecoder().decode(bytes);
   }
 

@@ -17,6 +17,9 @@ export function checkIdentity(path: string, expected: FileIdentity | undefined, 
   );
 }
 
+/** Of a text file beside the weights: the largest tokenizer.json of known models has 35 MB. */
+export const MAX_SIDECAR_BYTES: number = 1 << 26;
+
 /** A ByteSource that holds a file open until `close()`. */
 export interface FileSource extends ByteSource {
   /** Of the open file. */

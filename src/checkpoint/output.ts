@@ -6,15 +6,12 @@ import { lstat, mkdir, readdir, realpath, statfs } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { FormatError } from '../format/format-error.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
-import { readSmallFile } from './file-source.ts';
+import { MAX_SIDECAR_BYTES, readSmallFile } from './file-source.ts';
 import { removeLeftovers, writeContentAtomically } from './write-atomically.ts';
 
 /** Files beside the weights that say nothing about their shapes. */
 const CARRIED =
   /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
-
-/** The largest tokenizer.json of known models has 35 MB. */
-const MAX_CARRIED_BYTES = 1 << 26;
 
 /**
  * Checks that a checkpoint may be written to `to`.
@@ -137,7 +134,7 @@ async function blobsOf(folder: string): Promise<string | undefined> {
 export async function readCarriedFiles(from: string): Promise<ReadonlyMap<string, Uint8Array>> {
   const files = new Map<string, Uint8Array>();
   for (const name of await carriedNames(from)) {
-    const bytes = await readSmallFile(join(from, name), MAX_CARRIED_BYTES);
+    const bytes = await readSmallFile(join(from, name), MAX_SIDECAR_BYTES);
     if (bytes !== undefined) files.set(name, bytes);
   }
   return files;
