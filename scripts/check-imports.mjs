@@ -1,7 +1,8 @@
 /**
  * The arrows between the folders of src/ (ARCHITECTURE.md, "Layers"): a folder imports only from folders above it in
- * LAYERS, `arguments` imports nothing and `page` and `format` only that, Node's built-ins stay where a file, a process or an addon is at hand, and no chain
- * of imports is a cycle. Types count: a type that points down the list is a wrong arrow too.
+ * LAYERS, `arguments` imports nothing and `page` and `format` only that, `backend/reference/` is for `backend` alone,
+ * Node's built-ins stay where a file, a process or an addon is at hand, and no chain of imports is a cycle. Types
+ * count: a type that points down the list is a wrong arrow too.
  *
  * Usage: node scripts/check-imports.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */
@@ -73,6 +74,8 @@ for (const file of files) {
       const allowed = to === layer || (rank(to) < rank(layer) && (ONLY[layer]?.includes(to) ?? true));
       if (!allowed)
         fail(`${layer} may import ${ONLY[layer]?.join(', ') || 'only folders above it'}, ${to} is not`);
+      else if (target.startsWith('backend/reference/') && layer !== 'backend')
+        fail('backend/reference/ only from backend');
     }
   }
 }

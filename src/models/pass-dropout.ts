@@ -4,7 +4,7 @@
  *
  * Source: github.com/karpathy/nanoGPT model.py.
  */
-import { threefry2x32 } from '../backend/reference/threefry.ts';
+import { threefry2x32 } from '../backend/threefry.ts';
 import { type DropoutMask, dropout } from '../ops/dropout.ts';
 import type { KeyWords } from '../random/key.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -6,8 +6,8 @@
  */
 import { describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
-import { threefry2x32 } from '../backend/reference/threefry.ts';
 import { backendOf, getBackend } from '../backend/registry.ts';
+import { threefry2x32 } from '../backend/threefry.ts';
 import { encode } from '../tensor/encode.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

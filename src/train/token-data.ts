@@ -5,7 +5,7 @@
 
 import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { threefry2x32 } from '../backend/reference/threefry.ts';
+import { threefry2x32 } from '../backend/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
 import { checkShare } from './checks.ts';
 

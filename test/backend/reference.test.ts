@@ -6,8 +6,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { threefry2x32, uniformAt } from '../../src/backend/reference/threefry.ts';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
+import { threefry2x32, uniformAt } from '../../src/backend/threefry.ts';
 import { dotProductAttention, gelu, setBackend, Tensor, tensor } from '../../src/index.ts';
 
 beforeAll(async () => {

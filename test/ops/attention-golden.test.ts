@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
-import { uniformAt } from '../../src/backend/reference/threefry.ts';
+import { uniformAt } from '../../src/backend/threefry.ts';
 import { type AttentionOptions, dotProductAttention, scope, type Tensor } from '../../src/index.ts';
 import { storedTensor } from '../cases/inputs.ts';
 import { backends, reference } from './backends.ts';

@@ -83,6 +83,19 @@ describe('check-imports', () => {
     expect(output).toContain('plan may import arguments, format, tensor is not');
   });
 
+  test('the parts of the reference backend are for backend alone', () => {
+    const { status, output } = check({
+      'backend/reference/a.ts': leaf,
+      'backend/reference.ts': "import './reference/a.ts';\n",
+      'random/a.ts': "import '../backend/reference.ts';\n",
+      'random/b.ts': "import { a } from '../backend/reference/a.ts';\nexport const b = a;\n",
+    });
+    expect(output).toBe(
+      'src/random/b.ts:1: imports ../backend/reference/a.ts; backend/reference/ only from backend\n',
+    );
+    expect(status).toBe(1);
+  });
+
   test('a cycle is named as a chain', () => {
     const { status, output } = check({
       'ops/a.ts': "import './b.ts';\n",

@@ -5,8 +5,8 @@
 import { byteLengthOf, DTYPES, type DType } from '../../tensor/dtype.ts';
 import type { Storage } from '../../tensor/storage.ts';
 import type { AttentionCall, KeyValueView } from '../backend.ts';
+import { uniformAt } from '../threefry.ts';
 import { decodeAt, store, valuesOf } from './memory.ts';
-import { uniformAt } from './threefry.ts';
 
 export function attention(call: AttentionCall): void {
   const { keyValue, numHeads, queryLength } = call;

@@ -6,7 +6,7 @@
  * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010).
  */
 import type { RandomCall } from '../backend.ts';
-import { threefry2x32, toUnitFloat } from './threefry.ts';
+import { threefry2x32, toUnitFloat } from '../threefry.ts';
 
 const f = Math.fround;
 /** `a * b + c`, rounded once to f32: the product of f32 values is exact in f64. */

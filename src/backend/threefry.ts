@@ -1,5 +1,5 @@
 /**
- * threefry2x32 and the uniform floats JAX makes from it, for the reference backend and for keys.
+ * threefry2x32 and the uniform floats JAX makes from it, for keys, dropout and the reference backend.
  *
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; jax/_src/prng.py (threefry2x32,
  * threefry_partitionable), jax/_src/random.py (_uniform).
