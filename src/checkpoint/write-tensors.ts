@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { setImmediate } from 'node:timers/promises';
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
 import type { ByteChunks } from './tensor-bytes.ts';
 
@@ -60,7 +60,7 @@ export async function writeTensors(
       if (written > byteLength) throw sizeError(op, name, byteLength, written);
       writeAt(file, chunk, at);
       await count(chunk.byteLength);
-      await setImmediate(); // writing in place gives no turn to what else the program does
+      await eventLoopTurn(); // writing in place gives no turn to what else the program does
     }
     if (written !== byteLength) throw sizeError(op, name, byteLength, written);
   };

@@ -1,6 +1,7 @@
 /** What `gqa demo` measures of a model: its loss on a text, what it writes, and how fast it decodes. */
+
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
-import { eventLoopTurn } from '../models/event-loop.ts';
 import { generate } from '../models/generate.ts';
 import { loadModel } from '../models/load-model.ts';
 import type { Model } from '../models/model.ts';

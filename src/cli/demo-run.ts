@@ -5,9 +5,9 @@
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import { getBackend } from '../backend/index.ts';
 import { type ConvertMethod, type ConvertResult, convertCheckpoint, measureDrift } from '../convert/index.ts';
-import { eventLoopTurn } from '../models/event-loop.ts';
 import { loadTrainableModel } from '../models/trainable-model.ts';
 import { type KvCachePlan, planKvCache } from '../plan/index.ts';
 import type { Trainer } from '../train/trainer.ts';

@@ -2,10 +2,11 @@
  * The method `similar`: heads that say similar things share a group, and are aligned before they become one (align-heads.ts).
  * Query heads and the columns of o move and turn along, so that grouping and turning alone change nothing.
  */
+
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
-import { eventLoopTurn } from '../models/event-loop.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
 import { alignFreely, alignPlane, squareRoots, times, transposed } from './align-heads.ts';

@@ -4,6 +4,7 @@
  * (GPT-2) are copied, since the kernels read weights by output.
  */
 import type { Backend } from '../backend/backend.ts';
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -21,7 +22,6 @@ import {
   type WeightPlace,
   type WeightSource,
 } from './decoder-weights.ts';
-import { eventLoopTurn } from './event-loop.ts';
 
 export interface LoadWeightsOptions {
   readonly backend: Backend;

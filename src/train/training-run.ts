@@ -5,13 +5,13 @@
  */
 
 import { checkInteger, show } from '../arguments/kinds.ts';
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
 import { FormatError } from '../format/format-error.ts';
-import { eventLoopTurn } from '../models/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
