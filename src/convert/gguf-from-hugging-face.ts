@@ -4,11 +4,11 @@
  *
  * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py constants.py.
  */
+import { readRecipe, recipeEntry } from '../checkpoint/training-recipe.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { ggufNames } from '../models/families/gated-decoder.ts';
-import { RECIPE_KEY, readRecipe } from '../train/recipe.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
 import type { Block, TensorMix } from './tensor-mix.ts';
 import type { GgufPlan, WriteJob } from './write-job.ts';
@@ -75,7 +75,7 @@ export async function ggufFromHuggingFace(
   if (!config.tiedEmbeddings) both('output', names.head);
   const metadata = new Map([...modelKeys(job), ...(await ggufTokenizer(checkpoint, config.vocabSize))]);
   const recipe = await readRecipe(checkpoint);
-  if (recipe) metadata.set(RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) });
+  if (recipe) metadata.set(...recipeEntry(recipe));
   return { metadata, tensors };
 }
 

@@ -7,13 +7,13 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configText } from '../checkpoint/config-text.ts';
 import { readCarriedFiles, writeCarriedFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
+import { recipeEntry, recipeFile, type TrainRecipe } from '../checkpoint/training-recipe.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { configWithDtype } from '../models/config-dtype.ts';
 import { configWithTying } from '../models/config-tying.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
-import { RECIPE_FILE, RECIPE_KEY, type TrainRecipe } from './recipe.ts';
 
 export interface CheckpointForm {
   /** Writes the model into a folder that is there. */
@@ -35,7 +35,7 @@ export function huggingFaceForm(
       const all = new Map([
         ...files,
         ['config.json', new TextEncoder().encode(configText(configJson))],
-        [RECIPE_FILE, jsonBytes(recipe)],
+        recipeFile(recipe),
       ]);
       await writeCarriedFiles(folder, all);
       const tensors = { ...Object.fromEntries(untrained), ...model.storedTensors() };
@@ -72,14 +72,10 @@ function ggufForm(
   metadata.set('general.file_type', { type: 'u32', value: 0 }); // LLAMA_FTYPE_ALL_F32
   return {
     async write(folder, model, recipe) {
-      metadata.set(RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) });
+      metadata.set(...recipeEntry(recipe));
       const trained = model.storedTensors();
       const tensors = new Map(names.map((name) => [name, trained[name] ?? untrained.get(name)]));
       await writeGguf(`${folder}/model.gguf`, metadata, tensors);
     },
   };
-}
-
-function jsonBytes(value: unknown): Uint8Array {
-  return new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 }

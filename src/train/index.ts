@@ -1,4 +1,5 @@
 /** `gqa/train`: optimisers, schedules, the loss of language models, and models whose weights are parameters. */
+export type { RunRecord, TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 export { type LlamaSizes, llamaConfig } from '../models/llama-config.ts';
 export {
   type CreateModelOptions,
@@ -10,7 +11,6 @@ export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
 export { evaluateTokens, type TextLoss } from './evaluate-text.ts';
 export { Optimizer } from './optimizer.ts';
 export { type AdamwOptions, adamw, clipByGlobalNorm, globalNorm, multiSteps, sgd } from './optimizers.ts';
-export type { RunRecord, TrainRecipe, TrainSettings } from './recipe.ts';
 export {
   constantSchedule,
   cosineDecaySchedule,

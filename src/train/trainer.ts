@@ -9,6 +9,7 @@ import { aNumber, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
 import { backendOf } from '../backend/registry.ts';
+import type { TrainSettings } from '../checkpoint/training-recipe.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
 import { stridesOf } from '../tensor/shape.ts';
@@ -21,38 +22,12 @@ import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';
 import { drawBatch, drawKey, type TokenSplit } from './token-data.ts';
 import { chain, disposeAll, type Tensors } from './transformation.ts';
 
-export interface TrainerOptions {
-  /** B; blocks per batch. */
-  readonly batchSize: number;
-  /** T; tokens per block. */
-  readonly blockLength: number;
-  /** Optimiser steps of the whole run; the learning rate falls until the last. */
-  readonly steps: number;
-  /** Batches per step, whose gradients are averaged; default 1. */
-  readonly accumulate?: number;
-  /** Peak of the schedule. */
-  readonly learningRate: number;
-  /** At the end; default a tenth of the peak. */
-  readonly minLearningRate?: number;
-  /** Default 100, at most a tenth of the steps. */
-  readonly warmupSteps?: number;
-  /** Of matrices; default 0.1. */
-  readonly weightDecay?: number;
-  /** Default 0.9. */
-  readonly b1?: number;
-  /** Default 0.99. */
-  readonly b2?: number;
-  /** Largest norm of all gradients together; default 1. 0, Infinity and what f32 cannot hold switch clipping off, and are kept as 0. */
-  readonly clip?: number;
-  /** Share that training steps drop (after the embedding, of attention's weights, after attention and the MLP); default 0. */
-  readonly dropout?: number;
-  /** Of the batches and the dropout; default 1337. */
-  readonly seed?: number;
-  /** Batches per estimate of a loss; default 20. */
-  readonly evaluationBatches?: number;
-  /** Where in the stream of batches the run begins, so that one can go on where another ended; default 0. */
-  readonly firstBatch?: number;
-}
+/** The options with their defaults filled in. */
+export type TrainerSettings = Omit<TrainSettings, 'validation'>;
+
+/** What a trainer must be told, and what it has defaults for (`TrainSettings` says them). */
+export type TrainerOptions = Partial<TrainerSettings> &
+  Pick<TrainerSettings, 'batchSize' | 'blockLength' | 'steps' | 'learningRate'>;
 
 /** Their kinds. */
 export const TRAINER_KINDS: OptionKinds<TrainerOptions> = {
@@ -73,9 +48,6 @@ export const TRAINER_KINDS: OptionKinds<TrainerOptions> = {
   firstBatch: aNumber,
 };
 const OPTIONS = optionKinds<TrainerOptions>(TRAINER_KINDS);
-
-/** The options with their defaults filled in. */
-export type TrainerSettings = Required<TrainerOptions>;
 
 /** Thrown when the loss is no number: the step was not taken. */
 export class DivergedError extends Error {

@@ -11,11 +11,11 @@ import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
+import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 import { FormatError } from '../format/format-error.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
-import type { TrainRecipe, TrainSettings } from './recipe.ts';
 import type { TokenSplit } from './token-data.ts';
 import type { Trainer } from './trainer.ts';
 

@@ -13,8 +13,8 @@
 
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
+import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 import { checkShare } from './checks.ts';
-import { batchesDrawn, type TrainRecipe, type TrainSettings } from './recipe.ts';
 import { TRAINER_KINDS, trainerSettings } from './trainer.ts';
 
 /** The paper's main setting. */
@@ -100,4 +100,10 @@ function alphaSteps(recipe: TrainRecipe | undefined, alpha: number): number {
     );
   }
   return Math.max(1, Math.round(alpha * recipe.training.step));
+}
+
+/** Batches drawn from the text so far: where the next run of the same recipe goes on. */
+function batchesDrawn({ training, uptraining }: TrainRecipe): number {
+  const runs = [...(training ? [training] : []), ...uptraining];
+  return runs.reduce((sum, { step, settings }) => sum + step * settings.accumulate, 0);
 }

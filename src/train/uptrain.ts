@@ -16,13 +16,13 @@ import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { readRecipe, type TrainSettings } from '../checkpoint/training-recipe.ts';
 import { describeModel } from '../models/load-model.ts';
 import { tokenizerMaker } from '../models/text-parts.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
-import { readRecipe, type TrainSettings } from './recipe.ts';
 import { splitTokens } from './token-data.ts';
 import { Trainer } from './trainer.ts';
 import {

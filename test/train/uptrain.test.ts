@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
+import { readRecipe } from '../../src/checkpoint/training-recipe.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
 import { setBackend, setThreads } from '../../src/index.ts';
 import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
@@ -19,7 +20,6 @@ import {
   uptrain,
   uptrainSettings,
 } from '../../src/train/index.ts';
-import { readRecipe } from '../../src/train/recipe.ts';
 import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
 import { BACKENDS, GOLDEN } from '../models/golden.ts';
 

@@ -4,16 +4,46 @@
  */
 
 import { show } from '../arguments/kinds.ts';
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import type { GgufPair } from '../format/encode-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
-import type { TrainerSettings } from './trainer.ts';
+import type { Checkpoint } from './checkpoint.ts';
 
-export const RECIPE_FILE = 'gqa-train.json';
-export const RECIPE_KEY = 'gqa.train';
+const RECIPE_FILE = 'gqa-train.json';
+const RECIPE_KEY = 'gqa.train';
 
-/** Everything a run's numbers depend on besides its model and text. */
-export interface TrainSettings extends TrainerSettings {
+/** Everything a run's numbers depend on besides its model and text. The defaults are those of `Trainer`. */
+export interface TrainSettings {
+  /** B; blocks per batch. */
+  readonly batchSize: number;
+  /** T; tokens per block. */
+  readonly blockLength: number;
+  /** Optimiser steps of the whole run; the learning rate falls until the last. */
+  readonly steps: number;
+  /** Batches per step, whose gradients are averaged; default 1. */
+  readonly accumulate: number;
+  /** Peak of the schedule. */
+  readonly learningRate: number;
+  /** At the end; default a tenth of the peak. */
+  readonly minLearningRate: number;
+  /** Default 100, at most a tenth of the steps. */
+  readonly warmupSteps: number;
+  /** Of matrices; default 0.1. */
+  readonly weightDecay: number;
+  /** Default 0.9. */
+  readonly b1: number;
+  /** Default 0.99. */
+  readonly b2: number;
+  /** Largest norm of all gradients together; default 1. 0, Infinity and what f32 cannot hold switch clipping off, and are kept as 0. */
+  readonly clip: number;
+  /** Share that training steps drop (after the embedding, of attention's weights, after attention and the MLP); default 0. */
+  readonly dropout: number;
+  /** Of the batches and the dropout; default 1337. */
+  readonly seed: number;
+  /** Batches per estimate of a loss; default 20. */
+  readonly evaluationBatches: number;
+  /** Where in the stream of batches the run begins, so that one can go on where another ended; default 0. */
+  readonly firstBatch: number;
   /** Share of the text, its last part, that is not trained on. */
   readonly validation: number;
 }
@@ -98,8 +128,12 @@ function isNumber(value: unknown, least: number): value is number {
   return typeof value === 'number' && value >= least && value < Number.POSITIVE_INFINITY;
 }
 
-/** Batches drawn from the text so far: where the next run of the same recipe goes on. */
-export function batchesDrawn({ training, uptraining }: TrainRecipe): number {
-  const runs = [...(training ? [training] : []), ...uptraining];
-  return runs.reduce((sum, { step, settings }) => sum + step * settings.accumulate, 0);
+/** The recipe as a file beside config.json: its name, and its bytes. */
+export function recipeFile(recipe: TrainRecipe): [name: string, bytes: Uint8Array] {
+  return [RECIPE_FILE, new TextEncoder().encode(`${JSON.stringify(recipe, null, 2)}\n`)];
+}
+
+/** The recipe as an entry of a GGUF file's metadata. */
+export function recipeEntry(recipe: TrainRecipe): [key: string, pair: GgufPair] {
+  return [RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) }];
 }
