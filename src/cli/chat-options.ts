@@ -5,7 +5,7 @@ import type { ChatMessage, ChatTemplateOptions } from '../text/chat.ts';
 import { parseJson } from '../text/jinja/from-javascript.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { utf8Text } from './train-data.ts';
+import { utf8Text } from './read-text.ts';
 
 export interface ChatFlags {
   readonly chat?: true;

@@ -17,10 +17,10 @@ import { tokenizerMaker } from '../models/text-parts.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { exactSize, writeJson, writeNote, writeResult } from './output.ts';
-import { checkPagePlace, writePage } from './page-file.ts';
+import { checkPagePlace, writePage } from './pages/file.ts';
 import { startProgress } from './progress.ts';
+import { readTrainingText } from './read-text.ts';
 import { facts, table } from './table.ts';
-import { readTrainingText } from './train-data.ts';
 
 interface ConvertFlags {
   readonly kvHeads: number;

@@ -8,8 +8,8 @@ import { addBackendOptions, type BackendFlags, useBackend } from './backend-opti
 import * as parse from './options.ts';
 import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
+import { knownText, readTrainingText } from './read-text.ts';
 import { facts } from './table.ts';
-import { knownText, readTrainingText } from './train-data.ts';
 
 interface EvalFlags extends BackendFlags {
   readonly data: string;

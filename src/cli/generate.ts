@@ -16,7 +16,7 @@ import { exitCode, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
-import { knownText, utf8Text } from './train-data.ts';
+import { knownText, utf8Text } from './read-text.ts';
 
 interface GenerateFlags extends BackendFlags, ChatFlags {
   readonly maxTokens: number;

@@ -1,20 +1,20 @@
 #!/usr/bin/env node
 /**
- * The command line, `npx gqa <command>`: one file per command beside this one. Exit codes and the form of failures are in
- * `errors.ts`.
+ * The command line, `npx gqa <command>`: one file per command, here, in `demo/` and in `train/`. Exit codes and the form of
+ * failures are in `errors.ts`.
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { printable } from '../arguments/printable.ts';
 import { convertCommand } from './convert.ts';
-import { demoCommand } from './demo.ts';
+import { demoCommand } from './demo/demo.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
-import { trainCommand } from './train.ts';
-import { uptrainCommand } from './uptrain.ts';
+import { trainCommand } from './train/train.ts';
+import { uptrainCommand } from './train/uptrain.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 

@@ -27,8 +27,8 @@ import {
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, writeJson, writeNote, writeResult } from './output.ts';
-import { writePage } from './page-file.ts';
-import { planPage } from './plan-page.ts';
+import { writePage } from './pages/file.ts';
+import { planPage } from './pages/plan.ts';
 import { facts, table } from './table.ts';
 
 interface PlanFlags {

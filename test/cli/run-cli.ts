@@ -26,7 +26,8 @@ export interface CliOptions {
 /** @throws Error when dist/ was built before a file of the command line was changed: it would test something else. */
 function checkBuilt(): void {
   const sources = join(root, 'src/cli');
-  const newest = Math.max(...readdirSync(sources).map((name) => statSync(join(sources, name)).mtimeMs));
+  const names = readdirSync(sources, { recursive: true, encoding: 'utf8' });
+  const newest = Math.max(...names.map((name) => statSync(join(sources, name)).mtimeMs));
   const built = statSync(cliFile, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (built < newest) throw new Error('dist/cli is older than src/cli; run npm run build (npm test does)');
 }

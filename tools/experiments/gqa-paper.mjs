@@ -31,7 +31,7 @@ const steps = Number(values.steps);
 const work = join(values.work, `${steps}-steps`);
 mkdirSync(work, { recursive: true });
 const library = {};
-for (const entry of ['index', 'convert/index', 'train/index', 'random/index', 'cli/train-data']) {
+for (const entry of ['index', 'convert/index', 'train/index', 'random/index', 'cli/read-text']) {
   Object.assign(library, await import(pathToFileURL(join(values.dist, `${entry}.js`)).href));
 }
 

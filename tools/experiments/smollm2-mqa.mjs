@@ -68,7 +68,7 @@ async function runRow(row) {
   const load = (path) => import(join(values.dist, path));
   const { convertCheckpoint } = await load('convert/index.js');
   const { uptrain } = await load('train/index.js');
-  const { readTrainingText } = await load('cli/train-data.js');
+  const { readTrainingText } = await load('cli/read-text.js');
   const { setThreads } = await load('index.js');
   setThreads(Number(values.threads));
   const text = await readTrainingText('moby-dick');

@@ -1,10 +1,10 @@
 /** The options that `gqa train` and `gqa uptrain` share. */
 import type { Command } from 'commander';
-import { RunDirectory } from '../checkpoint/run-directory.ts';
-import type { BackendFlags } from './backend-options.ts';
-import { UsageError } from './errors.ts';
-import * as parse from './options.ts';
-import { writeNote } from './output.ts';
+import { RunDirectory } from '../../checkpoint/run-directory.ts';
+import type { BackendFlags } from '../backend-options.ts';
+import { UsageError } from '../errors.ts';
+import * as parse from '../options.ts';
+import { writeNote } from '../output.ts';
 
 /** Where a run goes and how often it says something. */
 export interface RunFlags extends BackendFlags {

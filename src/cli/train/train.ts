@@ -3,16 +3,16 @@
  * of curves; checkpoints are Hugging Face directories with what it takes to go on.
  */
 import { Command } from 'commander';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { llamaConfig } from '../models/llama-config.ts';
-import { tokenizerMaker } from '../models/text-parts.ts';
-import { createModel, loadTrainableModel } from '../models/trainable-model.ts';
-import { characterTokenizer } from '../text/character-tokenizer.ts';
-import { documentStart } from '../text/documents.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
-import { huggingFaceForm } from '../train/checkpoint-form.ts';
-import { splitTokens } from '../train/token-data.ts';
-import { Trainer } from '../train/trainer.ts';
+import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
+import { llamaConfig } from '../../models/llama-config.ts';
+import { tokenizerMaker } from '../../models/text-parts.ts';
+import { createModel, loadTrainableModel } from '../../models/trainable-model.ts';
+import { characterTokenizer } from '../../text/character-tokenizer.ts';
+import { documentStart } from '../../text/documents.ts';
+import type { Tokenizer } from '../../text/tokenizer.ts';
+import { huggingFaceForm } from '../../train/checkpoint-form.ts';
+import { splitTokens } from '../../train/token-data.ts';
+import { Trainer } from '../../train/trainer.ts';
 import {
   checkSameRun,
   computedBefore,
@@ -20,11 +20,11 @@ import {
   type PreparedRun,
   restoreRun,
   tokensIdentity,
-} from '../train/training-run.ts';
-import { addBackendOptions, useBackend } from './backend-options.ts';
-import { exitCode, UsageError } from './errors.ts';
-import * as parse from './options.ts';
-import { readTrainingText } from './train-data.ts';
+} from '../../train/training-run.ts';
+import { addBackendOptions, useBackend } from '../backend-options.ts';
+import { exitCode, UsageError } from '../errors.ts';
+import * as parse from '../options.ts';
+import { readTrainingText } from '../read-text.ts';
 import {
   addPlaceOptions,
   addRunOptions,
@@ -34,8 +34,8 @@ import {
   type SettingFlags,
   settingsOf,
   withFlagsOfRun,
-} from './train-flags.ts';
-import { trainRun } from './train-run.ts';
+} from './flags.ts';
+import { trainRun } from './run.ts';
 
 interface TrainFlags extends RunFlags, SettingFlags {
   readonly tokenizer?: string;

@@ -2,10 +2,18 @@
  * The page that `gqa plan --html` writes: one file without scripts or links, with a curve per choice of heads over the
  * context (both axes in powers of two) and the same figures as a table.
  */
-import type { ModelShape } from '../format/model-shape.ts';
-import { COLORS, escapeHtml, htmlPage, htmlTable, legend, svg, svgOfPageWidth } from '../page/html-page.ts';
-import { compareHeads, type HeadChoice, kvDtypeText, type PlanOptions } from '../plan/index.ts';
-import { binarySize, count } from './output.ts';
+import type { ModelShape } from '../../format/model-shape.ts';
+import {
+  COLORS,
+  escapeHtml,
+  htmlPage,
+  htmlTable,
+  legend,
+  svg,
+  svgOfPageWidth,
+} from '../../page/html-page.ts';
+import { compareHeads, type HeadChoice, kvDtypeText, type PlanOptions } from '../../plan/index.ts';
+import { binarySize, count } from '../output.ts';
 
 const HEIGHT = 420;
 const LEFT = 80;

@@ -1,9 +1,9 @@
 /** A run of `gqa train` or `gqa uptrain` on the command line: Ctrl-C saves, the report shows it. */
-import { getBackend } from '../backend/index.ts';
-import { computedOn, type PreparedRun, runTraining } from '../train/training-run.ts';
-import { count, writeJson, writeNote } from './output.ts';
-import type { RunFlags } from './train-flags.ts';
-import { TrainReport } from './train-report.ts';
+import { getBackend } from '../../backend/index.ts';
+import { computedOn, type PreparedRun, runTraining } from '../../train/training-run.ts';
+import { count, writeJson, writeNote } from '../output.ts';
+import type { RunFlags } from './flags.ts';
+import { TrainReport } from './report.ts';
 
 /**
  * Runs what is prepared to its end, and frees its model.

@@ -3,13 +3,13 @@
  * of its steps.
  */
 import { Command } from 'commander';
-import { prepareUptraining } from '../train/uptrain.ts';
-import { DEFAULT_ALPHA, ELSEWHERE } from '../train/uptrain-settings.ts';
-import { addBackendOptions, useBackend } from './backend-options.ts';
-import { exitCode, UsageError } from './errors.ts';
-import * as parse from './options.ts';
-import { writeNote } from './output.ts';
-import { readTrainingText } from './train-data.ts';
+import { prepareUptraining } from '../../train/uptrain.ts';
+import { DEFAULT_ALPHA, ELSEWHERE } from '../../train/uptrain-settings.ts';
+import { addBackendOptions, useBackend } from '../backend-options.ts';
+import { exitCode, UsageError } from '../errors.ts';
+import * as parse from '../options.ts';
+import { writeNote } from '../output.ts';
+import { readTrainingText } from '../read-text.ts';
 import {
   addPlaceOptions,
   addRunOptions,
@@ -19,8 +19,8 @@ import {
   type SettingFlags,
   settingsOf,
   withFlagsOfRun,
-} from './train-flags.ts';
-import { trainRun } from './train-run.ts';
+} from './flags.ts';
+import { trainRun } from './run.ts';
 
 interface UptrainFlags extends RunFlags, Partial<SettingFlags> {
   readonly alpha?: number;

@@ -1,14 +1,14 @@
 /** What a training run shows: a bar or plain lines on stderr, and `report.html`. */
-import { getBackend } from '../backend/index.ts';
-import { generate } from '../models/generate.ts';
-import { COLORS } from '../page/html-page.ts';
-import { documentStart } from '../text/documents.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
-import type { Metric, PreparedRun } from '../train/training-run.ts';
-import { count, duration, writeNote } from './output.ts';
-import type { RunFlags } from './train-flags.ts';
-import { trainPage } from './train-page.ts';
-import { TrainingBar } from './training-bar.ts';
+import { getBackend } from '../../backend/index.ts';
+import { generate } from '../../models/generate.ts';
+import { COLORS } from '../../page/html-page.ts';
+import { documentStart } from '../../text/documents.ts';
+import type { Tokenizer } from '../../text/tokenizer.ts';
+import type { Metric, PreparedRun } from '../../train/training-run.ts';
+import { count, duration, writeNote } from '../output.ts';
+import { trainPage } from '../pages/train.ts';
+import { TrainingBar } from './bar.ts';
+import type { RunFlags } from './flags.ts';
 
 const SAMPLE_TOKENS = 200;
 /** After Ctrl-C, when the user waits for the end. */

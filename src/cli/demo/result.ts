@@ -1,5 +1,5 @@
 /** What `gqa demo` found: the shape of its `--json`, and what its table and its page are made from. */
-import type { ConvertMethod, DriftReport } from '../convert/index.ts';
+import type { ConvertMethod, DriftReport } from '../../convert/index.ts';
 
 export interface DemoResult {
   readonly backend: string;

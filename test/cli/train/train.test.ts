@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { cliFile, runCli } from './run-cli.ts';
+import { cliFile, runCli } from '../run-cli.ts';
 
 /** Runs killed at random moments; the twenty with GQA_KILLS=20. */
 const KILLS = Number(process.env.GQA_KILLS ?? 4);

@@ -1,8 +1,8 @@
 /** What `gqa demo` says at its end: the table, and in a sentence what it showed. */
 
-import type { DemoConversion, DemoResult } from './demo-result.ts';
-import { binarySize, count, percent } from './output.ts';
-import { table } from './table.ts';
+import { binarySize, count, percent } from '../output.ts';
+import { table } from '../table.ts';
+import type { DemoConversion, DemoResult } from './result.ts';
 
 const TABLE_HEAD = [
   'K',

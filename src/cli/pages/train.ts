@@ -1,6 +1,6 @@
 /** The page of a training run: facts, curves, a sample. */
-import { escapeHtml, factTable, htmlPage } from '../page/html-page.ts';
-import { type Curve, lineChart } from '../page/line-chart.ts';
+import { escapeHtml, factTable, htmlPage } from '../../page/html-page.ts';
+import { type Curve, lineChart } from '../../page/line-chart.ts';
 
 /** `facts` are name and value pairs for the table above the curves. */
 export function trainPage(

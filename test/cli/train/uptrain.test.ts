@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { cliFile, runCli } from './run-cli.ts';
-import { withTinyCheckpoint } from './tiny-checkpoint.ts';
+import { cliFile, runCli } from '../run-cli.ts';
+import { withTinyCheckpoint } from '../tiny-checkpoint.ts';
 
 const KILLS = Number(process.env.GQA_KILLS ?? 3);
 

@@ -2,9 +2,9 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { withFileSource } from '../checkpoint/file-source.ts';
-import { writeContentAtomically } from '../checkpoint/write-atomically.ts';
-import { writeNote } from './output.ts';
+import { withFileSource } from '../../checkpoint/file-source.ts';
+import { writeContentAtomically } from '../../checkpoint/write-atomically.ts';
+import { writeNote } from '../output.ts';
 
 /**
  * Checks that a page may be written to `path`, before long work.

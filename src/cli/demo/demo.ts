@@ -5,17 +5,17 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { getBackend } from '../backend/index.ts';
-import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
-import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
-import { PROMPT } from './demo-measure.ts';
-import { demoPage } from './demo-page.ts';
-import type { DemoResult } from './demo-result.ts';
-import { type DemoScale, runDemo } from './demo-run.ts';
-import { demoCommands, demoNote, demoSentence, demoTable } from './demo-text.ts';
-import { exitCode, UsageError } from './errors.ts';
-import * as parse from './options.ts';
-import { outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from './output.ts';
+import { getBackend } from '../../backend/index.ts';
+import { writeContentAtomically, writeFolderAtomically } from '../../checkpoint/write-atomically.ts';
+import { addBackendOptions, type BackendFlags, useBackend } from '../backend-options.ts';
+import { exitCode, UsageError } from '../errors.ts';
+import * as parse from '../options.ts';
+import { outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from '../output.ts';
+import { demoPage } from '../pages/demo.ts';
+import { PROMPT } from './measure.ts';
+import type { DemoResult } from './result.ts';
+import { type DemoScale, runDemo } from './run.ts';
+import { demoCommands, demoNote, demoSentence, demoTable } from './text.ts';
 
 interface DemoFlags extends BackendFlags {
   readonly out: string;

@@ -5,20 +5,25 @@
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { eventLoopTurn } from '../backend/event-loop.ts';
-import { getBackend } from '../backend/index.ts';
-import { type ConvertMethod, type ConvertResult, convertCheckpoint, measureDrift } from '../convert/index.ts';
-import { loadTrainableModel } from '../models/trainable-model.ts';
-import { type KvCachePlan, planKvCache } from '../plan/index.ts';
-import type { Trainer } from '../train/trainer.ts';
-import { prepareUptraining } from '../train/uptrain.ts';
-import { decodeSpeeds, lossOf, PROMPT, sampleOf, withModel } from './demo-measure.ts';
-import type { DemoConversion, DemoModel, DemoResult } from './demo-result.ts';
-import { binarySize, count, percent, wrapped } from './output.ts';
-import { startProgress } from './progress.ts';
-import { TrainingBar } from './training-bar.ts';
+import { eventLoopTurn } from '../../backend/event-loop.ts';
+import { getBackend } from '../../backend/index.ts';
+import {
+  type ConvertMethod,
+  type ConvertResult,
+  convertCheckpoint,
+  measureDrift,
+} from '../../convert/index.ts';
+import { loadTrainableModel } from '../../models/trainable-model.ts';
+import { type KvCachePlan, planKvCache } from '../../plan/index.ts';
+import type { Trainer } from '../../train/trainer.ts';
+import { prepareUptraining } from '../../train/uptrain.ts';
+import { binarySize, count, percent, wrapped } from '../output.ts';
+import { startProgress } from '../progress.ts';
+import { TrainingBar } from '../train/bar.ts';
+import { decodeSpeeds, lossOf, PROMPT, sampleOf, withModel } from './measure.ts';
+import type { DemoConversion, DemoModel, DemoResult } from './result.ts';
 
-const BUNDLED = fileURLToPath(new URL('../../demo/', import.meta.url));
+const BUNDLED = fileURLToPath(new URL('../../../demo/', import.meta.url));
 const CONTEXT = 512;
 /** Share of the bundled text that the model was not trained on: its end. */
 const HELD_OUT = 0.1;
