@@ -1,6 +1,6 @@
 /**
  * A Hugging Face Llama or Mistral in GGUF's `llama` form: names, keys, and the rows of q and k permuted so that rotated pairs are
- * neighbours. The permutation stays inside a head, so it commutes with pooling: it is applied to the blocks of the mix.
+ * neighbours. The permutation stays inside a head, so it commutes with pooling: it is applied to the blocks of the plan.
  *
  * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py constants.py.
  */
@@ -10,14 +10,14 @@ import { FormatError } from '../format/format-error.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { ggufNames } from '../models/families/gated-decoder.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
-import type { Block, TensorMix } from './tensor-mix.ts';
-import type { GgufPlan, WriteJob } from './write-job.ts';
+import type { Block, TensorPlan } from './tensor-plan.ts';
+import type { GgufTensors, WriteJob } from './write-job.ts';
 
 /** @throws FormatError for a family whose GGUF form is another one, or a RoPE scaling that GGUF keeps elsewhere */
 export async function ggufFromHuggingFace(
   job: WriteJob,
-  mixes: ReadonlyMap<string, TensorMix>,
-): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufPlan }> {
+  plans: ReadonlyMap<string, TensorPlan>,
+): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufTensors }> {
   const { checkpoint, config } = job;
   const file = `${checkpoint.directory}/config.json`;
   if (config.modelType !== 'llama' && config.modelType !== 'mistral') {
@@ -42,10 +42,10 @@ export async function ggufFromHuggingFace(
       `hidden_act: expected silu to write GGUF, whose llama form has no other, got ${config.mlp.activation}; write a directory`,
     );
   }
-  const tensors = new Map<string, GgufPlan extends ReadonlyMap<string, infer T> ? T : never>();
-  const put = (to: string, from: string, mix?: TensorMix) => {
+  const tensors = new Map<string, GgufTensors extends ReadonlyMap<string, infer T> ? T : never>();
+  const put = (to: string, from: string, plan?: TensorPlan) => {
     const info = checkpoint.tensors.get(from);
-    if (info) tensors.set(to, { info, mix: mix ?? mixes.get(from) });
+    if (info) tensors.set(to, { info, plan: plan ?? plans.get(from) });
   };
   const both = (to: string, from: string) => {
     put(`${to}.weight`, `${from}.weight`);
@@ -61,7 +61,7 @@ export async function ggufFromHuggingFace(
     [0, 1].forEach((part) => {
       for (const kind of ['weight', 'bias']) {
         const name = `${from.queryKeyValue[part]}.${kind}`;
-        put(`${to.queryKeyValue[part]}.${kind}`, name, permuted(config, heads[part], mixes.get(name)));
+        put(`${to.queryKeyValue[part]}.${kind}`, name, permuted(config, heads[part], plans.get(name)));
       }
     });
     both(to.queryKeyValue[2], from.queryKeyValue[2]);
@@ -80,13 +80,13 @@ export async function ggufFromHuggingFace(
 }
 
 /** Row r of a new head comes from row (r % 2) * H/2 + r/2 of it as Hugging Face has it. */
-function permuted({ headDim: H }: DecoderConfig, heads: number, mix: TensorMix | undefined): TensorMix {
+function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan | undefined): TensorPlan {
   const place = (r: number) => (r % 2) * (H / 2) + (r >> 1);
   const whole: Block[] = Array.from({ length: heads }, (_, head) => ({
     size: H,
     sources: [{ first: head * H, weight: 1 }],
   }));
-  const blocks = (mix?.blocks ?? whole)
+  const blocks = (plan?.blocks ?? whole)
     .flatMap((block) => splitToHeads(block, H))
     .flatMap((block): Block[] => {
       if (block.sources.length === 0) return [block]; // drawn anew: every order is as random
@@ -103,7 +103,7 @@ function permuted({ headDim: H }: DecoderConfig, heads: number, mix: TensorMix |
         sources: block.sources.map((source) => ({ ...source, first: source.first + place(r) })),
       }));
     });
-  return { axis: 0, blocks, draw: mix?.draw ?? { stddev: 0, stream: 0 } };
+  return { axis: 0, blocks, draw: plan?.draw ?? { stddev: 0, stream: 0 } };
 }
 
 function splitToHeads(block: Block, H: number): Block[] {

@@ -1,6 +1,6 @@
 /**
  * How new heads are made of old ones: each is a weighted sum of old heads, every one perhaps turned by a matrix first. All of
- * conversion is a choice of such sums for q, k, v and the columns of o; what carries them out (mix-tensor.ts) knows no method.
+ * conversion is a choice of such sums for q, k, v and the columns of o; convert-tensor.ts, which computes them, knows no method.
  */
 
 export interface HeadSource {

@@ -3,26 +3,26 @@
  * tensor in a block type that must be seen before, since it would be dequantised and quantised again otherwise.
  */
 import { storageLayout } from '../format/storage-type.ts';
-import type { MixJob } from './mix-tensor.ts';
-import type { Block, TensorMix } from './tensor-mix.ts';
+import type { TensorJob } from './convert-tensor.ts';
+import type { Block, TensorPlan } from './tensor-plan.ts';
 
-/** @returns a mix that only copies rows and gives the same tensor, or undefined when the numbers must be computed. */
-export async function copyingMix(
-  job: Pick<MixJob, 'checkpoint' | 'info' | 'mix'>,
-): Promise<TensorMix | undefined> {
-  const { mix, info } = job;
-  if (mix === undefined || mix.axis === 1) return undefined;
+/** @returns a plan that only copies rows and gives the same tensor, or undefined when the numbers must be computed. */
+export async function copyingPlan(
+  job: Pick<TensorJob, 'checkpoint' | 'info' | 'plan'>,
+): Promise<TensorPlan | undefined> {
+  const { plan, info } = job;
+  if (plan === undefined || plan.axis === 1) return undefined;
   const blocks: Block[] = [];
-  for (const block of mix.blocks) {
+  for (const block of plan.blocks) {
     const [first] = block.sources;
     if (first === undefined || !(await isCopy(job, block))) return undefined;
     blocks.push({ size: block.size, sources: [{ first: first.first, weight: 1 }] });
   }
-  return info.shape.length > 0 ? { ...mix, blocks } : undefined;
+  return info.shape.length > 0 ? { ...plan, blocks } : undefined;
 }
 
 async function isCopy(
-  { checkpoint, info }: Pick<MixJob, 'checkpoint' | 'info'>,
+  { checkpoint, info }: Pick<TensorJob, 'checkpoint' | 'info'>,
   { size, sources }: Block,
 ): Promise<boolean> {
   const weight = sources.reduce((sum, source) => sum + source.weight, 0);

@@ -8,14 +8,12 @@ import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/wri
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
-import { storageByteLength } from '../format/storage-type.ts';
 import { configWithTying } from '../models/config-tying.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
-import { type MixJob, mixedBytes, mixedShape } from './mix-tensor.ts';
+import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 import { configTarget } from './target.ts';
-import { layerTensorMixes, type TensorMix } from './tensor-mix.ts';
-import { AT_ONCE, type WriteJob, type Written } from './write-job.ts';
+import { AT_ONCE, reserveSpace, tensorPlans, type WriteJob, type Written } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
 
@@ -30,33 +28,27 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
   }
   const before = configWithTying(checkpoint.config as Readonly<Record<string, unknown>>, config);
   const target = configTarget(before, config, job.numKeyValueHeads, dtype);
-  const mixes = allMixes(job, target.queryScale);
+  const plans = tensorPlans(job, target.queryScale);
   const matrices = target.transpose ? layerMatrices(config, job.names) : undefined;
-  const shards = new Map<string, Map<string, MixJob>>();
+  const shards = new Map<string, Map<string, TensorJob>>();
   const buffers = new SpareBuffers();
-  let total = 0;
   for (const info of checkpoint.tensors.values()) {
     if (target.dropped?.test(info.name)) continue;
-    const tensor: MixJob = {
+    const tensor: TensorJob = {
       checkpoint,
       info,
-      mix: mixes.get(info.name),
+      plan: plans.get(info.name),
       dtype: dtype !== undefined && FLOATS.includes(info.dtype) ? dtype : info.dtype,
       seed: job.seed,
       buffers,
       transpose: matrices?.has(info.name),
     };
-    total += storageByteLength(tensor.dtype, mixedShape(tensor));
     const shard = fileName(info);
-    const tensors = shards.get(shard) ?? new Map<string, MixJob>();
+    const tensors = shards.get(shard) ?? new Map<string, TensorJob>();
     shards.set(shard, tensors.set(info.name, tensor));
   }
-  await job.space(total);
-  let done = 0;
-  const count = (bytes: number) => {
-    done += bytes;
-    job.onProgress?.(done, total);
-  };
+  const all = [...shards.values()].flatMap((tensors) => [...tensors.values()]);
+  const { total, count } = await reserveSpace(job, all);
   const isSharded = shards.size > 1 || !shards.has('model.safetensors');
   const files: string[] = [];
   await writeFolderAtomically(
@@ -92,25 +84,6 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
   return { bytes: total, files };
 }
 
-/** The new mix of every tensor that changes. */
-export function allMixes(
-  { checkpoint, config, names, layers }: WriteJob,
-  queryScale: (layer: number) => number = () => 1,
-): Map<string, TensorMix> {
-  const range = (checkpoint.config as { initializer_range?: unknown } | undefined)?.initializer_range;
-  const stddev = typeof range === 'number' && range > 0 ? range : 0.02;
-  const all = new Map<string, TensorMix>();
-  layers.forEach((layer, index) => {
-    const scale = queryScale(index);
-    const query = layer.query.map((mix) =>
-      mix.map((source) => ({ ...source, weight: source.weight * scale })),
-    );
-    const scaled = scale === 1 ? layer : { ...layer, query };
-    for (const [name, mix] of layerTensorMixes(config, names, index, scaled, stddev)) all.set(name, mix);
-  });
-  return all;
-}
-
 /** The tensors that GPT-2 stores by input and GPTBigCode by output. */
 function layerMatrices(config: DecoderConfig, names: DecoderNames): Set<string> {
   const out = new Set<string>();
@@ -126,22 +99,9 @@ function fileName({ path }: CheckpointTensor): string {
 }
 
 function inFileOrder(
-  tensors: ReadonlyMap<string, MixJob>,
+  tensors: ReadonlyMap<string, TensorJob>,
   count: (bytes: number) => void,
 ): Record<string, TensorBytes> {
   const ordered = [...tensors].sort(([, a], [, b]) => a.info.byteOffset - b.info.byteOffset);
-  return Object.fromEntries(
-    ordered.map(([name, job]) => [
-      name,
-      { dtype: job.dtype, shape: mixedShape(job), data: () => counted(job, count) },
-    ]),
-  );
-}
-
-/** A tensor's new bytes, each chunk reported when it is asked for. */
-export async function* counted(job: MixJob, count: (bytes: number) => void): AsyncGenerator<Uint8Array> {
-  for await (const chunk of mixedBytes(job)) {
-    yield chunk;
-    count(chunk.byteLength);
-  }
+  return Object.fromEntries(ordered.map(([name, job]) => [name, convertedTensor(job, count)]));
 }

@@ -1,9 +1,10 @@
-/** What the writers of both formats are told, and what they say. */
+/** What the writers of both formats share: what they are told, what they say, the plans of the tensors, the count of bytes. */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import type { StorageType } from '../format/storage-type.ts';
+import { type StorageType, storageByteLength } from '../format/storage-type.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
+import { convertedShape, type TensorJob } from './convert-tensor.ts';
 import type { LayerMix } from './head-mix.ts';
-import type { MixJob } from './mix-tensor.ts';
+import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
 
 /** Tensors converted at the same time, so that others are read and written while one is computed: Node's four threads less one that syncs. */
 export const AT_ONCE = 3;
@@ -29,4 +30,38 @@ export interface Written {
 }
 
 /** By new name: a tensor of the old file, and what becomes of it. */
-export type GgufPlan = ReadonlyMap<string, Pick<MixJob, 'info' | 'mix'>>;
+export type GgufTensors = ReadonlyMap<string, Pick<TensorJob, 'info' | 'plan'>>;
+
+/** The plan of every tensor that changes. */
+export function tensorPlans(
+  { checkpoint, config, names, layers }: WriteJob,
+  queryScale: (layer: number) => number = () => 1,
+): Map<string, TensorPlan> {
+  const range = (checkpoint.config as { initializer_range?: unknown } | undefined)?.initializer_range;
+  const stddev = typeof range === 'number' && range > 0 ? range : 0.02;
+  const all = new Map<string, TensorPlan>();
+  layers.forEach((layer, index) => {
+    const scale = queryScale(index);
+    const query = layer.query.map((mix) =>
+      mix.map((source) => ({ ...source, weight: source.weight * scale })),
+    );
+    const scaled = scale === 1 ? layer : { ...layer, query };
+    for (const [name, plan] of layerTensorPlans(config, names, index, scaled, stddev)) all.set(name, plan);
+  });
+  return all;
+}
+
+/** Makes sure of the room for the new tensors. @returns their bytes, and what counts them as they are written */
+export async function reserveSpace(
+  { space, onProgress }: WriteJob,
+  tensors: readonly TensorJob[],
+): Promise<{ total: number; count: (bytes: number) => void }> {
+  const total = tensors.reduce((sum, job) => sum + storageByteLength(job.dtype, convertedShape(job)), 0);
+  await space(total);
+  let done = 0;
+  const count = (bytes: number) => {
+    done += bytes;
+    onProgress?.(done, total);
+  };
+  return { total, count };
+}

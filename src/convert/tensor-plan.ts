@@ -1,11 +1,11 @@
 /**
- * What happens to one tensor: along one axis its outputs become blocks, each made of blocks of the old tensor. And which tensor
- * of a checkpoint that is, in every layout: separate or fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
+ * What becomes of one tensor: along one axis, blocks that are each a weighted sum of blocks of the old tensor. And which tensor
+ * of a checkpoint that is, for the heads of a layer, in every layout: separate or fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
  */
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
 
-/** A block of the new tensor along the mixed axis. */
+/** A block of the new tensor along the axis that changes. */
 export interface Block {
   /** Rows (or columns) of it. */
   readonly size: number;
@@ -20,7 +20,7 @@ export interface BlockSource {
   readonly matrix?: Float64Array;
 }
 
-export interface TensorMix {
+export interface TensorPlan {
   /** 0: blocks of rows. 1: blocks of columns. */
   readonly axis: 0 | 1;
   readonly blocks: readonly Block[];
@@ -28,21 +28,18 @@ export interface TensorMix {
   readonly draw: { readonly stddev: number; readonly stream: number };
 }
 
-/**
- * The tensors that change in a layer, by name.
- * @param hasTensor says whether a bias is there
- */
-export function layerTensorMixes(
+/** The tensors that change in a layer, by name. */
+export function layerTensorPlans(
   config: DecoderConfig,
   names: DecoderNames,
   index: number,
   mix: LayerMix,
   initializerRange: number,
-): Map<string, TensorMix> {
+): Map<string, TensorPlan> {
   const { numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
   const transposed = names.transposed ?? false;
   const layer = names.layer(index);
-  const out = new Map<string, TensorMix>();
+  const out = new Map<string, TensorPlan>();
   const put = (name: string, blocks: readonly Block[], axis: 0 | 1, part: number, stddev: number) => {
     out.set(name, { axis, blocks, draw: { stddev, stream: index * 8 + part } });
   };

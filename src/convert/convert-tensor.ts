@@ -1,13 +1,14 @@
 /**
- * Carries out a TensorMix in slices: reads what a slice of the new tensor needs, adds in double precision, rounds once. Bytes
- * that do not change are copied as they are, so that an identity is one bit for bit, in block types too.
+ * Converts a tensor by its plan, in slices: reads what a slice of the new tensor needs, adds in double precision, rounds once.
+ * Bytes that do not change are copied as they are, so that an identity is one bit for bit, in block types too.
  */
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
+import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { foldIn, key, normal } from '../random/index.ts';
 import { addScaled, bytesOf, decoded, decodeInto, encodeInto } from './number-codec.ts';
 import type { SpareBuffers } from './spare-buffers.ts';
-import type { Block, BlockSource, TensorMix } from './tensor-mix.ts';
+import type { Block, BlockSource, TensorPlan } from './tensor-plan.ts';
 
 /** Bytes per read: few waits for a thread. */
 const COPY_BYTES = 1 << 22;
@@ -16,11 +17,11 @@ const SLICE_VALUES = 1 << 17;
 /** Heads read and added at a time: what `addScaled` has one loop for. */
 const SOURCES = 4;
 
-export interface MixJob {
+export interface TensorJob {
   readonly checkpoint: Checkpoint;
   readonly info: CheckpointTensor;
   /** Absent: the tensor as it is, perhaps as another type. */
-  readonly mix?: TensorMix;
+  readonly plan?: TensorPlan;
   readonly dtype: StorageType;
   readonly seed: number;
   /** Shared by all tensors of a conversion. */
@@ -35,22 +36,37 @@ function matrixShape(shape: readonly number[]): readonly [rows: number, columns:
   return [rows, rest.reduce((product, dim) => product * dim, 1)];
 }
 
+/** The new tensor as the writers take it. @param count told the bytes of each chunk when the next is asked for */
+export function convertedTensor(job: TensorJob, count: (bytes: number) => void): TensorBytes {
+  async function* data(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of convertedBytes(job)) {
+      yield chunk;
+      count(chunk.byteLength);
+    }
+  }
+  return { dtype: job.dtype, shape: convertedShape(job), data };
+}
+
 /** The new tensor's shape. */
-export function mixedShape({ info, mix, transpose }: Pick<MixJob, 'info' | 'mix' | 'transpose'>): number[] {
+export function convertedShape({
+  info,
+  plan,
+  transpose,
+}: Pick<TensorJob, 'info' | 'plan' | 'transpose'>): number[] {
   const shape = [...info.shape];
-  if (mix) shape[mix.axis] = mix.blocks.reduce((sum, { size }) => sum + size, 0);
+  if (plan) shape[plan.axis] = plan.blocks.reduce((sum, { size }) => sum + size, 0);
   return transpose && shape.length === 2 ? shape.reverse() : shape;
 }
 
 /** The new tensor's bytes; each chunk is valid until the next is asked for. */
-export function mixedBytes(job: MixJob): AsyncGenerator<Uint8Array> {
+function convertedBytes(job: TensorJob): AsyncGenerator<Uint8Array> {
   if (job.transpose && job.info.shape.length === 2) return transposed(job);
-  if (job.mix === undefined) return copied(job, 0, matrixShape(job.info.shape)[0]);
-  return job.mix.axis === 0 ? rowBlocks(job, job.mix) : columnBlocks(job, job.mix);
+  if (job.plan === undefined) return copied(job, 0, matrixShape(job.info.shape)[0]);
+  return job.plan.axis === 0 ? rowBlocks(job, job.plan) : columnBlocks(job, job.plan);
 }
 
 /** Rows `first … first + count - 1` as they are. */
-async function* copied(job: MixJob, first: number, count: number): AsyncGenerator<Uint8Array> {
+async function* copied(job: TensorJob, first: number, count: number): AsyncGenerator<Uint8Array> {
   const { checkpoint, info, dtype, buffers } = job;
   const [rows, columns] = matrixShape(info.shape);
   const rowBytes = rows === 0 ? 0 : info.byteLength / rows;
@@ -86,18 +102,18 @@ interface Room {
   readonly target: Uint8Array<ArrayBuffer>;
 }
 
-async function* rowBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8Array> {
+async function* rowBlocks(job: TensorJob, plan: TensorPlan): AsyncGenerator<Uint8Array> {
   const { info, dtype, buffers } = job;
   const columns = matrixShape(info.shape)[1];
-  const rows = Math.max(0, ...mix.blocks.map((block) => (isCopied(block) ? 0 : sliceRows(block, columns))));
+  const rows = Math.max(0, ...plan.blocks.map((block) => (isCopied(block) ? 0 : sliceRows(block, columns))));
   const values = rows * columns;
   const sum = buffers.take(8 * values);
   const read = Array.from({ length: SOURCES }, () => buffers.take(bytesOf(info.dtype, values)));
   const target = buffers.take(bytesOf(dtype, values));
   const room: Room = { sum: new Float64Array(sum.buffer), read, target };
-  for (const block of mix.blocks) {
+  for (const block of plan.blocks) {
     if (isCopied(block)) yield* copied(job, block.sources[0].first, block.size);
-    else yield* rowBlock(job, mix, block, room);
+    else yield* rowBlock(job, plan, block, room);
   }
   for (const buffer of [sum, ...read, target]) buffers.give(buffer);
 }
@@ -114,8 +130,8 @@ function sliceRows({ size, sources }: Block, columns: number): number {
 }
 
 async function* rowBlock(
-  job: MixJob,
-  mix: TensorMix,
+  job: TensorJob,
+  plan: TensorPlan,
   block: Block,
   { sum, read, target }: Room,
 ): AsyncGenerator<Uint8Array> {
@@ -127,7 +143,7 @@ async function* rowBlock(
     const count = Math.min(rows, size - at);
     const part = sum.subarray(0, count * columns);
     part.fill(-0); // so that -0 stays -0
-    if (sources.length === 0) part.set(drawn(mix, block, columns, seed));
+    if (sources.length === 0) part.set(drawn(plan, block, columns, seed));
     for (let s = 0; s < sources.length; s += SOURCES) {
       const few = sources.slice(s, s + SOURCES);
       const bytes = await Promise.all(few.map(({ first }, i) => readRows(job, first + at, count, read[i])));
@@ -167,12 +183,12 @@ function addTurned(
   }
 }
 
-async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8Array> {
+async function* columnBlocks(job: TensorJob, plan: TensorPlan): AsyncGenerator<Uint8Array> {
   const { info, dtype, seed } = job;
   const [rows, before] = matrixShape(info.shape);
-  const after = mix.blocks.reduce((sum, { size }) => sum + size, 0);
-  const fresh = mix.blocks.map((block) =>
-    block.sources.length === 0 ? drawn(mix, block, rows, seed) : undefined,
+  const after = plan.blocks.reduce((sum, { size }) => sum + size, 0);
+  const fresh = plan.blocks.map((block) =>
+    block.sources.length === 0 ? drawn(plan, block, rows, seed) : undefined,
   );
   const count = rowsPerSlice(Math.max(before, after), rows);
   const source = new Uint8Array(bytesOf(info.dtype, count * before));
@@ -183,7 +199,7 @@ async function* columnBlocks(job: MixJob, mix: TensorMix): AsyncGenerator<Uint8A
     const values = decoded(info.dtype, await readRows(job, at, here, source), here * before);
     out.fill(-0);
     let column = 0;
-    mix.blocks.forEach((block, b) => {
+    plan.blocks.forEach((block, b) => {
       const draws = fresh[b];
       for (let r = 0; r < here; r++) {
         const to = out.subarray(r * after + column, r * after + column + block.size);
@@ -216,7 +232,7 @@ function addColumns(
 }
 
 /** A new head `[size, columns]` from a normal distribution: the same for the same seed, tensor and head. */
-function drawn({ blocks, draw }: TensorMix, block: Block, columns: number, seed: number): Float64Array {
+function drawn({ blocks, draw }: TensorPlan, block: Block, columns: number, seed: number): Float64Array {
   const count = block.size * columns;
   if (draw.stddev === 0) return new Float64Array(count);
   const stream = foldIn(foldIn(key(seed), draw.stream), blocks.indexOf(block));
@@ -229,15 +245,15 @@ function drawn({ blocks, draw }: TensorMix, block: Block, columns: number, seed:
 }
 
 /** The whole matrix at once: only GPT-2's, of at most some ten million values, are stored by input. */
-async function* transposed(job: MixJob): AsyncGenerator<Uint8Array> {
+async function* transposed(job: TensorJob): AsyncGenerator<Uint8Array> {
   const { info, dtype } = job;
-  const [columns, rows] = mixedShape(job);
+  const [columns, rows] = convertedShape(job);
   const Floats = info.dtype === 'f64' ? Float64Array : Float32Array;
   const values = new Floats(rows * columns);
   const part = new Float64Array(Math.max(SLICE_VALUES, columns));
   let at = 0;
-  const asFloats: MixJob = { ...job, transpose: false, dtype: info.dtype === 'f64' ? 'f64' : 'f32' };
-  for await (const chunk of mixedBytes(asFloats)) {
+  const asFloats: TensorJob = { ...job, transpose: false, dtype: info.dtype === 'f64' ? 'f64' : 'f32' };
+  for await (const chunk of convertedBytes(asFloats)) {
     const floats = new Floats(
       chunk.buffer as ArrayBuffer,
       chunk.byteOffset,
@@ -265,7 +281,7 @@ function rowsPerSlice(columns: number, most: number): number {
 
 /** Rows of the old tensor as stored, in `buffer`. */
 async function readRows(
-  { checkpoint, info }: MixJob,
+  { checkpoint, info }: TensorJob,
   first: number,
   count: number,
   buffer: Uint8Array<ArrayBuffer>,
