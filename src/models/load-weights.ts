@@ -8,8 +8,6 @@ import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { FormatError } from '../format/format-error.ts';
-import { cast } from '../ops/cast.ts';
-import { allocate } from '../ops/operands.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -22,6 +20,7 @@ import {
   type WeightPlace,
   type WeightSource,
 } from './decoder-weights.ts';
+import { loadWeight } from './stored-weight.ts';
 
 export interface LoadWeightsOptions {
   readonly backend: Backend;
@@ -139,38 +138,6 @@ export function checkTensor(checkpoint: Checkpoint, name: string, shape: Shape):
 /** Bytes that a weight takes in the file. */
 function placeBytes(info: CheckpointTensor, { shape, stored }: WeightPlace): number {
   return (info.byteLength * sizeOf(shape)) / Math.max(1, sizeOf(stored));
-}
-
-function loadWeight(
-  checkpoint: Checkpoint,
-  place: WeightPlace,
-  { backend, dtype }: LoadWeightsOptions,
-): Tensor {
-  const { name, shape, stored, first, transposed, blocks, item, wide } = place;
-  const own = checkpoint.tensor(name).dtype;
-  const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(own);
-  // No kernel takes f64 weights.
-  const asked = own === 'f64' ? (dtype ?? 'f32') : dtype;
-  const wanted = shape.length === 1 ? 'f32' : isFloat ? asked : undefined;
-  if (!transposed && !blocks) {
-    const whole = sameShape(shape, item === undefined ? stored : stored.slice(1));
-    const rows = whole ? undefined : ([first, first + shape[0]] as const);
-    return loadTensor(checkpoint, name, { backend, dtype: wanted, item, rows });
-  }
-  const narrow = own === 'f64' ? wanted : undefined;
-  const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : narrow });
-  const [outs, ins = 1] = shape;
-  const out = allocate(backend, matrix.dtype, shape);
-  const { size, stride } = blocks ?? { size: outs, stride: 0 };
-  // the blocks of outputs wanted, each [In, Out] or [Out, In] -> [Out, In]
-  const [byOut, byIn] = transposed ? [1, stored[stored.length - 1]] : [ins, 1];
-  const strides = [stride * byOut, byOut, byIn];
-  backend.copyStrided(out, 0, [size * ins, ins, 1], matrix, first * byOut, strides, [outs / size, size, ins]);
-  matrix.dispose();
-  if (wide || wanted === undefined || wanted === out.dtype) return out;
-  const converted = cast(out, wanted);
-  out.dispose();
-  return converted;
 }
 
 /** A small tensor's numbers. @throws FormatError naming the tensor and both shapes. */

@@ -11,12 +11,11 @@ import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
-import { tensorChunks } from '../checkpoint/write-safetensors.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
-import { sameShape, sizeOf } from '../tensor/shape.ts';
+import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { configWithTying } from './config-tying.ts';
 import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
@@ -30,6 +29,7 @@ import { describeModel } from './load-model.ts';
 import { loadWeights } from './load-weights.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
+import { type PlacedParam, storedBytes } from './stored-weight.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 export interface CreateModelOptions {
@@ -47,12 +47,6 @@ export interface LoadTrainableModelOptions {
 }
 
 const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ backend: anything });
-
-/** A parameter and where it stands in the checkpoint. */
-interface PlacedParam {
-  readonly parameter: Param;
-  readonly place: WeightPlace;
-}
 
 export class TrainableModel extends Model {
   /** The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF file. */
@@ -195,33 +189,6 @@ export async function loadTrainableModel(
   } finally {
     for (const tensor of loaded) tensor.dispose();
     await checkpoint.close();
-  }
-}
-
-/** One stored tensor's bytes from the weights that are parts of it: what `loadWeight` did, backwards. */
-function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generator<Uint8Array> {
-  const [{ parameter, place }] = parts;
-  const { stored, transposed } = place;
-  if (sameShape(place.shape, stored) && !transposed) {
-    yield* tensorChunks(parameter.value);
-    return;
-  }
-  const whole = allocate(backend, 'f32', stored);
-  try {
-    for (const part of parts) {
-      const { first, shape, blocks, item } = part.place;
-      const start = item === undefined ? 0 : item * sizeOf(stored.slice(1));
-      const [outs, ins = 1] = shape;
-      const { size, stride } = blocks ?? { size: outs, stride: 0 };
-      const [byOut, byIn] = transposed ? [1, stored[stored.length - 1]] : [ins, 1];
-      const strides = [stride * byOut, byOut, byIn];
-      const from = [size * ins, ins, 1];
-      const { value } = part.parameter;
-      backend.copyStrided(whole, start + first * byOut, strides, value, 0, from, [outs / size, size, ins]);
-    }
-    yield* tensorChunks(whole);
-  } finally {
-    whole.dispose();
   }
 }
 

@@ -1,0 +1,82 @@
+/**
+ * A weight and the tensor that holds it in a checkpoint, both ways: weights are loaded from where `WeightPlace` says, and a
+ * trained model's are put back there.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { loadTensor } from '../checkpoint/load-tensor.ts';
+import { tensorChunks } from '../checkpoint/write-safetensors.ts';
+import type { Param } from '../nn/variable.ts';
+import { cast } from '../ops/cast.ts';
+import { allocate } from '../ops/operands.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { sameShape, sizeOf } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { WeightPlace } from './decoder-weights.ts';
+
+/** A parameter and where it stands in the checkpoint. */
+export interface PlacedParam {
+  readonly parameter: Param;
+  readonly place: WeightPlace;
+}
+
+/** How to walk over the weight `[Out, In]` and over its part of the stored tensor: blocks of outputs, outputs, inputs. */
+function walkOf({ shape, stored, first, transposed, blocks, item }: WeightPlace) {
+  const [outs, ins = 1] = shape;
+  const { size, stride } = blocks ?? { size: outs, stride: 0 };
+  const [byOut, byIn] = transposed ? [1, stored[stored.length - 1]] : [ins, 1];
+  return {
+    counts: [outs / size, size, ins],
+    weight: [size * ins, ins, 1],
+    stored: [stride * byOut, byOut, byIn],
+    start: (item ?? 0) * sizeOf(stored.slice(1)) + first * byOut,
+  };
+}
+
+/** The weight as stored, or as f32 or `dtype` where it can be. What stands in one piece is not copied. */
+export function loadWeight(
+  checkpoint: Checkpoint,
+  place: WeightPlace,
+  { backend, dtype }: { readonly backend: Backend; readonly dtype?: DType },
+): Tensor {
+  const { name, shape, stored, first, transposed, blocks, item, wide } = place;
+  const own = checkpoint.tensor(name).dtype;
+  const isFloat = ['f64', 'f32', 'f16', 'bf16'].includes(own);
+  // No kernel takes f64 weights.
+  const asked = own === 'f64' ? (dtype ?? 'f32') : dtype;
+  const wanted = shape.length === 1 ? 'f32' : isFloat ? asked : undefined;
+  if (!transposed && !blocks) {
+    const whole = sameShape(shape, item === undefined ? stored : stored.slice(1));
+    const rows = whole ? undefined : ([first, first + shape[0]] as const);
+    return loadTensor(checkpoint, name, { backend, dtype: wanted, item, rows });
+  }
+  const narrow = own === 'f64' ? wanted : undefined;
+  const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : narrow });
+  const out = allocate(backend, matrix.dtype, shape);
+  const walk = walkOf(place);
+  backend.copyStrided(out, 0, walk.weight, matrix, walk.start, walk.stored, walk.counts);
+  matrix.dispose();
+  if (wide || wanted === undefined || wanted === out.dtype) return out;
+  const converted = cast(out, wanted);
+  out.dispose();
+  return converted;
+}
+
+/** One stored tensor's bytes, f32, from the weights that are parts of it. */
+export function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generator<Uint8Array> {
+  const { shape, stored, transposed } = parts[0].place;
+  if (sameShape(shape, stored) && !transposed) {
+    yield* tensorChunks(parts[0].parameter.value);
+    return;
+  }
+  const whole = allocate(backend, 'f32', stored);
+  try {
+    for (const { parameter, place } of parts) {
+      const walk = walkOf(place);
+      backend.copyStrided(whole, walk.start, walk.stored, parameter.value, 0, walk.weight, walk.counts);
+    }
+    yield* tensorChunks(whole);
+  } finally {
+    whole.dispose();
+  }
+}
