@@ -3,11 +3,12 @@
  * which each row has its own expert's weights. No index is read back: the kernels follow them.
  */
 import { record } from '../autograd/tape.ts';
+import { addInto } from '../backend/add-into.ts';
 import type { Backend } from '../backend/backend.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { type Shape, shapeText, stridesOf } from '../tensor/shape.ts';
+import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -157,8 +158,7 @@ export function expertLinears(
         if (g && needed[0]) {
           const part = towardsInput(backend, g, chosen, weights, inFeatures, transposed, each, input.shape);
           if (dX) {
-            const strides = stridesOf(dX.shape);
-            backend.binary('add', dX, dX, strides, part, strides);
+            addInto(dX, dX, part);
             part.dispose();
           } else dX = part;
         }

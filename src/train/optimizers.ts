@@ -6,13 +6,13 @@
 
 import { aBoolean, aFunction, aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { addInto } from '../backend/add-into.ts';
 import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { tensor } from '../ops/creation.ts';
 import { allocate, commonBackend, floatDType } from '../ops/operands.ts';
 import { sqrt } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
-import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { checkNotNegative } from './checks.ts';
 import { type ScalarOrSchedule, valueAt } from './schedules.ts';
@@ -254,9 +254,8 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
         if (count + 1 < everyKSchedule) {
           for (const [path, part] of parts) {
             const total = sums[path];
-            const strides = stridesOf(total.shape);
             if (count === 0) backendOf(total).convert(total, 0, part, 0, total.size);
-            else backendOf(total).binary('add', total, total, strides, part, strides);
+            else addInto(total, total, part);
             part.dispose();
           }
           count++;

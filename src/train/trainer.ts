@@ -8,11 +8,10 @@
 import { aNumber, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
-import { backendOf } from '../backend/registry.ts';
+import { addInto } from '../backend/add-into.ts';
 import type { TrainSettings } from '../checkpoint/training-recipe.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
-import { stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { checkNotNegative } from './checks.ts';
@@ -190,13 +189,11 @@ function addScaled(sums: Record<string, Tensor>, gradients: Tensors, factor: num
     const part = mul(gradient, factor);
     gradient.dispose();
     const total = sums[path];
-    if (total === undefined) {
-      sums[path] = part;
-      continue;
+    if (total === undefined) sums[path] = part;
+    else {
+      addInto(total, total, part);
+      part.dispose();
     }
-    const strides = stridesOf(total.shape);
-    backendOf(total).binary('add', total, total, strides, part, strides);
-    part.dispose();
   }
   return sums;
 }

@@ -4,11 +4,11 @@
  */
 
 import { describe } from '../arguments/kinds.ts';
+import { addInto } from '../backend/add-into.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkExactShape, commonBackend } from '../ops/operands.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { adopt } from '../tensor/scope.ts';
-import { stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** Tensors by parameter path. */
@@ -125,8 +125,7 @@ export function applyUpdates(
   for (const [path, update] of Object.entries(found)) {
     const parameter = parameters[path];
     checkAlike('applyUpdates', path, parameter, update);
-    const strides = stridesOf(parameter.shape);
-    backendOf(parameter).binary('add', parameter, parameter, strides, update, strides);
+    addInto(parameter, parameter, update);
   }
   if (found !== updates) disposeAll(found);
 }
