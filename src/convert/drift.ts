@@ -6,15 +6,15 @@
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { eventLoopTurn } from '../backend/event-loop.ts';
-import type { SeenAttention } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import { freePass, type SeenAttention } from '../models/decoder-pass.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
 import { seenStatistics } from './head-statistics.ts';
 import { LogitDrift } from './logit-drift.ts';
-import { freePass, OpenedDecoder } from './opened-decoder.ts';
+import { OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
 export interface DriftOptions {

@@ -3,8 +3,8 @@
  * o).
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import type { SeenAttention } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import type { SeenAttention } from '../models/decoder-pass.ts';
 import type { WeightPlace } from '../models/decoder-weights.ts';
 import { tensor } from '../ops/creation.ts';
 import { matmul } from '../ops/matmul.ts';

@@ -6,6 +6,7 @@
 import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import { freePass } from '../models/decoder-pass.ts';
 import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
@@ -13,7 +14,7 @@ import { alignFreely, alignPlane, squareRoots, times, transposed } from './align
 import { similarGroups } from './group-heads.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
-import { freePass, OpenedDecoder } from './opened-decoder.ts';
+import { OpenedDecoder } from './opened-decoder.ts';
 
 /** Tokens of the calibration text that are used, in one pass, and how many of them see each other at most. */
 const TOKENS = 2048;

@@ -6,7 +6,6 @@
  *
  * or, in parallel, both of one x.
  */
-import type { KeyValueCache } from '../cache/cache.ts';
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { add, mul } from '../ops/binary.ts';
@@ -21,49 +20,12 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { activate, activateGate } from './activation.ts';
 import type { DecoderConfig } from './decoder-config.ts';
+import type { DecoderPass, Rotation, SeenAttention } from './decoder-pass.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
 import { latentAttention } from './latent-attention.ts';
 import { mixtureOfExperts } from './mixture-of-experts.ts';
-import { attentionDropout, dropped, type PassDropout } from './pass-dropout.ts';
-
-/** f32 `[B, T, rotaryDim / 2]` each. */
-export interface Rotation {
-  readonly cos: Tensor;
-  readonly sin: Tensor;
-}
-
-/** What one pass is about, the same for all layers. */
-export interface DecoderPass {
-  /** i32 `[B, T]` */
-  readonly ids: Tensor;
-  /** Real tokens of each row. */
-  readonly lengths: readonly number[];
-  /** Of models with RoPE. */
-  readonly rotation?: Rotation;
-  /** Of layers with a window, where they rotate otherwise. */
-  readonly windowRotation?: Rotation;
-  /** i32 `[B, T]`; of models with learned positions. */
-  readonly positions?: Tensor;
-  /** With its room for this pass reserved. */
-  readonly cache?: KeyValueCache;
-  /** Of a training pass, which has no cache. */
-  readonly dropout?: PassDropout;
-  /** Shown each layer's attention, but latent ones; it must not keep the tensors. */
-  readonly observe?: (seen: SeenAttention) => void;
-}
-
-/** What one layer's attention compared and gave, on its way. */
-export interface SeenAttention {
-  readonly layer: number;
-  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. */
-  readonly query: Tensor;
-  readonly key: Tensor;
-  /** `[B, T, K, H]` */
-  readonly value: Tensor;
-  /** `[B, T, D]`: what is added to the residual stream. */
-  readonly output: Tensor;
-}
+import { attentionDropout, dropped } from './pass-dropout.ts';
 
 /**
  * The residual stream after all layers and the final norm.

@@ -4,7 +4,6 @@
  *
  * Source: transformers models/deepseek_v2, deepseek_v3 (DeepseekV3Attention).
  */
-import type { KeyValueCache } from '../cache/cache.ts';
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { concat } from '../ops/concat.ts';
@@ -16,23 +15,15 @@ import { rope } from '../ops/rope.ts';
 import { slice } from '../ops/slice.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, LatentAttentionConfig } from './decoder-config.ts';
+import type { DecoderPass } from './decoder-pass.ts';
 import type { LatentAttentionOf } from './decoder-weights.ts';
-import { attentionDropout, type PassDropout } from './pass-dropout.ts';
-
-/** What this needs of a `DecoderPass`. */
-interface LatentPass {
-  readonly lengths: readonly number[];
-  /** f32 `[B, T, R / 2]` each. */
-  readonly rotation?: { readonly cos: Tensor; readonly sin: Tensor };
-  readonly cache?: KeyValueCache;
-  readonly dropout?: PassDropout;
-}
+import { attentionDropout } from './pass-dropout.ts';
 
 /** x `[B, T, D]` -> attended `[B, T, N, Hv]`, the rows `[B, T, L + R]` written to the pass's cache. */
 export function latentAttention(
   config: DecoderConfig,
   weights: LatentAttentionOf<Tensor>,
-  pass: LatentPass,
+  pass: DecoderPass,
   index: number,
   x: Tensor,
 ): Tensor {
@@ -78,7 +69,7 @@ export function latentAttention(
 }
 
 /** The rotating dims `[B, T, heads, R]` at their positions. */
-function rotated({ rope: config }: DecoderConfig, { rotation }: LatentPass, x: Tensor): Tensor {
+function rotated({ rope: config }: DecoderConfig, { rotation }: DecoderPass, x: Tensor): Tensor {
   if (!rotation || !config) return x;
   return rope(x, rotation.cos, rotation.sin, { interleaved: config.interleaved });
 }

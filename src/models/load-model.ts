@@ -28,8 +28,8 @@ import { phi3 } from './families/phi3.ts';
 import { qwen2 } from './families/qwen2.ts';
 import { qwen3 } from './families/qwen3.ts';
 import { starcoder2 } from './families/starcoder2.ts';
-import { loadWeights, readFloats } from './load-weights.ts';
-import { Model } from './model.ts';
+import { type LoadWeightsOptions, loadWeights, readFloats } from './load-weights.ts';
+import { Model, type ModelParts } from './model.ts';
 import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
@@ -76,31 +76,34 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
   const backend = options.backend === undefined ? getBackend() : open(options.backend, 'loadModel');
-  const checkpoint = await openCheckpoint(path, 'loadModel');
+  await using checkpoint = await openCheckpoint(path, 'loadModel');
+  return new Model(
+    await loadParts(checkpoint, describeModel(checkpoint, backend), { backend, dtype, onProgress }),
+  );
+}
+
+/** Everything that a model is made of. The tensors are the caller's to free; none is left when it throws. */
+export async function loadParts(
+  checkpoint: Checkpoint,
+  { config, names }: DecoderDescription,
+  options: Omit<LoadWeightsOptions, 'loaded'>,
+): Promise<ModelParts> {
   const tensors: Tensor[] = [];
   try {
-    const { config, names } = describeModel(checkpoint, backend);
     const makeTokenizer = await tokenizerMaker(checkpoint);
-    const weights = await loadWeights(checkpoint, config, names, {
-      backend,
-      dtype,
-      onProgress,
-      loaded: tensors,
-    });
-    return new Model({
+    const weights = await loadWeights(checkpoint, config, names, { ...options, loaded: tensors });
+    return {
       config,
       weights,
       tensors,
-      backend,
+      backend: options.backend,
       ...ropeTables(config),
       endTokenIds: await endTokenIds(checkpoint),
       makeTokenizer,
-    });
+    };
   } catch (error) {
     for (const tensor of tensors) tensor.dispose();
     throw error;
-  } finally {
-    await checkpoint.close();
   }
 }
 

@@ -4,34 +4,30 @@
 
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import type { Backend } from '../backend/backend.ts';
 import { type BackendHandle, behindHandle, handleOf } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
-import { allocate } from '../ops/operands.ts';
+import { upload } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { scope } from '../tensor/scope.ts';
-import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { type DecoderPass, decoderForward, outputHead, type Rotation } from './decoder.ts';
+import { decoderForward, outputHead } from './decoder.ts';
 import type { DecoderConfig } from './decoder-config.ts';
+import { makePass, type PassModel } from './decoder-pass.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import { type InitCacheOptions, makeCache } from './init-cache.ts';
-import type { PassDropout } from './pass-dropout.ts';
-import type { RopeTable, RopeTables } from './rope-table.ts';
+import type { RopeTable } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
 
 /** What `loadModel` hands over. The model owns the weights from then on. */
-export interface ModelParts extends RopeTables {
-  readonly config: DecoderConfig;
+export interface ModelParts extends PassModel {
   readonly weights: DecoderWeights;
   /** Every tensor of `weights`, to be freed with the model. */
   readonly tensors: readonly Tensor[];
-  readonly backend: Backend;
   readonly endTokenIds: readonly number[];
   /** Builds the tokenizer; absent when the checkpoint has none. */
   readonly makeTokenizer?: () => Tokenizer;
@@ -61,31 +57,24 @@ export class Model {
   readonly backend: BackendHandle;
   /** Tokens after which an answer is over, as the checkpoint says; `generate` stops at them by default. */
   readonly endTokenIds: readonly number[];
-  readonly #backend: Backend;
-  readonly #weights: DecoderWeights;
-  readonly #tensors: readonly Tensor[];
-  readonly #ropeTable: RopeTable | undefined;
-  readonly #windowRopeTable: RopeTable | undefined;
+  readonly #parts: Omit<ModelParts, 'makeTokenizer'>;
   /** Of models whose rotary frequencies change with the length. */
   readonly #history: TokenHistory | undefined;
   #makeTokenizer: (() => Tokenizer) | undefined;
   #tokenizer: Tokenizer | undefined;
   #disposed = false;
 
-  constructor(parts: ModelParts) {
+  constructor({ makeTokenizer, ...parts }: ModelParts) {
+    const backend = behindHandle(parts.backend);
+    this.#parts = { ...parts, backend };
     this.config = parts.config;
-    this.#backend = behindHandle(parts.backend);
-    this.backend = handleOf(this.#backend);
+    this.backend = handleOf(backend);
     this.endTokenIds = parts.endTokenIds;
-    this.#weights = parts.weights;
-    this.#tensors = parts.tensors;
-    this.#ropeTable = parts.ropeTable;
-    this.#windowRopeTable = parts.windowRopeTable;
     const changing = [parts.ropeTable, parts.windowRopeTable].filter(
       (table) => table !== undefined && table.switchLength < Number.POSITIVE_INFINITY,
     );
     this.#history = changing.length > 0 ? new TokenHistory(changing as RopeTable[]) : undefined;
-    this.#makeTokenizer = parts.makeTokenizer;
+    this.#makeTokenizer = makeTokenizer;
   }
 
   /** The checkpoint's tokenizer, built at first use; undefined when it has none. */
@@ -121,16 +110,17 @@ export class Model {
       throw new RangeError(`forward: expected no dropout with a cache, got dropoutRate ${dropout.rate}`);
     }
     const batch = tokenBatch('forward', tokens, this.config.vocabSize);
+    const { weights } = this.#parts;
     const offsets = this.#offsets(batch, cache);
     const ends = offsets.map((offset, row) => offset + batch.lengths[row]);
     cache?.reserve(batch.lengths);
     if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
     const out = scope(() => {
-      const pass = this.#pass(batch, offsets, ends, cache, dropout);
-      const hidden = decoderForward(this.config, this.#weights, pass);
+      const pass = makePass(this.#parts, batch, { offsets, ends, cache }, dropout);
+      const hidden = decoderForward(this.config, weights, pass);
       const wanted =
         logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
-      return outputHead(this.config, this.#weights, wanted);
+      return outputHead(this.config, weights, wanted);
     });
     cache?.commit();
     if (cache) this.#history?.append(cache, batchRows(batch), ends);
@@ -142,14 +132,14 @@ export class Model {
    * @throws RangeError for sizes below 1, or when there is no memory for it.
    */
   initCache(options: InitCacheOptions): KeyValueCache {
-    return makeCache(this.config, this.#backend, options);
+    return makeCache(this.config, this.#parts.backend, options);
   }
 
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const tensor of this.#tensors) tensor.dispose();
+    for (const tensor of this.#parts.tensors) tensor.dispose();
   }
 
   /** Where each row's first token stands. @throws RangeError when a row does not fit into the cache's or the model's limits. */
@@ -172,40 +162,6 @@ export class Model {
     return offsets;
   }
 
-  /** Uploads what one pass over `batch` needs; `ends` are the row lengths that choose the rotary frequencies. */
-  #pass(
-    batch: TokenBatch,
-    offsets: readonly number[],
-    ends: readonly number[],
-    cache: KeyValueCache | undefined,
-    dropout?: PassDropout,
-  ): DecoderPass {
-    const { batchSize: B, length: T, lengths } = batch;
-    const ids = this.#upload('i32', batch.ids, [B, T]);
-    const table = this.#ropeTable;
-    if (!table) {
-      const last = this.config.maxPositionEmbeddings - 1;
-      const numbers = Int32Array.from(batch.ids, (_, i) =>
-        Math.min(offsets[Math.floor(i / T)] + (i % T), last),
-      );
-      return { ids, lengths, positions: this.#upload('i32', numbers, [B, T]), cache, dropout };
-    }
-    const rotation = (from: RopeTable): Rotation => {
-      const { cos, sin } = from.rows(offsets, T, ends);
-      const shape = [B, T, from.half];
-      return { cos: this.#upload('f32', cos, shape), sin: this.#upload('f32', sin, shape) };
-    };
-    const windowTable = this.#windowRopeTable;
-    return {
-      ids,
-      lengths,
-      rotation: rotation(table),
-      windowRotation: windowTable && rotation(windowTable),
-      cache,
-      dropout,
-    };
-  }
-
   /** Rows that cross the boundary between two sets of rotary frequencies are computed again, with the other set. */
   #feedStaleAgain(
     history: TokenHistory,
@@ -221,7 +177,11 @@ export class Model {
       const offsets = cache.lengths;
       cache.reserve(part.lengths);
       scope(() => {
-        decoderForward(this.config, this.#weights, this.#pass(part, offsets, ends, cache));
+        decoderForward(
+          this.config,
+          this.#parts.weights,
+          makePass(this.#parts, part, { offsets, ends, cache }),
+        );
       });
       cache.commit();
       history.append(cache, chunk, ends);
@@ -229,28 +189,18 @@ export class Model {
     if (longest > 0) cache.reserve(batch.lengths);
   }
 
-  #upload(dtype: 'i32' | 'f32', values: Int32Array | Float32Array, shape: Shape): Tensor {
-    const out = allocate(this.#backend, dtype, shape);
-    this.#backend.write(out.storage, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    return out;
-  }
-
   /** `[B, T, D] -> [B, 1, D]`: each row's own last token. */
   #lastTokens(hidden: Tensor, { batchSize: B, length: T, lengths }: TokenBatch): Tensor {
     if (T === 1) return hidden;
     const D = this.config.hiddenSize;
-    const last = this.#upload(
-      'i32',
-      Int32Array.from(lengths, (length, row) => row * T + length - 1),
-      [B, 1],
-    );
-    return embedding(reshape(hidden, [B * T, D]), last);
+    const last = Int32Array.from(lengths, (length, row) => row * T + length - 1);
+    return embedding(reshape(hidden, [B * T, D]), upload(this.#parts.backend, 'i32', last, [B, 1]));
   }
 
   /** Zeros past each row's end; the head maps them to zeros. */
   #withoutPadding(hidden: Tensor, { batchSize: B, length: T, lengths }: TokenBatch): Tensor {
     if (lengths.every((length) => length === T)) return hidden;
     const mask = Float32Array.from({ length: B * T }, (_, i) => (i % T < lengths[Math.floor(i / T)] ? 1 : 0));
-    return mul(hidden, this.#upload('f32', mask, [B, T, 1]));
+    return mul(hidden, upload(this.#parts.backend, 'f32', mask, [B, T, 1]));
   }
 }

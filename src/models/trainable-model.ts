@@ -25,12 +25,10 @@ import {
   decoderLayerWeights,
   type WeightPlace,
 } from './decoder-weights.ts';
-import { describeModel } from './load-model.ts';
-import { loadWeights } from './load-weights.ts';
+import { describeModel, loadParts } from './load-model.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
 import { type PlacedParam, storedBytes } from './stored-weight.ts';
-import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 export interface CreateModelOptions {
   /** Of the initial weights; default 0. The same on every backend. */
@@ -169,26 +167,22 @@ export async function loadTrainableModel(
 ): Promise<TrainableModel> {
   checkOptions('loadTrainableModel', options, LOAD_OPTIONS);
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
-  const checkpoint = await openCheckpoint(path);
-  const loaded: Tensor[] = [];
+  await using checkpoint = await openCheckpoint(path);
+  const description = describeModel(checkpoint, backend);
+  const { config, names } = description;
+  const loaded = await loadParts(checkpoint, description, { backend, dtype: 'f32' });
   try {
-    const { config, names } = describeModel(checkpoint, backend);
-    const makeTokenizer = await tokenizerMaker(checkpoint);
-    await loadWeights(checkpoint, config, names, { backend, dtype: 'f32', loaded });
     let next = 0;
     const { weights, placed } = walk(config, names, ({ shape }) => {
       // Mapped files cannot be written to, and block types not trained.
       const out = allocate(backend, 'f32', shape);
-      backend.convert(out, 0, loaded[next++], 0, sizeOf(shape));
+      backend.convert(out, 0, loaded.tensors[next++], 0, sizeOf(shape));
       return out;
     });
-    const parts = { config, weights, backend, endTokenIds: await endTokenIds(checkpoint), makeTokenizer };
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
-    const stated = json && configWithTying(json, config);
-    return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, stated);
+    return new TrainableModel({ ...loaded, weights }, placed, json && configWithTying(json, config));
   } finally {
-    for (const tensor of loaded) tensor.dispose();
-    await checkpoint.close();
+    for (const tensor of loaded.tensors) tensor.dispose();
   }
 }
 

@@ -60,6 +60,18 @@ export function allocate(backend: Backend, dtype: DType, shape: Shape | Tensor):
   return new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
 }
 
+/** A new tensor of these numbers on `backend`. */
+export function upload(
+  backend: Backend,
+  dtype: 'i32' | 'f32',
+  { buffer, byteOffset, byteLength }: Int32Array | Float32Array,
+  shape: Shape,
+): Tensor {
+  const out = allocate(backend, dtype, shape);
+  backend.write(out.storage, new Uint8Array(buffer, byteOffset, byteLength));
+  return out;
+}
+
 /**
  * `x` itself where it is f32 or f64, else a copy as f32, which `freeCopy` frees after the call: for a small stored operand such
  * as a bias or a norm's weight. Absent stays absent.

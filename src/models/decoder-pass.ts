@@ -1,0 +1,108 @@
+/**
+ * What one pass over rows of tokens is about, the same for all layers: ids, places, the cache. `Model` makes one for each forward
+ * pass, conversion one to look into the layers.
+ */
+import type { Backend } from '../backend/backend.ts';
+import type { KeyValueCache } from '../cache/cache.ts';
+import { upload } from '../ops/operands.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { DecoderConfig } from './decoder-config.ts';
+import type { PassDropout } from './pass-dropout.ts';
+import type { RopeTable, RopeTables } from './rope-table.ts';
+import type { TokenBatch } from './token-batch.ts';
+
+/** f32 `[B, T, rotaryDim / 2]` each. */
+export interface Rotation {
+  readonly cos: Tensor;
+  readonly sin: Tensor;
+}
+
+export interface DecoderPass {
+  /** i32 `[B, T]` */
+  readonly ids: Tensor;
+  /** Real tokens of each row. */
+  readonly lengths: readonly number[];
+  /** Of models with RoPE. */
+  readonly rotation?: Rotation;
+  /** Of layers with a window, where they rotate otherwise. */
+  readonly windowRotation?: Rotation;
+  /** i32 `[B, T]`; of models with learned positions. */
+  readonly positions?: Tensor;
+  /** With its room for this pass reserved. */
+  readonly cache?: KeyValueCache;
+  /** Of a training pass, which has no cache. */
+  readonly dropout?: PassDropout;
+  /** Shown each layer's attention, but latent ones; it must not keep the tensors. */
+  readonly observe?: (seen: SeenAttention) => void;
+}
+
+/** What one layer's attention compared and gave, on its way. */
+export interface SeenAttention {
+  readonly layer: number;
+  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. */
+  readonly query: Tensor;
+  readonly key: Tensor;
+  /** `[B, T, K, H]` */
+  readonly value: Tensor;
+  /** `[B, T, D]`: what is added to the residual stream. */
+  readonly output: Tensor;
+}
+
+/** What a pass needs to know of its model. */
+export interface PassModel extends RopeTables {
+  readonly backend: Backend;
+  readonly config: DecoderConfig;
+}
+
+/** Where the rows of a pass stand. */
+export interface PassRows {
+  /** Of each row's first token. */
+  readonly offsets: readonly number[];
+  /** The row lengths that choose the rotary frequencies. */
+  readonly ends: readonly number[];
+  readonly cache?: KeyValueCache;
+}
+
+/** Uploads what a pass over `batch` needs; the enclosing scope frees it, or `freePass`. */
+export function makePass(
+  { backend, config, ropeTable, windowRopeTable }: PassModel,
+  batch: TokenBatch,
+  { offsets, ends, cache }: PassRows,
+  dropout?: PassDropout,
+): DecoderPass {
+  const { batchSize: B, length: T, lengths } = batch;
+  const ids = upload(backend, 'i32', batch.ids, [B, T]);
+  if (!ropeTable) {
+    const last = config.maxPositionEmbeddings - 1;
+    const numbers = Int32Array.from(batch.ids, (_, i) =>
+      Math.min(offsets[Math.floor(i / T)] + (i % T), last),
+    );
+    return { ids, lengths, positions: upload(backend, 'i32', numbers, [B, T]), cache, dropout };
+  }
+  const rotation = (table: RopeTable): Rotation => {
+    const { cos, sin } = table.rows(offsets, T, ends);
+    const shape = [B, T, table.half];
+    return { cos: upload(backend, 'f32', cos, shape), sin: upload(backend, 'f32', sin, shape) };
+  };
+  return {
+    ids,
+    lengths,
+    rotation: rotation(ropeTable),
+    windowRotation: windowRopeTable && rotation(windowRopeTable),
+    cache,
+    dropout,
+  };
+}
+
+/** Frees what `makePass` uploaded outside of any scope. */
+export function freePass({ ids, positions, rotation, windowRotation }: DecoderPass): void {
+  for (const tensor of [
+    ids,
+    positions,
+    rotation?.cos,
+    rotation?.sin,
+    windowRotation?.cos,
+    windowRotation?.sin,
+  ])
+    tensor?.dispose();
+}
