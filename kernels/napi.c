@@ -94,8 +94,8 @@ static napi_value release(napi_env env, napi_callback_info info) {
   return 0;
 }
 
-/* Tells V8 of memory that its garbage collector is to free, or no longer is. */
-static napi_value weigh(napi_env env, napi_callback_info info) {
+/* Reports memory to V8 that its garbage collector must free; negative: need not. */
+static napi_value report_external_memory(napi_env env, napi_callback_info info) {
   napi_value value;
   int64_t ignored;
   get_arguments(env, info, 1, &value, 0);
@@ -239,7 +239,7 @@ NAPI_MODULE_INIT() {
   static const struct {
     const char *name;
     napi_callback function;
-  } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"weigh", weigh},
+  } functions[] = {{"init", init},          {"alloc", alloc},        {"free", release},         {"reportExternalMemory", report_external_memory},
                    {"read", read_bytes},
                    {"write", write_bytes},  {"setBlock", set_block}, {"run", run},              {"mapFile", map_file},
                    {"setThreads", set_threads}, {"threads", threads}};

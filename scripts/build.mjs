@@ -18,9 +18,7 @@ const before = existsSync(dist) ? readdirSync(dist, { recursive: true }).map((na
 node(join(root, 'scripts/build-native.mjs'), '--optional');
 try {
   const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  // Comments are for declarations and src/: a program would read and hold them with every module.
-  node(tsc, '-p', 'tsconfig.build.json', '--removeComments');
-  node(tsc, '-p', 'tsconfig.build.json', '--emitDeclarationOnly', '--noCheck'); // checked above
+  node(tsc, '-p', 'tsconfig.build.json');
 } catch {
   process.exit(1); // tsc has said why
 }

@@ -1,12 +1,10 @@
 /** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
 
 import { checkFunction, describe } from '../arguments/kinds.ts';
-import { backendOf } from '../backend/registry.ts';
-import { byteLengthOf } from '../tensor/dtype.ts';
-import { isOfScope, scope, trackAll } from '../tensor/scope.ts';
+import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { isFloat, startTape } from './tape.ts';
+import { isFloat, Tape } from './tape.ts';
 
 /** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
 export interface ParameterOwner {
@@ -56,10 +54,7 @@ export function valueAndGrad<Args extends readonly unknown[]>(
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => [Tensor, unknown] {
   checkFunction('valueAndGrad', fn);
-  return (...args) => {
-    const { value, gradients } = run('valueAndGrad', fn, args, argnums);
-    return [value, gradients];
-  };
+  return (...args) => scope(() => run('valueAndGrad', fn, args, argnums));
 }
 
 /**
@@ -83,11 +78,7 @@ export function grad<Args extends readonly unknown[]>(
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => unknown {
   checkFunction('grad', fn);
-  return (...args) => {
-    const { value, isNew, gradients } = run('grad', fn, args, argnums);
-    if (isNew) value.dispose();
-    return gradients;
-  };
+  return (...args) => scope(() => run('grad', fn, args, argnums)[1]);
 }
 
 function run<Args extends readonly unknown[]>(
@@ -95,7 +86,7 @@ function run<Args extends readonly unknown[]>(
   fn: (...args: Args) => Tensor,
   args: Args,
   argnums: number | readonly number[],
-): { value: Tensor; isNew: boolean; gradients: unknown } {
+): [value: Tensor, gradients: unknown] {
   const wanted = typeof argnums === 'number' ? [argnums] : argnums;
   if (!Array.isArray(wanted)) {
     throw new TypeError(`${op}: expected argnums as a number or a list of them, got ${describe(argnums)}`);
@@ -113,25 +104,16 @@ function run<Args extends readonly unknown[]>(
     }
     return form;
   });
-  const tape = startTape(leaves);
-  // What was there before, such as an argument that is the value itself, stays the caller's.
-  let isNew = false;
-  const made = () => {
-    const value = fn(...args);
-    isNew = value instanceof Tensor && isOfScope(value);
-    return value;
-  };
+  const tape = new Tape(leaves);
   try {
-    const value = tape.run(() => scope(made));
+    const value = tape.run(() => scope(() => fn(...args)));
     if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
     if (value.size !== 1) {
-      if (isNew) value.dispose();
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }
-    const gradients = tape.backward(value, leaves).map((gradient, i) => gradient ?? zerosLike(leaves[i]));
-    trackAll(gradients);
+    const gradients = tape.backward(value, leaves);
     const results = forms.map((form) => form(gradients));
-    return { value, isNew, gradients: typeof argnums === 'number' ? results[0] : results };
+    return [value, typeof argnums === 'number' ? results[0] : results];
   } finally {
     tape.end();
   }
@@ -183,12 +165,4 @@ export function trainableHint(value: unknown): string {
 
 function isOwner(value: unknown): value is ParameterOwner {
   return typeof (value as { parameters?: unknown } | null | undefined)?.parameters === 'function';
-}
-
-function zerosLike(x: Tensor): Tensor {
-  const backend = backendOf(x);
-  const dtype = x.dtype === 'f64' ? 'f64' : 'f32';
-  const out = new Tensor(backend.allocate(byteLengthOf(dtype, x.size)), dtype, x.shape, false);
-  backend.fill(out, 0);
-  return out;
 }

@@ -1,201 +1,179 @@
 /**
- * The tape of reverse mode. While `grad` runs its function, ops on tensors that depend on an argument append an entry: who
- * went in, who came out, what the way back needs, and the op's vjp. Walking the entries backwards gives the gradients.
+ * The tape of reverse mode. While `grad` runs its function, ops on tensors that depend on an argument append an entry:
+ * inputs, outputs, the tensors that backward reads, and the op's vjp. Walking the entries backwards gives the gradients.
  *
- * A tensor that is followed carries a place, a number no other tape gives out; a reshape has the place of what it shows. The memory of what a
- * vjp needs is kept, so that a function may free its intermediates (scopes do) without pulling them from under the tape; it goes as soon as
- * the walk is past it.
+ * An entry holds the memory of what its vjp reads, so that a function may free its intermediates (scopes do), until the
+ * walk is past it.
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { closeScope, type Disposable, isOfScope, openScope } from '../tensor/scope.ts';
+import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
-import { isShared } from '../tensor/storage.ts';
+import { isShared, release, retain } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { Entries, type EntryReader, ListsByLength, type TapeEntry } from './entries.ts';
+
+/** One per input or output; undefined = no gradient. */
+export type Gradients = readonly (Tensor | undefined)[];
+
+/** What an op records. Absent operands are `undefined` and keep their place. */
+export interface TapeEntry {
+  readonly inputs: readonly (Tensor | undefined)[];
+  readonly outputs: readonly Tensor[];
+  /** What `vjp` reads, inputs and outputs included; handed to it in this order. */
+  readonly saved: readonly (Tensor | undefined)[];
+  /**
+   * From the outputs' gradients (undefined where none arrived) to the inputs'. `needed` says which inputs want one; others
+   * are ignored. Runs in a scope, without recording; gradients are f32, f64 for f64 inputs, whatever the input's float type.
+   */
+  vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
+}
+
+/** A value that the gradients depend on, shared by the tensors that show its elements, and its gradient so far. */
+interface Node {
+  gradient?: Tensor;
+}
+
+interface Entry {
+  /** Undefined for what needs no gradient. */
+  readonly inputs: readonly (Node | undefined)[];
+  readonly outputs: readonly { readonly node: Node | undefined; readonly shape: Shape }[];
+  readonly saved: readonly (Tensor | undefined)[];
+  readonly vjp: TapeEntry['vjp'];
+}
+
+/** The tape that ops append to. */
+let recording: Tape | undefined;
+/** Whether there is a tape, also while none records. */
+let isInUse = false;
 
 /**
  * Appends an entry, when a tape is running and one of the inputs depends on what is differentiated. Call it after the op.
  * Outputs that are not floats carry no gradient.
  */
 export function record(entry: TapeEntry): void {
-  if (tape.isRecording) tape.append(entry);
+  recording?.append(entry);
 }
 
-/** True when gradients are wanted of one of these: ops that need more outputs for their way back ask. */
+/** Whether gradients are wanted of one of these. Ops ask before they do something for backward alone. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
-  return tape.isRecording && tape.followsOne(inputs);
+  return recording?.dependsOn(inputs) ?? false;
 }
 
-/** `view` shows the same elements as `x`: whatever arrives at one is the other's gradient. */
-export function followAs(view: Tensor, x: Tensor): void {
-  if (tape.isRecording) view.tapePlace = x.tapePlace;
+/** `view` shows the same elements as `x`: both have one gradient. */
+export function aliasGradient(view: Tensor, x: Tensor): void {
+  recording?.alias(view, x);
 }
 
 /** Runs `fn` without recording: for an op made of others that has a better vjp of its own. */
-export function untaped<T>(fn: () => T): T {
-  const outer = tape.isRecording;
-  tape.isRecording = false;
+export function withoutRecording<T>(fn: () => T): T {
+  return recordingTo(undefined, fn);
+}
+
+function recordingTo<T>(tape: Tape | undefined, fn: () => T): T {
+  const outer = recording;
+  recording = tape;
   try {
     return fn();
   } finally {
-    tape.isRecording = outer;
+    recording = outer;
   }
 }
 
-/** The tape, following leaves. @throws Error when it is in use: gradients of gradients are not supported. */
-export function startTape(leaves: readonly Tensor[]): Tape {
-  tape.start(leaves);
-  return tape;
-}
+export class Tape {
+  readonly #entries: Entry[] = [];
+  readonly #nodes = new Map<Tensor, Node>();
 
-class Tape {
-  /** Whether ops append to it. */
-  isRecording = false;
-  #isInUse = false;
-  readonly #entries = new Entries();
-  /** The next place; 0 is none. */
-  #nextPlace = 1;
-  /** The first leaf's place, and the first after the leaves. */
-  #first = 1;
-  #afterLeaves = 1;
-  /** By place, from `#first` on. */
-  readonly #gradients: (Tensor | undefined)[] = [];
-  readonly #incoming = new ListsByLength<Tensor | undefined>();
-  readonly #needed = new ListsByLength<boolean>();
-  readonly #takenLists = new ListsByLength<Tensor | undefined>();
-  /** What the running vjp's scope does not free. */
-  #taken: (Tensor | undefined)[] = [];
-  readonly #leave = (member: Disposable): void => {
-    if (!this.#taken.includes(member as Tensor)) member.dispose();
-  };
-
-  start(leaves: readonly Tensor[]): void {
-    if (this.#isInUse) throw new Error('grad: gradients of gradients are not supported');
-    this.#isInUse = true;
-    this.#first = this.#nextPlace;
-    for (const leaf of leaves) this.#follow(leaf);
-    this.#afterLeaves = this.#nextPlace;
+  /** @throws Error when another tape is in use: gradients of gradients are not supported. */
+  constructor(leaves: readonly Tensor[]) {
+    if (isInUse) throw new Error('grad: gradients of gradients are not supported');
+    isInUse = true;
+    for (const leaf of leaves) this.#nodes.set(leaf, {});
   }
 
-  #follow(x: Tensor): void {
-    if (!this.#follows(x)) x.tapePlace = this.#nextPlace++;
-  }
-
-  /** Places of earlier tapes are lower. */
-  #follows(x: Tensor | undefined): boolean {
-    return x !== undefined && x.tapePlace >= this.#first;
-  }
-
-  followsOne(inputs: readonly (Tensor | undefined)[]): boolean {
-    for (const x of inputs) if (this.#follows(x)) return true;
+  dependsOn(inputs: readonly (Tensor | undefined)[]): boolean {
+    for (const x of inputs) if (x && this.#nodes.has(x)) return true;
     return false;
   }
 
   /** Runs `fn` and records. */
   run<T>(fn: () => T): T {
-    this.isRecording = true;
-    try {
-      return fn();
-    } finally {
-      this.isRecording = false;
-    }
+    return recordingTo(this, fn);
   }
 
-  append(entry: TapeEntry): void {
-    const { inputs, outputs } = entry;
-    if (!this.followsOne(inputs) || !outputs.some(isFloat)) return;
-    for (const x of outputs) if (isFloat(x)) this.#follow(x);
-    this.#entries.push(entry);
+  alias(view: Tensor, x: Tensor): void {
+    const node = this.#nodes.get(x);
+    if (node) this.#nodes.set(view, node);
+  }
+
+  append({ inputs, outputs, saved, vjp }: TapeEntry): void {
+    if (!this.dependsOn(inputs) || !outputs.some(isFloat)) return;
+    for (const x of saved) if (x) retain(x.storage);
+    this.#entries.push({
+      inputs: inputs.map((x) => x && this.#nodes.get(x)),
+      outputs: outputs.map((x) => ({ node: isFloat(x) ? this.#add(x) : undefined, shape: x.shape })),
+      saved,
+      vjp,
+    });
+  }
+
+  #add(x: Tensor): Node {
+    const node = {};
+    this.#nodes.set(x, node);
+    return node;
   }
 
   /**
    * Walks back from `root`, whose gradient is 1, and frees what the entries held. The tape is empty afterwards.
-   * @returns the gradient of each leaf, undefined where none arrived; no scope has them: the caller tracks or frees them.
+   * @returns the gradient of each leaf; zeros where none arrived.
    */
-  backward(root: Tensor, leaves: readonly Tensor[]): (Tensor | undefined)[] {
-    if (this.#follows(root)) this.#gradients[root.tapePlace - this.#first] = one(root);
-    while (!this.#entries.isEmpty) this.#entries.pop(this.#stepBack);
-    let seen = 0;
-    const gradients = leaves.map((leaf) => {
-      const index = leaf.tapePlace - this.#first;
-      const gradient = this.#gradients[index];
-      // A leaf that is there again has the same gradient: each gets its own tensor.
-      if (index < seen) return gradient && view(gradient, leaf.shape, false);
-      seen = index + 1;
-      const own = gradient && inShape(gradient, leaf.shape, false);
-      if (own !== gradient) gradient?.dispose();
-      this.#gradients[index] = own;
-      return own;
+  backward(root: Tensor, leaves: readonly Tensor[]): Tensor[] {
+    return scope(() => {
+      const start = this.#nodes.get(root);
+      if (start) start.gradient = filled(root, 1);
+      for (let entry = this.#entries.at(-1); entry; entry = this.#entries.at(-1)) {
+        if (entry.outputs.some(({ node }) => node?.gradient)) stepBack(entry);
+        this.#pop();
+      }
+      // A leaf that is there twice has one gradient: each gets a tensor of its own.
+      return leaves.map((leaf) => view(this.#nodes.get(leaf)?.gradient ?? filled(leaf, 0), leaf.shape));
     });
-    for (let i = 0; i < seen; i++) this.#gradients[i] = undefined;
-    return gradients;
   }
 
-  /** Frees what is held; it may be started again. */
+  /** Frees what entries hold; another tape may start. */
   end(): void {
-    while (!this.#entries.isEmpty) this.#entries.pop();
-    for (let i = 0; i < this.#nextPlace - this.#first; i++) {
-      this.#gradients[i]?.dispose();
-      this.#gradients[i] = undefined;
-    }
-    this.#isInUse = false;
+    while (this.#entries.length > 0) this.#pop();
+    isInUse = false;
   }
 
-  /** The gradient so far, as it came: its shape may be that of another tensor on the same elements. */
-  #gradientAt(place: number): Tensor | undefined {
-    return place < this.#first ? undefined : this.#gradients[place - this.#first];
+  #pop(): void {
+    for (const x of this.#entries.pop()?.saved ?? []) if (x) release(x.storage);
   }
-
-  #arrivedAtOne(places: readonly number[]): boolean {
-    for (const place of places) if (this.#gradientAt(place)) return true;
-    return false;
-  }
-
-  readonly #stepBack: EntryReader = (inputs, outputs, outputShapes, saved, vjp) => {
-    if (!this.#arrivedAtOne(outputs)) return;
-    const incoming = this.#incoming.of(outputs.length);
-    const needed = this.#needed.of(inputs.length);
-    const taken = this.#takenLists.of(inputs.length);
-    this.#taken = taken;
-    const scope = openScope();
-    try {
-      for (let i = 0; i < outputs.length; i++) {
-        const gradient = this.#gradientAt(outputs[i]);
-        incoming[i] = gradient && inShape(gradient, outputShapes[i], true);
-      }
-      for (let i = 0; i < inputs.length; i++) needed[i] = inputs[i] >= this.#first;
-      for (let i = 0; i < saved.length; i++) saved[i] = readable(saved[i]);
-      const found = vjp(incoming, saved as readonly Tensor[], needed);
-      for (let i = 0; i < inputs.length; i++) {
-        const x = needed[i] ? found[i] : undefined;
-        // What vjp made becomes the gradient itself; what it passed on, or gave twice, is seen by a second tensor.
-        taken[i] = x && (!isOfScope(x) || taken.includes(x)) ? view(x, x.shape, false) : x;
-      }
-    } finally {
-      closeScope(scope, this.#leave);
-    }
-    // The outputs' gradients are no longer needed: freed first, so that one held by nobody else can be added to in place.
-    for (const place of outputs) {
-      if (place < this.#afterLeaves) continue;
-      this.#gradientAt(place)?.dispose();
-      this.#gradients[place - this.#first] = undefined;
-    }
-    for (let i = 0; i < inputs.length; i++) {
-      const gradient = taken[i];
-      if (!gradient) continue;
-      const before = this.#gradientAt(inputs[i]);
-      this.#gradients[inputs[i] - this.#first] = before ? sum(before, gradient) : gradient;
-    }
-    incoming.fill(undefined);
-    taken.fill(undefined);
-  };
 }
 
-/** The one there is. Of a tape per gradient, what it grows to would be garbage that survives collections. */
-const tape = new Tape();
+/** Runs an entry's vjp and adds what it gives to the inputs' gradients. */
+function stepBack({ inputs, outputs, saved, vjp }: Entry): void {
+  const found = scope(() => {
+    const incoming = outputs.map(({ node, shape }) => node?.gradient && inShape(node.gradient, shape));
+    const needed = inputs.map((node) => node !== undefined);
+    const gradients = vjp(incoming, saved.map(readable) as Tensor[], needed);
+    // A vjp may pass a gradient on, or give one twice: each input gets a tensor of its own.
+    return inputs.map((node, i) => {
+      const gradient = node && gradients[i];
+      return gradient && view(gradient, gradient.shape);
+    });
+  });
+  // The outputs' gradients are freed first, so that one which nobody else holds can be added to in place.
+  for (const { node } of outputs) {
+    node?.gradient?.dispose();
+    if (node) node.gradient = undefined;
+  }
+  for (let i = 0; i < inputs.length; i++) {
+    const [node, gradient] = [inputs[i], found[i]];
+    if (node && gradient) node.gradient = node.gradient ? sum(node.gradient, gradient) : gradient;
+  }
+}
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {
@@ -208,27 +186,29 @@ function sum(a: Tensor, b: Tensor): Tensor {
 }
 
 function allocateLike(x: Tensor): Tensor {
-  return new Tensor(backendOf(x).allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape, false);
+  return new Tensor(backendOf(x).allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape);
 }
 
-/** A second tensor on the same memory; not `tracked`: no scope frees it. */
-function view(x: Tensor, shape: Shape, tracked: boolean): Tensor {
-  return new Tensor(x.storage, x.dtype, shape, tracked);
+/** A second tensor on the same memory. */
+function view(x: Tensor, shape: Shape): Tensor {
+  return new Tensor(x.storage, x.dtype, shape);
 }
 
-function inShape(x: Tensor, shape: Shape, tracked: boolean): Tensor {
-  return sameShape(x.shape, shape) ? x : view(x, shape, tracked);
+function inShape(x: Tensor, shape: Shape): Tensor {
+  return sameShape(x.shape, shape) ? x : view(x, shape);
 }
 
-/** `x`, or a tensor of the scope in its place where it was disposed of: the tape kept the memory. */
+/** `x`, or another tensor on its memory, which the tape kept, where it was disposed of. */
 function readable(x: Tensor | undefined): Tensor | undefined {
-  return x?.isDisposed ? view(x, x.shape, true) : x;
+  return x?.isDisposed ? view(x, x.shape) : x;
 }
 
-function one(root: Tensor): Tensor {
-  const seed = allocateLike(root);
-  backendOf(root).fill(seed, 1);
-  return seed;
+/** A gradient of `x` that is `value` everywhere. */
+function filled(x: Tensor, value: number): Tensor {
+  const dtype = x.dtype === 'f64' ? 'f64' : 'f32';
+  const out = new Tensor(backendOf(x).allocate(byteLengthOf(dtype, x.size)), dtype, x);
+  backendOf(x).fill(out, value);
+  return out;
 }
 
 /** Whether gradients flow through it. */

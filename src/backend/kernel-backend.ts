@@ -47,7 +47,7 @@ export interface KernelHost {
   alloc(byteLength: number): number;
   free(address: number, byteLength: number): void;
   /** Tells the garbage collector of bytes that it is to free; negative: no longer. */
-  weigh(byteLength: number): void;
+  reportExternalMemory(byteLength: number): void;
   read(address: number, byteLength: number): Uint8Array<ArrayBuffer>;
   write(address: number, bytes: Uint8Array): void;
   /** The call block with room for `length` doubles. Ask anew for each call: memory may have moved. */
@@ -98,8 +98,8 @@ export class KernelBackend implements Backend {
     this.#host.free(addressOf(storage), storage.byteLength);
   }
 
-  weigh(storage: Storage, sign: 1 | -1): void {
-    if (!this.#mapped.has(storage)) this.#host.weigh(sign * storage.byteLength);
+  reportExternalMemory(storage: Storage, sign: 1 | -1): void {
+    if (!this.#mapped.has(storage)) this.#host.reportExternalMemory(sign * storage.byteLength);
   }
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {

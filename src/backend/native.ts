@@ -17,7 +17,7 @@ interface Addon {
   alloc(byteLength: number): number;
   /** What `alloc` or `mapFile` gave. */
   free(address: number): void;
-  weigh(byteLength: number): void;
+  reportExternalMemory(byteLength: number): void;
   read(address: number, byteLength: number): ArrayBuffer;
   write(address: number, bytes: Uint8Array): void;
   setBlock(block: Float64Array): void;
@@ -41,7 +41,7 @@ export function openNative(): KernelBackend {
     },
     alloc: addon.alloc,
     free: addon.free,
-    weigh: addon.weigh,
+    reportExternalMemory: addon.reportExternalMemory,
     read: (address, byteLength) => new Uint8Array(addon.read(address, byteLength)),
     write: addon.write,
     block(length) {

@@ -63,7 +63,7 @@ export class ReferenceBackend implements Backend {
   }
 
   /** Its bytes are V8's, which knows them. */
-  weigh(): void {}
+  reportExternalMemory(): void {}
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {
     checkRange('read', storage, byteOffset, byteLength);

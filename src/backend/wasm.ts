@@ -48,7 +48,7 @@ export function openWasm(): KernelBackend {
       return new Float64Array(wasm.memory.buffer, blockAddress, blockLength);
     },
     // The memory never shrinks, and V8 knows its size.
-    weigh() {},
+    reportExternalMemory() {},
     run: (op) => wasm.gqa_call(op, blockAddress),
     openFile: (path) => readFile(host, wasm, path),
     setThreads() {},

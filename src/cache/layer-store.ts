@@ -322,11 +322,11 @@ function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number,
   const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
   retain(storage);
   // A cache that is dropped without dispose is found by the garbage collector.
-  ownerOf(storage).weigh(storage, 1);
+  ownerOf(storage).reportExternalMemory(storage, 1);
   return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };
 }
 
 function free({ operand: { storage } }: Side): void {
-  ownerOf(storage).weigh(storage, -1);
+  ownerOf(storage).reportExternalMemory(storage, -1);
   release(storage);
 }

@@ -111,14 +111,13 @@ function selfAttention(
   const [q, k, v] = linears(x, layer.queryKeyValue);
   const { window, scale, softCap: logitsSoftCap } = config.attention[index];
   const rotation = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
-  const query = placed(config, rotation, reshape(q, [B, T, N, H]), layer.queryNorm);
-  const key = placed(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
+  const query = normalizeAndRotate(config, rotation, reshape(q, [B, T, N, H]), layer.queryNorm);
+  const key = normalizeAndRotate(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
   const value = reshape(v, [B, T, K, H]);
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
   const { sinks } = layer;
   if (!cache) {
     const drop = attentionDropout(pass.dropout, index);
-    // Written out: of objects put together by several spreads V8 kept ten times as much alive.
     const attended = dotProductAttention(query, key, value, {
       isCausal: true,
       localWindowSize,
@@ -139,7 +138,7 @@ function selfAttention(
 }
 
 /** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */
-function placed(
+function normalizeAndRotate(
   config: DecoderConfig,
   rotation: Rotation | undefined,
   x: Tensor,

@@ -6,7 +6,7 @@
  */
 
 import { describe } from '../arguments/kinds.ts';
-import { record, untaped } from '../autograd/tape.ts';
+import { record, withoutRecording } from '../autograd/tape.ts';
 import type { KeyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
 import { broadcastStrides, type Shape, stridesOf } from '../tensor/shape.ts';
@@ -46,7 +46,7 @@ export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape
       backend.binary('less', mask, mask, strides, limit, broadcastStrides([], maskShape));
       return mul(div(of, keep), mask);
     });
-  const out = untaped(() => masked(x));
+  const out = withoutRecording(() => masked(x));
   record({ inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [masked(g as Tensor)] });
   return out;
 }

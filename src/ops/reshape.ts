@@ -1,6 +1,6 @@
 /** A tensor of another shape on the same memory: nothing is copied. */
 import { listOfNumbers } from '../arguments/kinds.ts';
-import { followAs } from '../autograd/tape.ts';
+import { aliasGradient } from '../autograd/tape.ts';
 import { type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { commonBackend } from './operands.ts';
@@ -28,6 +28,6 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
     );
   }
   const out = new Tensor(x.storage, x.dtype, result);
-  followAs(out, x);
+  aliasGradient(out, x);
   return out;
 }

@@ -2,7 +2,7 @@
 
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { record, untaped } from '../autograd/tape.ts';
+import { record, withoutRecording } from '../autograd/tape.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -57,7 +57,7 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
     const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), lowest));
     return sub(shifted, log(maximum(sum(exp(shifted), { axis, keepDims: true }), 1)));
   };
-  const out = untaped(() => scope(compute));
+  const out = withoutRecording(() => scope(compute));
   record({
     inputs: [x],
     outputs: [out],

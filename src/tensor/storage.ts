@@ -12,10 +12,10 @@ export interface StorageOwner {
   /** Takes the memory back. Called when no holder is left. */
   free(storage: Storage): void;
   /**
-   * Tells the garbage collector of memory that is freed when it finds the holder gone (sign 1), or no longer so (-1): it then comes in time.
-   * What a scope, a tape or an owner frees is none of its concern: told of that too it ran once in ten training steps.
+   * Reports memory that the garbage collector must free (sign 1), or need not (-1), so that it runs in time. Memory that a
+   * scope, a tape or an owner frees is not reported: it would make full collections more frequent.
    */
-  weigh(storage: Storage, sign: 1 | -1): void;
+  reportExternalMemory(storage: Storage, sign: 1 | -1): void;
 }
 
 /** The constructor takes this alone: programs reach it through `tensor.storage.constructor`, and must not make storages. */

@@ -6,7 +6,7 @@
 import { describe } from '../arguments/kinds.ts';
 import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
-import { type Disposable, track, untrack } from './scope.ts';
+import { track, untrack } from './scope.ts';
 import { ownShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import { ownerOf, release, retain, Storage } from './storage.ts';
 
@@ -18,21 +18,15 @@ export class Tensor {
   readonly #size: number;
   readonly #dtype: DType;
   readonly #storage: Storage;
-  /** Where its scope or safety net has it (scope.ts), if one does: a scope looks. */
-  scopePlace = 0;
-  net: Disposable['net'] = undefined;
-  /** Where a tape has its gradient (src/autograd/tape.ts), which knows its own places; 0 = none had it. */
-  tapePlace = 0;
   #disposed = false;
 
   /**
    * Another holder of `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
    * @param shape copied; or a tensor whose shape it is to have
-   * @param tracked false: no scope and no safety net frees it, its maker does
    * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks; TypeError for
    *   a wrong kind of argument; Error when the storage was freed
    */
-  constructor(storage: Storage, dtype: DType, shape: Shape | Tensor, tracked = true) {
+  constructor(storage: Storage, dtype: DType, shape: Shape | Tensor) {
     if (new.target !== Tensor) throw new TypeError('Tensor: cannot be extended');
     if (!(storage instanceof Storage)) {
       throw new TypeError(`Tensor: expected a backend's memory, got ${describe(storage)}`);
@@ -59,7 +53,7 @@ export class Tensor {
     this.#size = size;
     // Nor can an instance hide them behind properties of its own.
     Object.preventExtensions(this);
-    if (tracked) track(this);
+    track(this);
   }
 
   /** Frozen. */

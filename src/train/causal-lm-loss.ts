@@ -1,10 +1,7 @@
 /** The loss of a language model on a batch of token rows. */
 
 import { describe } from '../arguments/kinds.ts';
-import type { Backend } from '../backend/backend.ts';
-import { behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
-import { Model } from '../models/model.ts';
 import { mul } from '../ops/binary.ts';
 import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
@@ -12,7 +9,7 @@ import { allocate } from '../ops/operands.ts';
 import { sum } from '../ops/reduce.ts';
 import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
-import { type Shape, shapeText } from '../tensor/shape.ts';
+import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { tokenRow } from './token-data.ts';
 
@@ -55,32 +52,13 @@ export function causalLmLoss(
     count += row.length - 1;
   }
   return scope(() => {
-    const logits = model.forward(withoutLast(model, rows, length), dropout);
-    const targets = idTensor(backendOf(logits), labels, [rows.length, length]);
+    const inputs = rows.map((row) => tokenRow(row, 0, row.length - 1));
+    const logits = model.forward(inputs, dropout);
+    const backend = backendOf(logits);
+    const targets = allocate(backend, 'i32', [rows.length, length]);
+    backend.write(targets.storage, encode('i32', labels));
     return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
   });
-}
-
-/** What is predicted from. Models of this package get rows that are alike as one tensor: arrays would live through the pass, and V8's heap grow by them. */
-function withoutLast(
-  model: LanguageModel,
-  rows: readonly ArrayLike<number>[],
-  length: number,
-): number[][] | Tensor {
-  if (!(model instanceof Model) || rows.some((row) => row.length !== length + 1)) {
-    return rows.map((row) => tokenRow(row, 0, row.length - 1));
-  }
-  const ids = new Int32Array(rows.length * length);
-  for (let b = 0; b < rows.length; b++) {
-    for (let t = 0; t < length; t++) ids[b * length + t] = rows[b][t];
-  }
-  return idTensor(behindHandle(model.backend), ids, [rows.length, length]);
-}
-
-function idTensor(backend: Backend, ids: Int32Array, shape: Shape): Tensor {
-  const out = allocate(backend, 'i32', shape);
-  backend.write(out.storage, encode('i32', ids));
-  return out;
 }
 
 function checkRow(row: ArrayLike<number>): void {

@@ -14,8 +14,6 @@ import {
 
 export class Optimizer {
   readonly #state: TransformationState;
-  /** Those of the last update, by path. One object for all updates: made anew it was 3 % of a step's garbage. */
-  readonly #parameters: Record<string, Tensor>;
   readonly #paths: ReadonlySet<string>;
 
   /**
@@ -33,9 +31,9 @@ export class Optimizer {
         `Optimizer: expected a transformation, such as adamw({ learningRate: 1e-3 }), got ${describe(transformation)}`,
       );
     }
-    this.#parameters = Object.fromEntries([...model.parameters()].map(([path, { value }]) => [path, value]));
-    this.#paths = new Set(Object.keys(this.#parameters));
-    this.#state = transformation.init(this.#parameters);
+    const parameters = parametersOf(model);
+    this.#paths = new Set(Object.keys(parameters));
+    this.#state = transformation.init(parameters);
   }
 
   /**
@@ -58,9 +56,9 @@ export class Optimizer {
         `Optimizer: expected a gradient for each of ${this.#paths.size} parameters, got ${got}`,
       );
     }
-    const parameters = this.#parametersOf(model);
-    for (const path in parameters) {
-      const { shape } = parameters[path];
+    const parameters = parametersOf(model);
+    this.#checkPaths(Object.keys(parameters));
+    for (const [path, { shape }] of Object.entries(parameters)) {
       const gradient = gradients[path];
       if (!(gradient instanceof Tensor) || !sameShape(gradient.shape, shape)) {
         const got = gradient instanceof Tensor ? shapeText(gradient.shape) : describe(gradient);
@@ -73,16 +71,14 @@ export class Optimizer {
     disposeAll(gradients);
   }
 
-  #parametersOf(model: ParameterOwner): Tensors {
-    let count = 0;
-    for (const [path, { value }] of model.parameters()) {
-      if (!this.#paths.has(path))
-        throw new RangeError(`Optimizer: expected a model without ${path}, as at first`);
-      this.#parameters[path] = value;
-      count++;
-    }
-    if (count === this.#paths.size) return this.#parameters;
-    throw new RangeError(`Optimizer: expected a model of ${this.#paths.size} parameters, got ${count}`);
+  #checkPaths(paths: readonly string[]): void {
+    const unknown = paths.find((path) => !this.#paths.has(path));
+    if (unknown !== undefined)
+      throw new RangeError(`Optimizer: expected a model without ${unknown}, as at first`);
+    if (paths.length === this.#paths.size) return;
+    throw new RangeError(
+      `Optimizer: expected a model of ${this.#paths.size} parameters, got ${paths.length}`,
+    );
   }
 
   /** Moments and sums by name, to be saved; they change with each step. */
@@ -98,4 +94,8 @@ export class Optimizer {
   set counters(values: Readonly<Record<string, number>>) {
     this.#state.counters = values;
   }
+}
+
+function parametersOf(model: ParameterOwner): Tensors {
+  return Object.fromEntries([...model.parameters()].map(([path, { value }]) => [path, value]));
 }

@@ -145,7 +145,7 @@ export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return Object.fromEntries(
     Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
       const backend = backendOf({ storage, shape, dtype });
-      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape, false);
+      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
       backend.fill(out, 0);
       adopt(out);
       return [path, out];
