@@ -1,7 +1,7 @@
 /** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
 
 import { checkFunction, describe } from '../arguments/kinds.ts';
-import { scope } from '../tensor/scope.ts';
+import { groupScope, scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { isFloat, Tape } from './tape.ts';
@@ -54,7 +54,7 @@ export function valueAndGrad<Args extends readonly unknown[]>(
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => [Tensor, unknown] {
   checkFunction('valueAndGrad', fn);
-  return (...args) => scope(() => run('valueAndGrad', fn, args, argnums));
+  return (...args) => run('valueAndGrad', fn, args, argnums);
 }
 
 /**
@@ -78,7 +78,7 @@ export function grad<Args extends readonly unknown[]>(
   argnums: number | readonly number[] = 0,
 ): (...args: Args) => unknown {
   checkFunction('grad', fn);
-  return (...args) => scope(() => run('grad', fn, args, argnums)[1]);
+  return (...args) => groupScope(() => run('grad', fn, args, argnums)[1]);
 }
 
 function run<Args extends readonly unknown[]>(

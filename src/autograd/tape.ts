@@ -9,7 +9,7 @@
  */
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { scope } from '../tensor/scope.ts';
+import { groupScope, scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { isShared, release, retain } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -129,7 +129,7 @@ export class Tape {
    * @returns the gradient of each leaf; zeros where none arrived.
    */
   backward(root: Tensor, leaves: readonly Tensor[]): Tensor[] {
-    return scope(() => {
+    return groupScope(() => {
       const start = this.#nodes.get(root);
       if (start) start.gradient = filled(root, 1);
       for (let entry = this.#entries.at(-1); entry; entry = this.#entries.at(-1)) {

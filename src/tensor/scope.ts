@@ -15,34 +15,52 @@ export interface Disposable {
 /** The open scopes, the innermost last, each with the live tensors made in it. */
 const scopes: Set<Disposable>[] = [];
 
-/** Frees the storages of tensors outside of every scope once the garbage collector has found them. */
-const registry = new FinalizationRegistry<Storage>((storage) => {
-  ownerOf(storage).reportExternalMemory(storage, -1);
-  release(storage);
+/** Outside of every scope: what tensors refer to, so that their storages are freed once none of them is left. */
+interface Registration {
+  readonly storages: Storage[];
+}
+const registrations = new WeakMap<Disposable, Registration>();
+const registry = new FinalizationRegistry<Storage[]>((storages) => {
+  for (const storage of storages) {
+    ownerOf(storage).reportExternalMemory(storage, -1);
+    release(storage);
+  }
 });
 
 /** Enters a new tensor into the innermost scope; without one, the garbage collector is to free it. */
 export function track(tensor: Disposable): void {
   const innermost = scopes.at(-1);
   if (innermost) innermost.add(tensor);
-  else register(tensor);
+  else register([tensor]);
 }
 
-/** Takes a tensor out of its scope or out of the registry: it was freed, or something else owns it. */
+/** Takes a tensor out of its scope or its registration: it was freed, or something else owns it. */
 export function untrack(tensor: Disposable): void {
   for (let i = scopes.length - 1; i >= 0; i--) if (scopes[i].delete(tensor)) return;
-  if (registry.unregister(tensor)) ownerOf(tensor.storage).reportExternalMemory(tensor.storage, -1);
+  const registration = registrations.get(tensor);
+  if (!registration) return;
+  registrations.delete(tensor);
+  const { storage } = tensor;
+  const { storages } = registration;
+  storages.splice(storages.indexOf(storage), 1);
+  ownerOf(storage).reportExternalMemory(storage, -1);
+  if (storages.length === 0) registry.unregister(registration);
 }
 
 /** Takes a tensor out of its scope: it lives as long as what refers to it, such as a module's parameter. */
 export function adopt(tensor: Disposable): void {
   untrack(tensor);
-  register(tensor);
+  register([tensor]);
 }
 
-function register(tensor: Disposable): void {
-  registry.register(tensor, tensor.storage, tensor);
-  ownerOf(tensor.storage).reportExternalMemory(tensor.storage, 1);
+function register(tensors: readonly Disposable[]): void {
+  const storages = tensors.map(({ storage }) => storage);
+  const registration = { storages };
+  registry.register(registration, storages, registration);
+  for (const tensor of tensors) {
+    registrations.set(tensor, registration);
+    ownerOf(tensor.storage).reportExternalMemory(tensor.storage, 1);
+  }
 }
 
 /**
@@ -53,6 +71,18 @@ function register(tensor: Disposable): void {
  */
 export function scope<T>(fn: () => T): T {
   checkFunction('scope', fn);
+  return runScope(fn, (kept) => kept.forEach(track));
+}
+
+/**
+ * `scope` for a result of many tensors that are freed together, such as gradients. Outside of every scope they are one
+ * registration: one for each would fill V8's old heap.
+ */
+export function groupScope<T>(fn: () => T): T {
+  return runScope(fn, (kept) => (scopes.length > 0 ? kept.forEach(track) : register([...kept])));
+}
+
+function runScope<T>(fn: () => T, handOn: (kept: ReadonlySet<Disposable>) => void): T {
   const own = new Set<Disposable>();
   scopes.push(own);
   let kept: ReadonlySet<unknown> | undefined;
@@ -68,7 +98,7 @@ export function scope<T>(fn: () => T): T {
   } finally {
     for (const tensor of own) if (!kept?.has(tensor)) tensor.dispose();
     scopes.pop();
-    for (const tensor of own) track(tensor);
+    handOn(own);
   }
 }
 

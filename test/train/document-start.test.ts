@@ -112,8 +112,7 @@ describe.each([true, false])('a tokenizer that adds bos: %s', (addsBos) => {
     const forward = model.forward.bind(model);
     const seen: number[][] = [];
     model.forward = (tokens, options) => {
-      const flat = Array.from((tokens as { dataSync(): ArrayLike<number> }).dataSync());
-      for (let at = 0; at < flat.length; at += 8) seen.push(flat.slice(at, at + 8));
+      seen.push(...(tokens as number[][]));
       return forward(tokens, options);
     };
     run.trainer.advance();
