@@ -17,11 +17,11 @@
 #include "simd.h"
 #include "threefry.h"
 
-#define LOG2E 1.44269504088896341f
-#define LN2 0.69314718055994531
-#define FLOAT_MAX 0x1.fffffep+127f
-#define FLOAT_MIN 0x1p-126f
-#define ROW_EMPTY -FLOAT_MAX
+#define ATTN_LOG2E 1.44269504088896341f
+#define ATTN_LN2 0.69314718055994531
+#define ATTN_FLOAT_MAX 0x1.fffffep+127f
+#define ATTN_FLOAT_MIN 0x1p-126f
+#define ATTN_ROW_EMPTY -ATTN_FLOAT_MAX
 
 typedef struct {
   const char *key, *value;
@@ -73,37 +73,37 @@ typedef struct {
 GQA_INLINE attn attn_parse(const double *a) {
   attn c;
   int i = 0;
-#define NEXT a[i++]
-#define NEXT_STRIDES(to, n) \
-  for (int s = 0; s < n; s++) (to)[s] = (int64_t)NEXT
-  c.out = gqa_pointer(NEXT);
-  NEXT_STRIDES(c.out_strides, 3);
-  c.query = gqa_pointer(NEXT);
-  NEXT_STRIDES(c.query_strides, 3);
-  c.B = (int)NEXT, c.T = (int)NEXT, c.N = (int)NEXT, c.K = (int)NEXT, c.H = (int)NEXT, c.Hv = (int)NEXT;
+#define ATTN_NEXT a[i++]
+#define ATTN_NEXT_STRIDES(to, n) \
+  for (int s = 0; s < n; s++) (to)[s] = (int64_t)ATTN_NEXT
+  c.out = gqa_pointer(ATTN_NEXT);
+  ATTN_NEXT_STRIDES(c.out_strides, 3);
+  c.query = gqa_pointer(ATTN_NEXT);
+  ATTN_NEXT_STRIDES(c.query_strides, 3);
+  c.B = (int)ATTN_NEXT, c.T = (int)ATTN_NEXT, c.N = (int)ATTN_NEXT, c.K = (int)ATTN_NEXT, c.H = (int)ATTN_NEXT, c.Hv = (int)ATTN_NEXT;
   c.G = c.K ? c.N / c.K : 0;
-  c.key_type = (int)NEXT, c.key_token = (int64_t)NEXT, c.key_head = (int64_t)NEXT;
-  c.value_type = (int)NEXT, c.value_token = (int64_t)NEXT, c.value_head = (int64_t)NEXT;
-  c.exact_scale = NEXT, c.exact_cap = NEXT;
+  c.key_type = (int)ATTN_NEXT, c.key_token = (int64_t)ATTN_NEXT, c.key_head = (int64_t)ATTN_NEXT;
+  c.value_type = (int)ATTN_NEXT, c.value_token = (int64_t)ATTN_NEXT, c.value_head = (int64_t)ATTN_NEXT;
+  c.exact_scale = ATTN_NEXT, c.exact_cap = ATTN_NEXT;
   c.scale = (float)c.exact_scale;
   const float size = c.scale < 0 ? -c.scale : c.scale;
-  c.ordinary = c.exact_scale == 0 || (size >= FLOAT_MIN && size <= FLOAT_MAX);
+  c.ordinary = c.exact_scale == 0 || (size >= ATTN_FLOAT_MIN && size <= ATTN_FLOAT_MAX);
   /* A cap beyond f32 caps as the largest f32 does, one below as the smallest: the weights are the same. */
-  c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > FLOAT_MAX ? FLOAT_MAX : c.exact_cap < FLOAT_MIN ? FLOAT_MIN : (float)c.exact_cap;
-  c.left = (int64_t)NEXT, c.right = (int64_t)NEXT;
-  c.mask.base = gqa_pointer(NEXT);
-  NEXT_STRIDES(c.mask.strides, 4);
-  c.bias.base = gqa_pointer(NEXT);
-  NEXT_STRIDES(c.bias.strides, 4);
-  c.sinks = gqa_pointer(NEXT), c.lse = gqa_pointer(NEXT), c.lse_rest = gqa_pointer(NEXT);
-  NEXT_STRIDES(c.lse_strides, 3);
-  c.dropout = (float)NEXT, c.dropout_key[0] = (uint32_t)NEXT, c.dropout_key[1] = (uint32_t)NEXT;
-  c.dropout_broadcast = (int)NEXT;
+  c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > ATTN_FLOAT_MAX ? ATTN_FLOAT_MAX : c.exact_cap < ATTN_FLOAT_MIN ? ATTN_FLOAT_MIN : (float)c.exact_cap;
+  c.left = (int64_t)ATTN_NEXT, c.right = (int64_t)ATTN_NEXT;
+  c.mask.base = gqa_pointer(ATTN_NEXT);
+  ATTN_NEXT_STRIDES(c.mask.strides, 4);
+  c.bias.base = gqa_pointer(ATTN_NEXT);
+  ATTN_NEXT_STRIDES(c.bias.strides, 4);
+  c.sinks = gqa_pointer(ATTN_NEXT), c.lse = gqa_pointer(ATTN_NEXT), c.lse_rest = gqa_pointer(ATTN_NEXT);
+  ATTN_NEXT_STRIDES(c.lse_strides, 3);
+  c.dropout = (float)ATTN_NEXT, c.dropout_key[0] = (uint32_t)ATTN_NEXT, c.dropout_key[1] = (uint32_t)ATTN_NEXT;
+  c.dropout_broadcast = (int)ATTN_NEXT;
   c.levels = 0, c.level_heads = 0;
   c.rows = a + i, c.segments = a + i + 4 * c.B;
   return c;
-#undef NEXT
-#undef NEXT_STRIDES
+#undef ATTN_NEXT
+#undef ATTN_NEXT_STRIDES
 }
 
 GQA_INLINE attn_row attn_row_of(const attn *c, int b) {
@@ -163,7 +163,7 @@ GQA_INLINE vf vf_exp2(vf x) {
 #endif
 }
 /* e^x in the same range. */
-GQA_INLINE vf attn_exp(vf x) { return vf_exp2(x * LOG2E); }
+GQA_INLINE vf attn_exp(vf x) { return vf_exp2(x * ATTN_LOG2E); }
 GQA_INLINE float attn_exp_scalar(float x) { return attn_exp(vf_set(x))[0]; }
 
 /* ln of a positive float: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m by the atanh series. */
@@ -177,7 +177,7 @@ GQA_INLINE double log_scalar(float x) {
   if (m > 1.41421356f) m *= 0.5f, exponent++;
   double z = ((double)m - 1) / ((double)m + 1), z2 = z * z;
   double series = z * (2 + z2 * (2.0 / 3 + z2 * (2.0 / 5 + z2 * (2.0 / 7 + z2 * (2.0 / 9 + z2 * 2.0 / 11)))));
-  return exponent * LN2 + series;
+  return exponent * ATTN_LN2 + series;
 }
 
 /*
@@ -317,7 +317,7 @@ GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float 
   int d = 0;
   for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(acc + d) * inverse);
   if (d < c->Hv) vf_store_n(out + d, vf_load_n(acc + d, c->Hv - d) * inverse, c->Hv - d);
-  if (l > 0 && l <= FLOAT_MAX && finite && c->ordinary) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
+  if (l > 0 && l <= ATTN_FLOAT_MAX && finite && c->ordinary) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
   else if (l == 0 && attn_level_entry(c, b, t, n) == -__builtin_inff()) {
     for (d = 0; d < c->Hv; d++) out[d] = 0;
     attn_write_lse(c, b, t, n, -__builtin_inf(), 0);
@@ -340,7 +340,7 @@ GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, const float *a
 
 /* Merges one row's `chunks` partial records, `stride` floats apart, into the output. acc: scratch of Hv floats. */
 GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, const float *partial, int64_t stride, int chunks, int64_t row, int64_t rows, float *acc) {
-  float m = ROW_EMPTY, l = 0;
+  float m = ATTN_ROW_EMPTY, l = 0;
   for (int i = 0; i < chunks; i++) {
     float mi = partial[i * stride + rows * c->Hv + row];
     if (mi > m || mi != mi) m = mi;

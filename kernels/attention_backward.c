@@ -19,7 +19,7 @@ GQA_NOINLINE void back_query_safely(const back *c, const back_scratch *w, int p,
     for (int j = j0; j < j1; j++)
       for (int i = 0; i < BACK_NR; i++) {
         const float ds = w->ds[(slot * BACK_KEYS + j) * BACK_NR + i];
-        if (ds != 0) w->dqt[((int64_t)p * c->Hp + d) * BACK_NR + i] += ds * w->keys[j * c->key_row + d];
+        if (ds != 0) w->dqt[((int64_t)p * c->H_mr + d) * BACK_NR + i] += ds * w->keys[j * c->key_row + d];
       }
 }
 
@@ -49,18 +49,18 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
       back_query_safely(c, w, p + s, s, from[s], to[s]);
       continue;
     }
-    back_rows(back_lanes(rows, p + s), w->keys + from[s] * c->key_row, BACK_MR, 1, c->key_row, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->Hp * BACK_NR, 0, c->Hp, to[s] - from[s], 1);
+    back_rows(back_lanes(rows, p + s), w->keys + from[s] * c->key_row, BACK_MR, 1, c->key_row, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->H_mr * BACK_NR, 0, c->H_mr, to[s] - from[s], 1);
   }
   const int lanes = back_lanes(rows, p + pair - 1);
-  if (c->d_key) back_dims(w->ds, w->qn, p, w->sums + k0 * c->Hn, c->f.H, first, end, pair, lanes);
-  if (c->d_value) back_dims(w->p, w->on, p, w->sums + c->tiles * BACK_KEYS * c->Hn + k0 * c->Hvn, c->f.Hv, first, end, pair, lanes);
+  if (c->d_key) back_dims(w->ds, w->qn, p, w->sums + k0 * c->H_dn, c->f.H, first, end, pair, lanes);
+  if (c->d_value) back_dims(w->p, w->on, p, w->sums + c->tiles * BACK_KEYS * c->H_dn + k0 * c->Hv_dn, c->f.Hv, first, end, pair, lanes);
 }
 
 /* dQ^T of the block's rows to dQuery, scaled. */
 static void back_write_queries(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows) {
   const attn *f = &c->f;
   for (int r = 0; r < rows; r += VL) {
-    const float *from = w->dqt + (int64_t)(r / BACK_NR) * BACK_NR * c->Hp + r % BACK_NR;
+    const float *from = w->dqt + (int64_t)(r / BACK_NR) * BACK_NR * c->H_mr + r % BACK_NR;
     for (int d = 0; d < f->H; d += VL) {
       const int count = f->H - d < VL ? f->H - d : VL;
       vf v[VL];
@@ -90,8 +90,8 @@ static void back_write_keys(const back *c, const float *sums, int64_t next, int 
 static void back_write(const back *c, int b, int k, const float *sums, int chunks) {
   const attn *f = &c->f;
   const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
-  if (c->d_key) back_write_keys(c, sums, c->sum_floats, chunks, f->H, c->Hn, c->d_key + b * c->d_key_batch + k * f->key_head, f->key_token, length);
-  if (c->d_value) back_write_keys(c, sums + c->tiles * BACK_KEYS * c->Hn, c->sum_floats, chunks, f->Hv, c->Hvn, c->d_value + b * c->d_value_batch + k * f->value_head, f->value_token, length);
+  if (c->d_key) back_write_keys(c, sums, c->sum_floats, chunks, f->H, c->H_dn, c->d_key + b * c->d_key_batch + k * f->key_head, f->key_token, length);
+  if (c->d_value) back_write_keys(c, sums + c->tiles * BACK_KEYS * c->H_dn, c->sum_floats, chunks, f->Hv, c->Hv_dn, c->d_value + b * c->d_value_batch + k * f->value_head, f->value_token, length);
 }
 
 static void back_task(void *context, int task, int worker) {
@@ -184,16 +184,16 @@ static void op_attention_backward(const double *a) {
   if (c.d_bias) memset(c.d_bias, 0, (size_t)c.bias_size * sizeof(float));
   if (f->B == 0 || f->K == 0) return;
   attn_find_levels(&c.f);
-  c.Hp = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
+  c.H_mr = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
   /* H alone, a power of two, would put a block of dims of all keys into few sets of L1. */
   c.key_row = (f->H + VL - 1) / VL * VL + 16;
-  c.Hn = (f->H + BACK_DN - 1) / BACK_DN * BACK_DN, c.Hvn = (f->Hv + BACK_DN - 1) / BACK_DN * BACK_DN;
+  c.H_dn = (f->H + BACK_DN - 1) / BACK_DN * BACK_DN, c.Hv_dn = (f->Hv + BACK_DN - 1) / BACK_DN * BACK_DN;
   for (int b = 0; b < f->B; b++) {
     const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
     if (length > c.keys) c.keys = length;
   }
   c.tiles = (c.keys + BACK_KEYS - 1) / BACK_KEYS;
-  c.sum_floats = c.tiles * BACK_KEYS * (c.Hn + c.Hvn);
+  c.sum_floats = c.tiles * BACK_KEYS * (c.H_dn + c.Hv_dn);
   const int units = f->B * f->K;
   const int64_t blocks = (rows + BACK_ROWS - 1) / BACK_ROWS;
   int64_t chunks = (BACK_UNITS + units - 1) / units;

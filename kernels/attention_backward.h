@@ -41,7 +41,7 @@ typedef struct {
   const float *d_out, *d_lse;
   float *d_query, *d_key, *d_value, *d_bias, *d_sinks;
   int64_t d_key_batch, d_value_batch, bias_size;
-  int Hp, Hn, Hvn; /* H up to MR; H and Hv up to DN */
+  int H_mr, H_dn, Hv_dn; /* H up to MR; H and Hv up to DN */
   int64_t key_row; /* floats from one copied key to the next */
   int64_t keys, tiles; /* the longest row's */
   int row_chunks;
@@ -55,13 +55,13 @@ typedef struct {
   float *qt, *qn, *ot, *on, *dqt;       /* Q^T, Q, dO^T, dO, dQ^T of the block's rows */
   float *keys, *values;                 /* the tile: [KEYS][key_row], [KEYS][Hv] */
   float *p, *ds, *slope, *kept;         /* [PAIR][KEYS][NR] twice, [KEYS][NR] twice */
-  float *sums;                          /* dK [tiles][Hn / DN][KEYS][DN], then dV */
+  float *sums;                          /* dK [tiles][H_dn / DN][KEYS][DN], then dV */
   back_panel *panels;
 } back_scratch;
 
 GQA_INLINE size_t back_scratch_floats(const back *c) {
   const attn *f = &c->f;
-  size_t block = (size_t)BACK_ROWS * (size_t)(f->H + c->Hn + f->Hv + c->Hvn + c->Hp), tile = (size_t)BACK_KEYS * (size_t)(c->key_row + f->Hv);
+  size_t block = (size_t)BACK_ROWS * (size_t)(f->H + c->H_dn + f->Hv + c->Hv_dn + c->H_mr), tile = (size_t)BACK_KEYS * (size_t)(c->key_row + f->Hv);
   return block + tile + (size_t)(2 * BACK_PAIR + 2) * BACK_KEYS * BACK_NR + BACK_PANELS * sizeof(back_panel) / sizeof(float);
 }
 
@@ -69,10 +69,10 @@ GQA_INLINE back_scratch back_split(const back *c, float *at) {
   const attn *f = &c->f;
   back_scratch w;
   w.qt = at, at += BACK_ROWS * f->H;
-  w.qn = at, at += BACK_ROWS * c->Hn;
+  w.qn = at, at += BACK_ROWS * c->H_dn;
   w.ot = at, at += BACK_ROWS * f->Hv;
-  w.on = at, at += BACK_ROWS * c->Hvn;
-  w.dqt = at, at += BACK_ROWS * c->Hp;
+  w.on = at, at += BACK_ROWS * c->Hv_dn;
+  w.dqt = at, at += BACK_ROWS * c->H_mr;
   w.keys = at, at += BACK_KEYS * c->key_row;
   w.values = at, at += BACK_KEYS * f->Hv;
   w.p = at, at += BACK_PAIR * BACK_KEYS * BACK_NR;
@@ -185,7 +185,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
       int64_t r = r0 + p * BACK_NR + i, t = r / f->G, n = k * f->G + r % f->G, low = 0, high = 0;
       if (p * BACK_NR + i < rows) attn_limits(f, &row, t, &low, &high);
       q[i] = o[i] = 0;
-      panel->lse[i] = -ROW_EMPTY, panel->rest[i] = panel->delta[i] = 0;
+      panel->lse[i] = -ATTN_ROW_EMPTY, panel->rest[i] = panel->delta[i] = 0;
       if (high > low) {
         const int64_t x = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
         const double lse = f->lse[x] - attn_level(f, b, t, n);
@@ -196,7 +196,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
         if (c->d_lse) delta -= c->d_lse[x];
         if (f->lse[x] != -__builtin_inff()) {
           panel->lse[i] = (float)lse, panel->delta[i] = delta;
-          panel->rest[i] = (float)(lse - panel->lse[i] + f->lse_rest[x]) * LOG2E;
+          panel->rest[i] = (float)(lse - panel->lse[i] + f->lse_rest[x]) * ATTN_LOG2E;
         } else high = low;
       }
       if (high <= low) low = high = 0;
@@ -209,7 +209,7 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, i
     const int64_t next = (int64_t)BACK_ROWS * BACK_DN;
     back_pack_rows(q, f->H, f->scale, w->qt + (int64_t)p * BACK_NR * f->H, f->scale, w->qn + p * BACK_NR * BACK_DN, next);
     back_pack_rows(o, f->Hv, 1.0f, w->ot + (int64_t)p * BACK_NR * f->Hv, 1.0f, w->on + p * BACK_NR * BACK_DN, next);
-    memset(w->dqt + (int64_t)p * BACK_NR * c->Hp, 0, (size_t)BACK_NR * (size_t)c->Hp * sizeof(float));
+    memset(w->dqt + (int64_t)p * BACK_NR * c->H_mr, 0, (size_t)BACK_NR * (size_t)c->H_mr * sizeof(float));
   }
 }
 
@@ -234,7 +234,7 @@ GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int
     }
   }
   for (int j = n; j % BACK_MR; j++) {
-    memset(w->keys + j * c->key_row, 0, (size_t)c->Hp * sizeof(float));
+    memset(w->keys + j * c->key_row, 0, (size_t)c->H_mr * sizeof(float));
     memset(w->values + (int64_t)j * f->Hv, 0, (size_t)f->Hv * sizeof(float));
   }
   return vf_sum(bad) == 0;
@@ -265,7 +265,7 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k,
     for (int j = j0; j < j1; j++) {
       const int x = j * BACK_NR + h;
       const vi key = vi_set((int32_t)(k0 + j));
-      vf weight = vf_select((key >= low) & (key < high), vf_exp2((vf_load(s + x) - lse) * LOG2E - rest), zero), change = vf_load(ds + x), kept = weight;
+      vf weight = vf_select((key >= low) & (key < high), vf_exp2((vf_load(s + x) - lse) * ATTN_LOG2E - rest), zero), change = vf_load(ds + x), kept = weight;
       if (f->dropout > 0) {
         const vf factor = vf_load(w->kept + x);
         kept = weight * factor, change = vf_select(factor == zero, zero, change * factor);

@@ -59,91 +59,91 @@ GQA_INLINE void decode_prefetch(const char *p, int64_t bytes) {
 #define DECODE_BLOCKS 8 /* of q8_0, of which the scales are converted at a time */
 
 /*
- * acc[r * KB + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims done.
+ * acc[r * key_block + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims done.
  * Scales are converted ahead, a vector at a time: a broadcast from memory is free, one from a register is not. Rows of 136 bytes are read
  * faster than L1 can have them under way, so what comes next is asked for into L2 and between the products (measured: 3.2 ms where bursts
  * into L1 took 5.0, S4096 K32 on one thread).
  */
-GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, const int RB, const char *next, int64_t next_step) {
-  const int KB = VL / RB;
+GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, const int row_block, const char *next, int64_t next_step) {
+  const int key_block = VL / row_block;
   int whole = H / 32 * 32;
   for (int d0 = 0; d0 < whole; d0 += DECODE_BLOCKS * 32) {
     int blocks = whole - d0 < DECODE_BLOCKS * 32 ? (whole - d0) / 32 : DECODE_BLOCKS;
     uint16_t halves[DECODE_BLOCKS][VL] = {{0}};
     float scales[DECODE_BLOCKS][VL];
-    for (int j = 0; j < KB; j++) {
+    for (int j = 0; j < key_block; j++) {
       const char *block = attn_block(key, at[j] + d0);
       for (int b = 0; b < blocks; b++) memcpy(&halves[b][j], block + b * 34, 2);
     }
     for (int b = 0; b < blocks; b++) vf_store(scales[b], vf_load_f16(halves[b]));
     for (int b = 0; b < blocks; b++)
       GQA_UNROLL(16)
-      for (int j = 0; j < KB; j++) {
+      for (int j = 0; j < key_block; j++) {
         const char *block = attn_block(key, at[j] + d0) + b * 34;
         if (next) __builtin_prefetch(next + j * next_step + (d0 / 32 + b) * 48, 0, 2);
         vf scale = vf_set(scales[b][j]), codes[32 / VL];
         GQA_UNROLL(8)
         for (int i = 0; i < 32 / VL; i++) codes[i] = attn_block_codes(block, i * VL);
         GQA_UNROLL(16)
-        for (int r = 0; r < RB; r++) {
+        for (int r = 0; r < row_block; r++) {
           const float *x = q + (int64_t)r * H + d0 + b * 32;
           vf sum = vf_load(x) * codes[0];
           GQA_UNROLL(8)
           for (int i = 1; i < 32 / VL; i++) sum = vf_fma(vf_load(x + i * VL), codes[i], sum);
-          acc[r * KB + j] = vf_fma(scale, sum, acc[r * KB + j]);
+          acc[r * key_block + j] = vf_fma(scale, sum, acc[r * key_block + j]);
         }
       }
   }
   return whole;
 }
 
-/* scores[r * DECODE_KEYS + j] for RB rows and VL / RB keys: q rows are H apart, key row j starts at element at[j]. */
-GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, const int RB, const int type, const char *next, int64_t next_step) {
-  const int KB = VL / RB;
+/* scores[r * DECODE_KEYS + j] for row_block rows and VL / row_block keys: q rows are H apart, key row j starts at element at[j]. */
+GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, const int row_block, const int type, const char *next, int64_t next_step) {
+  const int key_block = VL / row_block;
   int H = c->H, d = 0;
   vf acc[VL];
   GQA_UNROLL(16)
   for (int i = 0; i < VL; i++) acc[i] = vf_set(0);
-  if (type == GQA_Q8_0) d = decode_block_dots(q, H, key, at, acc, RB, next, next_step);
+  if (type == GQA_Q8_0) d = decode_block_dots(q, H, key, at, acc, row_block, next, next_step);
   for (; d + VL <= H; d += VL) {
     vf k[VL];
     GQA_UNROLL(16)
-    for (int j = 0; j < KB; j++) k[j] = attn_load(key, type, at[j] + d);
+    for (int j = 0; j < key_block; j++) k[j] = attn_load(key, type, at[j] + d);
     GQA_UNROLL(16)
-    for (int r = 0; r < RB; r++) {
+    for (int r = 0; r < row_block; r++) {
       vf x = vf_load(q + (int64_t)r * H + d);
       GQA_UNROLL(16)
-      for (int j = 0; j < KB; j++) acc[r * KB + j] = vf_fma(x, k[j], acc[r * KB + j]);
+      for (int j = 0; j < key_block; j++) acc[r * key_block + j] = vf_fma(x, k[j], acc[r * key_block + j]);
     }
   }
   if (d < H)
-    for (int j = 0; j < KB; j++) {
+    for (int j = 0; j < key_block; j++) {
       vf k = attn_load_n(key, type, at[j] + d, H - d);
-      for (int r = 0; r < RB; r++) acc[r * KB + j] = vf_fma(vf_load_n(q + (int64_t)r * H + d, H - d), k, acc[r * KB + j]);
+      for (int r = 0; r < row_block; r++) acc[r * key_block + j] = vf_fma(vf_load_n(q + (int64_t)r * H + d, H - d), k, acc[r * key_block + j]);
     }
   float sums[VL];
   vf_store(sums, vf_transpose_sum(acc));
-  for (int r = 0; r < RB; r++) memcpy(scores + r * DECODE_KEYS, sums + r * KB, (size_t)KB * sizeof(float));
+  for (int r = 0; r < row_block; r++) memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)key_block * sizeof(float));
 }
 
-/* acc[r][d0 … d0 + NV * VL) += p[r][j] * V[j] over n keys for RB rows. */
-GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int d0, const int RB, const int NV, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+/* acc[r][d0 … d0 + nv * VL) += p[r][j] * V[j] over n keys for row_block rows. */
+GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int d0, const int row_block, const int nv, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
   vf o[4][8];
   GQA_UNROLL(16)
-  for (int r = 0; r < RB; r++)
+  for (int r = 0; r < row_block; r++)
     GQA_UNROLL(16)
-    for (int x = 0; x < NV; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + d0 + x * VL);
-  /* q8_0: the NV vectors are a part of one block, or whole blocks. */
+    for (int x = 0; x < nv; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + d0 + x * VL);
+  /* q8_0: the nv vectors are a part of one block, or whole blocks. */
   float weights[4][4][DECODE_KEYS]; /* [row][block][key]: p times the block's scale */
   const char *codes = attn_block(value, at + d0) + 2 + (d0 & 31);
   int64_t codes_step = c->value_token / 32 * 34;
   if (type == GQA_Q8_0)
-    for (int b = 0; b < (NV * VL + 31) / 32; b++) {
+    for (int b = 0; b < (nv * VL + 31) / 32; b++) {
       uint16_t halves[DECODE_KEYS] = {0};
       for (int j = 0; j < n; j++) memcpy(&halves[j], attn_block(value, at + j * c->value_token + d0 + b * 32), 2);
       for (int j = 0; j < n; j += VL) {
         vf scale = vf_load_f16(halves + j);
-        for (int r = 0; r < RB; r++) vf_store(&weights[r][b][j], vf_load(p + r * DECODE_KEYS + j) * scale);
+        for (int r = 0; r < row_block; r++) vf_store(&weights[r][b][j], vf_load(p + r * DECODE_KEYS + j) * scale);
       }
     }
   for (int j = 0; j < n; j++) {
@@ -152,28 +152,28 @@ GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *val
     if (type == GQA_Q8_0) {
       for (int64_t i = 0; next && i < next_bytes; i += 64) __builtin_prefetch(next + j * next_step + i, 0, 2);
       GQA_UNROLL(16)
-      for (int x = 0; x < NV; x++) v[x] = vf_load_i8((const int8_t *)codes + x * VL / 32 * 34 + x * VL % 32);
+      for (int x = 0; x < nv; x++) v[x] = vf_load_i8((const int8_t *)codes + x * VL / 32 * 34 + x * VL % 32);
       codes += codes_step;
       GQA_UNROLL(16)
-      for (int r = 0; r < RB; r++)
+      for (int r = 0; r < row_block; r++)
         GQA_UNROLL(16)
-        for (int x = 0; x < NV; x++) o[r][x] = vf_fma(vf_set(weights[r][x * VL / 32][j]), v[x], o[r][x]);
+        for (int x = 0; x < nv; x++) o[r][x] = vf_fma(vf_set(weights[r][x * VL / 32][j]), v[x], o[r][x]);
       continue;
     }
     GQA_UNROLL(16)
-    for (int x = 0; x < NV; x++) v[x] = attn_load(value, type, at + d0 + x * VL);
+    for (int x = 0; x < nv; x++) v[x] = attn_load(value, type, at + d0 + x * VL);
     at += c->value_token;
     GQA_UNROLL(16)
-    for (int r = 0; r < RB; r++) {
+    for (int r = 0; r < row_block; r++) {
       vf w = vf_set(p[r * DECODE_KEYS + j]);
       GQA_UNROLL(16)
-      for (int x = 0; x < NV; x++) o[r][x] = vf_fma(w, v[x], o[r][x]);
+      for (int x = 0; x < nv; x++) o[r][x] = vf_fma(w, v[x], o[r][x]);
     }
   }
   GQA_UNROLL(16)
-  for (int r = 0; r < RB; r++)
+  for (int r = 0; r < row_block; r++)
     GQA_UNROLL(16)
-    for (int x = 0; x < NV; x++) vf_store(acc + (int64_t)r * c->Hv + d0 + x * VL, o[r][x]);
+    for (int x = 0; x < nv; x++) vf_store(acc + (int64_t)r * c->Hv + d0 + x * VL, o[r][x]);
 }
 
 /* The last Hv % VL dims, or (safe) every dim with zero weights left out. */
@@ -305,7 +305,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
       int64_t t = r / c->G, n = (k0 + h) * c->G + r % c->G, from, to;
       const float *x = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
       for (int d = 0; d < c->H; d++) q[((int64_t)h * padded + r) * c->H + d] = x[d] * scale;
-      m[h * padded + r] = ROW_EMPTY, l[h * padded + r] = 0;
+      m[h * padded + r] = ATTN_ROW_EMPTY, l[h * padded + r] = 0;
       attn_limits(c, &row, t, &from, &to);
       if (from < low && to > from) low = from;
       if (to > high) high = to;

@@ -29,7 +29,7 @@ GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n,
 }
 
 GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
-  enum { DIMS = 128 }; /* of the output at a time: scores are made anew for each run of them, and nothing is kept */
+  enum { ATTN_EXACT_DIMS = 128 }; /* of the output at a time: scores are made anew for each run of them, and nothing is kept */
   const attn_row row = attn_row_of(c, b);
   const int64_t t = r / c->G, n = k * c->G + r % c->G;
   const int joined = c->sinks && t < row.query_length;
@@ -39,9 +39,9 @@ GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
   attn_limits(c, &row, t, &low, &high);
   double top = sink, sum = 0;
   /* The maximum, then the sum of exponentials, then the output. */
-  for (int pass = 0; pass < 2 + (c->Hv + DIMS - 1) / DIMS; pass++) {
-    const int d0 = (pass - 2) * DIMS, dims = c->Hv - d0 < DIMS ? c->Hv - d0 : DIMS;
-    double acc[DIMS] = {0};
+  for (int pass = 0; pass < 2 + (c->Hv + ATTN_EXACT_DIMS - 1) / ATTN_EXACT_DIMS; pass++) {
+    const int d0 = (pass - 2) * ATTN_EXACT_DIMS, dims = c->Hv - d0 < ATTN_EXACT_DIMS ? c->Hv - d0 : ATTN_EXACT_DIMS;
+    double acc[ATTN_EXACT_DIMS] = {0};
     int index = row.first_segment;
     int64_t skip = low;
     attn_segment segment = {0, 0, 0};

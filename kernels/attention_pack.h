@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
   float *q, *o, *s, *keys, *values, *finite, *lines;
   attn_panel *panels;
-  int Hvp; /* Hv rounded up to MR */
+  int Hv_mr; /* Hv rounded up to MR */
 } attn_panel_scratch;
 
 /* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
@@ -47,9 +47,9 @@ typedef struct {
 } attn_tile;
 
 GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
-  size_t Hvp = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
+  size_t Hv_mr = (size_t)(c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   size_t panels = ATTN_ROWS / ATTN_NR;
-  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hvp) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + ATTN_LATENT_PAD) + 2 * ATTN_STEP * Hvp + VL * (Hvp + VL);
+  size_t floats = panels * ATTN_NR * ((size_t)c->H + Hv_mr) + ATTN_KEYS * (ATTN_NR + (size_t)c->H + ATTN_LATENT_PAD) + 2 * ATTN_STEP * Hv_mr + VL * (Hv_mr + VL);
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
@@ -97,7 +97,7 @@ GQA_INLINE void attn_store_blocks(float *to, vf v) {
 #endif
 }
 
-/* Copies n values from the cursor on as [Hvp / MR][STEP][MR]. Returns 0 when one of them is not an ordinary value. */
+/* Copies n values from the cursor on as [Hv_mr / MR][STEP][MR]. Returns 0 when one of them is not an ordinary value. */
 GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
   int Hv = c->Hv;
   vf bad = vf_set(0);
@@ -116,7 +116,7 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
       vf v = attn_load_n(at->segment.value, type, x + d, Hv - d);
       bad = vf_fma(v * ATTN_LARGE, vf_set(0), bad);
       vf_store(tail, v);
-      for (int i = 0; d < w->Hvp; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_STEP, tail + i, ATTN_MR * sizeof(float));
+      for (int i = 0; d < w->Hv_mr; d += ATTN_MR, i += ATTN_MR) memcpy(value + (int64_t)d * ATTN_STEP, tail + i, ATTN_MR * sizeof(float));
     }
   }
   return vf_sum(bad) == 0;

@@ -16,7 +16,7 @@
 #include "attention_pack.h"
 
 /* What the micro kernel adds to: nothing, C, or C times a factor per lane. */
-enum { MICRO_SET, MICRO_ADD, MICRO_SCALE };
+enum { ATTN_MICRO_SET, ATTN_MICRO_ADD, ATTN_MICRO_SCALE };
 /* Dims of Q^T that a panel goes through at a time: 37 kB with 48 lanes. */
 #define ATTN_DEPTH 192
 
@@ -30,8 +30,8 @@ GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const floa
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
     for (int v = 0; v < nv; v++) {
-      c[i][v] = start == MICRO_SET ? vf_set(0) : vf_load(C + i * ATTN_NR + v * VL);
-      if (start == MICRO_SCALE) c[i][v] *= correction[v];
+      c[i][v] = start == ATTN_MICRO_SET ? vf_set(0) : vf_load(C + i * ATTN_NR + v * VL);
+      if (start == ATTN_MICRO_SCALE) c[i][v] *= correction[v];
     }
   GQA_UNROLL(ATTN_UNROLL)
   for (int k = 0; k < n; k++) {
@@ -59,7 +59,7 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0,
   for (int i = 0; i < ATTN_NR; i++) {
     int64_t r = r0 + i < r_end ? r0 + i : r_end - 1, low, high;
     attn_limits(c, row, r / c->G, &low, &high);
-    p->m[i] = ROW_EMPTY, p->l[i] = 0;
+    p->m[i] = ATTN_ROW_EMPTY, p->l[i] = 0;
     p->low[i] = (int32_t)low, p->high[i] = (int32_t)high;
     if (low < p->min_low && high > low) p->min_low = (int32_t)low;
     if (low > p->max_low) p->max_low = (int32_t)low;
@@ -73,7 +73,7 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0,
  * changes no bit, and afterwards they are added where their weight is not zero.
  */
 GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
-  for (int64_t d = 0; d < w->Hvp; d += ATTN_MR)
+  for (int64_t d = 0; d < w->Hv_mr; d += ATTN_MR)
     for (int64_t i = d * ATTN_STEP; i < d * ATTN_STEP + (int64_t)n * ATTN_MR; i++) w->finite[i] = w->values[i] - w->values[i] == 0 ? w->values[i] : 0;
 }
 GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float *o, int j0, int j1) {
@@ -91,7 +91,7 @@ GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float
 #define ATTN_SLACK 11.0f
 /*
  * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: e^(s - m) keeps all its
- * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ROW_EMPTY at once). Returns 1 when no lane's m
+ * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ATTN_ROW_EMPTY at once). Returns 1 when no lane's m
  * moved; otherwise `correction` holds what earlier sums are worth now.
  */
 GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction, const int nv) {
@@ -143,12 +143,12 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
   int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
   if (j0 >= j1) {
-    if (first) memset(o, 0, (size_t)w->Hvp * ATTN_NR * sizeof(float));
+    if (first) memset(o, 0, (size_t)w->Hv_mr * ATTN_NR * sizeof(float));
     return;
   }
   float *s = w->s;
   /* Without values (Hv 0) a few keys would make none. */
-  int calls = (j1 - j0) / ATTN_MR + w->Hvp / ATTN_MR + !w->Hvp, pieces = (ahead->count + calls - 1) / calls;
+  int calls = (j1 - j0) / ATTN_MR + w->Hv_mr / ATTN_MR + !w->Hv_mr, pieces = (ahead->count + calls - 1) / calls;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
     if (tile->keys != w->keys) /* in place: the values of this block and the keys of the next tile */
       for (int i = j; i < j + ATTN_MR; i++) {
@@ -156,12 +156,12 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
       }
     attn_ahead_fetch(ahead, pieces);
-    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH, MICRO_SET, 0, nv);
+    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH, ATTN_MICRO_SET, 0, nv);
   }
   /* Heads so wide that Q^T leaves L1 (latent attention: 576 dims): a part of them at a time. */
   for (int d = ATTN_DEPTH; d < c->H; d += ATTN_DEPTH) {
     int depth = c->H - d < ATTN_DEPTH ? c->H - d : ATTN_DEPTH;
-    for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) attn_micro(tile->keys + j * tile->key_row + d, tile->key_row, 1, q + (int64_t)d * ATTN_NR, s + (int64_t)j * ATTN_NR, depth, MICRO_ADD, 0, nv);
+    for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) attn_micro(tile->keys + j * tile->key_row + d, tile->key_row, 1, q + (int64_t)d * ATTN_NR, s + (int64_t)j * ATTN_NR, depth, ATTN_MICRO_ADD, 0, nv);
   }
   if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
@@ -183,14 +183,14 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
   vf correction[ATTN_NV];
   int keep = attn_panel_weights(p, s + (int64_t)j0 * ATTN_NR, j1 - j0, correction, nv);
   if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
-  for (int d = 0; d < w->Hvp; d += ATTN_MR) {
+  for (int d = 0; d < w->Hv_mr; d += ATTN_MR) {
     const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
     float *to = o + (int64_t)d * ATTN_NR;
     attn_ahead_fetch(ahead, pieces);
     const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_SET, 0, nv);
-    else if (keep) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_ADD, 0, nv);
-    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, MICRO_SCALE, correction, nv);
+    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_SET, 0, nv);
+    else if (keep) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_ADD, 0, nv);
+    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_SCALE, correction, nv);
   }
   if (!finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
 }
@@ -209,13 +209,13 @@ GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const 
 }
 
 /* Writes a panel's rows, turned back to [row][Hv] through `lines`. `bounded`: no sum of values can have overflown. */
-GQA_INLINE void attn_emit_panel(const attn *c, int Hvp, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, int bounded, float *partial, int64_t partial_row, int64_t partial_rows) {
-  int width = (Hvp + VL - 1) / VL * VL;
+GQA_INLINE void attn_emit_panel(const attn *c, int Hv_mr, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, int bounded, float *partial, int64_t partial_row, int64_t partial_rows) {
+  int width = (Hv_mr + VL - 1) / VL * VL;
   for (int r = 0; r < rows; r += VL) {
     int count = rows - r < VL ? rows - r : VL;
-    for (int d = 0; d < Hvp; d += VL) {
+    for (int d = 0; d < Hv_mr; d += VL) {
       vf v[VL];
-      for (int i = 0; i < VL; i++) v[i] = d + i < Hvp ? vf_load(o + (int64_t)(d + i) * ATTN_NR + r) : vf_set(0);
+      for (int i = 0; i < VL; i++) v[i] = d + i < Hv_mr ? vf_load(o + (int64_t)(d + i) * ATTN_NR + r) : vf_set(0);
       vf_transpose(v);
       for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
     }
@@ -230,15 +230,15 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   attn_row row = attn_row_of(c, b);
   attn_panel_scratch w;
   int panels = (rows + ATTN_NR - 1) / ATTN_NR;
-  w.Hvp = (c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
+  w.Hv_mr = (c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
   w.q = scratch;
   w.o = w.q + (int64_t)panels * ATTN_NR * c->H;
-  w.s = w.o + (int64_t)panels * ATTN_NR * w.Hvp;
+  w.s = w.o + (int64_t)panels * ATTN_NR * w.Hv_mr;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * (c->H + ATTN_LATENT_PAD);
-  w.finite = w.values + (int64_t)ATTN_STEP * w.Hvp;
-  w.lines = w.finite + (int64_t)ATTN_STEP * w.Hvp;
-  w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hvp + VL));
+  w.finite = w.values + (int64_t)ATTN_STEP * w.Hv_mr;
+  w.lines = w.finite + (int64_t)ATTN_STEP * w.Hv_mr;
+  w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hv_mr + VL));
   int64_t low = INT64_MAX, high = 0;
   for (int p = 0; p < panels; p++) {
     attn_panel *panel = w.panels + p;
@@ -250,7 +250,7 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   if (high > key_high) high = key_high;
   attn_cursor cursor = {{0, 0, 0}, low < high ? low : 0, row.first_segment};
   if (low < high) cursor.segment = attn_segment_of(c, cursor.index);
-  else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hvp * sizeof(float));
+  else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hv_mr * sizeof(float));
   int bounded = 1;
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
     int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
@@ -267,7 +267,7 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
     for (int p = 0; p < panels; p++) {
       int64_t first_row = r0 + p * ATTN_NR;
       int lanes = attn_lanes(rows, p), after = p + 1 < panels ? attn_lanes(rows, p + 1) : 0;
-      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hvp;
+      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hv_mr;
       attn_panel *panel = w.panels + p;
       attn_ahead ahead;
       ahead.count = ahead.next = 0;
@@ -279,11 +279,11 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
       if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 1);
       else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 2);
       else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, ATTN_NV);
-      if (last) attn_emit_panel(c, w.Hvp, b, k, first_row, lanes, panel, o, w.lines, bounded, partial, partial_row + p * ATTN_NR, partial_rows);
+      if (last) attn_emit_panel(c, w.Hv_mr, b, k, first_row, lanes, panel, o, w.lines, bounded, partial, partial_row + p * ATTN_NR, partial_rows);
     }
   }
   if (low >= high)
     for (int p = 0; p < panels; p++)
-      attn_emit_panel(c, w.Hvp, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hvp, w.lines, 1, partial, partial_row + p * ATTN_NR, partial_rows);
+      attn_emit_panel(c, w.Hv_mr, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hv_mr, w.lines, 1, partial, partial_row + p * ATTN_NR, partial_rows);
 }
 #endif

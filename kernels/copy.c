@@ -70,7 +70,7 @@ GQA_INLINE void write_element(int dtype, void *out, size_t i, double value) {
 typedef struct {
   uint8_t *out;
   const uint8_t *x;
-  int outDtype, xDtype;
+  int out_dtype, x_dtype;
   size_t count;
 } convert_call;
 
@@ -87,7 +87,7 @@ static void narrow_run(int dtype, uint16_t *out, const float *x, size_t n) {
 static void convert_task(void *context, int task, int worker) {
   const convert_call *c = context;
   (void)worker;
-  const int from = c->xDtype, to = c->outDtype;
+  const int from = c->x_dtype, to = c->out_dtype;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
   if (from == to) {
     size_t bytes = type_is_block(from) ? 1 : element_bytes(from);
@@ -105,10 +105,10 @@ static void convert_task(void *context, int task, int worker) {
 }
 
 static void op_convert(const double *a) {
-  convert_call c = {.outDtype = (int)a[1], .xDtype = (int)a[4], .count = (size_t)a[6]};
-  const size_t outOffset = (size_t)a[2], xOffset = (size_t)a[5];
-  c.out = (uint8_t *)gqa_pointer(a[0]) + (type_is_block(c.outDtype) ? stored_bytes(c.outDtype, outOffset) : outOffset * element_bytes(c.outDtype));
-  c.x = (const uint8_t *)gqa_pointer(a[3]) + (type_is_block(c.xDtype) ? stored_bytes(c.xDtype, xOffset) : xOffset * element_bytes(c.xDtype));
+  convert_call c = {.out_dtype = (int)a[1], .x_dtype = (int)a[4], .count = (size_t)a[6]};
+  const size_t out_offset = (size_t)a[2], x_offset = (size_t)a[5];
+  c.out = (uint8_t *)gqa_pointer(a[0]) + (type_is_block(c.out_dtype) ? stored_bytes(c.out_dtype, out_offset) : out_offset * element_bytes(c.out_dtype));
+  c.x = (const uint8_t *)gqa_pointer(a[3]) + (type_is_block(c.x_dtype) ? stored_bytes(c.x_dtype, x_offset) : x_offset * element_bytes(c.x_dtype));
   gqa_run(gqa_ceil(c.count, GQA_CHUNK), convert_task, &c, (double)c.count);
 }
 
@@ -129,22 +129,22 @@ static void op_fill(const double *a) {
 
 /* --- strided copies --- */
 
-enum { MAX_RANK = 6, TILE = 16 };
+enum { GQA_MAX_RANK = 6, COPY_TILE = 16 };
 
 typedef struct {
   uint8_t *out;
   const uint8_t *x;
   size_t size;
-  int rank, tileDim; /* tileDim: the dim along which x is contiguous when the last one is not; -1 when there is none */
-  ptrdiff_t dims[MAX_RANK], outStrides[MAX_RANK], xStrides[MAX_RANK];
-  size_t rows; /* product of all dims but the last (and but tileDim, counted in tiles) */
+  int rank, tile_dim; /* tile_dim: the dim along which x is contiguous when the last one is not; -1 when there is none */
+  ptrdiff_t dims[GQA_MAX_RANK], out_strides[GQA_MAX_RANK], x_strides[GQA_MAX_RANK];
+  size_t rows; /* product of all dims but the last (and but tile_dim, counted in tiles) */
 } copy_call;
 
 /* rows x columns elements; `size` is a constant where this is inlined. */
-GQA_INLINE void copy_tile(size_t size, uint8_t *out, const uint8_t *x, ptrdiff_t rows, ptrdiff_t outRow, ptrdiff_t xRow, ptrdiff_t columns, ptrdiff_t outColumn, ptrdiff_t xColumn) {
+GQA_INLINE void copy_tile(size_t size, uint8_t *out, const uint8_t *x, ptrdiff_t rows, ptrdiff_t out_row, ptrdiff_t x_row, ptrdiff_t columns, ptrdiff_t out_column, ptrdiff_t x_column) {
   for (ptrdiff_t r = 0; r < rows; r++)
     for (ptrdiff_t c = 0; c < columns; c++)
-      memcpy(out + (r * outRow + c * outColumn) * (ptrdiff_t)size, x + (r * xRow + c * xColumn) * (ptrdiff_t)size, size);
+      memcpy(out + (r * out_row + c * out_column) * (ptrdiff_t)size, x + (r * x_row + c * x_column) * (ptrdiff_t)size, size);
 }
 
 static void copy_task(void *context, int task, int worker) {
@@ -154,85 +154,85 @@ static void copy_task(void *context, int task, int worker) {
   const ptrdiff_t n = c->dims[last], size = (ptrdiff_t)c->size;
   ptrdiff_t out = 0, x = 0, rest = task, tile = 0;
   for (int d = last - 1; d >= 0; d--) {
-    ptrdiff_t extent = d == c->tileDim ? (c->dims[d] + TILE - 1) / TILE : c->dims[d];
+    ptrdiff_t extent = d == c->tile_dim ? (c->dims[d] + COPY_TILE - 1) / COPY_TILE : c->dims[d];
     ptrdiff_t index = rest % extent;
     rest /= extent;
-    if (d == c->tileDim) {
-      index *= TILE;
-      tile = c->dims[d] - index < TILE ? c->dims[d] - index : TILE;
+    if (d == c->tile_dim) {
+      index *= COPY_TILE;
+      tile = c->dims[d] - index < COPY_TILE ? c->dims[d] - index : COPY_TILE;
     }
-    out += index * c->outStrides[d];
-    x += index * c->xStrides[d];
+    out += index * c->out_strides[d];
+    x += index * c->x_strides[d];
   }
   uint8_t *to = c->out + out * size;
   const uint8_t *from = c->x + x * size;
-  const ptrdiff_t so = c->outStrides[last], sx = c->xStrides[last];
-  if (c->tileDim < 0 && so == 1 && sx == 1) {
+  const ptrdiff_t so = c->out_strides[last], sx = c->x_strides[last];
+  if (c->tile_dim < 0 && so == 1 && sx == 1) {
     memcpy(to, from, (size_t)(n * size));
     return;
   }
-  if (c->tileDim < 0 && so == 1 && sx == 0 && c->size <= 4) {
+  if (c->tile_dim < 0 && so == 1 && sx == 0 && c->size <= 4) {
     repeat_element(to, from, c->size, (size_t)n);
     return;
   }
-  ptrdiff_t rows = 1, outRow = 0, xRow = 0;
-  if (c->tileDim >= 0) {
+  ptrdiff_t rows = 1, out_row = 0, x_row = 0;
+  if (c->tile_dim >= 0) {
     rows = tile;
-    outRow = c->outStrides[c->tileDim];
-    xRow = c->xStrides[c->tileDim];
+    out_row = c->out_strides[c->tile_dim];
+    x_row = c->x_strides[c->tile_dim];
   }
-  for (ptrdiff_t i = 0; i < n; i += TILE) {
-    ptrdiff_t columns = n - i < TILE ? n - i : TILE;
+  for (ptrdiff_t i = 0; i < n; i += COPY_TILE) {
+    ptrdiff_t columns = n - i < COPY_TILE ? n - i : COPY_TILE;
     uint8_t *o = to + i * so * size;
     const uint8_t *p = from + i * sx * size;
-    if (size == 4) copy_tile(4, o, p, rows, outRow, xRow, columns, so, sx);
-    else if (size == 2) copy_tile(2, o, p, rows, outRow, xRow, columns, so, sx);
-    else if (size == 1) copy_tile(1, o, p, rows, outRow, xRow, columns, so, sx);
-    else copy_tile(c->size, o, p, rows, outRow, xRow, columns, so, sx);
+    if (size == 4) copy_tile(4, o, p, rows, out_row, x_row, columns, so, sx);
+    else if (size == 2) copy_tile(2, o, p, rows, out_row, x_row, columns, so, sx);
+    else if (size == 1) copy_tile(1, o, p, rows, out_row, x_row, columns, so, sx);
+    else copy_tile(c->size, o, p, rows, out_row, x_row, columns, so, sx);
   }
 }
 
 static void op_copy_strided(const double *a) {
-  copy_call c = {.size = (size_t)a[4], .rows = 1, .tileDim = -1};
+  copy_call c = {.size = (size_t)a[4], .rows = 1, .tile_dim = -1};
   c.out = (uint8_t *)gqa_pointer(a[0]) + (size_t)a[1] * c.size;
   c.x = (const uint8_t *)gqa_pointer(a[2]) + (size_t)a[3] * c.size;
   const int rank = (int)a[5];
-  const double *dims = a + 6, *outStrides = dims + rank, *xStrides = outStrides + rank;
+  const double *dims = a + 6, *out_strides = dims + rank, *x_strides = out_strides + rank;
   double count = 1;
   for (int d = 0; d < rank; d++) {
-    ptrdiff_t n = (ptrdiff_t)dims[d], so = (ptrdiff_t)outStrides[d], sx = (ptrdiff_t)xStrides[d];
+    ptrdiff_t n = (ptrdiff_t)dims[d], so = (ptrdiff_t)out_strides[d], sx = (ptrdiff_t)x_strides[d];
     count *= dims[d];
     if (n == 1) continue;
     int p = c.rank - 1;
-    if (p >= 0 && c.outStrides[p] == n * so && c.xStrides[p] == n * sx) {
+    if (p >= 0 && c.out_strides[p] == n * so && c.x_strides[p] == n * sx) {
       c.dims[p] *= n;
     } else {
       p = c.rank++;
       c.dims[p] = n;
     }
-    c.outStrides[p] = so;
-    c.xStrides[p] = sx;
+    c.out_strides[p] = so;
+    c.x_strides[p] = sx;
   }
   if (count == 0) return;
   if (c.rank == 0) {
     c.rank = 1;
-    c.dims[0] = c.outStrides[0] = c.xStrides[0] = 1;
+    c.dims[0] = c.out_strides[0] = c.x_strides[0] = 1;
   }
   if (c.rank == 1 && c.dims[0] >= 2 * GQA_CHUNK) {
     /* One long row: the end that is no whole chunk, then chunks as rows. */
-    const ptrdiff_t n = c.dims[0], chunks = n / GQA_CHUNK, so = c.outStrides[0], sx = c.xStrides[0];
+    const ptrdiff_t n = c.dims[0], chunks = n / GQA_CHUNK, so = c.out_strides[0], sx = c.x_strides[0];
     copy_call rest = c;
     rest.out += chunks * GQA_CHUNK * so * (ptrdiff_t)c.size, rest.x += chunks * GQA_CHUNK * sx * (ptrdiff_t)c.size;
     rest.dims[0] = n % GQA_CHUNK;
     copy_task(&rest, 0, 0);
     c.rank = 2;
-    c.dims[0] = chunks, c.outStrides[0] = GQA_CHUNK * so, c.xStrides[0] = GQA_CHUNK * sx;
-    c.dims[1] = GQA_CHUNK, c.outStrides[1] = so, c.xStrides[1] = sx;
+    c.dims[0] = chunks, c.out_strides[0] = GQA_CHUNK * so, c.x_strides[0] = GQA_CHUNK * sx;
+    c.dims[1] = GQA_CHUNK, c.out_strides[1] = so, c.x_strides[1] = sx;
   }
   const int last = c.rank - 1;
   for (int d = 0; d < last; d++)
-    if (c.xStrides[d] == 1 && c.xStrides[last] != 1) c.tileDim = d;
-  for (int d = 0; d < last; d++) c.rows *= (size_t)(d == c.tileDim ? (c.dims[d] + TILE - 1) / TILE : c.dims[d]);
+    if (c.x_strides[d] == 1 && c.x_strides[last] != 1) c.tile_dim = d;
+  for (int d = 0; d < last; d++) c.rows *= (size_t)(d == c.tile_dim ? (c.dims[d] + COPY_TILE - 1) / COPY_TILE : c.dims[d]);
   gqa_run(c.rows, copy_task, &c, count);
 }
 
@@ -259,7 +259,7 @@ static void op_embedding(const double *a) {
 
 typedef struct {
   float *table;
-  const float *dOut;
+  const float *d_out;
   const int32_t *ids;
   size_t rows, width, count;
 } embedding_backward_call;
@@ -275,12 +275,12 @@ static void embedding_backward_task(void *context, int task, int worker) {
   for (size_t i = 0; i < c->count; i++) {
     if (c->ids[i] < 0 || (size_t)c->ids[i] >= c->rows) continue; /* changed since the op checked them */
     float *to = c->table + (size_t)c->ids[i] * c->width + at;
-    const float *from = c->dOut + i * c->width + at;
+    const float *from = c->d_out + i * c->width + at;
     for (size_t j = 0; j < n; j++) to[j] += from[j];
   }
 }
 
 static void op_embedding_backward(const double *a) {
-  embedding_backward_call c = {.table = gqa_pointer(a[0]), .rows = (size_t)a[1], .width = (size_t)a[2], .ids = gqa_pointer(a[3]), .count = (size_t)a[4], .dOut = gqa_pointer(a[5])};
+  embedding_backward_call c = {.table = gqa_pointer(a[0]), .rows = (size_t)a[1], .width = (size_t)a[2], .ids = gqa_pointer(a[3]), .count = (size_t)a[4], .d_out = gqa_pointer(a[5])};
   gqa_run(gqa_ceil(c.width, EMBEDDING_COLUMNS), embedding_backward_task, &c, a[2] * (a[1] + a[4]));
 }

@@ -136,11 +136,11 @@ GQA_INLINE vf unary_slope(int op, vf x) {
   }
 }
 
-GQA_INLINE void unary_backward_run(int op, float *dX, const float *x, const float *dOut, size_t n) {
+GQA_INLINE void unary_backward_run(int op, float *d_x, const float *x, const float *d_out, size_t n) {
   size_t i = 0;
-  for (; i + VL <= n; i += VL) vf_store(dX + i, vf_load(dOut + i) * unary_slope(op, vf_load(x + i)));
+  for (; i + VL <= n; i += VL) vf_store(d_x + i, vf_load(d_out + i) * unary_slope(op, vf_load(x + i)));
   const int rest = (int)(n - i);
-  if (rest) vf_store_n(dX + i, vf_load_n(dOut + i, rest) * unary_slope(op, vf_load_n(x + i, rest)), rest);
+  if (rest) vf_store_n(d_x + i, vf_load_n(d_out + i, rest) * unary_slope(op, vf_load_n(x + i, rest)), rest);
 }
 
 static void unary_backward_task(void *context, int task, int worker) {
@@ -162,36 +162,36 @@ static void op_unary_backward(const double *a) {
 
 typedef struct {
   int activation;
-  float *dGate, *dUp;
-  const float *gate, *up, *dOut;
+  float *d_gate, *d_up;
+  const float *gate, *up, *d_out;
   size_t count;
 } gated_backward_call;
 
 /* n <= VL values; both results at once, the activation's exponential shared where it has one. */
-GQA_INLINE void gated_backward_vector(int activation, vf x, vf u, vf g, vf *dGate, vf *dUp) {
+GQA_INLINE void gated_backward_vector(int activation, vf x, vf u, vf g, vf *d_gate, vf *d_up) {
   if (activation == 0) {
     vf s = vf_sigmoid(x);
-    *dUp = g * x * s;
-    *dGate = g * u * s * vf_fma(x, 1.0f - s, vf_set(1.0f));
+    *d_up = g * x * s;
+    *d_gate = g * u * s * vf_fma(x, 1.0f - s, vf_set(1.0f));
     return;
   }
-  *dUp = g * gate_vector(activation, x);
-  *dGate = g * u * (activation == 1 ? slope_gelu(x) : slope_gelu_tanh(x));
+  *d_up = g * gate_vector(activation, x);
+  *d_gate = g * u * (activation == 1 ? slope_gelu(x) : slope_gelu_tanh(x));
 }
 
 GQA_INLINE void gated_backward_run(int activation, const gated_backward_call *c, size_t at, size_t n) {
   size_t i = at, end = at + n;
-  vf dGate, dUp;
+  vf d_gate, d_up;
   for (; i + VL <= end; i += VL) {
-    gated_backward_vector(activation, vf_load(c->gate + i), vf_load(c->up + i), vf_load(c->dOut + i), &dGate, &dUp);
-    vf_store(c->dGate + i, dGate);
-    vf_store(c->dUp + i, dUp);
+    gated_backward_vector(activation, vf_load(c->gate + i), vf_load(c->up + i), vf_load(c->d_out + i), &d_gate, &d_up);
+    vf_store(c->d_gate + i, d_gate);
+    vf_store(c->d_up + i, d_up);
   }
   const int rest = (int)(end - i);
   if (rest) {
-    gated_backward_vector(activation, vf_load_n(c->gate + i, rest), vf_load_n(c->up + i, rest), vf_load_n(c->dOut + i, rest), &dGate, &dUp);
-    vf_store_n(c->dGate + i, dGate, rest);
-    vf_store_n(c->dUp + i, dUp, rest);
+    gated_backward_vector(activation, vf_load_n(c->gate + i, rest), vf_load_n(c->up + i, rest), vf_load_n(c->d_out + i, rest), &d_gate, &d_up);
+    vf_store_n(c->d_gate + i, d_gate, rest);
+    vf_store_n(c->d_up + i, d_up, rest);
   }
 }
 
@@ -205,8 +205,8 @@ static void gated_backward_task(void *context, int task, int worker) {
 }
 
 static void op_gated_backward(const double *a) {
-  gated_backward_call c = {.activation = (int)a[0], .dGate = gqa_pointer(a[1]), .dUp = gqa_pointer(a[2]), .gate = gqa_pointer(a[3]),
-                           .up = gqa_pointer(a[4]), .dOut = gqa_pointer(a[5]), .count = (size_t)a[6]};
+  gated_backward_call c = {.activation = (int)a[0], .d_gate = gqa_pointer(a[1]), .d_up = gqa_pointer(a[2]), .gate = gqa_pointer(a[3]),
+                           .up = gqa_pointer(a[4]), .d_out = gqa_pointer(a[5]), .count = (size_t)a[6]};
   gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), gated_backward_task, &c, (double)c.count * 4);
 }
 
@@ -268,20 +268,20 @@ GQA_INLINE vf binary_vector(int op, vf a, vf b) {
 }
 
 /* n elements of one row; each operand is contiguous or one repeated value. */
-GQA_INLINE void binary_run(int op, float *out, const float *a, int aRepeats, const float *b, int bRepeats, size_t n) {
+GQA_INLINE void binary_run(int op, float *out, const float *a, int a_repeats, const float *b, int b_repeats, size_t n) {
   vf a0 = vf_set(*a), b0 = vf_set(*b);
   size_t i = 0;
-  for (; i + VL <= n; i += VL) vf_store(out + i, binary_vector(op, aRepeats ? a0 : vf_load(a + i), bRepeats ? b0 : vf_load(b + i)));
+  for (; i + VL <= n; i += VL) vf_store(out + i, binary_vector(op, a_repeats ? a0 : vf_load(a + i), b_repeats ? b0 : vf_load(b + i)));
   int rest = (int)(n - i);
-  if (rest) vf_store_n(out + i, binary_vector(op, aRepeats ? a0 : vf_load_n(a + i, rest), bRepeats ? b0 : vf_load_n(b + i, rest)), rest);
+  if (rest) vf_store_n(out + i, binary_vector(op, a_repeats ? a0 : vf_load_n(a + i, rest), b_repeats ? b0 : vf_load_n(b + i, rest)), rest);
 }
 
-static void binary_row(int op, float *out, const float *a, int aRepeats, const float *b, int bRepeats, size_t n) {
+static void binary_row(int op, float *out, const float *a, int a_repeats, const float *b, int b_repeats, size_t n) {
   switch (op) {
 #define CASE(op)                                            \
   case op:                                                  \
-    if (aRepeats) binary_run(op, out, a, 1, b, bRepeats, n); \
-    else if (bRepeats) binary_run(op, out, a, 0, b, 1, n);   \
+    if (a_repeats) binary_run(op, out, a, 1, b, b_repeats, n); \
+    else if (b_repeats) binary_run(op, out, a, 0, b, 1, n);   \
     else binary_run(op, out, a, 0, b, 0, n);                 \
     break;
     CASE(BINARY_ADD) CASE(BINARY_SUB) CASE(BINARY_MUL) CASE(BINARY_DIV) CASE(BINARY_MIN) CASE(BINARY_MAX) CASE(BINARY_POW) CASE(BINARY_LESS) CASE(BINARY_EQUAL)
@@ -294,7 +294,7 @@ typedef struct {
   float *out;
   const float *a, *b;
   size_t count;
-  ptrdiff_t dims[6], aStrides[6], bStrides[6];
+  ptrdiff_t dims[6], a_strides[6], b_strides[6];
 } binary_call;
 
 /* A run of at most 256 strided elements, gathered into `buffer` unless it is contiguous or repeats. */
@@ -307,22 +307,22 @@ static const float *binary_operand(const float *x, ptrdiff_t stride, size_t n, f
 static void binary_task(void *context, int task, int worker) {
   const binary_call *c = context;
   (void)worker;
-  float aBuffer[256], bBuffer[256];
+  float a_buffer[256], b_buffer[256];
   size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, c->count);
   const int last = c->rank - 1;
-  const ptrdiff_t aStep = c->aStrides[last], bStep = c->bStrides[last];
-  const int gathers = (aStep != 0 && aStep != 1) || (bStep != 0 && bStep != 1);
+  const ptrdiff_t a_step = c->a_strides[last], b_step = c->b_strides[last];
+  const int gathers = (a_step != 0 && a_step != 1) || (b_step != 0 && b_step != 1);
   while (at < end) {
     ptrdiff_t a = 0, b = 0, rest = (ptrdiff_t)at, column = rest % c->dims[last];
     for (int d = last; d >= 0; d--) {
       ptrdiff_t index = rest % c->dims[d];
       rest /= c->dims[d];
-      a += index * c->aStrides[d];
-      b += index * c->bStrides[d];
+      a += index * c->a_strides[d];
+      b += index * c->b_strides[d];
     }
     size_t n = gqa_min((size_t)(c->dims[last] - column), end - at);
     if (gathers) n = gqa_min(n, 256);
-    binary_row(c->op, c->out + at, binary_operand(c->a + a, aStep, n, aBuffer), aStep == 0, binary_operand(c->b + b, bStep, n, bBuffer), bStep == 0, n);
+    binary_row(c->op, c->out + at, binary_operand(c->a + a, a_step, n, a_buffer), a_step == 0, binary_operand(c->b + b, b_step, n, b_buffer), b_step == 0, n);
     at += n;
   }
 }
@@ -330,20 +330,20 @@ static void binary_task(void *context, int task, int worker) {
 static void op_binary(const double *a) {
   binary_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .count = 1};
   const int rank = (int)a[4];
-  const double *dims = a + 5, *aStrides = dims + rank, *bStrides = aStrides + rank;
+  const double *dims = a + 5, *a_strides = dims + rank, *b_strides = a_strides + rank;
   for (int d = 0; d < rank; d++) { /* merge each dim with the one before where both operands allow it */
-    ptrdiff_t n = (ptrdiff_t)dims[d], sa = (ptrdiff_t)aStrides[d], sb = (ptrdiff_t)bStrides[d];
+    ptrdiff_t n = (ptrdiff_t)dims[d], sa = (ptrdiff_t)a_strides[d], sb = (ptrdiff_t)b_strides[d];
     c.count *= (size_t)n;
     if (n == 1) continue;
     int p = c.rank - 1;
-    if (p >= 0 && c.aStrides[p] == n * sa && c.bStrides[p] == n * sb) {
+    if (p >= 0 && c.a_strides[p] == n * sa && c.b_strides[p] == n * sb) {
       c.dims[p] *= n;
     } else {
       p = c.rank++;
       c.dims[p] = n;
     }
-    c.aStrides[p] = sa;
-    c.bStrides[p] = sb;
+    c.a_strides[p] = sa;
+    c.b_strides[p] = sb;
   }
   if (c.rank == 0) {
     c.rank = 1;

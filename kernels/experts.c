@@ -19,7 +19,7 @@
 #include "quant_k.h"
 #include "tasks.h"
 
-enum { EXPERT_COLUMNS = 256, EXPERT_DEPTH = 8, ROUTED_ROWS = 64 };
+enum { EXPERT_COLUMNS = 256, EXPERT_DEPTH = 8, EXPERT_ROUTED_ROWS = 64 };
 
 /* --- which experts --- */
 
@@ -63,8 +63,8 @@ static void choose_task(void *context, int task, int worker) {
   const size_t E = c->experts;
   float *choice = gqa_scratch(worker, 2 * E * sizeof(float) + 2 * E), *judged = choice + E;
   uint8_t *gone = (uint8_t *)(judged + E), *keep = gone + E;
-  const size_t first = (size_t)task * ROUTED_ROWS;
-  for (size_t r = first; r < gqa_min(first + ROUTED_ROWS, c->rows); r++) {
+  const size_t first = (size_t)task * EXPERT_ROUTED_ROWS;
+  for (size_t r = first; r < gqa_min(first + EXPERT_ROUTED_ROWS, c->rows); r++) {
     const float *scores = c->scores + r * E;
     for (size_t e = 0; e < E; e++) choice[e] = c->bias ? scores[e] + c->bias[e] : scores[e];
     memset(gone, 0, E);
@@ -80,7 +80,7 @@ static void choose_task(void *context, int task, int worker) {
 
 static void op_choose_experts(const double *a) {
   choose_call c = {.scores = gqa_pointer(a[0]), .rows = (size_t)a[1], .experts = (size_t)a[2], .bias = gqa_pointer(a[3]), .groups = (size_t)a[4], .kept = (size_t)a[5], .best = (size_t)a[6], .k = (size_t)a[7], .values = gqa_pointer(a[8]), .ids = gqa_pointer(a[9])};
-  gqa_run(gqa_ceil(c.rows, ROUTED_ROWS), choose_task, &c, (double)(c.rows * c.experts * (c.k + 1)));
+  gqa_run(gqa_ceil(c.rows, EXPERT_ROUTED_ROWS), choose_task, &c, (double)(c.rows * c.experts * (c.k + 1)));
 }
 
 /* --- rows by expert --- */
@@ -186,7 +186,7 @@ typedef struct {
   const uint8_t *weight;
   const float *bias;
   float *y;
-} columns_call;
+} expert_columns_call;
 
 /* y[0 … n) += the sum over depth of x[j] * w[j]; w has rows of EXPERT_COLUMNS. */
 static void add_scaled_rows(float *y, const float *x, const float *w, size_t depth, size_t n) {
@@ -201,8 +201,8 @@ static void add_scaled_rows(float *y, const float *x, const float *w, size_t dep
   }
 }
 
-static void columns_task(void *context, int task, int worker) {
-  const columns_call *c = context;
+static void expert_columns_task(void *context, int task, int worker) {
+  const expert_columns_call *c = context;
   const size_t first = (size_t)task * EXPERT_COLUMNS, n = gqa_min(EXPERT_COLUMNS, c->outs - first);
   float *w = gqa_scratch(worker, EXPERT_DEPTH * EXPERT_COLUMNS * sizeof(float));
   for (size_t r = 0; r < c->rows; r++) {
@@ -219,7 +219,7 @@ static void columns_task(void *context, int task, int worker) {
 
 static void expert_columns(const double *a, const by_expert *sorted) {
   const size_t experts = (size_t)a[5];
-  columns_call c = {.x = gqa_pointer(a[0]), .each = (size_t)a[2], .K = (size_t)a[3]};
+  expert_columns_call c = {.x = gqa_pointer(a[0]), .each = (size_t)a[2], .K = (size_t)a[3]};
   for (size_t e = 0; e < experts; e++) {
     c.order = sorted->order + sorted->start[e];
     c.rows = sorted->start[e + 1] - sorted->start[e];
@@ -230,7 +230,7 @@ static void expert_columns(const double *a, const by_expert *sorted) {
       c.weight = gqa_pointer(part.weights[2 * e]);
       c.bias = gqa_pointer(part.weights[2 * e + 1]);
       c.y = part.y;
-      gqa_run(gqa_ceil(c.outs, EXPERT_COLUMNS), columns_task, &c, (double)c.outs * (double)c.K * (double)c.rows / 8);
+      gqa_run(gqa_ceil(c.outs, EXPERT_COLUMNS), expert_columns_task, &c, (double)c.outs * (double)c.K * (double)c.rows / 8);
     }
   }
 }
@@ -247,7 +247,7 @@ static void op_expert_linear(const double *a) {
 /* --- the way back to the weights --- */
 
 static void op_expert_linear_backward(const double *a) {
-  const float *x = gqa_pointer(a[0]), *dY = gqa_pointer(a[1]);
+  const float *x = gqa_pointer(a[0]), *d_y = gqa_pointer(a[1]);
   const size_t pairs = (size_t)a[2], each = (size_t)a[3], K = (size_t)a[4], outs = (size_t)a[5], experts = (size_t)a[7];
   const int transposed = a[8] != 0;
   const by_expert sorted = sort_pairs(gqa_pointer(a[6]), pairs, experts);
@@ -256,19 +256,19 @@ static void op_expert_linear_backward(const double *a) {
   if (!inputs) __builtin_trap();
   for (size_t p = 0; p < pairs; p++) {
     memcpy(inputs + p * K, x + sorted.order[p] / each * K, K * sizeof(float));
-    memcpy(gradients + p * outs, dY + sorted.order[p] * outs, outs * sizeof(float));
+    memcpy(gradients + p * outs, d_y + sorted.order[p] * outs, outs * sizeof(float));
   }
   for (size_t e = 0; e < experts; e++) {
     const size_t first = sorted.start[e], n = sorted.start[e + 1] - first;
     const float *in = inputs + first * K, *out = gradients + first * outs;
-    float *dBias = gqa_pointer(a[10 + 2 * e]);
+    float *d_bias = gqa_pointer(a[10 + 2 * e]);
     const double left = (double)(uintptr_t)(transposed ? in : out), right = (double)(uintptr_t)(transposed ? out : in);
     const double M = (double)(transposed ? K : outs), N = (double)(transposed ? outs : K);
     if (a[9 + 2 * e]) op_matmul((double[]){a[9 + 2 * e], left, right, 1, M, N, (double)n, 1, 0, 0, 0});
-    for (size_t i = 0; i < outs && dBias; i++) {
+    for (size_t i = 0; i < outs && d_bias; i++) {
       float sum = 0.0f;
       for (size_t p = 0; p < n; p++) sum += out[p * outs + i];
-      dBias[i] = sum;
+      d_bias[i] = sum;
     }
   }
   gqa_free(inputs, bytes);

@@ -13,11 +13,11 @@
 #include "simd.h"
 #include "tasks.h"
 
-/* PACKED_FLOATS: how much of b is packed at once, about. */
-enum { MR = VL == 16 ? 12 : 6, NR = 2 * VL, KC = 256, MC = 96, PACKED_FLOATS = 1 << 22 };
+/* GEMM_PACKED_FLOATS: how much of b is packed at once, about. */
+enum { GEMM_MR = VL == 16 ? 12 : 6, GEMM_NR = 2 * VL, GEMM_KC = 256, GEMM_MC = 96, GEMM_PACKED_FLOATS = 1 << 22 };
 
-/* K is run in equal pieces of at most KC, multiples of 32 but for the last. */
-GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), KC)), 32) * 32; }
+/* K is run in equal pieces of at most GEMM_KC, multiples of 32 but for the last. */
+GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), GEMM_KC)), 32) * 32; }
 
 /*
  * What a panel's run fetches into L2 on the way, a line every few k so that no fetch waits for another: two walks over `lines` lines of 16
@@ -63,8 +63,8 @@ GQA_INLINE void gemm_step(const int m, const int nv, const float *a, size_t lda,
 
 /* One register tile: m rows and nv vectors, both constants where this is inlined. */
 GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  enum { STEPS = 8 };
-  vf acc[MR][2];
+  enum { GEMM_STEPS = 8 };
+  vf acc[GEMM_MR][2];
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
     GQA_UNROLL(2)
@@ -72,12 +72,12 @@ GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, size_t lda,
   }
   gemm_walk first = ahead->first, second = ahead->second, target = ahead->target;
   size_t p = 0;
-  for (; p + STEPS <= k; p += STEPS) {
+  for (; p + GEMM_STEPS <= k; p += GEMM_STEPS) {
     gemm_fetch(&first, 0);
     gemm_fetch(&first, 0);
     gemm_fetch(&second, 0);
     gemm_fetch(&target, 1);
-    for (int i = 0; i < STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
+    for (int i = 0; i < GEMM_STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
   }
   for (; p < k; p++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
   ahead->first = first, ahead->second = second, ahead->target = target;
@@ -90,7 +90,7 @@ GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, size_t lda,
 
 GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
   size_t i = 0;
-  for (; i + MR <= m; i += MR) gemm_tile(MR, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  for (; i + GEMM_MR <= m; i += GEMM_MR) gemm_tile(GEMM_MR, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
   for (; i + 4 <= m; i += 4) gemm_tile(4, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
   if (i + 2 <= m) {
     gemm_tile(2, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
@@ -99,10 +99,10 @@ GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, size_t lda, co
   if (i < m) gemm_tile(1, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
 }
 
-/* m packed rows of `a` (stride KC) against one panel of nv vectors (row stride ldb), k <= KC. */
+/* m packed rows of `a` (stride GEMM_KC) against one panel of nv vectors (row stride ldb), k <= GEMM_KC. */
 GQA_NOINLINE void gemm_panel(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (nv == 2) gemm_rows(2, m, a, KC, b, ldb, c, ldc, k, accumulate, ahead);
-  else gemm_rows(1, m, a, KC, b, ldb, c, ldc, k, accumulate, ahead);
+  if (nv == 2) gemm_rows(2, m, a, GEMM_KC, b, ldb, c, ldc, k, accumulate, ahead);
+  else gemm_rows(1, m, a, GEMM_KC, b, ldb, c, ldc, k, accumulate, ahead);
 }
 
 /* The same with `a` in place, rows lda apart. */
@@ -116,24 +116,24 @@ GQA_INLINE int gemm_in_place(size_t lda) { return lda % 256 != 0; }
 
 /* Packs m rows of k elements. */
 GQA_INLINE void gemm_pack(float *block, const float *a, size_t lda, size_t m, size_t k) {
-  for (size_t i = 0; i < m; i++) memcpy(block + i * KC, a + i * lda, k * sizeof(float));
+  for (size_t i = 0; i < m; i++) memcpy(block + i * GEMM_KC, a + i * lda, k * sizeof(float));
 }
 
-/* Either, as lda = KC tells. */
+/* Either, as lda = GEMM_KC tells. */
 GQA_INLINE void gemm_panel_of(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (lda == KC) gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
+  if (lda == GEMM_KC) gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
   else gemm_panel_in_place(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
 }
 
-/* The same for `columns` of c's columns, fewer than the panel has perhaps: those through `tile` [m][NR]. */
+/* The same for `columns` of c's columns, fewer than the panel has perhaps: those through `tile` [m][GEMM_NR]. */
 GQA_INLINE void gemm_panel_part(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead *ahead) {
   if (columns == (size_t)nv * VL) {
     gemm_panel_of(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
     return;
   }
-  for (size_t i = 0; i < m && accumulate; i++) memcpy(tile + i * NR, c + i * ldc, columns * sizeof(float));
-  gemm_panel_of(nv, m, a, lda, b, ldb, tile, NR, k, accumulate, ahead);
-  for (size_t i = 0; i < m; i++) memcpy(c + i * ldc, tile + i * NR, columns * sizeof(float));
+  for (size_t i = 0; i < m && accumulate; i++) memcpy(tile + i * GEMM_NR, c + i * ldc, columns * sizeof(float));
+  gemm_panel_of(nv, m, a, lda, b, ldb, tile, GEMM_NR, k, accumulate, ahead);
+  for (size_t i = 0; i < m; i++) memcpy(c + i * ldc, tile + i * GEMM_NR, columns * sizeof(float));
 }
 
 /* to[c][r] = from[r][c] for rows x columns elements with row strides ldt and ldf. */
@@ -163,7 +163,7 @@ GQA_NOINLINE void transpose_into(float *to, size_t ldt, const float *from, size_
 /* Vectors in the panel that holds columns at, at + 1, … of n: two, or one when at most VL are left. */
 GQA_INLINE int panel_vectors(size_t n, size_t at) { return n - at > VL ? 2 : 1; }
 
-/* Packs rows at … of x [rows, k] (row stride ldx) as the columns of a panel [k][VL or NR], missing ones as zeros. */
+/* Packs rows at … of x [rows, k] (row stride ldx) as the columns of a panel [k][VL or GEMM_NR], missing ones as zeros. */
 GQA_INLINE void pack_panel_transposed(float *panel, const float *x, size_t ldx, size_t rows, size_t at, size_t k) {
   const size_t width = (size_t)panel_vectors(rows, at) * VL, have = gqa_min(width, rows - at);
   if (have < width) memset(panel, 0, k * width * sizeof(float));
@@ -177,7 +177,7 @@ GQA_INLINE void pack_panel(float *panel, const float *b, size_t ldb, size_t n, s
     const float *row = b + p * ldb + at;
     if (have == width) {
       vf_store(panel, vf_load(row));
-      if (have == NR) vf_store(panel + VL, vf_load(row + VL));
+      if (have == GEMM_NR) vf_store(panel + VL, vf_load(row + VL));
     } else {
       memset(panel, 0, width * sizeof(float));
       memcpy(panel, row, have * sizeof(float));

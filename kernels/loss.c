@@ -13,16 +13,16 @@
 
 typedef struct {
   float *loss, *sums, *out; /* sums: as written by the forward pass */
-  const float *logits, *maxima, *logs, *dLoss;
+  const float *logits, *maxima, *logs, *d_loss;
   const int32_t *labels;
-  size_t rows, n, rowsPerTask;
+  size_t rows, n, rows_per_task;
 } loss_call;
 
 static void cross_entropy_task(void *context, int task, int worker) {
   const loss_call *c = context;
   (void)worker;
-  const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rowsPerTask, c->rows);
-  for (size_t r = (size_t)task * c->rowsPerTask; r < end; r++) {
+  const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
+  for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->logits + r * n;
     float top = x[0];
     vf tops = vf_set(top);
@@ -50,32 +50,32 @@ static void cross_entropy_task(void *context, int task, int worker) {
 static void cross_entropy_backward_task(void *context, int task, int worker) {
   const loss_call *c = context;
   (void)worker;
-  const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rowsPerTask, c->rows);
-  for (size_t r = (size_t)task * c->rowsPerTask; r < end; r++) {
+  const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
+  for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->logits + r * n;
     float *out = c->out + r * n;
     if (c->labels[r] < 0) {
       memset(out, 0, n * sizeof(float));
       continue;
     }
-    const vf top = vf_set(c->maxima[r]), log = vf_set(c->logs[r]), g = vf_set(c->dLoss[r]);
+    const vf top = vf_set(c->maxima[r]), log = vf_set(c->logs[r]), g = vf_set(c->d_loss[r]);
     size_t i = 0;
     for (; i + VL <= n; i += VL) vf_store(out + i, vf_exp(vf_load(x + i) - top - log) * g);
     const int rest = (int)(n - i);
     if (rest) vf_store_n(out + i, vf_exp(vf_load_n(x + i, rest) - top - log) * g, rest);
-    if ((size_t)c->labels[r] < n) out[c->labels[r]] -= c->dLoss[r];
+    if ((size_t)c->labels[r] < n) out[c->labels[r]] -= c->d_loss[r];
   }
 }
 
 static void op_cross_entropy(const double *a) {
   loss_call c = {.loss = gqa_pointer(a[0]), .sums = gqa_pointer(a[1]), .logits = gqa_pointer(a[2]), .labels = gqa_pointer(a[3]), .rows = (size_t)a[4], .n = (size_t)a[5]};
-  c.rowsPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
-  gqa_run(gqa_ceil(c.rows, c.rowsPerTask), cross_entropy_task, &c, a[4] * a[5] * 2);
+  c.rows_per_task = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
+  gqa_run(gqa_ceil(c.rows, c.rows_per_task), cross_entropy_task, &c, a[4] * a[5] * 2);
 }
 
 static void op_cross_entropy_backward(const double *a) {
-  loss_call c = {.out = gqa_pointer(a[0]), .logits = gqa_pointer(a[1]), .maxima = gqa_pointer(a[2]), .labels = gqa_pointer(a[3]), .dLoss = gqa_pointer(a[4]), .rows = (size_t)a[5], .n = (size_t)a[6]};
+  loss_call c = {.out = gqa_pointer(a[0]), .logits = gqa_pointer(a[1]), .maxima = gqa_pointer(a[2]), .labels = gqa_pointer(a[3]), .d_loss = gqa_pointer(a[4]), .rows = (size_t)a[5], .n = (size_t)a[6]};
   c.logs = c.maxima + c.rows;
-  c.rowsPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
-  gqa_run(gqa_ceil(c.rows, c.rowsPerTask), cross_entropy_backward_task, &c, a[5] * a[6] * 2);
+  c.rows_per_task = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
+  gqa_run(gqa_ceil(c.rows, c.rows_per_task), cross_entropy_backward_task, &c, a[5] * a[6] * 2);
 }

@@ -12,58 +12,58 @@
 #include "dot.h"
 #include "gemm.h"
 
-/* BLOCK_COLUMNS is a multiple of NR for every VL. */
-enum { BLOCK_COLUMNS = 256, FEW_ROWS = 2 * MR, DOT_ROWS = VL == 16 ? 8 : 4, DOT_COLUMNS = 64 };
+/* MATMUL_COLUMNS is a multiple of GEMM_NR for every VL. */
+enum { MATMUL_COLUMNS = 256, MATMUL_FEW_ROWS = 2 * GEMM_MR, MATMUL_DOT_ROWS = VL == 16 ? 8 : 4, MATMUL_DOT_COLUMNS = 64 };
 
 typedef struct {
   float *out;
   const float *a, *b;
-  size_t M, N, K, aBatch, bBatch, aRow, bRow; /* aRow, bRow: row strides as stored */
-  int transposeA, transposeB;
+  size_t M, N, K, a_batch, b_batch, a_row, b_row; /* a_row, b_row: row strides as stored */
+  int transpose_a, transpose_b;
   float *panels; /* NULL: b is read in place */
-  size_t firstBatch, firstColumn, columns; /* what `panels` holds: `columns` columns of each of some batch entries */
+  size_t first_batch, first_column, columns; /* what `panels` holds: `columns` columns of each of some batch entries */
 } matmul_call;
 
 static void matmul_pack_task(void *context, int task, int worker) {
   const matmul_call *c = context;
   (void)worker;
-  const size_t panels = gqa_ceil(c->columns, NR), entry = (size_t)task / panels, at = (size_t)task % panels * NR;
-  const float *b = c->b + (c->firstBatch + entry) * c->bBatch;
+  const size_t panels = gqa_ceil(c->columns, GEMM_NR), entry = (size_t)task / panels, at = (size_t)task % panels * GEMM_NR;
+  const float *b = c->b + (c->first_batch + entry) * c->b_batch;
   const size_t padded = gqa_ceil(c->columns, VL) * VL;
   float *panel = c->panels + (entry * padded + at) * c->K;
-  if (c->transposeB) pack_panel_transposed(panel, b + c->firstColumn * c->bRow, c->bRow, c->columns, at, c->K);
-  else pack_panel(panel, b + c->firstColumn, c->bRow, c->columns, at, c->K);
+  if (c->transpose_b) pack_panel_transposed(panel, b + c->first_column * c->b_row, c->b_row, c->columns, at, c->K);
+  else pack_panel(panel, b + c->first_column, c->b_row, c->columns, at, c->K);
 }
 
 static void matmul_task(void *context, int task, int worker) {
   const matmul_call *c = context;
-  const size_t rowBlocks = gqa_ceil(c->M, MC), columnBlocks = gqa_ceil(c->columns, BLOCK_COLUMNS);
-  const size_t entry = (size_t)task / (rowBlocks * columnBlocks), block = (size_t)task % (rowBlocks * columnBlocks);
-  const size_t row = block / columnBlocks * MC, column = block % columnBlocks * BLOCK_COLUMNS;
-  const size_t m = gqa_min(MC, c->M - row), n = gqa_min(BLOCK_COLUMNS, c->columns - column), batch = c->firstBatch + entry;
-  const float *a = c->a + batch * c->aBatch, *b = c->b + batch * c->bBatch + c->firstColumn + column;
-  const float *panels = c->panels ? c->panels + ((c->bBatch ? entry : 0) * gqa_ceil(c->columns, VL) * VL + column) * c->K : 0;
-  float *out = c->out + (batch * c->M + row) * c->N + c->firstColumn + column;
-  float *aBlock = gqa_scratch(worker, (MC * KC + MC * NR + KC * NR) * sizeof(float)), *tile = aBlock + MC * KC, *edge = tile + MC * NR;
+  const size_t row_blocks = gqa_ceil(c->M, GEMM_MC), column_blocks = gqa_ceil(c->columns, MATMUL_COLUMNS);
+  const size_t entry = (size_t)task / (row_blocks * column_blocks), block = (size_t)task % (row_blocks * column_blocks);
+  const size_t row = block / column_blocks * GEMM_MC, column = block % column_blocks * MATMUL_COLUMNS;
+  const size_t m = gqa_min(GEMM_MC, c->M - row), n = gqa_min(MATMUL_COLUMNS, c->columns - column), batch = c->first_batch + entry;
+  const float *a = c->a + batch * c->a_batch, *b = c->b + batch * c->b_batch + c->first_column + column;
+  const float *panels = c->panels ? c->panels + ((c->b_batch ? entry : 0) * gqa_ceil(c->columns, VL) * VL + column) * c->K : 0;
+  float *out = c->out + (batch * c->M + row) * c->N + c->first_column + column;
+  float *a_block = gqa_scratch(worker, (GEMM_MC * GEMM_KC + GEMM_MC * GEMM_NR + GEMM_KC * GEMM_NR) * sizeof(float)), *tile = a_block + GEMM_MC * GEMM_KC, *edge = tile + GEMM_MC * GEMM_NR;
   if (c->K == 0)
     for (size_t i = 0; i < m; i++) memset(out + i * c->N, 0, n * sizeof(float));
   for (size_t k0 = 0, depth = gemm_depth(c->K); k0 < c->K; k0 += depth) {
     const size_t k = gqa_min(depth, c->K - k0);
-    if (c->transposeA) transpose_into(aBlock, KC, a + k0 * c->aRow + row, c->aRow, k, m);
+    if (c->transpose_a) transpose_into(a_block, GEMM_KC, a + k0 * c->a_row + row, c->a_row, k, m);
     else
-      for (size_t i = 0; i < m; i++) memcpy(aBlock + i * KC, a + (row + i) * c->aRow + k0, k * sizeof(float));
-    for (size_t j = 0; j < n; j += NR) {
+      for (size_t i = 0; i < m; i++) memcpy(a_block + i * GEMM_KC, a + (row + i) * c->a_row + k0, k * sizeof(float));
+    for (size_t j = 0; j < n; j += GEMM_NR) {
       const int nv = panel_vectors(c->columns - column, j);
       const size_t width = (size_t)nv * VL, have = gqa_min(width, n - j);
-      const float *panel = panels ? panels + j * c->K + k0 * width : b + k0 * c->bRow + j;
-      size_t ldb = panels ? width : c->bRow;
+      const float *panel = panels ? panels + j * c->K + k0 * width : b + k0 * c->b_row + j;
+      size_t ldb = panels ? width : c->b_row;
       if (!panels && have < width) {
-        pack_panel(edge, b + k0 * c->bRow, c->bRow, n, j, k);
+        pack_panel(edge, b + k0 * c->b_row, c->b_row, n, j, k);
         panel = edge;
         ldb = width;
       }
-      gemm_ahead ahead = {panels ? gemm_walk_line(panel + NR * c->K) : gemm_walk_rows(panel + NR, NR, c->bRow), gemm_walk_none(panel), gemm_walk_none(panel)};
-      gemm_panel_part(nv, m, aBlock, KC, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
+      gemm_ahead ahead = {panels ? gemm_walk_line(panel + GEMM_NR * c->K) : gemm_walk_rows(panel + GEMM_NR, GEMM_NR, c->b_row), gemm_walk_none(panel), gemm_walk_none(panel)};
+      gemm_panel_part(nv, m, a_block, GEMM_KC, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
     }
   }
 }
@@ -72,17 +72,17 @@ static void matmul_task(void *context, int task, int worker) {
 static void matmul_dot_task(void *context, int task, int worker) {
   const matmul_call *c = context;
   (void)worker;
-  const size_t blocks = gqa_ceil(c->N, DOT_COLUMNS), batch = (size_t)task / blocks, at = (size_t)task % blocks * DOT_COLUMNS;
-  const float *a = c->a + batch * c->aBatch, *b = c->b + batch * c->bBatch;
-  const size_t end = gqa_min(at + DOT_COLUMNS, c->N);
+  const size_t blocks = gqa_ceil(c->N, MATMUL_DOT_COLUMNS), batch = (size_t)task / blocks, at = (size_t)task % blocks * MATMUL_DOT_COLUMNS;
+  const float *a = c->a + batch * c->a_batch, *b = c->b + batch * c->b_batch;
+  const size_t end = gqa_min(at + MATMUL_DOT_COLUMNS, c->N);
   for (size_t j = at; j < end; j += DOT_W) {
     const float *w[DOT_W];
     const size_t n = gqa_min(DOT_W, end - j);
-    for (size_t i = 0; i < DOT_W; i++) w[i] = b + gqa_min(j + i, end - 1) * c->bRow;
+    for (size_t i = 0; i < DOT_W; i++) w[i] = b + gqa_min(j + i, end - 1) * c->b_row;
     for (size_t i = 0; i < c->M; i += DOT_X) {
       const size_t rows = gqa_min(DOT_X, c->M - i);
       float sums[DOT_X][DOT_W] = {{0}};
-      dot_tile((int)rows, w, a + i * c->aRow, c->aRow, c->K, sums);
+      dot_tile((int)rows, w, a + i * c->a_row, c->a_row, c->K, sums);
       for (size_t r = 0; r < rows; r++) memcpy(c->out + (batch * c->M + i + r) * c->N + j, sums[r], n * sizeof(float));
     }
   }
@@ -90,35 +90,35 @@ static void matmul_dot_task(void *context, int task, int worker) {
 
 static void op_matmul(const double *v) {
   matmul_call c = {.out = gqa_pointer(v[0]), .a = gqa_pointer(v[1]), .b = gqa_pointer(v[2]), .M = (size_t)v[4], .N = (size_t)v[5], .K = (size_t)v[6],
-                   .transposeA = (int)v[7], .transposeB = (int)v[8], .aBatch = (size_t)v[9], .bBatch = (size_t)v[10]};
+                   .transpose_a = (int)v[7], .transpose_b = (int)v[8], .a_batch = (size_t)v[9], .b_batch = (size_t)v[10]};
   size_t batch = (size_t)v[3];
   if (batch == 0 || c.M == 0 || c.N == 0) return;
-  if (c.aBatch == c.M * c.K && c.bBatch == 0 && !c.transposeA) { /* one tall product */
+  if (c.a_batch == c.M * c.K && c.b_batch == 0 && !c.transpose_a) { /* one tall product */
     c.M *= batch;
     batch = 1;
   }
-  c.aRow = c.transposeA ? c.M : c.K;
-  c.bRow = c.transposeB ? c.K : c.N;
-  const double entryWork = (double)c.M * (double)c.N * (double)c.K / 16;
-  if (c.transposeB && !c.transposeA && c.M < DOT_ROWS) {
-    gqa_run(batch * gqa_ceil(c.N, DOT_COLUMNS), matmul_dot_task, &c, entryWork * (double)batch);
+  c.a_row = c.transpose_a ? c.M : c.K;
+  c.b_row = c.transpose_b ? c.K : c.N;
+  const double entry_work = (double)c.M * (double)c.N * (double)c.K / 16;
+  if (c.transpose_b && !c.transpose_a && c.M < MATMUL_DOT_ROWS) {
+    gqa_run(batch * gqa_ceil(c.N, MATMUL_DOT_COLUMNS), matmul_dot_task, &c, entry_work * (double)batch);
     return;
   }
-  if (!c.transposeB && c.M <= FEW_ROWS) {
+  if (!c.transpose_b && c.M <= MATMUL_FEW_ROWS) {
     c.columns = c.N;
-    gqa_run(batch * gqa_ceil(c.M, MC) * gqa_ceil(c.N, BLOCK_COLUMNS), matmul_task, &c, entryWork * (double)batch);
+    gqa_run(batch * gqa_ceil(c.M, GEMM_MC) * gqa_ceil(c.N, MATMUL_COLUMNS), matmul_task, &c, entry_work * (double)batch);
     return;
   }
-  const size_t columnsAtOnce = gqa_max(BLOCK_COLUMNS, PACKED_FLOATS / gqa_max(1, c.K) / BLOCK_COLUMNS * BLOCK_COLUMNS);
-  for (c.firstColumn = 0; c.firstColumn < c.N; c.firstColumn += c.columns) {
-    c.columns = gqa_min(columnsAtOnce, c.N - c.firstColumn);
+  const size_t columns_at_once = gqa_max(MATMUL_COLUMNS, GEMM_PACKED_FLOATS / gqa_max(1, c.K) / MATMUL_COLUMNS * MATMUL_COLUMNS);
+  for (c.first_column = 0; c.first_column < c.N; c.first_column += c.columns) {
+    c.columns = gqa_min(columns_at_once, c.N - c.first_column);
     const size_t floats = gqa_ceil(c.columns, VL) * VL * c.K;
-    const size_t entriesAtOnce = c.bBatch ? gqa_max(1, PACKED_FLOATS / gqa_max(1, floats)) : batch;
-    for (c.firstBatch = 0; c.firstBatch < batch; c.firstBatch += entriesAtOnce) {
-      const size_t entries = gqa_min(entriesAtOnce, batch - c.firstBatch), packed = c.bBatch ? entries : 1;
+    const size_t entries_at_once = c.b_batch ? gqa_max(1, GEMM_PACKED_FLOATS / gqa_max(1, floats)) : batch;
+    for (c.first_batch = 0; c.first_batch < batch; c.first_batch += entries_at_once) {
+      const size_t entries = gqa_min(entries_at_once, batch - c.first_batch), packed = c.b_batch ? entries : 1;
       c.panels = gqa_scratch(GQA_SHARED, packed * floats * sizeof(float) + 64);
-      gqa_run(packed * gqa_ceil(c.columns, NR), matmul_pack_task, &c, (double)packed * (double)floats);
-      gqa_run(entries * gqa_ceil(c.M, MC) * gqa_ceil(c.columns, BLOCK_COLUMNS), matmul_task, &c, (double)entries * entryWork);
+      gqa_run(packed * gqa_ceil(c.columns, GEMM_NR), matmul_pack_task, &c, (double)packed * (double)floats);
+      gqa_run(entries * gqa_ceil(c.M, GEMM_MC) * gqa_ceil(c.columns, MATMUL_COLUMNS), matmul_task, &c, (double)entries * entry_work);
     }
   }
 }

@@ -7,12 +7,12 @@
  */
 #include "gqa.h"
 
-#define CLASSES (64 * 8)
+#define MEMORY_CLASSES (64 * 8)
 
 struct free_buffer {
   struct free_buffer *next;
 };
-static struct free_buffer *free_lists[CLASSES];
+static struct free_buffer *free_lists[MEMORY_CLASSES];
 
 /* The class of a size: steps of 64 bytes up to 512, then 8 per octave. */
 static int class_of(size_t bytes) {
@@ -55,20 +55,20 @@ static int give_back(void *buffer, size_t bytes) {
 #include <sys/mman.h>
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* Bytes in use, bytes that wait in the pool, and the most in use at once in this and the last run of EPOCH allocations. */
-enum { EPOCH = 1 << 14 };
+/* Bytes in use, bytes that wait in the pool, and the most in use at once in this and the last run of MEMORY_EPOCH allocations. */
+enum { MEMORY_EPOCH = 1 << 14 };
 static size_t live, pooled, peak, last_peak;
 static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
 /* Large buffers ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6 to 12 % on decode). */
-#define HUGE_PAGE ((size_t)2 << 20)
+#define MEMORY_HUGE_PAGE ((size_t)2 << 20)
 static void *system_alloc(size_t bytes) {
   void *buffer = 0;
-  if (posix_memalign(&buffer, bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64, bytes) != 0) return 0;
+  if (posix_memalign(&buffer, bytes >= 2 * MEMORY_HUGE_PAGE ? MEMORY_HUGE_PAGE : 64, bytes) != 0) return 0;
 #if defined(MADV_HUGEPAGE)
-  if (bytes >= 2 * HUGE_PAGE) madvise(buffer, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+  if (bytes >= 2 * MEMORY_HUGE_PAGE) madvise(buffer, bytes / MEMORY_HUGE_PAGE * MEMORY_HUGE_PAGE, MADV_HUGEPAGE);
 #endif
   return buffer;
 }
@@ -76,7 +76,7 @@ static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size
 
 /* Gives waiting buffers back, large ones first, until no more is held than allowed. */
 static void trim(void) {
-  for (int index = CLASSES - 1; index > 0 && live + pooled > most(); index--) {
+  for (int index = MEMORY_CLASSES - 1; index > 0 && live + pooled > most(); index--) {
     const size_t bytes = size_of(index);
     for (struct free_buffer *buffer; live + pooled > most() && (buffer = free_lists[index]) != 0; pooled -= bytes) {
       free_lists[index] = buffer->next;
@@ -89,7 +89,7 @@ static void used(size_t bytes, int from_pool) {
   live += bytes;
   if (from_pool) pooled -= bytes;
   if (live > peak) peak = live;
-  if (++allocations < EPOCH) return;
+  if (++allocations < MEMORY_EPOCH) return;
   last_peak = peak, peak = live, allocations = 0;
   trim();
 }

@@ -25,8 +25,8 @@ struct instance {
   napi_ref block_reference;
 };
 
-#define ONE(op) +1
-enum { GQA_OP_COUNT = GQA_OPS(ONE) };
+#define GQA_ONE(op) +1
+enum { GQA_OP_COUNT = GQA_OPS(GQA_ONE) };
 
 static pthread_mutex_t running = PTHREAD_MUTEX_INITIALIZER;
 
@@ -228,12 +228,12 @@ static void finalize(napi_env env, void *data, void *hint) {
 }
 
 /* What src/backend/native.ts expects of this binary: GQA_ABI and the operations, in order. */
-#define TEXT(x) #x
-#define EXPANDED(x) TEXT(x)
-#define SPACE_NAME(op) " " #op
-static const char abi[] = EXPANDED(GQA_ABI) GQA_OPS(SPACE_NAME);
+#define GQA_TEXT(x) #x
+#define GQA_EXPANDED(x) GQA_TEXT(x)
+#define GQA_SPACE_NAME(op) " " #op
+static const char abi[] = GQA_EXPANDED(GQA_ABI) GQA_OPS(GQA_SPACE_NAME);
 /* SHA-256 of the sources, from the build. */
-static const char kernels[] = EXPANDED(GQA_KERNELS_SHA256);
+static const char kernels[] = GQA_EXPANDED(GQA_KERNELS_SHA256);
 
 NAPI_MODULE_INIT() {
   static const struct {

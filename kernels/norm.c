@@ -16,8 +16,8 @@
 typedef struct {
   float *out;
   const float *x, *weight, *bias;
-  size_t rows, n, rowsPerTask;
-  float eps, weightOffset;
+  size_t rows, n, rows_per_task;
+  float eps, weight_offset;
   int centred;
 } norm_call;
 
@@ -62,35 +62,35 @@ GQA_INLINE norm_moments norm_measure(const norm_call *c, const float *x) {
   return (norm_moments){mean, rest, 1.0f / __builtin_sqrtf(sums[1] / n - rest * rest + c->eps)};
 }
 
-GQA_INLINE vf norm_vector(vf x, norm_moments m, const vf *weight, const vf *bias, float weightOffset) {
+GQA_INLINE vf norm_vector(vf x, norm_moments m, const vf *weight, const vf *bias, float weight_offset) {
   vf y = ((x - m.mean) - m.rest) * m.scale;
-  if (weight) y = y * (*weight + weightOffset);
+  if (weight) y = y * (*weight + weight_offset);
   return bias ? y + *bias : y;
 }
 
-GQA_INLINE void norm_row(const norm_call *c, float *out, const float *x, int hasWeight, int hasBias) {
+GQA_INLINE void norm_row(const norm_call *c, float *out, const float *x, int has_weight, int has_bias) {
   const size_t n = c->n;
   const norm_moments m = norm_measure(c, x);
   vf w = vf_set(0.0f), b = w;
   size_t i = 0;
   for (; i + VL <= n; i += VL) {
-    if (hasWeight) w = vf_load(c->weight + i);
-    if (hasBias) b = vf_load(c->bias + i);
-    vf_store(out + i, norm_vector(vf_load(x + i), m, hasWeight ? &w : 0, hasBias ? &b : 0, c->weightOffset));
+    if (has_weight) w = vf_load(c->weight + i);
+    if (has_bias) b = vf_load(c->bias + i);
+    vf_store(out + i, norm_vector(vf_load(x + i), m, has_weight ? &w : 0, has_bias ? &b : 0, c->weight_offset));
   }
   const int rest = (int)(n - i);
   if (rest) {
-    if (hasWeight) w = vf_load_n(c->weight + i, rest);
-    if (hasBias) b = vf_load_n(c->bias + i, rest);
-    vf_store_n(out + i, norm_vector(vf_load_n(x + i, rest), m, hasWeight ? &w : 0, hasBias ? &b : 0, c->weightOffset), rest);
+    if (has_weight) w = vf_load_n(c->weight + i, rest);
+    if (has_bias) b = vf_load_n(c->bias + i, rest);
+    vf_store_n(out + i, norm_vector(vf_load_n(x + i, rest), m, has_weight ? &w : 0, has_bias ? &b : 0, c->weight_offset), rest);
   }
 }
 
 static void norm_task(void *context, int task, int worker) {
   const norm_call *c = context;
   (void)worker;
-  const size_t end = gqa_min(((size_t)task + 1) * c->rowsPerTask, c->rows);
-  for (size_t r = (size_t)task * c->rowsPerTask; r < end; r++) {
+  const size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
+  for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     float *out = c->out + r * c->n;
     const float *x = c->x + r * c->n;
     if (c->weight && c->bias) norm_row(c, out, x, 1, 1);
@@ -102,12 +102,12 @@ static void norm_task(void *context, int task, int worker) {
 
 static void norm_rows(norm_call *c) {
   if (c->n == 0) return;
-  c->rowsPerTask = gqa_max(1, GQA_CHUNK / c->n);
-  gqa_run(gqa_ceil(c->rows, c->rowsPerTask), norm_task, c, (double)c->rows * (double)c->n);
+  c->rows_per_task = gqa_max(1, GQA_CHUNK / c->n);
+  gqa_run(gqa_ceil(c->rows, c->rows_per_task), norm_task, c, (double)c->rows * (double)c->n);
 }
 
 static void op_rms_norm(const double *a) {
-  norm_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .rows = (size_t)a[2], .n = (size_t)a[3], .weight = gqa_pointer(a[4]), .eps = (float)a[5], .weightOffset = (float)a[6]};
+  norm_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .rows = (size_t)a[2], .n = (size_t)a[3], .weight = gqa_pointer(a[4]), .eps = (float)a[5], .weight_offset = (float)a[6]};
   norm_rows(&c);
 }
 
@@ -119,30 +119,30 @@ static void op_layer_norm(const double *a) {
 /* --- the way back --- */
 
 typedef struct {
-  norm_call forward; /* centred, x, weight, rows, n, eps, weightOffset, rowsPerTask */
-  const float *dOut;
-  float *dX, *dWeight, *dBias;
-  float *partials; /* per task [n] of dWeight, then [n] of dBias */
+  norm_call forward; /* centred, x, weight, rows, n, eps, weight_offset, rows_per_task */
+  const float *d_out;
+  float *d_x, *d_weight, *d_bias;
+  float *partials; /* per task [n] of d_weight, then [n] of d_bias */
 } norm_backward_call;
 
-/* sums[0] = sum of h, sums[1] = sum of h u; adds dOut * u to dWeight and dOut to dBias where they are wanted. */
-GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, const float *g, norm_moments m, float *dWeight, float *dBias, float *sums) {
+/* sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias where they are wanted. */
+GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, const float *g, norm_moments m, float *d_weight, float *d_bias, float *sums) {
   const norm_call *f = &c->forward;
   vf sum = vf_set(0.0f), dot = sum;
   for (size_t i = 0; i < f->n; i += VL) {
     const int count = f->n - i < VL ? (int)(f->n - i) : VL, whole = count == VL;
     vf u = whole ? vf_load(x + i) : vf_load_n(x + i, count), d = whole ? vf_load(g + i) : vf_load_n(g + i, count), h = d;
     u = ((u - m.mean) - m.rest) * m.scale;
-    if (f->weight) h = d * ((whole ? vf_load(f->weight + i) : vf_load_n(f->weight + i, count)) + f->weightOffset);
+    if (f->weight) h = d * ((whole ? vf_load(f->weight + i) : vf_load_n(f->weight + i, count)) + f->weight_offset);
     sum += h;
     dot = vf_fma(h, u, dot);
-    if (dWeight) {
-      if (whole) vf_store(dWeight + i, vf_fma(d, u, vf_load(dWeight + i)));
-      else vf_store_n(dWeight + i, vf_fma(d, u, vf_load_n(dWeight + i, count)), count);
+    if (d_weight) {
+      if (whole) vf_store(d_weight + i, vf_fma(d, u, vf_load(d_weight + i)));
+      else vf_store_n(d_weight + i, vf_fma(d, u, vf_load_n(d_weight + i, count)), count);
     }
-    if (dBias) {
-      if (whole) vf_store(dBias + i, d + vf_load(dBias + i));
-      else vf_store_n(dBias + i, d + vf_load_n(dBias + i, count), count);
+    if (d_bias) {
+      if (whole) vf_store(d_bias + i, d + vf_load(d_bias + i));
+      else vf_store_n(d_bias + i, d + vf_load_n(d_bias + i, count), count);
     }
   }
   sums[0] = vf_sum(sum);
@@ -153,41 +153,41 @@ static void norm_backward_task(void *context, int task, int worker) {
   const norm_backward_call *c = context;
   const norm_call *f = &c->forward;
   (void)worker;
-  const size_t n = f->n, end = gqa_min(((size_t)task + 1) * f->rowsPerTask, f->rows);
-  float *dWeight = c->dWeight ? c->partials + (size_t)task * 2 * n : 0, *dBias = c->dBias ? c->partials + ((size_t)task * 2 + 1) * n : 0;
-  if (c->dWeight) memset(dWeight, 0, n * sizeof(float));
-  if (c->dBias) memset(dBias, 0, n * sizeof(float));
-  for (size_t r = (size_t)task * f->rowsPerTask; r < end; r++) {
-    const float *x = f->x + r * n, *g = c->dOut + r * n;
+  const size_t n = f->n, end = gqa_min(((size_t)task + 1) * f->rows_per_task, f->rows);
+  float *d_weight = c->d_weight ? c->partials + (size_t)task * 2 * n : 0, *d_bias = c->d_bias ? c->partials + ((size_t)task * 2 + 1) * n : 0;
+  if (c->d_weight) memset(d_weight, 0, n * sizeof(float));
+  if (c->d_bias) memset(d_bias, 0, n * sizeof(float));
+  for (size_t r = (size_t)task * f->rows_per_task; r < end; r++) {
+    const float *x = f->x + r * n, *g = c->d_out + r * n;
     const norm_moments m = norm_measure(f, x);
     float sums[2];
-    norm_backward_sums(c, x, g, m, dWeight, dBias, sums);
-    if (!c->dX) continue;
+    norm_backward_sums(c, x, g, m, d_weight, d_bias, sums);
+    if (!c->d_x) continue;
     const float mean = f->centred ? sums[0] / (float)n : 0.0f, dot = sums[1] / (float)n;
     for (size_t i = 0; i < n; i += VL) {
       const int count = n - i < VL ? (int)(n - i) : VL, whole = count == VL;
       vf u = whole ? vf_load(x + i) : vf_load_n(x + i, count), h = whole ? vf_load(g + i) : vf_load_n(g + i, count);
       u = ((u - m.mean) - m.rest) * m.scale;
-      if (f->weight) h = h * ((whole ? vf_load(f->weight + i) : vf_load_n(f->weight + i, count)) + f->weightOffset);
+      if (f->weight) h = h * ((whole ? vf_load(f->weight + i) : vf_load_n(f->weight + i, count)) + f->weight_offset);
       vf d = ((h - mean) - u * dot) * m.scale;
-      if (whole) vf_store(c->dX + r * n + i, d);
-      else vf_store_n(c->dX + r * n + i, d, count);
+      if (whole) vf_store(c->d_x + r * n + i, d);
+      else vf_store_n(c->d_x + r * n + i, d, count);
     }
   }
 }
 
 static void op_norm_backward(const double *a) {
-  norm_backward_call c = {.forward = {.centred = (int)a[0], .x = gqa_pointer(a[2]), .rows = (size_t)a[3], .n = (size_t)a[4], .weight = gqa_pointer(a[5]), .eps = (float)a[6], .weightOffset = (float)a[7]},
-                          .dOut = gqa_pointer(a[1]), .dX = gqa_pointer(a[8]), .dWeight = gqa_pointer(a[9]), .dBias = gqa_pointer(a[10])};
+  norm_backward_call c = {.forward = {.centred = (int)a[0], .x = gqa_pointer(a[2]), .rows = (size_t)a[3], .n = (size_t)a[4], .weight = gqa_pointer(a[5]), .eps = (float)a[6], .weight_offset = (float)a[7]},
+                          .d_out = gqa_pointer(a[1]), .d_x = gqa_pointer(a[8]), .d_weight = gqa_pointer(a[9]), .d_bias = gqa_pointer(a[10])};
   norm_call *f = &c.forward;
   const size_t n = f->n;
   if (n == 0) return;
-  f->rowsPerTask = gqa_max(1, GQA_CHUNK / n);
-  const size_t tasks = gqa_ceil(f->rows, f->rowsPerTask);
+  f->rows_per_task = gqa_max(1, GQA_CHUNK / n);
+  const size_t tasks = gqa_ceil(f->rows, f->rows_per_task);
   c.partials = gqa_scratch(GQA_SHARED, gqa_max(1, tasks) * 2 * n * sizeof(float));
   gqa_run(tasks, norm_backward_task, &c, (double)f->rows * (double)n * 2);
   for (int which = 0; which < 2; which++) {
-    float *out = which ? c.dBias : c.dWeight;
+    float *out = which ? c.d_bias : c.d_weight;
     if (!out) continue;
     memset(out, 0, n * sizeof(float));
     for (size_t t = 0; t < tasks; t++) {

@@ -13,7 +13,7 @@
 #include "gqa.h"
 #include "simd.h"
 
-enum { GROUP = 32, GROUP_VECTORS = GROUP / VL };
+enum { GQA_GROUP = 32, GQA_GROUP_VECTORS = GQA_GROUP / VL };
 
 #include "quant_k.h"
 
@@ -29,7 +29,7 @@ GQA_INLINE size_t group_bytes(int type) {
 }
 GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
 /* Bytes of n elements; whole blocks for block types. */
-GQA_INLINE size_t stored_bytes(int type, size_t n) { return type >= GQA_Q5_0 ? k_bytes(type, n) : type_is_block(type) ? n / GROUP * group_bytes(type) : n * (group_bytes(type) / GROUP); }
+GQA_INLINE size_t stored_bytes(int type, size_t n) { return type >= GQA_Q5_0 ? k_bytes(type, n) : type_is_block(type) ? n / GQA_GROUP * group_bytes(type) : n * (group_bytes(type) / GQA_GROUP); }
 
 /* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
@@ -47,10 +47,10 @@ GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 /* The integers of a 4-bit block as f32, before the minimum of q4_1 or the -8 of q4_0. */
 GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
   GQA_UNROLL(4)
-  for (int j = 0; j < GROUP_VECTORS / 2; j++) {
+  for (int j = 0; j < GQA_GROUP_VECTORS / 2; j++) {
     vi bytes = vi_load_u8(data + j * VL);
     q[j] = __builtin_convertvector(bytes & 15, vf);
-    q[j + GROUP_VECTORS / 2] = __builtin_convertvector(bytes >> 4, vf);
+    q[j + GQA_GROUP_VECTORS / 2] = __builtin_convertvector(bytes >> 4, vf);
   }
 }
 
@@ -66,7 +66,7 @@ GQA_INLINE void q4_lookup(int type, const uint8_t *block, const float *scales, v
 }
 #endif
 
-/* One group as f32, GROUP_VECTORS vectors. */
+/* One group as f32, GQA_GROUP_VECTORS vectors. */
 GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
   float s[4];
   if (type_is_block(type)) block_scales(type, p, s);
@@ -78,7 +78,7 @@ GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
 #endif
   if (type == GQA_Q4_0 || type == GQA_Q4_1) q4_codes(p + (type == GQA_Q4_1 ? 4 : 2), w);
   GQA_UNROLL(8)
-  for (int j = 0; j < GROUP_VECTORS; j++) {
+  for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
     switch (type) {
       case GQA_F32: w[j] = vf_load((const float *)p + j * VL); break;
       case GQA_F16: w[j] = vf_load_f16((const uint16_t *)p + j * VL); break;
@@ -92,23 +92,23 @@ GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
 
 /* A group of which only n < 32 elements exist (plain types only), the rest as zeros. */
 GQA_INLINE void decode_partial(int type, const uint8_t *p, int n, vf *w) {
-  uint8_t padded[GROUP * 4] = {0};
+  uint8_t padded[GQA_GROUP * 4] = {0};
   memcpy(padded, p, stored_bytes(type, (size_t)n));
   decode_group(type, padded, w);
 }
 
 GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
-  vf w[GROUP_VECTORS];
+  vf w[GQA_GROUP_VECTORS];
   size_t i = 0;
-  for (; i + GROUP <= n; i += GROUP, p += group_bytes(type)) {
+  for (; i + GQA_GROUP <= n; i += GQA_GROUP, p += group_bytes(type)) {
     decode_group(type, p, w);
     GQA_UNROLL(8)
-    for (int j = 0; j < GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+    for (int j = 0; j < GQA_GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
   }
   if (i < n && !type_is_block(type)) {
-    float rest[GROUP];
+    float rest[GQA_GROUP];
     decode_partial(type, p, (int)(n - i), w);
-    for (int j = 0; j < GROUP_VECTORS; j++) vf_store(rest + j * VL, w[j]);
+    for (int j = 0; j < GQA_GROUP_VECTORS; j++) vf_store(rest + j * VL, w[j]);
     memcpy(out + i, rest, (n - i) * sizeof(float));
   }
 }
@@ -119,9 +119,9 @@ GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
  * value). A block with a NaN, an infinity or a value past 8.3e6 becomes NaN as a whole.
  */
 GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
-  for (size_t i = 0; i < n; i += GROUP, x += GROUP, out += 34) {
+  for (size_t i = 0; i < n; i += GQA_GROUP, x += GQA_GROUP, out += 34) {
     vf top = vf_set(0.0f), bad = vf_set(0.0f);
-    for (int j = 0; j < GROUP_VECTORS; j++) {
+    for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
       vf v = vf_load(x + j * VL);
       top = vf_max(top, vf_abs(v));
       bad = vf_fma(v, vf_set(0.0f), bad);
@@ -131,7 +131,7 @@ GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
     if (!finite) scale = 0x7e00;
     float d = half_to_float(scale), inverse = d > 0.0f && finite ? 1.0f / d : 0.0f;
     memcpy(out, &scale, 2);
-    for (int j = 0; j < GROUP_VECTORS; j++) {
+    for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
       /* Adding 1.5 * 2^23 leaves the rounded integer in the low bits. Below f16's normal numbers the scale may be far too small: clamp. */
       vf v = finite ? vf_min(vf_max(vf_load(x + j * VL) * inverse, vf_set(-127.0f)), vf_set(127.0f)) : vf_set(0.0f);
       vi q = (vi)(v + vf_set(12582912.0f));

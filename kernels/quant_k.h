@@ -13,7 +13,7 @@
 #ifndef GQA_QUANT_K_H
 #define GQA_QUANT_K_H
 
-enum { SUPER = 256, SUPER_GROUPS = SUPER / GROUP };
+enum { GQA_SUPER = 256, GQA_SUPER_GROUPS = GQA_SUPER / GQA_GROUP };
 
 GQA_INLINE int type_is_super(int type) { return type >= GQA_Q4_K; }
 /* Bytes of one block, and of n elements in whole blocks. */
@@ -26,7 +26,7 @@ GQA_INLINE size_t k_block_bytes(int type) {
     default: return 210; /* q6_k */
   }
 }
-GQA_INLINE size_t k_bytes(int type, size_t n) { return n / (type_is_super(type) ? SUPER : GROUP) * k_block_bytes(type); }
+GQA_INLINE size_t k_bytes(int type, size_t n) { return n / (type_is_super(type) ? GQA_SUPER : GQA_GROUP) * k_block_bytes(type); }
 
 GQA_INLINE float half_at(const uint8_t *p) {
   uint16_t h;
@@ -34,8 +34,8 @@ GQA_INLINE float half_at(const uint8_t *p) {
   return half_to_float(h);
 }
 
-/* What the codes of a block are multiplied by, one per 16 values (q6_k); else one per group, and from MIN on what is added to it. */
-enum { MIN = 8 };
+/* What the codes of a block are multiplied by, one per 16 values (q6_k); else one per group, and from K_MINIMUMS on what is added to it. */
+enum { K_MINIMUMS = 8 };
 typedef struct {
   float v[16];
 } k_scales;
@@ -43,7 +43,7 @@ typedef struct {
 GQA_INLINE void load_k_scales(int type, const uint8_t *p, k_scales *s) {
   if (type == GQA_Q5_0 || type == GQA_Q5_1) {
     s->v[0] = half_at(p);
-    s->v[MIN] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->v[0];
+    s->v[K_MINIMUMS] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->v[0];
     return;
   }
   if (type == GQA_Q6_K) {
@@ -60,8 +60,8 @@ GQA_INLINE void load_k_scales(int type, const uint8_t *p, k_scales *s) {
   six[3] = (q[2] >> 4 & 0x0f0f0f0f) | ((q[1] >> 6 & 0x03030303) << 4);
   const float d = half_at(p), dmin = -half_at(p + 2);
   for (int i = 0; i < 16; i += VL) {
-    vf factor = vf_set(i < MIN ? d : dmin);
-    for (int j = MIN; j < VL; j++) factor[j] = dmin;
+    vf factor = vf_set(i < K_MINIMUMS ? d : dmin);
+    for (int j = K_MINIMUMS; j < VL; j++) factor[j] = dmin;
     vf_store(s->v + i, vf_load_u8((const uint8_t *)six + i) * factor);
   }
 }
@@ -94,15 +94,15 @@ GQA_INLINE vi k_codes(int type, const uint8_t *p, int g, int j) {
   return low | (((vi_load_u8(p + 16 + j * VL) >> g) & 1) << 4);
 }
 
-/* Group g of a block as f32, GROUP_VECTORS vectors; g is 0 where a block is one group. */
+/* Group g of a block as f32, GQA_GROUP_VECTORS vectors; g is 0 where a block is one group. */
 GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, int g, vf *w) {
 #if VL == 16
   if (type != GQA_Q6_K) { /* a permute looks the codes up among the 16 or 32 possible values, so none is converted */
     const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512 scale = _mm512_set1_ps(s->v[g]), min = _mm512_set1_ps(s->v[MIN + g]);
+    const __m512 scale = _mm512_set1_ps(s->v[g]), min = _mm512_set1_ps(s->v[K_MINIMUMS + g]);
     const __m512 low = _mm512_fmadd_ps(numbers, scale, min);
     const __m512 high = _mm512_fmadd_ps(_mm512_add_ps(numbers, _mm512_set1_ps(16)), scale, min);
-    for (int j = 0; j < GROUP_VECTORS; j++) {
+    for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
       const __m512i codes = (__m512i)k_codes(type, p, g, j);
       w[j] = (vf)(type == GQA_Q4_K ? _mm512_permutexvar_ps(codes, low) : _mm512_permutex2var_ps(low, codes, high));
     }
@@ -110,24 +110,24 @@ GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, in
   }
 #endif
   GQA_UNROLL(8)
-  for (int j = 0; j < GROUP_VECTORS; j++) {
+  for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
     const vi codes = k_codes(type, p, g, j);
     if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->v[2 * g + (j * VL >= 16)];
-    else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->v[g]), vf_set(s->v[MIN + g]));
+    else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->v[g]), vf_set(s->v[K_MINIMUMS + g]));
   }
 }
 
 /* n elements in whole blocks as f32. */
 GQA_INLINE void decode_k_run(int type, const uint8_t *p, float *out, size_t n) {
-  const int groups = type_is_super(type) ? SUPER_GROUPS : 1;
+  const int groups = type_is_super(type) ? GQA_SUPER_GROUPS : 1;
   for (size_t i = 0; i < n; p += k_block_bytes(type)) {
     k_scales s;
     load_k_scales(type, p, &s);
-    for (int g = 0; g < groups; g++, i += GROUP) {
-      vf w[GROUP_VECTORS];
+    for (int g = 0; g < groups; g++, i += GQA_GROUP) {
+      vf w[GQA_GROUP_VECTORS];
       decode_k_group(type, p, &s, g, w);
       GQA_UNROLL(8)
-      for (int j = 0; j < GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+      for (int j = 0; j < GQA_GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
     }
   }
 }
@@ -142,10 +142,10 @@ GQA_NOINLINE void decode_k_elements(int type, const uint8_t *p, float *out, size
   }
 }
 
-/* out[r] = stored row r . x for `rows` rows of k elements, rowBytes apart. */
-GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t rowBytes, const float *x, size_t k, size_t rows, float *out) {
-  const int groups = type_is_super(type) ? SUPER_GROUPS : 1;
-  for (size_t r = 0; r < rows; r++, w += rowBytes) {
+/* out[r] = stored row r . x for `rows` rows of k elements, row_bytes apart. */
+GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t row_bytes, const float *x, size_t k, size_t rows, float *out) {
+  const int groups = type_is_super(type) ? GQA_SUPER_GROUPS : 1;
+  for (size_t r = 0; r < rows; r++, w += row_bytes) {
     vf acc[4];
     for (int i = 0; i < 4; i++) acc[i] = vf_set(0.0f);
     const uint8_t *p = w;
@@ -154,25 +154,25 @@ GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t rowBytes, const flo
       load_k_scales(type, p, &s);
       for (size_t b = 0; b < k_block_bytes(type); b += 64) __builtin_prefetch(p + 2048 + b);
       GQA_UNROLL(8)
-      for (int g = 0; g < groups; g++, i += GROUP) {
-        vf v[GROUP_VECTORS];
+      for (int g = 0; g < groups; g++, i += GQA_GROUP) {
+        vf v[GQA_GROUP_VECTORS];
         decode_k_group(type, p, &s, g, v);
         vf *to = acc + 2 * (g & 1);
         GQA_UNROLL(8)
-        for (int j = 0; j < GROUP_VECTORS; j++) to[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), to[j & 1]);
+        for (int j = 0; j < GQA_GROUP_VECTORS; j++) to[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), to[j & 1]);
       }
     }
     out[r] = vf_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
   }
 }
 
-GQA_NOINLINE void dot_k_rows(int type, const uint8_t *w, size_t rowBytes, const float *x, size_t k, size_t rows, float *out) {
+GQA_NOINLINE void dot_k_rows(int type, const uint8_t *w, size_t row_bytes, const float *x, size_t k, size_t rows, float *out) {
   switch (type) {
-    case GQA_Q5_0: dot_k_run(GQA_Q5_0, w, rowBytes, x, k, rows, out); break;
-    case GQA_Q5_1: dot_k_run(GQA_Q5_1, w, rowBytes, x, k, rows, out); break;
-    case GQA_Q4_K: dot_k_run(GQA_Q4_K, w, rowBytes, x, k, rows, out); break;
-    case GQA_Q5_K: dot_k_run(GQA_Q5_K, w, rowBytes, x, k, rows, out); break;
-    default: dot_k_run(GQA_Q6_K, w, rowBytes, x, k, rows, out); break;
+    case GQA_Q5_0: dot_k_run(GQA_Q5_0, w, row_bytes, x, k, rows, out); break;
+    case GQA_Q5_1: dot_k_run(GQA_Q5_1, w, row_bytes, x, k, rows, out); break;
+    case GQA_Q4_K: dot_k_run(GQA_Q4_K, w, row_bytes, x, k, rows, out); break;
+    case GQA_Q5_K: dot_k_run(GQA_Q5_K, w, row_bytes, x, k, rows, out); break;
+    default: dot_k_run(GQA_Q6_K, w, row_bytes, x, k, rows, out); break;
   }
 }
 

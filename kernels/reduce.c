@@ -12,7 +12,7 @@
 
 enum { REDUCE_SUM, REDUCE_MAX, REDUCE_MIN };
 /* Elements whose lanes are summed before they join the total. */
-enum { SUM_BLOCK = 4096, ROW_BLOCK = 128, COLUMNS = 512 };
+enum { REDUCE_BLOCK = 4096, REDUCE_ROWS = 128, REDUCE_COLUMNS = 512 };
 
 GQA_INLINE float reduce_identity(int op) { return op == REDUCE_SUM ? 0.0f : op == REDUCE_MAX ? -__builtin_inff() : __builtin_inff(); }
 
@@ -26,7 +26,7 @@ GQA_INLINE float reduce_scalar(int op, float m, float x) {
   return op == REDUCE_MAX ? (m > x ? m : x) : (m < x ? m : x);
 }
 
-/* n contiguous elements, n <= SUM_BLOCK for an accurate sum. */
+/* n contiguous elements, n <= REDUCE_BLOCK for an accurate sum. */
 GQA_INLINE float reduce_run(int op, const float *x, size_t n) {
   vf v[4];
   for (int j = 0; j < 4; j++) v[j] = vf_set(reduce_identity(op));
@@ -50,17 +50,17 @@ GQA_INLINE float reduce_run(int op, const float *x, size_t n) {
 GQA_INLINE float reduce_row(int op, const float *x, size_t n) {
   if (op != REDUCE_SUM) return reduce_run(op, x, n);
   double total = 0;
-  for (size_t i = 0; i < n; i += SUM_BLOCK) total += reduce_run(op, x + i, gqa_min(SUM_BLOCK, n - i));
+  for (size_t i = 0; i < n; i += REDUCE_BLOCK) total += reduce_run(op, x + i, gqa_min(REDUCE_BLOCK, n - i));
   return (float)total;
 }
 
-/* out[c] = x[0][c] + x[1][c] + … for up to COLUMNS columns of n rows `stride` apart. */
+/* out[c] = x[0][c] + x[1][c] + … for up to REDUCE_COLUMNS columns of n rows `stride` apart. */
 GQA_INLINE void reduce_columns(int op, float *out, const float *x, size_t n, size_t stride, size_t columns) {
-  float total[COLUMNS], part[COLUMNS];
+  float total[REDUCE_COLUMNS], part[REDUCE_COLUMNS];
   for (size_t c = 0; c < columns; c++) total[c] = reduce_identity(op);
-  for (size_t r0 = 0; r0 < n; r0 += ROW_BLOCK) {
+  for (size_t r0 = 0; r0 < n; r0 += REDUCE_ROWS) {
     for (size_t c = 0; c < columns; c++) part[c] = reduce_identity(op);
-    for (size_t r = r0; r < n && r < r0 + ROW_BLOCK; r++) {
+    for (size_t r = r0; r < n && r < r0 + REDUCE_ROWS; r++) {
       const float *row = x + r * stride;
       size_t c = 0;
       for (; c + VL <= columns; c += VL) vf_store(part + c, reduce_vector(op, vf_load(part + c), vf_load(row + c)));
@@ -75,14 +75,14 @@ typedef struct {
   int op;
   float *out;
   const float *x;
-  size_t outer, n, inner, rowsPerTask, pieces, pieceLength;
+  size_t outer, n, inner, rows_per_task, pieces, piece_length;
 } reduce_call;
 
 static void reduce_rows_task(void *context, int task, int worker) {
   const reduce_call *c = context;
   (void)worker;
-  size_t end = gqa_min(((size_t)task + 1) * c->rowsPerTask, c->outer);
-  for (size_t r = (size_t)task * c->rowsPerTask; r < end; r++) {
+  size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->outer);
+  for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->x + r * c->n;
     c->out[r] = c->op == REDUCE_SUM ? reduce_row(REDUCE_SUM, x, c->n) : c->op == REDUCE_MAX ? reduce_row(REDUCE_MAX, x, c->n) : reduce_row(REDUCE_MIN, x, c->n);
   }
@@ -91,8 +91,8 @@ static void reduce_rows_task(void *context, int task, int worker) {
 static void reduce_columns_task(void *context, int task, int worker) {
   const reduce_call *c = context;
   (void)worker;
-  const size_t blocks = gqa_ceil(c->inner, COLUMNS), o = (size_t)task / blocks, at = (size_t)task % blocks * COLUMNS;
-  const size_t columns = gqa_min(COLUMNS, c->inner - at);
+  const size_t blocks = gqa_ceil(c->inner, REDUCE_COLUMNS), o = (size_t)task / blocks, at = (size_t)task % blocks * REDUCE_COLUMNS;
+  const size_t columns = gqa_min(REDUCE_COLUMNS, c->inner - at);
   const float *x = c->x + o * c->n * c->inner + at;
   float *out = c->out + o * c->inner + at;
   if (c->op == REDUCE_SUM) reduce_columns(REDUCE_SUM, out, x, c->n, c->inner, columns);
@@ -103,8 +103,8 @@ static void reduce_columns_task(void *context, int task, int worker) {
 /* Few long rows: each is reduced in pieces first, whatever the number of threads. */
 static void reduce_pieces_task(void *context, int task, int worker) {
   const reduce_call *c = context;
-  const size_t row = (size_t)task / c->pieces, at = (size_t)task % c->pieces * c->pieceLength;
-  reduce_call piece = {.op = c->op, .out = c->out + task, .x = c->x + row * c->n + at, .outer = 1, .n = gqa_min(c->pieceLength, c->n - at), .rowsPerTask = 1};
+  const size_t row = (size_t)task / c->pieces, at = (size_t)task % c->pieces * c->piece_length;
+  reduce_call piece = {.op = c->op, .out = c->out + task, .x = c->x + row * c->n + at, .outer = 1, .n = gqa_min(c->piece_length, c->n - at), .rows_per_task = 1};
   reduce_rows_task(&piece, 0, worker);
 }
 
@@ -112,21 +112,21 @@ static void op_reduce(const double *a) {
   reduce_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .x = gqa_pointer(a[2]), .outer = (size_t)a[3], .n = (size_t)a[4], .inner = (size_t)a[5]};
   const double work = a[3] * a[4] * a[5];
   if (c.inner != 1) {
-    gqa_run(c.outer * gqa_ceil(c.inner, COLUMNS), reduce_columns_task, &c, work);
+    gqa_run(c.outer * gqa_ceil(c.inner, REDUCE_COLUMNS), reduce_columns_task, &c, work);
     return;
   }
-  enum { PIECE = 1 << 17, FEW_ROWS = 16 };
-  if (c.outer <= FEW_ROWS && c.n >= 2 * PIECE) {
+  enum { REDUCE_PIECE = 1 << 17, REDUCE_FEW_ROWS = 16 };
+  if (c.outer <= REDUCE_FEW_ROWS && c.n >= 2 * REDUCE_PIECE) {
     reduce_call p = c;
-    p.pieceLength = PIECE;
-    p.pieces = gqa_ceil(c.n, PIECE);
+    p.piece_length = REDUCE_PIECE;
+    p.pieces = gqa_ceil(c.n, REDUCE_PIECE);
     p.out = gqa_scratch(GQA_SHARED, c.outer * p.pieces * sizeof(float));
     gqa_run(c.outer * p.pieces, reduce_pieces_task, &p, work);
     c.x = p.out;
     c.n = p.pieces;
   }
-  c.rowsPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
-  gqa_run(gqa_ceil(c.outer, c.rowsPerTask), reduce_rows_task, &c, work);
+  c.rows_per_task = gqa_max(1, GQA_CHUNK / gqa_max(1, c.n));
+  gqa_run(gqa_ceil(c.outer, c.rows_per_task), reduce_rows_task, &c, work);
 }
 
 /* --- softmax --- */
@@ -139,8 +139,8 @@ static void softmax_row(float *out, const float *x, size_t n) {
   }
   const vf shift = vf_set(top);
   double total = 0;
-  for (size_t block = 0; block < n; block += SUM_BLOCK) {
-    size_t i = block, end = gqa_min(n, block + SUM_BLOCK);
+  for (size_t block = 0; block < n; block += REDUCE_BLOCK) {
+    size_t i = block, end = gqa_min(n, block + REDUCE_BLOCK);
     vf sum = vf_set(0.0f), sum2 = sum;
     for (; i + 2 * VL <= end; i += 2 * VL) {
       vf e = vf_exp(vf_load(x + i) - shift), e2 = vf_exp(vf_load(x + i + VL) - shift);
@@ -170,13 +170,13 @@ static void softmax_row(float *out, const float *x, size_t n) {
 static void softmax_task(void *context, int task, int worker) {
   const reduce_call *c = context;
   (void)worker;
-  size_t end = gqa_min(((size_t)task + 1) * c->rowsPerTask, c->outer);
-  for (size_t r = (size_t)task * c->rowsPerTask; r < end; r++) softmax_row(c->out + r * c->n, c->x + r * c->n, c->n);
+  size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->outer);
+  for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) softmax_row(c->out + r * c->n, c->x + r * c->n, c->n);
 }
 
 static void op_softmax(const double *a) {
   reduce_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .outer = (size_t)a[2], .n = (size_t)a[3]};
   if (c.n == 0) return;
-  c.rowsPerTask = gqa_max(1, GQA_CHUNK / 4 / c.n);
-  gqa_run(gqa_ceil(c.outer, c.rowsPerTask), softmax_task, &c, a[2] * a[3] * 2);
+  c.rows_per_task = gqa_max(1, GQA_CHUNK / 4 / c.n);
+  gqa_run(gqa_ceil(c.outer, c.rows_per_task), softmax_task, &c, a[2] * a[3] * 2);
 }

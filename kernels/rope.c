@@ -13,7 +13,7 @@
 typedef struct {
   float *out;
   const float *x, *cos, *sin;
-  size_t tokens, heads, headDim, half, tokensPerTask;
+  size_t tokens, heads, head_dim, half, tokens_per_task;
   int interleaved;
   float direction;
 } rope_call;
@@ -24,8 +24,8 @@ static void rope_halves(const rope_call *c, float *out, const float *x, const fl
     const int n = half - i < VL ? (int)(half - i) : VL;
     const vf cs = n == VL ? vf_load(cos + i) : vf_load_n(cos + i, n), sn = (n == VL ? vf_load(sin + i) : vf_load_n(sin + i, n)) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
-      const float *p = x + h * c->headDim + i;
-      float *q = out + h * c->headDim + i;
+      const float *p = x + h * c->head_dim + i;
+      float *q = out + h * c->head_dim + i;
       if (n == VL) {
         vf a = vf_load(p), b = vf_load(p + half);
         vf_store(q, a * cs - b * sn);
@@ -43,16 +43,16 @@ static void rope_halves(const rope_call *c, float *out, const float *x, const fl
 static void rope_interleaved(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
   for (size_t i = 0; i < c->half; i += VL / 2) {
     const int n = c->half - i < VL / 2 ? 2 * (int)(c->half - i) : VL;
-    float pairCos[VL] = {0}, pairSin[VL] = {0};
+    float pair_cos[VL] = {0}, pair_sin[VL] = {0};
     for (int j = 0; j < n / 2; j++) {
-      pairCos[2 * j] = pairCos[2 * j + 1] = cos[i + (size_t)j];
-      pairSin[2 * j + 1] = sin[i + (size_t)j];
-      pairSin[2 * j] = -sin[i + (size_t)j];
+      pair_cos[2 * j] = pair_cos[2 * j + 1] = cos[i + (size_t)j];
+      pair_sin[2 * j + 1] = sin[i + (size_t)j];
+      pair_sin[2 * j] = -sin[i + (size_t)j];
     }
-    const vf cs = vf_load(pairCos), sn = vf_load(pairSin) * c->direction;
+    const vf cs = vf_load(pair_cos), sn = vf_load(pair_sin) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
-      const float *p = x + h * c->headDim + 2 * i;
-      float *q = out + h * c->headDim + 2 * i;
+      const float *p = x + h * c->head_dim + 2 * i;
+      float *q = out + h * c->head_dim + 2 * i;
       vf v = n == VL ? vf_load(p) : vf_load_n(p, n);
       vf y = v * cs + vf_swap_pairs(v) * sn;
       if (n == VL) vf_store(q, y);
@@ -64,20 +64,20 @@ static void rope_interleaved(const rope_call *c, float *out, const float *x, con
 static void rope_task(void *context, int task, int worker) {
   const rope_call *c = context;
   (void)worker;
-  const size_t end = gqa_min(((size_t)task + 1) * c->tokensPerTask, c->tokens), rotated = 2 * c->half;
-  for (size_t t = (size_t)task * c->tokensPerTask; t < end; t++) {
-    const size_t at = t * c->heads * c->headDim;
+  const size_t end = gqa_min(((size_t)task + 1) * c->tokens_per_task, c->tokens), rotated = 2 * c->half;
+  for (size_t t = (size_t)task * c->tokens_per_task; t < end; t++) {
+    const size_t at = t * c->heads * c->head_dim;
     (c->interleaved ? rope_interleaved : rope_halves)(c, c->out + at, c->x + at, c->cos + t * c->half, c->sin + t * c->half);
-    if (c->out != c->x && rotated < c->headDim) {
+    if (c->out != c->x && rotated < c->head_dim) {
       for (size_t h = 0; h < c->heads; h++)
-        memcpy(c->out + at + h * c->headDim + rotated, c->x + at + h * c->headDim + rotated, (c->headDim - rotated) * sizeof(float));
+        memcpy(c->out + at + h * c->head_dim + rotated, c->x + at + h * c->head_dim + rotated, (c->head_dim - rotated) * sizeof(float));
     }
   }
 }
 
 static void op_rope(const double *a) {
-  rope_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .tokens = (size_t)a[2], .heads = (size_t)a[3], .headDim = (size_t)a[4],
+  rope_call c = {.out = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .tokens = (size_t)a[2], .heads = (size_t)a[3], .head_dim = (size_t)a[4],
                  .cos = gqa_pointer(a[5]), .sin = gqa_pointer(a[6]), .half = (size_t)a[7], .interleaved = (int)a[8], .direction = (float)a[9]};
-  c.tokensPerTask = gqa_max(1, GQA_CHUNK / gqa_max(1, c.heads * c.headDim));
-  gqa_run(gqa_ceil(c.tokens, c.tokensPerTask), rope_task, &c, a[2] * a[3] * a[4]);
+  c.tokens_per_task = gqa_max(1, GQA_CHUNK / gqa_max(1, c.heads * c.head_dim));
+  gqa_run(gqa_ceil(c.tokens, c.tokens_per_task), rope_task, &c, a[2] * a[3] * a[4]);
 }

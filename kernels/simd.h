@@ -1,7 +1,8 @@
 /*
  * simd.h: the vector operations that every kernel is written over, once.
  *
- * VL is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2 baseline, NEON, WASM SIMD128). The arithmetic is
+ * VL, which each unit defines before it includes the kernels, is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2 baseline,
+ * NEON, WASM SIMD128). It is the one macro without a prefix. The arithmetic is
  * compiler vector extensions (gcc, clang); intrinsics stand only where the compilers do not find the instruction.
  * Loads and stores need no alignment. Accuracy: vf_exp within 2 ulp over the whole range of f32.
  */

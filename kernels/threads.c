@@ -12,10 +12,10 @@
 
 #include "gqa.h"
 
-#define CLOSED 0xffffffffu
-#define SPINS 4000
+#define THREADS_CLOSED 0xffffffffu
+#define THREADS_SPINS 4000
 
-static _Atomic uint64_t ticket = CLOSED;
+static _Atomic uint64_t ticket = THREADS_CLOSED;
 static _Atomic(gqa_task) job_task;
 static _Atomic(void *) job_context;
 static atomic_int job_tasks;
@@ -39,7 +39,7 @@ static void work(int worker) {
   for (;;) {
     uint64_t now = atomic_load_explicit(&ticket, memory_order_acquire);
     uint32_t next = (uint32_t)now;
-    if (next == CLOSED) return;
+    if (next == THREADS_CLOSED) return;
     gqa_task task = atomic_load_explicit(&job_task, memory_order_relaxed);
     void *context = atomic_load_explicit(&job_context, memory_order_relaxed);
     if ((int)next >= atomic_load_explicit(&job_tasks, memory_order_relaxed)) return;
@@ -55,7 +55,7 @@ static void *worker_main(void *argument) {
   for (;;) {
     for (int spin = 0;; spin++) {
       if ((uint32_t)(atomic_load_explicit(&ticket, memory_order_acquire) >> 32) != seen) break;
-      if (spin < SPINS) {
+      if (spin < THREADS_SPINS) {
         relax();
         continue;
       }
@@ -101,7 +101,7 @@ void gqa_parallel(int tasks, gqa_task task, void *context) {
   }
   start_workers(threads);
   uint64_t epoch = (atomic_load(&ticket) >> 32) + 1;
-  atomic_store(&ticket, epoch << 32 | CLOSED);
+  atomic_store(&ticket, epoch << 32 | THREADS_CLOSED);
   atomic_store(&job_task, task);
   atomic_store(&job_context, context);
   atomic_store(&job_tasks, tasks);
@@ -114,7 +114,7 @@ void gqa_parallel(int tasks, gqa_task task, void *context) {
   }
   work(0);
   for (int spin = 0; atomic_load_explicit(&job_done, memory_order_acquire) < tasks; spin++) {
-    if (spin < SPINS) relax();
+    if (spin < THREADS_SPINS) relax();
     else sched_yield();
   }
 }

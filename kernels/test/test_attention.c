@@ -69,7 +69,7 @@ static void random_case(int number) {
   if (latent) vt = kt;
   int value_head = head_stride(vt, latent ? H : Hv);
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
-  int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), with_rest = with_lse && below(2), BNTH = below(2);
+  int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), with_rest = with_lse && below(2), heads_first = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
   int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30;
   float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N), *rest = new_floats((size_t)B * T * N);
@@ -94,7 +94,7 @@ static void random_case(int number) {
   double args[64 + 2 * 4 + 2 * 3 * 8];
   int n = 0;
 #define PUT(x) args[n++] = (double)(x)
-  int64_t qs[3] = {(int64_t)T * N * H, BNTH ? H : N * H, BNTH ? T * H : H}, os[3] = {(int64_t)T * N * Hv, BNTH ? Hv : N * Hv, BNTH ? T * Hv : Hv};
+  int64_t qs[3] = {(int64_t)T * N * H, heads_first ? H : N * H, heads_first ? T * H : H}, os[3] = {(int64_t)T * N * Hv, heads_first ? Hv : N * Hv, heads_first ? T * Hv : Hv};
   PUT(address(out)), PUT(os[0]), PUT(os[1]), PUT(os[2]), PUT(address(q)), PUT(qs[0]), PUT(qs[1]), PUT(qs[2]);
   PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * head_stride(kt, H)), PUT(head_stride(kt, H)), PUT(vt), PUT(K * value_head), PUT(value_head);
   PUT(scale), PUT(cap), PUT(left), PUT(right);

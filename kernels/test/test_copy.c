@@ -32,9 +32,9 @@ static void test_half_patterns(void) {
   /* Rounding: halfway cases and their neighbours, between consecutive f16 and bf16 values. */
   for (uint32_t i = 0; i < 0x7c00; i++) {
     for (int type = GQA_F16; type <= GQA_BF16; type++) {
-      uint32_t bits = i << 16 | 0x8000, nextBits = (i + 1) << 16;
-      float bf, bfNext;
-      memcpy(&bf, &bits, 4), memcpy(&bfNext, &nextBits, 4);
+      uint32_t bits = i << 16 | 0x8000, next_bits = (i + 1) << 16;
+      float bf, bf_next;
+      memcpy(&bf, &bits, 4), memcpy(&bf_next, &next_bits, 4);
       float middle = type == GQA_F16 ? (float)((want_half((uint16_t)i) + (i == 0x7bff ? 65536.0 : want_half((uint16_t)(i + 1)))) / 2) : bf;
       float x[3] = {nextafterf(middle, 0), middle, nextafterf(middle, INFINITY)};
       uint16_t got[3], want[3] = {(uint16_t)i, (uint16_t)(i + (i & 1)), (uint16_t)(i + 1)};

@@ -84,9 +84,9 @@ static void test_expert_linear(size_t rows, size_t each, size_t shares, size_t K
     check_floats(y[part], want, pairs * outs, 2e-6, "expert_linear rows=%zu each=%zu shares=%zu K=%zu outs=%zu experts=%zu type=%d transposed=%d", rows, each, shares, K, outs, experts, type, transposed);
   }
 
-  float *dY = random_floats(pairs * outs);
+  float *d_y = random_floats(pairs * outs);
   double *b = new_doubles(9 + 2 * experts);
-  memcpy(b, (double[]){address(x), address(dY), (double)pairs, (double)count, (double)K, (double)outs, address(ids), (double)experts, transposed}, 9 * sizeof(double));
+  memcpy(b, (double[]){address(x), address(d_y), (double)pairs, (double)count, (double)K, (double)outs, address(ids), (double)experts, transposed}, 9 * sizeof(double));
   for (size_t e = 0; e < experts; e++) {
     w[0][e] = (free(w[0][e]), new_floats(K * outs));
     bias[e] = (free(bias[e]), new_floats(outs));
@@ -94,20 +94,20 @@ static void test_expert_linear(size_t rows, size_t each, size_t shares, size_t K
   }
   op_expert_linear_backward(b);
   for (size_t e = 0; e < experts; e++) {
-    double *dW = calloc(K * outs + 1, sizeof(double)), *dBias = calloc(outs + 1, sizeof(double));
+    double *d_w = calloc(K * outs + 1, sizeof(double)), *d_bias = calloc(outs + 1, sizeof(double));
     for (size_t p = 0; p < pairs; p++) {
       if ((size_t)ids[p] != e) continue;
       for (size_t o = 0; o < outs; o++) {
-        dBias[o] += dY[p * outs + o];
-        for (size_t k = 0; k < K; k++) dW[transposed ? k * outs + o : o * K + k] += (double)dY[p * outs + o] * x[p / count * K + k];
+        d_bias[o] += d_y[p * outs + o];
+        for (size_t k = 0; k < K; k++) d_w[transposed ? k * outs + o : o * K + k] += (double)d_y[p * outs + o] * x[p / count * K + k];
       }
     }
-    check_floats(w[0][e], dW, K * outs, 2e-6, "expert_linear_backward dW %zu pairs=%zu K=%zu outs=%zu transposed=%d", e, pairs, K, outs, transposed);
-    check_floats(bias[e], dBias, outs, 2e-6, "expert_linear_backward dBias %zu pairs=%zu", e, pairs);
-    free(dW), free(dBias);
+    check_floats(w[0][e], d_w, K * outs, 2e-6, "expert_linear_backward dW %zu pairs=%zu K=%zu outs=%zu transposed=%d", e, pairs, K, outs, transposed);
+    check_floats(bias[e], d_bias, outs, 2e-6, "expert_linear_backward dBias %zu pairs=%zu", e, pairs);
+    free(d_w), free(d_bias);
   }
   for (size_t e = 0; e < experts; e++) free(w[0][e]), free(w[1][e]), free(bias[e]), free(stored[e]), free(stored[experts + e]);
-  free(w[0]), free(w[1]), free(bias), free(stored), free(x), free(y[0]), free(y[1]), free(ids), free(a), free(b), free(dY), free(want);
+  free(w[0]), free(w[1]), free(bias), free(stored), free(x), free(y[0]), free(y[1]), free(ids), free(a), free(b), free(d_y), free(want);
 }
 
 int main(void) {

@@ -88,30 +88,30 @@ static void test_linear(void) {
   test_linear_case(41, 96, (int[]){GQA_Q4_0, GQA_BF16, GQA_Q8_0}, (size_t[]){31, 67, 7}, 3, 1);
 }
 
-static void test_linear_backward_case(size_t rows, size_t In, const size_t *outs, int parts, int wanted) {
-  float *x = random_floats(rows * In), *dX = new_floats(rows * In), *w[3], *dOut[3], *dW[3];
-  double *wantX = new_doubles(rows * In), arguments[5 + 4 * 3] = {wanted & 1 ? address(dX) : 0, address(x), (double)rows, (double)In, parts};
-  for (size_t i = 0; i < rows * In; i++) wantX[i] = 0;
+static void test_linear_backward_case(size_t rows, size_t in_features, const size_t *outs, int parts, int wanted) {
+  float *x = random_floats(rows * in_features), *d_x = new_floats(rows * in_features), *w[3], *d_out[3], *d_w[3];
+  double *want_x = new_doubles(rows * in_features), arguments[5 + 4 * 3] = {wanted & 1 ? address(d_x) : 0, address(x), (double)rows, (double)in_features, parts};
+  for (size_t i = 0; i < rows * in_features; i++) want_x[i] = 0;
   for (int p = 0; p < parts; p++) {
-    w[p] = random_floats(outs[p] * In), dOut[p] = random_floats(rows * outs[p]), dW[p] = new_floats(outs[p] * In);
-    memcpy(arguments + 5 + 4 * p, ((double[]){address(w[p]), (double)outs[p], address(dOut[p]), wanted & 2 << p ? address(dW[p]) : 0}), 4 * sizeof(double));
+    w[p] = random_floats(outs[p] * in_features), d_out[p] = random_floats(rows * outs[p]), d_w[p] = new_floats(outs[p] * in_features);
+    memcpy(arguments + 5 + 4 * p, ((double[]){address(w[p]), (double)outs[p], address(d_out[p]), wanted & 2 << p ? address(d_w[p]) : 0}), 4 * sizeof(double));
     for (size_t r = 0; r < rows; r++)
       for (size_t o = 0; o < outs[p]; o++)
-        for (size_t i = 0; i < In; i++) wantX[r * In + i] += (double)dOut[p][r * outs[p] + o] * w[p][o * In + i];
+        for (size_t i = 0; i < in_features; i++) want_x[r * in_features + i] += (double)d_out[p][r * outs[p] + o] * w[p][o * in_features + i];
   }
   op_linear_backward(arguments);
-  if (wanted & 1) check_floats(dX, wantX, rows * In, 2e-6, "linear_backward dX rows=%zu In=%zu parts %d", rows, In, parts);
+  if (wanted & 1) check_floats(d_x, want_x, rows * in_features, 2e-6, "linear_backward dX rows=%zu In=%zu parts %d", rows, in_features, parts);
   for (int p = 0; p < parts; p++) {
-    double *want = new_doubles(outs[p] * In);
+    double *want = new_doubles(outs[p] * in_features);
     for (size_t o = 0; o < outs[p]; o++)
-      for (size_t i = 0; i < In; i++) {
-        want[o * In + i] = 0;
-        for (size_t r = 0; r < rows; r++) want[o * In + i] += (double)dOut[p][r * outs[p] + o] * x[r * In + i];
+      for (size_t i = 0; i < in_features; i++) {
+        want[o * in_features + i] = 0;
+        for (size_t r = 0; r < rows; r++) want[o * in_features + i] += (double)d_out[p][r * outs[p] + o] * x[r * in_features + i];
       }
-    if (wanted & 2 << p) check_floats(dW[p], want, outs[p] * In, 2e-6, "linear_backward dW %d of %d rows=%zu In=%zu Out=%zu", p, parts, rows, In, outs[p]);
-    free(want), free(w[p]), free(dOut[p]), free(dW[p]);
+    if (wanted & 2 << p) check_floats(d_w[p], want, outs[p] * in_features, 2e-6, "linear_backward dW %d of %d rows=%zu In=%zu Out=%zu", p, parts, rows, in_features, outs[p]);
+    free(want), free(w[p]), free(d_out[p]), free(d_w[p]);
   }
-  free(x), free(dX), free(wantX);
+  free(x), free(d_x), free(want_x);
 }
 
 static void test_linear_backward(void) {
@@ -143,19 +143,19 @@ static void test_embedding(void) {
   }
 }
 
-static void test_matmul_case(size_t batch, size_t M, size_t N, size_t K, int transposeA, int transposeB, int shared) {
-  const size_t aStride = shared & 1 ? 0 : M * K, bStride = shared & 2 ? 0 : K * N;
-  float *a = random_floats(aStride ? batch * M * K : M * K), *b = random_floats(bStride ? batch * K * N : K * N), *out = new_floats(batch * M * N);
+static void test_matmul_case(size_t batch, size_t M, size_t N, size_t K, int transpose_a, int transpose_b, int shared) {
+  const size_t a_stride = shared & 1 ? 0 : M * K, b_stride = shared & 2 ? 0 : K * N;
+  float *a = random_floats(a_stride ? batch * M * K : M * K), *b = random_floats(b_stride ? batch * K * N : K * N), *out = new_floats(batch * M * N);
   double *want = new_doubles(batch * M * N);
   for (size_t i = 0; i < batch; i++)
     for (size_t m = 0; m < M; m++)
       for (size_t n = 0; n < N; n++) {
         double sum = 0;
-        for (size_t k = 0; k < K; k++) sum += (double)a[i * aStride + (transposeA ? k * M + m : m * K + k)] * b[i * bStride + (transposeB ? n * K + k : k * N + n)];
+        for (size_t k = 0; k < K; k++) sum += (double)a[i * a_stride + (transpose_a ? k * M + m : m * K + k)] * b[i * b_stride + (transpose_b ? n * K + k : k * N + n)];
         want[(i * M + m) * N + n] = sum;
       }
-  op_matmul((double[]){address(out), address(a), address(b), (double)batch, (double)M, (double)N, (double)K, transposeA, transposeB, (double)aStride, (double)bStride});
-  check_floats(out, want, batch * M * N, 2e-6, "matmul batch=%zu M=%zu N=%zu K=%zu transpose %d %d shared %d", batch, M, N, K, transposeA, transposeB, shared);
+  op_matmul((double[]){address(out), address(a), address(b), (double)batch, (double)M, (double)N, (double)K, transpose_a, transpose_b, (double)a_stride, (double)b_stride});
+  check_floats(out, want, batch * M * N, 2e-6, "matmul batch=%zu M=%zu N=%zu K=%zu transpose %d %d shared %d", batch, M, N, K, transpose_a, transpose_b, shared);
   free(a), free(b), free(out), free(want);
 }
 
@@ -188,13 +188,13 @@ static void test_threads(void) {
     check_bytes(three, one, rows[r] * out * sizeof(float), "linear rows=%zu on 1 and 3 threads", rows[r]);
     free(values), free(x), free(one), free(three), free(w);
   }
-  const size_t R = 300, In = 130, Out = 200;
-  float *x = random_floats(R * In), *w = random_floats(Out * In), *g = random_floats(R * Out), *found[3];
+  const size_t R = 300, in_features = 130, out_features = 200;
+  float *x = random_floats(R * in_features), *w = random_floats(out_features * in_features), *g = random_floats(R * out_features), *found[3];
   for (int threads = 1; threads <= 3; threads++) {
-    float *gradients = found[threads - 1] = new_floats((R + Out) * In);
+    float *gradients = found[threads - 1] = new_floats((R + out_features) * in_features);
     gqa_set_threads(threads);
-    op_linear_backward((double[]){address(gradients), address(x), (double)R, (double)In, 1, address(w), (double)Out, address(g), address(gradients + R * In)});
-    check_bytes(gradients, found[0], (R + Out) * In * sizeof(float), "linear_backward on 1 and %d threads", threads);
+    op_linear_backward((double[]){address(gradients), address(x), (double)R, (double)in_features, 1, address(w), (double)out_features, address(g), address(gradients + R * in_features)});
+    check_bytes(gradients, found[0], (R + out_features) * in_features * sizeof(float), "linear_backward on 1 and %d threads", threads);
   }
   free(found[0]), free(found[1]), free(found[2]), free(x), free(w), free(g);
 }

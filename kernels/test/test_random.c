@@ -37,9 +37,9 @@ static void test_samplers(void) {
     uint8_t *bernoulli = (uint8_t *)draw(RANDOM_BERNOULLI, n, 0, 1, 0.3);
     for (size_t i = 0; i < n; i++) {
       double u = (bits[i] >> 9) * 0x1p-23, wide = u * 1.25 - 0.75;
-      double wantUniform = wide * 3, wantGumbel = -log(-log(u > 0 ? u : 0x1p-126));
-      check_floats(uniform + i, &wantUniform, 1, 1e-6, "uniform %zu of %zu", i, n);
-      check_floats(gumbel + i, &wantGumbel, 1, 1e-5, "gumbel %zu of %zu", i, n);
+      double want_uniform = wide * 3, want_gumbel = -log(-log(u > 0 ? u : 0x1p-126));
+      check_floats(uniform + i, &want_uniform, 1, 1e-6, "uniform %zu of %zu", i, n);
+      check_floats(gumbel + i, &want_gumbel, 1, 1e-5, "gumbel %zu of %zu", i, n);
       double x = normal[i] / 3.0, clamped = x >= 0.5 ? 0.5 : x;
       float back = (float)erf(x / 1.25);
       if (x < 0.5) check_floats(&back, &wide, 1, 1e-6, "normal %zu of %zu", i, n);
