@@ -11,6 +11,7 @@
  * (NaN and infinities give 0); to bool, nonzero and NaN give 1.
  */
 #include "quant.h"
+#include "strides.h"
 #include "tasks.h"
 
 GQA_INLINE size_t element_bytes(int dtype) {
@@ -129,111 +130,91 @@ static void op_fill(const double *a) {
 
 /* --- strided copies --- */
 
-enum { GQA_MAX_RANK = 6, COPY_TILE = 16 };
+enum { COPY_TILE = 16 };
 
 typedef struct {
   uint8_t *out;
   const uint8_t *x;
-  size_t size;
-  int rank, tile_dim; /* tile_dim: the dim along which x is contiguous when the last one is not; -1 when there is none */
-  ptrdiff_t dims[GQA_MAX_RANK], out_strides[GQA_MAX_RANK], x_strides[GQA_MAX_RANK];
-  size_t rows; /* product of all dims but the last (and but tile_dim, counted in tiles) */
+  size_t size;         /* bytes of an element */
+  gqa_strides strides; /* of out and x */
+  int tile_dim;        /* the dim along which x is contiguous when the last one is not; -1 when there is none */
 } copy_call;
 
-/* rows x columns elements; `size` is a constant where this is inlined. */
-GQA_INLINE void copy_tile(size_t size, uint8_t *out, const uint8_t *x, ptrdiff_t rows, ptrdiff_t out_row, ptrdiff_t x_row, ptrdiff_t columns, ptrdiff_t out_column, ptrdiff_t x_column) {
-  for (ptrdiff_t r = 0; r < rows; r++)
-    for (ptrdiff_t c = 0; c < columns; c++)
-      memcpy(out + (r * out_row + c * out_column) * (ptrdiff_t)size, x + (r * x_row + c * x_column) * (ptrdiff_t)size, size);
+/* A block of elements; row and column strides in elements. */
+typedef struct {
+  ptrdiff_t rows, out_row, x_row, columns, out_column, x_column;
+} copy_block;
+
+/* `size` is a constant where this is inlined. */
+GQA_INLINE void copy_elements(size_t size, uint8_t *out, const uint8_t *x, copy_block b) {
+  for (ptrdiff_t r = 0; r < b.rows; r++)
+    for (ptrdiff_t c = 0; c < b.columns; c++)
+      memcpy(out + (r * b.out_row + c * b.out_column) * (ptrdiff_t)size, x + (r * b.x_row + c * b.x_column) * (ptrdiff_t)size, size);
 }
+
+/* Indices along a dim that tasks share out: tiles of tile_dim. */
+static ptrdiff_t copy_extent(const copy_call *c, int d) { return d == c->tile_dim ? (c->strides.dims[d] + COPY_TILE - 1) / COPY_TILE : c->strides.dims[d]; }
 
 static void copy_task(void *context, int task, int worker) {
   const copy_call *c = context;
+  const gqa_strides *s = &c->strides;
   (void)worker;
-  const int last = c->rank - 1;
-  const ptrdiff_t n = c->dims[last], size = (ptrdiff_t)c->size;
-  ptrdiff_t out = 0, x = 0, rest = task, tile = 0;
+  const int last = s->rank - 1;
+  const ptrdiff_t n = s->dims[last], size = (ptrdiff_t)c->size;
+  ptrdiff_t out = 0, x = 0, rest = task;
+  copy_block block = {.rows = 1, .out_column = s->first[last], .x_column = s->second[last]};
   for (int d = last - 1; d >= 0; d--) {
-    ptrdiff_t extent = d == c->tile_dim ? (c->dims[d] + COPY_TILE - 1) / COPY_TILE : c->dims[d];
-    ptrdiff_t index = rest % extent;
+    ptrdiff_t extent = copy_extent(c, d), index = rest % extent;
     rest /= extent;
     if (d == c->tile_dim) {
       index *= COPY_TILE;
-      tile = c->dims[d] - index < COPY_TILE ? c->dims[d] - index : COPY_TILE;
+      block.rows = s->dims[d] - index < COPY_TILE ? s->dims[d] - index : COPY_TILE;
+      block.out_row = s->first[d], block.x_row = s->second[d];
     }
-    out += index * c->out_strides[d];
-    x += index * c->x_strides[d];
+    out += index * s->first[d];
+    x += index * s->second[d];
   }
   uint8_t *to = c->out + out * size;
   const uint8_t *from = c->x + x * size;
-  const ptrdiff_t so = c->out_strides[last], sx = c->x_strides[last];
-  if (c->tile_dim < 0 && so == 1 && sx == 1) {
+  if (c->tile_dim < 0 && block.out_column == 1 && block.x_column == 1) {
     memcpy(to, from, (size_t)(n * size));
     return;
   }
-  if (c->tile_dim < 0 && so == 1 && sx == 0 && c->size <= 4) {
+  if (c->tile_dim < 0 && block.out_column == 1 && block.x_column == 0 && c->size <= 4) {
     repeat_element(to, from, c->size, (size_t)n);
     return;
   }
-  ptrdiff_t rows = 1, out_row = 0, x_row = 0;
-  if (c->tile_dim >= 0) {
-    rows = tile;
-    out_row = c->out_strides[c->tile_dim];
-    x_row = c->x_strides[c->tile_dim];
-  }
   for (ptrdiff_t i = 0; i < n; i += COPY_TILE) {
-    ptrdiff_t columns = n - i < COPY_TILE ? n - i : COPY_TILE;
-    uint8_t *o = to + i * so * size;
-    const uint8_t *p = from + i * sx * size;
-    if (size == 4) copy_tile(4, o, p, rows, out_row, x_row, columns, so, sx);
-    else if (size == 2) copy_tile(2, o, p, rows, out_row, x_row, columns, so, sx);
-    else if (size == 1) copy_tile(1, o, p, rows, out_row, x_row, columns, so, sx);
-    else copy_tile(c->size, o, p, rows, out_row, x_row, columns, so, sx);
+    block.columns = n - i < COPY_TILE ? n - i : COPY_TILE;
+    uint8_t *o = to + i * block.out_column * size;
+    const uint8_t *p = from + i * block.x_column * size;
+    if (size == 4) copy_elements(4, o, p, block);
+    else if (size == 2) copy_elements(2, o, p, block);
+    else if (size == 1) copy_elements(1, o, p, block);
+    else copy_elements(c->size, o, p, block);
   }
 }
 
 static void op_copy_strided(const double *a) {
-  copy_call c = {.size = (size_t)a[4], .rows = 1, .tile_dim = -1};
+  copy_call c = {.size = (size_t)a[4], .strides = gqa_merged_strides(a + 5), .tile_dim = -1};
+  gqa_strides *s = &c.strides;
   c.out = (uint8_t *)gqa_pointer(a[0]) + (size_t)a[1] * c.size;
   c.x = (const uint8_t *)gqa_pointer(a[2]) + (size_t)a[3] * c.size;
-  const int rank = (int)a[5];
-  const double *dims = a + 6, *out_strides = dims + rank, *x_strides = out_strides + rank;
-  double count = 1;
-  for (int d = 0; d < rank; d++) {
-    ptrdiff_t n = (ptrdiff_t)dims[d], so = (ptrdiff_t)out_strides[d], sx = (ptrdiff_t)x_strides[d];
-    count *= dims[d];
-    if (n == 1) continue;
-    int p = c.rank - 1;
-    if (p >= 0 && c.out_strides[p] == n * so && c.x_strides[p] == n * sx) {
-      c.dims[p] *= n;
-    } else {
-      p = c.rank++;
-      c.dims[p] = n;
-    }
-    c.out_strides[p] = so;
-    c.x_strides[p] = sx;
-  }
-  if (count == 0) return;
-  if (c.rank == 0) {
-    c.rank = 1;
-    c.dims[0] = c.out_strides[0] = c.x_strides[0] = 1;
-  }
-  if (c.rank == 1 && c.dims[0] >= 2 * GQA_CHUNK) {
+  if (s->count == 0) return;
+  if (s->rank == 1 && s->dims[0] >= 2 * GQA_CHUNK) {
     /* One long row: the end that is no whole chunk, then chunks as rows. */
-    const ptrdiff_t n = c.dims[0], chunks = n / GQA_CHUNK, so = c.out_strides[0], sx = c.x_strides[0];
+    const ptrdiff_t n = s->dims[0], chunks = n / GQA_CHUNK, first = s->first[0], second = s->second[0];
     copy_call rest = c;
-    rest.out += chunks * GQA_CHUNK * so * (ptrdiff_t)c.size, rest.x += chunks * GQA_CHUNK * sx * (ptrdiff_t)c.size;
-    rest.dims[0] = n % GQA_CHUNK;
+    rest.out += chunks * GQA_CHUNK * first * (ptrdiff_t)c.size, rest.x += chunks * GQA_CHUNK * second * (ptrdiff_t)c.size;
+    rest.strides.dims[0] = n % GQA_CHUNK;
     copy_task(&rest, 0, 0);
-    c.rank = 2;
-    c.dims[0] = chunks, c.out_strides[0] = GQA_CHUNK * so, c.x_strides[0] = GQA_CHUNK * sx;
-    c.dims[1] = GQA_CHUNK, c.out_strides[1] = so, c.x_strides[1] = sx;
+    *s = (gqa_strides){s->count, 2, {chunks, GQA_CHUNK}, {GQA_CHUNK * first, first}, {GQA_CHUNK * second, second}};
   }
-  const int last = c.rank - 1;
-  for (int d = 0; d < last; d++)
-    if (c.x_strides[d] == 1 && c.x_strides[last] != 1) c.tile_dim = d;
-  for (int d = 0; d < last; d++) c.rows *= (size_t)(d == c.tile_dim ? (c.dims[d] + COPY_TILE - 1) / COPY_TILE : c.dims[d]);
-  gqa_run(c.rows, copy_task, &c, count);
+  size_t tasks = 1;
+  for (int d = 0; d < s->rank - 1; d++)
+    if (s->second[d] == 1 && s->second[s->rank - 1] != 1) c.tile_dim = d;
+  for (int d = 0; d < s->rank - 1; d++) tasks *= (size_t)copy_extent(&c, d);
+  gqa_run(tasks, copy_task, &c, (double)s->count);
 }
 
 /* --- embedding --- */

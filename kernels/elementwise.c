@@ -10,10 +10,22 @@
  * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes through, also min and max.
  */
 #include "simd.h"
+#include "strides.h"
 #include "tasks.h"
 
-enum { UNARY_NEG, UNARY_EXP, UNARY_LOG, UNARY_SQRT, UNARY_TANH, UNARY_SIGMOID, UNARY_SILU, UNARY_GELU, UNARY_GELU_TANH, UNARY_RELU, UNARY_ABS };
-enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_MIN, BINARY_MAX, BINARY_POW, BINARY_LESS, BINARY_EQUAL };
+/* In the order of their numbers. */
+#define UNARY_OPS(X, ...) \
+  X(UNARY_NEG, __VA_ARGS__) X(UNARY_EXP, __VA_ARGS__) X(UNARY_LOG, __VA_ARGS__) X(UNARY_SQRT, __VA_ARGS__) \
+  X(UNARY_TANH, __VA_ARGS__) X(UNARY_SIGMOID, __VA_ARGS__) X(UNARY_SILU, __VA_ARGS__) X(UNARY_GELU, __VA_ARGS__) \
+  X(UNARY_GELU_TANH, __VA_ARGS__) X(UNARY_RELU, __VA_ARGS__) X(UNARY_ABS, __VA_ARGS__)
+#define BINARY_OPS(X, ...) \
+  X(BINARY_ADD, __VA_ARGS__) X(BINARY_SUB, __VA_ARGS__) X(BINARY_MUL, __VA_ARGS__) X(BINARY_DIV, __VA_ARGS__) X(BINARY_MIN, __VA_ARGS__) \
+  X(BINARY_MAX, __VA_ARGS__) X(BINARY_POW, __VA_ARGS__) X(BINARY_LESS, __VA_ARGS__) X(BINARY_EQUAL, __VA_ARGS__)
+#define GATED_ACTIVATIONS(X, ...) \
+  X(GATED_SILU, __VA_ARGS__) X(GATED_GELU, __VA_ARGS__) X(GATED_GELU_TANH, __VA_ARGS__)
+enum { UNARY_OPS(GQA_NAME) };
+enum { BINARY_OPS(GQA_NAME) };
+enum { GATED_ACTIVATIONS(GQA_NAME) };
 
 /* From e^-|x|, which cannot overflow: small results keep their digits. */
 GQA_INLINE vf vf_sigmoid(vf x) {
@@ -57,14 +69,7 @@ static void unary_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
   (void)worker;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
-  float *out = c->out + at;
-  const float *x = c->a + at;
-  switch (c->op) {
-#define CASE(op) case op: unary_run(op, out, x, n); break;
-    CASE(UNARY_NEG) CASE(UNARY_EXP) CASE(UNARY_LOG) CASE(UNARY_SQRT) CASE(UNARY_TANH) CASE(UNARY_SIGMOID)
-    CASE(UNARY_SILU) CASE(UNARY_GELU) CASE(UNARY_GELU_TANH) CASE(UNARY_RELU) CASE(UNARY_ABS)
-#undef CASE
-  }
+  GQA_SPECIALISE(UNARY_OPS, c->op, unary_run(GQA_VALUE, c->out + at, c->a + at, n));
 }
 
 static void op_unary(const double *a) {
@@ -73,7 +78,7 @@ static void op_unary(const double *a) {
 }
 
 GQA_INLINE vf gate_vector(int activation, vf x) {
-  return activation == 0 ? vf_silu(x) : activation == 1 ? vf_gelu(x) : vf_gelu_tanh(x);
+  return activation == GATED_SILU ? vf_silu(x) : activation == GATED_GELU ? vf_gelu(x) : vf_gelu_tanh(x);
 }
 
 GQA_INLINE void gated_run(int activation, float *out, const float *gate, const float *up, size_t n) {
@@ -87,9 +92,7 @@ static void gated_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
   (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
-  if (c->op == 0) gated_run(0, c->out + at, c->a + at, c->b + at, n);
-  else if (c->op == 1) gated_run(1, c->out + at, c->a + at, c->b + at, n);
-  else gated_run(2, c->out + at, c->a + at, c->b + at, n);
+  GQA_SPECIALISE(GATED_ACTIVATIONS, c->op, gated_run(GQA_VALUE, c->out + at, c->a + at, c->b + at, n));
 }
 
 static void op_gated(const double *a) {
@@ -147,12 +150,7 @@ static void unary_backward_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
   (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
-  switch (c->op) {
-#define CASE(op) case op: unary_backward_run(op, c->out + at, c->a + at, c->b + at, n); break;
-    CASE(UNARY_NEG) CASE(UNARY_EXP) CASE(UNARY_LOG) CASE(UNARY_SQRT) CASE(UNARY_TANH) CASE(UNARY_SIGMOID)
-    CASE(UNARY_SILU) CASE(UNARY_GELU) CASE(UNARY_GELU_TANH) CASE(UNARY_RELU) CASE(UNARY_ABS)
-#undef CASE
-  }
+  GQA_SPECIALISE(UNARY_OPS, c->op, unary_backward_run(GQA_VALUE, c->out + at, c->a + at, c->b + at, n));
 }
 
 static void op_unary_backward(const double *a) {
@@ -169,14 +167,14 @@ typedef struct {
 
 /* n <= VL values; both results at once, the activation's exponential shared where it has one. */
 GQA_INLINE void gated_backward_vector(int activation, vf x, vf u, vf g, vf *d_gate, vf *d_up) {
-  if (activation == 0) {
+  if (activation == GATED_SILU) {
     vf s = vf_sigmoid(x);
     *d_up = g * x * s;
     *d_gate = g * u * s * vf_fma(x, 1.0f - s, vf_set(1.0f));
     return;
   }
   *d_up = g * gate_vector(activation, x);
-  *d_gate = g * u * (activation == 1 ? slope_gelu(x) : slope_gelu_tanh(x));
+  *d_gate = g * u * (activation == GATED_GELU ? slope_gelu(x) : slope_gelu_tanh(x));
 }
 
 GQA_INLINE void gated_backward_run(int activation, const gated_backward_call *c, size_t at, size_t n) {
@@ -199,9 +197,7 @@ static void gated_backward_task(void *context, int task, int worker) {
   const gated_backward_call *c = context;
   (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
-  if (c->activation == 0) gated_backward_run(0, c, at, n);
-  else if (c->activation == 1) gated_backward_run(1, c, at, n);
-  else gated_backward_run(2, c, at, n);
+  GQA_SPECIALISE(GATED_ACTIVATIONS, c->activation, gated_backward_run(GQA_VALUE, c, at, n));
 }
 
 static void op_gated_backward(const double *a) {
@@ -276,25 +272,20 @@ GQA_INLINE void binary_run(int op, float *out, const float *a, int a_repeats, co
   if (rest) vf_store_n(out + i, binary_vector(op, a_repeats ? a0 : vf_load_n(a + i, rest), b_repeats ? b0 : vf_load_n(b + i, rest)), rest);
 }
 
+GQA_INLINE void binary_row_of(int op, float *out, const float *a, int a_repeats, const float *b, int b_repeats, size_t n) {
+  if (a_repeats) binary_run(op, out, a, 1, b, b_repeats, n);
+  else if (b_repeats) binary_run(op, out, a, 0, b, 1, n);
+  else binary_run(op, out, a, 0, b, 0, n);
+}
 static void binary_row(int op, float *out, const float *a, int a_repeats, const float *b, int b_repeats, size_t n) {
-  switch (op) {
-#define CASE(op)                                            \
-  case op:                                                  \
-    if (a_repeats) binary_run(op, out, a, 1, b, b_repeats, n); \
-    else if (b_repeats) binary_run(op, out, a, 0, b, 1, n);   \
-    else binary_run(op, out, a, 0, b, 0, n);                 \
-    break;
-    CASE(BINARY_ADD) CASE(BINARY_SUB) CASE(BINARY_MUL) CASE(BINARY_DIV) CASE(BINARY_MIN) CASE(BINARY_MAX) CASE(BINARY_POW) CASE(BINARY_LESS) CASE(BINARY_EQUAL)
-#undef CASE
-  }
+  GQA_SPECIALISE(BINARY_OPS, op, binary_row_of(GQA_VALUE, out, a, a_repeats, b, b_repeats, n));
 }
 
 typedef struct {
-  int op, rank;
+  int op;
   float *out;
   const float *a, *b;
-  size_t count;
-  ptrdiff_t dims[6], a_strides[6], b_strides[6];
+  gqa_strides strides; /* of a and b */
 } binary_call;
 
 /* A run of at most 256 strided elements, gathered into `buffer` unless it is contiguous or repeats. */
@@ -306,21 +297,22 @@ static const float *binary_operand(const float *x, ptrdiff_t stride, size_t n, f
 
 static void binary_task(void *context, int task, int worker) {
   const binary_call *c = context;
+  const gqa_strides *s = &c->strides;
   (void)worker;
   float a_buffer[256], b_buffer[256];
-  size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, c->count);
-  const int last = c->rank - 1;
-  const ptrdiff_t a_step = c->a_strides[last], b_step = c->b_strides[last];
+  size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, s->count);
+  const int last = s->rank - 1;
+  const ptrdiff_t a_step = s->first[last], b_step = s->second[last];
   const int gathers = (a_step != 0 && a_step != 1) || (b_step != 0 && b_step != 1);
   while (at < end) {
-    ptrdiff_t a = 0, b = 0, rest = (ptrdiff_t)at, column = rest % c->dims[last];
+    ptrdiff_t a = 0, b = 0, rest = (ptrdiff_t)at, column = rest % s->dims[last];
     for (int d = last; d >= 0; d--) {
-      ptrdiff_t index = rest % c->dims[d];
-      rest /= c->dims[d];
-      a += index * c->a_strides[d];
-      b += index * c->b_strides[d];
+      ptrdiff_t index = rest % s->dims[d];
+      rest /= s->dims[d];
+      a += index * s->first[d];
+      b += index * s->second[d];
     }
-    size_t n = gqa_min((size_t)(c->dims[last] - column), end - at);
+    size_t n = gqa_min((size_t)(s->dims[last] - column), end - at);
     if (gathers) n = gqa_min(n, 256);
     binary_row(c->op, c->out + at, binary_operand(c->a + a, a_step, n, a_buffer), a_step == 0, binary_operand(c->b + b, b_step, n, b_buffer), b_step == 0, n);
     at += n;
@@ -328,26 +320,6 @@ static void binary_task(void *context, int task, int worker) {
 }
 
 static void op_binary(const double *a) {
-  binary_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .count = 1};
-  const int rank = (int)a[4];
-  const double *dims = a + 5, *a_strides = dims + rank, *b_strides = a_strides + rank;
-  for (int d = 0; d < rank; d++) { /* merge each dim with the one before where both operands allow it */
-    ptrdiff_t n = (ptrdiff_t)dims[d], sa = (ptrdiff_t)a_strides[d], sb = (ptrdiff_t)b_strides[d];
-    c.count *= (size_t)n;
-    if (n == 1) continue;
-    int p = c.rank - 1;
-    if (p >= 0 && c.a_strides[p] == n * sa && c.b_strides[p] == n * sb) {
-      c.dims[p] *= n;
-    } else {
-      p = c.rank++;
-      c.dims[p] = n;
-    }
-    c.a_strides[p] = sa;
-    c.b_strides[p] = sb;
-  }
-  if (c.rank == 0) {
-    c.rank = 1;
-    c.dims[0] = 1;
-  }
-  gqa_run(gqa_ceil(c.count, GQA_CHUNK), binary_task, &c, (double)c.count);
+  binary_call c = {.op = (int)a[0], .out = gqa_pointer(a[1]), .a = gqa_pointer(a[2]), .b = gqa_pointer(a[3]), .strides = gqa_merged_strides(a + 4)};
+  gqa_run(gqa_ceil(c.strides.count, GQA_CHUNK), binary_task, &c, (double)c.strides.count);
 }

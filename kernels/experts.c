@@ -193,11 +193,9 @@ static void add_scaled_rows(float *y, const float *x, const float *w, size_t dep
   vf factor[EXPERT_DEPTH];
   for (size_t j = 0; j < depth; j++) factor[j] = vf_set(x[j]);
   for (size_t at = 0; at < n; at += VL) {
-    const int width = (int)gqa_min(VL, n - at);
-    vf sum = width == VL ? vf_load(y + at) : vf_load_n(y + at, width);
+    vf sum = vf_load_upto(y + at, n - at);
     for (size_t j = 0; j < depth; j++) sum = vf_fma(factor[j], vf_load(w + j * EXPERT_COLUMNS + at), sum);
-    if (width == VL) vf_store(y + at, sum);
-    else vf_store_n(y + at, sum, width);
+    vf_store_upto(y + at, sum, n - at);
   }
 }
 
@@ -244,7 +242,7 @@ static void op_expert_linear(const double *a) {
   gqa_free(sorted.start, sorted.bytes);
 }
 
-/* --- the way back to the weights --- */
+/* --- gradients of the weights --- */
 
 static void op_expert_linear_backward(const double *a) {
   const float *x = gqa_pointer(a[0]), *d_y = gqa_pointer(a[1]);

@@ -10,7 +10,7 @@
  * Names: snake_case for functions, types, fields and locals; sizes may be the letters of the shape alphabet (ARCHITECTURE.md: B, T, S, N, K,
  * G, H, Hv; M, N, K of products). All kernels are one compilation unit, so names begin with the word of their file (gemm_tile), constants and
  * macros with the same word in capitals (GEMM_MR), and with gqa_ or GQA_ where several files share them. VL alone, which each unit is
- * compiled with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields (rowsPerTask).
+ * compiled with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields (weightOffset).
  */
 #ifndef GQA_H
 #define GQA_H

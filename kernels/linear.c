@@ -85,12 +85,8 @@ static void linear_row_task(void *context, int number, int worker) {
   const size_t at = task * linear_task_rows(&p), rows = gqa_min(linear_task_rows(&p), p.out_features - at);
   const uint8_t *w = p.weight + at * p.row_bytes;
   float *y = p.y + at;
-  switch (p.type) {
-#define CASE(type) case type: dot_stored_rows(type, w, p.row_bytes, c->x, c->sums, c->K, rows, y); break;
-    CASE(GQA_F32) CASE(GQA_F16) CASE(GQA_BF16) CASE(GQA_Q8_0) CASE(GQA_Q4_0) CASE(GQA_Q4_1)
-#undef CASE
-    default: dot_k_rows(p.type, w, p.row_bytes, c->x, c->K, rows, y); break;
-  }
+  if (type_is_k(p.type)) dot_k_rows(p.type, w, p.row_bytes, c->x, c->K, rows, y);
+  else GQA_SPECIALISE(GQA_GROUP_TYPES, p.type, dot_stored_rows(GQA_VALUE, w, p.row_bytes, c->x, c->sums, c->K, rows, y));
   if (p.bias)
     for (size_t i = 0; i < rows; i++) y[i] += p.bias[at + i];
 }

@@ -59,10 +59,7 @@ static void cross_entropy_backward_task(void *context, int task, int worker) {
       continue;
     }
     const vf top = vf_set(c->maxima[r]), log = vf_set(c->logs[r]), g = vf_set(c->d_loss[r]);
-    size_t i = 0;
-    for (; i + VL <= n; i += VL) vf_store(out + i, vf_exp(vf_load(x + i) - top - log) * g);
-    const int rest = (int)(n - i);
-    if (rest) vf_store_n(out + i, vf_exp(vf_load_n(x + i, rest) - top - log) * g, rest);
+    for (size_t i = 0; i < n; i += VL) vf_store_upto(out + i, vf_exp(vf_load_upto(x + i, n - i) - top - log) * g, n - i);
     if ((size_t)c->labels[r] < n) out[c->labels[r]] -= c->d_loss[r];
   }
 }

@@ -62,27 +62,14 @@ GQA_INLINE norm_moments norm_measure(const norm_call *c, const float *x) {
   return (norm_moments){mean, rest, 1.0f / __builtin_sqrtf(sums[1] / n - rest * rest + c->eps)};
 }
 
-GQA_INLINE vf norm_vector(vf x, norm_moments m, const vf *weight, const vf *bias, float weight_offset) {
-  vf y = ((x - m.mean) - m.rest) * m.scale;
-  if (weight) y = y * (*weight + weight_offset);
-  return bias ? y + *bias : y;
-}
-
 GQA_INLINE void norm_row(const norm_call *c, float *out, const float *x, int has_weight, int has_bias) {
-  const size_t n = c->n;
   const norm_moments m = norm_measure(c, x);
-  vf w = vf_set(0.0f), b = w;
-  size_t i = 0;
-  for (; i + VL <= n; i += VL) {
-    if (has_weight) w = vf_load(c->weight + i);
-    if (has_bias) b = vf_load(c->bias + i);
-    vf_store(out + i, norm_vector(vf_load(x + i), m, has_weight ? &w : 0, has_bias ? &b : 0, c->weight_offset));
-  }
-  const int rest = (int)(n - i);
-  if (rest) {
-    if (has_weight) w = vf_load_n(c->weight + i, rest);
-    if (has_bias) b = vf_load_n(c->bias + i, rest);
-    vf_store_n(out + i, norm_vector(vf_load_n(x + i, rest), m, has_weight ? &w : 0, has_bias ? &b : 0, c->weight_offset), rest);
+  for (size_t i = 0; i < c->n; i += VL) {
+    const size_t left = c->n - i;
+    vf y = ((vf_load_upto(x + i, left) - m.mean) - m.rest) * m.scale;
+    if (has_weight) y = y * (vf_load_upto(c->weight + i, left) + c->weight_offset);
+    if (has_bias) y = y + vf_load_upto(c->bias + i, left);
+    vf_store_upto(out + i, y, left);
   }
 }
 
@@ -116,7 +103,7 @@ static void op_layer_norm(const double *a) {
   norm_rows(&c);
 }
 
-/* --- the way back --- */
+/* --- backward --- */
 
 typedef struct {
   norm_call forward; /* centred, x, weight, rows, n, eps, weight_offset, rows_per_task */
@@ -125,7 +112,10 @@ typedef struct {
   float *partials; /* per task [n] of d_weight, then [n] of d_bias */
 } norm_backward_call;
 
-/* sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias where they are wanted. */
+/*
+ * sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias where they are wanted. How the branches stand
+ * decides which products the compiler fuses into sums, and so the last bit.
+ */
 GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, const float *g, norm_moments m, float *d_weight, float *d_bias, float *sums) {
   const norm_call *f = &c->forward;
   vf sum = vf_set(0.0f), dot = sum;
@@ -165,13 +155,9 @@ static void norm_backward_task(void *context, int task, int worker) {
     if (!c->d_x) continue;
     const float mean = f->centred ? sums[0] / (float)n : 0.0f, dot = sums[1] / (float)n;
     for (size_t i = 0; i < n; i += VL) {
-      const int count = n - i < VL ? (int)(n - i) : VL, whole = count == VL;
-      vf u = whole ? vf_load(x + i) : vf_load_n(x + i, count), h = whole ? vf_load(g + i) : vf_load_n(g + i, count);
-      u = ((u - m.mean) - m.rest) * m.scale;
-      if (f->weight) h = h * ((whole ? vf_load(f->weight + i) : vf_load_n(f->weight + i, count)) + f->weight_offset);
-      vf d = ((h - mean) - u * dot) * m.scale;
-      if (whole) vf_store(c->d_x + r * n + i, d);
-      else vf_store_n(c->d_x + r * n + i, d, count);
+      vf u = ((vf_load_upto(x + i, n - i) - m.mean) - m.rest) * m.scale, h = vf_load_upto(g + i, n - i);
+      if (f->weight) h = h * (vf_load_upto(f->weight + i, n - i) + f->weight_offset);
+      vf_store_upto(c->d_x + r * n + i, ((h - mean) - u * dot) * m.scale, n - i);
     }
   }
 }

@@ -64,7 +64,7 @@ static void squares_task(void *context, int task, int worker) {
       sum[j] = vf_fma(v, v, sum[j]);
     }
   for (; i < end; i += VL) {
-    const vf v = vf_load_n(x + i, end - i < VL ? (int)(end - i) : VL);
+    const vf v = vf_load_upto(x + i, end - i);
     sum[0] = vf_fma(v, v, sum[0]);
   }
   c->sums[task] = (double)vf_sum(sum[0]) + (double)vf_sum(sum[1]) + (double)vf_sum(sum[2]) + (double)vf_sum(sum[3]);
@@ -87,14 +87,6 @@ typedef struct {
   float scale, rate, b1, b2, rest1, rest2, eps, c1, c2;
 } adamw_call;
 
-GQA_INLINE void adamw_vector(const adamw_call *c, float decay, vf g, vf *p, vf *m, vf *v) {
-  g = g * c->scale;
-  *m = vf_fma(*m, vf_set(c->b1), g * c->rest1);
-  *v = vf_fma(*v, vf_set(c->b2), g * g * c->rest2);
-  vf step = *m * c->c1 / (vf_sqrt(*v * c->c2) + c->eps);
-  *p = *p - c->rate * vf_fma(*p, vf_set(decay), step);
-}
-
 static void adamw_task(void *context, int task, int worker) {
   const adamw_call *c = context;
   (void)worker;
@@ -103,13 +95,14 @@ static void adamw_task(void *context, int task, int worker) {
   float *const ps = gqa_pointer(a[0]), *const ms = gqa_pointer(a[3]), *const vs = gqa_pointer(a[4]);
   const float *const gs = gqa_pointer(a[2]), decay = (float)a[5];
   for (; i < end; i += VL) {
-    const int n = end - i < VL ? (int)(end - i) : VL, whole = n == VL;
-    vf p, m, v, g;
-    if (whole) p = vf_load(ps + i), m = vf_load(ms + i), v = vf_load(vs + i), g = vf_load(gs + i);
-    else p = vf_load_n(ps + i, n), m = vf_load_n(ms + i, n), v = vf_load_n(vs + i, n), g = vf_load_n(gs + i, n);
-    adamw_vector(c, decay, g, &p, &m, &v);
-    if (whole) vf_store(ps + i, p), vf_store(ms + i, m), vf_store(vs + i, v);
-    else vf_store_n(ps + i, p, n), vf_store_n(ms + i, m, n), vf_store_n(vs + i, v, n);
+    const size_t left = end - i;
+    vf p = vf_load_upto(ps + i, left), m = vf_load_upto(ms + i, left), v = vf_load_upto(vs + i, left);
+    const vf g = vf_load_upto(gs + i, left) * c->scale;
+    m = vf_fma(m, vf_set(c->b1), g * c->rest1);
+    v = vf_fma(v, vf_set(c->b2), g * g * c->rest2);
+    const vf step = m * c->c1 / (vf_sqrt(v * c->c2) + c->eps);
+    p = p - c->rate * vf_fma(p, vf_set(decay), step);
+    vf_store_upto(ps + i, p, left), vf_store_upto(ms + i, m, left), vf_store_upto(vs + i, v, left);
   }
 }
 

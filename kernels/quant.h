@@ -29,7 +29,7 @@ GQA_INLINE size_t group_bytes(int type) {
 }
 GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
 /* Bytes of n elements; whole blocks for block types. */
-GQA_INLINE size_t stored_bytes(int type, size_t n) { return type >= GQA_Q5_0 ? k_bytes(type, n) : type_is_block(type) ? n / GQA_GROUP * group_bytes(type) : n * (group_bytes(type) / GQA_GROUP); }
+GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_k(type) ? k_bytes(type, n) : type_is_block(type) ? n / GQA_GROUP * group_bytes(type) : n * (group_bytes(type) / GQA_GROUP); }
 
 /* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
@@ -65,6 +65,10 @@ GQA_INLINE void q4_lookup(int type, const uint8_t *block, const float *scales, v
   w[1] = (vf)_mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
 }
 #endif
+
+/* The types that decode_group reads; those of quant_k.h are apart. */
+#define GQA_GROUP_TYPES(X, ...) \
+  X(GQA_F32, __VA_ARGS__) X(GQA_F16, __VA_ARGS__) X(GQA_BF16, __VA_ARGS__) X(GQA_Q8_0, __VA_ARGS__) X(GQA_Q4_0, __VA_ARGS__) X(GQA_Q4_1, __VA_ARGS__)
 
 /* One group as f32, GQA_GROUP_VECTORS vectors. */
 GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
@@ -142,15 +146,9 @@ GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
 
 /* n stored elements as f32; p may have any alignment, n is whole blocks for block types. */
 GQA_NOINLINE void decode_elements(int type, const uint8_t *p, float *out, size_t n) {
-  switch (type) {
-    case GQA_F32: memcpy(out, p, n * sizeof(float)); break;
-    case GQA_F16: decode_run(GQA_F16, p, out, n); break;
-    case GQA_BF16: decode_run(GQA_BF16, p, out, n); break;
-    case GQA_Q8_0: decode_run(GQA_Q8_0, p, out, n); break;
-    case GQA_Q4_0: decode_run(GQA_Q4_0, p, out, n); break;
-    case GQA_Q4_1: decode_run(GQA_Q4_1, p, out, n); break;
-    default: decode_k_elements(type, p, out, n); break;
-  }
+  if (type == GQA_F32) memcpy(out, p, n * sizeof(float));
+  else if (type_is_k(type)) decode_k_elements(type, p, out, n);
+  else GQA_SPECIALISE(GQA_GROUP_TYPES, type, decode_run(GQA_VALUE, p, out, n));
 }
 
 #endif

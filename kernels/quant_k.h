@@ -15,6 +15,10 @@
 
 enum { GQA_SUPER = 256, GQA_SUPER_GROUPS = GQA_SUPER / GQA_GROUP };
 
+#define GQA_K_TYPES(X, ...) \
+  X(GQA_Q5_0, __VA_ARGS__) X(GQA_Q5_1, __VA_ARGS__) X(GQA_Q4_K, __VA_ARGS__) X(GQA_Q5_K, __VA_ARGS__) X(GQA_Q6_K, __VA_ARGS__)
+
+GQA_INLINE int type_is_k(int type) { return type >= GQA_Q5_0; }
 GQA_INLINE int type_is_super(int type) { return type >= GQA_Q4_K; }
 /* Bytes of one block, and of n elements in whole blocks. */
 GQA_INLINE size_t k_block_bytes(int type) {
@@ -133,13 +137,7 @@ GQA_INLINE void decode_k_run(int type, const uint8_t *p, float *out, size_t n) {
 }
 
 GQA_NOINLINE void decode_k_elements(int type, const uint8_t *p, float *out, size_t n) {
-  switch (type) {
-    case GQA_Q5_0: decode_k_run(GQA_Q5_0, p, out, n); break;
-    case GQA_Q5_1: decode_k_run(GQA_Q5_1, p, out, n); break;
-    case GQA_Q4_K: decode_k_run(GQA_Q4_K, p, out, n); break;
-    case GQA_Q5_K: decode_k_run(GQA_Q5_K, p, out, n); break;
-    default: decode_k_run(GQA_Q6_K, p, out, n); break;
-  }
+  GQA_SPECIALISE(GQA_K_TYPES, type, decode_k_run(GQA_VALUE, p, out, n));
 }
 
 /* out[r] = stored row r . x for `rows` rows of k elements, row_bytes apart. */
@@ -167,13 +165,7 @@ GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t row_bytes, const fl
 }
 
 GQA_NOINLINE void dot_k_rows(int type, const uint8_t *w, size_t row_bytes, const float *x, size_t k, size_t rows, float *out) {
-  switch (type) {
-    case GQA_Q5_0: dot_k_run(GQA_Q5_0, w, row_bytes, x, k, rows, out); break;
-    case GQA_Q5_1: dot_k_run(GQA_Q5_1, w, row_bytes, x, k, rows, out); break;
-    case GQA_Q4_K: dot_k_run(GQA_Q4_K, w, row_bytes, x, k, rows, out); break;
-    case GQA_Q5_K: dot_k_run(GQA_Q5_K, w, row_bytes, x, k, rows, out); break;
-    default: dot_k_run(GQA_Q6_K, w, row_bytes, x, k, rows, out); break;
-  }
+  GQA_SPECIALISE(GQA_K_TYPES, type, dot_k_run(GQA_VALUE, w, row_bytes, x, k, rows, out));
 }
 
 #endif

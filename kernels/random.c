@@ -19,7 +19,9 @@
 #include "tasks.h"
 #include "threefry.h"
 
-enum { RANDOM_BITS, RANDOM_UNIFORM, RANDOM_NORMAL, RANDOM_GUMBEL, RANDOM_BERNOULLI };
+#define RANDOM_KINDS(X, ...) \
+  X(RANDOM_BITS, __VA_ARGS__) X(RANDOM_UNIFORM, __VA_ARGS__) X(RANDOM_NORMAL, __VA_ARGS__) X(RANDOM_GUMBEL, __VA_ARGS__) X(RANDOM_BERNOULLI, __VA_ARGS__)
+enum { RANDOM_KINDS(GQA_NAME) };
 
 GQA_INLINE vf random_fma(vf a, vf b, vf c) {
 #if VL == 16
@@ -130,10 +132,8 @@ GQA_INLINE void random_run(int kind, const random_call *c, size_t at, size_t n) 
     int lanes = (int)gqa_min(VL, n - i);
     if (kind == RANDOM_BERNOULLI) {
       for (int k = 0; k < lanes; k++) ((uint8_t *)c->out)[at + i + (size_t)k] = x[k] & 1;
-    } else if (lanes == VL) {
-      vf_store((float *)c->out + at + i, (vf)x);
     } else {
-      vf_store_n((float *)c->out + at + i, (vf)x, lanes);
+      vf_store_upto((float *)c->out + at + i, (vf)x, n - i);
     }
   }
 }
@@ -142,11 +142,7 @@ static void random_task(void *context, int task, int worker) {
   const random_call *c = context;
   (void)worker;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
-  switch (c->kind) {
-#define CASE(kind) case kind: random_run(kind, c, at, n); break;
-    CASE(RANDOM_BITS) CASE(RANDOM_UNIFORM) CASE(RANDOM_NORMAL) CASE(RANDOM_GUMBEL) CASE(RANDOM_BERNOULLI)
-#undef CASE
-  }
+  GQA_SPECIALISE(RANDOM_KINDS, c->kind, random_run(GQA_VALUE, c, at, n));
 }
 
 static void op_random(const double *a) {

@@ -10,7 +10,9 @@
 #include "simd.h"
 #include "tasks.h"
 
-enum { REDUCE_SUM, REDUCE_MAX, REDUCE_MIN };
+#define REDUCE_OPS(X, ...) \
+  X(REDUCE_SUM, __VA_ARGS__) X(REDUCE_MAX, __VA_ARGS__) X(REDUCE_MIN, __VA_ARGS__)
+enum { REDUCE_OPS(GQA_NAME) };
 /* Elements whose lanes are summed before they join the total. */
 enum { REDUCE_BLOCK = 4096, REDUCE_ROWS = 128, REDUCE_COLUMNS = 512 };
 
@@ -84,7 +86,7 @@ static void reduce_rows_task(void *context, int task, int worker) {
   size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->outer);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->x + r * c->n;
-    c->out[r] = c->op == REDUCE_SUM ? reduce_row(REDUCE_SUM, x, c->n) : c->op == REDUCE_MAX ? reduce_row(REDUCE_MAX, x, c->n) : reduce_row(REDUCE_MIN, x, c->n);
+    GQA_SPECIALISE(REDUCE_OPS, c->op, c->out[r] = reduce_row(GQA_VALUE, x, c->n));
   }
 }
 
@@ -93,11 +95,7 @@ static void reduce_columns_task(void *context, int task, int worker) {
   (void)worker;
   const size_t blocks = gqa_ceil(c->inner, REDUCE_COLUMNS), o = (size_t)task / blocks, at = (size_t)task % blocks * REDUCE_COLUMNS;
   const size_t columns = gqa_min(REDUCE_COLUMNS, c->inner - at);
-  const float *x = c->x + o * c->n * c->inner + at;
-  float *out = c->out + o * c->inner + at;
-  if (c->op == REDUCE_SUM) reduce_columns(REDUCE_SUM, out, x, c->n, c->inner, columns);
-  else if (c->op == REDUCE_MAX) reduce_columns(REDUCE_MAX, out, x, c->n, c->inner, columns);
-  else reduce_columns(REDUCE_MIN, out, x, c->n, c->inner, columns);
+  GQA_SPECIALISE(REDUCE_OPS, c->op, reduce_columns(GQA_VALUE, c->out + o * c->inner + at, c->x + o * c->n * c->inner + at, c->n, c->inner, columns));
 }
 
 /* Few long rows: each is reduced in pieces first, whatever the number of threads. */

@@ -21,20 +21,14 @@ typedef struct {
 static void rope_halves(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
   const size_t half = c->half;
   for (size_t i = 0; i < half; i += VL) {
-    const int n = half - i < VL ? (int)(half - i) : VL;
-    const vf cs = n == VL ? vf_load(cos + i) : vf_load_n(cos + i, n), sn = (n == VL ? vf_load(sin + i) : vf_load_n(sin + i, n)) * c->direction;
+    const size_t left = half - i;
+    const vf cs = vf_load_upto(cos + i, left), sn = vf_load_upto(sin + i, left) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
       const float *p = x + h * c->head_dim + i;
       float *q = out + h * c->head_dim + i;
-      if (n == VL) {
-        vf a = vf_load(p), b = vf_load(p + half);
-        vf_store(q, a * cs - b * sn);
-        vf_store(q + half, b * cs + a * sn);
-      } else {
-        vf a = vf_load_n(p, n), b = vf_load_n(p + half, n);
-        vf_store_n(q, a * cs - b * sn, n);
-        vf_store_n(q + half, b * cs + a * sn, n);
-      }
+      const vf a = vf_load_upto(p, left), b = vf_load_upto(p + half, left);
+      vf_store_upto(q, a * cs - b * sn, left);
+      vf_store_upto(q + half, b * cs + a * sn, left);
     }
   }
 }
@@ -42,21 +36,19 @@ static void rope_halves(const rope_call *c, float *out, const float *x, const fl
 /* y = x * [c0 c0 c1 c1 …] + swapped pairs of x * [-s0 s0 -s1 s1 …] */
 static void rope_interleaved(const rope_call *c, float *out, const float *x, const float *cos, const float *sin) {
   for (size_t i = 0; i < c->half; i += VL / 2) {
-    const int n = c->half - i < VL / 2 ? 2 * (int)(c->half - i) : VL;
+    const size_t left = 2 * (c->half - i);
     float pair_cos[VL] = {0}, pair_sin[VL] = {0};
-    for (int j = 0; j < n / 2; j++) {
-      pair_cos[2 * j] = pair_cos[2 * j + 1] = cos[i + (size_t)j];
-      pair_sin[2 * j + 1] = sin[i + (size_t)j];
-      pair_sin[2 * j] = -sin[i + (size_t)j];
+    for (size_t j = 0; j < gqa_min(left, VL) / 2; j++) {
+      pair_cos[2 * j] = pair_cos[2 * j + 1] = cos[i + j];
+      pair_sin[2 * j + 1] = sin[i + j];
+      pair_sin[2 * j] = -sin[i + j];
     }
     const vf cs = vf_load(pair_cos), sn = vf_load(pair_sin) * c->direction;
     for (size_t h = 0; h < c->heads; h++) {
       const float *p = x + h * c->head_dim + 2 * i;
       float *q = out + h * c->head_dim + 2 * i;
-      vf v = n == VL ? vf_load(p) : vf_load_n(p, n);
-      vf y = v * cs + vf_swap_pairs(v) * sn;
-      if (n == VL) vf_store(q, y);
-      else vf_store_n(q, y, n);
+      const vf v = vf_load_upto(p, left);
+      vf_store_upto(q, v * cs + vf_swap_pairs(v) * sn, left);
     }
   }
 }

@@ -33,6 +33,15 @@
 #define GQA_PRAGMA(text) _Pragma(#text)
 #define GQA_UNROLL(n) GQA_PRAGMA(GCC unroll n)
 
+/*
+ * The statement once for each value of a list; in it GQA_VALUE is that value as a constant, so that what is inlined there is compiled for it.
+ * A list is a macro: #define LIST(X, ...) X(VALUE, __VA_ARGS__) X(OTHER, __VA_ARGS__)
+ */
+#define GQA_SPECIALISE(list, value, ...) switch (value) { list(GQA_CASE, __VA_ARGS__) }
+#define GQA_CASE(value, ...) case value: { enum { GQA_VALUE = value }; __VA_ARGS__; break; }
+/* The values of a list for an enum: enum { LIST(GQA_NAME) }. */
+#define GQA_NAME(value, ...) value,
+
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
@@ -217,6 +226,13 @@ GQA_INLINE void vf_store_n(float *p, vf v, int n) {
   vf_store(a, v);
   memcpy(p, a, (size_t)n * sizeof(float));
 #endif
+}
+
+/* The next VL elements of which `left` are left: as many as there are. */
+GQA_INLINE vf vf_load_upto(const float *p, size_t left) { return left >= VL ? vf_load(p) : vf_load_n(p, (int)left); }
+GQA_INLINE void vf_store_upto(float *p, vf v, size_t left) {
+  if (left >= VL) vf_store(p, v);
+  else vf_store_n(p, v, (int)left);
 }
 
 /*
