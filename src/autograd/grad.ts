@@ -119,42 +119,37 @@ function run<Args extends readonly unknown[]>(
   }
 }
 
-/** Collects an argument's leaves and returns how to put their gradients into its form. */
-function formOf(op: string, argument: unknown, leaves: Tensor[]): (gradients: readonly Tensor[]) => unknown {
-  if (argument instanceof Tensor) {
-    checkLeaf(op, argument);
-    const index = leaves.push(argument) - 1;
-    return (gradients) => gradients[index];
-  }
+/** Puts the gradients of the leaves into the form of an argument. */
+type Form = (gradients: readonly Tensor[]) => unknown;
+
+/** Collects an argument's leaves. */
+function formOf(op: string, argument: unknown, leaves: Tensor[]): Form {
+  if (argument instanceof Tensor) return leafForm(op, argument, leaves);
   if (isOwner(argument)) {
-    const first = leaves.length;
-    const paths: string[] = [];
-    for (const [path, { value }] of argument.parameters()) {
-      paths.push(path);
-      checkLeaf(op, value);
-      leaves.push(value);
-    }
-    return (gradients) => {
-      const byPath: Record<string, Tensor> = {};
-      for (let i = 0; i < paths.length; i++) byPath[paths[i]] = gradients[first + i];
-      return byPath;
-    };
+    const parameters = [...argument.parameters()];
+    return recordForm(parameters.map(([path, { value }]) => [path, leafForm(op, value, leaves)]));
   }
   if (Array.isArray(argument)) {
     const forms = argument.map((item) => formOf(op, item, leaves));
     return (gradients) => forms.map((form) => form(gradients));
   }
   if (typeof argument === 'object' && argument !== null && !ArrayBuffer.isView(argument)) {
-    const forms = Object.entries(argument).map(([key, item]) => [key, formOf(op, item, leaves)] as const);
-    return (gradients) => Object.fromEntries(forms.map(([key, form]) => [key, form(gradients)]));
+    return recordForm(Object.entries(argument).map(([key, item]) => [key, formOf(op, item, leaves)]));
   }
   return () => undefined;
 }
 
-function checkLeaf(op: string, x: Tensor): void {
-  if (x instanceof Tensor && isFloat(x)) return;
-  const got = x instanceof Tensor ? x.dtype : describe(x);
-  throw new TypeError(`${op}: expected float tensors to differentiate by, got ${got}`);
+function recordForm(forms: readonly (readonly [string, Form])[]): Form {
+  return (gradients) => Object.fromEntries(forms.map(([key, form]) => [key, form(gradients)]));
+}
+
+function leafForm(op: string, x: Tensor, leaves: Tensor[]): Form {
+  if (!(x instanceof Tensor && isFloat(x))) {
+    const got = x instanceof Tensor ? x.dtype : describe(x);
+    throw new TypeError(`${op}: expected float tensors to differentiate by, got ${got}`);
+  }
+  const index = leaves.push(x) - 1;
+  return (gradients) => gradients[index];
 }
 
 /** What to say of a model that `loadModel` gave, whose weights stay as they are stored. */

@@ -7,10 +7,11 @@
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
+import { addInto } from '../backend/add-into.ts';
 import { backendOf } from '../backend/registry.ts';
-import { byteLengthOf } from '../tensor/dtype.ts';
+import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { groupScope, scope } from '../tensor/scope.ts';
-import { type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
 import { isShared, release, retain } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -155,7 +156,7 @@ export class Tape {
 /** Runs an entry's vjp and adds what it gives to the inputs' gradients. */
 function stepBack({ inputs, outputs, saved, vjp }: Entry): void {
   const found = scope(() => {
-    const incoming = outputs.map(({ node, shape }) => node?.gradient && inShape(node.gradient, shape));
+    const incoming = outputs.map(({ node, shape }) => node?.gradient && view(node.gradient, shape));
     const needed = inputs.map((node) => node !== undefined);
     const gradients = vjp(incoming, saved.map(readable) as Tensor[], needed);
     // A vjp may pass a gradient on, or give one twice: each input gets a tensor of its own.
@@ -177,25 +178,16 @@ function stepBack({ inputs, outputs, saved, vjp }: Entry): void {
 
 /** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
 function sum(a: Tensor, b: Tensor): Tensor {
-  const out = !isShared(a.storage) ? a : !isShared(b.storage) && b.dtype === a.dtype ? b : allocateLike(a);
-  const strides = stridesOf(out.shape);
-  backendOf(a).binary('add', out, a, strides, b, strides);
-  if (a !== out) a.dispose();
-  if (b !== out) b.dispose();
+  const own = [a, b].find((x) => x.dtype === a.dtype && !isShared(x.storage));
+  const out = own ?? allocateFor(a, a.dtype);
+  addInto(out, a, b);
+  for (const x of [a, b]) if (x !== out) x.dispose();
   return out;
-}
-
-function allocateLike(x: Tensor): Tensor {
-  return new Tensor(backendOf(x).allocate(byteLengthOf(x.dtype, x.size)), x.dtype, x.shape);
 }
 
 /** A second tensor on the same memory. */
 function view(x: Tensor, shape: Shape): Tensor {
   return new Tensor(x.storage, x.dtype, shape);
-}
-
-function inShape(x: Tensor, shape: Shape): Tensor {
-  return sameShape(x.shape, shape) ? x : view(x, shape);
 }
 
 /** `x`, or another tensor on its memory, which the tape kept, where it was disposed of. */
@@ -205,10 +197,13 @@ function readable(x: Tensor | undefined): Tensor | undefined {
 
 /** A gradient of `x` that is `value` everywhere. */
 function filled(x: Tensor, value: number): Tensor {
-  const dtype = x.dtype === 'f64' ? 'f64' : 'f32';
-  const out = new Tensor(backendOf(x).allocate(byteLengthOf(dtype, x.size)), dtype, x);
+  const out = allocateFor(x, x.dtype === 'f64' ? 'f64' : 'f32');
   backendOf(x).fill(out, value);
   return out;
+}
+
+function allocateFor(x: Tensor, dtype: DType): Tensor {
+  return new Tensor(backendOf(x).allocate(byteLengthOf(dtype, x.size)), dtype, x);
 }
 
 /** Whether gradients flow through it. */
