@@ -16,13 +16,11 @@ import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
 import { Checkpoint, type CheckpointParts, type CheckpointTensor, isPlainFileName } from './checkpoint.ts';
 import { type FileIdentity, type FileSource, readSmallFile, withFileSource } from './file-source.ts';
-import { describeAdapter, describeOtherFolder } from './other-folders.ts';
+import { describeAdapter, describeOtherFolder, TO_SAFETENSORS } from './other-folders.ts';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${SINGLE}, ${INDEX} or one .gguf file`;
-const TO_SAFETENSORS =
-  'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
 const MAX_CONFIG_BYTES = 1 << 24;
 /** The index of a model of 100,000 tensors has some 10 MB. */
 const MAX_INDEX_BYTES = 100_000_000;

@@ -6,7 +6,7 @@ import { readSmallFile } from './file-source.ts';
 
 const MAX_JSON_BYTES = 1 << 20;
 
-const TO_SAFETENSORS =
+export const TO_SAFETENSORS =
   'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
 
 /** By file name: whose files they are, and how they become safetensors. */

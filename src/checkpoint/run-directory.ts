@@ -94,7 +94,7 @@ export class RunDirectory {
   /** The state of a checkpoint. @throws FormatError unless it is an object whose step is the folder's */
   state(folder: string): Record<string, unknown> & { readonly step: number } {
     const file = join(folder, STATE);
-    const state = readJson(file) as Record<string, unknown> | null;
+    const state = parseJson(file, readFileSync(file)) as Record<string, unknown> | null;
     const expected = Number(/step-(\d+)$/.exec(folder)?.[1]);
     if (typeof state !== 'object' || state === null || state.step !== expected) {
       throw new FormatError(
@@ -144,9 +144,4 @@ export class RunDirectory {
       }
     }
   }
-}
-
-/** @throws FormatError when the file is no JSON. */
-export function readJson(path: string): unknown {
-  return parseJson(path, readFileSync(path));
 }

@@ -57,6 +57,16 @@ export function transposed(matrix: Float64Array, n: number): Float64Array {
   return Float64Array.from(matrix, (_, i) => matrix[(i % n) * n + Math.floor(i / n)]);
 }
 
+/** Rows of head j and columns of head l of a square matrix, `[h, h]`. */
+export function blockOf(matrix: Float64Array, side: number, j: number, l: number, h: number): Float64Array {
+  const out = new Float64Array(h * h);
+  for (let r = 0; r < h; r++) {
+    const at = (j * h + r) * side + l * h;
+    out.set(matrix.subarray(at, at + h), r * h);
+  }
+  return out;
+}
+
 /**
  * Heads that any matrix may turn.
  * @param moments `[R * h, R * h]`: sums over tokens of all products of the group's values
@@ -68,10 +78,7 @@ export function alignFreely(moments: Float64Array, metrics: readonly Float64Arra
   const weighted = new Float64Array(n * n);
   roots.forEach(({ root: left }, j) => {
     roots.forEach(({ root: right }, l) => {
-      const block = new Float64Array(h * h);
-      for (let r = 0; r < h; r++)
-        block.set(moments.subarray((j * h + r) * n + l * h, (j * h + r) * n + (l + 1) * h), r * h);
-      const turned = times(times(left, block, h, h), right, h, h);
+      const turned = times(times(left, blockOf(moments, n, j, l, h), h, h), right, h, h);
       for (let r = 0; r < h; r++) weighted.set(turned.subarray(r * h, (r + 1) * h), (j * h + r) * n + l * h);
     });
   });

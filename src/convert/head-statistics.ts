@@ -2,15 +2,13 @@
  * What a layer's heads say, as second moments: of all keys, of all values, and of what reads them (queries, and the columns of
  * o).
  */
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { SeenAttention } from '../models/decoder-pass.ts';
-import type { WeightPlace } from '../models/decoder-weights.ts';
+import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { matmul } from '../ops/matmul.ts';
 import { scope } from '../tensor/scope.ts';
-import { sizeOf } from '../tensor/shape.ts';
-import { bytesOf, decodeInto } from './number-codec.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 
 export interface HeadStatistics {
   /** `[K * H, K * H]`; of keys as attention compares them, less their mean over a sequence, which softmax does not see. */
@@ -72,33 +70,8 @@ function headMoments(x: Float32Array, S: number, heads: number, H: number): Floa
   });
 }
 
-/** O^T O of the columns that read each query head. */
-export async function outputMoments(
-  checkpoint: Checkpoint,
-  { numHeads: N, headDim: H, hiddenSize: D }: DecoderConfig,
-  place: WeightPlace,
-): Promise<readonly Float64Array[]> {
-  return headMoments(await readWeight(checkpoint, place), D, N, H);
-}
-
-/** A weight as the decoder takes it, `[Out, In]` or `[Out]`, in f32. */
-async function readWeight(checkpoint: Checkpoint, place: WeightPlace): Promise<Float32Array> {
-  const { name, shape, stored, first, transposed } = place;
-  const info = checkpoint.tensor(name);
-  const rows = transposed ? stored[0] : shape[0];
-  const columns = transposed ? stored[1] : sizeOf(shape) / shape[0];
-  const from = transposed ? 0 : first;
-  const bytes = await checkpoint.readBytes(
-    name,
-    bytesOf(info.dtype, from * columns),
-    bytesOf(info.dtype, rows * columns),
-  );
-  const values = new Float64Array(rows * columns);
-  decodeInto(info.dtype, bytes as Uint8Array<ArrayBuffer>, values);
-  if (!transposed) return Float32Array.from(values);
-  const [outs, ins] = shape;
-  const out = new Float32Array(outs * ins);
-  for (let i = 0; i < ins; i++)
-    for (let o = 0; o < outs; o++) out[o * ins + i] = values[i * columns + first + o];
-  return out;
+/** O^T O of the columns that read each query head. @param weight of the output projection, `[D, N * H]` */
+export function outputMoments({ numHeads: N, headDim: H }: DecoderConfig, weight: Tensor): Float64Array[] {
+  const values = scope(() => Float32Array.from(cast(weight, 'f32').dataSync()));
+  return headMoments(values, weight.shape[0], N, H);
 }

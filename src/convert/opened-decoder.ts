@@ -5,6 +5,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { decoderLayer, embed, normalize, outputHead } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { type DecoderPass, makePass, type SeenAttention } from '../models/decoder-pass.ts';
+import type { DecoderLayer } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel, loadParts } from '../models/load-model.ts';
 import type { ModelParts } from '../models/model.ts';
@@ -39,6 +40,10 @@ export class OpenedDecoder {
     }
   }
 
+  get layers(): readonly DecoderLayer[] {
+    return this.#parts.weights.layers;
+  }
+
   /** What a pass over rows of one length needs; free it with `freePass`. */
   pass(rows: readonly (readonly number[])[]): DecoderPass {
     const batch = paddedBatch(rows);
@@ -53,7 +58,7 @@ export class OpenedDecoder {
   /** The residual stream after a layer; `see` is shown its attention. */
   layer(pass: DecoderPass, index: number, x: Tensor, see?: (seen: SeenAttention) => void): Tensor {
     const observed = see === undefined ? pass : { ...pass, observe: see };
-    return scope(() => decoderLayer(this.config, this.#parts.weights.layers[index], observed, index, x));
+    return scope(() => decoderLayer(this.config, this.layers[index], observed, index, x));
   }
 
   /** f32 `[B, T, V]` */

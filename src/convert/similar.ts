@@ -7,10 +7,9 @@ import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass } from '../models/decoder-pass.ts';
-import { decoderLayerWeights, type WeightPlace } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
-import { alignFreely, alignPlane, squareRoots, times, transposed } from './align-heads.ts';
+import { alignFreely, alignPlane, blockOf, squareRoots, times, transposed } from './align-heads.ts';
 import { similarGroups } from './group-heads.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
@@ -33,7 +32,7 @@ export async function similarMixes(
   calibration: string | undefined,
   onLayer?: (done: number, total: number) => void,
 ): Promise<LayerMix[]> {
-  const { config, names } = description;
+  const { config } = description;
   const mixes: LayerMix[] = [];
   const decoder = await OpenedDecoder.of(checkpoint, description);
   try {
@@ -41,8 +40,7 @@ export async function similarMixes(
     const pass = decoder.pass(windows);
     let x = decoder.embed(pass);
     for (let i = 0; i < config.numLayers; i++) {
-      const places = decoderLayerWeights<WeightPlace>(config, names, i, (place) => place);
-      const output = await outputMoments(checkpoint, config, places.attentionOutput.weight);
+      const output = outputMoments(config, decoder.layers[i].attentionOutput.weight);
       const next = decoder.layer(pass, i, x, (seen) => {
         mixes.push(similarMix(config, seenStatistics(config, seen, output), after));
       });
@@ -205,7 +203,7 @@ export function headSimilarity(
     const common = new Float64Array(K * K);
     for (let j = 0; j < K; j++) {
       for (let l = 0; l <= j; l++) {
-        let block = headBlock(moments, K * H, j, l, H);
+        let block = blockOf(moments, K * H, j, l, H);
         if (roots) block = times(times(roots[j], block, H, H), roots[l], H, H);
         const size = Math.sqrt(block.reduce((total, entry) => total + entry * entry, 0));
         common[j * K + l] = size;
@@ -218,16 +216,6 @@ export function headSimilarity(
         out[j * K + l] += alone > 0 ? common[j * K + l] / alone / 2 : 0;
       }
     }
-  }
-  return out;
-}
-
-/** Rows of head j and columns of head l. */
-function headBlock(matrix: Float64Array, side: number, j: number, l: number, H: number): Float64Array {
-  const out = new Float64Array(H * H);
-  for (let r = 0; r < H; r++) {
-    const at = (j * H + r) * side + l * H;
-    out.set(matrix.subarray(at, at + H), r * H);
   }
   return out;
 }

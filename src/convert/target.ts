@@ -5,7 +5,7 @@
  *
  * Source: transformers models/gpt2, models/gpt_bigcode, models/falcon (5.23.0).
  */
-import { configWithDtype } from '../models/config-dtype.ts';
+import { configWithDtype } from '../checkpoint/config-json.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 
 export interface ConfigTarget {

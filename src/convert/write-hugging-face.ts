@@ -1,14 +1,13 @@
 /** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
-import { configText } from '../checkpoint/config-text.ts';
+import { configText, configWithTying } from '../checkpoint/config-json.ts';
 import { carryFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
-import { configWithTying } from '../models/config-tying.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';

@@ -9,6 +9,7 @@ import type { Backend, BackendName } from '../backend/backend.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { configWithTying } from '../checkpoint/config-json.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { Param } from '../nn/variable.ts';
@@ -17,7 +18,6 @@ import { foldIn, key, keyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { configWithTying } from './config-tying.ts';
 import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
 import {
   type DecoderWeights,

@@ -5,9 +5,8 @@ import { backendOf } from '../backend/registry.ts';
 import { mul } from '../ops/binary.ts';
 import { softmaxCrossEntropy } from '../ops/cross-entropy.ts';
 import type { DropoutMask } from '../ops/dropout.ts';
-import { allocate } from '../ops/operands.ts';
+import { upload } from '../ops/operands.ts';
 import { sum } from '../ops/reduce.ts';
-import { encode } from '../tensor/encode.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -54,9 +53,7 @@ export function causalLmLoss(
   return scope(() => {
     const inputs = rows.map((row) => tokenRow(row, 0, row.length - 1));
     const logits = model.forward(inputs, dropout);
-    const backend = backendOf(logits);
-    const targets = allocate(backend, 'i32', [rows.length, length]);
-    backend.write(targets.storage, encode('i32', labels));
+    const targets = upload(backendOf(logits), 'i32', labels, [rows.length, length]);
     return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
   });
 }

@@ -4,15 +4,13 @@
  */
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import { configText } from '../checkpoint/config-text.ts';
+import { configText, configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
 import { readCarriedFiles, writeCarriedFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { recipeEntry, recipeFile, type TrainRecipe } from '../checkpoint/training-recipe.ts';
 import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
-import { configWithDtype } from '../models/config-dtype.ts';
-import { configWithTying } from '../models/config-tying.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 
 export interface CheckpointForm {

@@ -21,6 +21,8 @@ import {
   checkAlike,
   checkTransformation,
   disposeAll,
+  prefixed,
+  setPrefixed,
   type Tensors,
   type Transformation,
   type TransformationState,
@@ -279,12 +281,11 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
           return { ...prefixed('inner', state.tensors), ...prefixed('sum', sums) };
         },
         get counters(): Readonly<Record<string, number>> {
-          return { ...prefixedNumbers('inner', state.counters), count };
+          return { ...prefixed('inner', state.counters), count };
         },
         set counters(values: Readonly<Record<string, number>>) {
           count = values.count;
-          const own = Object.keys(state.counters).map((name) => [name, values[`inner.${name}`]]);
-          state.counters = Object.fromEntries(own);
+          setPrefixed('inner', state, values);
         },
         update: (gradients, current) => collect(gradients, (mean) => state.update(mean, current)) ?? {},
         apply(gradients, current) {
@@ -293,14 +294,6 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
       };
     },
   };
-}
-
-function prefixed(prefix: string, tensors: Tensors): Record<string, Tensor> {
-  return Object.fromEntries(Object.entries(tensors).map(([name, x]) => [`${prefix}.${name}`, x]));
-}
-
-function prefixedNumbers(prefix: string, numbers: Readonly<Record<string, number>>): Record<string, number> {
-  return Object.fromEntries(Object.entries(numbers).map(([name, x]) => [`${prefix}.${name}`, x]));
 }
 
 function checkRate(op: string, rate: ScalarOrSchedule): void {

@@ -64,24 +64,15 @@ class Chain implements TransformationState {
   }
 
   get tensors(): Tensors {
-    const named = this.#states.flatMap(({ tensors }, i) =>
-      Object.entries(tensors).map(([name, tensor]) => [`${i}.${name}`, tensor]),
-    );
-    return Object.fromEntries(named);
+    return Object.assign({}, ...this.#states.map(({ tensors }, i) => prefixed(`${i}`, tensors)));
   }
 
   get counters(): Readonly<Record<string, number>> {
-    const named = this.#states.flatMap(({ counters }, i) =>
-      Object.entries(counters).map(([name, value]) => [`${i}.${name}`, value]),
-    );
-    return Object.fromEntries(named);
+    return Object.assign({}, ...this.#states.map(({ counters }, i) => prefixed(`${i}`, counters)));
   }
 
   set counters(values: Readonly<Record<string, number>>) {
-    for (const [i, state] of this.#states.entries()) {
-      const own = Object.keys(state.counters).map((name) => [name, values[`${i}.${name}`]]);
-      state.counters = Object.fromEntries(own);
-    }
+    for (const [i, state] of this.#states.entries()) setPrefixed(`${i}`, state, values);
   }
 
   update(updates: Tensors, parameters: Tensors): Tensors {
@@ -107,6 +98,21 @@ class Chain implements TransformationState {
     }
     return current;
   }
+}
+
+/** The state of a part as its owner names it: `prefix.name`. */
+export function prefixed<T>(prefix: string, values: Readonly<Record<string, T>>): Record<string, T> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}.${name}`, value]));
+}
+
+/** Gives a part its counters back from what its owner named `prefix.name`. */
+export function setPrefixed(
+  prefix: string,
+  state: TransformationState,
+  values: Readonly<Record<string, number>>,
+): void {
+  const own = Object.keys(state.counters).map((name) => [name, values[`${prefix}.${name}`]]);
+  state.counters = Object.fromEntries(own);
 }
 
 /** Adds what `state` makes of `updates`, times `scale`, to the parameters, in place. */
