@@ -5,6 +5,7 @@ import { loadModel } from '../models/load-model.ts';
 import { documentStart } from '../text/documents.ts';
 import { evaluateTokens } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
+import { interruptibleSync } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
@@ -43,24 +44,22 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   if (!tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {
-    const text = knownText(tokenizer, flags.data, given);
-    const start = documentStart(tokenizer);
-    const tokens = tokenizer.encode(text, { addSpecialTokens: false });
-    if (start.length + tokens.length < 2) {
-      throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
-    }
     const limit = model.config.maxPositionEmbeddings;
     const context = Math.min(flags.context ?? Math.min(limit, 1024), limit);
-    const { loss, predicted } = evaluateTokens(model, tokens, {
-      context,
-      start,
-      onProgress: progress.update,
+    const { characters, loss, predicted } = await interruptibleSync(() => {
+      const text = knownText(tokenizer, flags.data, given);
+      const start = documentStart(tokenizer);
+      const tokens = tokenizer.encode(text, { addSpecialTokens: false });
+      if (start.length + tokens.length < 2) {
+        throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
+      }
+      const result = evaluateTokens(model, tokens, { context, start, onProgress: progress.update });
+      return { ...result, characters: [...text].length };
     });
     progress.stop();
     if (!Number.isFinite(loss)) {
       throw new Error(`${path}: expected weights that give a finite loss, got ${loss}`);
     }
-    const characters = [...text].length;
     const result = {
       loss,
       perplexity: Math.exp(loss),

@@ -13,6 +13,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } from './chat-options.ts';
 import { exitCode, UsageError } from './errors.ts';
+import { untilInterrupt } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
@@ -80,12 +81,10 @@ export function generateCommand(): Command {
     );
   return addBackendOptions(command, 'print one JSON object at the end instead of the text')
     .addHelpText('after', example)
-    .action(async (path: string, flags: GenerateFlags) => {
-      process.exitCode = await run(path, flags);
-    });
+    .action(run);
 }
 
-async function run(path: string, flags: GenerateFlags): Promise<number> {
+async function run(path: string, flags: GenerateFlags): Promise<void> {
   checkChatFlags(flags);
   for (const [flag, value] of [
     ['--top-k', flags.topK],
@@ -107,7 +106,7 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
     const model = await loadModel(path, { onProgress: progress.update });
     progress.stop();
     try {
-      return await answer(model, path, prompt, flags);
+      await answer(model, path, prompt, flags);
     } finally {
       model.dispose();
     }
@@ -116,12 +115,7 @@ async function run(path: string, flags: GenerateFlags): Promise<number> {
   }
 }
 
-async function answer(
-  model: Model,
-  path: string,
-  text: string | Chat,
-  flags: GenerateFlags,
-): Promise<number> {
+async function answer(model: Model, path: string, text: string | Chat, flags: GenerateFlags): Promise<void> {
   const tokenizer = model.tokenizer;
   if (tokenizer === undefined)
     throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
@@ -131,11 +125,14 @@ async function answer(
   const cache = makeCache(model, prompt.length, flags);
   try {
     const seed = flags.seed ?? randomInt(2 ** 32);
-    const outcome = await stream(model, tokenizer, prompt, cache, { ...flags, seed });
+    const options = { ...flags, seed };
+    const outcome = await untilInterrupt((signal) =>
+      stream(model, tokenizer, prompt, cache, options, signal),
+    );
     if (flags.json) writeJson(toJson(path, model, cache, outcome, seed));
     else if (!outcome.text.endsWith('\n')) process.stdout.write('\n');
     writeSummary(cache, outcome);
-    return outcome.finishReason === 'interrupted' ? exitCode.interrupted : exitCode.done;
+    if (outcome.finishReason === 'interrupted') process.exitCode = exitCode.interrupted;
   } finally {
     cache.dispose();
   }
@@ -172,6 +169,7 @@ async function stream(
   prompt: number[],
   cache: KeyValueCache,
   flags: GenerateFlags,
+  signal: AbortSignal,
 ): Promise<Outcome> {
   const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
   const tokens: number[] = [];
@@ -181,7 +179,6 @@ async function stream(
     if (!flags.json) writePiece(piece);
   };
 
-  const interrupt = new Interrupt();
   const progress = startProgress('reading the prompt');
   const start = performance.now();
   let prefilled: number | undefined;
@@ -196,7 +193,7 @@ async function stream(
     seed: flags.seed,
     stop: [...model.endTokenIds, ...(flags.stop ?? [])],
     cache,
-    signal: interrupt.signal,
+    signal,
     onPrefill: (done: number, total: number): void => {
       progress.update(done, total);
       if (done < total) return;
@@ -212,30 +209,29 @@ async function stream(
       write(decoder.push(token));
     }
   } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
+    if (!signal.aborted) throw error;
   } finally {
     progress.stop();
-    interrupt.dispose();
   }
   write(decoder.flush());
   return {
     text,
     tokens,
     promptTokens: prompt.length,
-    finishReason: finishReason(interrupt, tokens.length, prompt.length, flags.maxTokens, cache.maxLength),
+    finishReason: finishReason(signal, tokens.length, prompt.length, flags.maxTokens, cache.maxLength),
     prefillSeconds: prefilled === undefined ? undefined : (prefilled - start) / 1000,
     decodeSeconds: (last - first) / 1000,
   };
 }
 
 function finishReason(
-  interrupt: Interrupt,
+  signal: AbortSignal,
   made: number,
   promptLength: number,
   maxTokens: number,
   capacity: number,
 ): FinishReason {
-  if (interrupt.signal.aborted) return 'interrupted';
+  if (signal.aborted) return 'interrupted';
   if (made >= maxTokens) return 'length';
   return promptLength + made > capacity ? 'context' : 'stop';
 }
@@ -287,27 +283,6 @@ function toJson(path: string, model: Model, cache: KeyValueCache, outcome: Outco
       bytesPerToken: cache.bytes / cache.maxLength,
     },
   };
-}
-
-/** Ctrl-C while text is made: the first one ends the text, so that its summary follows; the second ends the process. */
-class Interrupt {
-  readonly #controller = new AbortController();
-  readonly #listener = (): void => {
-    if (this.#controller.signal.aborted) process.exit(exitCode.interrupted);
-    this.#controller.abort();
-  };
-
-  constructor() {
-    process.on('SIGINT', this.#listener);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  dispose(): void {
-    process.off('SIGINT', this.#listener);
-  }
 }
 
 async function readStdin(): Promise<string> {

@@ -12,6 +12,7 @@ import { exitCode, oneLine, reportFailure } from './errors.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
+import { handleInterrupts } from './interrupt.ts';
 import { planCommand } from './plan.ts';
 import { trainCommand } from './train/train.ts';
 import { uptrainCommand } from './train/uptrain.ts';
@@ -61,4 +62,5 @@ process.stderr.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? exitCode.done : exitCode.failed);
 });
 
+handleInterrupts();
 process.exitCode = await main(process.argv.slice(2));

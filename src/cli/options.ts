@@ -26,6 +26,7 @@ export const notNegative: Parse<number> = numberIn(
 export const probability: Parse<number> = numberIn('a number above 0 and up to 1', (v) => v > 0 && v <= 1);
 export const fraction: Parse<number> = numberIn('a number from 0 to 1', (v) => v >= 0 && v <= 1);
 export const belowOne: Parse<number> = numberIn('a number of at least 0 and below 1', (v) => v >= 0 && v < 1);
+export const share: Parse<number> = numberIn('a number between 0 and 1', (v) => v > 0 && v < 1);
 export const threadCount: Parse<number> = numberIn(
   'a whole number from 1 to 64',
   (v) => isWhole(v) && v >= 1 && v <= 64,

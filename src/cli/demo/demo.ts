@@ -9,6 +9,7 @@ import { getBackend } from '../../backend/index.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../../checkpoint/write-atomically.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from '../backend-options.ts';
 import { exitCode, UsageError } from '../errors.ts';
+import { untilInterrupt } from '../interrupt.ts';
 import * as parse from '../options.ts';
 import { outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from '../output.ts';
 import { demoPage } from '../pages/demo.ts';
@@ -58,31 +59,33 @@ async function run(flags: DemoFlags): Promise<void> {
   checkPlace(out);
   await useBackend(flags);
   const say = flags.json ? () => {} : writeResult;
-  const interrupt = new Interrupt();
-  try {
-    let result: DemoResult | undefined;
-    await writeFolderAtomically(
-      out,
-      async (folder) => {
-        result = await runDemo({ folder, say, scale: scaleOf(flags), signal: interrupt.signal });
-        await writeContentAtomically(join(folder, PAGE_FILE), demoPage(out, result));
-        await writeContentAtomically(
-          join(folder, RESULT_FILE),
-          `${JSON.stringify({ demo: 1, ...result }, null, 2)}\n`,
-        );
-      },
-      { replace: true },
-    );
-    if (result === undefined) throw new Error('demo: expected a result');
-    if (flags.json) writeJson({ out, report: join(out, PAGE_FILE), ...result });
-    else conclude(out, result);
-  } catch (error) {
-    if (!interrupt.signal.aborted) throw error;
-    writeNote(`stopped: nothing was left in ${out}`);
-    process.exitCode = exitCode.interrupted;
-  } finally {
-    interrupt.dispose();
-  }
+  await untilInterrupt(async (signal) => {
+    try {
+      await makeDemo(flags, say, signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      writeNote(`stopped: nothing was left in ${out}`);
+      process.exitCode = exitCode.interrupted;
+    }
+  }, 'SIGTERM');
+}
+
+async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: AbortSignal): Promise<void> {
+  const { out } = flags;
+  let result: DemoResult | undefined;
+  await writeFolderAtomically(
+    out,
+    async (folder) => {
+      result = await runDemo({ folder, say, scale: scaleOf(flags), signal });
+      await writeContentAtomically(join(folder, PAGE_FILE), demoPage(out, result));
+      const json = JSON.stringify({ demo: 1, ...result }, null, 2);
+      await writeContentAtomically(join(folder, RESULT_FILE), `${json}\n`);
+    },
+    { replace: true },
+  );
+  if (result === undefined) throw new Error('demo: expected a result');
+  if (flags.json) writeJson({ out, report: join(out, PAGE_FILE), ...result });
+  else conclude(out, result);
 }
 
 /** What one run does. The times are for two cores: under two minutes in all natively, under four on WebAssembly. */
@@ -129,29 +132,5 @@ function isDemo(path: string): boolean {
     return JSON.parse(readFileSync(path, 'utf8')).demo === 1;
   } catch {
     return false;
-  }
-}
-
-/** Ctrl-C as a signal: the first ends the work at its next step, a later one the process. */
-class Interrupt {
-  readonly #controller = new AbortController();
-  #at = 0;
-  readonly #listener = (): void => {
-    // npm passes on the Ctrl-C that the terminal has sent as well: one press, two signals.
-    if (this.signal.aborted && performance.now() - this.#at > 500) process.exit(exitCode.interrupted);
-    this.#at = performance.now();
-    this.#controller.abort();
-  };
-
-  constructor() {
-    process.on('SIGINT', this.#listener).on('SIGTERM', this.#listener);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  dispose(): void {
-    process.off('SIGINT', this.#listener).off('SIGTERM', this.#listener);
   }
 }

@@ -1,5 +1,4 @@
 /** What `gqa demo` measures of a model: its loss on a text, what it writes, and how fast it decodes. */
-
 import { eventLoopTurn } from '../../backend/event-loop.ts';
 import type { KeyValueCache } from '../../cache/cache.ts';
 import { generate } from '../../models/generate.ts';

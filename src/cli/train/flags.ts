@@ -1,131 +1,111 @@
-/** The options that `gqa train` and `gqa uptrain` share. */
-import type { Command } from 'commander';
+/** The flags of `gqa train` and `gqa uptrain`, in one table. */
+import { type Command, Option } from 'commander';
 import { RunDirectory } from '../../checkpoint/run-directory.ts';
+import type { TrainSettings } from '../../checkpoint/training-recipe.ts';
+import type { TrainerOptions } from '../../train/trainer.ts';
+import { DEFAULT_ALPHA, type UptrainChoice } from '../../train/uptrain-settings.ts';
 import type { BackendFlags } from '../backend-options.ts';
-import { UsageError } from '../errors.ts';
 import * as parse from '../options.ts';
-import { writeNote } from '../output.ts';
+import { broken, writeNote } from '../output.ts';
 
 /** Where a run goes and how often it says something. */
 export interface RunFlags extends BackendFlags {
   readonly data: string;
   readonly out: string;
-  readonly evalEvery: number;
+  readonly evaluateEvery: number;
   readonly saveEvery?: number;
   readonly keep: number;
   readonly resume?: true;
 }
 
-/** Settings as `Trainer` has them, of which `gqa uptrain` finds those that are not given in the checkpoint. */
-export interface SettingFlags {
-  readonly block: number;
-  readonly batch: number;
-  readonly accumulate: number;
-  readonly learningRate: number;
-  readonly minLearningRate?: number;
-  readonly warmup?: number;
-  readonly weightDecay: number;
-  readonly beta2: number;
-  readonly clip: number;
-  readonly dropout: number;
-  readonly seed: number;
+export interface TrainFlags extends RunFlags, TrainerOptions {
   readonly validation: number;
-  readonly evalBatches: number;
+  readonly tokenizer?: string;
+  readonly numLayers: number;
+  readonly hiddenSize?: number;
+  readonly numHeads: number;
+  readonly numKeyValueHeads?: number;
 }
 
-/** Adds where the text comes from and the run goes to. */
-export function addPlaceOptions(command: Command): Command {
-  return command
-    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick', parse.path)
-    .requiredOption('--out <folder>', 'where checkpoints, metrics and the page of curves go', parse.path);
-}
+export interface UptrainFlags extends RunFlags, UptrainChoice {}
+
+/** The settings that both commands have a flag for. */
+type SettingName = Exclude<keyof TrainSettings, 'steps' | 'b1' | 'firstBatch'>;
 
 /**
- * Adds the settings.
- * @param defaults what a setting is when it is not given; without one it stays undefined
+ * A flag as commander reads it; the name of its value, which `Trainer` and the state of a run have too; its check (none: a switch);
+ * its help; its default in each command. What `gqa uptrain` has no default for is as in the run that trained the checkpoint.
  */
-export function addSettingOptions(command: Command, defaults: Partial<SettingFlags>): Command {
-  return command
-    .option('--block <T>', 'tokens per block', parse.positiveInteger, defaults.block)
-    .option('--batch <B>', 'blocks per batch', parse.positiveInteger, defaults.batch)
-    .option('--accumulate <n>', 'batches per step', parse.positiveInteger, defaults.accumulate)
-    .option('--learning-rate <r>', 'peak learning rate', parse.notNegative, defaults.learningRate)
-    .option('--min-learning-rate <r>', 'at the end (default: a tenth of the peak)', parse.notNegative)
-    .option('--warmup <n>', 'steps up to the peak (default: 100, at most a tenth)', parse.wholeNumber)
-    .option('--weight-decay <d>', 'of matrices', parse.notNegative, defaults.weightDecay)
-    .option('--beta2 <b>', "AdamW's second beta", parse.fraction, defaults.beta2)
-    .option(
+type Flag<Name = keyof TrainFlags | keyof UptrainFlags> = readonly [
+  flag: string,
+  name: Name,
+  check: ((text: string) => unknown) | undefined,
+  help: string,
+  defaults?: { readonly train?: number; readonly uptrain?: number },
+];
+
+const { positiveInteger, wholeNumber, notNegative, belowOne, path } = parse;
+const alphaHelp = `steps, as a share of those that trained the checkpoint (default: ${DEFAULT_ALPHA})`;
+const evalHelp = 'steps between estimates of both losses';
+
+const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Flag[]>> & {
+  readonly settings: readonly Flag<SettingName>[];
+} = {
+  place: [
+    ['--data <text>', 'data', path, 'a text file, a folder of them, or moby-dick'],
+    ['--out <folder>', 'out', path, 'folder for checkpoints, metrics and the page of curves'],
+  ],
+  train: [
+    ['--tokenizer <checkpoint>', 'tokenizer', path, 'use its tokenizer (default: one token per character)'],
+    ['--layers <n>', 'numLayers', positiveInteger, 'decoder layers', { train: 4 }],
+    ['--dim <D>', 'hiddenSize', positiveInteger, 'model dim (default: 32 per query head)'],
+    ['--heads <N>', 'numHeads', positiveInteger, 'query heads', { train: 4 }],
+    ['--kv-heads <K>', 'numKeyValueHeads', positiveInteger, 'key/value heads, a divisor of N (default: N)'],
+    ['--steps <n>', 'steps', positiveInteger, 'steps of the whole run', { train: 2000 }],
+  ],
+  uptrain: [
+    ['--alpha <share>', 'alpha', notNegative, alphaHelp],
+    ['--steps <n>', 'steps', positiveInteger, 'steps, in place of --alpha'],
+  ],
+  settings: [
+    ['--batch <B>', 'batchSize', positiveInteger, 'blocks per batch', { train: 12 }],
+    ['--block <T>', 'blockLength', positiveInteger, 'tokens per block', { train: 64 }],
+    ['--accumulate <n>', 'accumulate', positiveInteger, 'batches per step', { train: 1 }],
+    ['--learning-rate <r>', 'learningRate', notNegative, 'peak learning rate', { train: 1e-3 }],
+    ['--min-learning-rate <r>', 'minLearningRate', notNegative, 'final learning rate (default: peak / 10)'],
+    ['--warmup <n>', 'warmupSteps', wholeNumber, 'warm-up steps (default: 100, at most a tenth of all)'],
+    ['--weight-decay <d>', 'weightDecay', notNegative, 'AdamW weight decay, matrices only', { train: 0.1 }],
+    ['--beta2 <b>', 'b2', belowOne, 'AdamW beta2', { train: 0.99 }],
+    [
       '--clip <norm>',
-      'largest norm of the gradients; 0 switches clipping off',
-      parse.notNegative,
-      defaults.clip,
-    )
-    .option(
-      '--dropout <p>',
-      'share that training steps drop, as nanoGPT does',
-      parse.belowOne,
-      defaults.dropout,
-    )
-    .option('--seed <n>', 'of the batches, the dropout and fresh weights', parse.wholeNumber, defaults.seed)
-    .option('--validation <share>', 'last part of the text, held out', parse.fraction, defaults.validation)
-    .option('--eval-batches <n>', 'batches per estimate', parse.positiveInteger, defaults.evalBatches);
-}
-
-/** Adds how often to estimate and to save. */
-export function addRunOptions(command: Command, evalEvery: number): Command {
-  return command
-    .option('--eval-every <n>', 'steps between estimates of both losses', parse.positiveInteger, evalEvery)
-    .option('--save-every <n>', 'steps between checkpoints (default: --eval-every)', parse.positiveInteger)
-    .option('--keep <n>', 'checkpoints that are kept', parse.positiveInteger, 2)
-    .option('--resume', 'go on from the newest checkpoint in --out, with the settings of its run');
-}
-
-/** @throws UsageError for values that no run can have */
-export function checkSettings({ validation, beta2 }: Partial<SettingFlags>): void {
-  if (validation !== undefined && (validation <= 0 || validation >= 1)) {
-    throw new UsageError(`--validation must be between 0 and 1, got ${validation}`);
-  }
-  if (beta2 !== undefined && beta2 >= 1) throw new UsageError(`--beta2 must be below 1, got ${beta2}`);
-}
-
-/** Flags under the names that `Trainer` has for them. */
-interface SettingsOf<F extends Partial<SettingFlags>> {
-  readonly batchSize: F['batch'];
-  readonly blockLength: F['block'];
-  readonly accumulate: F['accumulate'];
-  readonly learningRate: F['learningRate'];
-  readonly minLearningRate: F['minLearningRate'];
-  readonly warmupSteps: F['warmup'];
-  readonly weightDecay: F['weightDecay'];
-  readonly b2: F['beta2'];
-  readonly clip: F['clip'];
-  readonly dropout: F['dropout'];
-  readonly seed: F['seed'];
-  readonly validation: F['validation'];
-  readonly evaluationBatches: F['evalBatches'];
-}
-
-/** Under which name a run keeps each flag that it goes on with. */
-const KEPT_AS: Readonly<Record<string, string>> = {
-  layers: 'numLayers',
-  dim: 'hiddenSize',
-  heads: 'numHeads',
-  kvHeads: 'numKeyValueHeads',
-  steps: 'steps',
-  block: 'blockLength',
-  batch: 'batchSize',
-  accumulate: 'accumulate',
-  learningRate: 'learningRate',
-  minLearningRate: 'minLearningRate',
-  warmup: 'warmupSteps',
-  weightDecay: 'weightDecay',
-  beta2: 'b2',
-  clip: 'clip',
-  dropout: 'dropout',
-  seed: 'seed',
-  validation: 'validation',
-  evalBatches: 'evaluationBatches',
+      'clip',
+      notNegative,
+      'largest norm of the gradients; 0 turns clipping off',
+      { train: 1 },
+    ],
+    ['--dropout <p>', 'dropout', belowOne, 'dropout probability, applied as in nanoGPT', { train: 0 }],
+    ['--seed <n>', 'seed', wholeNumber, 'seed of batches, dropout and initial weights', { train: 1337 }],
+    ['--validation <share>', 'validation', parse.share, 'last part of the text, held out', { train: 0.1 }],
+    ['--eval-batches <n>', 'evaluationBatches', positiveInteger, 'batches per loss estimate', { train: 20 }],
+  ],
+  run: [
+    ['--eval-every <n>', 'evaluateEvery', positiveInteger, evalHelp, { train: 250, uptrain: 50 }],
+    ['--save-every <n>', 'saveEvery', positiveInteger, 'steps between checkpoints (default: --eval-every)'],
+    ['--keep <n>', 'keep', positiveInteger, 'checkpoints to keep', { train: 2, uptrain: 2 }],
+    ['--resume', 'resume', undefined, 'continue from the newest checkpoint in --out, with its settings'],
+  ],
 };
+
+/** Adds the flags of a command. */
+export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): Command {
+  const flags: readonly Flag[] = [FLAGS.place, FLAGS[name], FLAGS.settings, FLAGS.run].flat();
+  for (const [flag, key, check, help, defaults] of flags) {
+    const option = Object.assign(new Option(flag, help), { attributeName: () => key });
+    if (check !== undefined) option.argParser(check);
+    command.addOption(option.default(defaults?.[name]).makeOptionMandatory(key === 'data' || key === 'out'));
+  }
+  return command;
+}
 
 /**
  * With `--resume`, the flags that were not given are those of the run; one that was given stays, and is refused where it is
@@ -142,25 +122,20 @@ export function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): 
   const { identity = {} } = directory.state(latest) as { identity?: Record<string, unknown> };
   const kept = command.options
     .map((option) => option.attributeName())
-    .filter((name) => command.getOptionValueSource(name) !== 'cli' && KEPT_AS[name] in identity)
-    .map((name) => [name, identity[KEPT_AS[name]]]);
+    .filter((name) => command.getOptionValueSource(name) !== 'cli' && name in identity)
+    .map((name) => [name, identity[name]]);
   return { ...flags, ...Object.fromEntries(kept) };
 }
 
-export function settingsOf<F extends Partial<SettingFlags>>(flags: F): SettingsOf<F> {
-  return {
-    batchSize: flags.batch,
-    blockLength: flags.block,
-    accumulate: flags.accumulate,
-    learningRate: flags.learningRate,
-    minLearningRate: flags.minLearningRate,
-    warmupSteps: flags.warmup,
-    weightDecay: flags.weightDecay,
-    b2: flags.beta2,
-    clip: flags.clip,
-    dropout: flags.dropout,
-    seed: flags.seed,
-    validation: flags.validation,
-    evaluationBatches: flags.evalBatches,
-  };
+/** The settings among a command's flags. */
+export function settingsOf<F extends Partial<TrainSettings>>(flags: F): Pick<F, SettingName & keyof F> {
+  const kept = FLAGS.settings.map(([, name]) => [name, flags[name]]);
+  return Object.fromEntries(kept) as Pick<F, SettingName & keyof F>;
+}
+
+/** The flags that give settings, in lines for help: `--batch 4 --block 256`. */
+export function asFlags(settings: Partial<TrainSettings>): string {
+  const given = FLAGS.settings.filter(([, name]) => settings[name] !== undefined);
+  const words = given.map(([flag, name]) => `${flag.split(' ')[0]}\u00a0${settings[name]}`);
+  return broken(words.join(' '), 100).replaceAll('\u00a0', ' ');
 }

@@ -35,7 +35,7 @@ export class TrainReport {
   }
 
   /** Shows a line of metrics. */
-  async heard(metric: Metric): Promise<void> {
+  async onMetric(metric: Metric): Promise<void> {
     this.#metrics.push(metric);
     const { step, loss, trainLoss, validationLoss } = metric;
     if (loss !== undefined) this.#bar.stepped(step, loss);

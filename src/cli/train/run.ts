@@ -1,6 +1,8 @@
 /** A run of `gqa train` or `gqa uptrain` on the command line: Ctrl-C saves, the report shows it. */
 import { getBackend } from '../../backend/index.ts';
-import { computedOn, type PreparedRun, runTraining } from '../../train/training-run.ts';
+import { computedOn, type Metric, type PreparedRun, runTraining } from '../../train/training-run.ts';
+import { exitCode } from '../errors.ts';
+import { untilInterrupt } from '../interrupt.ts';
 import { count, writeJson, writeNote } from '../output.ts';
 import type { RunFlags } from './flags.ts';
 import { TrainReport } from './report.ts';
@@ -8,15 +10,11 @@ import { TrainReport } from './report.ts';
 /**
  * Runs what is prepared to its end, and frees its model.
  * @param title of the page
- * @returns false when it was stopped by Ctrl-C
  */
-export async function trainRun(title: string, run: PreparedRun, flags: RunFlags): Promise<boolean> {
+export async function trainRun(title: string, run: PreparedRun, flags: RunFlags): Promise<void> {
   const { trainer, data, resumedFrom, place, metrics } = run;
   const { model } = trainer;
   const { numHeads, numKeyValueHeads, vocabSize } = model.config;
-  const stopping = new AbortController();
-  // A second Ctrl-C ends the process at once.
-  const stop = () => stopping.abort();
   const report = new TrainReport(title, run, flags);
   try {
     writeNote(
@@ -30,24 +28,16 @@ export async function trainRun(title: string, run: PreparedRun, flags: RunFlags)
         `this run was computed on ${before} and goes on on ${now}: losses may differ in their last digits from those of a run without a break`,
       );
     }
-    process.once('SIGINT', stop);
-    const { finished } = await runTraining(
-      trainer,
-      {
-        evaluateEvery: flags.evalEvery,
-        saveEvery: flags.saveEvery,
-        keep: flags.keep,
-        onMetric: (metric) => report.heard(metric),
-        signal: stopping.signal,
-      },
-      place,
-      metrics,
-    );
-    await report.finish(finished);
-    if (flags.json) writeJson(report.result(finished));
-    return finished;
+    await untilInterrupt(async (signal) => {
+      const onMetric = (metric: Metric) => report.onMetric(metric);
+      const { evaluateEvery, saveEvery, keep } = flags;
+      const options = { evaluateEvery, saveEvery, keep, onMetric, signal };
+      const { finished } = await runTraining(trainer, options, place, metrics);
+      await report.finish(finished);
+      if (flags.json) writeJson(report.result(finished));
+      if (!finished) process.exitCode = exitCode.interrupted;
+    });
   } finally {
-    process.off('SIGINT', stop);
     report.stop();
     model.dispose();
   }

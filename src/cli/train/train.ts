@@ -22,43 +22,10 @@ import {
   tokensIdentity,
 } from '../../train/training-run.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
-import { exitCode, UsageError } from '../errors.ts';
-import * as parse from '../options.ts';
+import { UsageError } from '../errors.ts';
 import { readTrainingText } from '../read-text.ts';
-import {
-  addPlaceOptions,
-  addRunOptions,
-  addSettingOptions,
-  checkSettings,
-  type RunFlags,
-  type SettingFlags,
-  settingsOf,
-  withFlagsOfRun,
-} from './flags.ts';
+import { addTrainingFlags, settingsOf, type TrainFlags, withFlagsOfRun } from './flags.ts';
 import { trainRun } from './run.ts';
-
-interface TrainFlags extends RunFlags, SettingFlags {
-  readonly tokenizer?: string;
-  readonly layers: number;
-  readonly dim?: number;
-  readonly heads: number;
-  readonly kvHeads?: number;
-  readonly steps: number;
-}
-
-const DEFAULTS = {
-  block: 64,
-  batch: 12,
-  accumulate: 1,
-  learningRate: 1e-3,
-  weightDecay: 0.1,
-  beta2: 0.99,
-  clip: 1,
-  dropout: 0,
-  seed: 1337,
-  validation: 0.1,
-  evalBatches: 20,
-};
 
 const example = `
 Examples:
@@ -69,28 +36,20 @@ Examples:
   npx gqa generate run/step-2000 --prompt "Call me" --temperature 0.8`;
 
 export function trainCommand(): Command {
-  const command = addPlaceOptions(new Command('train'))
-    .description('train a GPT with any number of key/value heads on a text')
-    .option('--tokenizer <checkpoint>', 'use its tokenizer (default: one token per character)', parse.path)
-    .option('--layers <n>', 'decoder layers', parse.positiveInteger, 4)
-    .option('--dim <D>', 'model dim (default: 32 per query head)', parse.positiveInteger)
-    .option('--heads <N>', 'query heads', parse.positiveInteger, 4)
-    .option('--kv-heads <K>', 'key/value heads, a divisor of N (default: N)', parse.positiveInteger)
-    .option('--steps <n>', 'steps of the whole run', parse.positiveInteger, 2000);
-  addRunOptions(addSettingOptions(command, DEFAULTS), 250);
-  return addBackendOptions(command, 'print one JSON object at the end')
+  const command = new Command('train').description(
+    'train a GPT with any number of key/value heads on a text',
+  );
+  return addBackendOptions(addTrainingFlags(command, 'train'), 'print one JSON object at the end')
     .addHelpText('after', example)
     .action(run);
 }
 
 async function run(given: TrainFlags, command: Command): Promise<void> {
   const flags = withFlagsOfRun(given, command);
-  const { heads: N, kvHeads: K = N } = flags;
+  const { numHeads: N, numKeyValueHeads: K = N } = flags;
   if (N % K !== 0) throw new UsageError(`--kv-heads must divide --heads, got K=${K} and N=${N}`);
-  checkSettings(flags);
   await useBackend(flags);
-  const finished = await trainRun(`gqa train: ${flags.data}`, await prepareTraining(flags), flags);
-  process.exitCode = finished ? exitCode.done : exitCode.interrupted;
+  await trainRun(`gqa train: ${flags.data}`, await prepareTraining(flags), flags);
 }
 
 async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
@@ -98,24 +57,21 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
   const text = await readTrainingText(flags.data);
   const { tokens, tokenizer, vocabSize, files } = await tokenize(text, flags.tokenizer);
   const start = documentStart(tokenizer);
-  const data = splitTokens(tokens, flags.block, flags.validation, start);
+  const { numLayers, numHeads, numKeyValueHeads = numHeads, hiddenSize = 32 * numHeads } = flags;
+  const { blockLength, steps } = flags;
+  const { validation, ...training } = settingsOf(flags);
+  const data = splitTokens(tokens, blockLength, validation, start);
   const shape = {
-    vocabSize,
-    hiddenSize: flags.dim ?? 32 * flags.heads,
-    numLayers: flags.layers,
-    numHeads: flags.heads,
-    numKeyValueHeads: flags.kvHeads ?? flags.heads,
-    maxPositionEmbeddings: flags.block,
+    ...{ vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
+    maxPositionEmbeddings: blockLength,
   };
-  const { validation: _, ...training } = settingsOf(flags);
-  const options = { ...training, steps: flags.steps };
   const model =
     latest === undefined
       ? createModel(llamaConfig(shape), { seed: flags.seed })
       : await loadTrainableModel(latest);
   try {
-    const trainer = new Trainer(model, data, options);
-    const settings = { ...trainer.settings, validation: flags.validation };
+    const trainer = new Trainer(model, data, { ...training, steps });
+    const settings = { ...trainer.settings, validation };
     const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
     if (latest !== undefined) checkSameRun(directory, latest, identity);
     const form = huggingFaceForm(model.configJson ?? {}, files);

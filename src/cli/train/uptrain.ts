@@ -4,36 +4,21 @@
  */
 import { Command } from 'commander';
 import { prepareUptraining } from '../../train/uptrain.ts';
-import { DEFAULT_ALPHA, ELSEWHERE } from '../../train/uptrain-settings.ts';
+import { ELSEWHERE } from '../../train/uptrain-settings.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
-import { exitCode, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import * as parse from '../options.ts';
 import { writeNote } from '../output.ts';
 import { readTrainingText } from '../read-text.ts';
-import {
-  addPlaceOptions,
-  addRunOptions,
-  addSettingOptions,
-  checkSettings,
-  type RunFlags,
-  type SettingFlags,
-  settingsOf,
-  withFlagsOfRun,
-} from './flags.ts';
+import { addTrainingFlags, asFlags, settingsOf, type UptrainFlags, withFlagsOfRun } from './flags.ts';
 import { trainRun } from './run.ts';
-
-interface UptrainFlags extends RunFlags, Partial<SettingFlags> {
-  readonly alpha?: number;
-  readonly steps?: number;
-}
-
-const { batchSize, blockLength, learningRate, weightDecay, b2, clip, dropout, seed, validation } = ELSEWHERE;
 
 const about = `
 The settings that are not given are those of the run that trained the checkpoint, which \`gqa train\` keeps with it and
 \`gqa convert\` carries over; the learning rate's warm-up and decay run once more, over the new steps. A checkpoint
-from elsewhere needs --steps, and gets --block ${blockLength} --batch ${batchSize} --learning-rate ${learningRate} --weight-decay ${weightDecay} --beta2 ${b2} --clip ${clip} --dropout ${dropout}
---seed ${seed} --validation ${validation}. Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
+from elsewhere needs --steps, and gets
+${asFlags(ELSEWHERE)}.
+Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
 
 Examples:
   npx gqa convert run/step-2000 mqa --kv-heads 1
@@ -42,17 +27,10 @@ Examples:
   npx gqa uptrain model.gguf --data text.txt --out run --steps 100 --block 128 --batch 2`;
 
 export function uptrainCommand(): Command {
-  const command = addPlaceOptions(new Command('uptrain'))
+  const command = new Command('uptrain')
     .description('train a converted checkpoint further, by the recipe it was trained with')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
-    .option(
-      '--alpha <share>',
-      `steps, as a share of those of the checkpoint's training (default: ${DEFAULT_ALPHA})`,
-      parse.notNegative,
-    )
-    .option('--steps <n>', 'steps, in place of --alpha', parse.positiveInteger);
-  addRunOptions(addSettingOptions(command, {}), 50);
-  return addBackendOptions(command, 'print one JSON object at the end')
+    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path);
+  return addBackendOptions(addTrainingFlags(command, 'uptrain'), 'print one JSON object at the end')
     .addHelpText('after', about)
     .action(run);
 }
@@ -66,7 +44,6 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
   // A share that was given is taken, and refused where it comes to other steps than the run's.
   const steps = alpha === undefined ? flags.steps : given.steps;
   if (alpha === 0) throw new UsageError('--alpha must be above 0');
-  checkSettings(flags);
   await useBackend(flags);
   const text = await readTrainingText(flags.data);
   const prepared = await prepareUptraining({ ...settingsOf(flags), from, text, alpha, steps, out, resume });
@@ -76,6 +53,5 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
     `${settings.steps} steps of ${settings.accumulate * settings.batchSize} x ${settings.blockLength} tokens, ` +
       `learning rate ${peak} to ${low} after ${settings.warmupSteps} steps of warm-up`,
   );
-  const finished = await trainRun(`gqa uptrain: ${from} on ${flags.data}`, prepared, flags);
-  process.exitCode = finished ? exitCode.done : exitCode.interrupted;
+  await trainRun(`gqa uptrain: ${from} on ${flags.data}`, prepared, flags);
 }

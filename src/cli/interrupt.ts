@@ -1,0 +1,56 @@
+/**
+ * Ctrl-C, for every command: it ends the process with exit code 130, or stops the work that says how to. Since the process
+ * then exits by itself, the status line is taken away.
+ */
+import { createContext, runInContext } from 'node:vm';
+import { eventLoopTurn } from '../backend/event-loop.ts';
+import { exitCode } from './errors.ts';
+
+/** npm passes on the Ctrl-C that the terminal has sent as well: two signals for one press. */
+const ONE_PRESS_MS = 500;
+
+/** Of the work that stops by itself. */
+let stopping: AbortController | undefined;
+let pressedAt = Number.NEGATIVE_INFINITY;
+
+function interrupt(): void {
+  if (stopping?.signal.aborted === false) {
+    pressedAt = performance.now();
+    stopping.abort();
+  } else if (performance.now() - pressedAt > ONE_PRESS_MS) process.exit(exitCode.interrupted);
+}
+
+/** Begins to handle Ctrl-C. */
+export function handleInterrupts(): void {
+  process.on('SIGINT', interrupt);
+}
+
+/**
+ * Runs work that stops when its signal is aborted, which the first Ctrl-C does; a second one ends the process.
+ * @param signals that count as Ctrl-C too
+ */
+export async function untilInterrupt<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+  ...signals: readonly NodeJS.Signals[]
+): Promise<T> {
+  stopping = new AbortController();
+  for (const name of signals) process.on(name, interrupt);
+  try {
+    return await work(stopping.signal);
+  } finally {
+    for (const name of signals) process.off(name, interrupt);
+    stopping = undefined;
+  }
+}
+
+/** Runs synchronous work, during which the event loop has no turn for the handler: Ctrl-C ends the process at once. */
+export async function interruptibleSync<T>(work: () => T): Promise<T> {
+  const context = createContext({ work });
+  await eventLoopTurn(); // for a Ctrl-C before the work
+  try {
+    return runInContext('work()', context, { breakOnSigint: true }) as T;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_INTERRUPTED') throw error;
+    process.exit(exitCode.interrupted);
+  }
+}

@@ -1,0 +1,89 @@
+/** Ctrl-C: what it does to the work of each command, and what a terminal shows afterwards. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { handleInterrupts, interruptibleSync, untilInterrupt } from '../../src/cli/interrupt.ts';
+import { noTerminal, runInTerminal } from './terminal.ts';
+
+describe('the handler', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    process.removeAllListeners('SIGINT');
+  });
+  const exits = () => vi.spyOn(process, 'exit').mockImplementation((() => {}) as never);
+  const press = () => process.emit('SIGINT');
+
+  test('ends the process where no work stops by itself', () => {
+    const exit = exits();
+    handleInterrupts();
+    press();
+    expect(exit).toHaveBeenCalledExactlyOnceWith(130);
+  });
+
+  test('stops the work at the first press, which may come as two signals; a later press ends the process', async () => {
+    const exit = exits();
+    const now = vi.spyOn(performance, 'now').mockReturnValue(1000);
+    handleInterrupts();
+    const result = await untilInterrupt(async (signal) => {
+      press();
+      press();
+      expect([signal.aborted, exit.mock.calls.length]).toEqual([true, 0]);
+      now.mockReturnValue(1600);
+      press();
+      expect(exit).toHaveBeenCalledExactlyOnceWith(130);
+      return 'stopped';
+    });
+    expect(result).toBe('stopped');
+    now.mockReturnValue(2000);
+    press();
+    expect(exit).toHaveBeenCalledTimes(2);
+  });
+
+  test('other signals count while the work runs, and only then', async () => {
+    const before = process.listenerCount('SIGTERM');
+    await untilInterrupt(async (signal) => {
+      process.emit('SIGTERM');
+      expect(signal.aborted).toBe(true);
+    }, 'SIGTERM');
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+
+  test('synchronous work returns and throws what it would without', async () => {
+    expect(await interruptibleSync(() => 6 * 7)).toBe(42);
+    const error = new RangeError('too far');
+    const work = interruptibleSync(() => {
+      throw error;
+    });
+    await expect(work).rejects.toBe(error);
+  });
+});
+
+describe.skipIf(noTerminal !== undefined).each([60, 120])('in a terminal of %i columns', (columns) => {
+  /** Presses Ctrl-C when the bar is there. */
+  async function interrupted(args: readonly string[]): Promise<{ code: number | null; text: string }> {
+    let pressed = false;
+    const { code, lines } = await runInTerminal(args, columns, (shown) => {
+      if (pressed || !/[█░]/.test(shown)) return undefined;
+      pressed = true;
+      return '\u0003';
+    });
+    expect(pressed).toBe(true);
+    return { code, text: lines.join('\n') };
+  }
+
+  // The reference backend would take an hour.
+  test('eval ends at once, without its bar', async () => {
+    const args = ['eval', 'demo/model', '--data', 'demo/moby-dick.txt', '--backend', 'reference'];
+    expect(await interrupted(args)).toEqual({ code: 130, text: '' });
+  });
+
+  test('convert --calibrate ends without its bar, and makes no checkpoint', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'gqa-'));
+    const out = join(folder, 'out');
+    const args = ['convert', 'demo/model', out, '--kv-heads', '1', '--calibrate', 'demo/moby-dick.txt'];
+    expect(await interrupted(args)).toEqual({ code: 130, text: '' });
+    expect(existsSync(out)).toBe(false);
+    rmSync(folder, { recursive: true });
+  });
+});
