@@ -46,7 +46,9 @@ export async function untilInterrupt<T>(
 /** Runs synchronous work, during which the event loop has no turn for the handler: Ctrl-C ends the process at once. */
 export async function interruptibleSync<T>(work: () => T): Promise<T> {
   const context = createContext({ work });
-  await eventLoopTurn(); // for a Ctrl-C before the work
+  // A Ctrl-C before the work is handled now: between two turns signals are read.
+  await eventLoopTurn();
+  await eventLoopTurn();
   try {
     return runInContext('work()', context, { breakOnSigint: true }) as T;
   } catch (error) {
