@@ -3,6 +3,7 @@
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
+import type { GgufHeader } from '../format/gguf.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeAtomically } from './write-atomically.ts';
 import { writeAt, writeTensors } from './write-tensors.ts';
@@ -54,4 +55,9 @@ export async function writeGguf(
       atOnce: options.atOnce ?? 1,
     });
   });
+}
+
+/** The metadata of a file that was read, as `writeGguf` takes it. */
+export function metadataPairs({ metadata, metadataTypes }: GgufHeader): Map<string, GgufPair> {
+  return new Map([...metadata].map(([key, value]) => [key, { type: metadataTypes.get(key)!, value }]));
 }

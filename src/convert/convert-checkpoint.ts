@@ -18,7 +18,7 @@ import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { checkOutputPlace, checkSpace } from '../checkpoint/output.ts';
+import { checkOutputPlace } from '../checkpoint/output.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
@@ -28,7 +28,6 @@ import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';
 import { writeHuggingFace } from './write-hugging-face.ts';
-import type { Written } from './write-job.ts';
 
 export type ConvertMethod = PoolingMethod | 'similar';
 
@@ -108,13 +107,10 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   checkWeights(checkpoint, config, names);
   await checkOutputPlace(checkpoint.path, to, force);
   const layers = await planLayers(checkpoint, description, method, options);
-  const job = { checkpoint, ...description, layers, to, numKeyValueHeads: after, seed, dtype, force };
-  const progress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
-  const space = (bytes: number) => checkSpace(to, bytes);
-  const written: Written =
-    format === 'gguf'
-      ? await writeGgufOutput({ ...job, space, onProgress: progress })
-      : await writeHuggingFace({ ...job, space, onProgress: progress });
+  const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
+  const heads = { layers, numKeyValueHeads: after };
+  const job = { checkpoint, ...description, ...heads, to, seed, dtype, force, onProgress };
+  const written = await (format === 'gguf' ? writeGgufOutput(job) : writeHuggingFace(job));
   return {
     format,
     method,

@@ -1,6 +1,6 @@
 /** The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as one other type. */
 
-import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
+import { type GgufPair, metadataPairs, writeGguf } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { type StorageType, storageLayout } from '../format/storage-type.ts';
@@ -13,7 +13,7 @@ import type { TensorPlan } from './tensor-plan.ts';
 import {
   AT_ONCE,
   type GgufTensors,
-  reserveSpace,
+  startOutput,
   tensorPlans,
   type WriteJob,
   type Written,
@@ -31,7 +31,7 @@ export async function writeGgufOutput(job: WriteJob): Promise<Written> {
   const buffers = new SpareBuffers();
   const tensors = new Map<string, TensorJob>();
   for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, { ...tensor, buffers }));
-  const { total, count } = await reserveSpace(job, [...tensors.values()]);
+  const { total, count } = await startOutput(job, [...tensors.values()]);
   const bytes = new Map([...tensors].map(([name, tensor]) => [name, convertedTensor(tensor, count)]));
   await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes, { atOnce: AT_ONCE });
   return { bytes: total, files: [to] };
@@ -42,14 +42,11 @@ function sameNames({ checkpoint }: WriteJob, plans: ReadonlyMap<string, TensorPl
 }
 
 function copiedMetadata(
-  { metadata, metadataTypes }: GgufHeader,
+  header: GgufHeader,
   { config, numKeyValueHeads: K }: WriteJob,
 ): Map<string, GgufPair> {
-  const out = new Map<string, GgufPair>();
-  for (const [key, value] of metadata) out.set(key, { type: metadataTypes.get(key)!, value });
   const key = `${config.modelType}.attention.head_count_kv`;
-  out.set(key, { type: 'u32', value: K });
-  return out;
+  return metadataPairs(header).set(key, { type: 'u32', value: K });
 }
 
 function withFileType(

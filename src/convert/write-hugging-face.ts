@@ -12,7 +12,7 @@ import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 import { configTarget } from './target.ts';
-import { AT_ONCE, reserveSpace, tensorPlans, type WriteJob, type Written } from './write-job.ts';
+import { AT_ONCE, startOutput, tensorPlans, type WriteJob, type Written } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
 
@@ -47,7 +47,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
     shards.set(shard, tensors.set(info.name, tensor));
   }
   const all = [...shards.values()].flatMap((tensors) => [...tensors.values()]);
-  const { total, count } = await reserveSpace(job, all);
+  const { total, count } = await startOutput(job, all);
   const isSharded = shards.size > 1 || !shards.has('model.safetensors');
   const files: string[] = [];
   await writeFolderAtomically(

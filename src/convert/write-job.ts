@@ -1,5 +1,6 @@
 /** What the writers of both formats share: what they are told, what they say, the plans of the tensors, the count of bytes. */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { checkSpace } from '../checkpoint/output.ts';
 import { type StorageType, storageByteLength } from '../format/storage-type.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { convertedShape, type TensorJob } from './convert-tensor.ts';
@@ -19,9 +20,7 @@ export interface WriteJob {
   readonly seed: number;
   readonly dtype: StorageType | undefined;
   readonly force: boolean;
-  /** Called with the bytes that will be written, before any is. */
-  readonly space: (bytes: number) => Promise<void>;
-  readonly onProgress: ((done: number, total: number) => void) | undefined;
+  readonly onProgress: (done: number, total: number) => void;
 }
 
 export interface Written {
@@ -51,17 +50,17 @@ export function tensorPlans(
   return all;
 }
 
-/** Makes sure of the room for the new tensors. @returns their bytes, and what counts them as they are written */
-export async function reserveSpace(
-  { space, onProgress }: WriteJob,
+/** Checks the free space for the new tensors. @returns their bytes, and what counts them as they are written */
+export async function startOutput(
+  { to, onProgress }: WriteJob,
   tensors: readonly TensorJob[],
 ): Promise<{ total: number; count: (bytes: number) => void }> {
   const total = tensors.reduce((sum, job) => sum + storageByteLength(job.dtype, convertedShape(job)), 0);
-  await space(total);
+  await checkSpace(to, total);
   let done = 0;
   const count = (bytes: number) => {
     done += bytes;
-    onProgress?.(done, total);
+    onProgress(done, total);
   };
   return { total, count };
 }

@@ -1,6 +1,6 @@
 /**
  * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For drawing tokens
- * only: programs that need JAX's numbers will use `gqa/random` (threefry), which is to take this one's place.
+ * only; `gqa/random` has JAX's numbers (threefry).
  */
 import { describe } from '../arguments/kinds.ts';
 import type { RandomSource } from './sampling.ts';

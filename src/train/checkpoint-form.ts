@@ -8,7 +8,7 @@ import { configText, configWithDtype, configWithTying } from '../checkpoint/conf
 import { readCarriedFiles, writeCarriedFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { recipeEntry, recipeFile, type TrainRecipe } from '../checkpoint/training-recipe.ts';
-import { type GgufPair, writeGguf } from '../checkpoint/write-gguf.ts';
+import { metadataPairs, writeGguf } from '../checkpoint/write-gguf.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
@@ -61,12 +61,11 @@ export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Pro
 
 /** @param names of all tensors, in the order of the file */
 function ggufForm(
-  { metadata: values, metadataTypes }: GgufHeader,
+  header: GgufHeader,
   names: readonly string[],
   untrained: ReadonlyMap<string, TensorBytes>,
 ): CheckpointForm {
-  const metadata = new Map<string, GgufPair>();
-  for (const [key, value] of values) metadata.set(key, { type: metadataTypes.get(key)!, value });
+  const metadata = metadataPairs(header);
   metadata.set('general.file_type', { type: 'u32', value: 0 }); // LLAMA_FTYPE_ALL_F32
   return {
     async write(folder, model, recipe) {

@@ -168,9 +168,7 @@ export class Trainer {
     for (let index = 0; index < evaluationBatches; index++) {
       const stream = part === 'train' ? 'evaluate-train' : 'evaluate-validation';
       const batch = drawBatch(this.#data[part], { batchSize, blockLength, seed, stream, index, start });
-      const loss = causalLmLoss(this.model, batch);
-      total += loss.dataSync()[0];
-      loss.dispose();
+      total += read(causalLmLoss(this.model, batch));
     }
     return total / evaluationBatches;
   }
