@@ -64,9 +64,10 @@ export class Model {
   #tokenizer: Tokenizer | undefined;
   #disposed = false;
 
-  constructor({ makeTokenizer, ...parts }: ModelParts) {
+  constructor(parts: ModelParts) {
+    const { makeTokenizer, ...kept } = parts;
     const backend = behindHandle(parts.backend);
-    this.#parts = { ...parts, backend };
+    this.#parts = { ...kept, backend };
     this.config = parts.config;
     this.backend = handleOf(backend);
     this.endTokenIds = parts.endTokenIds;
