@@ -1,6 +1,7 @@
 /** `gqa`: tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …). */
 export { type GradientOf, grad, type ParameterOwner, valueAndGrad } from './autograd/grad.ts';
-export type { BackendName, KeyValueSegment, KeyValueView } from './backend/backend.ts';
+export type { BackendName } from './backend/backend.ts';
+export type { KeyValueSegment, KeyValueView } from './backend/calls/attention.ts';
 export {
   type BackendHandle as Backend,
   chooseBackend as setBackend,

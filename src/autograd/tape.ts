@@ -7,7 +7,9 @@
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
+
 import { addInto } from '../backend/add-into.ts';
+import { fill } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { groupScope, scope } from '../tensor/scope.ts';
@@ -198,7 +200,7 @@ function readable(x: Tensor | undefined): Tensor | undefined {
 /** A gradient of `x` that is `value` everywhere. */
 function filled(x: Tensor, value: number): Tensor {
   const out = allocateFor(x, x.dtype === 'f64' ? 'f64' : 'f32');
-  backendOf(x).fill(out, value);
+  backendOf(x).run(fill, { out, count: out.size, value });
   return out;
 }
 

@@ -2,8 +2,9 @@
  * The native host: the kernels as a Node-API addon, `build/gqa.node`, made by scripts/build-native.mjs. It picks its
  * instruction set when it loads (`GQA_ISA=avx512|avx2|baseline` forces one) and maps files.
  */
+import { KERNEL_ABI, KERNEL_NAMES } from './calls/index.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
-import { KERNEL_ABI, KERNEL_OPS } from './kernel-ops.ts';
+
 import { environment, type NodePlatform, node } from './platform.ts';
 
 /** What kernels/napi.c exports. */
@@ -70,7 +71,7 @@ function loadAddon(): Addon {
   const require = node.createRequire(import.meta.url);
   const addon = require(typeof path === 'string' ? path : '../../build/gqa.node') as Addon;
   // After an update without a build, operation numbers would mean others.
-  if (addon.abi !== [KERNEL_ABI, ...KERNEL_OPS].join(' ')) {
+  if (addon.abi !== [KERNEL_ABI, ...KERNEL_NAMES].join(' ')) {
     throw new Error(
       'the native build is of other kernels than this version (`npm rebuild gqa` renews it; in a clone `npm run build`)',
     );

@@ -5,7 +5,8 @@
 import { show } from '../arguments/kinds.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { Backend, BackendName, Operand } from './backend.ts';
+import type { Backend, BackendName } from './backend.ts';
+import type { Operand } from './calls/call.ts';
 import { openNative } from './native.ts';
 import { environment } from './platform.ts';
 import { ReferenceBackend } from './reference.ts';

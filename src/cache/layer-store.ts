@@ -9,7 +9,10 @@
 import { aNumber, checkObject, checkPositiveInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionTable, optionKinds } from '../arguments/options.ts';
 import { isRecorded } from '../autograd/tape.ts';
-import type { Backend, KeyValueSegment, Operand } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { KeyValueSegment } from '../backend/calls/attention.ts';
+import type { Operand } from '../backend/calls/call.ts';
+import { convert, copyStrided, fill } from '../backend/calls/copy.ts';
 import { type BackendHandle, behindHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
@@ -98,9 +101,9 @@ export class LayerStore {
     source.#checkSlots('copy', sourceSlot, count);
     const sides = [[this.#key, source.#key] as const, [this.#value, source.#value] as const];
     for (const [to, from] of this.#latent ? sides.slice(0, 1) : sides) {
-      const { tokenStride } = to;
-      const offset = slot * tokenStride;
-      this.#backend.convert(to.operand, offset, from.operand, sourceSlot * tokenStride, count * tokenStride);
+      const { operand: out, tokenStride } = to;
+      const [outOffset, xOffset] = [slot * tokenStride, sourceSlot * tokenStride];
+      this.#backend.run(convert, { out, outOffset, x: from.operand, xOffset, count: count * tokenStride });
     }
   }
 
@@ -150,21 +153,25 @@ export class LayerStore {
   }
 
   #writeSide(side: Side, slot: number, x: Tensor, from: number, count: number): void {
-    const { operand, headDim: H, headStride, tokenStride } = side;
+    const { operand: out, headDim: H, headStride, tokenStride } = side;
     const K = this.numKeyValueHeads;
     const backend = this.#backend;
+    const [outOffset, xOffset] = [slot * tokenStride, from * K * H];
     if (headStride === H) {
-      backend.convert(operand, slot * tokenStride, x, from * K * H, count * K * H);
+      backend.run(convert, { out, outOffset, x, xOffset, count: count * K * H });
       return;
     }
     // A head dim that does not fill its blocks: lay the heads out padded with zeros first.
     const shape = [count, K, headStride];
     const padded: Operand = { storage: backend.allocate(count * tokenStride * 4), dtype: 'f32', shape };
     try {
-      backend.fill(padded, 0);
-      const strides = [tokenStride, headStride, 1];
-      backend.copyStrided(padded, 0, strides, x, from * K * H, [K * H, H, 1], [count, K, H]);
-      backend.convert(operand, slot * tokenStride, padded, 0, count * tokenStride);
+      backend.run(fill, { out: padded, count: count * tokenStride, value: 0 });
+      const [outStrides, xStrides] = [
+        [tokenStride, headStride, 1],
+        [K * H, H, 1],
+      ];
+      backend.run(copyStrided, { out: padded, outStrides, x, xOffset, xStrides, shape: [count, K, H] });
+      backend.run(convert, { out, outOffset, x: padded, count: count * tokenStride });
     } finally {
       release(padded.storage);
     }

@@ -14,7 +14,7 @@
 
 import { aNumber, anything, checkInteger } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
-import type { KeyValueSegment } from '../backend/backend.ts';
+import type { KeyValueSegment } from '../backend/calls/attention.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -5,6 +5,7 @@
 
 import { aNumber, anything, describe, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { convert } from '../backend/calls/copy.ts';
 import { type Backend, type BackendHandle, behindHandle, getBackend } from '../backend/index.ts';
 import { aDType, byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { decode, encode } from '../tensor/encode.ts';
@@ -75,7 +76,7 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   if (wanted === stored) return asStored;
   try {
     const out = new Tensor(backend.allocate(byteLengthOf(wanted, sizeOf(shape))), wanted, shape);
-    backend.convert(out, 0, asStored, 0, sizeOf(shape));
+    backend.run(convert, { out, x: asStored, count: out.size });
     return out;
   } finally {
     asStored.dispose();

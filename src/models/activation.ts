@@ -4,7 +4,7 @@
  *
  * Source: transformers/activations.py (ACT2CLS), whose names of them families/family.ts reads.
  */
-import type { GateActivation } from '../backend/backend.ts';
+import type { GateActivation } from '../backend/calls/elementwise.ts';
 import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
 import { gatedActivation } from '../ops/gated.ts';
 import { exp, gelu, relu, sigmoid, silu, tanh } from '../ops/unary.ts';

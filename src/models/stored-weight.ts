@@ -2,7 +2,9 @@
  * A weight and the tensor that holds it in a checkpoint, both ways: weights are loaded from where `WeightPlace` says, and a
  * trained model's are put back there.
  */
+
 import type { Backend } from '../backend/backend.ts';
+import { copyStrided } from '../backend/calls/copy.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { tensorChunks } from '../checkpoint/write-safetensors.ts';
@@ -53,8 +55,8 @@ export function loadWeight(
   const narrow = own === 'f64' ? wanted : undefined;
   const matrix = loadTensor(checkpoint, name, { backend, dtype: wide ? 'f32' : narrow });
   const out = allocate(backend, matrix.dtype, shape);
-  const walk = walkOf(place);
-  backend.copyStrided(out, 0, walk.weight, matrix, walk.start, walk.stored, walk.counts);
+  const { start, stored: xStrides, weight: outStrides, counts } = walkOf(place);
+  backend.run(copyStrided, { out, outStrides, x: matrix, xOffset: start, xStrides, shape: counts });
   matrix.dispose();
   if (wide || wanted === undefined || wanted === out.dtype) return out;
   const converted = cast(out, wanted);
@@ -72,8 +74,9 @@ export function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): G
   const whole = allocate(backend, 'f32', stored);
   try {
     for (const { parameter, place } of parts) {
-      const walk = walkOf(place);
-      backend.copyStrided(whole, walk.start, walk.stored, parameter.value, 0, walk.weight, walk.counts);
+      const { start, stored: outStrides, weight: xStrides, counts } = walkOf(place);
+      const to = { out: whole, outOffset: start, outStrides };
+      backend.run(copyStrided, { x: parameter.value, xStrides, shape: counts, ...to });
     }
     yield* tensorChunks(whole);
   } finally {

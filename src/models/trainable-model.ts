@@ -6,6 +6,8 @@
 import { anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
+import { convert, fill } from '../backend/calls/copy.ts';
+import { random } from '../backend/calls/random.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -141,8 +143,9 @@ export function createModel(
   const { weights, placed } = walk(config, names, (place) => {
     const out = allocate(backend, 'f32', place.shape);
     const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
-    if (place.shape.length === 1) backend.fill(out, /(bias|sinks)$/.test(place.name) ? 0 : norm);
-    else
+    if (place.shape.length === 1) {
+      backend.run(fill, { out, count: out.size, value: /(bias|sinks)$/.test(place.name) ? 0 : norm });
+    } else
       drawNormal(
         backend,
         out,
@@ -176,7 +179,7 @@ export async function loadTrainableModel(
     const { weights, placed } = walk(config, names, ({ shape }) => {
       // Mapped files cannot be written to, and block types not trained.
       const out = allocate(backend, 'f32', shape);
-      backend.convert(out, 0, loaded.tensors[next++], 0, sizeOf(shape));
+      backend.run(convert, { out, x: loaded.tensors[next++], count: out.size });
       return out;
     });
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
@@ -231,7 +234,9 @@ function parameterName({ name, shape, stored, first, blocks, item }: WeightPlace
 
 /** `normal(key, shape) * spread` with JAX's numbers. */
 function drawNormal(backend: Backend, out: Tensor, words: readonly [number, number], spread: number): void {
-  backend.random(out, {
+  backend.run(random, {
+    out,
+    count: out.size,
     kind: 'normal',
     key: words,
     minval: ABOVE_MINUS_ONE,

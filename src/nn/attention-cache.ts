@@ -1,5 +1,7 @@
 /** The keys and values that `MultiHeadAttention` keeps while decoding: one index for all batch rows, as Flax's. */
+
 import { isFloat, isRecorded } from '../autograd/tape.ts';
+import { copyStrided } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { MOST_COUNT } from '../ops/attention-call.ts';
 import { mul } from '../ops/binary.ts';
@@ -107,11 +109,12 @@ export function writeTokens(op: string, cached: Tensor, tokens: Tensor, start: n
   const [into, from] = [cached, tokens].map(({ shape }) => (shape.at(-3) as number) * token);
   const batch = sizeOf(cached.shape.slice(0, -3));
   const rounded = cast(tokens, cached.dtype);
-  const [outStrides, strides] = [
+  const [outStrides, xStrides] = [
     [into, 1],
     [from, 1],
   ];
-  backendOf(cached).copyStrided(cached, start * token, outStrides, rounded, 0, strides, [batch, from]);
+  const to = { out: cached, outOffset: start * token, outStrides };
+  backendOf(cached).run(copyStrided, { x: rounded, xStrides, shape: [batch, from], ...to });
   rounded.dispose();
 }
 

@@ -2,6 +2,7 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { isRecorded } from '../autograd/tape.ts';
+import { convert } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkTensor, commonBackend } from '../ops/operands.ts';
 import { adopt } from '../tensor/scope.ts';
@@ -47,7 +48,7 @@ export class Variable {
     if (isRecorded(own, next)) {
       throw new Error('Variable: a value assigned inside of a differentiated function has no gradient');
     }
-    if (next !== own) backend.convert(own, 0, next, 0, own.size);
+    if (next !== own) backend.run(convert, { out: own, x: next, count: own.size });
   }
 
   dispose(): void {

@@ -2,7 +2,8 @@
 
 import { aBoolean, aNumber, anything, checkObject, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import type { AttentionCall, Backend, ScoreOperand } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { AttentionCall, ScoreOperand } from '../backend/calls/attention.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,

@@ -4,7 +4,13 @@
  */
 
 import { describe } from '../arguments/kinds.ts';
-import type { AttentionCall, Backend, KeyValueView, ScoreOperand } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import {
+  type AttentionCall,
+  attention,
+  type KeyValueView,
+  type ScoreOperand,
+} from '../backend/calls/attention.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -99,7 +105,7 @@ export function runAttention(
     logSumExp: logSumExp && { operand: logSumExp, rest, strides: layoutStrides(layout, length, heads, 1) },
     dropout: settings.dropout,
   };
-  if (!hasNoOutput(out, logSumExp)) backend.attention(call);
+  if (!hasNoOutput(out, logSumExp)) backend.run(attention, call);
   if (logSumExp && rest) {
     recordAttention(op, backend, inputs, call, { out, logSumExp, rest, mask: settings.mask?.operand });
     rest.dispose();

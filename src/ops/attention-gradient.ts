@@ -1,6 +1,8 @@
 /** The vjp of attention: what the tape keeps of a call, and the backend call of the way back. */
 import { isRecorded, record } from '../autograd/tape.ts';
-import type { AttentionCall, Backend } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import { type AttentionCall, attentionBackward } from '../backend/calls/attention.ts';
+import { fill } from '../backend/calls/copy.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, hasNoOutput } from './operands.ts';
@@ -48,11 +50,11 @@ export function recordAttention(
       let upstream = dOut;
       if (!upstream) {
         upstream = allocate(backend, dtype, result);
-        backend.fill(upstream, 0);
+        backend.run(fill, { out: upstream, count: upstream.size, value: 0 });
       }
       const lse = call.logSumExp as NonNullable<AttentionCall['logSumExp']>;
       if (!hasNoOutput(dQuery, dKey, dValue, dBias, dSinks))
-        backend.attentionBackward({
+        backend.run(attentionBackward, {
           forward: {
             ...call,
             out: result,

@@ -8,7 +8,7 @@
 
 import { aBoolean, aNumber, anything, describe, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import type { AttentionCall, KeyValueView } from '../backend/backend.ts';
+import type { AttentionCall, KeyValueView } from '../backend/calls/attention.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';

@@ -5,7 +5,9 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
-import type { Backend, BinaryOp } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import { fill } from '../backend/calls/copy.ts';
+import * as calls from '../backend/calls/elementwise.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
@@ -67,7 +69,7 @@ function compare(op: 'less' | 'equal', a: Tensor, b: Tensor): Tensor {
   return binary(op, op, a, b);
 }
 
-const WAYS_BACK: Readonly<Record<BinaryOp, { readonly reads: boolean; readonly way: Way }>> = {
+const WAYS_BACK: Readonly<Record<calls.BinaryOp, { readonly reads: boolean; readonly way: Way }>> = {
   add: { reads: false, way: (g) => [g, g] },
   sub: { reads: false, way: (g, _a, _b, _out, needed) => [g, needed[1] ? mul(g, -1) : undefined] },
   mul: {
@@ -104,13 +106,13 @@ function isZero(x: Tensor): Tensor {
 function natural(x: Tensor): Tensor {
   const backend = commonBackend('pow', x);
   const out = allocate(backend, floatDType('pow', x), x);
-  backend.unary('log', out, x);
+  backend.run(calls.unary, { op: 'log', out, x, count: x.size });
   return out;
 }
 
 function filled(backend: Backend, dtype: FloatDType, shape: Shape, value: number): Tensor {
   const out = allocate(backend, dtype, shape);
-  backend.fill(out, value);
+  backend.run(fill, { out, count: out.size, value });
   return out;
 }
 
@@ -119,7 +121,7 @@ function checkOperand(name: string, side: Operand): void {
   throw new TypeError(`${name}: expected a tensor or a number, got ${describe(side)}`);
 }
 
-function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
+function binary(name: string, op: calls.BinaryOp, a: Operand, b: Operand): Tensor {
   checkOperand(name, a);
   checkOperand(name, b);
   const inputA = typeof a === 'number' ? undefined : a;
@@ -135,7 +137,8 @@ function binary(name: string, op: BinaryOp, a: Operand, b: Operand): Tensor {
     const out = allocate(backend, dtype, shape);
     const strides = same ? stridesOf(shape) : broadcastStrides(x.shape, shape);
     if (!hasNoOutput(out)) {
-      backend.binary(op, out, x, strides, y, same ? strides : broadcastStrides(y.shape, shape));
+      const bStrides = same ? strides : broadcastStrides(y.shape, shape);
+      backend.run(calls.binary, { op, out, a: x, b: y, shape, aStrides: strides, bStrides });
     }
     if (isRecorded(inputA, inputB)) {
       const { reads, way } = WAYS_BACK[op];

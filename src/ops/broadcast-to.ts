@@ -1,5 +1,7 @@
 /** A tensor repeated along axes of length 1, copied. */
+
 import { record } from '../autograd/tape.ts';
+import { copyStrided } from '../backend/calls/copy.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import {
@@ -33,7 +35,8 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   }
   if (sameShape(x.shape, target)) return reshape(x, target);
   const out = allocate(backend, x.dtype, target);
-  backend.copyStrided(out, 0, stridesOf(target), x, 0, broadcastStrides(x.shape, target), target);
+  const [outStrides, xStrides] = [stridesOf(target), broadcastStrides(x.shape, target)];
+  backend.run(copyStrided, { out, outStrides, x, xStrides, shape: target });
   const { shape: before } = x;
   record({
     inputs: [x],

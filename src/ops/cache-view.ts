@@ -4,7 +4,8 @@
  */
 
 import { checkObject, describe } from '../arguments/kinds.ts';
-import type { Backend, KeyValueSegment, KeyValueView } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import type { KeyValueSegment, KeyValueView } from '../backend/calls/attention.ts';
 import { byteLengthOf, DTYPES, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { isFreed, ownerOf, Storage } from '../tensor/storage.ts';

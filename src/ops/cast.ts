@@ -2,6 +2,7 @@
 
 import { show } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
+import { convert } from '../backend/calls/copy.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -32,7 +33,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
     }
   }
   const out = allocate(backend, dtype, x);
-  backend.convert(out, 0, x, 0, x.size);
+  backend.run(convert, { out, x, count: x.size });
   // Gradients are f32 whatever the float: only between f32 and f64 there is something to convert.
   const wide = x.dtype === 'f64' ? 'f64' : 'f32';
   record({ inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [g && cast(g, wide)] });

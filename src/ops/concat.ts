@@ -2,6 +2,7 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
+import { convert, copyStrided } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { normalizeAxis, shapeText, sizeOf } from '../tensor/shape.ts';
@@ -46,9 +47,17 @@ export function concat(list: readonly Tensor[], axis = 0): Tensor {
     const count = x.shape[at] * inner;
     if (count === 0 || outer === 0) continue;
     if (outer === 1 || isBlockDType(dtype)) {
-      for (let o = 0; o < outer; o++) backend.convert(out, o * joined * inner + before, x, o * count, count);
+      for (let o = 0; o < outer; o++) {
+        const outOffset = o * joined * inner + before;
+        backend.run(convert, { out, outOffset, x, xOffset: o * count, count });
+      }
     } else {
-      backend.copyStrided(out, before, [joined * inner, 1], x, 0, [count, 1], [outer, count]);
+      const [outStrides, xStrides, shape] = [
+        [joined * inner, 1],
+        [count, 1],
+        [outer, count],
+      ];
+      backend.run(copyStrided, { out, outOffset: before, outStrides, x, xStrides, shape });
     }
     before += count;
   }

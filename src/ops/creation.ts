@@ -3,6 +3,7 @@
 import { anything, describe, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
+import { fill } from '../backend/calls/copy.ts';
 import { getBackend } from '../backend/registry.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
@@ -107,7 +108,7 @@ function filled(op: string, shape: Shape, value: number, options: CreationOption
   const dtype = checkDType(op, options.dtype ?? 'f32', backend);
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);
   const out = allocate(backend, dtype, ownShape(op, shape));
-  backend.fill(out, dtype === 'bool' ? Number(value !== 0) : value);
+  backend.run(fill, { out, count: out.size, value: dtype === 'bool' ? Number(value !== 0) : value });
   return out;
 }
 

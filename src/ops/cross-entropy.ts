@@ -1,5 +1,7 @@
 /** Softmax cross-entropy against integer labels: the loss of classification and of language models. */
+
 import { record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/loss.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
@@ -31,14 +33,15 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const rows = logits.size / n;
   const loss = allocate(backend, dtype, shape);
   const sums = allocate(backend, dtype, [2, ...shape]);
-  backend.crossEntropy(loss, sums, logits, labels, rows, n);
+  backend.run(calls.crossEntropy, { loss, sums, logits, labels, rows, n });
   record({
     inputs: [logits],
     outputs: [loss],
     saved: [logits, sums, labels],
     vjp: ([g], [x, kept, targets]) => {
       const dLogits = allocate(backend, dtype, x);
-      backend.crossEntropyBackward(dLogits, x, kept, targets, g as Tensor, rows, n);
+      const operands = { dLogits, logits: x, sums: kept, labels: targets, dLoss: g as Tensor };
+      backend.run(calls.crossEntropyBackward, { rows, n, ...operands });
       return [dLogits];
     },
   });

@@ -7,6 +7,9 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { record, withoutRecording } from '../autograd/tape.ts';
+import { fill } from '../backend/calls/copy.ts';
+import { binary } from '../backend/calls/elementwise.ts';
+import { random } from '../backend/calls/random.ts';
 import type { KeyWords } from '../random/key.ts';
 import { scope } from '../tensor/scope.ts';
 import { broadcastStrides, type Shape, stridesOf } from '../tensor/shape.ts';
@@ -39,11 +42,11 @@ export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape
       // bernoulli(key, keep) as 1 and 0: what it compares, compared in f32, since widening bools costs more than all of the rest.
       const mask = allocate(backend, 'f32', maskShape);
       const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
-      backend.random(mask, { ...plain, kind: 'uniform', key });
+      backend.run(random, { kind: 'uniform', out: mask, count: mask.size, key, ...plain });
       const limit = allocate(backend, 'f32', []);
-      backend.fill(limit, keep);
-      const strides = stridesOf(maskShape);
-      backend.binary('less', mask, mask, strides, limit, broadcastStrides([], maskShape));
+      backend.run(fill, { out: limit, count: 1, value: keep });
+      const [aStrides, bStrides] = [stridesOf(maskShape), broadcastStrides([], maskShape)];
+      backend.run(binary, { op: 'less', out: mask, a: mask, b: limit, shape: maskShape, aStrides, bStrides });
       return mul(div(of, keep), mask);
     });
   const out = withoutRecording(() => masked(x));

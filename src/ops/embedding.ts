@@ -1,5 +1,7 @@
 /** Rows of a table by number. */
+
 import { record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/copy.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkRank, commonBackend, hasNoOutput } from './operands.ts';
@@ -24,7 +26,7 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
     if (id < 0 || id >= V) throw new RangeError(`embedding: expected ids from 0 to ${V - 1}, got ${id}`);
   }
   const out = allocate(backend, table.dtype === 'f64' ? 'f64' : 'f32', [...ids.shape, D]);
-  backend.embedding(out, table, ids);
+  backend.run(calls.embedding, { out, table, dim: D, ids, count: ids.size });
   record({
     inputs: [table],
     outputs: [out],
@@ -32,7 +34,9 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
     vjp: ([gradient], [rows]) => {
       const g = gradient as Tensor;
       const dTable = allocate(backend, g.dtype, [V, D]);
-      if (!hasNoOutput(dTable)) backend.embeddingBackward(dTable, rows, g);
+      const sizes = { vocabSize: V, dim: D, count: rows.size };
+      if (!hasNoOutput(dTable))
+        backend.run(calls.embeddingBackward, { dTable, ids: rows, dOut: g, ...sizes });
       return [dTable];
     },
   });

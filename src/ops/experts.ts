@@ -2,9 +2,14 @@
  * The two steps of a mixture of experts that other ops cannot express: which experts a row goes to, and a projection in
  * which each row has its own expert's weights. No index is read back: the kernels follow them.
  */
+
 import { record } from '../autograd/tape.ts';
 import { addInto } from '../backend/add-into.ts';
 import type { Backend } from '../backend/backend.ts';
+import { convert } from '../backend/calls/copy.ts';
+import { binary } from '../backend/calls/elementwise.ts';
+import * as calls from '../backend/calls/experts.ts';
+import { reduce } from '../backend/calls/reduce.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -58,7 +63,7 @@ export function chooseExperts(
   const values = allocate(backend, dtype, [...lead, count]);
   const ids = allocate(backend, 'i32', [...lead, count]);
   const choice = { scores, rows, numExperts: E, bias, groups: runs, keptGroups: kept, best, count };
-  backend.chooseExperts({ ...choice, values, ids });
+  backend.run(calls.chooseExperts, { values, ids, ...choice });
   record({
     inputs: [scores],
     outputs: [values],
@@ -80,15 +85,21 @@ function scatter(
   const { dtype } = values;
   const k = values.size / rows;
   const numbers = allocate(backend, dtype, [k * rows]);
-  backend.convert(numbers, 0, ids, 0, ids.size);
+  backend.run(convert, { out: numbers, x: ids, count: ids.size });
   const columns = allocate(backend, dtype, [E]);
   const numbering = Array.from({ length: E }, (_, e) => e);
   backend.write(columns.storage, encode(dtype, numbering));
   const spread = allocate(backend, dtype, [rows, k, E]);
-  backend.binary('equal', spread, numbers, [k, 1, 0], columns, [0, 0, 1]);
-  backend.binary('mul', spread, spread, [k * E, E, 1], values, [k, 1, 0]);
+  const own = { out: spread, shape: spread.shape };
+  const [each, column, whole] = [
+    [k, 1, 0],
+    [0, 0, 1],
+    [k * E, E, 1],
+  ];
+  backend.run(binary, { op: 'equal', a: numbers, aStrides: each, b: columns, bStrides: column, ...own });
+  backend.run(binary, { op: 'mul', a: spread, aStrides: whole, b: values, bStrides: each, ...own });
   const out = allocate(backend, dtype, shape);
-  backend.reduce('sum', out, spread, rows, k, E);
+  backend.run(reduce, { op: 'sum', out, x: spread, outer: rows, n: k, inner: E });
   for (const tensor of [numbers, columns, spread]) tensor.dispose();
   return out;
 }
@@ -136,7 +147,7 @@ export function expertLinears(
   const results = outs.map((out) => allocate(backend, dtype, [...ids.shape, out]));
   const each = own ? 1 : ids.shape[ids.shape.length - 1];
   const call = { ids, pairs: ids.size, each, inFeatures, numExperts, transposed };
-  backend.expertLinear({
+  backend.run(calls.expertLinear, {
     ...call,
     x,
     parts: parts.map((part, i) => ({ ...part, outFeatures: outs[i], out: results[i] })),
@@ -173,7 +184,7 @@ export function expertLinears(
         const dWeights = into(weights, 0);
         const dBiases = biases ? into(biases, numExperts) : new Array<undefined>(numExperts).fill(undefined);
         const back = { ...call, x: input, ids: chosen, outFeatures: outs[i], dOut: g, dWeights, dBiases };
-        backend.expertLinearBackward(back);
+        backend.run(calls.expertLinearBackward, back);
         found.push(...dWeights, ...(biases ? dBiases : []));
       }
       return [dX, ...found];
@@ -225,7 +236,7 @@ function towardsInput(
 ): Tensor {
   const pairs = ids.size;
   const ofPairs = allocate(backend, g.dtype, [pairs, inFeatures]);
-  backend.expertLinear({
+  backend.run(calls.expertLinear, {
     x: g,
     ids,
     pairs,
@@ -236,7 +247,7 @@ function towardsInput(
     parts: [{ weights, outFeatures: inFeatures, out: ofPairs }],
   });
   const out = allocate(backend, g.dtype, shape);
-  backend.reduce('sum', out, ofPairs, pairs / each, each, inFeatures);
+  backend.run(reduce, { op: 'sum', out, x: ofPairs, outer: pairs / each, n: each, inner: inFeatures });
   ofPairs.dispose();
   return out;
 }

@@ -2,7 +2,7 @@
 
 import { show } from '../arguments/kinds.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
-import type { GateActivation } from '../backend/backend.ts';
+import * as calls from '../backend/calls/elementwise.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, commonBackend, floatDType } from './operands.ts';
 
@@ -13,7 +13,7 @@ import { allocate, checkExactShape, commonBackend, floatDType } from './operands
  * @param activation `'silu'` (default), `'gelu'` (erf form) or `'geluTanh'`.
  * @throws RangeError when shapes differ or the activation is unknown.
  */
-export function gatedActivation(gate: Tensor, up: Tensor, activation: GateActivation = 'silu'): Tensor {
+export function gatedActivation(gate: Tensor, up: Tensor, activation: calls.GateActivation = 'silu'): Tensor {
   return gated('gatedActivation', gate, up, activation);
 }
 
@@ -22,15 +22,15 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
   return gated('swiglu', gate, up, 'silu');
 }
 
-function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation): Tensor {
+function gated(op: string, gate: Tensor, up: Tensor, activation: calls.GateActivation): Tensor {
   const backend = commonBackend(op, gate, up);
   const dtype = floatDType(op, gate, up);
   checkExactShape(op, 'up', up, gate.shape);
-  if (!['silu', 'gelu', 'geluTanh'].includes(activation)) {
+  if (!calls.GATE_ACTIVATIONS.includes(activation)) {
     throw new RangeError(`${op}: expected silu, gelu or geluTanh, got ${show(activation)}`);
   }
   const out = allocate(backend, dtype, gate);
-  backend.gated(activation, out, gate, up);
+  backend.run(calls.gated, { activation, out, gate, up, count: out.size });
   if (isRecorded(gate, up)) {
     record({
       inputs: [gate, up],
@@ -39,7 +39,8 @@ function gated(op: string, gate: Tensor, up: Tensor, activation: GateActivation)
       vjp: ([g], [before, other]) => {
         const dGate = allocate(backend, dtype, before);
         const dUp = allocate(backend, dtype, other);
-        backend.gatedBackward(activation, dGate, dUp, before, other, g as Tensor);
+        const operands = { dGate, dUp, gate: before, up: other, dOut: g as Tensor };
+        backend.run(calls.gatedBackward, { activation, count: before.size, ...operands });
         return [dGate, dUp];
       },
     });

@@ -3,6 +3,7 @@
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/norm.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -43,7 +44,7 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: La
   const shift = asWide('layerNorm', bias);
   const out = allocate(backend, dtype, x);
   const rows = n === 0 ? 0 : x.size / n;
-  backend.layerNorm(out, x, rows, n, scale, shift, eps);
+  backend.run(calls.layerNorm, { out, x, rows, n, weight: scale, bias: shift, eps });
   if (isRecorded(x, weight, bias)) {
     record({
       inputs: [x, weight, bias],
@@ -54,7 +55,7 @@ export function layerNorm(x: Tensor, weight?: Tensor, bias?: Tensor, options: La
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
         const dBias = needed[2] ? allocate(backend, dtype, [n]) : undefined;
         if (!hasNoOutput(dX, dWeight, dBias))
-          backend.normBackward({
+          backend.run(calls.normBackward, {
             centred: true,
             dOut: g as Tensor,
             x: before,

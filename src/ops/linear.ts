@@ -2,7 +2,9 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { type Gradients, isRecorded, record } from '../autograd/tape.ts';
-import type { Backend, LinearBackwardPart, LinearPart } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import * as calls from '../backend/calls/linear.ts';
+import { reduce } from '../backend/calls/reduce.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf, withLast } from '../tensor/shape.ts';
@@ -76,7 +78,7 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
   // Rows of no features have projections too: the bias, or zeros.
   const rows = inFeatures === 0 ? sizeOf(withLast(x.shape, undefined)) : x.size / inFeatures;
   const outs = new Array<Tensor>(parts.length);
-  const calls = new Array<LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
+  const weights = new Array<calls.LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
   for (let i = 0; i < parts.length; i++) {
     const { weight, bias } = parts[i];
     const before = i > 0 ? outs[i - 1] : x;
@@ -84,10 +86,10 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
     const isAlike = before.shape[before.shape.length - 1] === width;
     const out = allocate(backend, dtype, isAlike ? before : withLast(x.shape, width));
     outs[i] = out;
-    calls[i] = { weight, bias: asWide(op, bias), out };
+    weights[i] = { weight, bias: asWide(op, bias), out };
   }
-  backend.linear(x, rows, inFeatures, calls);
-  for (let i = 0; i < parts.length; i++) freeCopy(calls[i].bias, parts[i].bias);
+  backend.run(calls.linear, { x, rows, inFeatures, parts: weights });
+  for (let i = 0; i < parts.length; i++) freeCopy(weights[i].bias, parts[i].bias);
   // Build the tape entry only while recording (3 % of a decode step).
   if (isRecorded(...operands)) {
     const saved = new Array<Tensor>(1 + parts.length);
@@ -116,7 +118,7 @@ function projectBackward(
   const dX = needed[0] ? allocate(backend, x.dtype, x) : undefined;
   const found = new Array<Tensor | undefined>(needed.length);
   found[0] = dX;
-  const parts: LinearBackwardPart[] = new Array(gradients.length);
+  const parts: calls.LinearBackwardPart[] = new Array(gradients.length);
   let count = 0;
   for (let i = 0; i < gradients.length; i++) {
     const weight = saved[1 + i];
@@ -130,7 +132,9 @@ function projectBackward(
     const dBias = dOut && biasNeeded ? allocate(backend, x.dtype, [weight.shape[0]]) : undefined;
     found[1 + 2 * i] = dWeight;
     found[2 + 2 * i] = dBias;
-    if (dOut && dBias) backend.reduce('sum', dBias, dOut, 1, rows, weight.shape[0]);
+    if (dOut && dBias) {
+      backend.run(reduce, { op: 'sum', out: dBias, x: dOut, outer: 1, n: rows, inner: weight.shape[0] });
+    }
     if (dOut && (dX || dWeight)) {
       // A copy goes with the scope of the way back.
       const wide = weight.dtype === x.dtype ? weight : cast(weight, x.dtype);
@@ -138,6 +142,6 @@ function projectBackward(
     }
   }
   parts.length = count;
-  backend.linearBackward(dX, x, rows, inFeatures, parts);
+  backend.run(calls.linearBackward, { dX, x, rows, inFeatures, parts });
   return found;
 }

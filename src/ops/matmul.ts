@@ -3,6 +3,7 @@
 import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/matmul.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo, sumTo } from './broadcast-to.ts';
@@ -48,7 +49,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     // One b for all: the batch of a is more rows. [..., M, K] -> [... * M, K]
     const rows = sizeOf(batchShape) * M;
     const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
-    backend.matmul(out, a, b, dims);
+    backend.run(calls.matmul, { out, a, b, ...dims });
     recordProduct(a, b, out, transposeA, transposeB);
     return out;
   }
@@ -56,7 +57,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const y = repeated(b, batchShape);
   const [aBatchStride, bBatchStride] = [x.stride, y.stride];
   const dims = { batch: sizeOf(batchShape), M, N, K, transposeA, transposeB, aBatchStride, bBatchStride };
-  backend.matmul(out, x.tensor, y.tensor, dims);
+  backend.run(calls.matmul, { out, a: x.tensor, b: y.tensor, ...dims });
   for (const { tensor } of [x, y]) if (tensor !== a && tensor !== b) tensor.dispose();
   recordProduct(a, b, out, transposeA, transposeB);
   return out;

@@ -5,6 +5,7 @@
 
 import { describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
+import { convert } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf, type DType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -82,7 +83,7 @@ export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tens
   const backend = backendOf(x);
   if (x.dtype !== 'f16' && x.dtype !== 'bf16') throw new UnsupportedError(op, x.dtype, backend.name);
   const copy = allocate(backend, 'f32', x);
-  backend.convert(copy, 0, x, 0, x.size);
+  backend.run(convert, { out: copy, x, count: x.size });
   return copy;
 }
 

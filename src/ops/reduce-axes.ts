@@ -1,5 +1,6 @@
 /** The reduction under `sum`, `max` and `min`, and under the gradient of a broadcast: nothing is recorded here. */
-import type { Backend, ReduceOp } from '../backend/backend.ts';
+import type { Backend } from '../backend/backend.ts';
+import { type ReduceOp, reduce } from '../backend/calls/reduce.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { allocate, type FloatDType } from './operands.ts';
@@ -28,7 +29,7 @@ export function reduceAxes(
     const inner = sizeOf(current.slice(end));
     current = current.map((dim, i) => (i >= begin && i < end ? 1 : dim));
     const out = allocate(backend, dtype, current);
-    backend.reduce(op, out, from, outer, n, inner);
+    backend.run(reduce, { op, out, x: from, outer, n, inner });
     if (from !== x) from.dispose();
     from = out;
     last = first - 1;

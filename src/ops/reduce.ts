@@ -3,8 +3,9 @@
 import { aBoolean, numbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
-import type { ReduceOp } from '../backend/backend.ts';
-import { broadcastStrides, normalizeAxis } from '../tensor/shape.ts';
+import { binary } from '../backend/calls/elementwise.ts';
+import type { ReduceOp } from '../backend/calls/reduce.ts';
+import { broadcastStrides, normalizeAxis, stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';
 import { broadcastTo } from './broadcast-to.ts';
@@ -83,8 +84,9 @@ function shared(gradient: Tensor, x: Tensor, extremum: Tensor, axes: readonly nu
   const backend = commonBackend('reduce', x);
   const dtype = floatDType('reduce', x);
   const hits = allocate(backend, dtype, x);
-  const own = broadcastStrides(x.shape, x.shape);
-  backend.binary('equal', hits, x, own, extremum, broadcastStrides(extremum.shape, x.shape));
+  const [aStrides, bStrides] = [stridesOf(x.shape), broadcastStrides(extremum.shape, x.shape)];
+  const { shape } = x;
+  backend.run(binary, { op: 'equal', out: hits, a: x, b: extremum, shape, aStrides, bStrides });
   const count = reduceAxes(backend, 'sum', dtype, hits, axes, extremum.shape);
   return mul(hits, div(gradient, count));
 }

@@ -3,6 +3,7 @@
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/norm.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   allocate,
@@ -42,7 +43,7 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
   const scale = asWide('rmsNorm', weight);
   const out = allocate(backend, dtype, x);
   const rows = n === 0 ? 0 : x.size / n;
-  backend.rmsNorm(out, x, rows, n, scale, eps, weightOffset);
+  backend.run(calls.rmsNorm, { out, x, rows, n, weight: scale, eps, weightOffset });
   if (isRecorded(x, weight)) {
     record({
       inputs: [x, weight],
@@ -52,7 +53,7 @@ export function rmsNorm(x: Tensor, weight?: Tensor, options: RmsNormOptions = {}
         const dX = needed[0] ? allocate(backend, dtype, before) : undefined;
         const dWeight = needed[1] ? allocate(backend, dtype, [n]) : undefined;
         if (!hasNoOutput(dX, dWeight))
-          backend.normBackward({
+          backend.run(calls.normBackward, {
             centred: false,
             dOut: g as Tensor,
             x: before,

@@ -3,6 +3,7 @@
 import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isRecorded, record } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/rope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo } from './broadcast-to.ts';
@@ -64,7 +65,18 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const c = repeat ? broadcastTo(cos, [x.shape[0], ...cos.shape]) : cos;
   const s = repeat ? broadcastTo(sin, [x.shape[0], ...cos.shape]) : sin;
   const out = allocate(backend, dtype, x);
-  backend.rope(out, x, tokens, heads, headDim, c, s, half, interleaved, 1);
+  backend.run(calls.rope, {
+    out,
+    x,
+    tokens,
+    heads,
+    headDim,
+    cos: c,
+    sin: s,
+    half,
+    interleaved,
+    direction: 1,
+  });
   if (isRecorded(x, cos, sin)) {
     const { shape } = x;
     record({
@@ -74,7 +86,18 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
       vjp: ([g], [cosines, sines], needed) => {
         if (needed[1] || needed[2]) throw new Error('rope: cos and sin are positions and have no gradient');
         const dX = allocate(backend, dtype, shape);
-        backend.rope(dX, g as Tensor, tokens, heads, headDim, cosines, sines, half, interleaved, -1);
+        backend.run(calls.rope, {
+          out: dX,
+          x: g as Tensor,
+          tokens,
+          heads,
+          headDim,
+          cos: cosines,
+          sin: sines,
+          half,
+          interleaved,
+          direction: -1,
+        });
         return [dX];
       },
     });

@@ -1,9 +1,11 @@
 /** A rectangular part of a tensor, copied. */
+
 import { listOfNumbers } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
+import { convert, copyStrided, fill } from '../backend/calls/copy.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { shapeText, sizeOf, stridesOf } from '../tensor/shape.ts';
+import { shapeText, stridesOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkRank, commonBackend } from './operands.ts';
 
@@ -40,10 +42,11 @@ export function slice(x: Tensor, starts: readonly number[], limits: readonly num
   if (cut < 0 || shape.slice(cut + 1).every((length, i) => length === x.shape[cut + 1 + i])) {
     const cutsRow = isBlockDType(x.dtype) && shape.at(-1) !== x.shape.at(-1);
     if (cutsRow) throw new UnsupportedError('slice', `${x.dtype} within a row`, backend.name);
-    backend.convert(out, 0, x, offset, sizeOf(shape));
+    backend.run(convert, { out, x, xOffset: offset, count: out.size });
   } else {
     if (isBlockDType(x.dtype)) throw new UnsupportedError('slice', `${x.dtype} within a row`, backend.name);
-    backend.copyStrided(out, 0, stridesOf(shape), x, offset, strides, shape);
+    const outStrides = stridesOf(shape);
+    backend.run(copyStrided, { out, outStrides, x, xOffset: offset, xStrides: strides, shape });
   }
   const { shape: before } = x;
   record({
@@ -53,8 +56,9 @@ export function slice(x: Tensor, starts: readonly number[], limits: readonly num
     vjp: ([gradient]) => {
       const g = gradient as Tensor;
       const dX = allocate(backend, g.dtype, before);
-      backend.fill(dX, 0);
-      backend.copyStrided(dX, offset, strides, g, 0, stridesOf(shape), shape);
+      backend.run(fill, { out: dX, count: dX.size, value: 0 });
+      const into = { out: dX, outOffset: offset, outStrides: strides };
+      backend.run(copyStrided, { x: g, xStrides: stridesOf(shape), shape, ...into });
       return [dX];
     },
   });

@@ -3,6 +3,7 @@
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record, withoutRecording } from '../autograd/tape.ts';
+import * as calls from '../backend/calls/reduce.ts';
 import { scope } from '../tensor/scope.ts';
 import { normalizeAxis } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -33,7 +34,7 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   }
   const out = allocate(backend, dtype, x);
   const n = x.shape[axis];
-  backend.softmax(out, x, n === 0 ? 0 : x.size / n, n);
+  backend.run(calls.softmax, { out, x, rows: n === 0 ? 0 : x.size / n, n });
   record({
     inputs: [x],
     outputs: [out],

@@ -1,6 +1,8 @@
 /** Axes in another order, copied: tensors are always contiguous. */
+
 import { listOfNumbers } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';
+import { copyStrided } from '../backend/calls/copy.ts';
 import { isBlockDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { normalizeAxis, stridesOf } from '../tensor/shape.ts';
@@ -33,7 +35,7 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   const shape = axes.map((axis) => x.shape[axis]);
   const out = allocate(backend, x.dtype, shape);
   const strides = axes.map((axis) => own[axis]);
-  backend.copyStrided(out, 0, stridesOf(shape), x, 0, strides, shape);
+  backend.run(copyStrided, { out, outStrides: stridesOf(shape), x, xStrides: strides, shape });
   const inverse = axes.map((_, i) => axes.indexOf(i));
   record({
     inputs: [x],

@@ -3,7 +3,7 @@
 import { anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
-import type { UnaryOp } from '../backend/backend.ts';
+import * as calls from '../backend/calls/elementwise.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
@@ -74,17 +74,17 @@ export function abs(x: Tensor): Tensor {
   return unary('abs', 'abs', x);
 }
 
-function unary(name: string, op: UnaryOp, x: Tensor): Tensor {
+function unary(name: string, op: calls.UnaryOp, x: Tensor): Tensor {
   const backend = commonBackend(name, x);
   const out = allocate(backend, floatDType(name, x), x);
-  backend.unary(op, out, x);
+  backend.run(calls.unary, { op, out, x, count: x.size });
   record({
     inputs: [x],
     outputs: [out],
     saved: [x],
     vjp: ([g], [before]) => {
       const dX = allocate(backend, before.dtype, before);
-      backend.unaryBackward(op, dX, before, g as Tensor);
+      backend.run(calls.unaryBackward, { op, dX, x: before, dOut: g as Tensor, count: before.size });
       return [dX];
     },
   });

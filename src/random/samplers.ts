@@ -7,7 +7,8 @@
 
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import type { RandomCall } from '../backend/backend.ts';
+import type { ArgumentsOf } from '../backend/calls/call.ts';
+import { random } from '../backend/calls/random.ts';
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
 import { ownShape, type Shape, sizeOf } from '../tensor/shape.ts';
@@ -145,6 +146,7 @@ function checkNumbers(op: string, ...values: readonly number[]): void {
   }
 }
 
+type RandomCall = Omit<ArgumentsOf<typeof random>, 'out' | 'count' | 'key'>;
 type Draw = Partial<RandomCall> & Pick<RandomCall, 'kind'>;
 
 function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
@@ -154,6 +156,6 @@ function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
   const dtype = call.kind === 'bits' ? 'u32' : call.kind === 'bernoulli' ? 'bool' : 'f32';
   const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(own))), dtype, own);
   const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
-  backend.random(out, { ...plain, ...call, key: words });
+  backend.run(random, { out, count: out.size, key: words, ...plain, ...call });
   return out;
 }

@@ -7,6 +7,8 @@
 import { aBoolean, aFunction, aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { addInto } from '../backend/add-into.ts';
+import { convert } from '../backend/calls/copy.ts';
+import * as calls from '../backend/calls/optimizer.ts';
 import { backendOf } from '../backend/registry.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { tensor } from '../ops/creation.ts';
@@ -95,7 +97,7 @@ export function adamw(options: AdamwOptions): Transformation {
           });
           count++;
           const call = { parts, gradientScale, learningRate: rate, b1, b2, eps, step: count };
-          if (parts.length > 0) backendOf(parts[0].parameter).adamw(call);
+          if (parts.length > 0) backendOf(parts[0].parameter).run(calls.adamw, call);
         },
         appliesScale: true,
         // Inside a chain: the step of a copy is the update.
@@ -174,7 +176,7 @@ export function sgd(options: SgdOptions): Transformation {
 function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, nesterov = false): Tensor {
   if (!trace) return gradient;
   const next = add(gradient, mul(trace, momentum));
-  backendOf(trace).convert(trace, 0, next, 0, trace.size);
+  backendOf(trace).run(convert, { out: trace, x: next, count: trace.size });
   return nesterov ? add(gradient, mul(next, momentum)) : next;
 }
 
@@ -228,7 +230,7 @@ export function globalNorm(tensors: Tensors): Tensor {
   const backend = commonBackend('globalNorm', ...all);
   return scope(() => {
     const total = allocate(backend, floatDType('globalNorm', ...all), []);
-    backend.sumOfSquares(total, all);
+    backend.run(calls.sumOfSquares, { out: total, xs: all });
     return sqrt(total);
   });
 }
@@ -256,7 +258,7 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
         if (count + 1 < everyKSchedule) {
           for (const [path, part] of parts) {
             const total = sums[path];
-            if (count === 0) backendOf(total).convert(total, 0, part, 0, total.size);
+            if (count === 0) backendOf(total).run(convert, { out: total, x: part, count: total.size });
             else addInto(total, total, part);
             part.dispose();
           }

@@ -5,6 +5,7 @@
  */
 
 import { checkInteger, show } from '../arguments/kinds.ts';
+import { convert } from '../backend/calls/copy.ts';
 import { eventLoopTurn } from '../backend/event-loop.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
@@ -160,7 +161,7 @@ export async function restoreRun(
       throw new FormatError(checkpoint.path, undefined, detail);
     }
     const loaded = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
-    backend.convert(tensor, 0, loaded, 0, tensor.size);
+    backend.run(convert, { out: tensor, x: loaded, count: tensor.size });
     loaded.dispose();
   }
   const counters = { ...(state.counters as object | undefined) } as Record<string, unknown>;

@@ -5,6 +5,7 @@
 
 import { describe } from '../arguments/kinds.ts';
 import { addInto } from '../backend/add-into.ts';
+import { fill } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import { checkExactShape, commonBackend } from '../ops/operands.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
@@ -152,7 +153,7 @@ export function zerosLike(parameters: Tensors): Record<string, Tensor> {
     Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
       const backend = backendOf({ storage, shape, dtype });
       const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
-      backend.fill(out, 0);
+      backend.run(fill, { out, count: size, value: 0 });
       adopt(out);
       return [path, out];
     }),

@@ -1,6 +1,7 @@
 /** The cache protocol as the static cache keeps it: nothing counts before commit, nothing is lost by a failure. */
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Backend, KeyValueView } from '../../src/backend/backend.ts';
+import type { Backend } from '../../src/backend/backend.ts';
+import type { KeyValueView } from '../../src/backend/calls/attention.ts';
 import { setBackend } from '../../src/backend/registry.ts';
 import { type CacheDType, type CacheLayer, StaticCache } from '../../src/cache/index.ts';
 import { attend } from '../../src/ops/attend.ts';

@@ -1,7 +1,9 @@
 /** Tiny checkpoints of every family against transformers' logits, from safetensors and from GGUF, on every backend. */
+
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { fill } from '../../src/backend/calls/copy.ts';
 import { open } from '../../src/backend/registry.ts';
 import { loadModel, type Model } from '../../src/models/index.ts';
 import { allocate } from '../../src/ops/operands.ts';
@@ -204,7 +206,7 @@ describe('LongRoPE and caches', () => {
   const backend = 'reference';
   const zeros = (shape: number[]): Tensor => {
     const out = allocate(open(backend), 'f32', shape);
-    open(backend).fill(out, 0);
+    open(backend).run(fill, { out, count: out.size, value: 0 });
     return out;
   };
   let model: Model;

@@ -1,5 +1,7 @@
 /** q8_0 written by the reference and by the kernels: the same bytes, and errors of at most half a scale. */
+
 import { expect, test } from 'vitest';
+import { convert } from '../../src/backend/calls/copy.ts';
 import { decode } from '../../src/tensor/encode.ts';
 import { encodeQ8 } from '../../src/tensor/encode-q8.ts';
 import { halfToNumber } from '../../src/tensor/half.ts';
@@ -45,7 +47,7 @@ test.each(backends)('$name writes the same bytes', (backend) => {
   const x = { storage: backend.allocate(values.byteLength), dtype: 'f32', shape: [values.length] } as const;
   const out = { storage: backend.allocate(601 * 34), dtype: 'q8_0', shape: [601 * 32] } as const;
   backend.write(x.storage, new Uint8Array(values.buffer));
-  backend.convert(out, 32, x, 64, values.length - 64);
+  backend.run(convert, { out, outOffset: 32, x, xOffset: 64, count: values.length - 64 });
   const want = encodeQ8(values.subarray(64));
   expect(Buffer.compare(Buffer.from(backend.read(out.storage, 34, want.length)), Buffer.from(want))).toBe(0);
   release(x.storage);

@@ -1,5 +1,7 @@
 /** Dropout in training: where it drops, what it must not touch, the same bits on any number of threads, and errors. */
+
 import { describe, expect, test } from 'vitest';
+import { convert } from '../../src/backend/calls/copy.ts';
 import { getBackend } from '../../src/backend/registry.ts';
 import {
   add,
@@ -190,7 +192,7 @@ describe('gradients', () => {
     const backend = getBackend();
     const [up, down] = [step, -step].map((by) => {
       const moved = add(before, mul(gradient, by));
-      backend.convert(value, 0, moved, 0, value.size);
+      backend.run(convert, { out: value, x: moved, count: value.size });
       return causalLmLoss(model, ROWS, mask).dataSync()[0];
     });
     expect((up - down) / (2 * step) / slope).toBeCloseTo(1, 2);
@@ -202,20 +204,20 @@ describe('the trainer', () => {
   test('without dropout does what it did: the same losses, no further kernel', async () => {
     await setBackend(fast);
     const backend = getBackend();
-    const random = backend.random.bind(backend);
+    const run = backend.run.bind(backend);
     let drawn = 0;
     const without = losses({});
     try {
-      backend.random = (...args) => {
-        if (args[1].kind !== 'normal') drawn++; // not the weights
-        random(...args);
+      backend.run = (call, args) => {
+        if (call.name === 'random' && !('kind' in args && args.kind === 'normal')) drawn++; // not the weights
+        run(call, args);
       };
       expect(losses({ dropout: 0 })).toEqual(without);
       expect(drawn).toBe(0);
       expect(losses({ dropout: 0.2 })).not.toEqual(without);
       expect(drawn).toBe(2 * 10 * 2 * (1 + 2 * SIZES.numLayers)); // forward and back, steps, batches, places
     } finally {
-      backend.random = random;
+      backend.run = run;
     }
   });
 

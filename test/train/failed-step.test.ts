@@ -1,5 +1,7 @@
 /** A step that fails, for whatever reason, leaves everything as it was, and the next one is what it would have been. */
+
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { convert } from '../../src/backend/calls/copy.ts';
 import { getBackend } from '../../src/backend/registry.ts';
 import { add, mul, setBackend, sqrt, type Tensor, tensor } from '../../src/index.ts';
 import { Param } from '../../src/nn/index.ts';
@@ -92,7 +94,7 @@ describe.each(failures)('%s', (_, spoil, message) => {
 test('weights that are no numbers are told before the first step, and not laid to the learning rate', () => {
   const trainer = makeTrainer(2);
   for (const [, { value }] of trainer.model.parameters()) {
-    getBackend().convert(value, 0, mul(value, Number.NaN), 0, value.size);
+    getBackend().run(convert, { out: value, x: mul(value, Number.NaN), count: value.size });
   }
   expect(() => trainer.advance()).toThrow(DivergedError);
   expect(() => trainer.advance()).toThrow(

@@ -1,9 +1,10 @@
 /**
- * The way back through attention, one weight at a time, as AttentionBackwardCall says it. Maxima and denominators are found
+ * The gradients of attention, one weight at a time, by the formulas at AttentionBackwardCall. Maxima and denominators are found
  * anew in f64: the log-sum-exp that the forward call wrote is not read.
  */
 import { sizeOf } from '../../tensor/shape.ts';
-import type { AttentionBackwardCall, Operand } from '../backend.ts';
+import type { AttentionBackwardCall } from '../calls/attention.ts';
+import type { Operand } from '../calls/call.ts';
 import { dropoutOf, gather, scoresOf } from './attention.ts';
 import { store, valuesOf } from './memory.ts';
 

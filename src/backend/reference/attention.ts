@@ -4,7 +4,7 @@
  */
 import { byteLengthOf, DTYPES, type DType } from '../../tensor/dtype.ts';
 import type { Storage } from '../../tensor/storage.ts';
-import type { AttentionCall, KeyValueView } from '../backend.ts';
+import type { AttentionCall, KeyValueView } from '../calls/attention.ts';
 import { uniformAt } from '../threefry.ts';
 import { decodeAt, store, valuesOf } from './memory.ts';
 

@@ -1,8 +1,13 @@
-/** A mixture of experts in plain TypeScript: choosing them, the projection by each row's own, and its way back. */
-import type { ExpertChoice, ExpertLinearBackwardCall, ExpertLinearCall, Operand } from '../backend.ts';
+/** A mixture of experts in plain TypeScript: choosing them, the projection by each row's own, and its gradients. */
+import type { ArgumentsOf, Operand } from '../calls/call.ts';
+import type {
+  chooseExperts as choose,
+  ExpertLinearBackwardCall,
+  ExpertLinearCall,
+} from '../calls/experts.ts';
 import { decodeAt, store, valuesOf } from './memory.ts';
 
-export function chooseExperts(call: ExpertChoice): void {
+export function chooseExperts(call: ArgumentsOf<typeof choose>): void {
   const { rows, numExperts: E, groups, keptGroups, best, count } = call;
   const scores = valuesOf(call.scores);
   const bias = call.bias && valuesOf(call.bias);

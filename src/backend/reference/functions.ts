@@ -1,9 +1,9 @@
 /**
- * Scalar functions of the reference backend, to f64 accuracy. One table per kind of op, keyed by the names of backend.ts.
+ * Scalar functions of the reference backend, to f64 accuracy. One table per kind of op, keyed by the names of calls/elementwise.ts.
  *
  * Source: erf by its all-positive series, erfc by Lentz's continued fraction (Abramowitz and Stegun 7.1.6, 7.1.14).
  */
-import type { BinaryOp, GateActivation, UnaryOp } from '../backend.ts';
+import type { BinaryOp, GateActivation, UnaryOp } from '../calls/elementwise.ts';
 
 /** `1 - erf(x)` for x >= 0, without cancellation in the tail. */
 function erfc(x: number): number {

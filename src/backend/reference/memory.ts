@@ -3,7 +3,7 @@ import { byteLengthOf, type DType } from '../../tensor/dtype.ts';
 import { decode, encode, type NumericArray } from '../../tensor/encode.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { newStorage, ownerOf, type Storage, type StorageOwner } from '../../tensor/storage.ts';
-import type { Operand } from '../backend.ts';
+import type { Operand } from '../calls/call.ts';
 
 /** What storages of this backend hold: their bytes are here, not at an address. */
 const contents = new WeakMap<Storage, Uint8Array<ArrayBuffer>>();

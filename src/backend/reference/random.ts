@@ -1,12 +1,14 @@
 /**
- * One element of a random array, with XLA's f32 arithmetic: each step rounds to f32 exactly where XLA's code does, a fused
+ * Random arrays with XLA's f32 arithmetic: each step rounds to f32 exactly where XLA's code does, a fused
  * multiply-add once. Only so do samples equal JAX's bit for bit; this is the one place where the reference backend does not
  * compute in f64.
  *
  * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010).
  */
-import type { RandomCall } from '../backend.ts';
+import type { ArgumentsOf } from '../calls/call.ts';
+import type * as calls from '../calls/random.ts';
 import { threefry2x32, toUnitFloat } from '../threefry.ts';
+import { store } from './memory.ts';
 
 const f = Math.fround;
 /** `a * b + c`, rounded once to f32: the product of f32 values is exact in f64. */
@@ -14,9 +16,18 @@ const fma = (a: number, b: number, c: number) => f(a * b + c);
 const polynomial = (x: number, coefficients: readonly number[]) =>
   coefficients.reduce((sum, c) => fma(sum, x, f(c)));
 
+type RandomCall = ArgumentsOf<typeof calls.random>;
+
+export function random(call: RandomCall): void {
+  store(
+    call.out,
+    Float64Array.from({ length: call.count }, (_, i) => randomValue(call, i)),
+  );
+}
+
 /** Element `index` of the array that `call` describes. */
-export function randomValue(call: RandomCall, index: number): number {
-  const [a, b] = threefry2x32(call.key, Math.floor(index / 2 ** 32), index >>> 0);
+function randomValue(call: RandomCall, index: number): number {
+  const [a, b] = threefry2x32([call.key[0], call.key[1]], Math.floor(index / 2 ** 32), index >>> 0);
   const bits = (a ^ b) >>> 0;
   if (call.kind === 'bits') return bits;
   const minval = f(call.minval);
