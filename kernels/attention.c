@@ -27,7 +27,9 @@ typedef struct {
 } attn_plan;
 
 /* Partial records: one per (batch row, chunk) holding all N * T rows, KV head major. */
-static float *attn_partial_of(const attn_plan *p, int b, int chunk) { return p->partials ? p->partials + (int64_t)(b * p->chunks + chunk) * p->partial_stride : 0; }
+static attn_partial attn_partial_of(const attn_plan *p, int b, int chunk, int64_t row) {
+  return (attn_partial){p->partials ? p->partials + (int64_t)(b * p->chunks + chunk) * p->partial_stride : 0, row, p->partial_rows};
+}
 
 static void attn_task(void *context, int task, int worker) {
   const attn_plan *p = context;
@@ -38,7 +40,7 @@ static void attn_task(void *context, int task, int worker) {
     int unit = rest % p->head_units, b = rest / p->head_units;
     int k0 = unit * p->heads_per_unit, k1 = k0 + p->heads_per_unit < c->K ? k0 + p->heads_per_unit : c->K;
     float *scratch = gqa_scratch(worker, decode_scratch_floats(c, p->heads_per_unit) * sizeof(float));
-    attn_decode_unit(c, b, k0, k1, low, high, scratch, attn_partial_of(p, b, chunk), p->partial_rows);
+    attn_decode_unit(c, b, k0, k1, low, high, scratch, attn_partial_of(p, b, chunk, 0));
     return;
   }
   /* Longest first: under a causal mask the last rows see most keys. */
@@ -46,7 +48,7 @@ static void attn_task(void *context, int task, int worker) {
   int64_t r0 = (int64_t)unit * p->rows_per_unit, all = (int64_t)c->T * c->G;
   int rows = (int)(all - r0 < p->rows_per_unit ? all - r0 : p->rows_per_unit);
   float *scratch = gqa_scratch(worker, attn_panel_scratch_bytes(c));
-  attn_panel_unit(c, b, k, r0, rows, low, high, scratch, attn_partial_of(p, b, chunk), k * all + r0, p->partial_rows);
+  attn_panel_unit(c, (attn_rows){b, k, rows, r0}, low, high, scratch, attn_partial_of(p, b, chunk, k * all + r0));
 }
 
 static void attn_merge_task(void *context, int task, int worker) {
@@ -55,7 +57,7 @@ static void attn_merge_task(void *context, int task, int worker) {
   int k = task % c->K, b = task / c->K;
   int64_t all = (int64_t)c->T * c->G;
   float *acc = gqa_scratch(worker, (size_t)c->Hv * sizeof(float));
-  for (int64_t r = 0; r < all; r++) attn_merge(c, b, k, r, attn_partial_of(p, b, 0), p->partial_stride, p->chunks, k * all + r, p->partial_rows, acc);
+  for (int64_t r = 0; r < all; r++) attn_merge(c, b, k, r, attn_partial_of(p, b, 0, k * all + r), p->partial_stride, p->chunks, acc);
 }
 
 static void op_attention(const double *a) {
@@ -64,7 +66,7 @@ static void op_attention(const double *a) {
   int64_t rows = (int64_t)c->T * c->G;
   if (c->B == 0 || rows == 0 || c->K == 0) return;
   attn_find_levels(c);
-  /* The way back makes the scores anew as the panel form makes them: in another order large scores would come out differently. */
+  /* The backward pass computes the scores again as the panel form does: added up in another order, large scores would differ. */
   p.decode = rows <= DECODE_ROWS && !c->lse_rest;
   for (int b = 0; b < c->B; b++) {
     int64_t keys = attn_row_of(c, b).key_length;

@@ -33,6 +33,32 @@ typedef struct {
   int first_segment;
 } attn_row;
 
+/* Rows [first, first + count) of KV head k of batch row b. */
+typedef struct {
+  int b, k, count;
+  int64_t first;
+} attn_rows;
+
+/* A place in the segments of a batch row: `skip` tokens into segment `index`. */
+typedef struct {
+  attn_segment segment;
+  int64_t skip;
+  int index;
+} attn_cursor;
+
+/* A row before it is divided by the sum: Hv weighted sums of values, maximum, sum of weights, and whether the sums are finite. */
+typedef struct {
+  const float *acc;
+  float m, l;
+  int finite;
+} attn_result;
+
+/* Where results go when the keys are split into chunks: [rows][Hv] sums, [rows] maxima, [rows] sums of weights; `row` is the first one's place. NULL = not split. */
+typedef struct {
+  float *at;
+  int64_t row, rows;
+} attn_partial;
+
 typedef struct {
   const char *base;
   int64_t strides[4]; /* batch, query head, query, key; elements */
@@ -115,6 +141,20 @@ GQA_INLINE attn_segment attn_segment_of(const attn *c, int index) {
   return (attn_segment){gqa_pointer(s[0]), gqa_pointer(s[1]), (int64_t)s[2]};
 }
 
+/* Where (b, i, j) stands among elements of those strides: batch row, query, head; in mask and bias batch row, head, query. */
+GQA_INLINE int64_t attn_at(const int64_t *strides, int b, int64_t i, int64_t j) { return b * strides[0] + i * strides[1] + j * strides[2]; }
+
+/* The cursor at key `low` of a row; without a segment where there are no keys to `high`. */
+GQA_INLINE attn_cursor attn_cursor_at(const attn *c, const attn_row *row, int64_t low, int64_t high) {
+  attn_cursor at = {{0, 0, 0}, low < high ? low : 0, row->first_segment};
+  if (low < high) at.segment = attn_segment_of(c, at.index);
+  return at;
+}
+/* Moves a cursor past the ends of segments. */
+GQA_INLINE void attn_settle(const attn *c, attn_cursor *at) {
+  while (at->skip >= at->segment.length) at->skip -= at->segment.length, at->segment = attn_segment_of(c, ++at->index);
+}
+
 /* The keys [low, high) that query t of a row may see; empty past the row's queries. */
 GQA_INLINE void attn_limits(const attn *c, const attn_row *row, int64_t t, int64_t *low, int64_t *high) {
   int64_t position = t + row->offset, from = position - c->left, to = position + c->right + 1;
@@ -181,21 +221,22 @@ GQA_INLINE double log_scalar(float x) {
 }
 
 /*
- * Soft cap, bias and mask on a block of raw scores, which then count from the row's level. Element (row i, key j) stands at s[i * row_stride + j * key_stride];
- * rows r0 … of KV head k, keys j0 …
+ * Soft cap, bias and mask on a block of raw scores, which then count from the row's level. The score of row i and key j0 + j is
+ * s[i * row_stride + j * key_stride].
  */
-GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
-  for (int i = 0; i < rows; i++) {
-    int64_t t = (r0 + i) / c->G, n = k * c->G + (r0 + i) % c->G;
+GQA_NOINLINE void attn_adjust(const attn *c, attn_rows rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
+  const int b = rows.b;
+  for (int i = 0; i < rows.count; i++) {
+    int64_t t = (rows.first + i) / c->G, n = rows.k * c->G + (rows.first + i) % c->G;
     const uint8_t *mask = 0;
     const float *bias = 0;
     if (c->mask.base) {
       const int64_t *m = c->mask.strides;
-      mask = (const uint8_t *)c->mask.base + b * m[0] + n * m[1] + t * m[2] + j0 * m[3];
+      mask = (const uint8_t *)c->mask.base + attn_at(m, b, n, t) + j0 * m[3];
     }
     if (c->bias.base) {
       const int64_t *m = c->bias.strides;
-      bias = (const float *)c->bias.base + b * m[0] + n * m[1] + t * m[2] + j0 * m[3];
+      bias = (const float *)c->bias.base + attn_at(m, b, n, t) + j0 * m[3];
     }
     const double level = attn_level(c, b, t, n);
     float *row = s + (int64_t)i * row_stride;
@@ -220,15 +261,15 @@ GQA_NOINLINE void attn_adjust(const attn *c, int b, int k, int64_t r0, int rows,
 }
 
 /* Dropout on a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 - rate) over [B, N, T, S] or [1, 1, T, S]. */
-GQA_NOINLINE void attn_drop(const attn *c, int b, int k, int64_t r0, int rows, int64_t j0, int keys, float *p, int row_stride, int key_stride) {
+GQA_NOINLINE void attn_drop(const attn *c, attn_rows rows, int64_t j0, int keys, float *p, int row_stride, int key_stride) {
   int64_t S = 0;
   int first = attn_row_of(c, 0).first_segment;
   int end = c->B > 1 ? attn_row_of(c, 1).first_segment : first + 1;
   for (int i = first; i < end; i++) S += attn_segment_of(c, i).length;
   float keep = 1.0f - c->dropout;
-  for (int i = 0; i < rows; i++) {
-    int64_t t = (r0 + i) / c->G, n = k * c->G + (r0 + i) % c->G;
-    uint64_t base = (uint64_t)((c->dropout_broadcast ? t : ((int64_t)b * c->N + n) * c->T + t) * S + j0);
+  for (int i = 0; i < rows.count; i++) {
+    int64_t t = (rows.first + i) / c->G, n = rows.k * c->G + (rows.first + i) % c->G;
+    uint64_t base = (uint64_t)((c->dropout_broadcast ? t : ((int64_t)rows.b * c->N + n) * c->T + t) * S + j0);
     for (int j = 0; j < keys; j += VL) {
       uint32_t high[VL], low[VL];
       for (int l = 0; l < VL; l++) high[l] = (uint32_t)((base + j + l) >> 32), low[l] = (uint32_t)(base + j + l);
@@ -278,13 +319,15 @@ GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
   memcpy(narrow, (const uint16_t *)base + x, (size_t)n * 2);
   return attn_load((const char *)narrow, type, 0);
 }
+/* The types of keys and values. */
+#define ATTN_TYPES(X, ...) X(GQA_F32, __VA_ARGS__) X(GQA_F16, __VA_ARGS__) X(GQA_BF16, __VA_ARGS__) X(GQA_Q8_0, __VA_ARGS__)
 /* Bytes of n elements, whole blocks of q8_0. */
 GQA_INLINE int64_t attn_bytes(int type, int64_t n) { return type == GQA_F32 ? 4 * n : type == GQA_Q8_0 ? (n + 31) / 32 * 34 : 2 * n; }
 
 /* Writes a row's log-sum-exp, top + log_sum, as an f32 and what rounding to it took. */
 GQA_INLINE void attn_write_lse(const attn *c, int b, int64_t t, int64_t n, double top, double log_sum) {
   if (!c->lse) return;
-  const int64_t at = b * c->lse_strides[0] + t * c->lse_strides[1] + n * c->lse_strides[2];
+  const int64_t at = attn_at(c->lse_strides, b, t, n);
   const float sum = (float)(top + log_sum);
   c->lse[at] = sum;
   if (c->lse_rest) c->lse_rest[at] = sum - sum == 0 ? (float)((top - sum) + log_sum) : 0;
@@ -301,10 +344,10 @@ GQA_INLINE int attn_finite(const float *x, int n) {
   return vf_sum(bad) == 0;
 }
 
-/* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. acc has Hv values. */
-GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, int finite) {
+/* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. */
+GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, attn_result x) {
   int64_t t = r / c->G, n = k * c->G + r % c->G;
-  float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
+  float *out = c->out + attn_at(c->out_strides, b, t, n), m = x.m, l = x.l;
   const double level = attn_level(c, b, t, n);
   float weight = 1.0f;
   if (c->sinks && t < attn_row_of(c, b).query_length) {
@@ -315,46 +358,44 @@ GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, const float 
   }
   float inverse = weight / l;
   int d = 0;
-  for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(acc + d) * inverse);
-  if (d < c->Hv) vf_store_n(out + d, vf_load_n(acc + d, c->Hv - d) * inverse, c->Hv - d);
-  if (l > 0 && l <= ATTN_FLOAT_MAX && finite && c->ordinary) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
+  for (; d + VL <= c->Hv; d += VL) vf_store(out + d, vf_load(x.acc + d) * inverse);
+  if (d < c->Hv) vf_store_n(out + d, vf_load_n(x.acc + d, c->Hv - d) * inverse, c->Hv - d);
+  if (l > 0 && l <= ATTN_FLOAT_MAX && x.finite && c->ordinary) attn_write_lse(c, b, t, n, level + m, log_scalar(l));
   else if (l == 0 && attn_level_entry(c, b, t, n) == -__builtin_inff()) {
     for (d = 0; d < c->Hv; d++) out[d] = 0;
     attn_write_lse(c, b, t, n, -__builtin_inf(), 0);
   } else attn_exact_row(c, b, k, r);
 }
 
-/*
- * Where a unit's result goes (`finite`: whether acc is): straight to the output, or, when the keys are split into chunks, to a partial record of
- * [rows][Hv] sums followed by [rows] maxima and [rows] sums, merged afterwards by attn_merge.
- */
-GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, const float *acc, float m, float l, int finite, float *partial, int64_t row, int64_t rows) {
-  if (!partial) {
-    attn_finish(c, b, k, r, acc, m, l, finite);
+/* A unit's result: straight to the output, or to a partial record, merged afterwards by attn_merge. */
+GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, attn_result x, attn_partial p) {
+  if (!p.at) {
+    attn_finish(c, b, k, r, x);
     return;
   }
-  memcpy(partial + row * c->Hv, acc, (size_t)c->Hv * sizeof(float));
-  partial[rows * c->Hv + row] = m;
-  partial[rows * c->Hv + rows + row] = l;
+  memcpy(p.at + p.row * c->Hv, x.acc, (size_t)c->Hv * sizeof(float));
+  p.at[p.rows * c->Hv + p.row] = x.m;
+  p.at[p.rows * c->Hv + p.rows + p.row] = x.l;
 }
 
 /* Merges one row's `chunks` partial records, `stride` floats apart, into the output. acc: scratch of Hv floats. */
-GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, const float *partial, int64_t stride, int chunks, int64_t row, int64_t rows, float *acc) {
+GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, attn_partial p, int64_t stride, int chunks, float *acc) {
+  const int64_t rows = p.rows;
   float m = ATTN_ROW_EMPTY, l = 0;
   for (int i = 0; i < chunks; i++) {
-    float mi = partial[i * stride + rows * c->Hv + row];
+    float mi = p.at[i * stride + rows * c->Hv + p.row];
     if (mi > m || mi != mi) m = mi;
   }
   memset(acc, 0, (size_t)c->Hv * sizeof(float));
   for (int i = 0; i < chunks; i++) {
-    const float *from = partial + i * stride;
-    float li = from[rows * c->Hv + rows + row];
+    const float *from = p.at + i * stride;
+    float li = from[rows * c->Hv + rows + p.row];
     if (li == 0) continue;
-    float w = attn_exp_scalar(from[rows * c->Hv + row] - m);
+    float w = attn_exp_scalar(from[rows * c->Hv + p.row] - m);
     l += li * w;
-    for (int d = 0; d < c->Hv; d++) acc[d] += from[row * c->Hv + d] * w;
+    for (int d = 0; d < c->Hv; d++) acc[d] += from[p.row * c->Hv + d] * w;
   }
-  attn_finish(c, b, k, r, acc, m, l, attn_finite(acc, c->Hv));
+  attn_finish(c, b, k, r, (attn_result){acc, m, l, attn_finite(acc, c->Hv)});
 }
 
 #endif

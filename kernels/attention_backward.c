@@ -24,7 +24,7 @@ GQA_NOINLINE void back_query_safely(const back *c, const back_scratch *w, int p,
 }
 
 /* Panels p … of one pair against the tile at k0 of n keys. */
-GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows, int p, int pair, int64_t k0, int n, int finite) {
+GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, attn_rows rows, int p, int pair, int64_t k0, int n, int finite) {
   int j0 = n, j1 = 0, from[BACK_PAIR], to[BACK_PAIR];
   for (int s = 0; s < pair; s++) {
     const back_panel *panel = w->panels + p + s;
@@ -39,7 +39,7 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
   for (int s = 0; s < pair; s++) {
     float *weights = w->p + s * BACK_KEYS * BACK_NR, *ds = w->ds + s * BACK_KEYS * BACK_NR;
     if (to[s] > from[s]) {
-      back_weights(c, w, b, k, r0, rows, p + s, s, k0, from[s], to[s]);
+      back_weights(c, w, rows, p + s, s, k0, from[s], to[s]);
       back_through_cap(c, w, s, from[s], to[s]);
     } else from[s] = to[s] = first;
     for (int j = first; j < end; j++)
@@ -49,49 +49,46 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, int b, int k, 
       back_query_safely(c, w, p + s, s, from[s], to[s]);
       continue;
     }
-    back_rows(back_lanes(rows, p + s), w->keys + from[s] * c->key_row, BACK_MR, 1, c->key_row, ds + from[s] * BACK_NR, w->dqt + (int64_t)(p + s) * c->H_mr * BACK_NR, 0, c->H_mr, to[s] - from[s], 1);
+    float *dqt = w->dqt + (int64_t)(p + s) * c->H_mr * BACK_NR;
+    const back_product keys = {.a = w->keys + from[s] * c->key_row, .b = ds + from[s] * BACK_NR, .c = dqt, .row = 1, .step = c->key_row, .depth = to[s] - from[s]};
+    back_rows(back_lanes(rows.count, p + s), keys, BACK_MR, 0, c->H_mr, 1);
   }
-  const int lanes = back_lanes(rows, p + pair - 1);
-  if (c->d_key) back_dims(w->ds, w->qn, p, w->sums + k0 * c->H_dn, c->f.H, first, end, pair, lanes);
-  if (c->d_value) back_dims(w->p, w->on, p, w->sums + c->tiles * BACK_KEYS * c->H_dn + k0 * c->Hv_dn, c->f.Hv, first, end, pair, lanes);
+  const int lanes = back_lanes(rows.count, p + pair - 1), at = p * BACK_NR * BACK_DN;
+  if (c->d_key) back_dims(w->ds, w->qn + at, w->sums + k0 * c->H_dn, c->f.H, first, end, pair, lanes);
+  if (c->d_value) back_dims(w->p, w->on + at, w->sums + c->tiles * BACK_KEYS * c->H_dn + k0 * c->Hv_dn, c->f.Hv, first, end, pair, lanes);
 }
 
 /* dQ^T of the block's rows to dQuery, scaled. */
-static void back_write_queries(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows) {
+static void back_write_queries(const back *c, const back_scratch *w, attn_rows rows) {
   const attn *f = &c->f;
-  for (int r = 0; r < rows; r += VL) {
+  for (int r = 0; r < rows.count; r += VL) {
     const float *from = w->dqt + (int64_t)(r / BACK_NR) * BACK_NR * c->H_mr + r % BACK_NR;
     for (int d = 0; d < f->H; d += VL) {
       const int count = f->H - d < VL ? f->H - d : VL;
       vf v[VL];
       for (int i = 0; i < VL; i++) v[i] = i < count ? vf_load(from + (int64_t)(d + i) * BACK_NR) * f->scale : vf_set(0);
       vf_transpose(v);
-      for (int i = 0; i < VL && r + i < rows; i++) {
-        const int64_t t = (r0 + r + i) / f->G, n = k * f->G + (r0 + r + i) % f->G;
-        vf_store_n(c->d_query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2] + d, v[i], count);
-      }
+      for (int i = 0; i < VL && r + i < rows.count; i++) vf_store_n(c->d_query + attn_row_at(f, f->query_strides, rows, r + i) + d, v[i], count);
     }
   }
 }
 
 /* One of dK and dV: the sums of all chunks, added in order, to the tensor. */
-static void back_write_keys(const back *c, const float *sums, int64_t next, int chunks, int dims, int padded, float *out, int64_t token, int64_t length) {
+static void back_write_keys(const float *sums, int64_t next, int chunks, int dims, int padded, float *out, int64_t token, int64_t length) {
   for (int64_t j = 0; j < length; j++)
     for (int d = 0; d < dims; d += VL) {
       const float *at = sums + j / BACK_KEYS * BACK_KEYS * padded + (int64_t)(d / BACK_DN) * BACK_KEYS * BACK_DN + j % BACK_KEYS * BACK_DN + d % BACK_DN;
       vf v = vf_load(at);
       for (int i = 1; i < chunks; i++) v += vf_load(at + i * next);
-      if (dims - d >= VL) vf_store(out + j * token + d, v);
-      else vf_store_n(out + j * token + d, v, dims - d);
+      vf_store_upto(out + j * token + d, v, dims - d);
     }
-  (void)c;
 }
 
 static void back_write(const back *c, int b, int k, const float *sums, int chunks) {
   const attn *f = &c->f;
   const int64_t length = attn_segment_of(f, attn_row_of(f, b).first_segment).length;
-  if (c->d_key) back_write_keys(c, sums, c->sum_floats, chunks, f->H, c->H_dn, c->d_key + b * c->d_key_batch + k * f->key_head, f->key_token, length);
-  if (c->d_value) back_write_keys(c, sums + c->tiles * BACK_KEYS * c->H_dn, c->sum_floats, chunks, f->Hv, c->Hv_dn, c->d_value + b * c->d_value_batch + k * f->value_head, f->value_token, length);
+  if (c->d_key) back_write_keys(sums, c->sum_floats, chunks, f->H, c->H_dn, c->d_key + b * c->d_key_batch + k * f->key_head, f->key_token, length);
+  if (c->d_value) back_write_keys(sums + c->tiles * BACK_KEYS * c->H_dn, c->sum_floats, chunks, f->Hv, c->Hv_dn, c->d_value + b * c->d_value_batch + k * f->value_head, f->value_token, length);
 }
 
 static void back_task(void *context, int task, int worker) {
@@ -104,8 +101,9 @@ static void back_task(void *context, int task, int worker) {
   if (c->row_chunks > 1) w.sums = c->sums + task * c->sum_floats;
   memset(w.sums, 0, (size_t)c->sum_floats * sizeof(float));
   for (int64_t r0 = begin; r0 < end; r0 += BACK_ROWS) {
-    const int rows = end - r0 < BACK_ROWS ? (int)(end - r0) : BACK_ROWS, panels = (rows + BACK_NR - 1) / BACK_NR;
-    back_pack_block(c, &w, b, k, r0, rows);
+    const attn_rows rows = {b, k, end - r0 < BACK_ROWS ? (int)(end - r0) : BACK_ROWS, r0};
+    const int panels = (rows.count + BACK_NR - 1) / BACK_NR;
+    back_pack_block(c, &w, rows);
     int64_t low = INT64_MAX, high = 0;
     for (int p = 0; p < panels; p++) {
       if (w.panels[p].min_low < low) low = w.panels[p].min_low;
@@ -113,9 +111,9 @@ static void back_task(void *context, int task, int worker) {
     }
     for (int64_t k0 = low / BACK_KEYS * BACK_KEYS; k0 < high; k0 += BACK_KEYS) {
       const int n = high - k0 < BACK_KEYS ? (int)(high - k0) : BACK_KEYS, finite = back_pack_tile(c, &w, b, k, k0, n);
-      for (int p = 0; p < panels; p += BACK_PAIR) back_pair(c, &w, b, k, r0, rows, p, panels - p < BACK_PAIR ? panels - p : BACK_PAIR, k0, n, finite);
+      for (int p = 0; p < panels; p += BACK_PAIR) back_pair(c, &w, rows, p, panels - p < BACK_PAIR ? panels - p : BACK_PAIR, k0, n, finite);
     }
-    if (c->d_query) back_write_queries(c, &w, b, k, r0, rows);
+    if (c->d_query) back_write_queries(c, &w, rows);
   }
   if (c->row_chunks == 1) back_write(c, b, k, w.sums, 1);
 }
@@ -136,21 +134,21 @@ static void back_bias_task(void *context, int task, int worker) {
   for (int b = 0; b < f->B; b++)
     for (int k = 0; k < f->K; k++)
       for (int64_t r0 = 0; r0 < all; r0 += BACK_ROWS) {
-        const int rows = all - r0 < BACK_ROWS ? (int)(all - r0) : BACK_ROWS;
-        back_pack_block(c, &w, b, k, r0, rows);
+        const attn_rows rows = {b, k, all - r0 < BACK_ROWS ? (int)(all - r0) : BACK_ROWS, r0};
+        back_pack_block(c, &w, rows);
         for (int64_t k0 = begin; k0 < end; k0 += BACK_KEYS) {
           const int64_t left = attn_row_of(f, b).key_length - k0;
           const int n = left < BACK_KEYS ? (int)left : BACK_KEYS;
           if (n <= 0) break;
           back_pack_tile(c, &w, b, k, k0, n);
-          for (int p = 0; p * BACK_NR < rows; p++) {
+          for (int p = 0; p * BACK_NR < rows.count; p++) {
             const back_panel *panel = w.panels + p;
             const int j0 = panel->min_low > k0 ? (int)(panel->min_low - k0 < n ? panel->min_low - k0 : n) : 0, j1 = panel->max_high < k0 + n ? (int)(panel->max_high - k0) : n;
             if (j0 >= j1) continue;
-            back_weights(c, &w, b, k, r0, rows, p, 0, k0, j0, j1);
-            for (int i = 0; i < BACK_NR && p * BACK_NR + i < rows; i++) {
+            back_weights(c, &w, rows, p, 0, k0, j0, j1);
+            for (int i = 0; i < back_lanes(rows.count, p); i++) {
               const int64_t r = r0 + p * BACK_NR + i, t = r / f->G, h = k * f->G + r % f->G;
-              float *to = c->d_bias + b * strides[0] + h * strides[1] + t * strides[2] + k0 * strides[3];
+              float *to = c->d_bias + attn_at(strides, b, h, t) + k0 * strides[3];
               for (int j = j0; j < j1; j++) to[j * strides[3]] += w.ds[j * BACK_NR + i];
             }
           }
@@ -166,7 +164,7 @@ static void back_sinks_task(void *context, int n, int worker) {
   for (int b = 0; b < f->B; b++) {
     const int64_t queries = attn_row_of(f, b).query_length;
     for (int64_t t = 0; t < f->T && t < queries; t++) {
-      const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2], l = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
+      const int64_t at = attn_at(f->out_strides, b, t, n), l = attn_at(f->lse_strides, b, t, n);
       if (f->lse[l] == -__builtin_inff()) continue;
       float delta = c->d_lse ? -c->d_lse[l] : 0;
       for (int d = 0; d < f->Hv; d++) delta += c->d_out[at + d] * f->out[at + d];

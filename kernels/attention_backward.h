@@ -1,7 +1,7 @@
 /*
- * attention_backward.h: one block of the way back through attention: the weights P and their gradients dS of up to PAIR panels of query
- * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is made anew from the saved log-sum-exp, kept in two
- * f32 numbers: beside a large score common to all keys one has no room for the logarithm of their number.
+ * attention_backward.h: one block of attention's backward pass: the weights P and their gradients dS of up to PAIR panels of query
+ * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is computed again from the saved log-sum-exp, kept in two
+ * f32 numbers: beside a large score common to all keys one has no digits left for the logarithm of their number.
  *
  * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and everything is one micro kernel:
  *   S^T [keys][NR]  = K Q^T          P^T  = exp(S^T - logSumExp)
@@ -85,58 +85,72 @@ GQA_INLINE back_scratch back_split(const back *c, float *at) {
 }
 
 /*
- * C[i][width] (+)= sum over s < segments, k < n of A(s, i, k) * B[s * depth + k][width], i < mr; A(s, i, k) = A[s * jump + i * row + k * step],
- * n = depth but for the last segment, which has `last`. mr, nv and width are constants where this is inlined; of rows of B and C only nv
- * vectors are touched.
+ * c[i][width] (+)= sum over s < segments, k < n of a[s * jump + i * row + k * step] * b[s * depth + k][width]; n = depth but for the last
+ * segment, which has `last`.
  */
-GQA_INLINE void back_micro(const int mr, const int nv, const int width, const float *A, int64_t row, int64_t step, int64_t jump, const float *B, float *C, int depth, int segments, int last, int accumulate) {
+typedef struct {
+  const float *a, *b;
+  float *c;
+  int64_t row, step, jump;
+  int depth, segments, last;
+} back_product;
+
+/* i < mr. mr, nv and width are constants where this is inlined; of rows of b and c only nv vectors are touched. */
+GQA_INLINE void back_micro(const int mr, const int nv, const int width, back_product p, int accumulate) {
   vf c[8][4];
   GQA_UNROLL(8)
   for (int i = 0; i < mr; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) c[i][v] = accumulate ? vf_load(C + i * width + v * VL) : vf_set(0);
-  for (int s = 0; s < segments; s++) {
-    const float *a = A + s * jump;
-    const int n = s + 1 < segments ? depth : last;
+    for (int v = 0; v < nv; v++) c[i][v] = accumulate ? vf_load(p.c + i * width + v * VL) : vf_set(0);
+  for (int s = 0; s < p.segments; s++) {
+    const float *a = p.a + s * p.jump;
+    const int n = s + 1 < p.segments ? p.depth : p.last;
     for (int k = 0; k < n; k++) {
       vf b[4];
       GQA_UNROLL(4)
-      for (int v = 0; v < nv; v++) b[v] = vf_load(B + v * VL);
-      B += width;
+      for (int v = 0; v < nv; v++) b[v] = vf_load(p.b + v * VL);
+      p.b += width;
       GQA_UNROLL(8)
       for (int i = 0; i < mr; i++) {
-        vf x = vf_set(a[i * row]);
+        vf x = vf_set(a[i * p.row]);
         GQA_UNROLL(4)
         for (int v = 0; v < nv; v++) c[i][v] = vf_fma(x, b[v], c[i][v]);
       }
-      a += step;
+      a += p.step;
     }
   }
   GQA_UNROLL(8)
   for (int i = 0; i < mr; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) vf_store(C + i * width + v * VL, c[i][v]);
+    for (int v = 0; v < nv; v++) vf_store(p.c + i * width + v * VL, c[i][v]);
 }
 
-/* Lanes are rows: C[begin … end][NR] (+)= A B over n, A in blocks of MR; of the lanes the first nv vectors. */
-GQA_INLINE void back_rows_of(const int nv, const float *A, int64_t block, int64_t row, int64_t step, const float *B, float *C, int begin, int end, int n, const int accumulate) {
-  for (int i = begin; i < end; i += BACK_MR) back_micro(BACK_MR, nv, BACK_NR, A + i / BACK_MR * block, row, step, 0, B, C + i * BACK_NR, n, 1, n, accumulate);
+/* Lanes are rows: c[begin … end][NR] (+)= a b, of one segment, a in blocks of MR that lie `block` apart; of the lanes the first nv vectors. */
+GQA_INLINE void back_rows_of(const int nv, back_product p, int64_t block, int begin, int end, const int accumulate) {
+  for (int i = begin; i < end; i += BACK_MR) {
+    back_product at = p;
+    at.a += i / BACK_MR * block, at.c += i * BACK_NR, at.jump = 0, at.segments = 1, at.last = p.depth;
+    back_micro(BACK_MR, nv, BACK_NR, at, accumulate);
+  }
 }
-GQA_INLINE void back_rows(int lanes, const float *A, int64_t block, int64_t row, int64_t step, const float *B, float *C, int begin, int end, int n, const int accumulate) {
-  if (lanes <= VL) back_rows_of(1, A, block, row, step, B, C, begin, end, n, accumulate);
-  else if (lanes <= 2 * VL) back_rows_of(2, A, block, row, step, B, C, begin, end, n, accumulate);
-  else back_rows_of(BACK_NV, A, block, row, step, B, C, begin, end, n, accumulate);
+GQA_INLINE void back_rows(int lanes, back_product p, int64_t block, int begin, int end, const int accumulate) {
+  if (lanes <= VL) back_rows_of(1, p, block, begin, end, accumulate);
+  else if (lanes <= 2 * VL) back_rows_of(2, p, block, begin, end, accumulate);
+  else back_rows_of(BACK_NV, p, block, begin, end, accumulate);
 }
 
-/* Lanes are dims: C[keys begin … end][nv vectors] += weights^T rows, of `pair` panels, the last with `lanes` rows. */
-GQA_INLINE void back_dims_of(const int nv, const float *weights, const float *rows, float *C, int begin, int end, int pair, int lanes) {
-  for (int j = begin; j < end; j += BACK_DR) back_micro(BACK_DR, nv, BACK_DN, weights + j * BACK_NR, BACK_NR, 1, BACK_KEYS * BACK_NR, rows, C + j * BACK_DN, BACK_NR, pair, lanes, 1);
+/* Lanes are dims: c[keys begin … end][nv vectors] += weights^T rows, of `pair` panels, the last with `lanes` rows. */
+GQA_INLINE void back_dims_of(const int nv, const float *weights, const float *rows, float *c, int begin, int end, int pair, int lanes) {
+  for (int j = begin; j < end; j += BACK_DR) {
+    const back_product p = {weights + j * BACK_NR, rows, c + j * BACK_DN, BACK_NR, 1, BACK_KEYS * BACK_NR, BACK_NR, pair, lanes};
+    back_micro(BACK_DR, nv, BACK_DN, p, 1);
+  }
 }
 
-/* The same for all dims; `rows` are the block's, panel p is the first. */
-GQA_NOINLINE void back_dims(const float *weights, const float *rows, int p, float *sums, int dims, int begin, int end, int pair, int lanes) {
+/* The same for all dims; `rows` are those of the first panel. */
+GQA_NOINLINE void back_dims(const float *weights, const float *rows, float *sums, int dims, int begin, int end, int pair, int lanes) {
   for (int d = 0; d < dims; d += BACK_DN) {
-    const float *from = rows + ((int64_t)d * BACK_ROWS + (int64_t)p * BACK_NR * BACK_DN);
+    const float *from = rows + (int64_t)d * BACK_ROWS;
     float *to = sums + (int64_t)d * BACK_KEYS;
     const int vectors = (dims - d + VL - 1) / VL;
     if (vectors >= BACK_DV) back_dims_of(BACK_DV, weights, from, to, begin, end, pair, lanes);
@@ -146,17 +160,18 @@ GQA_NOINLINE void back_dims(const float *weights, const float *rows, int p, floa
   }
 }
 
-/* Rows of panel p of a block. */
+/* Rows of panel p of a block, and how many they are. */
 GQA_INLINE int back_lanes(int rows, int p) { return rows - p * BACK_NR < BACK_NR ? rows - p * BACK_NR : BACK_NR; }
+GQA_INLINE attn_rows back_panel_rows(attn_rows block, int p) { return (attn_rows){block.b, block.k, back_lanes(block.count, p), block.first + p * BACK_NR}; }
 
 /* NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times `plain`, the latter `next_dims` floats on. */
 GQA_INLINE void back_pack_rows(const float *const *from, int dims, float scale, float *turned, float plain, float *rows, int64_t next_dims) {
   for (int r = 0; r < BACK_NR; r += VL)
     for (int d = 0; d < dims; d += VL) {
-      const int count = dims - d < VL ? dims - d : VL;
+      const int left = dims - d, count = left < VL ? left : VL;
       float *to = rows + d / BACK_DN * next_dims + r * BACK_DN + d % BACK_DN;
       vf v[VL];
-      for (int i = 0; i < VL; i++) v[i] = !from[r + i] ? vf_set(0) : count == VL ? vf_load(from[r + i] + d) : vf_load_n(from[r + i] + d, count);
+      for (int i = 0; i < VL; i++) v[i] = from[r + i] ? vf_load_upto(from[r + i] + d, left) : vf_set(0);
       for (int i = 0; i < VL; i++) vf_store(to + i * BACK_DN, v[i] * plain);
       vf_transpose(v);
       for (int i = 0; i < count; i++) vf_store(turned + (int64_t)(d + i) * BACK_NR + r, v[i] * scale);
@@ -172,25 +187,25 @@ GQA_INLINE float back_dot(const float *x, const float *y, int n) {
   return vf_sum(sum);
 }
 
-/* Packs rows [r0, r0 + rows) of (b, k): both forms of Q and dO, and what belongs to each lane. dQ^T starts at 0. */
-GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows) {
+/* Packs the rows of a block: both forms of Q and dO, and what belongs to each lane. dQ^T starts at 0. */
+GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, attn_rows rows) {
   const attn *f = &c->f;
+  const int b = rows.b;
   const attn_row row = attn_row_of(f, b);
-  for (int p = 0; p * BACK_NR < rows; p++) {
+  for (int p = 0; p * BACK_NR < rows.count; p++) {
     back_panel *panel = w->panels + p;
     const float *q[BACK_NR], *o[BACK_NR];
     panel->min_low = panel->min_high = INT32_MAX;
     panel->max_low = panel->max_high = 0;
     for (int i = 0; i < BACK_NR; i++) {
-      int64_t r = r0 + p * BACK_NR + i, t = r / f->G, n = k * f->G + r % f->G, low = 0, high = 0;
-      if (p * BACK_NR + i < rows) attn_limits(f, &row, t, &low, &high);
+      int64_t r = rows.first + p * BACK_NR + i, t = r / f->G, n = rows.k * f->G + r % f->G, low = 0, high = 0;
+      if (p * BACK_NR + i < rows.count) attn_limits(f, &row, t, &low, &high);
       q[i] = o[i] = 0;
       panel->lse[i] = -ATTN_ROW_EMPTY, panel->rest[i] = panel->delta[i] = 0;
       if (high > low) {
-        const int64_t x = b * f->lse_strides[0] + t * f->lse_strides[1] + n * f->lse_strides[2];
+        const int64_t x = attn_at(f->lse_strides, b, t, n), at = attn_at(f->out_strides, b, t, n);
         const double lse = f->lse[x] - attn_level(f, b, t, n);
-        const int64_t at = b * f->out_strides[0] + t * f->out_strides[1] + n * f->out_strides[2];
-        q[i] = f->query + b * f->query_strides[0] + t * f->query_strides[1] + n * f->query_strides[2];
+        q[i] = f->query + attn_at(f->query_strides, b, t, n);
         o[i] = c->d_out + at;
         float delta = back_dot(o[i], f->out + at, f->Hv);
         if (c->d_lse) delta -= c->d_lse[x];
@@ -240,24 +255,25 @@ GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int
   return vf_sum(bad) == 0;
 }
 
-/* P^T (dropped) and dS^T of one panel for keys [j0, j1) of the tile at k0; panel p of the block, `slot` of the pair. */
-GQA_INLINE void back_weights(const back *c, const back_scratch *w, int b, int k, int64_t r0, int rows, int p, int slot, int64_t k0, int j0, int j1) {
+/* P^T (dropped) and dS^T of one panel for keys [j0, j1) of the tile at k0; panel p of the block of rows, `slot` of the pair. */
+GQA_INLINE void back_weights(const back *c, const back_scratch *w, attn_rows block, int p, int slot, int64_t k0, int j0, int j1) {
   const attn *f = &c->f;
+  const attn_rows rows = back_panel_rows(block, p);
   const back_panel *panel = w->panels + p;
   const float *q = w->qt + (int64_t)p * BACK_NR * f->H, *o = w->ot + (int64_t)p * BACK_NR * f->Hv;
   float *s = w->p + slot * BACK_KEYS * BACK_NR, *ds = w->ds + slot * BACK_KEYS * BACK_NR;
-  const int lanes = back_lanes(rows, p);
-  back_rows(lanes, w->keys, BACK_MR * c->key_row, c->key_row, 1, q, s, j0 / BACK_MR * BACK_MR, j1, f->H, 0);
-  back_rows(lanes, w->values, BACK_MR * f->Hv, f->Hv, 1, o, ds, j0 / BACK_MR * BACK_MR, j1, f->Hv, 0);
+  const int lanes = rows.count;
+  back_rows(lanes, (back_product){.a = w->keys, .b = q, .c = s, .row = c->key_row, .step = 1, .depth = f->H}, BACK_MR * c->key_row, j0 / BACK_MR * BACK_MR, j1, 0);
+  back_rows(lanes, (back_product){.a = w->values, .b = o, .c = ds, .row = f->Hv, .step = 1, .depth = f->Hv}, BACK_MR * f->Hv, j0 / BACK_MR * BACK_MR, j1, 0);
   if (f->soft_cap != 0)
     for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) {
       vf t = vf_tanh(vf_load(s + x) * (1.0f / f->soft_cap));
       vf_store(w->slope + x, 1.0f - t * t);
     }
-  if (!attn_plain(f)) attn_adjust(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, s + j0 * BACK_NR, 1, BACK_NR);
+  if (!attn_plain(f)) attn_adjust(f, rows, k0 + j0, j1 - j0, s + j0 * BACK_NR, 1, BACK_NR);
   if (f->dropout > 0) {
     for (int x = j0 * BACK_NR; x < j1 * BACK_NR; x += VL) vf_store(w->kept + x, vf_set(1.0f));
-    attn_drop(f, b, k, r0 + p * BACK_NR, lanes, k0 + j0, j1 - j0, w->kept + j0 * BACK_NR, 1, BACK_NR);
+    attn_drop(f, rows, k0 + j0, j1 - j0, w->kept + j0 * BACK_NR, 1, BACK_NR);
   }
   for (int h = 0; h < lanes; h += VL) {
     const vf lse = vf_load(panel->lse + h), rest = vf_load(panel->rest + h), delta = vf_load(panel->delta + h), zero = vf_set(0);

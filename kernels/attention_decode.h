@@ -51,9 +51,21 @@ GQA_INLINE vf vf_transpose_sum(vf *v) {
 #endif
 }
 
-/* Asks for `bytes` at p ahead of their use; p may be any address. */
-GQA_INLINE void decode_prefetch(const char *p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+/* n contiguous keys or values of one head, from element `at` on. */
+typedef struct {
+  const char *base;
+  int64_t at;
+  int n;
+} decode_span;
+
+/* What is read after a run, prefetched key by key: `bytes` every `step` from `at` on, which may be any address; NULL = nothing. */
+typedef struct {
+  const char *at;
+  int64_t step, bytes;
+} decode_next;
+
+GQA_INLINE void decode_prefetch(decode_next next, int j) {
+  for (int64_t i = 0; i < next.bytes; i += 64) __builtin_prefetch(next.at + j * next.step + i, 0, 3);
 }
 
 #define DECODE_BLOCKS 8 /* of q8_0, of which the scales are converted at a time */
@@ -64,7 +76,7 @@ GQA_INLINE void decode_prefetch(const char *p, int64_t bytes) {
  * faster than L1 can have them under way, so what comes next is asked for into L2 and between the products (measured: 3.2 ms where bursts
  * into L1 took 5.0, S4096 K32 on one thread).
  */
-GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, const int row_block, const char *next, int64_t next_step) {
+GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, decode_next next, const int row_block) {
   const int key_block = VL / row_block;
   int whole = H / 32 * 32;
   for (int d0 = 0; d0 < whole; d0 += DECODE_BLOCKS * 32) {
@@ -80,7 +92,7 @@ GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const i
       GQA_UNROLL(16)
       for (int j = 0; j < key_block; j++) {
         const char *block = attn_block(key, at[j] + d0) + b * 34;
-        if (next) __builtin_prefetch(next + j * next_step + (d0 / 32 + b) * 48, 0, 2);
+        if (next.at) __builtin_prefetch(next.at + j * next.step + (d0 / 32 + b) * 48, 0, 2);
         vf scale = vf_set(scales[b][j]), codes[32 / VL];
         GQA_UNROLL(8)
         for (int i = 0; i < 32 / VL; i++) codes[i] = attn_block_codes(block, i * VL);
@@ -98,13 +110,13 @@ GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const i
 }
 
 /* scores[r * DECODE_KEYS + j] for row_block rows and VL / row_block keys: q rows are H apart, key row j starts at element at[j]. */
-GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, const int row_block, const int type, const char *next, int64_t next_step) {
+GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, decode_next next, const int row_block, const int type) {
   const int key_block = VL / row_block;
   int H = c->H, d = 0;
   vf acc[VL];
   GQA_UNROLL(16)
   for (int i = 0; i < VL; i++) acc[i] = vf_set(0);
-  if (type == GQA_Q8_0) d = decode_block_dots(q, H, key, at, acc, row_block, next, next_step);
+  if (type == GQA_Q8_0) d = decode_block_dots(q, H, key, at, acc, next, row_block);
   for (; d + VL <= H; d += VL) {
     vf k[VL];
     GQA_UNROLL(16)
@@ -126,21 +138,24 @@ GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, cons
   for (int r = 0; r < row_block; r++) memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)key_block * sizeof(float));
 }
 
-/* acc[r][d0 … d0 + nv * VL) += p[r][j] * V[j] over n keys for row_block rows. */
-GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int d0, const int row_block, const int nv, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+/* acc[r][0 … nv * VL) += p[r][j] * V[j] over the values, which begin at the dim that acc begins at, for row_block rows. */
+GQA_INLINE void decode_accumulate(const attn *c, const float *p, decode_span v0, float *acc, decode_next next, const int row_block, const int nv, const int type) {
+  const char *value = v0.base;
+  int64_t at = v0.at;
+  const int n = v0.n;
   vf o[4][8];
   GQA_UNROLL(16)
   for (int r = 0; r < row_block; r++)
     GQA_UNROLL(16)
-    for (int x = 0; x < nv; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + d0 + x * VL);
+    for (int x = 0; x < nv; x++) o[r][x] = vf_load(acc + (int64_t)r * c->Hv + x * VL);
   /* q8_0: the nv vectors are a part of one block, or whole blocks. */
   float weights[4][4][DECODE_KEYS]; /* [row][block][key]: p times the block's scale */
-  const char *codes = attn_block(value, at + d0) + 2 + (d0 & 31);
+  const char *codes = attn_block(value, at) + 2 + (at & 31);
   int64_t codes_step = c->value_token / 32 * 34;
   if (type == GQA_Q8_0)
     for (int b = 0; b < (nv * VL + 31) / 32; b++) {
       uint16_t halves[DECODE_KEYS] = {0};
-      for (int j = 0; j < n; j++) memcpy(&halves[j], attn_block(value, at + j * c->value_token + d0 + b * 32), 2);
+      for (int j = 0; j < n; j++) memcpy(&halves[j], attn_block(value, at + j * c->value_token + b * 32), 2);
       for (int j = 0; j < n; j += VL) {
         vf scale = vf_load_f16(halves + j);
         for (int r = 0; r < row_block; r++) vf_store(&weights[r][b][j], vf_load(p + r * DECODE_KEYS + j) * scale);
@@ -148,9 +163,9 @@ GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *val
     }
   for (int j = 0; j < n; j++) {
     vf v[8];
-    if (next && type != GQA_Q8_0) decode_prefetch(next + j * next_step, next_bytes);
+    if (next.at && type != GQA_Q8_0) decode_prefetch(next, j);
     if (type == GQA_Q8_0) {
-      for (int64_t i = 0; next && i < next_bytes; i += 64) __builtin_prefetch(next + j * next_step + i, 0, 2);
+      for (int64_t i = 0; next.at && i < next.bytes; i += 64) __builtin_prefetch(next.at + j * next.step + i, 0, 2);
       GQA_UNROLL(16)
       for (int x = 0; x < nv; x++) v[x] = vf_load_i8((const int8_t *)codes + x * VL / 32 * 34 + x * VL % 32);
       codes += codes_step;
@@ -161,7 +176,7 @@ GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *val
       continue;
     }
     GQA_UNROLL(16)
-    for (int x = 0; x < nv; x++) v[x] = attn_load(value, type, at + d0 + x * VL);
+    for (int x = 0; x < nv; x++) v[x] = attn_load(value, type, at + x * VL);
     at += c->value_token;
     GQA_UNROLL(16)
     for (int r = 0; r < row_block; r++) {
@@ -173,15 +188,16 @@ GQA_INLINE void decode_accumulate(const attn *c, const float *p, const char *val
   GQA_UNROLL(16)
   for (int r = 0; r < row_block; r++)
     GQA_UNROLL(16)
-    for (int x = 0; x < nv; x++) vf_store(acc + (int64_t)r * c->Hv + d0 + x * VL, o[r][x]);
+    for (int x = 0; x < nv; x++) vf_store(acc + (int64_t)r * c->Hv + x * VL, o[r][x]);
 }
 
 /* The last Hv % VL dims, or (safe) every dim with zero weights left out. */
-GQA_NOINLINE void decode_accumulate_tail(const attn *c, const float *p, const char *value, int64_t at, int n, float *acc, int rows, int d0, int safe) {
-  for (int j = 0; j < n; j++, at += c->value_token)
+GQA_NOINLINE void decode_accumulate_tail(const attn *c, const float *p, decode_span values, float *acc, int rows, int d0, int safe) {
+  int64_t at = values.at;
+  for (int j = 0; j < values.n; j++, at += c->value_token)
     for (int d = d0; d < c->Hv; d += VL) {
       int count = c->Hv - d < VL ? c->Hv - d : VL;
-      vf v = attn_load_n(value, c->value_type, at + d, count);
+      vf v = attn_load_n(values.base, c->value_type, at + d, count);
       for (int r = 0; r < rows; r++) {
         float w = p[r * DECODE_KEYS + j];
         if (safe && w == 0) continue;
@@ -191,62 +207,71 @@ GQA_NOINLINE void decode_accumulate_tail(const attn *c, const float *p, const ch
     }
 }
 
-GQA_INLINE int decode_values_finite(const attn *c, const char *value, int64_t at, int n) {
+GQA_INLINE int decode_values_finite(const attn *c, decode_span values) {
   vf bad = vf_set(0);
-  for (int j = 0; j < n; j++, at += c->value_token) {
+  int64_t at = values.at;
+  for (int j = 0; j < values.n; j++, at += c->value_token) {
     int d = 0;
-    for (; d + VL <= c->Hv; d += VL) bad += attn_load(value, c->value_type, at + d) * 0.0f;
-    if (d < c->Hv) bad += attn_load_n(value, c->value_type, at + d, c->Hv - d) * 0.0f;
+    for (; d + VL <= c->Hv; d += VL) bad += attn_load(values.base, c->value_type, at + d) * 0.0f;
+    if (d < c->Hv) bad += attn_load_n(values.base, c->value_type, at + d, c->Hv - d) * 0.0f;
   }
   return vf_sum(bad) == 0;
 }
 
-/* Raw scores of all rows against n contiguous keys from element `at`; rows of scores are DECODE_KEYS apart. */
-GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, const char *key, int64_t at, int n, float *scores, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+/* Raw scores of all rows against a run of keys; rows of scores are DECODE_KEYS apart. */
+GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, decode_span keys, float *scores, decode_next next, const int type) {
+  const int n = keys.n;
   for (int j = 0; j < n;) {
     int step = rows >= 3 ? VL / 4 : rows == 2 ? VL / 2 : VL;
     if (type != GQA_Q8_0)
-      for (int i = j; i < j + step && i < n; i++) decode_prefetch(next + i * next_step, next_bytes);
+      for (int i = j; i < j + step && i < n; i++) decode_prefetch(next, i);
     int rest = n - j;
+    const decode_next here = {next.at + j * next.step, next.step, next.bytes}, none = {0, 0, 0};
     for (int r = 0; r < rows;) {
       int64_t from[VL];
-      for (int i = 0; i < step; i++) from[i] = at + (int64_t)(i < rest ? j + i : j) * c->key_token;
-      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, key, from, scores + r * DECODE_KEYS + j, 4, type, r == 0 ? next + j * next_step : 0, next_step), r += 4;
-      else if (rows == 2) decode_dots(c, q, key, from, scores + j, 2, type, next + j * next_step, next_step), r += 2;
-      else decode_dots(c, q, key, from, scores + j, 1, type, next + j * next_step, next_step), r += 1;
+      for (int i = 0; i < step; i++) from[i] = keys.at + (int64_t)(i < rest ? j + i : j) * c->key_token;
+      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, keys.base, from, scores + r * DECODE_KEYS + j, r == 0 ? here : none, 4, type), r += 4;
+      else if (rows == 2) decode_dots(c, q, keys.base, from, scores + j, here, 2, type), r += 2;
+      else decode_dots(c, q, keys.base, from, scores + j, here, 1, type), r += 1;
     }
     j += step;
   }
 }
 
-GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const char *value, int64_t at, int n, float *acc, const int type, const char *next, int64_t next_step, int64_t next_bytes) {
+GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const decode_span values, float *acc, const decode_next next, const int type) {
+  const int whole = c->Hv / VL * VL, wide = VL == 16 ? 4 : 2;
+  const decode_next none = {0, 0, 0};
   int d = 0;
-  int whole = c->Hv / VL * VL;
+#define DECODE_FROM(d) ((decode_span){values.base, values.at + (d), values.n})
   if (rows == 1) {
-    for (; d + 8 * VL <= whole; d += 8 * VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 8, type, d == 0 ? next : 0, next_step, next_bytes);
-    for (; d + 4 * VL <= whole; d += 4 * VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 4, type, d == 0 ? next : 0, next_step, next_bytes);
-    for (; d < whole; d += VL) decode_accumulate(c, p, value, at, n, acc, d, 1, 1, type, d == 0 ? next : 0, next_step, next_bytes);
+    for (; d + 8 * VL <= whole; d += 8 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 8, type);
+    for (; d + 4 * VL <= whole; d += 4 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 4, type);
+    for (; d < whole; d += VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 1, type);
   } else {
-    const int wide = VL == 16 ? 4 : 2;
     for (; d + wide * VL <= whole; d += wide * VL)
-      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, value, at, n, acc + (int64_t)r * c->Hv, d, 4, wide, type, d == 0 && r == 0 ? next : 0, next_step, next_bytes);
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, d == 0 && r == 0 ? next : none, 4, wide, type);
     for (; d < whole; d += VL)
-      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, value, at, n, acc + (int64_t)r * c->Hv, d, 4, 1, type, d == 0 && r == 0 ? next : 0, next_step, next_bytes);
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, d == 0 && r == 0 ? next : none, 4, 1, type);
   }
-  if (d < c->Hv) decode_accumulate_tail(c, p, value, at, n, acc, rows, d, 0);
+#undef DECODE_FROM
+  if (d < c->Hv) decode_accumulate_tail(c, p, values, acc, rows, d, 0);
 }
 
-/* One KV head, n keys from global key j0, all in one segment from its token `skip`. */
-GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, int rows, const attn_segment *segment, int64_t skip, int64_t j0, int n, const float *q, float *scores, float *acc, float *m, float *l, const char *next) {
-  int64_t kx = skip * c->key_token + k * c->key_head, vx = skip * c->value_token + k * c->value_head;
-  const char *values = segment->value + attn_bytes(c->value_type, vx);
-  int64_t value_step = attn_bytes(c->value_type, c->value_token), value_bytes = attn_bytes(c->value_type, c->Hv);
-  int64_t key_step = attn_bytes(c->key_type, c->key_token), key_bytes = attn_bytes(c->key_type, c->H);
-  if (c->key_type == GQA_F32) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F32, values, value_step, value_bytes);
-  else if (c->key_type == GQA_F16) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_F16, values, value_step, value_bytes);
-  else if (c->key_type == GQA_Q8_0) decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_Q8_0, values, value_step, value_bytes);
-  else decode_scores(c, q, rows, segment->key, kx, n, scores, GQA_BF16, values, value_step, value_bytes);
-  if (!attn_plain(c)) attn_adjust(c, b, k, 0, rows, j0, n, scores, DECODE_KEYS, 1);
+/* What one KV head has in scratch memory: scaled queries [rows][H], scores [rows][DECODE_KEYS], sums [rows][Hv], maxima and sums of weights. */
+typedef struct {
+  float *q, *scores, *acc, *m, *l;
+} decode_head;
+
+/* One KV head, n keys from global key j0, which stands at the cursor, all in its segment. `next`: the keys that are read afterwards. */
+GQA_INLINE void decode_block(const attn *c, const attn_row *row, attn_rows of, const attn_cursor *at, int64_t j0, int n, decode_head head, const char *next) {
+  const int rows = of.count;
+  float *scores = head.scores, *acc = head.acc, *m = head.m, *l = head.l;
+  const decode_span keys = {at->segment.key, at->skip * c->key_token + of.k * c->key_head, n};
+  const decode_span values = {at->segment.value, at->skip * c->value_token + of.k * c->value_head, n};
+  const decode_next next_values = {values.base + attn_bytes(c->value_type, values.at), attn_bytes(c->value_type, c->value_token), attn_bytes(c->value_type, c->Hv)};
+  const decode_next next_keys = {next, attn_bytes(c->key_type, c->key_token), attn_bytes(c->key_type, c->H)};
+  GQA_SPECIALISE(ATTN_TYPES, c->key_type, decode_scores(c, head.q, rows, keys, scores, next_values, GQA_VALUE));
+  if (!attn_plain(c)) attn_adjust(c, of, j0, n, scores, DECODE_KEYS, 1);
   int padded = (n + VL - 1) / VL * VL, partly = c->mask.base || c->bias.base;
   for (int r = 0; r < rows; r++) {
     float *s = scores + r * DECODE_KEYS;
@@ -274,15 +299,12 @@ GQA_INLINE void decode_block(const attn *c, const attn_row *row, int b, int k, i
       for (int d = 0; d < c->Hv; d++) o[d] *= correction;
     }
   }
-  if (c->dropout > 0) attn_drop(c, b, k, 0, rows, j0, n, scores, DECODE_KEYS, 1);
-  if (partly && !decode_values_finite(c, segment->value, vx, n)) {
-    decode_accumulate_tail(c, scores, segment->value, vx, n, acc, rows, 0, 1);
+  if (c->dropout > 0) attn_drop(c, of, j0, n, scores, DECODE_KEYS, 1);
+  if (partly && !decode_values_finite(c, values)) {
+    decode_accumulate_tail(c, scores, values, acc, rows, 0, 1);
     return;
   }
-  if (c->value_type == GQA_F32) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F32, next, key_step, key_bytes);
-  else if (c->value_type == GQA_F16) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_F16, next, key_step, key_bytes);
-  else if (c->value_type == GQA_Q8_0) decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_Q8_0, next, key_step, key_bytes);
-  else decode_values(c, scores, rows, segment->value, vx, n, acc, GQA_BF16, next, key_step, key_bytes);
+  GQA_SPECIALISE(ATTN_TYPES, c->value_type, decode_values(c, scores, rows, values, acc, next_keys, GQA_VALUE));
 }
 
 #define DECODE_PADDED_ROWS ((DECODE_ROWS + 3) / 4 * 4)
@@ -291,7 +313,7 @@ GQA_INLINE size_t decode_scratch_floats(const attn *c, int heads) {
 }
 
 /* All rows of KV heads [k0, k1) of batch row b against keys [key_low, key_high). */
-GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t key_low, int64_t key_high, float *scratch, float *partial, int64_t partial_rows) {
+GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t key_low, int64_t key_high, float *scratch, attn_partial partial) {
   attn_row row = attn_row_of(c, b);
   int rows = c->T * c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;
   float *q = scratch, *acc = q + (int64_t)heads * padded * c->H, *m = acc + (int64_t)heads * padded * c->Hv, *l = m + heads * padded;
@@ -303,7 +325,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
   for (int h = 0; h < heads; h++)
     for (int r = 0; r < rows; r++) {
       int64_t t = r / c->G, n = (k0 + h) * c->G + r % c->G, from, to;
-      const float *x = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
+      const float *x = c->query + attn_at(c->query_strides, b, t, n);
       for (int d = 0; d < c->H; d++) q[((int64_t)h * padded + r) * c->H + d] = x[d] * scale;
       m[h * padded + r] = ATTN_ROW_EMPTY, l[h * padded + r] = 0;
       attn_limits(c, &row, t, &from, &to);
@@ -312,32 +334,27 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
     }
   if (low < key_low) low = key_low;
   if (high > key_high) high = key_high;
-  if (low < high) {
-    int index = row.first_segment;
-    attn_segment segment = attn_segment_of(c, index);
-    int64_t skip = low;
-    for (int64_t j = low; j < high;) {
-      while (skip >= segment.length) {
-        skip -= segment.length;
-        segment = attn_segment_of(c, ++index);
-      }
-      int64_t n = high - j < DECODE_KEYS ? high - j : DECODE_KEYS;
-      if (n > segment.length - skip) n = segment.length - skip;
-      for (int h = 0; h < heads; h++) {
-        int64_t base = (int64_t)h * padded;
-        /* What is read next: the next head of this block, or the first head of the next block. */
-        int64_t ahead = h + 1 < heads ? skip * c->key_token + (k0 + h + 1) * c->key_head : (skip + n) * c->key_token + k0 * c->key_head;
-        const char *next = segment.key + attn_bytes(c->key_type, ahead);
-        if (h + 1 == heads && skip + n == segment.length && j + n < high) next = attn_segment_of(c, index + 1).key + attn_bytes(c->key_type, k0 * c->key_head);
-        decode_block(c, &row, b, k0 + h, rows, &segment, skip, j, (int)n, q + base * c->H, scores, acc + base * c->Hv, m + base, l + base, next);
-      }
-      skip += n, j += n;
+  attn_cursor at = attn_cursor_at(c, &row, low, high);
+  for (int64_t j = low; j < high;) {
+    attn_settle(c, &at);
+    int64_t n = high - j < DECODE_KEYS ? high - j : DECODE_KEYS;
+    if (n > at.segment.length - at.skip) n = at.segment.length - at.skip;
+    for (int h = 0; h < heads; h++) {
+      int64_t base = (int64_t)h * padded;
+      /* What is read next: the next head of this block, or the first head of the next block. */
+      int64_t ahead = h + 1 < heads ? at.skip * c->key_token + (k0 + h + 1) * c->key_head : (at.skip + n) * c->key_token + k0 * c->key_head;
+      const char *next = at.segment.key + attn_bytes(c->key_type, ahead);
+      if (h + 1 == heads && at.skip + n == at.segment.length && j + n < high) next = attn_segment_of(c, at.index + 1).key + attn_bytes(c->key_type, k0 * c->key_head);
+      const decode_head head = {q + base * c->H, scores, acc + base * c->Hv, m + base, l + base};
+      decode_block(c, &row, (attn_rows){b, k0 + h, rows, 0}, &at, j, (int)n, head, next);
     }
+    at.skip += n, j += n;
   }
   for (int h = 0; h < heads; h++)
     for (int r = 0; r < rows; r++) {
-      int64_t at = (int64_t)h * padded + r;
-      attn_emit(c, b, k0 + h, r, acc + at * c->Hv, m[at], l[at], attn_finite(acc + at * c->Hv, c->Hv), partial, (int64_t)(k0 + h) * rows + r, partial_rows);
+      int64_t x = (int64_t)h * padded + r;
+      partial.row = (int64_t)(k0 + h) * rows + r;
+      attn_emit(c, b, k0 + h, r, (attn_result){acc + x * c->Hv, m[x], l[x], attn_finite(acc + x * c->Hv, c->Hv)}, partial);
     }
 }
 #endif

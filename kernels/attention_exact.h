@@ -3,22 +3,21 @@
  * values, beyond it), and for those that see nothing or are no numbers at all. Included by attention.h.
  */
 
-/* The score of key j, which lies `skip` tokens into the segment; -infinity when it is masked. */
-GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n, int64_t j, const attn_segment *segment, int64_t skip) {
+/* The score of key j, which stands at the cursor; -infinity when it is masked. */
+GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n, int64_t j, const attn_cursor *at) {
   typedef double vd __attribute__((vector_size(VL * 8)));
   double bias = 0;
   const int64_t *s = c->mask.strides;
-  if (c->mask.base && !((const uint8_t *)c->mask.base)[b * s[0] + n * s[1] + t * s[2] + j * s[3]]) return -__builtin_inf();
+  if (c->mask.base && !((const uint8_t *)c->mask.base)[attn_at(s, b, n, t) + j * s[3]]) return -__builtin_inf();
   s = c->bias.strides;
-  if (c->bias.base) bias = ((const float *)c->bias.base)[b * s[0] + n * s[1] + t * s[2] + j * s[3]];
+  if (c->bias.base) bias = ((const float *)c->bias.base)[attn_at(s, b, n, t) + j * s[3]];
   if (bias == -__builtin_inf()) return bias;
-  const float *query = c->query + b * c->query_strides[0] + t * c->query_strides[1] + n * c->query_strides[2];
-  const int64_t x = skip * c->key_token + n / c->G * c->key_head;
+  const float *query = c->query + attn_at(c->query_strides, b, t, n);
+  const int64_t x = at->skip * c->key_token + n / c->G * c->key_head;
   vd sums = {0};
   for (int d = 0; d < c->H; d += VL) {
-    const int count = c->H - d < VL ? c->H - d : VL;
-    const vf q = count == VL ? vf_load(query + d) : vf_load_n(query + d, count);
-    const vf key = count == VL ? attn_load(segment->key, c->key_type, x + d) : attn_load_n(segment->key, c->key_type, x + d, count);
+    const int left = c->H - d;
+    const vf q = vf_load_upto(query + d, left), key = left >= VL ? attn_load(at->segment.key, c->key_type, x + d) : attn_load_n(at->segment.key, c->key_type, x + d, left);
     sums += __builtin_convertvector(q, vd) * __builtin_convertvector(key, vd);
   }
   double score = 0;
@@ -33,7 +32,7 @@ GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
   const attn_row row = attn_row_of(c, b);
   const int64_t t = r / c->G, n = k * c->G + r % c->G;
   const int joined = c->sinks && t < row.query_length;
-  float *out = c->out + b * c->out_strides[0] + t * c->out_strides[1] + n * c->out_strides[2];
+  float *out = c->out + attn_at(c->out_strides, b, t, n);
   const double sink = joined ? c->sinks[n] : -__builtin_inf();
   int64_t low, high;
   attn_limits(c, &row, t, &low, &high);
@@ -42,13 +41,10 @@ GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
   for (int pass = 0; pass < 2 + (c->Hv + ATTN_EXACT_DIMS - 1) / ATTN_EXACT_DIMS; pass++) {
     const int d0 = (pass - 2) * ATTN_EXACT_DIMS, dims = c->Hv - d0 < ATTN_EXACT_DIMS ? c->Hv - d0 : ATTN_EXACT_DIMS;
     double acc[ATTN_EXACT_DIMS] = {0};
-    int index = row.first_segment;
-    int64_t skip = low;
-    attn_segment segment = {0, 0, 0};
-    if (low < high) segment = attn_segment_of(c, index);
-    for (int64_t j = low; j < high; j++, skip++) {
-      while (skip >= segment.length) skip -= segment.length, segment = attn_segment_of(c, ++index);
-      const double score = attn_exact_score(c, b, t, n, j, &segment, skip);
+    attn_cursor at = attn_cursor_at(c, &row, low, high);
+    for (int64_t j = low; j < high; j++, at.skip++) {
+      attn_settle(c, &at);
+      const double score = attn_exact_score(c, b, t, n, j, &at);
       if (pass == 0) {
         if (score > top || score != score) top = score;
         if (top != top) break;
@@ -60,12 +56,12 @@ GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
         continue;
       }
       weight = (float)(weight / sum);
-      if (c->dropout > 0) attn_drop(c, b, k, r, 1, j, 1, &weight, 1, 1);
+      if (c->dropout > 0) attn_drop(c, (attn_rows){b, k, 1, r}, j, 1, &weight, 1, 1);
       if (weight == 0) continue;
-      const int64_t x = skip * c->value_token + k * c->value_head + d0;
+      const int64_t x = at.skip * c->value_token + k * c->value_head + d0;
       for (int d = 0; d < dims; d += VL) {
         const int count = dims - d < VL ? dims - d : VL;
-        const vf v = attn_load_n(segment.value, c->value_type, x + d, count);
+        const vf v = attn_load_n(at.segment.value, c->value_type, x + d, count);
         for (int i = 0; i < count; i++) acc[d + i] += (double)weight * v[i];
       }
     }

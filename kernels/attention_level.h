@@ -11,8 +11,8 @@
 /* The level of query t of head n. */
 GQA_INLINE float attn_find_level(const attn *c, const attn_row *row, int b, int64_t t, int64_t n) {
   const int64_t *s = c->bias.strides, *x = c->mask.strides;
-  const float *bias = c->bias.base ? (const float *)c->bias.base + b * s[0] + n * s[1] + t * s[2] : 0;
-  const uint8_t *mask = c->mask.base ? (const uint8_t *)c->mask.base + b * x[0] + n * x[1] + t * x[2] : 0;
+  const float *bias = c->bias.base ? (const float *)c->bias.base + attn_at(s, b, n, t) : 0;
+  const uint8_t *mask = c->mask.base ? (const uint8_t *)c->mask.base + attn_at(x, b, n, t) : 0;
   float level = -__builtin_inff();
   int64_t j, high;
   attn_limits(c, row, t, &j, &high);

@@ -27,21 +27,26 @@
 /* What makes a value of 2^80 infinite: below it no weighted sum of 2^31 values overflows. Such values, infinite ones and NaN are not ordinary. */
 #define ATTN_LARGE 0x1p48f
 
-/* One panel's state beside its matrices: maximum and sum per lane, and the keys [low, high) each lane sees. */
+/* One panel: its rows, Q^T [H][NR] and O^T [Hv_mr][NR]; per lane the maximum, the sum and the keys [low, high) that it sees. */
 typedef struct {
+  attn_rows rows;
+  float *q, *o;
   float m[ATTN_NR], l[ATTN_NR];
   int32_t low[ATTN_NR], high[ATTN_NR];
   int32_t min_low, max_low, min_high, max_high;
 } attn_panel;
 
 typedef struct {
-  float *q, *o, *s, *keys, *values, *finite, *lines;
+  float *s, *keys, *values, *finite, *lines;
   attn_panel *panels;
   int Hv_mr; /* Hv rounded up to MR */
 } attn_panel_scratch;
 
-/* Where the micro kernel reads a tile: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from values[d * value_block + j * value_step]. */
+/* Keys [k0, k0 + n), and where the micro kernel reads them: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from
+ * values[d * value_block + j * value_step]. */
 typedef struct {
+  int64_t k0;
+  int n, finite; /* finite: whether all values are ordinary, or need not be */
   const float *keys, *values;
   int64_t key_row, value_block, value_step;
 } attn_tile;
@@ -53,13 +58,6 @@ GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
   return floats * sizeof(float) + panels * sizeof(attn_panel);
 }
 
-/* A place in the segments of a batch row: `skip` tokens into segment `index`. */
-typedef struct {
-  attn_segment segment;
-  int64_t skip;
-  int index;
-} attn_cursor;
-
 /*
  * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the first
  * `value_dims` dims (whole vectors) is not an ordinary value.
@@ -68,7 +66,7 @@ GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value
   int H = c->H;
   vf bad = vf_set(0);
   for (int j = 0; j < n; j++, at.skip++) {
-    while (at.skip >= at.segment.length) at.skip -= at.segment.length, at.segment = attn_segment_of(c, ++at.index);
+    attn_settle(c, &at);
     int64_t x = at.skip * c->key_token + k * c->key_head;
     float *key = keys + j * row;
     int d = 0;
@@ -102,7 +100,7 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
   int Hv = c->Hv;
   vf bad = vf_set(0);
   for (int j = 0; j < n; j++, at->skip++) {
-    while (at->skip >= at->segment.length) at->skip -= at->segment.length, at->segment = attn_segment_of(c, ++at->index);
+    attn_settle(c, at);
     int64_t x = at->skip * c->value_token + k * c->value_head;
     float *value = w->values + (int64_t)j * ATTN_MR;
     int d = 0;
@@ -127,43 +125,38 @@ GQA_INLINE int attn_is_latent(const attn *c, const attn_cursor *at, int n) {
   return at->segment.key == at->segment.value && c->key_type == c->value_type && c->key_token == c->value_token && c->key_head == c->value_head && c->Hv <= c->H && c->Hv % VL == 0 && at->skip + n <= at->segment.length;
 }
 
-/* Both, for the tile of n keys at the cursor, which moves on. Values that are dims of the keys are copied once. Returns 0 when a value is not an ordinary one. */
-GQA_INLINE int attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, attn_tile *tile) {
-  int latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite;
+/* Both, for the tile of keys at the cursor, which moves on. Values that are dims of the keys are copied once. */
+GQA_INLINE void attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, attn_tile *tile) {
+  int n = tile->n, latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite = 0;
   int64_t row = latent ? c->H + ATTN_LATENT_PAD : c->H;
-  if (c->key_type == GQA_F32) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_F32);
-  else if (c->key_type == GQA_F16) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_F16);
-  else if (c->key_type == GQA_Q8_0) finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_Q8_0);
-  else finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_BF16);
+  GQA_SPECIALISE(ATTN_TYPES, c->key_type, finite = attn_pack_keys(c, w->keys, row, value_dims, k, *at, n, GQA_VALUE));
   tile->keys = w->keys, tile->key_row = row;
   if (latent && finite) {
     tile->values = w->keys, tile->value_block = 1, tile->value_step = row;
+    tile->finite = 1;
     at->skip += n;
-    return 1;
+    return;
   }
   tile->values = w->values, tile->value_block = ATTN_STEP, tile->value_step = ATTN_MR;
-  if (c->value_type == GQA_F32) return attn_pack_values(c, w, k, at, n, GQA_F32);
-  if (c->value_type == GQA_F16) return attn_pack_values(c, w, k, at, n, GQA_F16);
-  if (c->value_type == GQA_Q8_0) return attn_pack_values(c, w, k, at, n, GQA_Q8_0);
-  return attn_pack_values(c, w, k, at, n, GQA_BF16);
+  GQA_SPECIALISE(ATTN_TYPES, c->value_type, tile->finite = attn_pack_values(c, w, k, at, n, GQA_VALUE));
 }
 
-/* Where row r of (b, k) stands among queries or outputs of those strides. */
-GQA_INLINE int64_t attn_row_at(const attn *c, const int64_t *strides, int b, int k, int64_t r) {
-  int64_t t = r / c->G;
-  return b * strides[0] + t * strides[1] + (k * c->G + r - t * c->G) * strides[2];
+/* Where row i of `rows` stands among queries or outputs of those strides. */
+GQA_INLINE int64_t attn_row_at(const attn *c, const int64_t *strides, attn_rows rows, int i) {
+  int64_t r = rows.first + i, t = r / c->G;
+  return attn_at(strides, rows.b, t, rows.k * c->G + r - t * c->G);
 }
 
-/* Gathers rows [r0, r0 + rows) of the queries, at most NR, into a panel Q^T [H][NR], scaled; lanes past the rows are zero. */
-GQA_INLINE void attn_pack_queries(const attn *c, float *q, int b, int k, int64_t r0, int rows) {
+/* Gathers rows of the queries, at most NR, into a panel Q^T [H][NR], scaled; lanes past the rows are zero. */
+GQA_INLINE void attn_pack_queries(const attn *c, float *q, attn_rows rows) {
   float scale = c->scale;
   for (int r = 0; r < ATTN_NR; r += VL) {
     const float *from[VL];
-    for (int i = 0; i < VL; i++) from[i] = r + i < rows ? c->query + attn_row_at(c, c->query_strides, b, k, r0 + r + i) : 0;
+    for (int i = 0; i < VL; i++) from[i] = r + i < rows.count ? c->query + attn_row_at(c, c->query_strides, rows, r + i) : 0;
     for (int d = 0; d < c->H; d += VL) {
-      int dims = c->H - d < VL ? c->H - d : VL;
+      int left = c->H - d, dims = left < VL ? left : VL;
       vf v[VL];
-      for (int i = 0; i < VL; i++) v[i] = !from[i] ? vf_set(0) : dims == VL ? vf_load(from[i] + d) : vf_load_n(from[i] + d, dims);
+      for (int i = 0; i < VL; i++) v[i] = from[i] ? vf_load_upto(from[i] + d, left) : vf_set(0);
       vf_transpose(v);
       for (int i = 0; i < dims; i++) vf_store(q + (int64_t)(d + i) * ATTN_NR + r, v[i] * scale);
     }
@@ -197,8 +190,8 @@ GQA_INLINE void attn_ahead_fetch(attn_ahead *a, int pieces) {
     for (int64_t x = 0; x < a->pieces[a->next].bytes; x += 64) __builtin_prefetch(a->pieces[a->next].at + x, 0, 2);
 }
 /* Rows of queries or outputs; a read suffices for outputs too, since no other core holds them. */
-GQA_INLINE void attn_ahead_rows(attn_ahead *a, const attn *c, const float *base, const int64_t *strides, int dims, int b, int k, int64_t r0, int rows) {
-  for (int r = 0; r < rows; r++) attn_ahead_add(a, base + attn_row_at(c, strides, b, k, r0 + r), (int64_t)dims * 4);
+GQA_INLINE void attn_ahead_rows(attn_ahead *a, const attn *c, const float *base, const int64_t *strides, int dims, attn_rows rows) {
+  for (int i = 0; i < rows.count; i++) attn_ahead_add(a, base + attn_row_at(c, strides, rows, i), (int64_t)dims * 4);
 }
 /* Tokens [from, to) past the cursor, as far as its segment goes. */
 GQA_INLINE void attn_ahead_tokens(attn_ahead *a, const attn *c, int k, const attn_cursor *at, int from, int to) {

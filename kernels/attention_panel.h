@@ -20,44 +20,50 @@ enum { ATTN_MICRO_SET, ATTN_MICRO_ADD, ATTN_MICRO_SCALE };
 /* Dims of Q^T that a panel goes through at a time: 37 kB with 48 lanes. */
 #define ATTN_DEPTH 192
 
-/*
- * C[i][NR] = start + sum over k < n of A(i, k) * B[k][NR], i < MR;
- * A(i, k) = A[i * row + k * step].
- */
-GQA_INLINE void attn_micro(const float *A, int64_t row, int64_t step, const float *B, float *C, int n, const int start, const vf *correction, const int nv) {
+/* c[i][NR] = start + sum over k < n of a[i * row + k * step] * b[k][NR], i < MR; only nv vectors of the lanes. */
+typedef struct {
+  const float *a, *b;
+  float *c;
+  int64_t row, step;
+  int n;
+} attn_product;
+
+GQA_INLINE void attn_micro(attn_product p, const int start, const vf *correction, const int nv) {
   vf c[ATTN_MR][ATTN_NV];
   GQA_UNROLL(8)
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
     for (int v = 0; v < nv; v++) {
-      c[i][v] = start == ATTN_MICRO_SET ? vf_set(0) : vf_load(C + i * ATTN_NR + v * VL);
+      c[i][v] = start == ATTN_MICRO_SET ? vf_set(0) : vf_load(p.c + i * ATTN_NR + v * VL);
       if (start == ATTN_MICRO_SCALE) c[i][v] *= correction[v];
     }
   GQA_UNROLL(ATTN_UNROLL)
-  for (int k = 0; k < n; k++) {
+  for (int k = 0; k < p.n; k++) {
     vf b[ATTN_NV];
     GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) b[v] = vf_load(B + v * VL);
-    B += ATTN_NR;
+    for (int v = 0; v < nv; v++) b[v] = vf_load(p.b + v * VL);
+    p.b += ATTN_NR;
     GQA_UNROLL(8)
     for (int i = 0; i < ATTN_MR; i++) {
-      vf a = vf_set(A[i * row]);
+      vf a = vf_set(p.a[i * p.row]);
       GQA_UNROLL(4)
       for (int v = 0; v < nv; v++) c[i][v] = vf_fma(a, b[v], c[i][v]);
     }
-    A += step;
+    p.a += p.step;
   }
   GQA_UNROLL(8)
   for (int i = 0; i < ATTN_MR; i++)
     GQA_UNROLL(4)
-    for (int v = 0; v < nv; v++) vf_store(C + i * ATTN_NR + v * VL, c[i][v]);
+    for (int v = 0; v < nv; v++) vf_store(p.c + i * ATTN_NR + v * VL, c[i][v]);
 }
 
-GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, int64_t r0, int64_t r_end, attn_panel *p) {
+/* Fills in what a panel says of its rows. */
+GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, attn_panel *p) {
+  const int64_t r_end = p->rows.first + p->rows.count;
   p->min_low = p->min_high = INT32_MAX;
   p->max_low = p->max_high = 0;
   for (int i = 0; i < ATTN_NR; i++) {
-    int64_t r = r0 + i < r_end ? r0 + i : r_end - 1, low, high;
+    int64_t r = p->rows.first + i < r_end ? p->rows.first + i : r_end - 1, low, high;
     attn_limits(c, row, r / c->G, &low, &high);
     p->m[i] = ATTN_ROW_EMPTY, p->l[i] = 0;
     p->low[i] = (int32_t)low, p->high[i] = (int32_t)high;
@@ -138,8 +144,12 @@ GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction
   return !moved;
 }
 
-/* One panel against the tile of keys [k0, k0 + n); only its first nv vectors of lanes hold rows. */
-GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, int b, int k, int64_t r0, int rows, attn_panel *p, const float *q, float *o, int64_t k0, int n, int finite, int first, attn_ahead *ahead, const int nv) {
+/* One panel against a tile, its first if `first`; only the first nv vectors of lanes hold rows. */
+GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, attn_panel *p, int first, attn_ahead *ahead, const int nv) {
+  const int64_t k0 = tile->k0;
+  const int n = tile->n;
+  const float *q = p->q;
+  float *o = p->o;
   int j0 = p->min_low > k0 ? (int)(p->min_low - k0) : 0;
   int j1 = p->max_high < k0 + n ? (int)(p->max_high - k0) : n;
   if (j0 >= j1) {
@@ -156,14 +166,18 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
         for (int x = 0; x < c->H; x += 16) __builtin_prefetch(tile->keys + (i + ATTN_KEYS) * tile->key_row + x, 0, 2);
       }
     attn_ahead_fetch(ahead, pieces);
-    attn_micro(tile->keys + j * tile->key_row, tile->key_row, 1, q, s + (int64_t)j * ATTN_NR, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH, ATTN_MICRO_SET, 0, nv);
+    const attn_product scores = {tile->keys + j * tile->key_row, q, s + (int64_t)j * ATTN_NR, tile->key_row, 1, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH};
+    attn_micro(scores, ATTN_MICRO_SET, 0, nv);
   }
   /* Heads so wide that Q^T leaves L1 (latent attention: 576 dims): a part of them at a time. */
   for (int d = ATTN_DEPTH; d < c->H; d += ATTN_DEPTH) {
     int depth = c->H - d < ATTN_DEPTH ? c->H - d : ATTN_DEPTH;
-    for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) attn_micro(tile->keys + j * tile->key_row + d, tile->key_row, 1, q + (int64_t)d * ATTN_NR, s + (int64_t)j * ATTN_NR, depth, ATTN_MICRO_ADD, 0, nv);
+    for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
+      const attn_product scores = {tile->keys + j * tile->key_row + d, q + (int64_t)d * ATTN_NR, s + (int64_t)j * ATTN_NR, tile->key_row, 1, depth};
+      attn_micro(scores, ATTN_MICRO_ADD, 0, nv);
+    }
   }
-  if (!attn_plain(c)) attn_adjust(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
+  if (!attn_plain(c)) attn_adjust(c, p->rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
     vf none = vf_set(-__builtin_inff());
     int whole0 = p->max_low - k0 < j0 ? j0 : (int)(p->max_low - k0), whole1 = (int)(p->min_high - k0);
@@ -182,34 +196,37 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
   }
   vf correction[ATTN_NV];
   int keep = attn_panel_weights(p, s + (int64_t)j0 * ATTN_NR, j1 - j0, correction, nv);
-  if (c->dropout > 0) attn_drop(c, b, k, r0, rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
+  if (c->dropout > 0) attn_drop(c, p->rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
   for (int d = 0; d < w->Hv_mr; d += ATTN_MR) {
     const float *v = tile->values + d * tile->value_block + j0 * tile->value_step;
-    float *to = o + (int64_t)d * ATTN_NR;
     attn_ahead_fetch(ahead, pieces);
-    const float *from = s + (int64_t)j0 * ATTN_NR;
-    if (first) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_SET, 0, nv);
-    else if (keep) attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_ADD, 0, nv);
-    else attn_micro(v, 1, tile->value_step, from, to, j1 - j0, ATTN_MICRO_SCALE, correction, nv);
+    const attn_product sums = {v, s + (int64_t)j0 * ATTN_NR, o + (int64_t)d * ATTN_NR, 1, tile->value_step, j1 - j0};
+    if (first) attn_micro(sums, ATTN_MICRO_SET, 0, nv);
+    else if (keep) attn_micro(sums, ATTN_MICRO_ADD, 0, nv);
+    else attn_micro(sums, ATTN_MICRO_SCALE, correction, nv);
   }
-  if (!finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
+  if (!tile->finite) attn_add_not_finite(w, c->Hv, o, j0, j1);
 }
 
 /*
  * With a single panel a copy of the tile would be read once only: reads K and V where they are stored, when they are f32 in one segment, in
  * whole blocks, and seen by every row (so that no NaN has to be kept out). Returns 0 when the tile must be packed.
  */
-GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const attn_panel *p, int64_t k0, int n, attn_tile *tile) {
+GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const attn_panel *p, attn_tile *tile) {
+  const int n = tile->n;
   if (c->key_type != GQA_F32 || c->value_type != GQA_F32 || !attn_plain(c)) return 0;
-  if (n % ATTN_MR || c->Hv % ATTN_MR || at->skip + n > at->segment.length || p->max_low > k0 || p->min_high < k0 + n) return 0;
+  if (n % ATTN_MR || c->Hv % ATTN_MR || at->skip + n > at->segment.length || p->max_low > tile->k0 || p->min_high < tile->k0 + n) return 0;
   tile->keys = (const float *)at->segment.key + at->skip * c->key_token + k * c->key_head;
   tile->values = (const float *)at->segment.value + at->skip * c->value_token + k * c->value_head;
-  tile->key_row = c->key_token, tile->value_block = 1, tile->value_step = c->value_token;
+  tile->key_row = c->key_token, tile->value_block = 1, tile->value_step = c->value_token, tile->finite = 1;
   return 1;
 }
 
 /* Writes a panel's rows, turned back to [row][Hv] through `lines`. `bounded`: no sum of values can have overflown. */
-GQA_INLINE void attn_emit_panel(const attn *c, int Hv_mr, int b, int k, int64_t r0, int rows, const attn_panel *panel, const float *o, float *lines, int bounded, float *partial, int64_t partial_row, int64_t partial_rows) {
+GQA_INLINE void attn_emit_panel(const attn *c, const attn_panel_scratch *w, const attn_panel *panel, int bounded, attn_partial partial) {
+  const int Hv_mr = w->Hv_mr, rows = panel->rows.count;
+  const float *o = panel->o;
+  float *lines = w->lines;
   int width = (Hv_mr + VL - 1) / VL * VL;
   for (int r = 0; r < rows; r += VL) {
     int count = rows - r < VL ? rows - r : VL;
@@ -219,21 +236,23 @@ GQA_INLINE void attn_emit_panel(const attn *c, int Hv_mr, int b, int k, int64_t 
       vf_transpose(v);
       for (int i = 0; i < count; i++) vf_store(lines + (int64_t)i * width + d, v[i]);
     }
-    for (int i = 0; i < count; i++) attn_emit(c, b, k, r0 + r + i, lines + (int64_t)i * width, panel->m[r + i], panel->l[r + i], bounded || attn_finite(lines + (int64_t)i * width, c->Hv), partial, partial_row + r + i, partial_rows);
+    for (int i = 0; i < count; i++, partial.row++) {
+      const float *acc = lines + (int64_t)i * width;
+      attn_emit(c, panel->rows.b, panel->rows.k, panel->rows.first + r + i, (attn_result){acc, panel->m[r + i], panel->l[r + i], bounded || attn_finite(acc, c->Hv)}, partial);
+    }
   }
 }
 
 GQA_INLINE int attn_lanes(int rows, int panel) { return rows - panel * ATTN_NR < ATTN_NR ? rows - panel * ATTN_NR : ATTN_NR; }
 
-/* Rows [r0, r0 + rows) of (b, k) against keys [key_low, key_high). */
-GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int rows, int64_t key_low, int64_t key_high, float *scratch, float *partial, int64_t partial_row, int64_t partial_rows) {
-  attn_row row = attn_row_of(c, b);
+/* `rows` against keys [key_low, key_high). */
+GQA_NOINLINE void attn_panel_unit(const attn *c, attn_rows rows, int64_t key_low, int64_t key_high, float *scratch, attn_partial partial) {
+  attn_row row = attn_row_of(c, rows.b);
   attn_panel_scratch w;
-  int panels = (rows + ATTN_NR - 1) / ATTN_NR;
+  int panels = (rows.count + ATTN_NR - 1) / ATTN_NR;
   w.Hv_mr = (c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
-  w.q = scratch;
-  w.o = w.q + (int64_t)panels * ATTN_NR * c->H;
-  w.s = w.o + (int64_t)panels * ATTN_NR * w.Hv_mr;
+  float *q = scratch, *o = q + (int64_t)panels * ATTN_NR * c->H;
+  w.s = o + (int64_t)panels * ATTN_NR * w.Hv_mr;
   w.keys = w.s + ATTN_KEYS * ATTN_NR;
   w.values = w.keys + (int64_t)ATTN_KEYS * (c->H + ATTN_LATENT_PAD);
   w.finite = w.values + (int64_t)ATTN_STEP * w.Hv_mr;
@@ -242,48 +261,45 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, int b, int k, int64_t r0, int r
   int64_t low = INT64_MAX, high = 0;
   for (int p = 0; p < panels; p++) {
     attn_panel *panel = w.panels + p;
-    attn_panel_start(c, &row, r0 + p * ATTN_NR, r0 + rows, panel);
+    panel->rows = (attn_rows){rows.b, rows.k, attn_lanes(rows.count, p), rows.first + p * ATTN_NR};
+    panel->q = q + (int64_t)p * ATTN_NR * c->H, panel->o = o + (int64_t)p * ATTN_NR * w.Hv_mr;
+    attn_panel_start(c, &row, panel);
     if (panel->min_low < low) low = panel->min_low;
     if (panel->max_high > high) high = panel->max_high;
   }
   if (low < key_low) low = key_low;
   if (high > key_high) high = key_high;
-  attn_cursor cursor = {{0, 0, 0}, low < high ? low : 0, row.first_segment};
-  if (low < high) cursor.segment = attn_segment_of(c, cursor.index);
-  else memset(w.o, 0, (size_t)panels * ATTN_NR * w.Hv_mr * sizeof(float));
+  attn_cursor cursor = attn_cursor_at(c, &row, low, high);
+  if (low >= high) memset(o, 0, (size_t)panels * ATTN_NR * w.Hv_mr * sizeof(float));
   int bounded = 1;
+  const int64_t partial_row = partial.row;
   for (int64_t k0 = low; k0 < high; k0 += ATTN_KEYS) {
-    int n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS;
-    attn_tile tile;
-    int finite = 1, in_place = panels == 1 && attn_in_place(c, &cursor, k, w.panels, k0, n, &tile);
-    if (in_place) cursor.skip += n;
-    else finite = attn_pack(c, &w, k, &cursor, n, &tile);
-    bounded &= finite && !in_place;
-    if (!finite) {
-      attn_copy_finite(&w, n);
+    attn_tile tile = {.k0 = k0, .n = high - k0 < ATTN_KEYS ? (int)(high - k0) : ATTN_KEYS};
+    int in_place = panels == 1 && attn_in_place(c, &cursor, rows.k, w.panels, &tile);
+    if (in_place) cursor.skip += tile.n;
+    else attn_pack(c, &w, rows.k, &cursor, &tile);
+    bounded &= tile.finite && !in_place;
+    if (!tile.finite) {
+      attn_copy_finite(&w, tile.n);
       tile.values = w.finite;
     }
-    int last = k0 + n == high;
+    int first = k0 == low, last = k0 + tile.n == high;
     for (int p = 0; p < panels; p++) {
-      int64_t first_row = r0 + p * ATTN_NR;
-      int lanes = attn_lanes(rows, p), after = p + 1 < panels ? attn_lanes(rows, p + 1) : 0;
-      float *q = w.q + (int64_t)p * ATTN_NR * c->H, *o = w.o + (int64_t)p * ATTN_NR * w.Hv_mr;
       attn_panel *panel = w.panels + p;
       attn_ahead ahead;
       ahead.count = ahead.next = 0;
-      if (k0 == low) attn_pack_queries(c, q, b, k, first_row, lanes);
-      if (k0 == low) attn_ahead_rows(&ahead, c, c->query, c->query_strides, c->H, b, k, first_row + ATTN_NR, after);
-      if (last && !partial) attn_ahead_rows(&ahead, c, c->out, c->out_strides, c->Hv, b, k, first_row, lanes);
-      if (!last && panels > 1) attn_ahead_tokens(&ahead, c, k, &cursor, p * ATTN_KEYS / panels, (p + 1) * ATTN_KEYS / panels);
+      if (first) attn_pack_queries(c, panel->q, panel->rows);
+      if (first && p + 1 < panels) attn_ahead_rows(&ahead, c, c->query, c->query_strides, c->H, panel[1].rows);
+      if (last && !partial.at) attn_ahead_rows(&ahead, c, c->out, c->out_strides, c->Hv, panel->rows);
+      if (!last && panels > 1) attn_ahead_tokens(&ahead, c, rows.k, &cursor, p * ATTN_KEYS / panels, (p + 1) * ATTN_KEYS / panels);
       /* A panel that is not full costs only the vectors it fills: an MQA decode step, the last rows. */
-      if (lanes <= VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 1);
-      else if (lanes <= 2 * VL) attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, 2);
-      else attn_panel_tile(c, &w, &tile, b, k, first_row, lanes, panel, q, o, k0, n, finite, k0 == low, &ahead, ATTN_NV);
-      if (last) attn_emit_panel(c, w.Hv_mr, b, k, first_row, lanes, panel, o, w.lines, bounded, partial, partial_row + p * ATTN_NR, partial_rows);
+      if (panel->rows.count <= VL) attn_panel_tile(c, &w, &tile, panel, first, &ahead, 1);
+      else if (panel->rows.count <= 2 * VL) attn_panel_tile(c, &w, &tile, panel, first, &ahead, 2);
+      else attn_panel_tile(c, &w, &tile, panel, first, &ahead, ATTN_NV);
+      partial.row = partial_row + p * ATTN_NR;
+      if (last) attn_emit_panel(c, &w, panel, bounded, partial);
     }
   }
-  if (low >= high)
-    for (int p = 0; p < panels; p++)
-      attn_emit_panel(c, w.Hv_mr, b, k, r0 + p * ATTN_NR, attn_lanes(rows, p), w.panels + p, w.o + (int64_t)p * ATTN_NR * w.Hv_mr, w.lines, 1, partial, partial_row + p * ATTN_NR, partial_rows);
+  for (int p = 0; p < panels && low >= high; p++, partial.row += ATTN_NR) attn_emit_panel(c, &w, w.panels + p, 1, partial);
 }
 #endif

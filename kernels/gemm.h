@@ -61,54 +61,83 @@ GQA_INLINE void gemm_step(const int m, const int nv, const float *a, size_t lda,
   }
 }
 
-/* One register tile: m rows and nv vectors, both constants where this is inlined. */
-GQA_INLINE void gemm_tile(const int m, const int nv, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+/* c [m][nv vectors] (+)= a [m][k] * b [k][nv vectors], row strides lda, ldb and ldc; lda = GEMM_KC says that `a` is packed. */
+typedef struct {
+  const float *a, *b;
+  float *c;
+  size_t lda, ldb, ldc, m, k;
+  int nv, accumulate;
+} gemm_product;
+
+/* One register tile: m rows and nv vectors, both constants where this is inlined; from row i on. */
+GQA_INLINE void gemm_tile(const int m, const int nv, const gemm_product g, size_t i0, gemm_ahead *ahead) {
   enum { GEMM_STEPS = 8 };
+  const float *a = g.a + i0 * g.lda, *b = g.b;
+  float *c = g.c + i0 * g.ldc;
   vf acc[GEMM_MR][2];
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
     GQA_UNROLL(2)
-    for (int j = 0; j < nv; j++) acc[i][j] = accumulate ? vf_load(c + (size_t)i * ldc + j * VL) : vf_set(0.0f);
+    for (int j = 0; j < nv; j++) acc[i][j] = g.accumulate ? vf_load(c + (size_t)i * g.ldc + j * VL) : vf_set(0.0f);
   }
   gemm_walk first = ahead->first, second = ahead->second, target = ahead->target;
   size_t p = 0;
-  for (; p + GEMM_STEPS <= k; p += GEMM_STEPS) {
+  for (; p + GEMM_STEPS <= g.k; p += GEMM_STEPS) {
     gemm_fetch(&first, 0);
     gemm_fetch(&first, 0);
     gemm_fetch(&second, 0);
     gemm_fetch(&target, 1);
-    for (int i = 0; i < GEMM_STEPS; i++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
+    for (int i = 0; i < GEMM_STEPS; i++, a++, b += g.ldb) gemm_step(m, nv, a, g.lda, b, acc);
   }
-  for (; p < k; p++, a++, b += ldb) gemm_step(m, nv, a, lda, b, acc);
+  for (; p < g.k; p++, a++, b += g.ldb) gemm_step(m, nv, a, g.lda, b, acc);
   ahead->first = first, ahead->second = second, ahead->target = target;
   GQA_UNROLL(12)
   for (int i = 0; i < m; i++) {
     GQA_UNROLL(2)
-    for (int j = 0; j < nv; j++) vf_store(c + (size_t)i * ldc + j * VL, acc[i][j]);
+    for (int j = 0; j < nv; j++) vf_store(c + (size_t)i * g.ldc + j * VL, acc[i][j]);
   }
 }
 
-GQA_INLINE void gemm_rows(const int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
+GQA_INLINE void gemm_rows(const int nv, const gemm_product g, gemm_ahead *ahead) {
   size_t i = 0;
-  for (; i + GEMM_MR <= m; i += GEMM_MR) gemm_tile(GEMM_MR, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
-  for (; i + 4 <= m; i += 4) gemm_tile(4, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
-  if (i + 2 <= m) {
-    gemm_tile(2, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  for (; i + GEMM_MR <= g.m; i += GEMM_MR) gemm_tile(GEMM_MR, nv, g, i, ahead);
+  for (; i + 4 <= g.m; i += 4) gemm_tile(4, nv, g, i, ahead);
+  if (i + 2 <= g.m) {
+    gemm_tile(2, nv, g, i, ahead);
     i += 2;
   }
-  if (i < m) gemm_tile(1, nv, a + i * lda, lda, b, ldb, c + i * ldc, ldc, k, accumulate, ahead);
+  if (i < g.m) gemm_tile(1, nv, g, i, ahead);
 }
 
-/* m packed rows of `a` (stride GEMM_KC) against one panel of nv vectors (row stride ldb), k <= GEMM_KC. */
-GQA_NOINLINE void gemm_panel(int nv, size_t m, const float *a, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (nv == 2) gemm_rows(2, m, a, GEMM_KC, b, ldb, c, ldc, k, accumulate, ahead);
-  else gemm_rows(1, m, a, GEMM_KC, b, ldb, c, ldc, k, accumulate, ahead);
+/* `a` packed: its row stride is a constant. */
+GQA_NOINLINE void gemm_panel_packed(const gemm_product *product, gemm_ahead *ahead) {
+  gemm_product g = *product;
+  g.lda = GEMM_KC;
+  if (g.nv == 2) gemm_rows(2, g, ahead);
+  else gemm_rows(1, g, ahead);
+}
+GQA_NOINLINE void gemm_panel_in_place(const gemm_product *product, gemm_ahead *ahead) {
+  if (product->nv == 2) gemm_rows(2, *product, ahead);
+  else gemm_rows(1, *product, ahead);
 }
 
-/* The same with `a` in place, rows lda apart. */
-GQA_NOINLINE void gemm_panel_in_place(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (nv == 2) gemm_rows(2, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
-  else gemm_rows(1, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
+/* m rows of `a` against one panel, k <= GEMM_KC. */
+GQA_INLINE void gemm_panel(const gemm_product *g, gemm_ahead *ahead) {
+  if (g->lda == GEMM_KC) gemm_panel_packed(g, ahead);
+  else gemm_panel_in_place(g, ahead);
+}
+
+/* The same for `columns` of c's columns: where they are fewer than the panel has, through `tile` [m][GEMM_NR]. */
+GQA_INLINE void gemm_panel_part(const gemm_product *g, size_t columns, float *tile, gemm_ahead *ahead) {
+  if (columns == (size_t)g->nv * VL) {
+    gemm_panel(g, ahead);
+    return;
+  }
+  gemm_product part = *g;
+  part.c = tile, part.ldc = GEMM_NR;
+  for (size_t i = 0; i < g->m && g->accumulate; i++) memcpy(tile + i * GEMM_NR, g->c + i * g->ldc, columns * sizeof(float));
+  gemm_panel(&part, ahead);
+  for (size_t i = 0; i < g->m; i++) memcpy(g->c + i * g->ldc, tile + i * GEMM_NR, columns * sizeof(float));
 }
 
 /* Whether rows can stay in place: those a multiple of a KiB apart fall into few sets of L1. */
@@ -117,23 +146,6 @@ GQA_INLINE int gemm_in_place(size_t lda) { return lda % 256 != 0; }
 /* Packs m rows of k elements. */
 GQA_INLINE void gemm_pack(float *block, const float *a, size_t lda, size_t m, size_t k) {
   for (size_t i = 0; i < m; i++) memcpy(block + i * GEMM_KC, a + i * lda, k * sizeof(float));
-}
-
-/* Either, as lda = GEMM_KC tells. */
-GQA_INLINE void gemm_panel_of(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t k, int accumulate, gemm_ahead *ahead) {
-  if (lda == GEMM_KC) gemm_panel(nv, m, a, b, ldb, c, ldc, k, accumulate, ahead);
-  else gemm_panel_in_place(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
-}
-
-/* The same for `columns` of c's columns, fewer than the panel has perhaps: those through `tile` [m][GEMM_NR]. */
-GQA_INLINE void gemm_panel_part(int nv, size_t m, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, size_t columns, size_t k, int accumulate, float *tile, gemm_ahead *ahead) {
-  if (columns == (size_t)nv * VL) {
-    gemm_panel_of(nv, m, a, lda, b, ldb, c, ldc, k, accumulate, ahead);
-    return;
-  }
-  for (size_t i = 0; i < m && accumulate; i++) memcpy(tile + i * GEMM_NR, c + i * ldc, columns * sizeof(float));
-  gemm_panel_of(nv, m, a, lda, b, ldb, tile, GEMM_NR, k, accumulate, ahead);
-  for (size_t i = 0; i < m; i++) memcpy(c + i * ldc, tile + i * GEMM_NR, columns * sizeof(float));
 }
 
 /* to[c][r] = from[r][c] for rows x columns elements with row strides ldt and ldf. */

@@ -160,7 +160,7 @@ static void linear_block_task(void *context, int number, int worker) {
       const float *panel = c->panels + r * c->K + k0 * width;
       ahead.first = gemm_walk_line(panel + GEMM_NR * c->K);
       ahead.target = gemm_walk_none(result);
-      gemm_panel(nv, m, w, panel, width, result + r, ldc, k, k0 > 0 || p.bias, &ahead);
+      gemm_panel(&(gemm_product){.a = w, .lda = GEMM_KC, .b = panel, .ldb = width, .c = result + r, .ldc = ldc, .m = m, .k = k, .nv = nv, .accumulate = k0 > 0 || p.bias}, &ahead);
     }
   }
   transpose_into(p.y + at, p.out_features, result, ldc, m, c->rows);
@@ -219,7 +219,8 @@ static void linear_unit_task(void *context, int number, int worker) {
       const float *panel = panels + j * c->K + k0 * width;
       ahead.first = gemm_walk_line(panel + GEMM_NR * c->K);
       ahead.target = k0 ? gemm_walk_none(block) : gemm_walk_rows(y + j + (j + GEMM_NR < n ? GEMM_NR : m * p.out_features - j), GEMM_NR, p.out_features);
-      gemm_panel_part(nv, m, in_place ? x : block, in_place ? c->K : GEMM_KC, panel, width, y + j, p.out_features, gqa_min(width, n - j), k, k0 > 0 || p.bias, tile, &ahead);
+      const gemm_product g = {.a = in_place ? x : block, .lda = in_place ? c->K : GEMM_KC, .b = panel, .ldb = width, .c = y + j, .ldc = p.out_features, .m = m, .k = k, .nv = nv, .accumulate = k0 > 0 || p.bias};
+      gemm_panel_part(&g, gqa_min(width, n - j), tile, &ahead);
     }
   }
 }

@@ -71,7 +71,8 @@ static void linear_back_rows_task(void *context, int task, int worker) {
         const float *panel = c->panels + j * c->outs + first * width;
         ahead.first = gemm_walk_line(panel + GEMM_NR * c->outs);
         ahead.target = first ? gemm_walk_none(block) : gemm_walk_rows(out + j + (j + GEMM_NR < c->columns ? GEMM_NR : m * c->in_features - j), GEMM_NR, c->in_features);
-        gemm_panel_part(nv, m, in_place ? from : block, in_place ? p.out_features : GEMM_KC, panel, width, out + j, c->in_features, have, k, first > 0, tile, &ahead);
+        const gemm_product g = {.a = in_place ? from : block, .lda = in_place ? p.out_features : GEMM_KC, .b = panel, .ldb = width, .c = out + j, .ldc = c->in_features, .m = m, .k = k, .nv = nv, .accumulate = first > 0};
+        gemm_panel_part(&g, have, tile, &ahead);
       }
     }
     before += p.out_features;
@@ -140,7 +141,8 @@ static void linear_back_weight_task(void *context, int number, int worker) {
       const size_t width = (size_t)nv * VL;
       pack_panel(panel, x, c->in_features, n, j, k);
       ahead.first = gemm_walk_rows(j + GEMM_NR < n ? x + j + GEMM_NR : x + k * c->in_features, GEMM_NR, c->in_features);
-      gemm_panel_part(nv, m, block, GEMM_KC, panel, width, out + j, c->in_features, gqa_min(width, n - j), k, k0 > 0, tile, &ahead);
+      const gemm_product g = {.a = block, .lda = GEMM_KC, .b = panel, .ldb = width, .c = out + j, .ldc = c->in_features, .m = m, .k = k, .nv = nv, .accumulate = k0 > 0};
+      gemm_panel_part(&g, gqa_min(width, n - j), tile, &ahead);
     }
   }
 }

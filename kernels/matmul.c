@@ -50,8 +50,7 @@ static void matmul_task(void *context, int task, int worker) {
   for (size_t k0 = 0, depth = gemm_depth(c->K); k0 < c->K; k0 += depth) {
     const size_t k = gqa_min(depth, c->K - k0);
     if (c->transpose_a) transpose_into(a_block, GEMM_KC, a + k0 * c->a_row + row, c->a_row, k, m);
-    else
-      for (size_t i = 0; i < m; i++) memcpy(a_block + i * GEMM_KC, a + (row + i) * c->a_row + k0, k * sizeof(float));
+    else gemm_pack(a_block, a + row * c->a_row + k0, c->a_row, m, k);
     for (size_t j = 0; j < n; j += GEMM_NR) {
       const int nv = panel_vectors(c->columns - column, j);
       const size_t width = (size_t)nv * VL, have = gqa_min(width, n - j);
@@ -63,7 +62,8 @@ static void matmul_task(void *context, int task, int worker) {
         ldb = width;
       }
       gemm_ahead ahead = {panels ? gemm_walk_line(panel + GEMM_NR * c->K) : gemm_walk_rows(panel + GEMM_NR, GEMM_NR, c->b_row), gemm_walk_none(panel), gemm_walk_none(panel)};
-      gemm_panel_part(nv, m, a_block, GEMM_KC, panel, ldb, out + j, c->N, have, k, k0 > 0, tile, &ahead);
+      const gemm_product g = {.a = a_block, .lda = GEMM_KC, .b = panel, .ldb = ldb, .c = out + j, .ldc = c->N, .m = m, .k = k, .nv = nv, .accumulate = k0 > 0};
+      gemm_panel_part(&g, have, tile, &ahead);
     }
   }
 }
