@@ -82,7 +82,7 @@ static void op_attention(const double *a) {
     p.head_units = (c->K + p.heads_per_unit - 1) / p.heads_per_unit;
   } else {
     /* Fewer rows per unit where there would be too few units to share out; whole panels. Not where the keys can be shared out instead: each
-     * unit reads them anew (latent attention: a query's 128 heads are rows of one KV head). */
+     * unit reads them again (latent attention: a query's 128 heads are rows of one KV head). */
     share_keys = rows <= ATTN_ROWS && c->T * (int64_t)(8 * ATTN_CHUNK) <= p.max_keys && reach == p.max_keys;
     if (!share_keys)
       while (p.rows_per_unit > 2 * ATTN_NR && c->B * c->K * ((rows + p.rows_per_unit - 1) / p.rows_per_unit) < ATTN_UNITS) p.rows_per_unit -= ATTN_NR;

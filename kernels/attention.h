@@ -94,7 +94,7 @@ typedef struct {
  * strides, sinks, log-sum-exp, its rest and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
  * length, first segment; then per segment: key address, value address, length.
  *
- * The log-sum-exp is f32; its rest (0 = not wanted) is what f32 rounds away: the way back needs the sum of both.
+ * The log-sum-exp is f32; its rest (0 = not wanted) is what f32 rounds away: the backward pass needs the sum of both.
  */
 GQA_INLINE attn attn_parse(const double *a) {
   attn c;

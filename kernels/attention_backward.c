@@ -120,7 +120,6 @@ static void back_task(void *context, int task, int worker) {
 
 static void back_merge_task(void *context, int task, int worker) {
   const back *c = context;
-  (void)worker;
   back_write(c, task / c->f.K, task % c->f.K, c->sums + (int64_t)task * c->row_chunks * c->sum_floats, c->row_chunks);
 }
 
@@ -159,7 +158,6 @@ static void back_bias_task(void *context, int task, int worker) {
 static void back_sinks_task(void *context, int n, int worker) {
   const back *c = context;
   const attn *f = &c->f;
-  (void)worker;
   double sum = 0;
   for (int b = 0; b < f->B; b++) {
     const int64_t queries = attn_row_of(f, b).query_length;

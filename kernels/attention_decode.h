@@ -64,6 +64,8 @@ typedef struct {
   int64_t step, bytes;
 } decode_next;
 
+/* From its key j on, or nothing. */
+GQA_INLINE decode_next decode_next_from(decode_next next, int j, int wanted) { return (decode_next){wanted ? next.at + j * next.step : 0, next.step, next.bytes}; }
 GQA_INLINE void decode_prefetch(decode_next next, int j) {
   for (int64_t i = 0; i < next.bytes; i += 64) __builtin_prefetch(next.at + j * next.step + i, 0, 3);
 }
@@ -226,13 +228,12 @@ GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, decode_sp
     if (type != GQA_Q8_0)
       for (int i = j; i < j + step && i < n; i++) decode_prefetch(next, i);
     int rest = n - j;
-    const decode_next here = {next.at + j * next.step, next.step, next.bytes}, none = {0, 0, 0};
     for (int r = 0; r < rows;) {
       int64_t from[VL];
       for (int i = 0; i < step; i++) from[i] = keys.at + (int64_t)(i < rest ? j + i : j) * c->key_token;
-      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, keys.base, from, scores + r * DECODE_KEYS + j, r == 0 ? here : none, 4, type), r += 4;
-      else if (rows == 2) decode_dots(c, q, keys.base, from, scores + j, here, 2, type), r += 2;
-      else decode_dots(c, q, keys.base, from, scores + j, here, 1, type), r += 1;
+      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, keys.base, from, scores + r * DECODE_KEYS + j, decode_next_from(next, j, r == 0), 4, type), r += 4;
+      else if (rows == 2) decode_dots(c, q, keys.base, from, scores + j, decode_next_from(next, j, 1), 2, type), r += 2;
+      else decode_dots(c, q, keys.base, from, scores + j, decode_next_from(next, j, 1), 1, type), r += 1;
     }
     j += step;
   }
@@ -240,18 +241,17 @@ GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, decode_sp
 
 GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const decode_span values, float *acc, const decode_next next, const int type) {
   const int whole = c->Hv / VL * VL, wide = VL == 16 ? 4 : 2;
-  const decode_next none = {0, 0, 0};
   int d = 0;
 #define DECODE_FROM(d) ((decode_span){values.base, values.at + (d), values.n})
   if (rows == 1) {
-    for (; d + 8 * VL <= whole; d += 8 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 8, type);
-    for (; d + 4 * VL <= whole; d += 4 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 4, type);
-    for (; d < whole; d += VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, d == 0 ? next : none, 1, 1, type);
+    for (; d + 8 * VL <= whole; d += 8 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, decode_next_from(next, 0, d == 0), 1, 8, type);
+    for (; d + 4 * VL <= whole; d += 4 * VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, decode_next_from(next, 0, d == 0), 1, 4, type);
+    for (; d < whole; d += VL) decode_accumulate(c, p, DECODE_FROM(d), acc + d, decode_next_from(next, 0, d == 0), 1, 1, type);
   } else {
     for (; d + wide * VL <= whole; d += wide * VL)
-      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, d == 0 && r == 0 ? next : none, 4, wide, type);
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, decode_next_from(next, 0, d == 0 && r == 0), 4, wide, type);
     for (; d < whole; d += VL)
-      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, d == 0 && r == 0 ? next : none, 4, 1, type);
+      for (int r = 0; r < rows; r += 4) decode_accumulate(c, p + r * DECODE_KEYS, DECODE_FROM(d), acc + (int64_t)r * c->Hv + d, decode_next_from(next, 0, d == 0 && r == 0), 4, 1, type);
   }
 #undef DECODE_FROM
   if (d < c->Hv) decode_accumulate_tail(c, p, values, acc, rows, d, 0);

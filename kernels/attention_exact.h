@@ -28,7 +28,7 @@ GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n,
 }
 
 GQA_NOINLINE void attn_exact_row(const attn *c, int b, int k, int64_t r) {
-  enum { ATTN_EXACT_DIMS = 128 }; /* of the output at a time: scores are made anew for each run of them, and nothing is kept */
+  enum { ATTN_EXACT_DIMS = 128 }; /* of the output at a time: scores are computed again for each run of them, and nothing is kept */
   const attn_row row = attn_row_of(c, b);
   const int64_t t = r / c->G, n = k * c->G + r % c->G;
   const int joined = c->sinks && t < row.query_length;

@@ -46,7 +46,6 @@ static void attn_level_task(void *context, int task, int worker) {
   const attn *c = p->call;
   const int b = task / c->T;
   const attn_row row = attn_row_of(c, b);
-  (void)worker;
   for (int n = 0; n < c->level_heads; n++) p->levels[(int64_t)task * c->level_heads + n] = attn_find_level(c, &row, b, task % c->T, n);
 }
 

@@ -87,7 +87,6 @@ static void narrow_run(int dtype, uint16_t *out, const float *x, size_t n) {
 
 static void convert_task(void *context, int task, int worker) {
   const convert_call *c = context;
-  (void)worker;
   const int from = c->x_dtype, to = c->out_dtype;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
   if (from == to) {
@@ -158,7 +157,6 @@ static ptrdiff_t copy_extent(const copy_call *c, int d) { return d == c->tile_di
 static void copy_task(void *context, int task, int worker) {
   const copy_call *c = context;
   const gqa_strides *s = &c->strides;
-  (void)worker;
   const int last = s->rank - 1;
   const ptrdiff_t n = s->dims[last], size = (ptrdiff_t)c->size;
   ptrdiff_t out = 0, x = 0, rest = task;
@@ -229,7 +227,6 @@ typedef struct {
 
 static void embedding_task(void *context, int task, int worker) {
   const embedding_call *c = context;
-  (void)worker;
   decode_elements(c->dtype, c->table + (size_t)c->ids[task] * stored_bytes(c->dtype, c->width), c->out + (size_t)task * c->width, c->width);
 }
 
@@ -250,7 +247,6 @@ enum { EMBEDDING_COLUMNS = 64 };
 /* A strip of columns of the whole table: no two tasks meet, and each element is added to in the order of the ids. */
 static void embedding_backward_task(void *context, int task, int worker) {
   const embedding_backward_call *c = context;
-  (void)worker;
   const size_t at = (size_t)task * EMBEDDING_COLUMNS, n = gqa_min(EMBEDDING_COLUMNS, c->width - at);
   for (size_t r = 0; r < c->rows; r++) memset(c->table + r * c->width + at, 0, n * sizeof(float));
   for (size_t i = 0; i < c->count; i++) {

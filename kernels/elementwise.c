@@ -67,7 +67,6 @@ typedef struct {
 
 static void unary_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
-  (void)worker;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
   GQA_SPECIALISE(UNARY_OPS, c->op, unary_run(GQA_VALUE, c->out + at, c->a + at, n));
 }
@@ -82,15 +81,11 @@ GQA_INLINE vf gate_vector(int activation, vf x) {
 }
 
 GQA_INLINE void gated_run(int activation, float *out, const float *gate, const float *up, size_t n) {
-  size_t i = 0;
-  for (; i + VL <= n; i += VL) vf_store(out + i, gate_vector(activation, vf_load(gate + i)) * vf_load(up + i));
-  int rest = (int)(n - i);
-  if (rest) vf_store_n(out + i, gate_vector(activation, vf_load_n(gate + i, rest)) * vf_load_n(up + i, rest), rest);
+  for (size_t i = 0; i < n; i += VL) vf_store_upto(out + i, gate_vector(activation, vf_load_upto(gate + i, n - i)) * vf_load_upto(up + i, n - i), n - i);
 }
 
 static void gated_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
-  (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
   GQA_SPECIALISE(GATED_ACTIVATIONS, c->op, gated_run(GQA_VALUE, c->out + at, c->a + at, c->b + at, n));
 }
@@ -100,7 +95,7 @@ static void op_gated(const double *a) {
   gqa_run(gqa_ceil(c.count, GQA_CHUNK / 4), gated_task, &c, (double)c.count * 2);
 }
 
-/* --- the ways back --- */
+/* --- backward --- */
 
 /* f'(x); 0 where relu and abs bend. */
 GQA_INLINE vf slope_silu(vf x) {
@@ -140,15 +135,11 @@ GQA_INLINE vf unary_slope(int op, vf x) {
 }
 
 GQA_INLINE void unary_backward_run(int op, float *d_x, const float *x, const float *d_out, size_t n) {
-  size_t i = 0;
-  for (; i + VL <= n; i += VL) vf_store(d_x + i, vf_load(d_out + i) * unary_slope(op, vf_load(x + i)));
-  const int rest = (int)(n - i);
-  if (rest) vf_store_n(d_x + i, vf_load_n(d_out + i, rest) * unary_slope(op, vf_load_n(x + i, rest)), rest);
+  for (size_t i = 0; i < n; i += VL) vf_store_upto(d_x + i, vf_load_upto(d_out + i, n - i) * unary_slope(op, vf_load_upto(x + i, n - i)), n - i);
 }
 
 static void unary_backward_task(void *context, int task, int worker) {
   const elementwise_call *c = context;
-  (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
   GQA_SPECIALISE(UNARY_OPS, c->op, unary_backward_run(GQA_VALUE, c->out + at, c->a + at, c->b + at, n));
 }
@@ -195,7 +186,6 @@ GQA_INLINE void gated_backward_run(int activation, const gated_backward_call *c,
 
 static void gated_backward_task(void *context, int task, int worker) {
   const gated_backward_call *c = context;
-  (void)worker;
   size_t at = (size_t)task * (GQA_CHUNK / 4), n = gqa_min(GQA_CHUNK / 4, c->count - at);
   GQA_SPECIALISE(GATED_ACTIVATIONS, c->activation, gated_backward_run(GQA_VALUE, c, at, n));
 }
@@ -298,7 +288,6 @@ static const float *binary_operand(const float *x, ptrdiff_t stride, size_t n, f
 static void binary_task(void *context, int task, int worker) {
   const binary_call *c = context;
   const gqa_strides *s = &c->strides;
-  (void)worker;
   float a_buffer[256], b_buffer[256];
   size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, s->count);
   const int last = s->rank - 1;

@@ -79,7 +79,6 @@ static double linear_count_weights(const linear_call *c) {
 
 static void linear_row_task(void *context, int number, int worker) {
   const linear_call *c = context;
-  (void)worker;
   size_t task = (size_t)number;
   const linear_part p = linear_find_part(c, &task, 0);
   const size_t at = task * linear_task_rows(&p), rows = gqa_min(linear_task_rows(&p), p.out_features - at);
@@ -135,7 +134,6 @@ static void linear_few_task(void *context, int number, int worker) {
 
 static void linear_pack_task(void *context, int task, int worker) {
   const linear_call *c = context;
-  (void)worker;
   pack_panel_transposed(c->panels + (size_t)task * GEMM_NR * c->K, c->x, c->K, c->rows, (size_t)task * GEMM_NR, c->K);
 }
 

@@ -41,7 +41,6 @@ static linear_back_part linear_back_at(const linear_back *c, int i) {
 
 static void linear_back_pack_task(void *context, int task, int worker) {
   const linear_back *c = context;
-  (void)worker;
   const size_t at = (size_t)task * GEMM_NR, width = (size_t)panel_vectors(c->columns, at) * VL;
   float *panel = c->panels + at * c->outs;
   for (int i = 0; i < c->parts; i++) {

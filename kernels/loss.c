@@ -20,7 +20,6 @@ typedef struct {
 
 static void cross_entropy_task(void *context, int task, int worker) {
   const loss_call *c = context;
-  (void)worker;
   const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->logits + r * n;
@@ -49,7 +48,6 @@ static void cross_entropy_task(void *context, int task, int worker) {
 
 static void cross_entropy_backward_task(void *context, int task, int worker) {
   const loss_call *c = context;
-  (void)worker;
   const size_t n = c->n, end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->logits + r * n;

@@ -26,7 +26,6 @@ typedef struct {
 
 static void matmul_pack_task(void *context, int task, int worker) {
   const matmul_call *c = context;
-  (void)worker;
   const size_t panels = gqa_ceil(c->columns, GEMM_NR), entry = (size_t)task / panels, at = (size_t)task % panels * GEMM_NR;
   const float *b = c->b + (c->first_batch + entry) * c->b_batch;
   const size_t padded = gqa_ceil(c->columns, VL) * VL;
@@ -71,7 +70,6 @@ static void matmul_task(void *context, int task, int worker) {
 /* Few rows of a against rows of b: both lie along K. */
 static void matmul_dot_task(void *context, int task, int worker) {
   const matmul_call *c = context;
-  (void)worker;
   const size_t blocks = gqa_ceil(c->N, MATMUL_DOT_COLUMNS), batch = (size_t)task / blocks, at = (size_t)task % blocks * MATMUL_DOT_COLUMNS;
   const float *a = c->a + batch * c->a_batch, *b = c->b + batch * c->b_batch;
   const size_t end = gqa_min(at + MATMUL_DOT_COLUMNS, c->N);

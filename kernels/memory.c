@@ -1,8 +1,8 @@
 /*
  * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most 12.5 % waste), and
  * a freed buffer waits in its class for the next one of that size: tensors of a decode step live in the same memory each time.
- * Native holds at most what was in use at once of late, and 256 MiB: a training step then finds its memory there (a page that comes anew
- * from the system costs more than what is computed with it), and what a program no longer needs goes back. WASM memory can only grow, so it
+ * Native holds at most what was in use at once of late, and 256 MiB: a training step then finds its memory there (a new page from the
+ * system costs more than what is computed with it), and what a program stops using goes back. WASM memory can only grow, so it
  * keeps all.
  */
 #include "gqa.h"

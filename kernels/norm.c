@@ -75,7 +75,6 @@ GQA_INLINE void norm_row(const norm_call *c, float *out, const float *x, int has
 
 static void norm_task(void *context, int task, int worker) {
   const norm_call *c = context;
-  (void)worker;
   const size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->rows);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     float *out = c->out + r * c->n;
@@ -142,7 +141,6 @@ GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, 
 static void norm_backward_task(void *context, int task, int worker) {
   const norm_backward_call *c = context;
   const norm_call *f = &c->forward;
-  (void)worker;
   const size_t n = f->n, end = gqa_min(((size_t)task + 1) * f->rows_per_task, f->rows);
   float *d_weight = c->d_weight ? c->partials + (size_t)task * 2 * n : 0, *d_bias = c->d_bias ? c->partials + ((size_t)task * 2 + 1) * n : 0;
   if (c->d_weight) memset(d_weight, 0, n * sizeof(float));

@@ -53,7 +53,6 @@ typedef struct {
 
 static void squares_task(void *context, int task, int worker) {
   const squares_call *c = context;
-  (void)worker;
   size_t i, end;
   const float *x = gqa_pointer(find_chunk(&c->list, (size_t)task, &i, &end)[0]);
   vf sum[4];
@@ -89,7 +88,6 @@ typedef struct {
 
 static void adamw_task(void *context, int task, int worker) {
   const adamw_call *c = context;
-  (void)worker;
   size_t i, end;
   const double *a = find_chunk(&c->list, (size_t)task, &i, &end);
   float *const ps = gqa_pointer(a[0]), *const ms = gqa_pointer(a[3]), *const vs = gqa_pointer(a[4]);

@@ -140,7 +140,6 @@ GQA_INLINE void random_run(int kind, const random_call *c, size_t at, size_t n) 
 
 static void random_task(void *context, int task, int worker) {
   const random_call *c = context;
-  (void)worker;
   size_t at = (size_t)task * GQA_CHUNK, n = gqa_min(GQA_CHUNK, c->count - at);
   GQA_SPECIALISE(RANDOM_KINDS, c->kind, random_run(GQA_VALUE, c, at, n));
 }

@@ -82,7 +82,6 @@ typedef struct {
 
 static void reduce_rows_task(void *context, int task, int worker) {
   const reduce_call *c = context;
-  (void)worker;
   size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->outer);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) {
     const float *x = c->x + r * c->n;
@@ -92,7 +91,6 @@ static void reduce_rows_task(void *context, int task, int worker) {
 
 static void reduce_columns_task(void *context, int task, int worker) {
   const reduce_call *c = context;
-  (void)worker;
   const size_t blocks = gqa_ceil(c->inner, REDUCE_COLUMNS), o = (size_t)task / blocks, at = (size_t)task % blocks * REDUCE_COLUMNS;
   const size_t columns = gqa_min(REDUCE_COLUMNS, c->inner - at);
   GQA_SPECIALISE(REDUCE_OPS, c->op, reduce_columns(GQA_VALUE, c->out + o * c->inner + at, c->x + o * c->n * c->inner + at, c->n, c->inner, columns));
@@ -167,7 +165,6 @@ static void softmax_row(float *out, const float *x, size_t n) {
 
 static void softmax_task(void *context, int task, int worker) {
   const reduce_call *c = context;
-  (void)worker;
   size_t end = gqa_min(((size_t)task + 1) * c->rows_per_task, c->outer);
   for (size_t r = (size_t)task * c->rows_per_task; r < end; r++) softmax_row(c->out + r * c->n, c->x + r * c->n, c->n);
 }

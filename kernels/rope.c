@@ -55,7 +55,6 @@ static void rope_interleaved(const rope_call *c, float *out, const float *x, con
 
 static void rope_task(void *context, int task, int worker) {
   const rope_call *c = context;
-  (void)worker;
   const size_t end = gqa_min(((size_t)task + 1) * c->tokens_per_task, c->tokens), rotated = 2 * c->half;
   for (size_t t = (size_t)task * c->tokens_per_task; t < end; t++) {
     const size_t at = t * c->heads * c->head_dim;
