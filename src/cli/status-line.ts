@@ -6,13 +6,14 @@
  * end: once lines were written in between, that is a place above them.
  */
 
+import { writeSync } from 'node:fs';
+import { printableLine } from '../arguments/printable.ts';
+
 /** At most ten times a second: a terminal far away is slow. */
 const REDRAW_MS = 100;
 const CLEAR = '\r\u001b[K';
 /** A terminal writes ^C behind the line. If it broke the line there, clearing would leave the first part. */
 const CTRL_C_WIDTH = 2;
-
-import { printableLine } from '../arguments/printable.ts';
 
 let text: string | undefined;
 let drawnAt = Number.NEGATIVE_INFINITY;
@@ -60,7 +61,15 @@ export function bar(share: number, size: number): string {
   return '█'.repeat(filled) + '░'.repeat(size - filled);
 }
 
-process.on('exit', erase);
+// Past the stream: a Ctrl-C amid one of its writes leaves it waiting for the end of that write.
+process.on('exit', () => {
+  if (!isDrawn) return;
+  try {
+    writeSync(process.stderr.fd, CLEAR);
+  } catch {
+    // The terminal is gone.
+  }
+});
 
 function draw(): void {
   process.stderr.write(`${CLEAR}${text}`);
