@@ -59,7 +59,7 @@ export function convertCommand(): Command {
         'how to merge heads (default: similar with --calibrate, else mean)',
       ).choices(['mean', 'first', 'random', 'similar']),
     )
-    .option('--seed <n>', 'of --method random', parse.wholeNumber, 0)
+    .option('--seed <n>', 'seed of --method random', parse.wholeNumber, 0)
     .addOption(
       new Option('--dtype <dtype>', 'type of the weights (default: as stored)').choices([
         'f32',

@@ -9,7 +9,7 @@ import { interruptibleSync } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
-import { knownText, readTrainingText } from './read-text.ts';
+import { knownText, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts } from './table.ts';
 
 interface EvalFlags extends BackendFlags {
@@ -40,8 +40,7 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   const given = await readTrainingText(flags.data);
   const model = await loadModel(path);
   // Building it says what is wrong with its files: before the note, so that a wrong file is told in one line.
-  const { tokenizer } = model;
-  if (!tokenizer) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  const tokenizer = neededTokenizer(path, model.tokenizer);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {
     const limit = model.config.maxPositionEmbeddings;

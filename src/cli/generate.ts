@@ -17,7 +17,7 @@ import { untilInterrupt } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
-import { knownText, utf8Text } from './read-text.ts';
+import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
 
 interface GenerateFlags extends BackendFlags, ChatFlags {
   readonly maxTokens: number;
@@ -116,9 +116,7 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
 }
 
 async function answer(model: Model, path: string, text: string | Chat, flags: GenerateFlags): Promise<void> {
-  const tokenizer = model.tokenizer;
-  if (tokenizer === undefined)
-    throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  const tokenizer = neededTokenizer(path, model.tokenizer);
   // After the fact: a wrong file is told in one line.
   if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
   const prompt = promptTokens(tokenizer, path, text);

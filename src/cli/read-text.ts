@@ -29,6 +29,13 @@ export async function readTrainingText(source: string): Promise<string> {
   return text;
 }
 
+/** @throws Error that names the checkpoint when it has no tokenizer */
+export function neededTokenizer<T>(path: string, tokenizer: T | undefined): T {
+  if (tokenizer === undefined)
+    throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
+  return tokenizer;
+}
+
 /** A text without the characters that a tokenizer lacks: said, with their number. Training on such a text is refused instead. */
 export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
   const unknown = tokenizer.unknownCharacters(text);

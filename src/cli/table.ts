@@ -10,6 +10,10 @@ import { terminalWidth } from './status-line.ts';
 
 type Cells = readonly string[];
 
+/** What cli-table3 draws lines with. */
+const BORDERS =
+  'top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right left left-mid mid mid-mid right right-mid';
+
 /**
  * Columns aligned by spaces, without lines around them.
  * @param head names of the columns; '' where a value needs none
@@ -65,18 +69,7 @@ function record(head: Cells, row: Cells, width: number, isNumbered: boolean): st
 }
 
 function columns(rows: readonly Cells[], rightAligned: readonly number[] = []): string {
-  const none = [
-    'top',
-    'top-mid',
-    'top-left',
-    'top-right',
-    'bottom',
-    'bottom-mid',
-    'bottom-left',
-    'bottom-right',
-  ]
-    .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'])
-    .map((name) => [name, '']);
+  const none = BORDERS.split(' ').map((name) => [name, '']);
   const made = new Table({
     chars: { ...Object.fromEntries(none), middle: '  ' },
     colAligns: (rows[0] ?? []).map((_, column) => (rightAligned.includes(column) ? 'right' : 'left')),

@@ -30,7 +30,7 @@ const PAGE_FILE = 'report.html';
 const OWN = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-converted)?)$/;
 
 const about = `
-The bundled model, a GPT of 1.8 million parameters, learned Moby-Dick by its characters. The demo writes a folder with the
+The bundled model is a character-level GPT of 1.8 million parameters, trained on Moby-Dick. The demo writes a folder with the
 original (k6), the converted (k2-converted, k1-converted) and the uptrained models (k2, k1) as Hugging Face directories, the
 text, report.html and demo.json. A folder that a demo wrote is replaced; any other that is not empty is refused.
 
@@ -41,7 +41,7 @@ Examples:
 
 export function demoCommand(): Command {
   const command = new Command('demo')
-    .description('see it all on a bundled model: convert, uptrain, compare; minutes, no download')
+    .description('convert, uptrain and compare a bundled model (a few minutes, offline)')
     .option('--out <folder>', 'where checkpoints and the page go', parse.path, 'gqa-demo')
     .option('--quick', 'less of everything: under half a minute')
     .option(
@@ -111,7 +111,7 @@ function conclude(out: string, result: DemoResult): void {
   writeResult(`${outColors.bold('go on')}\n${commands.join('\n')}`);
 }
 
-/** @throws UsageError for a place where something of others is */
+/** @throws UsageError when `out` exists and was not written by a demo */
 function checkPlace(out: string): void {
   const found = statSync(out, { throwIfNoEntry: false });
   if (found === undefined) return;

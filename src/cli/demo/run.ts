@@ -144,7 +144,7 @@ async function showOriginal(
     const { parameterCount: parameters } = model;
     say(
       wrapped(
-        `A small GPT that learned Moby-Dick by its characters: ${count(parameters)} parameters, ${numLayers} layers, N=${numHeads} query heads, each with key/value heads of its own (K=${numKeyValueHeads}, H=${headDim}). It writes:`,
+        `A small character-level GPT trained on Moby-Dick: ${count(parameters)} parameters, ${numLayers} layers, N=${numHeads} query heads, each with key/value heads of its own (K=${numKeyValueHeads}, H=${headDim}). It writes:`,
       ),
     );
     const sample = await sampleOf(model, signal);

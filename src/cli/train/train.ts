@@ -23,7 +23,7 @@ import {
 } from '../../train/training-run.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
-import { readTrainingText } from '../read-text.ts';
+import { neededTokenizer, readTrainingText } from '../read-text.ts';
 import { addTrainingFlags, settingsOf, type TrainFlags, withFlagsOfRun } from './flags.ts';
 import { trainRun } from './run.ts';
 
@@ -104,9 +104,7 @@ async function tokenize(text: string, path: string | undefined): Promise<Tokeniz
     return { tokens: encode(text), vocabSize: characters.length, files: new Map(written), tokenizer };
   }
   await using checkpoint = await openCheckpoint(path);
-  const make = await tokenizerMaker(checkpoint);
-  if (!make) throw new Error(`${path}: expected a checkpoint with a tokenizer, got one without`);
-  const tokenizer = make();
+  const tokenizer = neededTokenizer(path, await tokenizerMaker(checkpoint))();
   const files = new Map<string, Uint8Array>();
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     const json = await checkpoint.readText(name);
