@@ -1,11 +1,11 @@
 /** `gqa eval`: the loss of a checkpoint on a text. */
 import { Command } from 'commander';
+import { eventLoopTurn } from '../backend/event-loop.ts';
 import { getBackend } from '../backend/index.ts';
 import { loadModel } from '../models/load-model.ts';
 import { documentStart } from '../text/documents.ts';
-import { evaluateTokens } from '../train/evaluate-text.ts';
+import { evaluationPasses, type TextLoss } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
-import { interruptibleSync } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
@@ -21,6 +21,9 @@ const example = `
 Examples:
   npx gqa eval run/step-2000 --data moby-dick
   npx gqa eval model.gguf --data book.txt --context 512 --json`;
+
+/** A pass blocks the event loop, and with it Ctrl-C. */
+const TOKENS_PER_PASS = 2048;
 
 export function evalCommand(): Command {
   const command = new Command('eval')
@@ -45,16 +48,16 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   try {
     const limit = model.config.maxPositionEmbeddings;
     const context = Math.min(flags.context ?? Math.min(limit, 1024), limit);
-    const { characters, loss, predicted } = await interruptibleSync(() => {
-      const text = knownText(tokenizer, flags.data, given);
-      const start = documentStart(tokenizer);
-      const tokens = tokenizer.encode(text, { addSpecialTokens: false });
-      if (start.length + tokens.length < 2) {
-        throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
-      }
-      const result = evaluateTokens(model, tokens, { context, start, onProgress: progress.update });
-      return { ...result, characters: [...text].length };
-    });
+    const text = knownText(tokenizer, flags.data, given);
+    const start = documentStart(tokenizer);
+    const tokens = tokenizer.encode(text, { addSpecialTokens: false });
+    if (start.length + tokens.length < 2) {
+      throw new Error(`${flags.data}: expected a text of at least 2 tokens, got ${tokens.length}`);
+    }
+    const batchSize = Math.min(8, Math.max(1, Math.floor(TOKENS_PER_PASS / context)));
+    const options = { context, start, batchSize, onProgress: progress.update };
+    const { loss, predicted } = await evaluated(evaluationPasses(model, tokens, options));
+    const characters = [...text].length;
     progress.stop();
     if (!Number.isFinite(loss)) {
       throw new Error(`${path}: expected weights that give a finite loss, got ${loss}`);
@@ -81,5 +84,13 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   } finally {
     progress.stop();
     model.dispose();
+  }
+}
+
+async function evaluated(passes: Generator<void, TextLoss>): Promise<TextLoss> {
+  for (;;) {
+    const pass = passes.next();
+    if (pass.done) return pass.value;
+    await eventLoopTurn();
   }
 }

@@ -2,8 +2,6 @@
  * Ctrl-C, for every command: it ends the process with exit code 130, or stops the work that says how to. Since the process
  * then exits by itself, the status line is taken away.
  */
-import { createContext, runInContext } from 'node:vm';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import { exitCode } from './errors.ts';
 
 /** npm passes on the Ctrl-C that the terminal has sent as well: two signals for one press. */
@@ -40,19 +38,5 @@ export async function untilInterrupt<T>(
   } finally {
     for (const name of signals) process.off(name, interrupt);
     stopping = undefined;
-  }
-}
-
-/** Runs synchronous work, during which the event loop has no turn for the handler: Ctrl-C ends the process at once. */
-export async function interruptibleSync<T>(work: () => T): Promise<T> {
-  const context = createContext({ work });
-  // A Ctrl-C before the work is handled now: between two turns signals are read.
-  await eventLoopTurn();
-  await eventLoopTurn();
-  try {
-    return runInContext('work()', context, { breakOnSigint: true }) as T;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_SCRIPT_EXECUTION_INTERRUPTED') throw error;
-    process.exit(exitCode.interrupted);
   }
 }

@@ -93,9 +93,8 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
     const errors = result.layers.map((mix) => new LayerErrors(before.config, mix));
     const logits = new LogitDrift();
     for (const [i, row] of rows.entries()) {
-      compareRow(before, after, row, errors, logits);
+      await compareRow(before, after, row, errors, logits);
       onProgress?.(i + 1, rows.length);
-      await eventLoopTurn();
     }
     const { method, numHeads, numKeyValueHeads } = result;
     return {
@@ -109,13 +108,13 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
   }
 }
 
-function compareRow(
+async function compareRow(
   before: OpenedDecoder,
   after: OpenedDecoder,
   row: readonly number[],
   errors: readonly LayerErrors[],
   logits: LogitDrift,
-): void {
+): Promise<void> {
   const pass = before.pass([row]);
   let x = before.embed(pass);
   let y = after.embed(pass);
@@ -127,6 +126,7 @@ function compareRow(
       x.dispose();
       y.dispose();
       [x, y] = [nextX, nextY];
+      await eventLoopTurn();
     }
     const [a, b] = [before.logits(x), after.logits(y)];
     try {

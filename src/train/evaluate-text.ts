@@ -41,6 +41,19 @@ export function evaluateTokens(
   tokens: Int32Array | readonly number[],
   options: EvaluateOptions,
 ): TextLoss {
+  const passes = evaluationPasses(model, tokens, options);
+  for (;;) {
+    const pass = passes.next();
+    if (pass.done) return pass.value;
+  }
+}
+
+/** `evaluateTokens`, one pass at a time. */
+export function* evaluationPasses(
+  model: Model,
+  tokens: Int32Array | readonly number[],
+  options: EvaluateOptions,
+): Generator<void, TextLoss> {
   checkOptions('evaluateTokens', options, OPTIONS);
   const { context, start = [], batchSize = 8, onProgress } = options;
   checkInteger('evaluateTokens', 'context', context, 1);
@@ -58,6 +71,7 @@ export function evaluateTokens(
     predicted += count;
     loss.dispose();
     onProgress?.(Math.min(at + batchSize, windows.length), windows.length);
+    yield;
   }
   return { loss: total / predicted, predicted };
 }

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { handleInterrupts, interruptibleSync, untilInterrupt } from '../../src/cli/interrupt.ts';
+import { handleInterrupts, untilInterrupt } from '../../src/cli/interrupt.ts';
 import { noTerminal, runInTerminal } from './terminal.ts';
 
 describe('the handler', () => {
@@ -47,15 +47,6 @@ describe('the handler', () => {
       expect(signal.aborted).toBe(true);
     }, 'SIGTERM');
     expect(process.listenerCount('SIGTERM')).toBe(before);
-  });
-
-  test('synchronous work returns and throws what it would without', async () => {
-    expect(await interruptibleSync(() => 6 * 7)).toBe(42);
-    const error = new RangeError('too far');
-    const work = interruptibleSync(() => {
-      throw error;
-    });
-    await expect(work).rejects.toBe(error);
   });
 });
 
