@@ -19,10 +19,10 @@ export { arange, type CreationOptions, full, ones, type TensorLike, tensor, zero
 export { softmaxCrossEntropy } from './ops/cross-entropy.ts';
 export type { DropoutMask } from './ops/dropout.ts';
 export { embedding } from './ops/embedding.ts';
-export { gatedActivation, swiglu } from './ops/gated.ts';
+export { swiglu } from './ops/gated.ts';
 export { groupedQueryAttention } from './ops/grouped-query-attention.ts';
 export { layerNorm } from './ops/layer-norm.ts';
-export { type LinearWeights, linear, linears } from './ops/linear.ts';
+export { linear } from './ops/linear.ts';
 export { type MatmulOptions, matmul } from './ops/matmul.ts';
 export { max, mean, min, type ReduceOptions, sum } from './ops/reduce.ts';
 export { reshape } from './ops/reshape.ts';

@@ -1,22 +1,14 @@
 /** `gqa/checkpoint`: tensors from and to safetensors and GGUF files. Node only (file access). */
-export type { ByteSource } from '../format/byte-source.ts';
-export { bytesSource } from '../format/byte-source.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
-export { readGgufHeader } from '../format/gguf.ts';
-export type { LayerKind, LayerShape, ModelShape } from '../format/model-shape.ts';
-export { modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
-export type { SafetensorsHeader } from '../format/safetensors.ts';
-export { readSafetensorsHeader } from '../format/safetensors.ts';
+export type { ModelShape } from '../format/model-shape.ts';
 export type { StorageType } from '../format/storage-type.ts';
 export type { TensorInfo } from '../format/tensor-info.ts';
 export type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
-export type { FileSource } from './file-source.ts';
-export { openFileSource } from './file-source.ts';
 export type { LoadTensorOptions } from './load-tensor.ts';
 export { loadTensor } from './load-tensor.ts';
 export { loadModule, saveModule } from './module-file.ts';
 export { openCheckpoint } from './open-checkpoint.ts';
 export type { ByteChunks, TensorBytes } from './tensor-bytes.ts';
-export { type GgufPair, writeGguf } from './write-gguf.ts';
-export { writeSafetensors } from './write-safetensors.ts';
+export { type GgufPair, type WriteGgufOptions, writeGguf } from './write-gguf.ts';
+export { type WriteSafetensorsOptions, writeSafetensors } from './write-safetensors.ts';

@@ -4,12 +4,12 @@
  */
 import { Command, Option } from 'commander';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { driftPage } from '../convert/drift-page.ts';
 import {
   type ConvertMethod,
   type ConvertResult,
   convertCheckpoint,
   type DriftReport,
-  driftPage,
   measureDrift,
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';

@@ -5,25 +5,24 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ModelShape } from '../format/model-shape.ts';
 import { kindOfPath } from '../plan/file-source.ts';
+import { hubUrl } from '../plan/hub.ts';
 import {
   compareHeads,
   type HeadChoice,
-  hubUrl,
-  KV_DTYPES,
   type KvCachePlan,
   type KvDtype,
-  kvDtypeText,
   listPresets,
   maxBatch,
   maxContext,
-  NoSuchFileError,
-  nearPresets,
   type PlanOptions,
   planKvCache,
   type Runtime,
   readModelShape,
   type StorageType,
 } from '../plan/index.ts';
+import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
+import { nearPresets } from '../plan/presets.ts';
+import { NoSuchFileError } from '../plan/url-source.ts';
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, writeJson, writeNote, writeResult } from './output.ts';

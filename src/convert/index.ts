@@ -6,5 +6,4 @@ export {
   convertCheckpoint,
 } from './convert-checkpoint.ts';
 export { type DriftOptions, type DriftReport, type LayerDrift, measureDrift } from './drift.ts';
-export { driftPage } from './drift-page.ts';
 export type { HeadMix, HeadSource, LayerMix } from './head-mix.ts';

@@ -1,10 +1,9 @@
 /**
- * The modules behind `mhaGqa` and `mhaMqa`, for whoever wants their parameters: a Linen module of DenseGeneral layers and an
- * NNX module of Linear ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
+ * The modules behind `mhaGqa` and `mhaMqa`: a Linen module of DenseGeneral layers and an NNX module of Linear ones.
+ * A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
 
-import { aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
-import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { checkPositiveInteger } from '../arguments/kinds.ts';
 import { dotProductAttention } from '../nn/attention.ts';
 import { Linear, LinearGeneral } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
@@ -15,7 +14,7 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { foldInPath } from './linen-rng.ts';
 
-export interface LinenGqaOptions {
+interface LinenGqaOptions {
   readonly seed: number;
   /** Width of inputs and outputs. */
   readonly inFeatures: number;
@@ -24,14 +23,6 @@ export interface LinenGqaOptions {
   /** N times the head dim. */
   readonly qkvFeatures: number;
 }
-
-const GQA_OPTIONS = optionKinds<LinenGqaOptions>({
-  seed: aNumber,
-  inFeatures: anything,
-  numHeads: anything,
-  numKvHeads: anything,
-  qkvFeatures: anything,
-});
 
 /** Grouped-query attention without mask; parameters drawn as `module.init(PRNGKey(seed), x)` draws them. */
 export class LinenGqa extends Module {
@@ -43,7 +34,6 @@ export class LinenGqa extends Module {
   /** @throws RangeError for counts that are no positive integers, N not a multiple of K, qkvFeatures not a multiple of N. */
   constructor(options: LinenGqaOptions) {
     super();
-    checkOptions('mhaGqa', options, GQA_OPTIONS);
     const { seed, inFeatures, numHeads, numKvHeads, qkvFeatures } = options;
     checkHeads('mhaGqa', numHeads, numKvHeads, qkvFeatures, 'qkvFeatures');
     const headDim = qkvFeatures / numHeads;
@@ -69,13 +59,11 @@ export class LinenGqa extends Module {
   }
 }
 
-export interface NnxMqaOptions {
+interface NnxMqaOptions {
   readonly dModel: number;
   readonly numHeads: number;
   readonly rngs: Rngs;
 }
-
-const MQA_OPTIONS = optionKinds<NnxMqaOptions>({ dModel: anything, numHeads: anything, rngs: anything });
 
 /** Multi-query attention without mask: one key and one value head of `dModel / numHeads` for all query heads. */
 export class NnxMqa extends Module {
@@ -89,7 +77,6 @@ export class NnxMqa extends Module {
   /** @throws RangeError for counts that are no positive integers, dModel not a multiple of N. */
   constructor(options: NnxMqaOptions) {
     super();
-    checkOptions('mhaMqa', options, MQA_OPTIONS);
     const { dModel, numHeads, rngs } = options;
     checkHeads('mhaMqa', numHeads, 1, dModel, 'dModel');
     this.numHeads = numHeads;

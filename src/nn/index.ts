@@ -29,6 +29,6 @@ export {
   type MultiHeadLatentAttentionOptions,
 } from './multi-head-latent-attention.ts';
 export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from './norm.ts';
-export { type RngStream, Rngs, rngStream, type Seed } from './rngs.ts';
+export { type RngStream, Rngs, type Seed } from './rngs.ts';
 export { RoPE, type RoPEOptions } from './rope.ts';
 export { Cache, Param, Variable } from './variable.ts';

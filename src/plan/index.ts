@@ -1,11 +1,11 @@
 /** `gqa/plan`: what a model's KV cache costs, before anything is loaded. Runs anywhere; paths need Node. */
+export type { ByteSource } from '../format/byte-source.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
 export type { StorageType } from '../format/storage-type.ts';
 export { maxBatch, maxContext } from './budget.ts';
 export { type CompareOptions, compareHeads, type HeadChoice } from './compare.ts';
-export { hubUrl } from './hub.ts';
-export { KV_DTYPES, type KvDtype, kvDtypeText } from './kv-dtype.ts';
+export type { KvDtype } from './kv-dtype.ts';
 export {
   type KvCachePlan,
   type LayerPlan,
@@ -13,7 +13,6 @@ export {
   type PlanSource,
   planKvCache,
 } from './plan-kv-cache.ts';
-export { listPresets, nearPresets, type Preset, preset } from './presets.ts';
+export { listPresets, type Preset, preset } from './presets.ts';
 export { readModelShape, type ShapeSource } from './read-model-shape.ts';
 export type { Runtime } from './runtime-rules.ts';
-export { NoSuchFileError } from './url-source.ts';

@@ -24,4 +24,3 @@ export { DivergedError, Trainer, type TrainerOptions, type TrainerSettings } fro
 export { type Metric, RunConflictError, type RunOptions, type RunResult } from './training-run.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';
 export { type UptrainOptions, type UptrainResult, uptrain } from './uptrain.ts';
-export { type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';

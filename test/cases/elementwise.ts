@@ -1,6 +1,7 @@
 /** Unary, binary and gated ops, and dropout. */
 import * as gqa from '../../src/index.ts';
 import { dropout } from '../../src/ops/dropout.ts';
+import { gatedActivation } from '../../src/ops/gated.ts';
 import { between, LENGTHS, normal, type OpCase, type OpCases, opCases } from './op-case.ts';
 
 const UNARY = {
@@ -132,7 +133,7 @@ type Gate = 'silu' | 'gelu' | 'geluTanh';
 export const gatedCases: OpCases = opCases<{ activation?: Gate }>({
   op: 'gated',
   run: ({ gate, up }, { activation }) =>
-    activation ? gqa.gatedActivation(gate, up, activation) : gqa.swiglu(gate, up),
+    activation ? gatedActivation(gate, up, activation) : gqa.swiglu(gate, up),
   rows: [undefined, 'silu' as const, 'gelu' as const, 'geluTanh' as const].flatMap((activation) =>
     [[3, 5, 7], ...LENGTHS.map((n) => [n])].map((shape) => ({
       name: `${activation ?? 'swiglu'} [${shape}]`,

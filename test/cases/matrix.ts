@@ -1,5 +1,6 @@
 /** Matrix products, projections by stored weights, embeddings and RoPE. */
 import * as gqa from '../../src/index.ts';
+import { linears } from '../../src/ops/linear.ts';
 import { between, integers, LENGTHS, type OpCase, type OpCases, opCases } from './op-case.ts';
 
 function product(
@@ -89,7 +90,7 @@ export const linearCases: OpCases = opCases<{ parts: number }>({
       weight: inputs[`w${i}`],
       bias: inputs[`b${i}`],
     }));
-    return parts === 1 ? gqa.linear(x, weights[0].weight, weights[0].bias) : gqa.linears(x, weights);
+    return parts === 1 ? gqa.linear(x, weights[0].weight, weights[0].bias) : linears(x, weights);
   },
   rows: WEIGHTS.flatMap((dtype) => [
     ...(gqaBlock(dtype) ? [32, 64, 96, 160, 288] : [...LENGTHS, 257]).flatMap((n) => [

@@ -1,10 +1,10 @@
 /** The drift report: nothing drifts where nothing changed, errors are what they say, the page stands alone. */
 import { afterAll, describe, expect, test } from 'vitest';
+import { driftPage } from '../../src/convert/drift-page.ts';
 import {
   type ConvertMethod,
   convertCheckpoint,
   type DriftReport,
-  driftPage,
   measureDrift,
 } from '../../src/convert/index.ts';
 import { LogitDrift } from '../../src/convert/logit-drift.ts';

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
-import { fromLinenParams, LinenGqa, type LinenParams, mhaGqa, mhaMqa } from '../../src/flax/index.ts';
+import { LinenGqa } from '../../src/flax/gqa-module.ts';
+import { fromLinenParams, type LinenParams, mhaGqa, mhaMqa } from '../../src/flax/index.ts';
 import { foldInPath, sha1Word } from '../../src/flax/linen-rng.ts';
 import { groupedQueryAttention, setBackend, tensor, transpose } from '../../src/index.ts';
 import { GroupedQueryAttention, Rngs } from '../../src/nn/index.ts';

@@ -3,21 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
-import {
-  gatedActivation,
-  grad,
-  linear,
-  linears,
-  mul,
-  sum,
-  type Tensor,
-  valueAndGrad,
-} from '../../src/index.ts';
+import { grad, linear, mul, sum, type Tensor, valueAndGrad } from '../../src/index.ts';
 import type { MixtureOf } from '../../src/models/decoder-weights.ts';
 import type { ExpertsConfig } from '../../src/models/experts-config.ts';
 import { mixtureOfExperts } from '../../src/models/mixture-of-experts.ts';
 import { createModel } from '../../src/models/trainable-model.ts';
 import { add } from '../../src/ops/binary.ts';
+import { gatedActivation } from '../../src/ops/gated.ts';
+import { linears } from '../../src/ops/linear.ts';
 import { allocate } from '../../src/ops/operands.ts';
 import { adamw, causalLmLoss, Optimizer } from '../../src/train/index.ts';
 import { backends } from '../ops/backends.ts';

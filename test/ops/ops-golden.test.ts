@@ -1,6 +1,7 @@
 /** Ops against PyTorch and transformers, stored weights against the gguf package's blocks, on every backend. */
 import { describe, expect, test } from 'vitest';
 import * as gqa from '../../src/index.ts';
+import { gatedActivation } from '../../src/ops/gated.ts';
 import { type CaseInput, storedTensor } from '../cases/inputs.ts';
 import { backends } from './backends.ts';
 import { readGolden } from './golden.ts';
@@ -27,7 +28,7 @@ const CALLS: Partial<Record<string, (inputs: Inputs, options: OpGolden['options'
   relu: ({ x }) => gqa.relu(x),
   tanh: ({ x }) => gqa.tanh(x),
   swiglu: ({ gate, up }) => gqa.swiglu(gate, up),
-  geglu: ({ gate, up }) => gqa.gatedActivation(gate, up, 'geluTanh'),
+  geglu: ({ gate, up }) => gatedActivation(gate, up, 'geluTanh'),
   rope: ({ x, cos, sin }, { interleaved }) => gqa.rope(x, cos, sin, { interleaved }),
 };
 

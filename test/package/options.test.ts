@@ -8,7 +8,6 @@ import { expect, test } from 'vitest';
 import * as caches from '../../src/cache/index.ts';
 import * as checkpoint from '../../src/checkpoint/index.ts';
 import * as convert from '../../src/convert/index.ts';
-import * as flax from '../../src/flax/index.ts';
 import * as gqa from '../../src/index.ts';
 import * as models from '../../src/models/index.ts';
 import { StreamingDecoder } from '../../src/models/index.ts';
@@ -72,9 +71,6 @@ const CALLS: Readonly<Record<string, Call>> = {
     convert.convertCheckpoint({ from: 'x', to: 'y', numKeyValueHeads: 1, ...o }),
   'convert:measureDrift#0': (o) =>
     convert.measureDrift({ from: 'x', to: 'y', text: 'z', result: {} as Any, ...o }),
-  'flax:new LinenGqa#0': (o) =>
-    new flax.LinenGqa({ seed: 0, inFeatures: 4, numHeads: 2, numKvHeads: 1, qkvFeatures: 4, ...o }),
-  'flax:new NnxMqa#0': (o) => new flax.NnxMqa({ dModel: 4, numHeads: 2, rngs: rngs(), ...o }),
   'models:Model.forward#1': (o) => model().forward([[1]], o),
   'models:Model.initCache#0': (o) => model().initCache({ ...sizes, ...o }),
   'models:Tokenizer.applyChatTemplate#1': (o) => tokenizer().applyChatTemplate([], o),
@@ -141,7 +137,6 @@ const CALLS: Readonly<Record<string, Call>> = {
   'train:loadTrainableModel#1': (o) => train.loadTrainableModel('/nowhere', o),
   'train:sgd#0': (o) => train.sgd({ learningRate: 1, ...o }),
   'train:uptrain#0': (o) => train.uptrain({ from: 'x', text: 'y', ...o }),
-  'train:uptrainSettings#1': (o) => train.uptrainSettings(undefined, { steps: 1, ...o }, 8),
   'train:warmupCosineDecaySchedule#0': (o) =>
     train.warmupCosineDecaySchedule({ initValue: 0, peakValue: 1, warmupSteps: 1, decaySteps: 2, ...o }),
 };

@@ -8,7 +8,8 @@ import { type Browser, chromium } from 'playwright-core';
 import { afterAll, describe, expect, test } from 'vitest';
 import { planPage } from '../../src/cli/pages/plan.ts';
 import { trainPage } from '../../src/cli/pages/train.ts';
-import { type DriftReport, driftPage } from '../../src/convert/index.ts';
+import { driftPage } from '../../src/convert/drift-page.ts';
+import type { DriftReport } from '../../src/convert/index.ts';
 import { COLORS } from '../../src/page/html-page.ts';
 import { preset } from '../../src/plan/index.ts';
 

@@ -4,16 +4,16 @@ import { describe, expect, test } from 'vitest';
 import {
   compareHeads,
   FormatError,
-  KV_DTYPES,
   type LayerShape,
   listPresets,
   type ModelShape,
   maxBatch,
   maxContext,
-  nearPresets,
   planKvCache,
   preset,
 } from '../../src/plan/index.ts';
+import { KV_DTYPES } from '../../src/plan/kv-dtype.ts';
+import { nearPresets } from '../../src/plan/presets.ts';
 import { PRESET_KV_PER_TOKEN } from './preset-bytes.ts';
 
 /** A model of equal full layers. */

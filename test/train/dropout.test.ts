@@ -8,7 +8,6 @@ import {
   type BackendName,
   dotProductAttention,
   embedding,
-  gatedActivation,
   linear,
   mul,
   reshape,
@@ -24,6 +23,7 @@ import {
 import { keyAt } from '../../src/models/pass-dropout.ts';
 import { Dropout } from '../../src/nn/index.ts';
 import { dropout } from '../../src/ops/dropout.ts';
+import { gatedActivation } from '../../src/ops/gated.ts';
 import { foldIn, key } from '../../src/random/index.ts';
 import {
   causalLmLoss,

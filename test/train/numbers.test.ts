@@ -20,10 +20,10 @@ import {
   Trainer,
   type TrainerOptions,
   type Transformation,
-  uptrainSettings,
   warmupCosineDecaySchedule,
 } from '../../src/train/index.ts';
 import { type RunOptions, runTraining } from '../../src/train/training-run.ts';
+import { uptrainSettings } from '../../src/train/uptrain-settings.ts';
 import { backends } from '../ops/backends.ts';
 
 const NO_NUMBERS = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];

@@ -6,12 +6,12 @@ import {
   gelu,
   layerNorm,
   linear,
-  linears,
   reshape,
   type Tensor,
   tensor,
 } from '../../src/index.ts';
 import { Param } from '../../src/nn/index.ts';
+import { linears } from '../../src/ops/linear.ts';
 import type { LanguageModel } from '../../src/train/index.ts';
 import type { GoldenFile } from '../ops/golden.ts';
 

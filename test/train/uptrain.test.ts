@@ -18,8 +18,8 @@ import {
   Trainer,
   type TrainRecipe,
   uptrain,
-  uptrainSettings,
 } from '../../src/train/index.ts';
+import { uptrainSettings } from '../../src/train/uptrain-settings.ts';
 import { copyTiny, removeCheckpoints } from '../models/checkpoints.ts';
 import { BACKENDS, GOLDEN } from '../models/golden.ts';
 

@@ -12,7 +12,8 @@ import {
   svg,
   svgOfPageWidth,
 } from '../../page/html-page.ts';
-import { compareHeads, type HeadChoice, kvDtypeText, type PlanOptions } from '../../plan/index.ts';
+import { compareHeads, type HeadChoice, type PlanOptions } from '../../plan/index.ts';
+import { kvDtypeText } from '../../plan/kv-dtype.ts';
 import { binarySize, count } from '../output.ts';
 
 const HEIGHT = 420;
