@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The operations, in call-number order. src/backend/kernel-ops.ts holds the same list (a test compares them). */
+/* The operations, in call-number order. src/backend/calls/index.ts holds the same list (a test compares them). */
 #define GQA_OPS(X) \
   X(fill)          \
   X(convert)       \
@@ -49,10 +49,10 @@
   X(expert_linear_backward) \
   X(linear_backward)
 
-/* Raised with KERNEL_ABI of kernel-ops.ts when the arguments of an operation change: an addon built before is refused then. */
+/* Raised with KERNEL_ABI of calls/index.ts when the arguments of an operation change: an addon built before is refused then. */
 #define GQA_ABI 4
 
-/* Element types, by number; src/backend/kernel-ops.ts DTYPE_CODES. */
+/* Element types, by number; DTYPE_CODES of src/backend/calls/call.ts. */
 enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1, GQA_Q5_0, GQA_Q5_1, GQA_Q4_K, GQA_Q5_K, GQA_Q6_K };
 
 typedef void (*gqa_op)(const double *arguments);

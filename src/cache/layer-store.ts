@@ -166,11 +166,8 @@ export class LayerStore {
     const padded: Operand = { storage: backend.allocate(count * tokenStride * 4), dtype: 'f32', shape };
     try {
       backend.run(fill, { out: padded, count: count * tokenStride, value: 0 });
-      const [outStrides, xStrides] = [
-        [tokenStride, headStride, 1],
-        [K * H, H, 1],
-      ];
-      backend.run(copyStrided, { out: padded, outStrides, x, xOffset, xStrides, shape: [count, K, H] });
+      const to = { out: padded, outStrides: [tokenStride, headStride, 1] };
+      backend.run(copyStrided, { x, xOffset, xStrides: [K * H, H, 1], shape: [count, K, H], ...to });
       backend.run(convert, { out, outOffset, x: padded, count: count * tokenStride });
     } finally {
       release(padded.storage);

@@ -109,12 +109,8 @@ export function writeTokens(op: string, cached: Tensor, tokens: Tensor, start: n
   const [into, from] = [cached, tokens].map(({ shape }) => (shape.at(-3) as number) * token);
   const batch = sizeOf(cached.shape.slice(0, -3));
   const rounded = cast(tokens, cached.dtype);
-  const [outStrides, xStrides] = [
-    [into, 1],
-    [from, 1],
-  ];
-  const to = { out: cached, outOffset: start * token, outStrides };
-  backendOf(cached).run(copyStrided, { x: rounded, xStrides, shape: [batch, from], ...to });
+  const to = { out: cached, outOffset: start * token, outStrides: [into, 1] };
+  backendOf(cached).run(copyStrided, { x: rounded, xStrides: [from, 1], shape: [batch, from], ...to });
   rounded.dispose();
 }
 

@@ -52,12 +52,8 @@ export function concat(list: readonly Tensor[], axis = 0): Tensor {
         backend.run(convert, { out, outOffset, x, xOffset: o * count, count });
       }
     } else {
-      const [outStrides, xStrides, shape] = [
-        [joined * inner, 1],
-        [count, 1],
-        [outer, count],
-      ];
-      backend.run(copyStrided, { out, outOffset: before, outStrides, x, xStrides, shape });
+      const to = { out, outOffset: before, outStrides: [joined * inner, 1] };
+      backend.run(copyStrided, { x, xStrides: [count, 1], shape: [outer, count], ...to });
     }
     before += count;
   }

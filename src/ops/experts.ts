@@ -90,14 +90,11 @@ function scatter(
   const numbering = Array.from({ length: E }, (_, e) => e);
   backend.write(columns.storage, encode(dtype, numbering));
   const spread = allocate(backend, dtype, [rows, k, E]);
-  const own = { out: spread, shape: spread.shape };
-  const [each, column, whole] = [
-    [k, 1, 0],
-    [0, 0, 1],
-    [k * E, E, 1],
-  ];
-  backend.run(binary, { op: 'equal', a: numbers, aStrides: each, b: columns, bStrides: column, ...own });
-  backend.run(binary, { op: 'mul', a: spread, aStrides: whole, b: values, bStrides: each, ...own });
+  const into = { out: spread, shape: spread.shape };
+  const marks = { op: 'equal', a: numbers, aStrides: [k, 1, 0], b: columns, bStrides: [0, 0, 1] } as const;
+  backend.run(binary, { ...marks, ...into });
+  const products = { op: 'mul', a: spread, aStrides: [k * E, E, 1], b: values, bStrides: [k, 1, 0] } as const;
+  backend.run(binary, { ...products, ...into });
   const out = allocate(backend, dtype, shape);
   backend.run(reduce, { op: 'sum', out, x: spread, outer: rows, n: k, inner: E });
   for (const tensor of [numbers, columns, spread]) tensor.dispose();

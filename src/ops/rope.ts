@@ -65,18 +65,8 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   const c = repeat ? broadcastTo(cos, [x.shape[0], ...cos.shape]) : cos;
   const s = repeat ? broadcastTo(sin, [x.shape[0], ...cos.shape]) : sin;
   const out = allocate(backend, dtype, x);
-  backend.run(calls.rope, {
-    out,
-    x,
-    tokens,
-    heads,
-    headDim,
-    cos: c,
-    sin: s,
-    half,
-    interleaved,
-    direction: 1,
-  });
+  const sizes = { tokens, heads, headDim, half, interleaved };
+  backend.run(calls.rope, { out, x, cos: c, sin: s, direction: 1, ...sizes });
   if (isRecorded(x, cos, sin)) {
     const { shape } = x;
     record({
@@ -89,14 +79,10 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
         backend.run(calls.rope, {
           out: dX,
           x: g as Tensor,
-          tokens,
-          heads,
-          headDim,
           cos: cosines,
           sin: sines,
-          half,
-          interleaved,
           direction: -1,
+          ...sizes,
         });
         return [dX];
       },

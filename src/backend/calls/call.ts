@@ -1,6 +1,8 @@
 /**
  * A kernel call is described once, by a record: its name and its fields in the order of the call block, each with its kind. The type of its
  * arguments and the way they are written for the kernels follow from it; the kernel files document the same block at the operation.
+ *
+ * Arguments are written out, or with a spread at the end: a literal that goes on after a spread costs microseconds (V8 of Node 20).
  */
 import type { DType } from '../../tensor/dtype.ts';
 import { UnsupportedError } from '../../tensor/errors.ts';
