@@ -4,8 +4,8 @@
  */
 import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { ByteChunks } from './tensor-bytes.ts';
 
 /** Left to itself, Linux begins to store a file when a tenth of the memory waits for it, or the sync at the end. */

@@ -1,8 +1,8 @@
 /** `gqa eval`: the loss of a checkpoint on a text. */
 import { Command } from 'commander';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import { getBackend } from '../backend/index.ts';
 import { loadModel } from '../models/load-model.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { documentStart } from '../text/documents.ts';
 import { evaluationPasses, type TextLoss } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';

@@ -5,9 +5,9 @@
 
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenAttention } from '../models/decoder-pass.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';

@@ -3,11 +3,11 @@
  * Query heads and the columns of o move and turn along, so that grouping and turning alone change nothing.
  */
 
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass } from '../models/decoder-pass.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
 import { alignFreely, alignPlane, blockOf, squareRoots, times, transposed } from './align-heads.ts';
 import { similarGroups } from './group-heads.ts';

@@ -5,8 +5,8 @@
 
 import { aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';
 import { checkSampling, sampleToken } from './sampling.ts';

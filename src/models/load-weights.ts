@@ -4,11 +4,11 @@
  * (GPT-2) are copied, since the kernels read weights by output.
  */
 import type { Backend } from '../backend/backend.ts';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DType } from '../tensor/dtype.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';

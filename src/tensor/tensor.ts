@@ -6,6 +6,7 @@
 import { describe } from '../arguments/kinds.ts';
 import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
+import { eventLoopTurn } from './event-loop.ts';
 import { track, untrack } from './scope.ts';
 import { ownShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import { ownerOf, release, retain, Storage } from './storage.ts';
@@ -91,7 +92,10 @@ export class Tensor {
    * @throws Error after `dispose()`.
    */
   async data(): Promise<NumericArray> {
-    return this.dataSync();
+    const values = this.dataSync();
+    // Finalizers run between turns of the event loop: a loop that awaited promises alone would free no dropped tensor.
+    await eventLoopTurn();
+    return values;
   }
 
   /** As `data()`, at once; CPU backends only. */

@@ -6,7 +6,6 @@
 
 import { checkInteger, show } from '../arguments/kinds.ts';
 import { convert } from '../backend/calls/copy.ts';
-import { eventLoopTurn } from '../backend/event-loop.ts';
 import { behindHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
@@ -14,6 +13,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../checkpoint/run-directory.ts';
 import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 import { FormatError } from '../format/format-error.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';

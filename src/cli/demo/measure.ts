@@ -1,9 +1,10 @@
 /** What `gqa demo` measures of a model: its loss on a text, what it writes, and how fast it decodes. */
-import { eventLoopTurn } from '../../backend/event-loop.ts';
+
 import type { KeyValueCache } from '../../cache/cache.ts';
 import { generate } from '../../models/generate.ts';
 import { loadModel } from '../../models/load-model.ts';
 import type { Model } from '../../models/model.ts';
+import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Tokenizer } from '../../text/tokenizer.ts';
 import { evaluateTokens } from '../../train/evaluate-text.ts';
 

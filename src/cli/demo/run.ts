@@ -5,7 +5,6 @@
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { eventLoopTurn } from '../../backend/event-loop.ts';
 import { getBackend } from '../../backend/index.ts';
 import {
   type ConvertMethod,
@@ -15,6 +14,7 @@ import {
 } from '../../convert/index.ts';
 import { loadTrainableModel } from '../../models/trainable-model.ts';
 import { type KvCachePlan, planKvCache } from '../../plan/index.ts';
+import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Trainer } from '../../train/trainer.ts';
 import { prepareUptraining } from '../../train/uptrain.ts';
 import { binarySize, count, percent, wrapped } from '../output.ts';
