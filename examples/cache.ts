@@ -1,6 +1,6 @@
 /**
- * What `generate` does, by hand: prefill a prompt, then feed one token at a time and take the likeliest next one.
- * Run: node examples/cache.ts <checkpoint> (Node 22.18 or newer; it runs TypeScript as it is)
+ * The loop of `generate` by hand: prefill a prompt, then feed one token at a time and take the likeliest next one.
+ * Run: npx tsx examples/cache.ts <checkpoint>, or with Node 22.18 and newer: node examples/cache.ts <checkpoint>
  */
 import { loadModel } from 'gqa/models';
 

@@ -6,7 +6,7 @@ console.log(`N=${numHeads} query heads on K=${numKeyValueHeads} key/value heads 
 
 const tokenizer = model.tokenizer;
 if (!tokenizer) throw new Error('this checkpoint has no tokenizer');
-const messages = [{ role: 'user', content: 'Name three oceans.' }];
+const messages = [{ role: 'user', content: 'What is the capital of France?' }];
 const prompt = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
 
 const text = new StreamingDecoder(tokenizer);

@@ -1,6 +1,6 @@
 /**
- * Runs the code blocks of README.md, ARCHITECTURE.md, CONTRIBUTING.md and docs/*.md that are marked to run, against the built package,
- * so that what the pages show is what happens. A block is marked in its info string:
+ * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked to run, against the built package, so that what the pages
+ * show is what happens. A block is marked in its info string:
  *
  *   ```ts run                       run it; it imports `gqa` and its subpaths as a program outside would
  *   ```ts run examples/a.ts         the same, and the block must equal that file
@@ -28,6 +28,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import ts from 'typescript';
 
+const PAGES = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'bench/README.md', 'demo/README.md'];
 const TIMEOUT_MS = 300_000;
 const SETUP_DONE = /^(npm ci|npm run build)\s*&&\s*/;
 const root = resolve(process.argv[2] ?? '.');
@@ -116,9 +117,7 @@ function matches(want, got) {
 const docs = existsSync(join(root, 'docs'))
   ? readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)
   : [];
-const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', ...docs].filter((page) =>
-  page.endsWith('.md'),
-);
+const pages = [...PAGES, ...docs].filter((page) => page.endsWith('.md'));
 const blocks = pages.filter((page) => existsSync(join(root, page))).flatMap(blocksOf);
 const model = findModel();
 // Inside the package, so that `gqa` resolves to the package itself; build/ is not in git.

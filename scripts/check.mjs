@@ -22,6 +22,7 @@ const tarball = () =>
 const checks = {
   readme: () => ['node', 'scripts/check-readme.mjs'],
   examples: () => ['node', 'scripts/check-examples.mjs'],
+  links: () => ['node', 'scripts/check-links.mjs'],
   types: () => ['tsc', '--noEmit'],
   attw: () => ['attw', '--profile', 'esm-only', '--no-emoji', tarball()],
   knip: () => ['knip', '--no-progress'],
