@@ -9,6 +9,7 @@
 import { show } from '../arguments/kinds.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
+import { familyFacts } from '../format/families.ts';
 import { FormatError } from '../format/format-error.ts';
 import { type TokenizerParts, tokenizerParts } from '../models/text-parts.ts';
 import { AddedTokens } from '../text/added-tokens.ts';
@@ -79,10 +80,11 @@ export async function ggufTokenizer(
   }
   const list = allAddedTokens(json.added_tokens, config, extras.addedTokens);
   const added = new AddedTokens(list, new Map(Object.entries(vocab)), undefined, false);
-  const isPhi3 = (checkpoint.config as { model_type?: unknown }).model_type === 'phi3';
+  const { model_type: modelType } = checkpoint.config as { model_type?: unknown };
+  const takeSpaces = familyFacts(String(modelType)).gguf?.addedTokensTakeSpaces === true;
   for (const [id, { content, special, lstrip, rstrip, single_word }] of added.tokens) {
     if (id >= vocabSize) continue;
-    if (lstrip || single_word || (rstrip && !isPhi3))
+    if (lstrip || single_word || (rstrip && !takeSpaces))
       refuse(
         `added_tokens: expected no lstrip, rstrip or single_word, got one at ${JSON.stringify(content)}`,
       );

@@ -57,17 +57,6 @@ const SAID_BY_A_LIST: ReadonlySet<string> = new Set(
   `),
 );
 
-/** Keys that one family's code does not let change its cache. */
-const OF_FAMILY: Readonly<Record<string, readonly string[]>> = {
-  gpt_neo: ['attention_types', 'attention_layers', 'window_size'],
-  doge: ['keep_window_size'],
-  mimo_v2_flash: ['attention_chunk_size'],
-  phi3small: words(`
-    blocksparse_block_size blocksparse_homo_head_pattern blocksparse_num_local_blocks blocksparse_triton_kernel_block_size
-    blocksparse_vert_stride dense_attention_every_n_layers
-  `),
-};
-
 /** Below `{arch}.` in GGUF: about attention, and without a say in what is cached. */
 const KNOWN_IN_GGUF: ReadonlySet<string> = new Set(
   words(`
@@ -86,14 +75,14 @@ const KNOWN_IN_GGUF: ReadonlySet<string> = new Set(
 /**
  * @param entries of the language model's config
  * @param asked the keys that were read
+ * @param own keys that do not change the cache of this family
  * @returns one sentence with the keys that look like attention's and are not known; undefined when there are none
  */
 export function unknownAttentionKeys(
   entries: readonly (readonly [string, unknown])[],
   asked: ReadonlySet<string>,
-  modelType: string,
+  own: readonly string[] = [],
 ): string | undefined {
-  const own = Object.hasOwn(OF_FAMILY, modelType) ? OF_FAMILY[modelType] : [];
   const listed = entries.some(([key, value]) => /^layer(s_block|)_types?$/.test(key) && Array.isArray(value));
   const unknown = entries.filter(
     ([key, value]) =>

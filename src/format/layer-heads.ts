@@ -6,6 +6,8 @@
  * its repository's configuration_openelm.py.
  */
 import { show } from '../arguments/kinds.ts';
+import { familyFacts } from './families.ts';
+import type { FamilyFacts } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
 import { type KindOfLayer, layerKinds } from './layer-kinds.ts';
 import type { LayerShape } from './shape-types.ts';
@@ -43,14 +45,6 @@ const SLIDING = [
   ...['kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim'],
 ];
 
-/** Dots 3's sliding layers where the file does not say. */
-const DOTS_SLIDING: Overrides = {
-  num_attention_heads: 64,
-  num_key_value_heads: 64,
-  kv_lora_rank: 1024,
-  qk_nope_head_dim: 192,
-};
-
 /**
  * @param hiddenSize D, for files without a head dim
  * @param warn takes what is only a guess
@@ -64,6 +58,7 @@ export function layerShapes(
   numLayers: number,
   warn: (text: string) => void,
 ): { readonly numHeads: number; readonly layers: LayerShape[] } {
+  const facts = familyFacts(modelType);
   const kinds = layerKinds(keys, modelType, numLayers, warn);
   const isList = (names: readonly string[]) => keys.list(keys.find(names) ?? names[0]) !== undefined;
   const counts = isList(HEADS) ? keys.perLayer(numLayers, ...HEADS) : undefined;
@@ -75,19 +70,19 @@ export function layerShapes(
     return {
       ...(counts !== undefined && { num_attention_heads_per_layer: counts[i] }),
       ...(groups !== undefined && { num_key_value_heads_per_layer: groups[i] }),
-      ...(kind === 'sliding' && slidingOverrides(keys, modelType)),
-      ...(kind === 'full' && fullOverrides(keys, modelType)),
+      ...(kind === 'sliding' && slidingOverrides(keys, facts)),
+      ...(kind === 'full' && fullOverrides(keys, facts)),
       ...blocks?.[i],
       ...perLayerConfig(keys, i),
     };
   });
-  const indexed = indexedLayers(keys, modelType, kinds, warn);
+  const indexed = indexedLayers(keys, modelType, facts, kinds, warn);
   const firstShared = numLayers - (keys.perLayer(1, 'num_kv_shared_layers')?.[0] ?? 0);
   const heads = kinds.map((layer, i): HeadShape | undefined => {
     const own = keys.with(overrides[i]);
     const numHeads = own.perLayer(1, ...HEADS)?.[0] ?? 0;
     if (layer.kind === 'linear' || numHeads === 0 || overrides[i].keepsNothing === true) return undefined;
-    return { numHeads, ...headShape(own, modelType, hiddenSize, numHeads) };
+    return { numHeads, ...headShape(own, facts, hiddenSize, numHeads) };
   });
   const numHeads = heads.reduce((most, own) => Math.max(most, own?.numHeads ?? 0), 0);
   const layers = heads.map((own, i): LayerShape => {
@@ -105,15 +100,13 @@ export function layerShapes(
   return { numHeads: numHeads || Math.max(...(counts ?? [0])), layers };
 }
 
-function headShape(keys: KeyReader, modelType: string, hiddenSize: number, numHeads: number) {
+function headShape(keys: KeyReader, facts: FamilyFacts, hiddenSize: number, numHeads: number) {
   const rank = keys.int('kv_lora_rank');
   if (rank !== undefined) return latentShape(keys, numHeads, rank);
-  // Zamba's attention reads the hidden state next to the embeddings; its kv_channels say half of that.
-  const zamba = /^zamba/.test(modelType);
   let keyHeadDim = keys.int('head_dim', 'attention_head_dim', 'd_kv', 'dim_head');
-  if (!zamba) keyHeadDim ??= keys.int('kv_channels');
+  if (!facts.doubleWidth) keyHeadDim ??= keys.int('kv_channels');
   if (keyHeadDim === undefined) {
-    const width = keys.int('attention_hidden_size') ?? (zamba ? 2 : 1) * hiddenSize;
+    const width = keys.int('attention_hidden_size') ?? (facts.doubleWidth ? 2 : 1) * hiddenSize;
     if (width % numHeads !== 0) {
       throw keys.fail(
         keys.find(HEADS) ?? HEADS[1],
@@ -123,7 +116,9 @@ function headShape(keys: KeyReader, modelType: string, hiddenSize: number, numHe
     keyHeadDim = width / numHeads;
   }
   const valueHeadDim = keys.int('v_head_dim') ?? keyHeadDim;
-  return { numKeyValueHeads: keyValueHeads(keys, modelType, numHeads), keyHeadDim, valueHeadDim };
+  const stated = keys.int(...KEY_VALUE_HEADS);
+  const numKeyValueHeads = facts.keyValueHeads?.(keys, stated, numHeads) ?? stated ?? numHeads;
+  return { numKeyValueHeads, keyHeadDim, valueHeadDim };
 }
 
 /** MLA: what expands from the latent row has N heads of nope + rope dims; `head_dim` in such files means something else. */
@@ -138,38 +133,16 @@ function latentShape(keys: KeyReader, numHeads: number, rank: number) {
   };
 }
 
-function keyValueHeads(keys: KeyReader, modelType: string, numHeads: number): number {
-  const stated = keys.int(...KEY_VALUE_HEADS);
-  const multiQuery = (): boolean => keys.flag('multi_query') ?? true;
-  switch (modelType) {
-    case 'gpt_bigcode':
-      return multiQuery() ? 1 : numHeads;
-    case 'falcon':
-    case 'RefinedWebModel':
-      // The file's K counts only in the new architecture or without multi_query.
-      if (!multiQuery()) return stated ?? numHeads;
-      return (keys.flag('new_decoder_architecture') ?? false) ? (stated ?? numHeads) : 1;
-    case 'chatglm':
-      return (keys.flag('multi_query_attention') ?? false) ? (stated ?? numHeads) : numHeads;
-    case 'RefinedWeb': // Falcon 40B as first released, where multi_query goes with a K of its own.
-      keys.flag('multi_query');
-      return stated ?? numHeads;
-    default:
-      return stated ?? numHeads;
-  }
-}
-
 /** What the sliding layers have of their own. */
-function slidingOverrides(keys: KeyReader, modelType: string): Overrides {
-  const own: Record<string, unknown> = {};
-  if (modelType === 'dots3_note_text') Object.assign(own, DOTS_SLIDING);
+function slidingOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
+  const own: Record<string, unknown> = { ...facts.slidingHeads };
   for (const name of SLIDING) {
     const value = keys.raw(`swa_${name}`);
     if (value !== undefined) own[name] = value;
   }
-  // The class of MiMo v2 Flash has no key for it and twice the K.
-  if (modelType === 'mimo_v2_flash' && own.num_key_value_heads === undefined) {
-    own.num_key_value_heads = 2 * keys.needInt(...KEY_VALUE_HEADS);
+  const factor = facts.slidingKeyValueFactor;
+  if (factor !== undefined && own.num_key_value_heads === undefined) {
+    own.num_key_value_heads = factor * keys.needInt(...KEY_VALUE_HEADS);
   }
   // Step 3.5: N, K (as num_attention_groups) and H of the other kind of layer.
   const other = keys.raw('attention_other_setting') as Overrides | undefined;
@@ -181,10 +154,9 @@ function slidingOverrides(keys: KeyReader, modelType: string): Overrides {
   return heads === undefined ? own : { ...own, num_attention_heads: heads };
 }
 
-/** Gemma 4's full layers have heads of their own, of 512 dims where the file does not say. */
-function fullOverrides(keys: KeyReader, modelType: string): Overrides {
-  const gemma4 = /^(gemma4|diffusion_gemma)/.test(modelType);
-  const dim = keys.int('global_head_dim') ?? (gemma4 ? 512 : undefined);
+/** What the full layers have of their own, in Gemma 4. */
+function fullOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
+  const dim = keys.int('global_head_dim') ?? facts.fullHeadDim;
   const K = keys.flag('attention_k_eq_v') === true ? keys.int('num_global_key_value_heads') : undefined;
   return { ...(dim !== undefined && { head_dim: dim }), ...(K !== undefined && { num_key_value_heads: K }) };
 }
@@ -235,6 +207,7 @@ function blockConfigs(
 function indexedLayers(
   keys: KeyReader,
   modelType: string,
+  facts: FamilyFacts,
   kinds: readonly KindOfLayer[],
   warn: (text: string) => void,
 ): readonly boolean[] {
@@ -242,22 +215,15 @@ function indexedLayers(
     return kinds.map(() => false);
   }
   const named = kinds.some((layer) => layer.indexed === true);
-  // MiniMax M3 has its indexer in the layers of this list, or nowhere.
+  // MiniMax M3.
   const sparse = keys.raw('sparse_attention_config') as { sparse_attention_freq?: unknown[] } | undefined;
   const listed = sparse?.sparse_attention_freq;
   const mla = keys.has('kv_lora_rank') || keys.has('indexer_head_dim');
-  if (
-    !named &&
-    listed === undefined &&
-    !mla &&
-    !keys.has('layer_types') &&
-    modelType !== 'minimax_m3_vl_text'
-  ) {
+  if (!named && listed === undefined && !mla && !keys.has('layer_types') && facts.indexerListed !== true) {
     warn(`which layers have an indexer is not known for ${modelType}: its keys are not counted`);
   }
   const types = keys.list('indexer_types') ?? indexerPattern(keys);
-  // The class of Hunyuan v4 has an indexer in layer 0 and in every fourth from layer 1 on.
-  const frequency = keys.int('index_topk_freq') ?? (modelType === 'hy_v4' ? 4 : 1);
+  const frequency = keys.int('index_topk_freq') ?? facts.indexerPeriod ?? 1;
   const offset = keys.perLayer(1, 'index_skip_topk_offset')?.[0] ?? 2;
   return kinds.map((layer, i) => {
     if (layer.kind !== 'full') return false;

@@ -1,105 +1,24 @@
 /**
  * Which layers of a Hugging Face model see everything, which slide, which keep no cache. Newer files list it in
- * `layer_types`; older ones leave it to the model's code, so those rules stand here, family by family.
+ * `layer_types`; older ones leave it to the model's code, whose rules stand in `families.ts`.
  *
- * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`); nemotron-nas: the repository's own
- * block_config.py (`block_configs`).
+ * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`).
  */
 import { show } from '../arguments/kinds.ts';
+import { familyFacts } from './families.ts';
+import type { FamilyFacts, Kind } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
 
 export interface KindOfLayer {
-  readonly kind: 'full' | 'sliding' | 'linear';
+  readonly kind: Kind;
   /** Keys seen, the query's own included; on sliding layers. */
   readonly window?: number;
   /** The file says that an indexer chooses the keys. */
   readonly indexed?: true;
 }
 
-type Kind = KindOfLayer['kind'];
-
 const FULL: KindOfLayer = { kind: 'full' };
 const LINEAR: KindOfLayer = { kind: 'linear' };
-
-interface Rule {
-  /** The kind of layer i of n. */
-  readonly layer: (i: number, n: number, period: number) => Kind;
-  /** The period when the file does not say, and the key that says it. */
-  readonly period: number;
-  readonly key?: string;
-  /** Keys seen when the file does not say. */
-  readonly window?: number;
-}
-
-/** Full in the last layer of each period. */
-const lastOf = (period: number, rule: Partial<Rule> = {}, other: Kind = 'sliding'): Rule => ({
-  layer: (i, _, every) => ((i + 1) % every === 0 ? 'full' : other),
-  period,
-  ...rule,
-});
-
-/** Full in the first layer of each period. */
-const firstOf = (period: number, rule: Partial<Rule> = {}, other: Kind = 'sliding'): Rule => ({
-  layer: (i, _, every) => (i % every === 0 ? 'full' : other),
-  period,
-  ...rule,
-});
-
-const endsFull: Rule['layer'] = (i, n, every) => (i === n - 1 || (i + 1) % every === 0 ? 'full' : 'sliding');
-const everywhere = (kind: Kind): Rule => ({ layer: () => kind, period: 1 });
-
-/** The families whose files may leave the kinds of their layers out. */
-const RULES: Readonly<Record<string, Rule>> = {
-  gemma2: lastOf(2, { window: 4096 }),
-  gemma3_text: lastOf(6, { window: 4096 }),
-  gemma3n_text: lastOf(5, { window: 512 }),
-  gemma4_text: lastOf(6, { window: 512, layer: endsFull }),
-  gemma4_unified_text: lastOf(6, { window: 1024, layer: endsFull }),
-  vaultgemma: lastOf(2),
-  beam: lastOf(6, { layer: endsFull }),
-  cohere2: lastOf(4, { window: 4096 }),
-  exaone4: lastOf(4, { window: 4096 }),
-  exaone_moe: lastOf(4, { window: 4096 }),
-  gpt_oss: lastOf(2, { window: 128 }),
-  olmo3: lastOf(4, { window: 4096 }),
-  afmoe: lastOf(4, { window: 1024, key: 'global_attn_every_n_layers' }),
-  kolibri1: lastOf(5, { window: 513 }),
-  cwm: firstOf(4, { window: 8192 }),
-  granite_swa: firstOf(4, { window: 128 }),
-  granitemoe_swa: firstOf(4, { window: 128 }),
-  'modernbert-decoder': firstOf(3, { key: 'global_attn_every_n_layers' }),
-  inkling_text: lastOf(6),
-  inkling2_text: lastOf(6),
-  mimo_v2_flash: lastOf(6, {
-    layer: (i, _, every) => (i === 0 || (i + 1) % every === 0 ? 'full' : 'sliding'),
-  }),
-  muse_glimmer_text: lastOf(4, { layer: (i, n, every) => ((n - 1 - i) % every === 0 ? 'full' : 'sliding') }),
-  flint: lastOf(4, {
-    window: 513,
-    layer: (i, n) => (i < 2 || i % 4 === 1 || i === n - 1 ? 'full' : 'sliding'),
-  }),
-  lfm3: lastOf(4, {
-    window: 256,
-    layer: (i) => (i % 4 === 2 ? 'full' : i % 4 === 0 && i > 0 ? 'sliding' : 'linear'),
-  }),
-  dots3_note_text: lastOf(4, { window: 512, layer: (i) => (i < 2 || i % 4 === 1 ? 'full' : 'sliding') }),
-  laguna: everywhere('full'),
-  mellum: everywhere('full'),
-  qwen3_next: lastOf(4, { key: 'full_attention_interval' }, 'linear'),
-  qwen3_5_text: lastOf(4, { key: 'full_attention_interval' }, 'linear'),
-  qwen3_5_moe_text: lastOf(4, { key: 'full_attention_interval' }, 'linear'),
-  qwen4_exp_text: lastOf(4, { key: 'full_attention_interval' }, 'linear'),
-  olmo_hybrid: lastOf(4, {}, 'linear'),
-  bailing_hybrid: lastOf(6, { key: 'layer_group_size' }, 'linear'),
-  minimax: firstOf(2, {}, 'linear'),
-  kimi_linear: firstOf(4, { layer: (i) => (i > 0 && i % 4 === 0 ? 'full' : 'linear') }, 'linear'),
-  zamba2: lastOf(6, {
-    layer: (i) => ([6, 12, 18, 24, 30, 36, 42, 47, 51].includes(i) ? 'full' : 'linear'),
-  }),
-};
-
-/** Families that slide in every layer where their file has a window, as in the configs and code of transformers. */
-const SLIDES_EVERYWHERE = /^(mixtral|ministral|ministral3|phimoe|phi4_multimodal|internlm2|doge|zaya)$/;
 
 /** What a name in `layer_types` means for the cache. `hybrid` layers hold attention next to a state. */
 const NAMED: Readonly<Record<string, Kind | 'indexed' | 'chunked'>> = {
@@ -120,24 +39,6 @@ const NAMED: Readonly<Record<string, Kind | 'indexed' | 'chunked'>> = {
   mlp: 'linear',
   moe: 'linear',
 };
-
-/** Families without windows in transformers, whatever their file says of them. */
-const NEVER_SLIDES = /^(llama|falcon|RefinedWeb(Model)?|gpt2|gpt_bigcode|deepseek_v[23])$/;
-
-/** Those that slide in every layer when there is a window: they read no other key about it. (Mistral: without `layer_types`.) */
-const ALWAYS_SLIDES = /^(mistral|phi3|starcoder2)$/;
-
-/** Those whose list of sliding layers is fixed where `layer_types` is absent. */
-const FIXED_PERIOD = /^(gemma2|gpt_oss)$/;
-
-/** Those that have layers with a window in any case. */
-const NEEDS_WINDOW = /^(gemma2|gemma3_text|gpt_oss)$/;
-
-/** Those that have `use_sliding_window`, by default false, and then slide from layer `max_window_layers` on. */
-const SWITCHED = /^qwen[23]/;
-
-/** Caches of another kind, or none, which the rules below would take for plain attention. */
-const UNKNOWN = /^(deepseek_v4|recurrent_gemma|mamba|mamba2|falcon_mamba|rwkv.*|xlstm)$/;
 
 /** Lists of layers by which a file without a number of layers says how many it has. */
 const LISTS = ['layers_block_type', 'layer_types', 'block_configs'];
@@ -166,21 +67,22 @@ export function layerKinds(
   numLayers: number,
   warn: (text: string) => void,
 ): readonly KindOfLayer[] {
-  if (UNKNOWN.test(modelType)) {
+  const facts = familyFacts(modelType);
+  const { slides, layers: rule } = facts;
+  if (facts.otherCache === true) {
     throw keys.fail('model_type', `expected a family whose cache is known here, got ${modelType}`);
   }
   const byIndex = (kindOf: (i: number) => KindOfLayer) =>
     Array.from({ length: numLayers }, (_, i) => kindOf(i));
   const listed = keys.find(['layer_types', 'layers_block_type']);
-  const never = NEVER_SLIDES.test(modelType);
-  const spans = never ? undefined : windows(keys, modelType, numLayers);
+  const spans = slides === 'never' ? undefined : windows(keys, facts, numLayers);
   const slide = (i: number): KindOfLayer => {
     const window = spans?.[i % spans.length];
     return window === undefined || window === 0 ? FULL : { kind: 'sliding', window };
   };
   const kindOf = (kind: Kind, i: number) => (kind === 'full' ? FULL : kind === 'linear' ? LINEAR : slide(i));
 
-  if (never || (ALWAYS_SLIDES.test(modelType) && (listed === undefined || modelType !== 'mistral'))) {
+  if (slides === 'never' || slides === 'always' || (slides === 'unlisted' && listed === undefined)) {
     if (listed !== undefined) namedKinds(keys, listed, numLayers, () => FULL); // checked, as in transformers, and not used
     return byIndex(slide);
   }
@@ -193,7 +95,7 @@ export function layerKinds(
       return slide(i);
     });
   }
-  const stated = statedKinds(keys, modelType, numLayers);
+  const stated = statedKinds(keys, numLayers) ?? facts.kindsFromKeys?.(keys, numLayers);
   if (stated !== undefined) return byIndex((i) => kindOf(stated[i], i));
 
   const attentionPeriod = keys.int('attn_layer_period');
@@ -201,10 +103,8 @@ export function layerKinds(
     const offset = keys.perLayer(1, 'attn_layer_offset')?.[0] ?? 0;
     return byIndex((i) => (i % attentionPeriod === offset ? FULL : LINEAR));
   }
-  if (modelType === 'cohere2_moe') return cohere2Moe(keys, numLayers, slide);
-  const rule = Object.hasOwn(RULES, modelType) ? RULES[modelType] : undefined;
-  if (spans === undefined && NEEDS_WINDOW.test(modelType)) throw noWindow(keys);
-  const pattern = FIXED_PERIOD.test(modelType) ? undefined : keys.raw('sliding_window_pattern');
+  if (spans === undefined && rule?.needsWindow === true) throw noWindow(keys);
+  const pattern = rule?.fixedPeriod === true ? undefined : keys.raw('sliding_window_pattern');
   if (typeof pattern === 'string' && /^[LG]+$/.test(pattern)) {
     return byIndex((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? FULL : slide(i)));
   }
@@ -222,11 +122,11 @@ export function layerKinds(
   if (interval !== undefined) return byIndex((i) => ((i + 1) % interval === 0 ? FULL : LINEAR));
   if (spans === undefined) return byIndex(() => FULL);
   if (pattern !== undefined) return byIndex((i) => ((i + 1) % (pattern as number) === 0 ? FULL : slide(i)));
-  if (SWITCHED.test(modelType) || modelType === 'dots1') {
+  if (slides === 'switched' || slides === 'late') {
     const first = keys.perLayer(1, 'max_window_layers')?.[0] ?? 28;
     return byIndex((i) => (i >= first ? slide(i) : FULL));
   }
-  if (!SLIDES_EVERYWHERE.test(modelType) && keys.list('sliding_window') === undefined) {
+  if (slides !== 'all' && keys.list('sliding_window') === undefined) {
     warn(
       `which layers slide is not known for ${modelType}: every layer is taken to slide over ${spans[0]} tokens`,
     );
@@ -235,16 +135,17 @@ export function layerKinds(
 }
 
 /** Keys seen by a sliding layer: one number, or one per layer with 0 for a full one; undefined when the window is off or absent. */
-function windows(keys: KeyReader, modelType: string, numLayers: number): readonly number[] | undefined {
+function windows(keys: KeyReader, facts: FamilyFacts, numLayers: number): readonly number[] | undefined {
+  const { slides, layers: rule } = facts;
   const ignoresSwitch =
-    ALWAYS_SLIDES.test(modelType) || (Object.hasOwn(RULES, modelType) && modelType !== 'dots3_note_text');
-  const on = ignoresSwitch || (keys.flag('use_sliding_window') ?? !SWITCHED.test(modelType));
-  // These transformers classes turn another key into the window: MiMo counts the tokens before the query, ModernBERT both sides.
+    slides === 'always' || slides === 'unlisted' || (rule !== undefined && rule.switched !== true);
+  const on = ignoresSwitch || (keys.flag('use_sliding_window') ?? slides !== 'switched');
+  // Some classes of transformers turn another key into the window; ModernBERT's counts both sides.
   const before = keys.int('sliding_window_size');
   const both = keys.int('local_attention');
   if (!on) return undefined;
-  if (modelType === 'llama4_text') return [keys.int('attention_chunk_size') ?? 8192];
-  if (/^mimo_v2/.test(modelType) && before !== undefined) return [before + 1];
+  const own = facts.windowFromKeys?.(keys);
+  if (own !== undefined) return [own];
   const list = keys.list('sliding_window');
   if (list !== undefined) {
     if (list.length === 0 || numLayers % list.length !== 0) {
@@ -261,7 +162,7 @@ function windows(keys: KeyReader, modelType: string, numLayers: number): readonl
   }
   if (keys.isNull('sliding_window')) return undefined;
   const window = keys.perLayer(1, 'sliding_window')?.[0] ?? before ?? (both && both >> 1);
-  const found = window ?? (Object.hasOwn(RULES, modelType) ? RULES[modelType].window : undefined);
+  const found = window ?? rule?.window;
   return found === undefined || found === 0 ? undefined : [found];
 }
 
@@ -305,31 +206,14 @@ function noWindow(keys: KeyReader): Error {
 }
 
 /** What files say of each layer without naming kinds; undefined for other files. */
-function statedKinds(keys: KeyReader, modelType: string, numLayers: number): readonly Kind[] | undefined {
+function statedKinds(keys: KeyReader, numLayers: number): readonly Kind[] | undefined {
   const byIndex = (kindOf: (i: number) => Kind) => Array.from({ length: numLayers }, (_, i) => kindOf(i));
   const softmax = keys.perLayer(numLayers, 'attn_type_list');
   if (softmax !== undefined) return softmax.map((flag) => (flag === 0 ? 'linear' : 'full'));
-  // MiMo v2; 0 is a full layer.
-  const slides = /^mimo_v2/.test(modelType) ? keys.perLayer(numLayers, 'hybrid_layer_pattern') : undefined;
-  if (slides !== undefined) return slides.map((flag) => (flag === 0 ? 'full' : 'sliding'));
   const full = listedFullLayers(keys);
   if (full !== undefined) return byIndex((i) => (full.has(i) ? 'full' : 'linear'));
   const local = keys.list('local_layer_ids');
-  if (local !== undefined) return byIndex((i) => (local.includes(i) ? 'sliding' : 'full'));
-  if (modelType === 'zamba') {
-    const period = keys.int('attn_layer_period') ?? 6;
-    const offset = keys.perLayer(1, 'attn_layer_offset')?.[0] ?? 4;
-    return byIndex((i) => (i === 2 || (i > 2 && (i - 3) % period === offset) ? 'full' : 'linear'));
-  }
-  if (modelType === 'llama4_text') {
-    // Layers with positions see one chunk.
-    const interval = keys.int('no_rope_layer_interval') ?? 4;
-    const listed = keys.list('no_rope_layers') ?? [];
-    return byIndex((i) =>
-      (listed.length > 0 ? listed[i] === 1 : (i + 1) % interval !== 0) ? 'sliding' : 'full',
-    );
-  }
-  return undefined;
+  return local === undefined ? undefined : byIndex((i) => (local.includes(i) ? 'sliding' : 'full'));
 }
 
 /** The attention layers of a hybrid whose file lists them, counted from 0; undefined for other files. */
@@ -344,19 +228,4 @@ function listedFullLayers(keys: KeyReader): ReadonlySet<unknown> | undefined {
   const linear = keys.raw('linear_attn_config') as { full_attn_layers?: unknown } | undefined;
   const list = linear?.full_attn_layers;
   return Array.isArray(list) ? new Set(list.map((layer) => layer - 1)) : undefined;
-}
-
-/** The dense layers at the front have a pattern of their own. */
-function cohere2Moe(
-  keys: KeyReader,
-  numLayers: number,
-  slide: (layer: number) => KindOfLayer,
-): readonly KindOfLayer[] {
-  const dense = keys.perLayer(1, 'first_k_dense_replace')?.[0] ?? 0;
-  const front = keys.int('prefix_dense_sliding_window_pattern') ?? 1;
-  const rest = keys.int('sliding_window_pattern') ?? 4;
-  return Array.from({ length: numLayers }, (_, i) => {
-    const full = i < dense ? (i + 1) % front === 0 : (i - dense + 1) % rest === 0;
-    return full ? FULL : slide(i);
-  });
 }

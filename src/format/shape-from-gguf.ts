@@ -1,57 +1,19 @@
 /**
  * A model's shape from a GGUF header: the keys `{arch}.block_count`, `{arch}.attention.head_count_kv` and so on. Layer patterns
- * are not in older files, so the rule of each architecture stands here.
+ * are not in older files: `families.ts` has the rule of each architecture.
  *
  * Source: gguf-py constants.py and llama.cpp's llama-arch.cpp (keys); the `load_arch_hparams` of llama.cpp's src/models/*.cpp, as
  * in llama-cpp-python 0.3.36 (windows, patterns, intervals, MLA and indexer sizes).
  */
 import { unknownGgufKeys } from './attention-keys.ts';
+import { familyFacts } from './families.ts';
+import { lastOf } from './family-facts.ts';
 import type { GgufHeader } from './gguf.ts';
 import { ggufKeys } from './gguf-keys.ts';
 import type { KeyReader } from './key-reader.ts';
 import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
 
-interface SlidingRule {
-  /** One layer in so many sees everything: the last of them, or with `denseFirst` the first. */
-  readonly period: number;
-  readonly denseFirst?: true;
-  /** Keys seen where the file leaves them out. */
-  readonly window?: number;
-  /** Keys seen whatever the file says, unless it says 0. */
-  readonly fixed?: number;
-}
-
-const SLIDING: Readonly<Record<string, SlidingRule>> = {
-  afmoe: { period: 4 },
-  cohere2: { period: 4 },
-  cohere2moe: { period: 4, denseFirst: true },
-  'exaone-moe': { period: 4, window: 128 },
-  exaone4: { period: 4 },
-  gemma2: { period: 2, window: 4096 },
-  gemma3: { period: 6 },
-  gemma3n: { period: 5 },
-  'gpt-oss': { period: 2 },
-  laguna: { period: 4, denseFirst: true },
-  // Chunks; the file has no key for them.
-  llama4: { period: 4, fixed: 8192, window: 8192 },
-  mellum: { period: 4 },
-  'muse-glimmer': { period: 4 },
-  olmo2: { period: 4 },
-  plamo3: { period: 8 },
-  smallthinker: { period: 4, denseFirst: true, fixed: 4096 },
-};
-
-/** One layer in so many has attention, the last of them; the others a state. */
-const LINEAR: Readonly<Record<string, number>> = {
-  qwen3next: 4,
-  qwen35: 4,
-  qwen35moe: 4,
-  qwen4exp: 4,
-  'minimax-01': 8,
-};
-
-/** Caches of another kind, which the rules below would take for plain attention. */
-const UNKNOWN = /^(deepseek4|dflash)$/;
+const factsOf = (arch: string) => familyFacts(arch).gguf ?? {};
 
 type Head = Pick<LayerShape, 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
 
@@ -68,7 +30,7 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   const arch = metadata.get('general.architecture');
   const keys = ggufKeys(header);
   if (typeof arch !== 'string') throw keys.fail('general.architecture', 'expected a string, got none');
-  if (UNKNOWN.test(arch)) {
+  if (factsOf(arch).otherCache === true) {
     throw keys.fail('general.architecture', `expected one whose cache is known here, got ${arch}`);
   }
   const numLayers = layerCount(keys, arch);
@@ -115,9 +77,8 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
 /** The layers a pass goes through: `block_count` without those that only draft tokens, times the loops. */
 function layerCount(keys: KeyReader, arch: string): number {
   const blocks = keys.layerCount(`${arch}.decoder_block_count`, `${arch}.block_count`);
-  // Granite Switch counts a layer of another use here.
   const drafts = keys.perLayer(1, `${arch}.nextn_predict_layers`)?.[0] ?? 0;
-  const own = drafts < blocks && arch !== 'graniteswitch' ? blocks - drafts : blocks;
+  const own = drafts < blocks && factsOf(arch).draftsInPass !== true ? blocks - drafts : blocks;
   const loops = keys.int(`${arch}.num_loops`) ?? 1;
   return loops === 1
     ? own
@@ -140,8 +101,8 @@ function layerShapes(
   const linear = linearLayers(keys, arch);
   const indexed = indexedLayers(keys, arch);
   const shared = keys.perLayer(1, `${arch}.attention.shared_kv_layers`)?.[0];
-  // llama.cpp takes 20 layers with a cache of their own for every Gemma 3n.
-  const firstShared = shared === undefined && arch === 'gemma3n' ? 20 : numLayers - (shared ?? 0);
+  const { ownCaches = numLayers } = factsOf(arch);
+  const firstShared = shared === undefined ? ownCaches : numLayers - shared;
   return counts.map((numKeyValueHeads, i): LayerShape => {
     // No K/V heads, or no query heads: a state-space, convolution or feed-forward layer of a hybrid model.
     if (numKeyValueHeads === 0 || headCounts[i] === 0 || linear(i)) {
@@ -214,12 +175,12 @@ function headShape(
 
 /** Keys seen by a sliding layer: one number, or one per layer with 0 for a full one. */
 function windowsOf(keys: KeyReader, arch: string, numLayers: number): readonly number[] | undefined {
-  const rule = Object.hasOwn(SLIDING, arch) ? SLIDING[arch] : undefined;
+  const rule = factsOf(arch).layers;
   const key = `${arch}.attention.sliding_window`;
   if (keys.list(key) !== undefined) return keys.perLayer(numLayers, key);
   const stated = keys.perLayer(1, key)?.[0];
   if (stated === 0) return undefined;
-  const window = stated === undefined ? rule?.window : (rule?.fixed ?? stated);
+  const window = stated === undefined ? rule?.window : (rule?.fixedWindow ?? stated);
   return window === undefined ? undefined : [window];
 }
 
@@ -230,17 +191,17 @@ function slidingLayers(keys: KeyReader, arch: string, numLayers: number): (layer
     if (flags.length < numLayers) throw keys.fail(key, `expected ${numLayers} layers, got ${flags.length}`);
     return (i) => Boolean(flags[i]);
   }
-  const rule = Object.hasOwn(SLIDING, arch) ? SLIDING[arch] : undefined;
+  const { layers: rule } = factsOf(arch);
   const period = keys.int(key) ?? rule?.period;
   if (period === undefined) return () => true;
-  return rule?.denseFirst === true ? (i) => i % period !== 0 : (i) => i % period < period - 1;
+  const { layer } = rule ?? lastOf(period);
+  return (i) => layer(i, numLayers, period) === 'sliding';
 }
 
 function linearLayers(keys: KeyReader, arch: string): (layer: number) => boolean {
   const flags = keys.list(`${arch}.attention.recurrent_layers`);
   if (flags !== undefined) return (i) => Boolean(flags[i]);
-  const interval = keys.int(`${arch}.full_attention_interval`);
-  const period = interval ?? (Object.hasOwn(LINEAR, arch) ? LINEAR[arch] : undefined);
+  const period = keys.int(`${arch}.full_attention_interval`) ?? factsOf(arch).attentionPeriod;
   return period === undefined ? () => false : (i) => (i + 1) % period !== 0;
 }
 
@@ -249,12 +210,5 @@ function indexedLayers(keys: KeyReader, arch: string): (layer: number) => boolea
   if (keys.int(`${arch}.attention.indexer.key_length`) === undefined) return () => false;
   const types = keys.list(`${arch}.attention.indexer.types`);
   if (types !== undefined) return (i) => Boolean(types[i]);
-  if (arch === 'minimax-m3') {
-    const dense = keys.perLayer(1, `${arch}.leading_dense_block_count`)?.[0] ?? 0;
-    return (i) => i >= dense;
-  }
-  // GLM 5.2, known by its context, has the choice of every fourth layer shared by the three after it.
-  const contextLength = keys.int(`${arch}.context_length`) ?? 0;
-  if (arch === 'glm-dsa' && contextLength >= 1 << 20) return (i) => i < 2 || (i - 2) % 4 === 0;
-  return () => true;
+  return factsOf(arch).indexer?.(keys) ?? (() => true);
 }

@@ -3,6 +3,7 @@
  * [run] was compared with what the runtime itself reports; [read] was only read in its source.
  */
 
+import { familyFacts } from '../format/families.ts';
 import type { LayerShape, ModelShape } from '../format/shape-types.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { storageLayout } from '../format/storage-type.ts';
@@ -68,34 +69,6 @@ const exact: RuntimeRules = {
   tensorParallel: true,
 };
 
-/** Model types and architectures. */
-const SLIDING_IN_LLAMA_CPP = new RegExp(
-  `^(${[
-    ...['gemma2', 'gemma3(_text)?', 'gemma3n(_text)?', 'gemma4(_text|_unified_text)?', 'cohere2(_?moe)?'],
-    ...[
-      'llama4(_text)?',
-      'gpt[_-]oss',
-      'exaone4',
-      'exaone[_-]moe',
-      'olmo[23]',
-      'afmoe',
-      'granite[_-]swa',
-      'laguna',
-    ],
-    ...[
-      'lfm2',
-      'maple',
-      'mellum',
-      'mimo2',
-      'mimo_v2(_flash)?',
-      'muse[_-]glimmer(_text)?',
-      'plamo3',
-      'smallthinker',
-    ],
-    ...['spark2-5', 'step35', 'step3p5', 'dots3note', 'dots3_note_text'],
-  ].join('|')})$`,
-);
-
 /**
  * llama.cpp with flash attention and one stream per sequence (kv_unified off).
  * - Cells of a sequence are padded to 256: llama-context.cpp `n_ctx_seq = GGML_PAD(n_ctx_seq, 256)` [run: node-llama-cpp
@@ -114,8 +87,10 @@ const llamaCpp: RuntimeRules = {
   tokens: ({ contextLength }) => roundUp(contextLength, 256),
   slidingTokens: ({ contextLength, batchTokens = 512 }, window) =>
     roundUp(Math.min(roundUp(contextLength, 256), window + batchTokens), 256),
-  slides: ({ modelType, numLayers }) =>
-    SLIDING_IN_LLAMA_CPP.test(modelType) && (modelType !== 'exaone4' || numLayers === 64),
+  slides({ modelType, numLayers }) {
+    const { slidesInLlamaCpp } = familyFacts(modelType);
+    return slidesInLlamaCpp === true || slidesInLlamaCpp === numLayers;
+  },
   cachedHeads: ownHeads,
   expands: ({ latent }) => latent?.expandedInLlamaCpp === true,
   indexBytes: (layer, types) =>
@@ -167,7 +142,7 @@ const transformers: RuntimeRules = {
   slidingTokens: ({ contextLength }, window) => Math.min(contextLength, window - 1),
   slides: () => true,
   cachedHeads: ({ modelType, numHeads }, { numKeyValueHeads: K }) =>
-    modelType === 'falcon' && K > 1 ? numHeads : K,
+    K > 1 && familyFacts(modelType).cachesAllHeads === true ? numHeads : K,
   expands: never,
   indexBytes: indexRow,
   checkType: plainOnly('transformers', PLAIN),

@@ -3,6 +3,8 @@
  * (tokens, types, merges or scores) and names what is done around it; the parts it only names are filled in here.
  * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
  */
+import { familyFacts } from '../format/families.ts';
+import type { GgufFacts } from '../format/family-facts.ts';
 import type { GgufValue } from '../format/gguf.ts';
 import { endTexts, ggufEndTokenIds } from './end-tokens.ts';
 import { type PreTokenizerRecipe, preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
@@ -95,11 +97,10 @@ function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
  * of Llama 2's own tokenizer.json.
  */
 function sentencePieceFiles(header: Header): TokenizerFiles {
-  const isGemma = header.string('general.architecture')?.startsWith('gemma') === true;
-  // Gemma's header has real spaces in its tokens of nothing but spaces.
+  const inMergeOrder = architectureFacts(header).tokensInMergeOrder === true;
   const tokens = header
     .tokens()
-    .map((token) => (isGemma && /^ +$/.test(token) ? '▁'.repeat(token.length) : token));
+    .map((token) => (inMergeOrder && /^ +$/.test(token) ? '▁'.repeat(token.length) : token));
   const vocab = vocabulary(tokens);
   const types = tokenTypes(header, tokens, vocab);
   const scores = header.numbers('tokenizer.ggml.scores');
@@ -112,8 +113,7 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
   for (let id = 0; id < tokens.length; id++) {
     const type = types[id];
     const isPiece = type !== tokenType.control && type !== tokenType.unknown && type !== tokenType.byte;
-    // Gemma's scores do not follow the order of its merges; its ids do.
-    pieceScores[id] = !isPiece ? Number.NaN : isGemma ? -id : scores[id];
+    pieceScores[id] = !isPiece ? Number.NaN : inMergeOrder ? -id : scores[id];
   }
   const addSpace = header.boolean('tokenizer.ggml.add_space_prefix') ?? true;
   const config = headerConfig(header, tokens, { addBos: true, bos: 1, eos: 2, unk: 0 });
@@ -149,6 +149,10 @@ function sentencePieceFiles(header: Header): TokenizerFiles {
   };
 }
 
+function architectureFacts(header: Header): GgufFacts {
+  return familyFacts(header.string('general.architecture') ?? '').gguf ?? {};
+}
+
 function vocabulary(tokens: readonly string[]): ReadonlyMap<string, number> {
   const vocab = new Map<string, number>();
   for (let id = 0; id < tokens.length; id++) vocab.set(tokens[id], id);
@@ -171,8 +175,7 @@ function tokenTypes(
 }
 
 function addedTokens(header: Header, tokens: readonly string[], types: Int32Array): AddedTokenJson[] {
-  // Phi-3's chat tokens swallow the spaces behind them; its header cannot say so.
-  const isPhi3 = header.string('general.architecture') === 'phi3';
+  const takeSpaces = architectureFacts(header).addedTokensTakeSpaces === true;
   const keepsSpace = new Set(['<unk>', '<s>', '<|endoftext|>']);
   const added: AddedTokenJson[] = [];
   for (let id = 0; id < tokens.length; id++) {
@@ -180,7 +183,7 @@ function addedTokens(header: Header, tokens: readonly string[], types: Int32Arra
     const special = type === tokenType.control || type === tokenType.unknown;
     if (!special && type !== tokenType.userDefined) continue;
     const content = tokens[id];
-    const rstrip = isPhi3 && !keepsSpace.has(content);
+    const rstrip = takeSpaces && !keepsSpace.has(content);
     added.push({ id, content, special, normalized: false, single_word: false, lstrip: false, rstrip });
   }
   return added;

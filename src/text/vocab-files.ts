@@ -2,6 +2,7 @@
  * Tokenizers of folders that have vocab.json and merges.txt and no tokenizer.json: byte-level BPE, cut as the named class cuts.
  * Source: transformers 5.23, `GPT2Tokenizer`, `RobertaTokenizer`, `Qwen2Tokenizer`.
  */
+import { familyFacts } from '../format/families.ts';
 import { preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
 import { refuse } from './steps.ts';
 import {
@@ -40,19 +41,6 @@ const defaults: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   RobertaTokenizer: roberta,
 };
 
-const classes: Readonly<Record<string, string>> = {
-  gpt2: 'GPT2Tokenizer',
-  gpt_bigcode: 'GPT2Tokenizer',
-  gpt_neo: 'GPT2Tokenizer',
-  opt: 'GPT2Tokenizer',
-  starcoder2: 'GPT2Tokenizer',
-  qwen2: 'Qwen2Tokenizer',
-  qwen2_moe: 'Qwen2Tokenizer',
-  qwen3: 'Qwen2Tokenizer',
-  qwen3_moe: 'Qwen2Tokenizer',
-  roberta: 'RobertaTokenizer',
-};
-
 /**
  * @returns what tokenizer.json would say, and tokenizer_config.json with the special tokens of its class
  * @throws RangeError naming the class when it is another than the three
@@ -63,7 +51,8 @@ export function tokenizerJsonFromVocab(files: VocabFiles): {
 } {
   const { vocab, config, modelType } = files;
   const stated = config.tokenizer_class;
-  const kind = typeof stated === 'string' ? stated.replace(/Fast$/, '') : classes[modelType ?? ''];
+  const kind =
+    typeof stated === 'string' ? stated.replace(/Fast$/, '') : familyFacts(modelType ?? '').tokenizerClass;
   if (kind === undefined || !Object.hasOwn(defaults, kind)) {
     refuse(
       `tokenizer_class to be one of ${Object.keys(defaults).join(', ')} where there is no tokenizer.json`,
