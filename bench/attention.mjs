@@ -1,4 +1,4 @@
-/** Attention against PyTorch, ONNX Runtime and jax-js: the rows of the README's table. */
+/** Attention against PyTorch, ONNX Runtime and jax-js: the rows of bench/README.md. */
 import { measureAttention } from './rows.mjs';
 
 const prefill = (T, H) => ({ B: 1, T, S: T, N: 32, K: 8, H, causal: true, dtype: 'f32' });
