@@ -1,5 +1,11 @@
 /** `gqa`: tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …). */
-export { type GradientOf, grad, type ParameterOwner, valueAndGrad } from './autograd/grad.ts';
+export {
+  type GradientOf,
+  type GradientsOf,
+  grad,
+  type ParameterOwner,
+  valueAndGrad,
+} from './autograd/grad.ts';
 export type { BackendName } from './backend/backend.ts';
 export type { KeyValueSegment, KeyValueView } from './backend/calls/attention.ts';
 export {
@@ -8,20 +14,29 @@ export {
   currentBackend as getBackend,
 } from './backend/handle.ts';
 export { setThreads } from './backend/registry.ts';
-export { type AttendOptions, attend } from './ops/attend.ts';
+export { type AttendOptions, attend, type CacheView } from './ops/attend.ts';
 export { type AttentionOptions, dotProductAttention } from './ops/attention.ts';
 export type { AttentionLayout } from './ops/attention-call.ts';
-export { add, div, maximum, minimum, mul, pow, sub } from './ops/binary.ts';
+export { add, div, maximum, minimum, mul, type Operand, pow, sub } from './ops/binary.ts';
 export { broadcastTo } from './ops/broadcast-to.ts';
 export { cast } from './ops/cast.ts';
 export { concat } from './ops/concat.ts';
-export { arange, type CreationOptions, full, ones, type TensorLike, tensor, zeros } from './ops/creation.ts';
+export {
+  arange,
+  type CreationOptions,
+  full,
+  ones,
+  type TensorLike,
+  type TensorOptions,
+  tensor,
+  zeros,
+} from './ops/creation.ts';
 export { softmaxCrossEntropy } from './ops/cross-entropy.ts';
 export type { DropoutMask } from './ops/dropout.ts';
 export { embedding } from './ops/embedding.ts';
 export { swiglu } from './ops/gated.ts';
 export { groupedQueryAttention } from './ops/grouped-query-attention.ts';
-export { layerNorm } from './ops/layer-norm.ts';
+export { type LayerNormOptions, layerNorm } from './ops/layer-norm.ts';
 export { linear } from './ops/linear.ts';
 export { type MatmulOptions, matmul } from './ops/matmul.ts';
 export { max, mean, min, type ReduceOptions, sum } from './ops/reduce.ts';
@@ -31,10 +46,11 @@ export { type RopeOptions, rope } from './ops/rope.ts';
 export { slice } from './ops/slice.ts';
 export { type AxisOptions, logSoftmax, softmax } from './ops/softmax.ts';
 export { transpose } from './ops/transpose.ts';
-export { abs, exp, gelu, log, neg, relu, sigmoid, silu, sqrt, tanh } from './ops/unary.ts';
+export { abs, exp, type GeluOptions, gelu, log, neg, relu, sigmoid, silu, sqrt, tanh } from './ops/unary.ts';
 export type { BlockDType, DType, PlainDType } from './tensor/dtype.ts';
 export type { NumericArray } from './tensor/encode.ts';
 export { UnsupportedError } from './tensor/errors.ts';
 export { scope } from './tensor/scope.ts';
 export type { Shape } from './tensor/shape.ts';
+export type { Storage } from './tensor/storage.ts';
 export { type NestedArray, Tensor } from './tensor/tensor.ts';

@@ -20,7 +20,8 @@ export type GradientOf<A> = A extends Tensor
       ? { [Key in keyof A]: GradientOf<A[Key]> }
       : undefined;
 
-type GradientsOf<Args extends readonly unknown[], Numbers extends readonly number[]> = {
+/** The gradients of the arguments that `argnums` names, in its order. */
+export type GradientsOf<Args extends readonly unknown[], Numbers extends readonly number[]> = {
   [I in keyof Numbers]: GradientOf<Args[Numbers[I]]>;
 };
 

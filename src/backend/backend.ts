@@ -9,6 +9,9 @@
 import type { Storage, StorageOwner } from '../tensor/storage.ts';
 import type { ArgumentsOf, Call } from './calls/call.ts';
 
+/**
+ * `native` and `wasm` run the C kernels; `reference` is plain TypeScript in double precision, slow and used as the oracle.
+ */
 export type BackendName = 'native' | 'wasm' | 'reference';
 
 /** A file opened for its tensors' bytes: mapped by the native backend, read in slices by the others. */

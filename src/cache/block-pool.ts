@@ -1,7 +1,4 @@
-/**
- * The memory of paged caches (Kwon et al. 2023, PagedAttention): blocks of `blockSize` tokens, each over all layers, counted by
- * how many rows refer to them. Caches on one pool share blocks of equal prefixes; the last to let go frees a block.
- */
+/** The memory of paged caches: reference-counted blocks of tokens (Kwon et al. 2023, PagedAttention). */
 
 import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
@@ -16,6 +13,7 @@ import {
   type LayerStore,
 } from './layer-store.ts';
 
+/** Options of `BlockPool`. */
 export interface BlockPoolOptions {
   /** Where the memory is; the backend of the models that write it. */
   readonly backend: BackendHandle;
@@ -39,6 +37,16 @@ const OPTIONS = optionKinds<BlockPoolOptions>({
 /** The memory of one layer of a pool, for the caches on it. */
 export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
 
+/**
+ * The memory of paged caches: `numBlocks` blocks of `blockSize` tokens, each over all layers. A block counts the rows that
+ * refer to it; caches on one pool share the blocks of equal prefixes, and a block is free when no row refers to it.
+ *
+ * Source: Kwon et al. 2023, "Efficient memory management for large language model serving with PagedAttention".
+ * @example
+ * const layers = Array.from({ length: 2 }, () => ({ numKeyValueHeads: 2, headDim: 64 }));
+ * const pool = new BlockPool({ backend: getBackend(), layers, numBlocks: 64 });
+ * const cache = new PagedCache({ pool, batchSize: 4, maxLength: 512 });
+ */
 export class BlockPool {
   readonly numBlocks: number;
   readonly blockSize: number;

@@ -32,6 +32,14 @@ export interface CacheLayer {
   readonly window?: number;
 }
 
+/**
+ * The interface of every KV cache. A forward pass reserves room for its tokens, each layer writes its keys and values and
+ * attends to the view, and `commit` makes the tokens count:
+ *
+ * `reserve(tokens)`, then for each layer `write(layer, key, value)` and `view(layer)`, then `commit()`.
+ *
+ * Until `commit` the committed tokens stay as they were: after an error, or another `reserve`, the pass is dropped.
+ */
 export interface KeyValueCache {
   /** B */
   readonly batchSize: number;

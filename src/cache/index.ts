@@ -1,6 +1,7 @@
 /** `gqa/cache`: where a decoder keeps the keys and values of the tokens it has seen. */
 export { BlockPool, type BlockPoolOptions } from './block-pool.ts';
 export type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
+export type { CacheSides } from './layer-store.ts';
 export { PagedCache, type PagedCacheOptions } from './paged-cache.ts';
 export { StaticCache, type StaticCacheOptions } from './static-cache.ts';
 export { WindowCache, type WindowCacheOptions } from './window-cache.ts';

@@ -225,6 +225,7 @@ export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new Fi
   },
 );
 
+/** How keys and values are stored. */
 export interface CacheSides {
   readonly key: CacheDType;
   readonly value: CacheDType;

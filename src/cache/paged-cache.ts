@@ -1,8 +1,4 @@
-/**
- * A cache whose rows are lists of blocks from a pool: a row takes memory as it grows, rows with a common beginning share its
- * blocks, and a shared block is copied when one of them writes into it. Layers with a window keep their older tokens too, since
- * a block is freed as a whole.
- */
+/** A cache whose rows are lists of blocks from a pool (`BlockPool`). */
 
 import { aBoolean, anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -13,6 +9,7 @@ import type { CacheDType, KeyValueCache } from './cache.ts';
 import { checkSizes, type LayerStore } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
+/** Options of `PagedCache`. */
 export interface PagedCacheOptions {
   readonly pool: BlockPool;
   /** B >= 1 */
@@ -37,6 +34,11 @@ interface Run {
   readonly length: number;
 }
 
+/**
+ * A cache whose rows are lists of blocks from a pool. A row takes blocks as it grows; rows with a common prefix share its
+ * blocks, and a shared block is copied when one of them writes into it. Layers with a window keep their older tokens too,
+ * since a block is freed as a whole.
+ */
 export class PagedCache implements KeyValueCache {
   readonly pool: BlockPool;
   readonly batchSize: number;

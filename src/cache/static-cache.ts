@@ -1,7 +1,4 @@
-/**
- * A cache of fixed capacity: per layer `[B, maxLength]` slots for tokens, allocated up front. A row is one segment, so a
- * token costs no bookkeeping; a row's unused capacity is the price.
- */
+/** A cache of fixed capacity, allocated at once. */
 
 import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
@@ -12,6 +9,7 @@ import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cach
 import { allocateStores, checkParts, checkSizes, droppedStores, type LayerStore } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
+/** Options of `StaticCache`. */
 export interface StaticCacheOptions {
   /** Where the memory is; the backend of the model that writes it. */
   readonly backend: BackendHandle;
@@ -33,6 +31,17 @@ const OPTIONS = optionKinds<StaticCacheOptions>({
   dtype: anything,
 });
 
+/**
+ * A cache of fixed capacity: `[B, maxLength]` tokens per layer, allocated at once. A row is one segment, so a token needs no
+ * bookkeeping; the capacity that a row does not use is memory lost.
+ * @example
+ * const layers = [{ numKeyValueHeads: 2, headDim: 64 }];
+ * const cache = new StaticCache({ backend: getBackend(), layers, batchSize: 1, maxLength: 128, dtype: 'bf16' });
+ * cache.reserve(1);
+ * cache.write(0, zeros([1, 1, 2, 64]), zeros([1, 1, 2, 64])); // one token: [B, T, K, H]
+ * const out = attend(zeros([1, 1, 8, 64]), cache.view(0)); // [B, T, N, H]
+ * cache.commit();
+ */
 export class StaticCache implements KeyValueCache {
   readonly batchSize: number;
   readonly maxLength: number;

@@ -29,6 +29,7 @@ import {
 } from './layer-store.ts';
 import { Reservation } from './reservation.ts';
 
+/** Options of `WindowCache`. */
 export interface WindowCacheOptions {
   /** Where the memory is; the backend of the model that writes it. */
   readonly backend: BackendHandle;
@@ -71,6 +72,13 @@ interface Ring {
 /** A ring grows by a multiple of this many tokens, so that it does so seldom. */
 const GROWTH = 16;
 
+/**
+ * A cache for sliding windows: a layer with a window keeps the last `window` tokens of each row in a ring, and the first `sinks`
+ * tokens for good. Layers without a window keep all tokens, so a model that alternates both kinds has one cache.
+ * A full ring can take back one token by `truncate`; after `hold` any number.
+ *
+ * Source: Xiao et al. 2023, "Efficient streaming language models with attention sinks".
+ */
 export class WindowCache implements KeyValueCache {
   readonly batchSize: number;
   readonly maxLength: number;

@@ -67,6 +67,7 @@ export class Checkpoint {
   readonly #sources = new Map<string, Promise<FileSource>>();
   readonly #backendFiles = new Map<Backend, Map<string, BackendFile>>();
 
+  /** @internal */
   constructor(parts: CheckpointParts) {
     this.kind = parts.kind;
     this.path = parts.path;
@@ -165,7 +166,10 @@ export class Checkpoint {
     return source;
   }
 
-  /** The file as a backend opens it (mapped by the native one), once per backend and file. Storage taken from it outlives `close()`. */
+  /**
+   * The file as a backend opens it (mapped by the native one), once per backend and file. Storage taken from it outlives `close()`.
+   * @internal
+   */
   backendFile(backend: Backend, path: string): BackendFile {
     this.#checkOpen();
     let files = this.#backendFiles.get(backend);

@@ -55,6 +55,9 @@ export interface RunRecord {
   readonly step: number;
 }
 
+/**
+ * How a checkpoint was trained: its first run and the uptraining after it. `convertCheckpoint` copies it to its output.
+ */
 export interface TrainRecipe {
   /** Of the model from scratch; absent where that was done elsewhere. */
   readonly training?: RunRecord;

@@ -10,6 +10,7 @@ import { writeAt, writeTensors } from './write-tensors.ts';
 
 export type { GgufPair } from '../format/encode-gguf.ts';
 
+/** Options of `writeGguf`. */
 export interface WriteGgufOptions {
   /** Tensors written at the same time; the chunks of different ones must not share a buffer then. Default 1. */
   readonly atOnce?: number;

@@ -16,6 +16,7 @@ import { sizeError, writeAt, writeTensors } from './write-tensors.ts';
 const SLICE_BYTES = 8 << 20;
 const OP = 'writeSafetensors';
 
+/** Options of `writeSafetensors`. */
 export interface WriteSafetensorsOptions {
   /** Strings for `__metadata__`; `{ format: 'pt' }` by default, without which transformers refuses the file. */
   readonly metadata?: Readonly<Record<string, string>>;

@@ -29,8 +29,13 @@ import { similarMixes } from './similar.ts';
 import { writeGgufOutput } from './write-gguf-output.ts';
 import { writeHuggingFace } from './write-hugging-face.ts';
 
+/**
+ * How heads are merged: `mean`, `first` and `random` are the paper's; `similar` groups heads by their activations and aligns
+ * them before it takes the mean.
+ */
 export type ConvertMethod = PoolingMethod | 'similar';
 
+/** Options of `convertCheckpoint`. */
 export interface ConvertOptions {
   /** A Hugging Face directory with safetensors, or a `.gguf` file. */
   readonly from: string;
@@ -64,6 +69,7 @@ const OPTIONS = optionKinds<ConvertOptions>({
   onProgress: aFunction,
 });
 
+/** What `convertCheckpoint` wrote, and from which heads. */
 export interface ConvertResult {
   readonly format: 'safetensors' | 'gguf';
   readonly method: ConvertMethod;

@@ -1,7 +1,4 @@
-/**
- * What a conversion costs before any training: both models read a text side by side. Per layer, the converted attention gets the
- * original's input, so that each error is that layer's own; the logits come from the converted model's own stream.
- */
+/** The drift report: what a conversion costs before any training. */
 
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -17,6 +14,7 @@ import { LogitDrift } from './logit-drift.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
+/** Options of `measureDrift`. */
 export interface DriftOptions {
   /** The checkpoint before and after. */
   readonly from: string;
@@ -54,6 +52,10 @@ export interface LayerDrift {
   readonly groups: readonly (readonly number[])[];
 }
 
+/**
+ * What a conversion changes on a text, before any training. Each layer is measured with the original's input, so that its error
+ * is its own; losses and KL are of the whole models.
+ */
 export interface DriftReport {
   readonly method: ConvertMethod;
   readonly numHeads: number;

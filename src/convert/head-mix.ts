@@ -30,6 +30,7 @@ export interface LayerMix {
   readonly restore?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] };
 }
 
+/** The methods of the GQA paper to merge a group of heads: their mean, their first, or a fresh random head. */
 export type PoolingMethod = 'mean' | 'first' | 'random';
 
 /** Heads as they are. */

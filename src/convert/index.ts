@@ -6,4 +6,4 @@ export {
   convertCheckpoint,
 } from './convert-checkpoint.ts';
 export { type DriftOptions, type DriftReport, type LayerDrift, measureDrift } from './drift.ts';
-export type { HeadMix, HeadSource, LayerMix } from './head-mix.ts';
+export type { HeadMix, HeadSource, LayerMix, PoolingMethod } from './head-mix.ts';

@@ -8,6 +8,7 @@ import type { GgufCursor } from './gguf-cursor.ts';
 /** Of a tensor: ggml's GGML_MAX_DIMS. */
 export const MAX_DIMS = 4;
 
+/** A numeric array of GGUF metadata; the class follows the stored type (64-bit integers are bigints). */
 export type GgufTypedArray =
   | Uint8Array
   | Int8Array

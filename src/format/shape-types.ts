@@ -10,6 +10,7 @@ import { FormatError } from './format-error.ts';
  */
 export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 
+/** What one layer computes and caches. Dims are elements per head. */
 export interface LayerShape {
   readonly kind: LayerKind;
   /** N of this layer, where it is not the model's `numHeads`. */

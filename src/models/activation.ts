@@ -10,6 +10,7 @@ import { gatedActivation } from '../ops/gated.ts';
 import { exp, gelu, relu, sigmoid, silu, tanh } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
+/** The name of an activation; `gelu` is the erf form, `geluTanh` its tanh approximation. */
 export type Activation = GateActivation | Composed;
 
 type Composed =

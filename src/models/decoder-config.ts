@@ -7,6 +7,10 @@ import type { Activation } from './activation.ts';
 import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
 import type { RopeConfig } from './rope-table.ts';
 
+/**
+ * What the decoder needs to run a model, read from its config.json or GGUF header: sizes, norms, positions, the window of each
+ * layer, and which projections have a bias. No field depends on the family.
+ */
 export interface DecoderConfig {
   /** The file's own name of the family, such as `llama`. */
   readonly modelType: string;
@@ -70,6 +74,7 @@ export interface DecoderConfig {
   };
 }
 
+/** What attention does in one layer, where it differs from plain causal attention. */
 export interface LayerAttention {
   /** Keys a query sees, its own included; absent: all. */
   readonly window?: number;
@@ -79,6 +84,7 @@ export interface LayerAttention {
   readonly softCap?: number;
 }
 
+/** Multi-head latent attention (DeepSeek-V2). */
 export interface LatentAttentionConfig {
   /** Width of the queries' latent; absent: queries come straight from x. */
   readonly qLoraRank?: number;

@@ -21,6 +21,7 @@ export interface ExpertsConfig {
   readonly biases: boolean;
 }
 
+/** How a token chooses its experts and their weights. */
 export interface RoutingConfig {
   /**
    * What becomes of the router's logits: `softmax` over all experts, or `sigmoid` of each, before the choice; or

@@ -16,6 +16,7 @@ import { checkTokenIds } from './token-batch.ts';
 /** Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort promptly. */
 const PREFILL_CHUNK = 256;
 
+/** Options of `generate`. */
 export interface GenerateOptions {
   /** Most tokens to make; default 256. 0 only feeds the prompt. */
   readonly maxNewTokens?: number;

@@ -10,7 +10,9 @@ export type {
   EncodeOptions,
   Tokenizer,
 } from '../text/tokenizer.ts';
-export type { DecoderConfig } from './decoder-config.ts';
+export type { Activation } from './activation.ts';
+export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';
+export type { ExpertActivation, ExpertsConfig, RoutingConfig } from './experts-config.ts';
 export { type GenerateOptions, generate } from './generate.ts';
 export type { InitCacheOptions } from './init-cache.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';

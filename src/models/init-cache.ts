@@ -10,6 +10,7 @@ import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 
+/** Options of `model.initCache`. */
 export interface InitCacheOptions {
   /** B */
   readonly batchSize: number;

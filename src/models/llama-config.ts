@@ -42,6 +42,7 @@ const SIZES = optionKinds<LlamaSizes>({
 });
 
 /**
+ * A config.json of Hugging Face's `llama` type: what `createModel` and transformers read.
  * @throws RangeError when K does not divide N, N does not divide D without a head dim, or a size is no positive integer.
  */
 export function llamaConfig(sizes: LlamaSizes): Record<string, unknown> {

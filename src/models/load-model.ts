@@ -51,6 +51,7 @@ const FAMILIES: readonly Family[] = [
   deepseek,
 ];
 
+/** Options of `loadModel`. */
 export interface LoadModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;

@@ -1,6 +1,4 @@
-/**
- * A loaded decoder-only language model: tokens in, logits out. Made by `loadModel`.
- */
+/** `Model`: a decoder-only language model, tokens in, logits out. */
 
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -51,6 +49,13 @@ const FORWARD_OPTIONS = optionKinds<ForwardOptions>({
 /** Tokens per pass when a row is fed again: bounds the memory of the intermediates. */
 const REFEED_CHUNK = 512;
 
+/**
+ * A decoder-only language model, tokens in, logits out. `loadModel` makes it; `dispose` frees its weights.
+ * @example
+ * const loaded = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
+ * const logits = loaded.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
+ * loaded.dispose();
+ */
 export class Model {
   readonly config: DecoderConfig;
   /** Where the weights are, and where it runs, whatever the current backend is. */
@@ -64,6 +69,7 @@ export class Model {
   #tokenizer: Tokenizer | undefined;
   #disposed = false;
 
+  /** @internal */
   constructor(parts: ModelParts) {
     const { makeTokenizer, ...kept } = parts;
     const backend = behindHandle(parts.backend);

@@ -52,6 +52,7 @@ export type RopeScaling =
       readonly attentionFactor: number;
     };
 
+/** Rotary positions: which dims rotate, and how fast. */
 export interface RopeConfig {
   readonly theta: number;
   /** Leading dims of a head that rotate; even. */

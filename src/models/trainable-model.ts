@@ -32,6 +32,7 @@ import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
 import { type PlacedParam, storedBytes } from './stored-weight.ts';
 
+/** Options of `createModel`. */
 export interface CreateModelOptions {
   /** Of the initial weights; default 0. The same on every backend. */
   readonly seed?: number;
@@ -41,6 +42,7 @@ export interface CreateModelOptions {
 
 const CREATE_OPTIONS = optionKinds<CreateModelOptions>({ seed: anything, backend: anything });
 
+/** Options of `loadTrainableModel`. */
 export interface LoadTrainableModelOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;
@@ -48,12 +50,16 @@ export interface LoadTrainableModelOptions {
 
 const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ backend: anything });
 
+/**
+ * A model whose weights are f32 parameters: `valueAndGrad` and `Optimizer` take it. Made by `createModel` and `loadTrainableModel`.
+ */
 export class TrainableModel extends Model {
   /** The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF file. */
   readonly configJson: Readonly<Record<string, unknown>> | undefined;
   readonly #parameters: ReadonlyMap<string, Param>;
   readonly #placed: readonly PlacedParam[];
 
+  /** @internal */
   constructor(
     parts: Omit<ModelParts, 'tensors'>,
     placed: ReadonlyMap<string, PlacedParam>,

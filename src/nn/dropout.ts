@@ -1,4 +1,4 @@
-/** Dropout with Flax's masks: the same key drops the same elements. */
+/** Dropout with Flax's masks. */
 
 import { aBoolean, aNumber, anything, aString, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -15,6 +15,7 @@ import { Module, type View } from './module.ts';
 import { resultDType, rounded } from './promote.ts';
 import { type RngStream, Rngs } from './rngs.ts';
 
+/** Options of `Dropout`. */
 export interface DropoutOptions {
   /** Probability of dropping an element, 0 … 1. */
   readonly rate: number;
@@ -28,6 +29,7 @@ export interface DropoutOptions {
   readonly rngs?: Rngs | RngStream;
 }
 
+/** Options of one call of `Dropout`. */
 export interface DropoutCall {
   readonly deterministic?: boolean;
   /** Used instead of the constructor's. */
@@ -43,6 +45,10 @@ const OPTIONS = optionKinds<DropoutOptions>({
 });
 const CALL = optionKinds<DropoutCall>({ deterministic: aBoolean, rngs: anything });
 
+/**
+ * Sets elements to 0 with probability `rate` and divides the others by `1 - rate`. The masks are Flax's: the same key drops the
+ * same elements. Source: flax/nnx/nn/stochastic.py (Dropout).
+ */
 export class Dropout extends Module {
   readonly rate: number;
   readonly broadcastDims: readonly number[];

@@ -18,6 +18,7 @@ import { resultDType, rounded } from './promote.ts';
 import type { Rngs } from './rngs.ts';
 import type { Param } from './variable.ts';
 
+/** Options of `Embed`. */
 export interface EmbedOptions {
   readonly numEmbeddings: number;
   readonly features: number;
@@ -39,6 +40,7 @@ const OPTIONS = optionKinds<EmbedOptions>({
   rngs: anything,
 });
 
+/** A table of vectors `[numEmbeddings, features]`, read by id. Source: flax/nnx/nn/linear.py (Embed). */
 export class Embed extends Module {
   /** `[numEmbeddings, features]` */
   readonly embedding: Param;

@@ -1,9 +1,4 @@
-/**
- * Causal self-attention of a decoder block: four projections without bias, grouped key/value heads (the block that Llama,
- * Mistral and their relatives share, without its rotation).
- *
- * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
- */
+/** Causal grouped-query self-attention without biases or positions. */
 
 import { aFunction, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -18,6 +13,7 @@ import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 import type { Rngs } from './rngs.ts';
 
+/** Options of `GroupedQueryAttention`. */
 export interface GroupedQueryAttentionOptions {
   /** Width of inputs and outputs D; a multiple of `numHeads`. */
   readonly dim: number;
@@ -33,6 +29,15 @@ export interface GroupedQueryAttentionOptions {
   readonly rngs: Rngs;
 }
 
+/**
+ * Causal self-attention with grouped key/value heads: four projections without bias, as in a Llama or Mistral block, without
+ * rotary positions.
+ *
+ * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
+ * @example
+ * const block = new GroupedQueryAttention({ dim: 512, numHeads: 8, numKeyValueHeads: 2, rngs: new Rngs(0) });
+ * const y = block.forward(x); // x and y [B, T, 512]
+ */
 export class GroupedQueryAttention extends Module {
   /** kernel `[D, N * H]` */
   readonly qProj: Linear;

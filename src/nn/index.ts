@@ -5,6 +5,7 @@ export {
   dotProductAttention,
   dotProductAttentionWeights,
 } from './attention.ts';
+export type { CacheIndex } from './attention-cache.ts';
 export { Dropout, type DropoutCall, type DropoutOptions } from './dropout.ts';
 export { Embed, type EmbedOptions } from './embed.ts';
 export { GroupedQueryAttention, type GroupedQueryAttentionOptions } from './grouped-query-attention.ts';
@@ -29,6 +30,6 @@ export {
   type MultiHeadLatentAttentionOptions,
 } from './multi-head-latent-attention.ts';
 export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from './norm.ts';
-export { type RngStream, Rngs, type Seed } from './rngs.ts';
+export { type ParamKeys, type RngStream, Rngs, type Seed } from './rngs.ts';
 export { RoPE, type RoPEOptions } from './rope.ts';
 export { Cache, Param, Variable } from './variable.ts';

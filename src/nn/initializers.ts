@@ -60,7 +60,11 @@ export function truncatedNormal(stddev = 1e-2, lower = -2, upper = 2): Initializ
   return drawn((key, shape) => scaledTruncatedNormal('truncatedNormal', key, lower, upper, shape, f(stddev)));
 }
 
+/**
+ * Which size of the kernel the variance is divided by: inputs, outputs, their mean, or their geometric mean.
+ */
 export type FanMode = 'fan_in' | 'fan_out' | 'fan_avg' | 'fan_geo_avg';
+/** The distribution of the numbers. */
 export type FanDistribution = 'truncated_normal' | 'normal' | 'uniform';
 
 /** Which axes of the shape are inputs, outputs and batch; the others are a receptive field. */

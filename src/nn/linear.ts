@@ -38,6 +38,7 @@ interface ProjectionOptions {
   readonly rngs: ParamKeys;
 }
 
+/** Options of `Linear`. */
 export interface LinearOptions extends ProjectionOptions {
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -96,6 +97,7 @@ export class Linear extends Module {
   }
 }
 
+/** Options of `LinearGeneral`. */
 export interface LinearGeneralOptions extends ProjectionOptions {
   readonly inFeatures: number | readonly number[];
   readonly outFeatures: number | readonly number[];

@@ -13,6 +13,7 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { tupleText } from './arguments.ts';
 
+/** Options of `makeCausalMask`. */
 export interface MaskOptions {
   /** Axes of length 1 to put in front; default 0. */
   readonly extraBatchDims?: number;
@@ -20,6 +21,7 @@ export interface MaskOptions {
   readonly dtype?: DType;
 }
 
+/** Options of `makeAttentionMask`. */
 export interface AttentionMaskOptions extends MaskOptions {
   /** Of a query's and a key's number: nonzero = may attend. Takes `[…, T, 1]` and `[…, 1, S]`; default the product. */
   readonly pairwiseFn?: (query: Tensor, key: Tensor) => Tensor;

@@ -1,7 +1,4 @@
-/**
- * `Module`: an object whose properties are variables, other modules, and arrays of them. Their paths are Flax's: property
- * names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
- */
+/** `Module`: the base of all modules, with their variables by path. */
 import { aBoolean, aNumber, checkObject, numbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { adopt } from '../tensor/scope.ts';
@@ -27,6 +24,19 @@ const VIEW = optionKinds<View>({
   maxLength: aNumber,
 });
 
+/**
+ * The base of all modules: an object whose properties are variables, other modules, and arrays of them. The path of a variable
+ * is Flax's: property names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
+ * @example
+ * class Mlp extends Module {
+ *   readonly up = new Linear({ inFeatures: 8, outFeatures: 32, rngs: new Rngs(0) });
+ *   readonly down = new Linear({ inFeatures: 32, outFeatures: 8, rngs: new Rngs(1) });
+ *   forward(input: Tensor) {
+ *     return this.down.forward(gelu(this.up.forward(input)));
+ *   }
+ * }
+ * [...new Mlp().parameters().keys()]; // up.kernel, up.bias, down.kernel, down.bias
+ */
 export abstract class Module {
   #sown: Record<string, Tensor[]> = {};
 

@@ -1,10 +1,8 @@
 /**
- * Multi-head attention with grouped key/value heads: flax.nnx.MultiHeadAttention, its parameters, numbers and errors.
+ * Multi-head attention with grouped key/value heads: flax.nnx.MultiHeadAttention.
  *
- * Not taken over, since they steer XLA alone: precision, dot_general and its classes, the promote_dtype functions, the
- * sharding arguments and the metadata of parameters. Where Flax 0.12.12 is wrong this is right: docs/semantics.md.
- *
- * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
+ * Left out, since they only steer XLA: precision, dot_general and its classes, the promote_dtype functions, the
+ * sharding arguments and the metadata of parameters.
  */
 
 import {
@@ -43,6 +41,7 @@ import { type RngStream, Rngs } from './rngs.ts';
 import { RoPE } from './rope.ts';
 import { Cache } from './variable.ts';
 
+/** Options of `MultiHeadAttention`, with the names and defaults of Flax. */
 export interface MultiHeadAttentionOptions {
   /** Query heads N. */
   readonly numHeads: number;
@@ -91,6 +90,7 @@ export interface MultiHeadAttentionOptions {
   readonly rngs: Rngs;
 }
 
+/** Options of one call of `MultiHeadAttention`. */
 export interface MultiHeadAttentionCall {
   /** Nonzero = may attend; broadcasts to `[...batch, N, T, S]`. While decoding S is the length of the cache. */
   readonly mask?: Tensor;
@@ -105,6 +105,11 @@ export interface MultiHeadAttentionCall {
 }
 
 /**
+ * Multi-head attention with grouped key/value heads and Flax's parameters, numbers and errors. Parameters (f32 by default):
+ * `query.kernel` `[D, N, H]`, `key.kernel` and `value.kernel` `[Dkv, K, H]`, `out.kernel` `[N, H, Dout]`, with their biases.
+ * docs/semantics.md lists where it differs from Flax 0.12.12.
+ *
+ * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  * @example
  * const layer = new MultiHeadAttention({ numHeads: 32, numKeyValueHeads: 8, inFeatures: 512, decode: false, rngs: new Rngs(0) });
  * const y = layer.forward(x, undefined, undefined, { isCausal: true }); // x and y [..., T, 512]

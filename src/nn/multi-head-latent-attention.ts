@@ -1,7 +1,5 @@
 /**
- * Multi-head latent attention (MLA) as DeepSeek-V2 has it: keys and values of all heads are made from one latent per token, and
- * one rotated key is shared by the heads, so that a token's cache is `kvLoraRank + qkRopeHeadDim` values whatever the number of
- * heads. Parameters have the names of Hugging Face's checkpoints, but `kv_b_proj`, of which the two halves stand apart, since the
+ * Multi-head latent attention (MLA), as in DeepSeek-V2. Parameters have the names of Hugging Face's checkpoints, but `kv_b_proj`, of which the two halves stand apart, since the
  * absorbed form multiplies one into the queries and the other into the outputs.
  *
  * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3 (DeepseekV3Attention).
@@ -38,6 +36,7 @@ import type { Rngs } from './rngs.ts';
 import { RoPE } from './rope.ts';
 import { Cache, type Param } from './variable.ts';
 
+/** Options of `MultiHeadLatentAttention`. */
 export interface MultiHeadLatentAttentionOptions {
   /** Width of inputs and outputs D. */
   readonly hiddenSize: number;
@@ -70,6 +69,7 @@ export interface MultiHeadLatentAttentionOptions {
   readonly rngs: Rngs;
 }
 
+/** Options of one call of `MultiHeadLatentAttention`. */
 export interface MultiHeadLatentAttentionCall {
   /** bool or u8, nonzero = may attend; broadcasts to `[B, N, T, S]`. Not while decoding. */
   readonly mask?: Tensor;
@@ -81,6 +81,10 @@ export interface MultiHeadLatentAttentionCall {
 }
 
 /**
+ * Multi-head latent attention (MLA): keys and values of all heads are made from one latent per token, and the heads share one
+ * rotated key. So a token's cache is `kvLoraRank + qkRopeHeadDim` values, whatever the number of heads.
+ *
+ * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1.
  * @example
  * const layer = new MultiHeadLatentAttention({
  *   hiddenSize: 512, numAttentionHeads: 8, kvLoraRank: 128, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, rngs: new Rngs(0) });

@@ -16,6 +16,7 @@ import { resultDType, rounded } from './promote.ts';
 import type { Rngs } from './rngs.ts';
 import type { Param } from './variable.ts';
 
+/** Options of `RMSNorm`. */
 export interface RMSNormOptions {
   readonly numFeatures: number;
   /** Added to the variance (the mean square); default 1e-6. */
@@ -31,6 +32,7 @@ export interface RMSNormOptions {
   readonly rngs: Rngs;
 }
 
+/** Options of `LayerNorm`. */
 export interface LayerNormOptions extends RMSNormOptions {
   /** Default true. */
   readonly useBias?: boolean;

@@ -1,9 +1,4 @@
-/**
- * Rotary position embedding as Flax's: the pair of dim i is dim i + half (or, interleaved, dims 2i and 2i + 1 are one), the
- * angle of pair i at position p is `p / theta^(2i / size)`.
- *
- * Source: Su et al. 2021; flax/nnx/nn/attention.py (RoPE).
- */
+/** Rotary position embedding as a module. */
 
 import { aBoolean, aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -17,6 +12,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { withFlax } from './arguments.ts';
 import { Module } from './module.ts';
 
+/** Options of `RoPE`. */
 export interface RoPEOptions {
   /** Default 10000. */
   readonly theta?: number;
@@ -34,6 +30,12 @@ const OPTIONS = optionKinds<RoPEOptions>({
   interleaved: aBoolean,
 });
 
+/**
+ * Rotary position embedding: dims i and i + half of a head are a pair (interleaved: dims 2i and 2i + 1), and pair i at position p
+ * turns by the angle `p / theta^(2i / size)`. Pass it to `MultiHeadAttention` as `rope`.
+ *
+ * Source: Su et al. 2021, "RoFormer"; flax/nnx/nn/attention.py (RoPE).
+ */
 export class RoPE extends Module {
   readonly theta: number;
   readonly embeddingSize: number | undefined;

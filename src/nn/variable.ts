@@ -1,4 +1,4 @@
-/** What a module keeps between calls: parameters, cached keys and values. The one mutable thing of the library. */
+/** What a module keeps between calls: parameters, cached keys and values. */
 
 import { describe } from '../arguments/kinds.ts';
 import { isRecorded } from '../autograd/tape.ts';
@@ -9,6 +9,9 @@ import { adopt } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
+/**
+ * A tensor that a module owns. It is the one mutable object: assigning to `value` copies numbers into the same memory.
+ */
 export class Variable {
   readonly #tensor: Tensor;
 

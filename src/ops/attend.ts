@@ -19,6 +19,7 @@ import { allocate, checkRank, checkTensor, commonBackend } from './operands.ts';
 
 export type { CacheView } from './cache-view.ts';
 
+/** Options of `attend`. */
 export interface AttendOptions {
   /** Multiplies the scores; default `1 / sqrt(H)`. */
   readonly scale?: number;

@@ -13,6 +13,7 @@ import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
 import { allocate, commonBackend, type FloatDType, floatDType, hasNoOutput } from './operands.ts';
 
+/** An operand of an elementwise function. A number takes the dtype of the other operand. */
 export type Operand = Tensor | number;
 
 /** `a + b` */

@@ -15,11 +15,13 @@ import { allocate } from './operands.ts';
 /** Nested arrays of numbers or of booleans, or one of them. */
 export type TensorLike = number | boolean | readonly TensorLike[];
 
+/** Options of `zeros`, `ones`, `full` and `arange`. */
 export interface CreationOptions {
   /** Default f32. */
   readonly dtype?: DType;
 }
 
+/** Options of `tensor`. */
 export interface TensorOptions extends CreationOptions {
   /** Default: the nesting, or `[length]` for a typed array; must hold as many elements. */
   readonly shape?: Shape;

@@ -16,6 +16,7 @@ import {
   hasNoOutput,
 } from './operands.ts';
 
+/** Options of `layerNorm`. */
 export interface LayerNormOptions {
   /** Added to the variance; default 1e-6 (Flax's; PyTorch's is 1e-5). */
   readonly eps?: number;

@@ -10,6 +10,7 @@ import { broadcastTo, sumTo } from './broadcast-to.ts';
 import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
 import { reshape } from './reshape.ts';
 
+/** Options of `matmul`. */
 export interface MatmulOptions {
   /** Read the last two axes of `a` swapped; default false. */
   readonly transposeA?: boolean;

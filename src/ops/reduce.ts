@@ -13,6 +13,7 @@ import { allocate, commonBackend, floatDType } from './operands.ts';
 import { reduceAxes } from './reduce-axes.ts';
 import { reshape } from './reshape.ts';
 
+/** Options of `sum`, `mean`, `max` and `min`. */
 export interface ReduceOptions {
   /** One axis or several, negative from the end; default all. `[]` reduces nothing. */
   readonly axis?: number | readonly number[];

@@ -16,6 +16,7 @@ import {
   hasNoOutput,
 } from './operands.ts';
 
+/** Options of `rmsNorm`. */
 export interface RmsNormOptions {
   /** Added to the mean square; default 1e-6. */
   readonly eps?: number;

@@ -17,6 +17,7 @@ import {
   freeCopy,
 } from './operands.ts';
 
+/** Options of `rope`. */
 export interface RopeOptions {
   /** Pairs are (2i, 2i + 1), as GPT-J and GGUF's `llama`; default false: (i, i + half), as Hugging Face. */
   readonly interleaved?: boolean;

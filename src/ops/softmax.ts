@@ -13,6 +13,7 @@ import { max, sum } from './reduce.ts';
 import { transpose } from './transpose.ts';
 import { exp, log } from './unary.ts';
 
+/** Options of `softmax` and `logSoftmax`. */
 export interface AxisOptions {
   /** Default -1, the last. */
   readonly axis?: number;

@@ -42,6 +42,7 @@ export function silu(x: Tensor): Tensor {
   return unary('silu', 'silu', x);
 }
 
+/** Options of `gelu`. */
 export interface GeluOptions {
   /** `'none'` (default, as PyTorch) or `'tanh'` (JAX's default). */
   readonly approximate?: 'none' | 'tanh';

@@ -11,6 +11,7 @@ import {
   shapeOf,
 } from './plan-kv-cache.ts';
 
+/** One choice of heads, and what its cache takes. */
 export interface HeadChoice {
   readonly attention: 'MHA' | 'GQA' | 'MQA' | 'MLA';
   /** K; undefined for MLA, which caches no heads. */
@@ -22,6 +23,7 @@ export interface HeadChoice {
   readonly saving: number;
 }
 
+/** Options of `compareHeads`. */
 export interface CompareOptions extends Omit<PlanOptions, 'numKeyValueHeads'> {
   /** The K to compare; default N, the model's own, and the divisors of N among 8, 4, 2, 1. */
   readonly heads?: readonly number[];

@@ -17,6 +17,7 @@ import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rule
 /** A shape, a parsed config.json, or the id of a preset. */
 export type PlanSource = ModelShape | Readonly<Record<string, unknown>> | string;
 
+/** Options of `planKvCache`. */
 export interface PlanOptions {
   /** Tokens per sequence; default the model's own context. */
   readonly contextLength?: number;
@@ -49,6 +50,7 @@ export const PLAN_KINDS: OptionKinds<PlanOptions> = {
 };
 const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
 
+/** The cache of one layer. */
 export interface LayerPlan {
   readonly kind: LayerKind;
   /** Cells allocated per sequence. */
@@ -57,6 +59,7 @@ export interface LayerPlan {
   readonly bytes: number;
 }
 
+/** What a KV cache takes, in bytes. */
 export interface KvCachePlan {
   /** All cached layers without their windows: the growth per token of one sequence. */
   readonly bytesPerToken: number;

@@ -6,6 +6,7 @@ import { show } from '../arguments/kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 
+/** A model whose shape is known by id. */
 export interface Preset {
   readonly id: string;
   readonly name: string;

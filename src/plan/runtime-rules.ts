@@ -9,6 +9,10 @@ import type { StorageType } from '../format/storage-type.ts';
 import { storageLayout } from '../format/storage-type.ts';
 import { type KeyValueTypes, rowBytes } from './kv-dtype.ts';
 
+/**
+ * Whose cache is planned: `exact` is this package's own caches, to the byte; the others follow how that program allocates
+ * (windows, block sizes, replicated heads).
+ */
 export type Runtime = 'exact' | 'llama.cpp' | 'vllm' | 'transformers';
 export const RUNTIMES: readonly Runtime[] = ['exact', 'llama.cpp', 'vllm', 'transformers'];
 

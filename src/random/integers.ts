@@ -78,6 +78,7 @@ export function permutation(key: Tensor, n: number): Tensor {
   return integers(backendOf(key), order, [n]);
 }
 
+/** Options of `categorical`. */
 export interface CategoricalOptions {
   /** The axis whose entries are the choices; default -1. */
   readonly axis?: number;

@@ -23,6 +23,7 @@ const INVERSE_SQRT2 = f(1 / SQRT2);
 /** The f32 next to -1, towards 0: the smallest value whose erf_inv is finite. */
 const ABOVE_MINUS_ONE = -1 + 2 ** -24;
 
+/** Options of `uniform`. */
 export interface UniformOptions {
   /** Default 0. */
   readonly minval?: number;

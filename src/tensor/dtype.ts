@@ -6,8 +6,11 @@
  */
 import { describe } from '../arguments/kinds.ts';
 
+/** Types with one size per element. f64 lives on the reference backend only. */
 export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
+/** GGML's block types: 32 values of a row (`_k`: 256) with their scales, so a row must be whole blocks. */
 export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q4_k' | 'q5_k' | 'q6_k';
+/** The element type of a tensor. */
 export type DType = PlainDType | BlockDType;
 
 /** Values in one block and bytes that the block takes; plain types have blocks of one value. */

@@ -5,6 +5,9 @@ import { decodeBlocks } from './decode-blocks.ts';
 import type { DType } from './dtype.ts';
 import { bfloatToNumber, halfToNumber, numberToBfloat, numberToHalf } from './half.ts';
 
+/**
+ * What `data()` and `dataSync()` return: Float32Array for f32, f16, bf16 and block types, else the array of the dtype.
+ */
 export type NumericArray = Float64Array | Float32Array | Int32Array | Uint32Array | Uint8Array;
 
 /** The bytes of `values` as `dtype`; block types are not written here. */

@@ -1,6 +1,7 @@
 /** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
 import { describe } from '../arguments/kinds.ts';
 
+/** Lengths of the axes, row-major; `[]` is a scalar. */
 export type Shape = readonly number[];
 
 /** Number of elements of a shape; 1 for a scalar (`[]`). */

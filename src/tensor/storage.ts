@@ -37,6 +37,7 @@ export let isShared: (storage: Storage) => boolean;
 /** Whether the backend has taken the memory back. */
 export let isFreed: (storage: Storage) => boolean;
 
+/** A piece of memory of a backend. Opaque: programs pass it on, and cannot read or change it. */
 export class Storage {
   readonly #owner: StorageOwner;
   readonly #byteLength: number;

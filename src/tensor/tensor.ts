@@ -1,7 +1,4 @@
-/**
- * `Tensor`: an immutable, contiguous, row-major array on one backend. Ops make new ones; nothing changes a tensor in
- * place. Reading is `await t.data()` on every backend and `t.dataSync()` on the CPU backends.
- */
+/** `Tensor`: an immutable, contiguous, row-major array on one backend. */
 
 import { describe } from '../arguments/kinds.ts';
 import { DTYPES, type DType, isDType } from './dtype.ts';
@@ -11,8 +8,18 @@ import { track, untrack } from './scope.ts';
 import { ownShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import { ownerOf, release, retain, Storage } from './storage.ts';
 
+/** Numbers nested by axis, as `toArray` returns them; a scalar is a number. */
 export type NestedArray = number | NestedArray[];
 
+/**
+ * An immutable, contiguous, row-major array on one backend. `tensor()`, `zeros()` and the ops make tensors; nothing changes one in
+ * place. Read it by `await t.data()` on every backend, or by `t.dataSync()` on the CPU backends.
+ * @example
+ * const t = tensor([[1, 2], [3, 4]]);
+ * t.shape; // [2, 2]
+ * await t.data(); // Float32Array [1, 2, 3, 4]
+ * t.dispose(); // or let `scope` or the garbage collector free it
+ */
 export class Tensor {
   // Kernels trust these: nothing outside can change them.
   readonly #shape: Shape;

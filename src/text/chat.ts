@@ -16,6 +16,7 @@ export interface ChatMessage {
   readonly [key: string]: unknown;
 }
 
+/** Options of `applyChatTemplate`. */
 export interface ChatTemplateOptions {
   /** Whether the text ends with the opening of the assistant's next turn. Default false. */
   readonly addGenerationPrompt?: boolean;

@@ -1,8 +1,4 @@
-/**
- * Text out of tokens as they come. A token may end in the middle of a character, and how it reads may hang on the ones
- * before it (a SentencePiece text loses its first space), so each token is decoded together with the few before it and
- * only what is new and final is given out. All pieces joined are exactly `tokenizer.decode(ids)`.
- */
+/** `StreamingDecoder`: text from tokens as they come. */
 import { aBoolean, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
@@ -11,6 +7,11 @@ const replacement = '\uFFFD';
 
 const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
+/**
+ * Text from tokens as they come. A token may end inside a character, and its text may depend on the tokens before it (a
+ * SentencePiece text loses its first space), so each token is decoded with a few before it, and only text that is final is
+ * returned. All pieces joined are exactly `tokenizer.decode(ids)`.
+ */
 export class StreamingDecoder {
   readonly #tokenizer: Tokenizer;
   readonly #options: DecodeOptions;

@@ -30,6 +30,7 @@ import {
 export type { ChatMessage, ChatTemplateOptions, ChatTemplates } from './chat.ts';
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
 
+/** Options of `encode`. */
 export interface EncodeOptions {
   /**
    * Whether the tokens go around the text that the tokenizer itself puts there (Llama 3 and Mistral begin with bos;
@@ -39,6 +40,7 @@ export interface EncodeOptions {
   readonly addSpecialTokens?: boolean;
 }
 
+/** Options of `decode`. */
 export interface DecodeOptions {
   /** Whether control tokens such as `<|im_end|>` are left out of the text. Default false, as in transformers. */
   readonly skipSpecialTokens?: boolean;
@@ -47,6 +49,9 @@ export interface DecodeOptions {
 const ENCODE_OPTIONS = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean });
 const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
+/**
+ * Text to token ids and back, and the chat templates of a checkpoint. The ids are those of transformers for the same files.
+ */
 export interface Tokenizer {
   /** One more than the largest token id. A model's V may be larger (padding) but not smaller. */
   readonly vocabSize: number;

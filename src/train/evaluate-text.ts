@@ -6,6 +6,7 @@ import type { Model } from '../models/model.ts';
 import { documentWindows } from '../text/documents.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 
+/** The loss of a model on a text. */
 export interface TextLoss {
   /** Mean cross-entropy per predicted token, in nats. */
   readonly loss: number;
@@ -13,6 +14,7 @@ export interface TextLoss {
   readonly predicted: number;
 }
 
+/** Options of `evaluateTokens`. */
 export interface EvaluateOptions {
   /** T; at most the model's context. */
   readonly context: number;

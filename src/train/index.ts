@@ -4,22 +4,40 @@ export { type LlamaSizes, llamaConfig } from '../models/llama-config.ts';
 export {
   type CreateModelOptions,
   createModel,
+  type LoadTrainableModelOptions,
   loadTrainableModel,
   type TrainableModel,
 } from '../models/trainable-model.ts';
 export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
-export { evaluateTokens, type TextLoss } from './evaluate-text.ts';
+export { type EvaluateOptions, evaluateTokens, type TextLoss } from './evaluate-text.ts';
 export { Optimizer } from './optimizer.ts';
-export { type AdamwOptions, adamw, clipByGlobalNorm, globalNorm, multiSteps, sgd } from './optimizers.ts';
 export {
+  type AdamwOptions,
+  adamw,
+  clipByGlobalNorm,
+  globalNorm,
+  multiSteps,
+  type SgdOptions,
+  sgd,
+} from './optimizers.ts';
+export {
+  type CosineDecayScheduleOptions,
   constantSchedule,
   cosineDecaySchedule,
+  type LinearScheduleOptions,
   linearSchedule,
   type ScalarOrSchedule,
   type Schedule,
+  type WarmupCosineDecayScheduleOptions,
   warmupCosineDecaySchedule,
 } from './schedules.ts';
-export { drawBatch, splitTokens, type TokenSplit } from './token-data.ts';
+export {
+  type BatchStream,
+  type DrawBatchOptions,
+  drawBatch,
+  splitTokens,
+  type TokenSplit,
+} from './token-data.ts';
 export { DivergedError, Trainer, type TrainerOptions, type TrainerSettings } from './trainer.ts';
 export { type Metric, RunConflictError, type RunOptions, type RunResult } from './training-run.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';

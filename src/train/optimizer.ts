@@ -1,4 +1,4 @@
-/** `Optimizer`: a transformation, its state, and the parameters it changes. */
+/** `Optimizer`: a transformation and its state, applied to parameters in place. */
 
 import { describe } from '../arguments/kinds.ts';
 import { type ParameterOwner, trainableHint } from '../autograd/grad.ts';
@@ -12,6 +12,10 @@ import {
   type TransformationState,
 } from './transformation.ts';
 
+/**
+ * Updates the parameters of a model in place by a transformation such as `adamw`, and owns its state.
+ * Source: flax/nnx/training/optimizer.py (Optimizer).
+ */
 export class Optimizer {
   readonly #state: TransformationState;
   readonly #paths: ReadonlySet<string>;

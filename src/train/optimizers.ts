@@ -31,6 +31,7 @@ import {
   zerosLike,
 } from './transformation.ts';
 
+/** Options of `adamw`; the defaults are Optax's. */
 export interface AdamwOptions {
   /** A number, or by step (from 0). Not negative. */
   readonly learningRate: ScalarOrSchedule;
@@ -120,6 +121,7 @@ export function adamw(options: AdamwOptions): Transformation {
   };
 }
 
+/** Options of `sgd`. */
 export interface SgdOptions {
   /** A number, or by step (from 0). Not negative. */
   readonly learningRate: ScalarOrSchedule;

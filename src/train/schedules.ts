@@ -20,6 +20,7 @@ export function constantSchedule(value: number): Schedule {
   return () => value;
 }
 
+/** Options of `linearSchedule`. */
 export interface LinearScheduleOptions {
   readonly initValue: number;
   readonly endValue: number;
@@ -47,6 +48,7 @@ export function linearSchedule(options: LinearScheduleOptions): Schedule {
   };
 }
 
+/** Options of `cosineDecaySchedule`. */
 export interface CosineDecayScheduleOptions {
   readonly initValue: number;
   /** More than 0. */
@@ -79,6 +81,7 @@ export function cosineDecaySchedule(options: CosineDecayScheduleOptions): Schedu
   };
 }
 
+/** Options of `warmupCosineDecaySchedule`. */
 export interface WarmupCosineDecayScheduleOptions {
   readonly initValue: number;
   readonly peakValue: number;

@@ -14,6 +14,7 @@ export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
 /** In the order of their numbers; a number stays what it is, so that a run goes on with its draws. */
 const STREAMS = ['train', 'evaluate-train', 'evaluate-validation', 'dropout'] as const;
 
+/** The tokens of a text, cut into a part to train on and a part held out. */
 export interface TokenSplit {
   readonly train: Int32Array;
   readonly validation: Int32Array;
@@ -47,6 +48,7 @@ export function splitTokens(
   return start.length === 0 ? parts : { ...parts, start };
 }
 
+/** Options of `drawBatch`. */
 export interface DrawBatchOptions {
   readonly batchSize: number;
   readonly blockLength: number;

@@ -1,9 +1,4 @@
-/**
- * nanoGPT's recipe: AdamW with weight decay on matrices, clipping, warm-up and cosine decay, random blocks of one long text,
- * estimates of both losses from time to time. `K` fewer key/value heads come with the model.
- *
- * Source: github.com/karpathy/nanoGPT train.py.
- */
+/** `Trainer`: nanoGPT's training recipe. Source: github.com/karpathy/nanoGPT train.py. */
 
 import { aNumber, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
@@ -53,6 +48,12 @@ export class DivergedError extends Error {
   override readonly name = 'DivergedError';
 }
 
+/**
+ * nanoGPT's recipe: AdamW with weight decay on matrices, gradient clipping, warm-up and cosine decay, random blocks of one long
+ * text, and estimates of both losses.
+ *
+ * Source: github.com/karpathy/nanoGPT train.py.
+ */
 export class Trainer {
   readonly model: TrainableModel;
   readonly optimizer: Optimizer;

@@ -69,6 +69,7 @@ export interface PreparedRun {
   readonly metrics: readonly Metric[];
 }
 
+/** How a run ended. */
 export interface RunResult {
   /** False when the signal ended it before its last step. */
   readonly finished: boolean;

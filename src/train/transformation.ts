@@ -15,11 +15,15 @@ import { Tensor } from '../tensor/tensor.ts';
 /** Tensors by parameter path. */
 export type Tensors = Readonly<Record<string, Tensor>>;
 
+/**
+ * A step from gradients to updates, such as `adamw`; `chain` joins several. As an Optax gradient transformation.
+ */
 export interface Transformation {
   /** Fresh state for these parameters. */
   init(parameters: Tensors): TransformationState;
 }
 
+/** The state of a transformation for one set of parameters, such as the moments of Adam. */
 export interface TransformationState {
   /**
    * New updates from `updates`, which stay the caller's. Empty: nothing is to be done this time. The last step of a chain

@@ -38,6 +38,7 @@ import {
 } from './training-run.ts';
 import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
 
+/** Options of `uptrain`. */
 export interface UptrainOptions extends UptrainChoice, RunOptions {
   /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
   readonly from: string;
@@ -62,6 +63,7 @@ const OPTIONS = optionKinds<UptrainOptions>({
   resume: aBoolean,
 });
 
+/** What `uptrain` returns. */
 export interface UptrainResult extends RunResult {
   /** Uptrained; the caller's to dispose. */
   readonly model: TrainableModel;
