@@ -29,6 +29,7 @@ const checks = {
   publint: () => ['publint', '--strict', tarball()],
   format: () => ['biome', 'ci', '--colors=off', '--error-on-warnings', '.'],
   imports: () => ['node', 'scripts/check-imports.mjs'],
+  docs: () => ['typedoc', '--emit', 'none', '--logLevel', 'Warn'],
 };
 
 function run([command, ...args]) {

@@ -1,4 +1,7 @@
-/** `gqa`: tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …). */
+/**
+ * Tensors, ops and attention. Models, caches and checkpoints have entries of their own (`gqa/models`, …).
+ * @module gqa
+ */
 export {
   type GradientOf,
   type GradientsOf,

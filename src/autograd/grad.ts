@@ -8,6 +8,7 @@ import { isFloat, Tape } from './tape.ts';
 
 /** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
 export interface ParameterOwner {
+  /** The parameters by path, in a fixed order. */
   parameters(): Iterable<readonly [path: string, parameter: { readonly value: Tensor }]>;
 }
 

@@ -17,7 +17,9 @@ import {
 export interface BlockPoolOptions {
   /** Where the memory is; the backend of the models that write it. */
   readonly backend: BackendHandle;
+  /** What each layer of the model keeps per token. */
   readonly layers: readonly CacheLayer[];
+  /** Blocks to allocate, >= 1. */
   readonly numBlocks: number;
   /** Tokens of a block; default 32. */
   readonly blockSize?: number;
@@ -78,6 +80,7 @@ export class BlockPool {
     Object.freeze(this);
   }
 
+  /** Blocks that no row refers to. */
   get freeBlocks(): number {
     return this.#free.length;
   }

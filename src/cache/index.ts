@@ -1,4 +1,7 @@
-/** `gqa/cache`: where a decoder keeps the keys and values of the tokens it has seen. */
+/**
+ * Where a decoder keeps the keys and values of the tokens it has seen.
+ * @module gqa/cache
+ */
 export { BlockPool, type BlockPoolOptions } from './block-pool.ts';
 export type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
 export type { CacheSides } from './layer-store.ts';

@@ -11,6 +11,7 @@ import { Reservation } from './reservation.ts';
 
 /** Options of `PagedCache`. */
 export interface PagedCacheOptions {
+  /** Where the blocks come from; caches may share it. */
   readonly pool: BlockPool;
   /** B >= 1 */
   readonly batchSize: number;

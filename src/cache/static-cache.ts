@@ -13,6 +13,7 @@ import { Reservation } from './reservation.ts';
 export interface StaticCacheOptions {
   /** Where the memory is; the backend of the model that writes it. */
   readonly backend: BackendHandle;
+  /** What each layer of the model keeps per token. */
   readonly layers: readonly CacheLayer[];
   /** B >= 1 */
   readonly batchSize: number;

@@ -216,6 +216,7 @@ export class Checkpoint {
     for (const result of settled) if (result.status === 'fulfilled') await result.value.close();
   }
 
+  /** As `close()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -1,4 +1,7 @@
-/** `gqa/checkpoint`: tensors from and to safetensors and GGUF files. Node only (file access). */
+/**
+ * Tensors from and to safetensors and GGUF files. Node only (file access).
+ * @module gqa/checkpoint
+ */
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export type { ModelShape } from '../format/model-shape.ts';

@@ -7,8 +7,11 @@ export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** A tensor as bytes: all at once (any typed array over the stored bits), or in chunks made on demand. */
 export interface TensorBytes {
+  /** How the bytes store the elements. */
   readonly dtype: StorageType;
+  /** Row-major. */
   readonly shape: readonly number[];
+  /** All bytes, or a function that returns them in chunks. */
   readonly data: ArrayBufferView | (() => ByteChunks);
 }
 

@@ -71,12 +71,17 @@ const OPTIONS = optionKinds<ConvertOptions>({
 
 /** What `convertCheckpoint` wrote, and from which heads. */
 export interface ConvertResult {
+  /** The form of the output. */
   readonly format: 'safetensors' | 'gguf';
+  /** How heads were merged. */
   readonly method: ConvertMethod;
+  /** N */
   readonly numHeads: number;
+  /** K of both checkpoints. */
   readonly numKeyValueHeads: { readonly before: number; readonly after: number };
   /** Bytes of weights written. */
   readonly bytes: number;
+  /** Names of the files in `to`. */
   readonly files: readonly string[];
   /** What was made of what, by layer: the drift report measures with it. */
   readonly layers: readonly LayerMix[];

@@ -16,8 +16,9 @@ import { headSimilarity } from './similar.ts';
 
 /** Options of `measureDrift`. */
 export interface DriftOptions {
-  /** The checkpoint before and after. */
+  /** The checkpoint before the conversion. */
   readonly from: string;
+  /** The checkpoint that `convertCheckpoint` wrote. */
   readonly to: string;
   /** What `convertCheckpoint` said. */
   readonly result: ConvertResult;
@@ -27,6 +28,7 @@ export interface DriftOptions {
   readonly window?: number;
   /** Rows of the text that are read; default 8. */
   readonly windows?: number;
+  /** Called after each row of the text. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -42,7 +44,9 @@ const OPTIONS = optionKinds<DriftOptions>({
 
 /** Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros. */
 export interface LayerDrift {
+  /** Error of the keys. */
   readonly key: number;
+  /** Error of the values. */
   readonly value: number;
   /** Of what attention adds to the residual stream. */
   readonly attentionOutput: number;
@@ -57,18 +61,23 @@ export interface LayerDrift {
  * is its own; losses and KL are of the whole models.
  */
 export interface DriftReport {
+  /** How heads were merged. */
   readonly method: ConvertMethod;
+  /** N */
   readonly numHeads: number;
+  /** K of both checkpoints. */
   readonly numKeyValueHeads: { readonly before: number; readonly after: number };
   /** Tokens predicted. */
   readonly predicted: number;
-  /** Mean cross-entropy in nats, and its exponential. */
+  /** The original: mean cross-entropy in nats, and its exponential. */
   readonly before: { readonly loss: number; readonly perplexity: number };
+  /** The converted model, likewise. */
   readonly after: { readonly loss: number; readonly perplexity: number };
   /** Mean of KL(before || after) over tokens, in nats. */
   readonly kl: number;
   /** Share of tokens whose likeliest next token is the same. */
   readonly topOneAgreement: number;
+  /** The errors of each layer, in order. */
   readonly layers: readonly LayerDrift[];
 }
 

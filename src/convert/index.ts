@@ -1,4 +1,7 @@
-/** `gqa/convert`: trained checkpoints with fewer (or more) key/value heads, and what that costs. Node only (file access). */
+/**
+ * Trained checkpoints with fewer (or more) key/value heads, and what that costs. Node only (file access).
+ * @module gqa/convert
+ */
 export {
   type ConvertMethod,
   type ConvertOptions,

@@ -1,3 +1,6 @@
-/** gqa/flax: entry points in the shape of Flax programs. */
+/**
+ * Entry points in the shape of Flax programs.
+ * @module gqa/flax
+ */
 export { fromLinenParams, type LinenParams } from './linen-params.ts';
 export { mhaGqa, mhaMqa } from './mha.ts';

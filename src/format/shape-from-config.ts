@@ -55,7 +55,6 @@ const NESTED = ['text_config', 'language_config', 'llm_config'];
  * @throws FormatError that names the key: heads missing, K not a divisor of N, a head dim that does not come out whole,
  * a layer list of the wrong length
  * @returns a frozen shape
- * @example modelShapeFromConfig(JSON.parse(text), 'config.json').numKeyValueHeads
  */
 export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const outer = asObject(json);

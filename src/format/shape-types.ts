@@ -25,7 +25,9 @@ export interface LayerShape {
   readonly window?: number;
   /** What a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim` values. */
   readonly latent?: {
+    /** Width of the latent that keys and values are made from. */
     readonly rank: number;
+    /** Width of the rotated key that all heads share. */
     readonly ropeDim: number;
     /** A GGUF without `key_length_mla`: llama.cpp expands its rows before it caches them. */
     readonly expandedInLlamaCpp?: true;

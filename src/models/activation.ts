@@ -10,7 +10,10 @@ import { gatedActivation } from '../ops/gated.ts';
 import { exp, gelu, relu, sigmoid, silu, tanh } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-/** The name of an activation; `gelu` is the erf form, `geluTanh` its tanh approximation. */
+/**
+ * The name of an activation: `silu`, `gelu` (the erf form), `geluTanh`, `linear`, `relu`, `relu2` (squared), `relu6`,
+ * `leakyRelu`, `sigmoid`, `tanh`, `hardSwish`, `quickGelu`, `clippedGelu` or `mish`.
+ */
 export type Activation = GateActivation | Composed;
 
 type Composed =

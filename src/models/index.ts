@@ -1,4 +1,7 @@
-/** `gqa/models`: load a decoder-only language model, generate with it, and turn its tokens into text as they come. */
+/**
+ * Load a decoder-only language model, generate with it, and turn its tokens into text as they come.
+ * @module gqa/models
+ */
 export { TemplateFloat } from '../text/jinja/from-javascript.ts';
 export { TemplateError } from '../text/jinja/limits.ts';
 export { StreamingDecoder } from '../text/streaming-decoder.ts';

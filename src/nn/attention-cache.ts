@@ -21,6 +21,7 @@ export class CacheIndex extends Cache {
     super(tensor(Int32Array.of(0), { shape: [] }));
   }
 
+  /** Tokens in the cache. */
   get count(): number {
     return this.#count;
   }
@@ -43,6 +44,7 @@ export class CacheIndex extends Cache {
     this.#count = count;
   }
 
+  /** @internal Counts tokens that were written. */
   advance(tokens: number): void {
     this.#count += tokens;
     const count = tensor(Int32Array.of(this.#count), { shape: [] });

@@ -29,6 +29,7 @@ import { combineMasks, makeCausalMask } from './masks.ts';
 import type { Module } from './module.ts';
 import { type ComputeDType, resultDType } from './promote.ts';
 
+/** What `MultiHeadAttention` passes to its `attentionFn`: the options of `dotProductAttention` of `gqa/nn`. */
 export interface AttentionFnOptions {
   /** Added to the scaled scores; broadcasts to `[...batch, N, T, S]`. */
   readonly bias?: Tensor;

@@ -31,6 +31,7 @@ export interface DropoutOptions {
 
 /** Options of one call of `Dropout`. */
 export interface DropoutCall {
+  /** No dropout; default the module's own. */
   readonly deterministic?: boolean;
   /** Used instead of the constructor's. */
   readonly rngs?: Rngs | RngStream | Tensor;

@@ -28,6 +28,7 @@ export interface EmbedOptions {
   readonly paramDtype?: DType;
   /** Default `varianceScaling(1, 'fan_in', 'normal', { outAxis: 0 })`. */
   readonly embeddingInit?: Initializer;
+  /** Keys of the initial parameters. */
   readonly rngs: Rngs;
 }
 

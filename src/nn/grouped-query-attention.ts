@@ -26,6 +26,7 @@ export interface GroupedQueryAttentionOptions {
   readonly paramDtype?: DType;
   /** Default lecunNormal. */
   readonly kernelInit?: Initializer;
+  /** Keys of the initial parameters. */
   readonly rngs: Rngs;
 }
 

@@ -14,6 +14,7 @@ export interface View {
   readonly decode?: boolean;
   /** With `maxLength`: allocate an empty cache for this many sequences (or these batch dimensions). */
   readonly batchSize?: number | readonly number[];
+  /** Tokens a sequence can hold. */
   readonly maxLength?: number;
 }
 

@@ -87,6 +87,7 @@ export interface MultiHeadAttentionOptions {
   readonly rope?: RoPE;
   /** Keep a stream of dropout keys forked from `rngs`; default true. */
   readonly keepRngs?: boolean;
+  /** Keys of the initial parameters. */
   readonly rngs: Rngs;
 }
 
@@ -96,11 +97,13 @@ export interface MultiHeadAttentionCall {
   readonly mask?: Tensor;
   /** A query sees no key after its own position; while decoding that is always so. Default false. */
   readonly isCausal?: boolean;
+  /** No dropout; default the module's own. */
   readonly deterministic?: boolean;
   /** Dropout keys instead of the constructor's. */
   readonly rngs?: Rngs | RngStream;
   /** Sow the weights `[...batch, N, T, S]`: `pop().attentionWeights`. */
   readonly sowWeights?: boolean;
+  /** Append to the cache and attend to it; default the module's own. */
   readonly decode?: boolean;
 }
 

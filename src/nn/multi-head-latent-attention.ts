@@ -66,6 +66,7 @@ export interface MultiHeadLatentAttentionOptions {
   readonly kernelInit?: Initializer;
   /** Use and extend the cache; default false. */
   readonly decode?: boolean;
+  /** Keys of the initial parameters. */
   readonly rngs: Rngs;
 }
 
@@ -77,6 +78,7 @@ export interface MultiHeadLatentAttentionCall {
   readonly isCausal?: boolean;
   /** Attend to the latent rows themselves instead of keys and values per head: the same numbers. Default: while decoding. */
   readonly absorbed?: boolean;
+  /** Append to the cache and attend to it; default the module's own. */
   readonly decode?: boolean;
 }
 

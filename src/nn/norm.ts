@@ -29,6 +29,7 @@ export interface RMSNormOptions {
   readonly useScale?: boolean;
   /** Default ones. */
   readonly scaleInit?: Initializer;
+  /** Keys of the initial parameters. */
   readonly rngs: Rngs;
 }
 

@@ -83,14 +83,17 @@ export class Rngs {
     return stream;
   }
 
+  /** The stream for names that were not given. */
   get default(): RngStream {
     return this.stream('default');
   }
 
+  /** The stream of initial parameters. */
   get params(): RngStream {
     return this.stream('params');
   }
 
+  /** The stream of dropout masks. */
   get dropout(): RngStream {
     return this.stream('dropout');
   }

@@ -54,6 +54,7 @@ export class Variable {
     if (next !== own) backend.run(convert, { out: own, x: next, count: own.size });
   }
 
+  /** Frees the memory. Safe to call twice. */
   dispose(): void {
     this.#tensor.dispose();
   }

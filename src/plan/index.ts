@@ -1,4 +1,7 @@
-/** `gqa/plan`: what a model's KV cache costs, before anything is loaded. Runs anywhere; paths need Node. */
+/**
+ * What a model's KV cache costs, before anything is loaded. Runs anywhere; paths need Node.
+ * @module gqa/plan
+ */
 export type { ByteSource } from '../format/byte-source.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';

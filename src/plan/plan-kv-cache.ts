@@ -52,6 +52,7 @@ const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
 
 /** The cache of one layer. */
 export interface LayerPlan {
+  /** What the layer caches. */
   readonly kind: LayerKind;
   /** Cells allocated per sequence. */
   readonly tokens: number;

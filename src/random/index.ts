@@ -1,4 +1,7 @@
-/** gqa/random: JAX's random keys and samplers. */
+/**
+ * JAX's random keys and samplers.
+ * @module gqa/random
+ */
 export { type CategoricalOptions, categorical, permutation, randint } from './integers.ts';
 export { foldIn, key, PRNGKey, split } from './key.ts';
 export {

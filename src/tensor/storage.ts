@@ -53,6 +53,7 @@ export class Storage {
     this.#address = address;
   }
 
+  /** Bytes of the piece. */
   get byteLength(): number {
     return this.#byteLength;
   }

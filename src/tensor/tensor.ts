@@ -69,6 +69,7 @@ export class Tensor {
     return this.#shape;
   }
 
+  /** The element type. */
   get dtype(): DType {
     return this.#dtype;
   }
@@ -89,6 +90,7 @@ export class Tensor {
     return (this.#size / blockLength) * blockBytes;
   }
 
+  /** Whether `dispose` was called, or a scope freed it; reading it then throws. */
   get isDisposed(): boolean {
     return this.#disposed;
   }

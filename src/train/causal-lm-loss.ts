@@ -14,6 +14,7 @@ import { tokenRow } from './token-data.ts';
 
 /** What the loss needs of a model: logits `[B, T, V]` of token rows, with dropout where it is asked for. */
 export interface LanguageModel {
+  /** Logits `[B, T, V]` of token rows `[B, T]`. */
   forward(tokens: readonly (readonly number[])[] | Tensor, options?: DropoutMask): Tensor;
 }
 

@@ -1,4 +1,7 @@
-/** `gqa/train`: optimisers, schedules, the loss of language models, and models whose weights are parameters. */
+/**
+ * Optimisers, schedules, the loss of language models, and models whose weights are parameters.
+ * @module gqa/train
+ */
 export type { RunRecord, TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 export { type LlamaSizes, llamaConfig } from '../models/llama-config.ts';
 export {

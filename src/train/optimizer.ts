@@ -90,11 +90,12 @@ export class Optimizer {
     return this.#state.tensors;
   }
 
-  /** Step counts by name, likewise. */
+  /** Step counts by name, likewise; assign those of a saved run to go on from it. */
   get counters(): Readonly<Record<string, number>> {
     return this.#state.counters;
   }
 
+  /** Step counts by name, likewise; assign those of a saved run to go on from it. */
   set counters(values: Readonly<Record<string, number>>) {
     this.#state.counters = values;
   }

@@ -22,10 +22,14 @@ import type { Trainer } from './trainer.ts';
 
 /** A line of metrics.jsonl: a step and the loss of its batches, or estimates of both losses after a step. */
 export interface Metric {
+  /** Steps taken; 0 before the first. */
   readonly step: number;
+  /** Mean cross-entropy of the step's batches, in nats. */
   readonly loss?: number;
   readonly learningRate?: number;
+  /** Estimate on the training part, in nats. */
   readonly trainLoss?: number;
+  /** Estimate on the held-out part, in nats. */
   readonly validationLoss?: number;
 }
 
