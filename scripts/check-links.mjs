@@ -8,6 +8,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, posix, resolve, sep } from 'node:path';
 
 const SKIPPED = ['node_modules', 'build', 'dist', '.git'];
+/** What `npm run docs` writes, and checks itself. */
+const GENERATED = 'docs/api/';
 const root = resolve(process.argv[2] ?? '.');
 const { files = [] } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
@@ -43,7 +45,7 @@ const pages = readdirSync(root)
       : [name],
   )
   .map((path) => path.split(sep).join('/'))
-  .filter((path) => path.endsWith('.md') && !path.includes('node_modules/'));
+  .filter((path) => path.endsWith('.md') && !path.includes('node_modules/') && !path.startsWith(GENERATED));
 
 let links = 0;
 let problems = 0;
