@@ -7,6 +7,7 @@ import { getBackend, setBackend } from './registry.ts';
 
 /** Where tensors live and run. */
 export interface BackendHandle {
+  /** The backend's name. */
   readonly name: BackendName;
   /** For people: instruction set and threads, such as `native (avx512, 2 threads)`. */
   readonly description: string;

@@ -50,9 +50,13 @@ export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
  * const cache = new PagedCache({ pool, batchSize: 4, maxLength: 512 });
  */
 export class BlockPool {
+  /** Blocks allocated. */
   readonly numBlocks: number;
+  /** Tokens of a block. */
   readonly blockSize: number;
+  /** What each layer keeps per token. */
   readonly layers: readonly CacheLayer[];
+  /** How keys and values are stored. */
   readonly dtype: CacheSides;
   /** Bytes allocated. */
   readonly bytes: number;

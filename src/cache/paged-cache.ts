@@ -41,6 +41,7 @@ interface Run {
  * since a block is freed as a whole.
  */
 export class PagedCache implements KeyValueCache {
+  /** Where the blocks come from. */
   readonly pool: BlockPool;
   readonly batchSize: number;
   readonly maxLength: number;

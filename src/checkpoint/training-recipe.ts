@@ -50,6 +50,7 @@ export interface TrainSettings {
 
 /** A run: what it was to be, and how far it came. */
 export interface RunRecord {
+  /** The settings of the run. */
   readonly settings: TrainSettings;
   /** Steps taken. */
   readonly step: number;

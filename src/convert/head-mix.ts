@@ -6,6 +6,7 @@
 export interface HeadSource {
   /** The old head. */
   readonly head: number;
+  /** Factor of this head in the sum. */
   readonly weight: number;
   /** `[H, H]`, row-major: new = weight * matrix @ old over the H values of a head. Absent: the identity. */
   readonly matrix?: Float64Array;

@@ -18,6 +18,7 @@ export type { GgufTypedArray, GgufValue } from './gguf-value.ts';
 export interface GgufHeader {
   /** The source's name, for errors about its values. */
   readonly file: string;
+  /** GGUF version of the file, 2 or 3. */
   readonly version: 2 | 3;
   /** By key, in file order. */
   readonly metadata: ReadonlyMap<string, GgufValue>;

@@ -12,6 +12,7 @@ export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 
 /** What one layer computes and caches. Dims are elements per head. */
 export interface LayerShape {
+  /** What the layer caches. */
   readonly kind: LayerKind;
   /** N of this layer, where it is not the model's `numHeads`. */
   readonly numHeads?: number;
@@ -48,6 +49,7 @@ export interface ModelShape {
   readonly numKeyValueHeads: number;
   /** H of queries and keys; the largest when layers differ. Not always `hiddenSize / numHeads`. */
   readonly headDim: number;
+  /** H of values. */
   readonly valueHeadDim: number;
   /** D, the width of the residual stream. */
   readonly hiddenSize: number;

@@ -18,6 +18,7 @@ export interface DecoderConfig {
   readonly vocabSize: number;
   /** D */
   readonly hiddenSize: number;
+  /** Decoder layers. */
   readonly numLayers: number;
   /** N */
   readonly numHeads: number;
@@ -94,6 +95,7 @@ export interface LatentAttentionConfig {
   readonly qkNopeHeadDim: number;
   /** Dims R that rotate; of keys one for all heads. */
   readonly qkRopeHeadDim: number;
+  /** H of values. */
   readonly vHeadDim: number;
   /** epsilon of the latents' norms. */
   readonly normEps: number;

@@ -13,7 +13,9 @@ export interface ExpertsConfig {
   readonly sharedIntermediateSize?: number;
   /** Whether each layer is a mixture, in order; the others have a dense MLP. */
   readonly layers: readonly boolean[];
+  /** How a token chooses its experts. */
   readonly routing: RoutingConfig;
+  /** What stands between an expert's two projections. */
   readonly activation: ExpertActivation;
   /** Whether the router has a bias. */
   readonly routerBias: boolean;

@@ -8,6 +8,7 @@ export interface LlamaSizes {
   readonly vocabSize: number;
   /** D */
   readonly hiddenSize: number;
+  /** Decoder layers. */
   readonly numLayers: number;
   /** N */
   readonly numHeads: number;

@@ -54,11 +54,13 @@ export type RopeScaling =
 
 /** Rotary positions: which dims rotate, and how fast. */
 export interface RopeConfig {
+  /** Base of the angles: pair i turns by `theta^(-2i / rotaryDim)` per position. */
   readonly theta: number;
   /** Leading dims of a head that rotate; even. */
   readonly rotaryDim: number;
   /** Pairs (2i, 2i + 1) when true, (i, i + rotaryDim / 2) when false. */
   readonly interleaved: boolean;
+  /** How frequencies are stretched for longer contexts; default not. */
   readonly scaling?: RopeScaling;
   /** `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`. */
   readonly divisors?: readonly number[];

@@ -20,7 +20,9 @@ import type { Param } from './variable.ts';
 
 /** Options of `Embed`. */
 export interface EmbedOptions {
+  /** Rows of the table. */
   readonly numEmbeddings: number;
+  /** Width of a row. */
   readonly features: number;
   /** Dtype of the vectors; default `paramDtype`. */
   readonly dtype?: DType;

@@ -21,6 +21,7 @@ export interface GroupedQueryAttentionOptions {
   readonly numHeads: number;
   /** Key/value heads K, a divisor of N; default N. */
   readonly numKeyValueHeads?: number;
+  /** Type of inputs and products; default the type of the parameters. */
   readonly dtype?: DType;
   /** Default f32. */
   readonly paramDtype?: DType;

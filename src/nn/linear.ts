@@ -40,7 +40,9 @@ interface ProjectionOptions {
 
 /** Options of `Linear`. */
 export interface LinearOptions extends ProjectionOptions {
+  /** Length of the last axis of the input. */
   readonly inFeatures: number;
+  /** Length of the last axis of the output. */
   readonly outFeatures: number;
 }
 
@@ -99,7 +101,9 @@ export class Linear extends Module {
 
 /** Options of `LinearGeneral`. */
 export interface LinearGeneralOptions extends ProjectionOptions {
+  /** Lengths of the axes that are projected. */
   readonly inFeatures: number | readonly number[];
+  /** Lengths of the new last axes. */
   readonly outFeatures: number | readonly number[];
   /** Axes of the input that are projected, as many as `inFeatures`; taken in ascending order. Default -1. */
   readonly axis?: number | readonly number[];

@@ -18,6 +18,7 @@ import type { Param } from './variable.ts';
 
 /** Options of `RMSNorm`. */
 export interface RMSNormOptions {
+  /** Length of the last axis. */
   readonly numFeatures: number;
   /** Added to the variance (the mean square); default 1e-6. */
   readonly epsilon?: number;

@@ -13,11 +13,13 @@ import {
 
 /** One choice of heads, and what its cache takes. */
 export interface HeadChoice {
+  /** MHA: K = N; MQA: K = 1; GQA: between; MLA: one latent row per token. */
   readonly attention: 'MHA' | 'GQA' | 'MQA' | 'MLA';
   /** K; undefined for MLA, which caches no heads. */
   readonly numKeyValueHeads: number | undefined;
   /** Whether the model is so already. */
   readonly isOwn: boolean;
+  /** What its cache takes. */
   readonly plan: KvCachePlan;
   /** `totalBytes` of K = N divided by this one's. */
   readonly saving: number;

@@ -70,7 +70,9 @@ export interface KvCachePlan {
   readonly totalBytes: number;
   /** One per decoder layer, in order. */
   readonly layers: readonly LayerPlan[];
+  /** Tokens per sequence. */
   readonly contextLength: number;
+  /** Sequences. */
   readonly batchSize: number;
   /** What holds but may surprise, such as a context beyond the model's; keys about attention that are not known here. */
   readonly warnings: readonly string[];

@@ -8,8 +8,11 @@ import { PRESET_TABLE } from './presets.generated.ts';
 
 /** A model whose shape is known by id. */
 export interface Preset {
+  /** Such as `llama-3-8b`. */
   readonly id: string;
+  /** The model's own name. */
   readonly name: string;
+  /** What `planKvCache` needs of it. */
   readonly shape: ModelShape;
   /** False when no config file or official repository states the facts. */
   readonly verified: boolean;

@@ -33,6 +33,7 @@ export class Tensor {
    * @param shape copied; or a tensor whose shape it is to have
    * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks; TypeError for
    *   a wrong kind of argument; Error when the storage was freed
+   * @internal
    */
   constructor(storage: Storage, dtype: DType, shape: Shape | Tensor) {
     if (new.target !== Tensor) throw new TypeError('Tensor: cannot be extended');

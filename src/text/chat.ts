@@ -10,6 +10,7 @@ import type { TokenizerConfigJson } from './tokenizer-json.ts';
 
 /** One turn of a chat. Templates may read more than these keys (names, tool calls), so more are let through. */
 export interface ChatMessage {
+  /** Such as `system`, `user` or `assistant`. */
   readonly role: string;
   /** A text, or parts such as `{ type: 'text', text }`; left out or null in a turn of nothing but tool calls. */
   readonly content?: string | readonly Readonly<Record<string, unknown>>[] | null;

@@ -55,6 +55,7 @@ const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean 
 export interface Tokenizer {
   /** One more than the largest token id. A model's V may be larger (padding) but not smaller. */
   readonly vocabSize: number;
+  /** The token that begins a text; undefined where the checkpoint names none. */
   readonly bosTokenId: number | undefined;
   /** Ids after which a generation is over, the tokenizer's eos first; empty when it has none. */
   readonly eosTokenIds: readonly number[];

@@ -22,8 +22,11 @@ export function constantSchedule(value: number): Schedule {
 
 /** Options of `linearSchedule`. */
 export interface LinearScheduleOptions {
+  /** Value at first. */
   readonly initValue: number;
+  /** Value in the end. */
   readonly endValue: number;
+  /** Steps from one to the other. */
   readonly transitionSteps: number;
   /** Default 0. */
   readonly transitionBegin?: number;
@@ -50,6 +53,7 @@ export function linearSchedule(options: LinearScheduleOptions): Schedule {
 
 /** Options of `cosineDecaySchedule`. */
 export interface CosineDecayScheduleOptions {
+  /** Value at first. */
   readonly initValue: number;
   /** More than 0. */
   readonly decaySteps: number;
@@ -83,8 +87,11 @@ export function cosineDecaySchedule(options: CosineDecayScheduleOptions): Schedu
 
 /** Options of `warmupCosineDecaySchedule`. */
 export interface WarmupCosineDecayScheduleOptions {
+  /** Value before the warm-up. */
   readonly initValue: number;
+  /** Value after the warm-up. */
   readonly peakValue: number;
+  /** Steps from `initValue` to `peakValue`. */
   readonly warmupSteps: number;
   /** Of the whole schedule, warm-up included. */
   readonly decaySteps: number;

@@ -16,7 +16,9 @@ const STREAMS = ['train', 'evaluate-train', 'evaluate-validation', 'dropout'] as
 
 /** The tokens of a text, cut into a part to train on and a part held out. */
 export interface TokenSplit {
+  /** Token ids to train on. */
   readonly train: Int32Array;
+  /** Token ids held out. */
   readonly validation: Int32Array;
   /** What every block begins with, such as bos; default nothing. */
   readonly start?: readonly number[];
@@ -50,9 +52,13 @@ export function splitTokens(
 
 /** Options of `drawBatch`. */
 export interface DrawBatchOptions {
+  /** Blocks to draw. */
   readonly batchSize: number;
+  /** Tokens of a block. */
   readonly blockLength: number;
+  /** Seed of the run. */
   readonly seed: number;
+  /** Which batches: streams share no draw. */
   readonly stream: BatchStream;
   /** Which batch of the stream. */
   readonly index: number;

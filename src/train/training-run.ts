@@ -26,6 +26,7 @@ export interface Metric {
   readonly step: number;
   /** Mean cross-entropy of the step's batches, in nats. */
   readonly loss?: number;
+  /** Learning rate of the step. */
   readonly learningRate?: number;
   /** Estimate on the training part, in nats. */
   readonly trainLoss?: number;

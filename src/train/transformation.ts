@@ -34,6 +34,7 @@ export interface TransformationState {
   scale?(updates: Tensors): Tensor;
   /** Adds the updates to the parameters' memory at once; `scale`, which only comes where `appliesScale`, multiplies them first. */
   apply?(updates: Tensors, parameters: Tensors, scale?: Tensor): void;
+  /** Whether `apply` takes a scale. */
   readonly appliesScale?: boolean;
   /** What must be kept to go on later: tensors by name. They change as the optimiser runs. */
   readonly tensors: Tensors;

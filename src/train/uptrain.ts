@@ -67,6 +67,7 @@ const OPTIONS = optionKinds<UptrainOptions>({
 export interface UptrainResult extends RunResult {
   /** Uptrained; the caller's to dispose. */
   readonly model: TrainableModel;
+  /** The settings it ran with. */
   readonly settings: TrainSettings;
   /** The newest checkpoint's folder, with `out`. */
   readonly checkpoint: string | undefined;

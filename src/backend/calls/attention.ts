@@ -6,9 +6,13 @@ import { at, type CallHost, checkF32, codeOf, type Operand, type PackedCall } fr
 
 /** Keys and values of consecutive tokens of one batch row. */
 export interface KeyValueSegment {
+  /** Memory of the keys. */
   readonly key: Storage;
+  /** Where the first key begins, in bytes. */
   readonly keyByteOffset: number;
+  /** Memory of the values. */
   readonly value: Storage;
+  /** Where the first value begins, in bytes. */
   readonly valueByteOffset: number;
   /** Tokens in this piece. */
   readonly length: number;
@@ -19,20 +23,29 @@ export interface KeyValueSegment {
  * many for a paged one) that share strides and type.
  */
 export interface KeyValueView {
+  /** How keys are stored. */
   readonly keyDtype: DType;
+  /** How values are stored. */
   readonly valueDtype: DType;
+  /** K */
   readonly numKeyValueHeads: number;
+  /** H of keys. */
   readonly headDim: number;
+  /** H of values. */
   readonly valueHeadDim: number;
   /** Strides in elements between tokens and between heads. */
   readonly keyTokenStride: number;
+  /** Elements from one key head to the next. */
   readonly keyHeadStride: number;
+  /** As `keyTokenStride`, of values. */
   readonly valueTokenStride: number;
+  /** As `keyHeadStride`, of values. */
   readonly valueHeadStride: number;
   /** One per batch row; the segments' lengths sum to at least `length`. Rows may be the same object. */
   readonly rows: readonly { readonly length: number; readonly segments: readonly KeyValueSegment[] }[];
   /** Bytes added to the offsets of batch row b's segments b times: of one tensor, whose rows share a segment. Default 0. */
   readonly keyRowBytes?: number;
+  /** As `keyRowBytes`, of values. */
   readonly valueRowBytes?: number;
 }
 
