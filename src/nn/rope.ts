@@ -18,7 +18,7 @@ export interface RoPEOptions {
   readonly theta?: number;
   /** Size of the vectors, even; together with `maxSeqLen`. Then other sizes and later positions are errors. */
   readonly embeddingSize?: number;
-  /** Positions of the table, with `embeddingSize`; default: angles are computed when needed. */
+  /** Positions from 0 that may be rotated; together with `embeddingSize`. */
   readonly maxSeqLen?: number;
   /** Pairs (2i, 2i + 1), as DeepSeek and GPT-J have them, instead of Flax's (i, i + size / 2); default false. */
   readonly interleaved?: boolean;
