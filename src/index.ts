@@ -55,5 +55,4 @@ export type { NumericArray } from './tensor/encode.ts';
 export { UnsupportedError } from './tensor/errors.ts';
 export { scope } from './tensor/scope.ts';
 export type { Shape } from './tensor/shape.ts';
-export type { Storage } from './tensor/storage.ts';
 export { type NestedArray, Tensor } from './tensor/tensor.ts';
