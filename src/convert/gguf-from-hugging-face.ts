@@ -8,6 +8,7 @@ import { readRecipe, recipeEntry } from '../checkpoint/training-recipe.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import { FAMILIES } from '../models/families/families.ts';
 import { ggufNames } from '../models/families/gated-decoder.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
 import type { Block, TensorPlan } from './tensor-plan.ts';
@@ -20,11 +21,14 @@ export async function ggufFromHuggingFace(
 ): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufTensors }> {
   const { checkpoint, config } = job;
   const file = `${checkpoint.directory}/config.json`;
-  if (config.modelType !== 'llama' && config.modelType !== 'mistral') {
+  if (job.family.ggufForm !== 'llama') {
+    const known = FAMILIES.filter(({ ggufForm }) => ggufForm === 'llama').flatMap(
+      ({ modelTypes }) => modelTypes,
+    );
     throw new FormatError(
       file,
       undefined,
-      `model_type: expected llama or mistral to write GGUF from safetensors, got ${config.modelType}; write a directory, and convert that with llama.cpp`,
+      `model_type: expected ${known.join(' or ')} to write GGUF from safetensors, got ${config.modelType}; write a directory, and convert that with llama.cpp`,
     );
   }
   const scaling = config.rope?.scaling?.type;

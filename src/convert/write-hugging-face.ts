@@ -1,7 +1,7 @@
 /** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
-import { configText, configWithTying } from '../checkpoint/config-json.ts';
+import { configText, configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
 import { carryFiles } from '../checkpoint/output.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
@@ -9,9 +9,9 @@ import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
+import type { ConvertedForm } from '../models/families/family.ts';
 import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
-import { configTarget } from './target.ts';
 import { AT_ONCE, startOutput, tensorPlans, type WriteJob, type Written } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
@@ -26,13 +26,16 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
     );
   }
   const before = configWithTying(checkpoint.config as Readonly<Record<string, unknown>>, config);
-  const target = configTarget(before, config, job.numKeyValueHeads, dtype);
+  const typed = dtype === undefined ? before : configWithDtype(before, dtype);
+  const target: ConvertedForm = job.family.convertedForm?.(typed, config, job.numKeyValueHeads) ?? {
+    config: withHeads(typed, job.numKeyValueHeads),
+  };
   const plans = tensorPlans(job, target.queryScale);
   const matrices = target.transpose ? layerMatrices(config, job.names) : undefined;
   const shards = new Map<string, Map<string, TensorJob>>();
   const buffers = new SpareBuffers();
   for (const info of checkpoint.tensors.values()) {
-    if (target.dropped?.test(info.name)) continue;
+    if (target.transpose && job.names.isBuffer?.(info.name)) continue;
     const tensor: TensorJob = {
       checkpoint,
       info,
@@ -81,6 +84,15 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
     { replace: force },
   );
   return { bytes: total, files };
+}
+
+/** K in the language model's part of a file that has one. */
+function withHeads(config: ConvertedForm['config'], numKeyValueHeads: number): ConvertedForm['config'] {
+  const { text_config: text } = config;
+  const heads = { num_key_value_heads: numKeyValueHeads };
+  return typeof text === 'object' && text !== null
+    ? { ...config, text_config: { ...text, ...heads } }
+    : { ...config, ...heads };
 }
 
 /** The tensors that GPT-2 stores by input and GPTBigCode by output. */

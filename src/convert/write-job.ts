@@ -2,7 +2,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
 import { type StorageType, storageByteLength } from '../format/storage-type.ts';
-import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
+import type { DescribedModel } from '../models/families/family.ts';
 import { convertedShape, type TensorJob } from './convert-tensor.ts';
 import type { LayerMix } from './head-mix.ts';
 import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
@@ -10,10 +10,8 @@ import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
 /** Tensors converted at the same time, so that others are read and written while one is computed: Node's four threads less one that syncs. */
 export const AT_ONCE = 3;
 
-export interface WriteJob {
+export interface WriteJob extends DescribedModel {
   readonly checkpoint: Checkpoint;
-  readonly config: DecoderConfig;
-  readonly names: DecoderNames;
   readonly layers: readonly LayerMix[];
   readonly to: string;
   readonly numKeyValueHeads: number;

@@ -6,14 +6,13 @@
 import type { GgufHeader } from './gguf.ts';
 import { KeyReader } from './key-reader.ts';
 
-/** Those of which 0 means none (experts, latents, caps) or the default (the original length is then the context). */
+/** Those of which 0 means none (experts, latents) or the default (the original length is then the context). */
 const NONE_AT_ZERO = new RegExp(
   [
     '\\.expert_(count|used_count|shared_count|feed_forward_length|group_count|group_used_count)$',
     '\\.expert_(gating_func|weights_scale)$',
     '\\.attention\\.(q_lora_rank|kv_lora_rank|key_length_mla|value_length_mla|indexer\\.key_length)$',
     '\\.rope\\.scaling\\.original_context_length$',
-    '^gemma3\\.final_logit_softcapping$',
   ].join('|'),
 );
 

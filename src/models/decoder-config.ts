@@ -115,6 +115,8 @@ export interface DecoderNames {
   readonly headCopy?: string;
   /** Whether the layers' matrices are stored `[In, Out]`, as GPT-2's Conv1D has them; default `[Out, In]`. */
   readonly transposed?: boolean;
+  /** Whether a tensor called like a weight is none; default: none is. */
+  isBuffer?(name: string): boolean;
   layer(index: number): DecoderLayerNames;
 }
 

@@ -14,42 +14,14 @@ import { ggufKeys } from '../format/gguf-keys.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
-import { deepseek } from './families/deepseek.ts';
-import { falcon } from './families/falcon.ts';
-import type { DecoderDescription, Family } from './families/family.ts';
-import { gemma2 } from './families/gemma2.ts';
-import { gemma3 } from './families/gemma3.ts';
-import { gptBigCode } from './families/gpt-bigcode.ts';
-import { gptOss } from './families/gpt-oss.ts';
-import { gpt2 } from './families/gpt2.ts';
-import { llama } from './families/llama.ts';
-import { mistral } from './families/mistral.ts';
-import { phi3 } from './families/phi3.ts';
-import { qwen2 } from './families/qwen2.ts';
-import { qwen3 } from './families/qwen3.ts';
-import { starcoder2 } from './families/starcoder2.ts';
+import { FAMILIES } from './families/families.ts';
+import type { DecoderDescription, DescribedModel, Family } from './families/family.ts';
 import { type LoadWeightsOptions, loadWeights, readFloats } from './load-weights.ts';
 import { Model, type ModelParts } from './model.ts';
 import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
 import { endTokenIds, tokenizerMaker } from './text-parts.ts';
-
-const FAMILIES: readonly Family[] = [
-  llama,
-  mistral,
-  qwen2,
-  qwen3,
-  phi3,
-  gemma2,
-  gemma3,
-  gpt2,
-  gptBigCode,
-  gptOss,
-  starcoder2,
-  falcon,
-  deepseek,
-];
 
 /** Options of `loadModel`. */
 export interface LoadModelOptions {
@@ -109,7 +81,7 @@ export async function loadParts(
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */
-export function describeModel(checkpoint: Checkpoint, backend: Backend): DecoderDescription {
+export function describeModel(checkpoint: Checkpoint, backend: Backend): DescribedModel {
   const { gguf, directory, path, tensors } = checkpoint;
   const file = gguf ? path : `${directory}/config.json`;
   if (!gguf) refuseForeignWeights(checkpoint);
@@ -139,7 +111,7 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Decoder
   };
   const stated = gguf ? family.fromGguf(source) : family.fromConfig(source);
   const { config: read, names } = gguf ? stated : asStored(checkpoint, backend, stated);
-  return { config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
+  return { family, config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
 }
 
 /** YaRN and dynamic scaling added by hand make the context longer than the file says. */

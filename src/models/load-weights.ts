@@ -111,12 +111,10 @@ function checkUnused(
   const prefix = /^(.*\.)0\./.exec(names.layer(0).attentionNorm)?.[1];
   for (const name of checkpoint.tensors.keys()) {
     const isLayers = prefix !== undefined && name.startsWith(prefix);
-    if (isLayers && WEIGHT.test(name) && !used.has(name)) refuse(name, 'no such tensor by the config');
+    const isWeight = /\.(weight|bias)$/.test(name) && !names.isBuffer?.(name);
+    if (isLayers && isWeight && !used.has(name)) refuse(name, 'no such tensor by the config');
   }
 }
-
-/** A weight's name, and not that of a buffer: GPT-2's causal mask is called a bias. */
-const WEIGHT = /^(?!.*\.attn\.(masked_)?bias$).*\.(weight|bias)$/;
 
 /**
  * The header's entry of a tensor of floats or blocks.

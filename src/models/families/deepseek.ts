@@ -59,7 +59,6 @@ export const deepseek: Family = {
       normEps: positiveNumber(keys, 'rms_norm_eps', 1e-6),
       ...(experts && { experts }),
       extraLayers: keys.int('num_nextn_predict_layers') ?? 0,
-      tiedEmbeddings: shape.tiedEmbeddings ?? false,
       mlp: { gated: true, activation },
       biases: dense,
     };
@@ -90,7 +89,6 @@ export const deepseek: Family = {
       maxPositionEmbeddings: needSize(keys, `${arch}.context_length`, shape.maxPositionEmbeddings),
       normEps,
       ...(experts && { experts }),
-      tiedEmbeddings: !hasTensor('output.weight'),
       biases: { queryKeyValue: false, attentionOutput: false, mlp: false },
     };
     const apart = hasTensor('blk.0.attn_k_b.weight');
@@ -128,6 +126,7 @@ function common(
     queryKeyNorm: false,
     latent,
     attention: Array.from({ length: numLayers }, () => ({ scale })),
+    tiedEmbeddings: shape.tiedEmbeddings ?? false,
     mlp: { gated: true, activation: 'silu' },
   } as const;
 }

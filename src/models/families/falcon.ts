@@ -11,6 +11,7 @@
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import {
   activationAt,
+  type ConvertedForm,
   type DecoderDescription,
   decoderSizes,
   type Family,
@@ -41,7 +42,6 @@ export const falcon: Family = {
       queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: activationAt(keys, 'activation', 'gelu') },
-      tiedEmbeddings: shape.tiedEmbeddings ?? true,
       biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },
     };
     return { config, names: huggingFaceNames(block) };
@@ -58,7 +58,6 @@ export const falcon: Family = {
       queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: 'gelu' },
-      tiedEmbeddings: !hasTensor('output.weight'),
       biases: ggufBiases(source),
     };
     const fused = fusedNames(ggufNames, 'attn_qkv', 'ffn_up');
@@ -71,6 +70,8 @@ export const falcon: Family = {
     };
     return { config, names: { ...fused, layer } };
   },
+
+  convertedForm: (before, config, to) => ({ config: { ...before, ...convertedHeads(before, config, to) } }),
 };
 
 /** Whether attention and MLP stand behind each other, or side by side below one norm or two. */
@@ -114,4 +115,25 @@ function huggingFaceNames(block: BlockForm): DecoderNames {
       };
     },
   };
+}
+
+/**
+ * K = 1 and K = N are a switch, what lies between is in the new architecture, which has attention and MLP in parallel only.
+ * @throws RangeError for a K between in a model whose attention and MLP stand behind each other
+ */
+function convertedHeads(
+  before: ConvertedForm['config'],
+  { residual, numHeads: N, numKeyValueHeads: K }: DecoderConfig,
+  to: number,
+): ConvertedForm['config'] {
+  if (to === K) return {};
+  if (before.new_decoder_architecture === true) return { num_kv_heads: to };
+  if (to === 1) return { multi_query: true };
+  if (to === N) return { multi_query: false, num_kv_heads: N };
+  if (residual === 'parallel') {
+    return { new_decoder_architecture: true, num_kv_heads: to, num_ln_in_parallel_attn: 1 };
+  }
+  throw new RangeError(
+    `convert: expected K=1 or K=${N} for Falcon without parallel attention, got K=${to}: Hugging Face's class has no form for it`,
+  );
 }

@@ -21,6 +21,15 @@ export interface FamilySource {
   floats(name: string, length: number): readonly number[];
 }
 
+/** A converted checkpoint's config.json, and what else its class wants. */
+export interface ConvertedForm {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Whether it is another class: matrices of the layers change between `[In, Out]` and `[Out, In]`, buffers are left out. */
+  readonly transpose?: boolean;
+  /** Multiplies each layer's queries: what the old class does to the scores and the new one does not; default 1. */
+  readonly queryScale?: (layer: number) => number;
+}
+
 export interface Family {
   /** `model_type` of the config.json files it reads. */
   readonly modelTypes: readonly string[];
@@ -30,6 +39,18 @@ export interface Family {
   fromConfig(source: FamilySource): DecoderDescription;
   /** @throws FormatError naming the key that is missing, wrong or not supported. */
   fromGguf(source: FamilySource): DecoderDescription;
+  /** `llama` where its safetensors can be written as GGUF of that architecture; default: they cannot. */
+  readonly ggufForm?: 'llama';
+  /**
+   * The form of a model converted to K' key/value heads; default: the same class, with K' in `num_key_value_heads`.
+   * @throws RangeError when Hugging Face has no class for it
+   */
+  convertedForm?(before: ConvertedForm['config'], config: DecoderConfig, to: number): ConvertedForm;
+}
+
+/** A model, and the family that read it. */
+export interface DescribedModel extends DecoderDescription {
+  readonly family: Family;
 }
 
 /** A positive number at `key`, or `fallback`. @throws FormatError for anything else, or when neither is there. */
@@ -77,6 +98,7 @@ type Sizes = Pick<
   | 'headDim'
   | 'intermediateSize'
   | 'maxPositionEmbeddings'
+  | 'tiedEmbeddings'
 >;
 
 /** What every file states in one way or another; the keys are for errors. @throws FormatError when a size is not there. */
@@ -95,6 +117,7 @@ export function decoderSizes(
     headDim: shape.headDim,
     intermediateSize: needSize(keys, inner, shape.intermediateSize),
     maxPositionEmbeddings: needSize(keys, positions, shape.maxPositionEmbeddings ?? maxPositions),
+    tiedEmbeddings: shape.tiedEmbeddings ?? false,
   };
 }
 

@@ -41,7 +41,6 @@ export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): Dec
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: activationAt(keys, key, fallback) },
-    tiedEmbeddings: shape.tiedEmbeddings ?? false,
     biases: traits.biases,
   };
 }
@@ -55,11 +54,13 @@ interface GgufTraits {
   readonly activation?: Activation;
   /** Whether the family may have experts. */
   readonly experts?: boolean;
+  /** Whether YaRN's ramp ends at whole pairs; default true. */
+  readonly yarnTruncates?: boolean;
 }
 
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
 export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): DecoderConfig {
-  const { keys, shape, hasTensor } = source;
+  const { keys, shape } = source;
   const arch = shape.modelType;
   const experts = keys.int(`${arch}.expert_count`);
   if (experts !== undefined && !traits.experts)
@@ -68,11 +69,10 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
     ...decoderSizes(source, ggufSizes(arch)),
     norm: 'rms',
     normEps: positiveNumber(keys, `${arch}.attention.layer_norm_rms_epsilon`),
-    rope: ggufRope(source, arch, traits.interleaved ?? false),
+    rope: ggufRope(source, arch, traits.interleaved ?? false, traits.yarnTruncates),
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: traits.activation ?? 'silu' },
-    tiedEmbeddings: !hasTensor('output.weight'),
     biases: ggufBiases(source),
   };
 }

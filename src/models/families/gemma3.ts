@@ -50,11 +50,14 @@ export const gemma3: Family = {
     const theta = positiveNumber(keys, 'gemma3.rope.freq_base_swa', 10000);
     const windowRope = { theta, rotaryDim: config.rope?.rotaryDim ?? config.headDim, interleaved: false };
     return {
-      config: { ...config, windowRope, ...logitsCap(cap(keys, 'gemma3.final_logit_softcapping')) },
+      config: { ...config, windowRope, ...logitsCap(keys.raw(CAP) === 0 ? undefined : cap(keys, CAP)) },
       names: gemmaGgufNames,
     };
   },
 };
+
+/** 0 is none, as in llama.cpp. */
+const CAP = 'gemma3.final_logit_softcapping';
 
 /**
  * The keys that say how layers without and with a window rotate, and their default theta. They stand in one object each inside

@@ -6,8 +6,8 @@
  * Source: transformers models/gpt_bigcode; llama.cpp convert_hf_to_gguf.py (StarCoderModel), src/models/starcoder.cpp.
  */
 import type { DecoderNames } from '../decoder-config.ts';
-import type { DecoderDescription, Family, FamilySource } from './family.ts';
-import { gpt2 } from './gpt2.ts';
+import type { ConvertedForm, DecoderDescription, Family, FamilySource } from './family.ts';
+import { gpt2, noClass } from './gpt2.ts';
 
 export const gptBigCode: Family = {
   modelTypes: ['gpt_bigcode'],
@@ -20,6 +20,22 @@ export const gptBigCode: Family = {
   },
 
   fromGguf: gpt2.fromGguf,
+
+  convertedForm(before, { numHeads: N, numKeyValueHeads: K }, to): ConvertedForm {
+    if (to === K) return { config: before };
+    if (to === 1) return { config: { ...before, multi_query: true, num_key_value_heads: 1 } };
+    if (to !== N) throw noClass(N, to);
+    const { multi_query: _, num_key_value_heads: __, ...rest } = before;
+    return {
+      config: {
+        activation_function: 'gelu_pytorch_tanh',
+        ...rest,
+        model_type: 'gpt2',
+        architectures: ['GPT2LMHeadModel'],
+      },
+      transpose: true,
+    };
+  },
 };
 
 function byOutput(names: DecoderNames, fusedOrder: 'parts' | 'groups'): DecoderNames {

@@ -45,7 +45,7 @@ export const gptOss: Family = {
 
   fromGguf(source: FamilySource): DecoderDescription {
     const { keys } = source;
-    const config = gatedFromGguf(source, { experts: true });
+    const config = gatedFromGguf(source, { experts: true, yarnTruncates: false });
     const intermediateSize = keys.int('gpt-oss.expert_feed_forward_length') ?? config.intermediateSize;
     const numExperts = keys.needInt('gpt-oss.expert_count');
     const experts = chosen(keys, numExperts, ['gpt-oss.expert_used_count']);

@@ -10,6 +10,7 @@
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
 import {
   activationAt,
+  type ConvertedForm,
   type DecoderDescription,
   decoderSizes,
   type Family,
@@ -25,7 +26,7 @@ export const gpt2: Family = {
   ggufArchitectures: ['gpt2'],
 
   fromConfig(source: FamilySource): DecoderDescription {
-    const { keys, shape, hasTensor } = source;
+    const { keys, hasTensor } = source;
     if (keys.flag('add_cross_attention')) {
       throw keys.fail('add_cross_attention', 'expected a decoder without cross-attention, got true');
     }
@@ -36,13 +37,12 @@ export const gpt2: Family = {
       attention: scaledAttention(source),
       // GPTBigCode's default is the same function under its other name.
       mlp: { gated: false, activation: activationAt(keys, 'activation_function', 'gelu_new') },
-      tiedEmbeddings: shape.tiedEmbeddings ?? true,
     };
     return { config, names: huggingFaceNames(hasTensor('transformer.ln_f.weight') ? 'transformer.' : '') };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys, shape, hasTensor } = source;
+    const { keys, shape } = source;
     const arch = shape.modelType;
     const config: DecoderConfig = {
       ...TRAITS,
@@ -50,11 +50,36 @@ export const gpt2: Family = {
       normEps: positiveNumber(keys, `${arch}.attention.layer_norm_epsilon`),
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: 'geluTanh' },
-      tiedEmbeddings: !hasTensor('output.weight'),
     };
     return { config, names: fusedNames(ggufNames, 'attn_qkv', 'ffn_up') };
   },
+
+  /** The class has only K = N; the one with learned positions and K = 1 is GPTBigCode. */
+  convertedForm(before, { numHeads: N }, to): ConvertedForm {
+    if (to === N) return { config: before };
+    if (to !== 1) throw noClass(N, to);
+    const { scale_attn_by_inverse_layer_idx: byLayer, reorder_and_upcast_attn: _, ...rest } = before;
+    return {
+      config: {
+        activation_function: 'gelu_new',
+        ...rest,
+        model_type: 'gpt_bigcode',
+        architectures: ['GPTBigCodeForCausalLM'],
+        multi_query: true,
+        num_key_value_heads: 1,
+      },
+      transpose: true,
+      queryScale: (layer) => (byLayer === true ? 1 / (layer + 1) : 1),
+    };
+  },
 };
+
+/** @returns the error for a K without a class */
+export function noClass(numHeads: number, to: number): RangeError {
+  return new RangeError(
+    `convert: expected K=1 (written as gpt_bigcode) or K=${numHeads} (gpt2) for learned positions, got K=${to}: Hugging Face has no class for it; a .gguf file of the gpt2 architecture can hold any K`,
+  );
+}
 
 /** What GPT-2's two files have in common. */
 const TRAITS = {
@@ -80,6 +105,8 @@ function huggingFaceNames(prefix: string): DecoderNames {
     finalNorm: `${prefix}ln_f`,
     head: 'lm_head',
     transposed: true,
+    // The causal mask, in old files.
+    isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
     layer: (index) => {
       const layer = `${prefix}h.${index}`;
       return {

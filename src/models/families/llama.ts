@@ -12,6 +12,7 @@ import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './g
 export const llama: Family = {
   modelTypes: ['llama'],
   ggufArchitectures: ['llama'],
+  ggufForm: 'llama',
 
   fromConfig(source: FamilySource): DecoderDescription {
     const attentionBias = source.keys.flag('attention_bias') ?? false;

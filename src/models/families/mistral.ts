@@ -11,6 +11,7 @@ import { llama } from './llama.ts';
 export const mistral: Family = {
   modelTypes: ['mistral'],
   ggufArchitectures: [],
+  ggufForm: 'llama',
 
   fromConfig(source: FamilySource): DecoderDescription {
     const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };

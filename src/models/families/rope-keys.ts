@@ -161,7 +161,13 @@ function longRope(keys: KeyReader, rotaryDim: number, maxPositions: number, orig
 }
 
 /** Llama 3's and Phi-3's scalings are not in the keys: their converters store the divisors themselves, as tensors. */
-export function ggufRope(source: FamilySource, arch: string, interleaved: boolean): RopeConfig {
+/** @param truncate whether YaRN's ramp ends at whole pairs; not in the keys. */
+export function ggufRope(
+  source: FamilySource,
+  arch: string,
+  interleaved: boolean,
+  truncate = true,
+): RopeConfig {
   const { keys, shape, hasTensor, floats } = source;
   const typeKey = `${arch}.rope.scaling.type`;
   const type = keys.raw(typeKey) ?? 'linear';
@@ -190,7 +196,7 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
     : factor === 1
       ? undefined
       : type === 'yarn'
-        ? ggufYarn(source, `${arch}.rope.scaling`, factor, arch !== 'gpt-oss')
+        ? ggufYarn(source, `${arch}.rope.scaling`, factor, truncate)
         : { type: 'linear', factor };
   return {
     theta: positiveNumber(keys, `${arch}.rope.freq_base`, 10000),
@@ -201,7 +207,6 @@ export function ggufRope(source: FamilySource, arch: string, interleaved: boolea
   };
 }
 
-/** @param truncate whether the ramp ends at whole pairs; not in the keys. */
 function ggufYarn(
   { keys, shape }: FamilySource,
   prefix: string,

@@ -43,14 +43,13 @@ export const starcoder2: Family = {
       queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: activationAt(keys, 'hidden_act', 'gelu_pytorch_tanh') },
-      tiedEmbeddings: shape.tiedEmbeddings ?? true,
       biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },
     };
     return { config, names: plainMlp(huggingFaceNames, 'c_fc', 'c_proj') };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys, shape, hasTensor } = source;
+    const { keys, shape } = source;
     const config: DecoderConfig = {
       ...decoderSizes(source, ggufSizes('starcoder2')),
       norm: 'layer',
@@ -59,7 +58,6 @@ export const starcoder2: Family = {
       queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: 'geluTanh' },
-      tiedEmbeddings: !hasTensor('output.weight'),
       biases: ggufBiases(source),
     };
     return { config, names: plainMlp(ggufNames, 'ffn_up', 'ffn_down') };
