@@ -1,4 +1,4 @@
-/** `grad` and `valueAndGrad`: JAX's, over tensors, structures of tensors, and modules. */
+/** `grad` and `valueAndGrad`, as in JAX, over tensors, structures of tensors, and modules. */
 
 import { checkFunction, describe } from '../arguments/kinds.ts';
 import { groupScope, scope } from '../tensor/scope.ts';
@@ -6,13 +6,16 @@ import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { isFloat, Tape } from './tape.ts';
 
-/** What has parameters by path: a module, a model. Reading `value` twice must give the same tensor. */
+/** A module or a model: its parameters by path. Reading `value` twice must give the same tensor. */
 export interface ParameterOwner {
   /** The parameters by path, in a fixed order. */
   parameters(): Iterable<readonly [path: string, parameter: { readonly value: Tensor }]>;
 }
 
-/** The gradient of an argument: a tensor's is a tensor, a module's an object by parameter path, a structure's has its form. */
+/**
+ * The type of an argument's gradient: a tensor for a tensor, an object keyed by parameter path for a module,
+ * the same structure for an array or object.
+ */
 export type GradientOf<A> = A extends Tensor
   ? Tensor
   : A extends ParameterOwner
@@ -27,16 +30,16 @@ export type GradientsOf<Args extends readonly unknown[], Numbers extends readonl
 };
 
 /**
- * A function that gives `fn`'s value and its gradient.
+ * Returns a function that computes the value and the gradient of `fn`.
  *
- * Ops record only while it runs, and everything made on the way is freed: the value and the gradients are the caller's.
- * Gradients have the shape of their argument; they are f32 (f64 for f64), also for f16 and bf16 arguments. An argument that
- * the value does not depend on gets zeros.
+ * Ops are recorded only while it runs, and intermediates are freed. The caller owns the value and the
+ * gradients. Gradients have the shape of their argument; they are f32 (f64 for f64), also for f16 and bf16
+ * arguments. The gradient is zero for an argument that the value does not depend on.
  * @param fn returns a float tensor of one element; synchronous
  * @param argnums which arguments to differentiate by; a list gives a list of gradients. Default 0, the first.
  *   An argument is a tensor, an array or object of them, or a module (anything with `parameters()`).
- * @throws (when called) TypeError when the value is no tensor or an argument holds no float tensors; RangeError when the value
- *   has more than one element or there is no such argument.
+ * @throws (when called) TypeError when the value is no tensor or an argument holds no float tensors;
+ *   RangeError when the value has more than one element or there is no such argument.
  * @example const [loss, grads] = valueAndGrad((m: TrainableModel) => causalLmLoss(m, tokens))(model);
  */
 export function valueAndGrad<Args extends readonly unknown[]>(
@@ -60,7 +63,7 @@ export function valueAndGrad<Args extends readonly unknown[]>(
 }
 
 /**
- * A function that gives `fn`'s gradient; as `valueAndGrad`.
+ * Returns a function that computes the gradient of `fn`; arguments as for `valueAndGrad`.
  * @example const dx = grad((a: Tensor) => sum(mul(a, a)))(x); // 2 x
  */
 export function grad<Args extends readonly unknown[]>(
@@ -121,10 +124,10 @@ function run<Args extends readonly unknown[]>(
   }
 }
 
-/** Puts the gradients of the leaves into the form of an argument. */
+/** Rebuilds the structure of an argument from the gradients of its leaves. */
 type Form = (gradients: readonly Tensor[]) => unknown;
 
-/** Collects an argument's leaves. */
+/** Appends the argument's tensors to `leaves` and returns how to rebuild its structure. */
 function formOf(op: string, argument: unknown, leaves: Tensor[]): Form {
   if (argument instanceof Tensor) return leafForm(op, argument, leaves);
   if (isOwner(argument)) {
@@ -154,7 +157,7 @@ function leafForm(op: string, x: Tensor, leaves: Tensor[]): Form {
   return (gradients) => gradients[index];
 }
 
-/** What to say of a model that `loadModel` gave, whose weights stay as they are stored. */
+/** Hint for errors about a model from `loadModel`, whose weights are not trainable. */
 export function trainableHint(value: unknown): string {
   const isModel = typeof (value as { forward?: unknown } | null | undefined)?.forward === 'function';
   return isModel && !isOwner(value) ? '; loadTrainableModel (gqa/train) gives a model with parameters' : '';

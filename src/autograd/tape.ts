@@ -1,9 +1,10 @@
 /**
- * The tape of reverse mode. While `grad` runs its function, ops on tensors that depend on an argument append an entry:
- * inputs, outputs, the tensors that backward reads, and the op's vjp. Walking the entries backwards gives the gradients.
+ * The tape of reverse-mode differentiation. While `grad` runs its function, ops on tensors that depend on an
+ * argument append an entry: inputs, outputs, the tensors that backward reads, and the op's vjp. The backward
+ * pass walks the entries in reverse.
  *
- * An entry holds the memory of what its vjp reads, so that a function may free its intermediates (scopes do), until the
- * walk is past it.
+ * An entry keeps the memory that its vjp reads, so the function may free its intermediates (scopes do). The
+ * memory is released once the backward pass has used the entry.
  *
  * Source: Baydin et al. 2018, "Automatic differentiation in machine learning: a survey", section 3.2.
  */
@@ -20,26 +21,27 @@ import { Tensor } from '../tensor/tensor.ts';
 /** One per input or output; undefined = no gradient. */
 export type Gradients = readonly (Tensor | undefined)[];
 
-/** What an op records. Absent operands are `undefined` and keep their place. */
+/** What an op records. An absent operand is `undefined`, so positions stay fixed. */
 export interface TapeEntry {
   readonly inputs: readonly (Tensor | undefined)[];
   readonly outputs: readonly Tensor[];
-  /** What `vjp` reads, inputs and outputs included; handed to it in this order. */
+  /** Tensors that `vjp` reads, inputs and outputs included; passed to it in this order. */
   readonly saved: readonly (Tensor | undefined)[];
   /**
-   * From the outputs' gradients (undefined where none arrived) to the inputs'. `needed` says which inputs want one; others
-   * are ignored. Runs in a scope, without recording; gradients are f32, f64 for f64 inputs, whatever the input's float type.
+   * Computes the inputs' gradients from the outputs' (undefined where there is none). `needed` marks the
+   * inputs whose gradient is used; others are ignored. Runs in a scope, without recording; gradients are f32,
+   * f64 for f64 inputs, whatever the input's float type.
    */
   vjp(gradients: Gradients, saved: readonly Tensor[], needed: readonly boolean[]): Gradients;
 }
 
-/** A value that the gradients depend on, shared by the tensors that show its elements, and its gradient so far. */
+/** A differentiated value and its gradient so far. Views of the same elements share one node. */
 interface Node {
   gradient?: Tensor;
 }
 
 interface Entry {
-  /** Undefined for what needs no gradient. */
+  /** Undefined for an input that needs no gradient. */
   readonly inputs: readonly (Node | undefined)[];
   readonly outputs: readonly { readonly node: Node | undefined; readonly shape: Shape }[];
   readonly saved: readonly (Tensor | undefined)[];
@@ -48,28 +50,28 @@ interface Entry {
 
 /** The tape that ops append to. */
 let recording: Tape | undefined;
-/** Whether there is a tape, also while none records. */
+/** Whether a tape exists, recording or paused. */
 let isInUse = false;
 
 /**
- * Appends an entry, when a tape is running and one of the inputs depends on what is differentiated. Call it after the op.
- * Outputs that are not floats carry no gradient.
+ * Appends an entry when a tape is recording and an input depends on a differentiated argument. Call it after
+ * the op. Outputs that are not floats carry no gradient.
  */
 export function record(entry: TapeEntry): void {
   recording?.append(entry);
 }
 
-/** Whether gradients are wanted of one of these. Ops ask before they do something for backward alone. */
+/** Whether one of these inputs needs a gradient. Ops check it before work that only backward needs. */
 export function isRecorded(...inputs: readonly (Tensor | undefined)[]): boolean {
   return recording?.dependsOn(inputs) ?? false;
 }
 
-/** `view` shows the same elements as `x`: both have one gradient. */
+/** `view` has the same elements as `x`: they share one gradient. */
 export function aliasGradient(view: Tensor, x: Tensor): void {
   recording?.alias(view, x);
 }
 
-/** Runs `fn` without recording: for an op made of others that has a better vjp of its own. */
+/** Runs `fn` without recording: for a composite op that records a better vjp of its own. */
 export function withoutRecording<T>(fn: () => T): T {
   return recordingTo(undefined, fn);
 }
@@ -128,7 +130,8 @@ export class Tape {
   }
 
   /**
-   * Walks back from `root`, whose gradient is 1, and frees what the entries held. The tape is empty afterwards.
+   * Runs backward from `root`, whose gradient is 1, and frees the memory of the entries. The tape is empty
+   * afterwards.
    * @returns the gradient of each leaf; zeros where none arrived.
    */
   backward(root: Tensor, leaves: readonly Tensor[]): Tensor[] {
@@ -136,15 +139,15 @@ export class Tape {
       const start = this.#nodes.get(root);
       if (start) start.gradient = filled(root, 1);
       for (let entry = this.#entries.at(-1); entry; entry = this.#entries.at(-1)) {
-        if (entry.outputs.some(({ node }) => node?.gradient)) stepBack(entry);
+        if (entry.outputs.some(({ node }) => node?.gradient)) runVjp(entry);
         this.#pop();
       }
-      // A leaf that is there twice has one gradient: each gets a tensor of its own.
+      // A leaf listed twice has one gradient: return a separate tensor for each.
       return leaves.map((leaf) => view(this.#nodes.get(leaf)?.gradient ?? filled(leaf, 0), leaf.shape));
     });
   }
 
-  /** Frees what entries hold; another tape may start. */
+  /** Frees the memory of the entries; another tape may start. */
   end(): void {
     while (this.#entries.length > 0) this.#pop();
     isInUse = false;
@@ -155,19 +158,19 @@ export class Tape {
   }
 }
 
-/** Runs an entry's vjp and adds what it gives to the inputs' gradients. */
-function stepBack({ inputs, outputs, saved, vjp }: Entry): void {
+/** Runs an entry's vjp and adds the results to the inputs' gradients. */
+function runVjp({ inputs, outputs, saved, vjp }: Entry): void {
   const found = scope(() => {
     const incoming = outputs.map(({ node, shape }) => node?.gradient && view(node.gradient, shape));
     const needed = inputs.map((node) => node !== undefined);
     const gradients = vjp(incoming, saved.map(readable) as Tensor[], needed);
-    // A vjp may pass a gradient on, or give one twice: each input gets a tensor of its own.
+    // A vjp may return its argument, or one tensor twice: each input gets a separate tensor.
     return inputs.map((node, i) => {
       const gradient = node && gradients[i];
       return gradient && view(gradient, gradient.shape);
     });
   });
-  // The outputs' gradients are freed first, so that one which nobody else holds can be added to in place.
+  // The outputs' gradients are freed first, so that memory without another user can be added to in place.
   for (const { node } of outputs) {
     node?.gradient?.dispose();
     if (node) node.gradient = undefined;
@@ -178,7 +181,7 @@ function stepBack({ inputs, outputs, saved, vjp }: Entry): void {
   }
 }
 
-/** The sum of two gradients, both of which it takes over; in place when nobody else holds the memory. */
+/** The sum of two gradients. Takes ownership of both; in place when the memory has no other user. */
 function sum(a: Tensor, b: Tensor): Tensor {
   const own = [a, b].find((x) => x.dtype === a.dtype && !isShared(x.storage));
   const out = own ?? allocateFor(a, a.dtype);
@@ -192,12 +195,12 @@ function view(x: Tensor, shape: Shape): Tensor {
   return new Tensor(x.storage, x.dtype, shape);
 }
 
-/** `x`, or another tensor on its memory, which the tape kept, where it was disposed of. */
+/** `x`, or another tensor on its memory (kept by the tape) when `x` was disposed. */
 function readable(x: Tensor | undefined): Tensor | undefined {
   return x?.isDisposed ? view(x, x.shape) : x;
 }
 
-/** A gradient of `x` that is `value` everywhere. */
+/** A gradient for `x` with every element `value`. */
 function filled(x: Tensor, value: number): Tensor {
   const out = allocateFor(x, x.dtype === 'f64' ? 'f64' : 'f32');
   backendOf(x).run(fill, { out, count: out.size, value });

@@ -1,4 +1,4 @@
-/** `out = a + b` over tensors of one shape, for sums that grow in place: no check, no scope, no tape. */
+/** `out = a + b` over tensors of one shape, to accumulate in place. Not checked, not recorded, no scope. */
 import { stridesOf } from '../tensor/shape.ts';
 import type { Operand } from './calls/call.ts';
 import { binary } from './calls/elementwise.ts';

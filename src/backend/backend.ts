@@ -1,7 +1,8 @@
 /**
- * The interface every backend implements: memory, files, and `run` for the kernel calls that calls/ describes. Ops check their arguments
- * and allocate outputs; a backend trusts what it gets. Operands are contiguous and row-major unless a call takes strides; strides and
- * offsets count elements unless a name says bytes. Outputs never overlap inputs, except where "in place" is said.
+ * The interface every backend implements: memory, files, and `run` for the kernel calls described in calls/.
+ * Ops check arguments and allocate outputs; a backend does not check again. Operands are contiguous and
+ * row-major unless a call takes strides; strides and offsets count elements unless a name says bytes. Outputs
+ * never overlap inputs unless the call says "in place".
  *
  * Three implementations: `native` and `wasm` (the C kernels, src/backend/kernel-backend.ts) and `reference`
  * (plain TypeScript with f64 accumulation, the oracle).
@@ -10,11 +11,12 @@ import type { Storage, StorageOwner } from '../tensor/storage.ts';
 import type { ArgumentsOf, Call } from './calls/call.ts';
 
 /**
- * `native` and `wasm` run the C kernels; `reference` is plain TypeScript in double precision, slow and used as the oracle.
+ * `native` and `wasm` run the C kernels; `reference` is plain TypeScript in double precision, slow and used
+ * as the oracle.
  */
 export type BackendName = 'native' | 'wasm' | 'reference';
 
-/** A file opened for its tensors' bytes: mapped by the native backend, read in slices by the others. */
+/** An open file of tensor data: memory-mapped by the native backend, read in slices by the others. */
 export interface BackendFile {
   readonly size: number;
   /** The bytes from `byteOffset` as storage; stays valid after `close()`. */
@@ -24,16 +26,16 @@ export interface BackendFile {
 
 export interface Backend extends StorageOwner {
   readonly name: BackendName;
-  /** For people: instruction set and threads, such as `native (avx512, 2 threads)`. */
+  /** For display: instruction set and threads, such as `native (avx512, 2 threads)`. */
   readonly description: string;
 
-  /** Uninitialised memory. @throws RangeError when there is none left. */
+  /** Uninitialised memory. @throws RangeError when out of memory. */
   allocate(byteLength: number): Storage;
   write(storage: Storage, bytes: Uint8Array, byteOffset?: number): void;
   openFile(path: string): BackendFile;
-  /** Number of threads kernels may use, the calling one included. Without effect where there is one only. */
+  /** Number of threads kernels may use, the calling one included. No effect on a single-threaded backend. */
   setThreads(threads: number): void;
 
-  /** Runs a kernel. @throws UnsupportedError for a dtype that it does not take here */
+  /** Runs a kernel. @throws UnsupportedError for a dtype that the kernel does not support */
   run<C extends Call>(call: C, args: NoInfer<ArgumentsOf<C>>): void;
 }

@@ -1,15 +1,15 @@
 /**
- * A backend as programs have it: what it is, and something to hand to caches and loaders. Its memory and its kernels trust their
- * arguments, so only this library calls them.
+ * The public view of a backend: its name and description, to pass to caches and loaders. Memory and kernels
+ * stay internal because they do not check their arguments.
  */
 import type { Backend, BackendName } from './backend.ts';
 import { getBackend, setBackend } from './registry.ts';
 
-/** Where tensors live and run. */
+/** A backend: where tensors are stored and ops run. */
 export interface BackendHandle {
   /** The backend's name. */
   readonly name: BackendName;
-  /** For people: instruction set and threads, such as `native (avx512, 2 threads)`. */
+  /** For display: instruction set and threads, such as `native (avx512, 2 threads)`. */
   readonly description: string;
 }
 
@@ -35,7 +35,7 @@ class Handle implements BackendHandle {
 
 const handles = new WeakMap<Backend, BackendHandle>();
 
-/** Always the same one for a backend. */
+/** The same handle each time for a backend. */
 export function handleOf(backend: Backend): BackendHandle {
   let handle = handles.get(backend);
   if (!handle) {
@@ -45,8 +45,8 @@ export function handleOf(backend: Backend): BackendHandle {
   return handle;
 }
 
-/** What a handle stands for; anything else is given back as it is. */
-export function behindHandle(backend: BackendHandle | Backend): Backend {
+/** The backend of a handle; anything else is returned as it is. */
+export function backendOfHandle(backend: BackendHandle | Backend): Backend {
   return Handle.behind(backend) ?? (backend as Backend);
 }
 

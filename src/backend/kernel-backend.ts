@@ -1,6 +1,7 @@
 /**
- * The backend over the C kernels, native and WASM alike: it writes each call's arguments as doubles into the host's call
- * block and runs one operation. What differs between the two (memory, files, threads) is behind `KernelHost`.
+ * The backend over the C kernels, native and WASM alike: it writes each call's arguments as doubles into the
+ * host's call block and runs one operation. `KernelHost` holds what differs between the two: memory, files,
+ * threads.
  */
 import { addressOf, newStorage, type Storage } from '../tensor/storage.ts';
 import type { Backend, BackendFile, BackendName } from './backend.ts';
@@ -8,13 +9,13 @@ import { type ArgumentsOf, type Call, type CallHost, packerOf } from './calls/ca
 import { CALLS } from './calls/index.ts';
 import { checkFileRange, checkRange, isCount, outOfMemory } from './memory-range.ts';
 
-/** What a build of the kernels must offer. Addresses are numbers below 2^53; 0 is no memory. */
+/** What a build of the kernels provides. Addresses are numbers below 2^53; 0 means none. */
 export interface KernelHost extends CallHost {
   readonly name: BackendName;
   readonly description: string;
   alloc(byteLength: number): number;
   free(address: number, byteLength: number): void;
-  /** Tells the garbage collector of bytes that it is to free; negative: no longer. */
+  /** Reports to V8 memory that its garbage collector must free; negative when freed. */
   reportExternalMemory(byteLength: number): void;
   read(address: number, byteLength: number): Uint8Array<ArrayBuffer>;
   write(address: number, bytes: Uint8Array): void;
@@ -28,7 +29,7 @@ export interface KernelHost extends CallHost {
   setThreads(threads: number): void;
 }
 
-/** Bytes of a file in the host's memory, and how to let go of them. */
+/** Bytes of a file in the host's memory, and how to release them. */
 export interface MappedBytes {
   readonly address: number;
   free(): void;
@@ -46,7 +47,7 @@ const PACKERS: ReadonlyMap<Call, Packer> = new Map(
 export class KernelBackend implements Backend {
   readonly name: BackendName;
   readonly #host: KernelHost;
-  /** Storages that are parts of mapped files; the rest came from `alloc`. */
+  /** Storages inside mapped files; all others come from `alloc`. */
   readonly #mapped = new WeakMap<Storage, MappedBytes>();
 
   constructor(host: KernelHost) {

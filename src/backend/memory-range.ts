@@ -1,7 +1,10 @@
-/** Checks of ranges of bytes: what all backends do before they touch memory or a file. */
+/** Checks of byte ranges, made by all backends before they access memory or a file. */
 import { isFreed, type Storage } from '../tensor/storage.ts';
 
-/** Whether this is a count of bytes: beyond 2^53 a number is not exact, and a negative one becomes a large one in C. */
+/**
+ * Whether this is a valid byte count: above 2^53 a number is not exact, and in C a negative one becomes
+ * large.
+ */
 export function isCount(byteLength: number): boolean {
   return Number.isSafeInteger(byteLength) && byteLength >= 0;
 }
@@ -10,7 +13,7 @@ export function outOfMemory(backend: string, byteLength: number): RangeError {
   return new RangeError(`${backend}: out of memory allocating ${byteLength} bytes`);
 }
 
-/** @throws RangeError unless the range lies in the storage; Error for one that was freed */
+/** @throws RangeError unless the range lies in the storage; Error when the storage was freed */
 export function checkRange(op: string, storage: Storage, byteOffset: number, byteLength: number): void {
   if (isFreed(storage))
     throw new Error(`${op}: expected live memory, got ${storage.byteLength} bytes after they were freed`);
@@ -23,5 +26,7 @@ export function checkRange(op: string, storage: Storage, byteOffset: number, byt
 /** @throws RangeError unless the range lies in a file of `size` bytes */
 export function checkFileRange(path: string, size: number, byteOffset: number, byteLength: number): void {
   if (isCount(byteOffset) && isCount(byteLength) && byteOffset + byteLength <= size) return;
-  throw new RangeError(`${path}: bytes ${byteOffset} to ${byteOffset + byteLength} are outside its ${size}`);
+  throw new RangeError(
+    `${path}: expected a range inside ${size} bytes, got bytes ${byteOffset} to ${byteOffset + byteLength}`,
+  );
 }

@@ -1,6 +1,7 @@
 /**
- * The native host: the kernels as a Node-API addon, `build/gqa.node`, made by scripts/build-native.mjs. It picks its
- * instruction set when it loads (`GQA_ISA=avx512|avx2|baseline` forces one) and maps files.
+ * The native host: the kernels as a Node-API addon, `build/gqa.node`, made by scripts/build-native.mjs. The
+ * instruction set is chosen at load time (`GQA_ISA=avx512|avx2|baseline` forces one). Files are
+ * memory-mapped.
  */
 import { KERNEL_ABI, KERNEL_NAMES } from './calls/index.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
@@ -16,7 +17,7 @@ interface Addon {
   /** @throws RangeError for an instruction set that is unknown or that this processor lacks. */
   init(isa: string): string;
   alloc(byteLength: number): number;
-  /** What `alloc` or `mapFile` gave. */
+  /** Frees an address from `alloc` or `mapFile`. */
   free(address: number): void;
   reportExternalMemory(byteLength: number): void;
   read(address: number, byteLength: number): ArrayBuffer;
@@ -28,7 +29,9 @@ interface Addon {
   threads(): number;
 }
 
-/** @throws Error with the reason when the addon is not there, does not load, or was built from other kernels. */
+/**
+ * @throws Error with the reason when the addon is missing, does not load, or was built from other kernels.
+ */
 export function openNative(): KernelBackend {
   const addon = loadAddon();
   const isa = addon.init(environment('GQA_ISA') ?? '');
@@ -61,30 +64,33 @@ export function openNative(): KernelBackend {
 
 function loadAddon(): Addon {
   if (!node) throw new Error('no native build outside Node');
-  // The same relative place from src/backend/ and from dist/backend/; `GQA_ADDON` is the path of another build.
+  // The same relative path from src/backend/ and dist/backend/; `GQA_ADDON` is the path of another build.
   const path = environment('GQA_ADDON') ?? new URL('../../build/gqa.node', import.meta.url);
   if (!node.fs.existsSync(path)) {
     throw new Error(
-      'no native build (with a C compiler, `npm rebuild gqa` makes it; in a clone `npm run build`)',
+      'no native build (to build it, with a C compiler: `npm rebuild gqa`, in a clone `npm run build`)',
     );
   }
   const require = node.createRequire(import.meta.url);
   const addon = require(typeof path === 'string' ? path : '../../build/gqa.node') as Addon;
-  // After an update without a build, operation numbers would mean others.
+  // A build of another version may number operations differently.
   if (addon.abi !== [KERNEL_ABI, ...KERNEL_NAMES].join(' ')) {
     throw new Error(
-      'the native build is of other kernels than this version (`npm rebuild gqa` renews it; in a clone `npm run build`)',
+      'the native build is from another version of the kernels (rebuild it: `npm rebuild gqa`, in a clone `npm run build`)',
     );
   }
   if (addon.kernels !== sourcesHash(node, require, path, addon.kernels)) {
     throw new Error(
-      'the native build is older than the sources in kernels/ (`npm run build` renews it; `npm rebuild gqa` in an installed package)',
+      'the native build is older than the sources in kernels/ (rebuild it: `npm run build`, in an installed package `npm rebuild gqa`)',
     );
   }
   return addon;
 }
 
-/** The hash of kernels/*.[ch] where one of them is newer than the build; else, and where there are no sources, that of the build. */
+/**
+ * The hash of kernels/*.[ch] when one of them is newer than the build; otherwise, or without sources, the
+ * build's hash.
+ */
 function sourcesHash(
   { fs }: NodePlatform,
   require: (id: string) => unknown,
@@ -106,7 +112,7 @@ function sourcesHash(
   return hash.digest('hex');
 }
 
-/** One mapping per file; it goes when the file is closed and the last storage on it is freed. */
+/** One mapping per file; unmapped when the file is closed and its last storage is freed. */
 function mapFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']> {
   const { address, byteLength } = addon.mapFile(path);
   let users = 1;

@@ -1,4 +1,4 @@
-/** Node's built-ins where there are any; undefined in a browser. The one place that library code gets them from. */
+/** Node's built-in modules, undefined in a browser. Library code imports them only from here. */
 const isNode = typeof process !== 'undefined' && typeof process.versions?.node === 'string';
 
 export interface NodePlatform {

@@ -1,7 +1,7 @@
 /**
- * The reference backend: every kernel as the plainest TypeScript that can be right. Sums are f64, results are rounded
- * once to the output's dtype, f64 tensors work everywhere. It is the oracle of the tests and runs anywhere; it is slow on
- * purpose. Fresh memory is filled with NaN bits, so that reading what was never written shows.
+ * The reference backend: every kernel in the simplest correct TypeScript. Sums are f64, results are rounded
+ * once to the output's dtype, and all ops accept f64 tensors. It is the oracle of the tests and favours
+ * clarity over speed. New memory is filled with NaN, so that reads of unwritten memory show.
  */
 import { UnsupportedError } from '../tensor/errors.ts';
 import type { Storage } from '../tensor/storage.ts';
@@ -46,7 +46,7 @@ export class ReferenceBackend implements Backend {
   readonly description = 'reference (TypeScript, f64 accumulation)';
   #bytesInUse = 0;
 
-  /** Bytes of all storages not yet freed; lifetime tests watch it. */
+  /** Bytes of all live storages; lifetime tests read it. */
   get bytesInUse(): number {
     return this.#bytesInUse;
   }
@@ -65,7 +65,7 @@ export class ReferenceBackend implements Backend {
     this.#bytesInUse -= storage.byteLength;
   }
 
-  /** Its bytes are V8's, which knows them. */
+  /** Nothing to report: V8 allocates the memory. */
   reportExternalMemory(): void {}
 
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer> {
@@ -92,7 +92,8 @@ export class ReferenceBackend implements Backend {
         const bytes = new Uint8Array(byteLength);
         for (let done = 0; done < byteLength; ) {
           const count = fs.readSync(file, bytes, done, byteLength - done, byteOffset + done);
-          if (count === 0) throw new RangeError(`${path}: ended at byte ${byteOffset + done} of ${size}`);
+          if (count === 0)
+            throw new RangeError(`${path}: unexpected end of file at byte ${byteOffset + done} of ${size}`);
           done += count;
         }
         return this.#adopt(bytes);

@@ -1,6 +1,6 @@
 /**
- * Which backend runs. The default is the native build where its binary loads, else WASM; `GQA_BACKEND` or
- * `setBackend` force one. A fallback says so once on stderr: nothing falls back in silence.
+ * The choice of backend. The default is native when its binary loads, else WASM; `GQA_BACKEND` or
+ * `setBackend` force one. A fallback prints one line on stderr.
  */
 import { show } from '../arguments/kinds.ts';
 import { ownerOf } from '../tensor/storage.ts';
@@ -33,15 +33,15 @@ export async function setBackend(name: BackendName): Promise<Backend> {
 }
 
 /**
- * Number of threads the current backend's kernels may use, the calling one included. Default: `GQA_THREADS`, else the
- * number of processors. Only the native backend has more than one.
+ * Number of threads the current backend's kernels may use, the calling one included. Default: `GQA_THREADS`,
+ * else the number of processors. Only the native backend has more than one.
  * @throws RangeError unless `threads` is an integer from 1 to 64.
  */
 export function setThreads(threads: number): void {
   getBackend().setThreads(checkThreads('setThreads', threads));
 }
 
-/** An open backend by name, without making it the current one; `op` is whom an error about the name speaks for. */
+/** Opens a backend by name without making it current; `op` is the function named in errors. */
 export function open(name: BackendName, op = 'setBackend'): Backend {
   if (!NAMES.includes(name)) {
     throw new RangeError(`${op}: expected one of ${NAMES.join(', ')}, got ${show(name)}`);
@@ -64,14 +64,14 @@ export function backendOf(tensor: Tensor | Operand): Backend {
 function openDefault(): Backend {
   const forced = environment('GQA_BACKEND');
   if (forced !== undefined) return open(forced as BackendName, 'GQA_BACKEND');
-  // An instruction set that was asked for is had, or it is an error.
+  // A requested instruction set that is unavailable is an error, not a fallback.
   const isa = environment('GQA_ISA');
   if (isa !== undefined) return open(isWasmIsa(isa) ? 'wasm' : 'native');
   try {
     return open('native');
   } catch (error) {
     const backend = open('wasm');
-    // A browser has no native build to miss.
+    // In a browser WASM is not a fallback.
     if (typeof process !== 'undefined') {
       console.warn(
         `gqa: using ${backend.description}: ${(error as Error).message} (GQA_BACKEND=wasm silences this)`,
@@ -81,7 +81,7 @@ function openDefault(): Backend {
   }
 }
 
-/** @param given what the caller wrote */
+/** @param given the value as the caller wrote it */
 function checkThreads(op: string, threads: number, given: unknown = threads): number {
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
     throw new RangeError(`${op}: expected an integer from 1 to 64, got ${show(given)}`);

@@ -35,7 +35,10 @@ export function toUnitFloat(bits: number): number {
   return float[0] - 1;
 }
 
-/** Element `index` of `jax.random.uniform(key, shape)` in f32, `index` linear over the shape (partitionable layout). */
+/**
+ * Element `index` of `jax.random.uniform(key, shape)` in f32, `index` linear over the shape (partitionable
+ * layout).
+ */
 export function uniformAt(key: readonly [number, number], index: number): number {
   const [a, b] = threefry2x32(key, Math.floor(index / 2 ** 32), index >>> 0);
   return toUnitFloat(a ^ b);

@@ -1,6 +1,7 @@
 /**
- * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds, embedded as base64 in kernels.generated.ts.
- * `GQA_ISA=relaxed|simd128` forces one; otherwise relaxed SIMD where the engine validates it. One thread.
+ * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds, embedded as base64 in
+ * kernels.generated.ts. `GQA_ISA=relaxed|simd128` forces one; otherwise relaxed SIMD where the engine
+ * validates it. One thread.
  */
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { environment, node } from './platform.ts';
@@ -8,11 +9,12 @@ import { environment, node } from './platform.ts';
 type WasmIsa = 'relaxed' | 'simd128';
 
 /**
- * The file of the embedded builds, where it lies beside this one: in Node, but for bundles. There it is read when WASM is first asked for: it is
- * 0.8 MB of source, which V8 would hold for programs that run on the native build.
+ * The file of the embedded builds, when it lies beside this one (Node, unless bundled). It is read when WASM
+ * is first used: as a module, V8 would keep its 0.8 MB of source in memory for programs that run on the
+ * native build.
  */
 const file = node && fileOfBuilds(node.fs.existsSync);
-/** Everywhere else they come with the code. */
+/** Elsewhere it is imported as a module. */
 const embedded = file ? undefined : (await import('./kernels.generated.ts')).WASM_BUILDS;
 
 interface Exports {
@@ -47,7 +49,7 @@ export function openWasm(): KernelBackend {
       }
       return new Float64Array(wasm.memory.buffer, blockAddress, blockLength);
     },
-    // The memory never shrinks, and V8 knows its size.
+    // Nothing to report: V8 knows the size of WASM memory, which never shrinks.
     reportExternalMemory() {},
     run: (op) => wasm.gqa_call(op, blockAddress),
     openFile: (path) => readFile(host, wasm, path),
@@ -62,13 +64,13 @@ export function isWasmIsa(isa: string): isa is WasmIsa {
 }
 
 function compile(): { isa: WasmIsa; module: WebAssembly.Module } {
-  // Node 20 has relaxed SIMD behind a flag that may still be set at run time; other engines need nothing.
+  // Node 20 has relaxed SIMD behind a flag, which can be set at run time.
   if (Number(node && process.versions.node.split('.')[0]) < 22) {
     node?.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   }
   const wanted = environment('GQA_ISA');
   const forced = wanted !== undefined && isWasmIsa(wanted) ? wanted : undefined;
-  // The native build's names say nothing here, so that one setting serves a program that uses both.
+  // Names of native instruction sets are ignored, so that one setting serves a program that uses both.
   if (!forced && wanted !== undefined && !['avx512', 'avx2', 'baseline'].includes(wanted)) {
     throw new RangeError(`GQA_ISA: expected relaxed or simd128, got ${wanted}`);
   }
@@ -76,11 +78,11 @@ function compile(): { isa: WasmIsa; module: WebAssembly.Module } {
     const bytes = fromBase64(embedded?.[isa] ?? readBuild(isa));
     if (WebAssembly.validate(bytes)) return { isa, module: new WebAssembly.Module(bytes) };
   }
-  throw new Error(`wasm: this engine runs no ${forced ?? 'SIMD'} WebAssembly`);
+  throw new Error(`wasm: this engine does not support ${forced ?? 'SIMD'} WebAssembly`);
 }
 
 function fileOfBuilds(exists: (path: URL) => boolean): URL | undefined {
-  // From src/ it is TypeScript.
+  // The extension is .ts when running from src/.
   const [, folder, extension] = /^(file:.*\/)wasm(\.[jt]s)$/.exec(import.meta.url) ?? [];
   if (!folder) return undefined;
   const path = new URL(`${folder}kernels.generated${extension}`);
@@ -101,7 +103,7 @@ function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Reads each asked-for range into WASM memory, a slice at a time. */
+/** Reads each requested range into WASM memory, one slice at a time. */
 function readFile(host: KernelHost, wasm: Exports, path: string): ReturnType<KernelHost['openFile']> {
   if (!node) throw new Error(`${path}: no file access outside Node`);
   const { fs } = node;
@@ -118,7 +120,7 @@ function readFile(host: KernelHost, wasm: Exports, path: string): ReturnType<Ker
           Math.min(READ_SLICE, byteLength - done),
         );
         const count = fs.readSync(descriptor, view, 0, view.length, byteOffset + done);
-        if (count === 0) throw new Error(`${path}: ended at byte ${byteOffset + done} while it was read`);
+        if (count === 0) throw new Error(`${path}: unexpected end of file at byte ${byteOffset + done}`);
         done += count;
       }
       return { address, free: () => host.free(address, byteLength) };

@@ -13,7 +13,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { KeyValueSegment } from '../backend/calls/attention.ts';
 import type { Operand } from '../backend/calls/call.ts';
 import { convert, copyStrided, fill } from '../backend/calls/copy.ts';
-import { type BackendHandle, behindHandle } from '../backend/handle.ts';
+import { type BackendHandle, backendOfHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
@@ -263,7 +263,7 @@ export function checkParts(
 ): CacheParts {
   checkOptions(name, options, kinds);
   const { backend, layers, dtype = 'f32' } = options;
-  const own = behindHandle(backend);
+  const own = backendOfHandle(backend);
   if (typeof own?.allocate !== 'function') {
     throw new TypeError(
       `${name}: expected backend to be a Backend, such as getBackend(), got ${describe(backend)}`,

@@ -6,7 +6,7 @@
 import { aNumber, anything, describe, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { convert } from '../backend/calls/copy.ts';
-import { type Backend, type BackendHandle, behindHandle, getBackend } from '../backend/index.ts';
+import { type Backend, type BackendHandle, backendOfHandle, getBackend } from '../backend/index.ts';
 import { aDType, byteLengthOf, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { decode, encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
@@ -49,7 +49,7 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
       `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,
     );
   }
-  const backend = options.backend ? behindHandle(options.backend) : getBackend();
+  const backend = options.backend ? backendOfHandle(options.backend) : getBackend();
   const whole = checkpoint.tensor(name);
   const op = `loadTensor: ${whole.path}: ${name}`;
   const item = options.item === undefined ? whole : itemOf(op, whole, options.item);

@@ -2,7 +2,7 @@
 
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { type BackendHandle, behindHandle, handleOf } from '../backend/index.ts';
+import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
@@ -72,7 +72,7 @@ export class Model {
   /** @internal */
   constructor(parts: ModelParts) {
     const { makeTokenizer, ...kept } = parts;
-    const backend = behindHandle(parts.backend);
+    const backend = backendOfHandle(parts.backend);
     this.#parts = { ...kept, backend };
     this.config = parts.config;
     this.backend = handleOf(backend);

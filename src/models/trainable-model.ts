@@ -8,7 +8,7 @@ import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { convert, fill } from '../backend/calls/copy.ts';
 import { random } from '../backend/calls/random.ts';
-import { behindHandle } from '../backend/handle.ts';
+import { backendOfHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configWithTying } from '../checkpoint/config-json.ts';
@@ -93,7 +93,7 @@ export class TrainableModel extends Model {
         {
           dtype: 'f32',
           shape: parts[0].place.stored,
-          data: () => storedBytes(behindHandle(this.backend), parts),
+          data: () => storedBytes(backendOfHandle(this.backend), parts),
         },
       ]),
     );

@@ -3,7 +3,7 @@
 import { isFloat, isRecorded } from '../autograd/tape.ts';
 import { copyStrided } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
-import { MOST_COUNT } from '../ops/attention-call.ts';
+import { MAX_COUNT } from '../ops/attention-call.ts';
 import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
@@ -37,8 +37,8 @@ export class CacheIndex extends Cache {
   override set value(next: Tensor) {
     checkTensor('cacheIndex', 'the value', next);
     const count = next.size === 1 ? next.dataSync()[0] : 0;
-    if (!Number.isInteger(count) || count < 0 || count > MOST_COUNT) {
-      throw new RangeError(`cacheIndex: expected a number of tokens from 0 to ${MOST_COUNT}, got ${count}`);
+    if (!Number.isInteger(count) || count < 0 || count > MAX_COUNT) {
+      throw new RangeError(`cacheIndex: expected a number of tokens from 0 to ${MAX_COUNT}, got ${count}`);
     }
     super.value = next;
     this.#count = count;

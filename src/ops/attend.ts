@@ -1,4 +1,4 @@
-/** Attention over keys and values that lie in a cache: what models call. */
+/** Attention over keys and values in a cache, as models call it. */
 
 import { aBoolean, aNumber, anything, checkObject, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -14,7 +14,7 @@ import {
   checkWindow,
   runAttention,
 } from './attention-call.ts';
-import { type CacheView, ownView } from './cache-view.ts';
+import { type CacheView, checkedView } from './cache-view.ts';
 import { allocate, checkRank, checkTensor, commonBackend } from './operands.ts';
 
 export type { CacheView } from './cache-view.ts';
@@ -27,23 +27,29 @@ export interface AttendOptions {
   readonly logitsSoftCap?: number;
   /** Default true. */
   readonly isCausal?: boolean;
-  /** Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded. */
+  /**
+   * Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded.
+   */
   readonly localWindowSize?: number | readonly [left: number, right: number];
-  /** `[N]`: a score per head that joins the denominator only. */
+  /** `[N]`: a score per head, added to the softmax denominator only. */
   readonly sinks?: Tensor;
-  /** Queries per batch row, 0 … T: those at or past it give zeros. Default T. */
+  /** Queries per batch row, 0 … T; later ones give zeros. Default T. */
   readonly queryLengths?: readonly number[];
-  /** Position of each row's first query among its keys; default its keys' length minus its queries: the newest tokens. */
+  /**
+   * Position of each row's first query among its keys. Default: keys minus queries, so the queries are the
+   * newest tokens.
+   */
   readonly queryOffsets?: readonly number[];
 }
 
 /**
- * `softmax(scale * q . k) @ v` over the keys and values of a view, read in place.
+ * `softmax(scale * q . k) @ v` over the keys and values of a cache view, read in place.
  * @param query `[B, T, N, H]` f32, f16 or bf16 (f64 on the reference backend).
- * @param cacheView one row per batch row of `query`; K divides N. It must stay valid until the call returns, no longer.
- * @throws RangeError when shapes, lengths or options do not fit, or the view points outside of its memory; Error when the view
- *   lies on another backend or its cache was disposed; UnsupportedError for dtypes that this backend's attention does not read.
- * @returns `[B, T, N, Hv]` of query's dtype; zeros where a query sees nothing.
+ * @param cacheView one row per batch row of `query`; K divides N. It must stay valid until the call returns.
+ * @throws RangeError when shapes, lengths or options are invalid, or the view points outside its memory;
+ *   Error when the view is on another backend or its cache was disposed; UnsupportedError for dtypes that
+ *   this backend's attention does not support.
+ * @returns `[B, T, N, Hv]` of query's dtype; zeros for a query that sees no key.
  */
 export function attend(query: Tensor, cacheView: CacheView, options: AttendOptions = {}): Tensor {
   checkOptions(OP, options, OPTIONS);
@@ -52,7 +58,7 @@ export function attend(query: Tensor, cacheView: CacheView, options: AttendOptio
   const backend = commonBackend(OP, query, sinks);
   checkRank(OP, 'query', query, 4);
   checkAttentionFloat(OP, backend, query);
-  const view = ownView(OP, backend, cacheView);
+  const view = checkedView(OP, backend, cacheView);
   const [B, T, N, H] = query.shape;
   if (view.rows.length !== B || view.headDim !== H) {
     throw new RangeError(
@@ -106,8 +112,8 @@ const OPTIONS = optionKinds<AttendOptions>({
 });
 
 /**
- * The window as a bound on the left, or as a mask where it would hide pinned keys: key j is seen from p - left on, or when it is
- * pinned. One query per row over a ring that holds just its window needs neither.
+ * The window as a left bound, or as a mask when it would hide pinned keys: a query at p sees key j when j >=
+ * p - left or j is pinned. Neither is needed for one query per row over a ring buffer of exactly the window.
  */
 function pinnedMask(
   backend: Backend,

@@ -1,6 +1,6 @@
 /**
- * What `dotProductAttention` and `attend` share: the checks of options they have in common, and the backend call, with
- * queries of f16 and bf16 widened for it and the output rounded back.
+ * Shared by `dotProductAttention` and `attend`: the checks of their common options, and the backend call. f16
+ * and bf16 queries are widened for the call and the output is rounded back.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -18,10 +18,10 @@ import { needsAttentionGradient, recordAttention } from './attention-gradient.ts
 import { cast } from './cast.ts';
 import { allocate, asWide, checkExactShape, freeCopy, hasNoOutput } from './operands.ts';
 
-/** Where the token and the head axis are: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
+/** Order of the token and head axes: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
 export type AttentionLayout = 'BTNH' | 'BNTH';
 
-/** A query and how it is laid out; `shape` may lack the batch axis. */
+/** A query and its layout; `shape` may lack the batch axis. */
 export interface QueryDims {
   readonly layout: AttentionLayout;
   readonly batch: number;
@@ -42,7 +42,7 @@ export function layoutStrides(
     : [tokens * heads * dim, dim, tokens * dim];
 }
 
-/** Everything of an AttentionCall that the caller decides. */
+/** The fields of an AttentionCall that the caller sets. */
 export interface AttentionSettings {
   readonly rows: AttentionCall['rows'];
   readonly scale: number;
@@ -57,8 +57,8 @@ export interface AttentionSettings {
 }
 
 /**
- * Runs attention; `query` may have three or four axes, and the results have as many (one less for the log-sum-exp).
- * `stored`: the tensors that `keyValue` reads, when they are tensors and may have gradients.
+ * Runs attention; `query` may have three or four axes, and the results have as many (one less for the
+ * log-sum-exp). `stored`: the tensors behind `keyValue`, if any; they may have gradients.
  */
 export function runAttention(
   op: string,
@@ -71,7 +71,7 @@ export function runAttention(
 ): Tensor | [Tensor, Tensor] {
   const { batch, length, heads, headDim, layout } = dims;
   checkCounts(op, { B: batch, T: length, N: heads, H: headDim, Hv: keyValue.valueHeadDim });
-  for (const { length: S } of keyValue.rows) if (S > MOST_COUNT) checkCounts(op, { S });
+  for (const { length: S } of keyValue.rows) if (S > MAX_COUNT) checkCounts(op, { S });
   const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
   const q = asWide(op, query);
   const sinks = asWide(op, settings.sinks);
@@ -119,18 +119,18 @@ export function runAttention(
   return logSumExp && settings.returnLogSumExp ? [answer, logSumExp] : answer;
 }
 
-/** @throws RangeError for a dimension past what kernels count in. */
+/** @throws RangeError for a dimension beyond int32. */
 function checkCounts(op: string, counts: Readonly<Record<string, number>>): void {
   for (const name in counts) {
-    if (counts[name] <= MOST_COUNT) continue;
-    throw new RangeError(`${op}: expected ${name} of at most ${MOST_COUNT}, got ${counts[name]}`);
+    if (counts[name] <= MAX_COUNT) continue;
+    throw new RangeError(`${op}: expected ${name} of at most ${MAX_COUNT}, got ${counts[name]}`);
   }
 }
 
-/** Kernels of attention count in int32. */
-export const MOST_COUNT: number = 2 ** 31 - 1;
+/** Attention kernels use int32 counts. */
+export const MAX_COUNT: number = 2 ** 31 - 1;
 
-/** @throws UnsupportedError unless the tensor is a float that attention reads. */
+/** @throws UnsupportedError unless the tensor has a float dtype that attention supports. */
 export function checkAttentionFloat(op: string, backend: Backend, x: Tensor): void {
   if (['f32', 'f16', 'bf16', 'f64'].includes(x.dtype)) return;
   throw new UnsupportedError(op, x.dtype, backend.name);
@@ -169,7 +169,10 @@ export function checkSoftCap(op: string, cap: number | undefined): number {
   return cap;
 }
 
-/** The window to the left and right of a query's position; causal cuts the right side. @throws RangeError for a negative or fractional size, TypeError for none. */
+/**
+ * The window to the left and right of a query's position; right is 0 when causal. @throws RangeError for a
+ * negative or fractional size, TypeError for another type.
+ */
 export function checkWindow(
   op: string,
   size: number | readonly [number, number] | undefined,

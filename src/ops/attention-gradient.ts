@@ -1,4 +1,4 @@
-/** The vjp of attention: what the tape keeps of a call, and the backend call of the way back. */
+/** The vjp of attention: what the tape saves of a call, and the backward call. */
 import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend } from '../backend/backend.ts';
 import { type AttentionCall, attentionBackward } from '../backend/calls/attention.ts';
@@ -7,7 +7,7 @@ import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, hasNoOutput } from './operands.ts';
 
-/** The tensors of a call as the caller gave them; without key and value they lie in a cache. */
+/** The tensors of a call as the caller gave them; key and value are absent when they are in a cache. */
 export interface AttentionInputs {
   readonly query: Tensor;
   readonly key?: Tensor;
@@ -16,14 +16,14 @@ export interface AttentionInputs {
   readonly sinks?: Tensor;
 }
 
-/** Whether the way back will be wanted, for which the log-sum-exp must be kept. */
+/** Whether backward will run, which needs the log-sum-exp. */
 export function needsAttentionGradient({ query, key, value, bias, sinks }: AttentionInputs): boolean {
   return isRecorded(query, key, value, bias, sinks);
 }
 
 /**
- * Records the call. `call.out` and its log-sum-exp are the tensors `out` and `logSumExp`; `query`, `bias` and `sinks` of
- * `call` may be widened copies of `inputs`.
+ * Records the call. `call.out` and its log-sum-exp are the tensors `out` and `logSumExp`; `query`, `bias` and
+ * `sinks` of `call` may be widened copies of `inputs`.
  */
 export function recordAttention(
   op: string,
@@ -37,7 +37,7 @@ export function recordAttention(
   record({
     inputs: [query, key, value, bias, sinks],
     outputs: [out, logSumExp],
-    // key, value and mask are read through the call; saving them keeps their memory.
+    // Backward reads key, value and mask through the call; saving them keeps their memory.
     saved: [wide.query, key, value, wide.bias, wide.sinks, out, logSumExp, rest, mask],
     vjp: ([dOut, dLogSumExp], [q, k, v, added, joined, result, sums, rests, masked], needed) => {
       if (!k || !v) throw new Error(`${op}: keys and values in a cache have no gradient`);

@@ -1,9 +1,10 @@
 /**
- * Scaled dot-product attention of queries with grouped heads: the names and the meaning of
- * `jax.nn.dot_product_attention`, with soft cap, sinks, dropout and per-row lengths. K and V are read in place, each head
- * by all query heads of its group; no scores are stored.
+ * Scaled dot-product attention with grouped query heads: names and semantics of
+ * `jax.nn.dot_product_attention`, plus soft cap, sinks, dropout and per-row lengths. K and V are read in
+ * place, each head by all query heads of its group; the score matrix is not stored.
  *
- * Where frameworks differ (causal alignment, rows that see nothing, window) docs/semantics.md says what this does.
+ * docs/semantics.md says what this does where frameworks differ (causal alignment, fully masked rows,
+ * window).
  */
 
 import { aBoolean, aNumber, anything, describe, show } from '../arguments/kinds.ts';
@@ -27,11 +28,14 @@ import {
 import { checkDropout, type DropoutMask } from './dropout.ts';
 import { checkExactShape, checkRank, checkTensor, commonBackend } from './operands.ts';
 
-/** `dropoutRate` and `dropoutKey` drop weights of the softmax. */
+/** Options of `dotProductAttention`. `dropoutRate` and `dropoutKey` apply to the softmax weights. */
 export interface AttentionOptions extends DropoutMask {
   /** Order of the axes of query, key, value and output: `'BTNH'` (default) or `'BNTH'`; neither is copied. */
   readonly layout?: AttentionLayout;
-  /** Added to the scaled (and capped) scores: f32, f16 or bf16, broadcastable to `[B, N, T, S]`; -Infinity masks. */
+  /**
+   * Added to the scaled (and capped) scores: f32, f16 or bf16, broadcastable to `[B, N, T, S]`; -Infinity
+   * masks.
+   */
   readonly bias?: Tensor;
   /** bool or u8, broadcastable to `[B, N, T, S]`: nonzero = may attend. */
   readonly mask?: Tensor;
@@ -40,40 +44,44 @@ export interface AttentionOptions extends DropoutMask {
   /** A query sees no key after its own position; default false. */
   readonly isCausal?: boolean;
   /**
-   * Position of query i among the keys, for the causal mask and the window: `'topLeft'` (default; JAX, Flax, PyTorch) i;
-   * `'bottomRight'` (FlashAttention, MLX) i + S - T, with lengths i + keyValueSeqLengths[b] - querySeqLengths[b].
+   * Position of query i among the keys, for the causal mask and the window: `'topLeft'` (default; JAX, Flax,
+   * PyTorch) i; `'bottomRight'` (FlashAttention, MLX) i + S - T, with lengths i + keyValueSeqLengths[b] -
+   * querySeqLengths[b].
    */
   readonly causalAlignment?: 'topLeft' | 'bottomRight';
-  /** Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded. */
+  /**
+   * Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded.
+   */
   readonly localWindowSize?: number | readonly [left: number, right: number];
-  /** `[B]` integers 0 … T: queries at or past their row's length give zeros. Default T. */
+  /** `[B]` integers 0 … T: queries past their row's length give zeros. Default T. */
   readonly querySeqLengths?: readonly number[] | Int32Array | Tensor;
-  /** `[B]` integers 0 … S: keys at or past their row's length are not seen. Default S. */
+  /** `[B]` integers 0 … S: keys past their row's length are masked. Default S. */
   readonly keyValueSeqLengths?: readonly number[] | Int32Array | Tensor;
   /** Scores become `cap * tanh(score / cap)`, before the bias; default none. */
   readonly logitsSoftCap?: number;
-  /** `[N]`: a score per head that joins the denominator only (gpt-oss). */
+  /** `[N]`: a score per head, added to the softmax denominator only (gpt-oss). */
   readonly sinks?: Tensor;
-  /** One dropout mask `[T, S]` for all batch rows and heads, as Flax's; default true. */
+  /** One dropout mask `[T, S]` for all batch rows and heads, as in Flax; default true. */
   readonly broadcastDropout?: boolean;
   /** Also return the natural log of each softmax denominator; default false. */
   readonly returnLogSumExp?: boolean;
 }
 
 /**
- * `softmax(scale * q . k [soft-capped] + bias, masked) @ v` per query head; head n reads key/value head floor(n * K / N).
- * The softmax runs over the keys a query may see, with `sinks` joined to the denominator; a query that sees nothing gives
- * zeros, and whatever a masked key or value holds (NaN too) changes nothing.
+ * `softmax(scale * q . k [soft-capped] + bias, masked) @ v` per query head; head n reads key/value head
+ * floor(n * K / N). The softmax runs over the keys a query may see, with `sinks` added to the denominator. A
+ * query that sees no key gives zeros. Masked keys and values have no effect, even if NaN.
  *
- * @param query `[B, T, N, H]` (`[B, N, T, H]` for `layout: 'BNTH'`), or without B: f32, f16 or bf16, f64 on the reference
- *   backend. f16 and bf16 are widened to f32 for the call.
- * @param key `[B, S, K, H]`, K divides N (K = N is multi-head, K = 1 multi-query attention), f32, f16 or bf16, read as stored.
+ * @param query `[B, T, N, H]` (`[B, N, T, H]` for `layout: 'BNTH'`), or without B: f32, f16 or bf16, f64 on
+ *   the reference backend. f16 and bf16 are widened to f32 for the call.
+ * @param key `[B, S, K, H]`, K divides N (K = N is multi-head, K = 1 multi-query attention), f32, f16 or
+ *   bf16, read as stored.
  * @param value `[B, S, K, Hv]`; Hv may differ from H.
- * @throws RangeError when shapes, lengths or options do not fit; TypeError for wrong kinds of argument;
- *   UnsupportedError for dtypes that attention does not read.
- * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with `returnLogSumExp` the pair
- *   `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`); where nothing was seen the head's sink, or -Infinity; -Infinity at and past
- *   `querySeqLengths`.
+ * @throws RangeError when shapes, lengths or options are invalid; TypeError for arguments of a wrong type;
+ *   UnsupportedError for dtypes that attention does not support.
+ * @returns `[B, T, N, Hv]` of query's dtype, in the layout and with the rank of `query`; with
+ *   `returnLogSumExp` the pair `[output, logSumExp]`, the latter f32 `[B, T, N]` (`[B, N, T]`): the head's
+ *   sink or -Infinity for a query that sees no key; -Infinity past `querySeqLengths`.
  *
  * Source: jax/_src/nn/functions.py (dot_product_attention); Ainslie et al. 2023 (grouped queries).
  *
@@ -201,7 +209,10 @@ function checkShapes(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
   return { B, T, S, N, K, H, Hv, layout };
 }
 
-/** Each row's queries, offset so that their end is at key `ends[b]`. Rows that are alike are one object: a training step keeps them. */
+/**
+ * Each row's queries, offset to end at key `ends[b]`. Equal rows share one object, because a training step
+ * keeps them.
+ */
 function queryRows(lengths: readonly number[], ends: readonly number[]): AttentionCall['rows'] {
   const rows = new Array<AttentionCall['rows'][number]>(lengths.length);
   for (let b = 0; b < lengths.length; b++) {
@@ -246,7 +257,7 @@ function viewOf(
   };
 }
 
-/** Lengths per row. A tensor is read here: lengths are facts of the host's loop, not results on a device. */
+/** Lengths per row. A tensor is read here: lengths are known to the host, not computed on a device. */
 function checkLengths(
   name: string,
   lengths: readonly number[] | Int32Array | Tensor | undefined,

@@ -1,6 +1,6 @@
 /**
- * Elementwise functions of two operands, f32 (f64 on the reference backend), broadcast by NumPy's rule. Either side may
- * be a number.
+ * Elementwise functions of two operands, f32 (f64 on the reference backend), broadcast by NumPy's rule.
+ * Either side may be a number.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -51,8 +51,8 @@ export function pow(a: Operand, b: Operand): Tensor {
   return binary('pow', 'pow', a, b);
 }
 
-/** Gradients of both sides before the sum over what was broadcast; `reads`: whether a, b and the output are needed. */
-type Way = (
+/** The vjp of a binary function, before the sum over broadcast axes. */
+type BinaryGradients = (
   g: Tensor,
   a: Tensor,
   b: Tensor,
@@ -60,7 +60,7 @@ type Way = (
   needed: readonly boolean[],
 ) => [Tensor | undefined, Tensor | undefined];
 
-/** Of an extremum: to the side that is it, halves on a tie (as JAX). */
+/** The gradient of minimum and maximum: to the chosen side, half to each on a tie (as JAX). */
 function extremum(g: Tensor, chosen: Tensor, other: Tensor, sign: 'min' | 'max'): Tensor {
   const wins = sign === 'max' ? compare('less', other, chosen) : compare('less', chosen, other);
   return mul(g, add(wins, mul(compare('equal', chosen, other), 0.5)));
@@ -70,33 +70,38 @@ function compare(op: 'less' | 'equal', a: Tensor, b: Tensor): Tensor {
   return binary(op, op, a, b);
 }
 
-const WAYS_BACK: Readonly<Record<calls.BinaryOp, { readonly reads: boolean; readonly way: Way }>> = {
-  add: { reads: false, way: (g) => [g, g] },
-  sub: { reads: false, way: (g, _a, _b, _out, needed) => [g, needed[1] ? mul(g, -1) : undefined] },
+const GRADIENTS: Readonly<
+  Record<calls.BinaryOp, { readonly reads: boolean; readonly gradients: BinaryGradients }>
+> = {
+  add: { reads: false, gradients: (g) => [g, g] },
+  sub: { reads: false, gradients: (g, _a, _b, _out, needed) => [g, needed[1] ? mul(g, -1) : undefined] },
   mul: {
     reads: true,
-    way: (g, a, b, _out, needed) => [needed[0] ? mul(g, b) : undefined, needed[1] ? mul(g, a) : undefined],
+    gradients: (g, a, b, _out, needed) => [
+      needed[0] ? mul(g, b) : undefined,
+      needed[1] ? mul(g, a) : undefined,
+    ],
   },
   div: {
     reads: true,
-    way: (g, _a, b, out, needed) => {
+    gradients: (g, _a, b, out, needed) => {
       const forA = div(g, b);
       return [forA, needed[1] ? mul(mul(forA, out), -1) : undefined];
     },
   },
-  min: { reads: true, way: (g, a, b) => [extremum(g, a, b, 'min'), extremum(g, b, a, 'min')] },
-  max: { reads: true, way: (g, a, b) => [extremum(g, a, b, 'max'), extremum(g, b, a, 'max')] },
+  min: { reads: true, gradients: (g, a, b) => [extremum(g, a, b, 'min'), extremum(g, b, a, 'min')] },
+  max: { reads: true, gradients: (g, a, b) => [extremum(g, a, b, 'max'), extremum(g, b, a, 'max')] },
   pow: {
     reads: true,
-    way: (g, a, b, out, needed) => [
-      // b a^(b - 1), and 0 where b is 0 whatever a is (as PyTorch): 0^-1 would make it NaN.
+    gradients: (g, a, b, out, needed) => [
+      // b a^(b - 1); 0 where b is 0 (as PyTorch), since 0^-1 would give NaN.
       needed[0] ? mul(g, mul(b, pow(a, add(sub(b, 1), isZero(b))))) : undefined,
-      // a^b ln a, 0 at a = 0 (as JAX): ln of a base that is 0 counts as ln 1.
-      needed[1] ? mul(g, mul(out, natural(add(a, isZero(a))))) : undefined,
+      // a^b ln a; 0 at a = 0 (as JAX), by taking ln 1 for ln 0.
+      needed[1] ? mul(g, mul(out, naturalLog(add(a, isZero(a))))) : undefined,
     ],
   },
-  less: { reads: false, way: () => [undefined, undefined] },
-  equal: { reads: false, way: () => [undefined, undefined] },
+  less: { reads: false, gradients: () => [undefined, undefined] },
+  equal: { reads: false, gradients: () => [undefined, undefined] },
 };
 
 /** 1 where x is 0, else 0. */
@@ -104,7 +109,7 @@ function isZero(x: Tensor): Tensor {
   return compare('equal', x, filled(commonBackend('pow', x), floatDType('pow', x), x.shape, 0));
 }
 
-function natural(x: Tensor): Tensor {
+function naturalLog(x: Tensor): Tensor {
   const backend = commonBackend('pow', x);
   const out = allocate(backend, floatDType('pow', x), x);
   backend.run(calls.unary, { op: 'log', out, x, count: x.size });
@@ -142,7 +147,7 @@ function binary(name: string, op: calls.BinaryOp, a: Operand, b: Operand): Tenso
       backend.run(calls.binary, { op, out, a: x, b: y, shape, aStrides: strides, bStrides });
     }
     if (isRecorded(inputA, inputB)) {
-      const { reads, way } = WAYS_BACK[op];
+      const { reads, gradients } = GRADIENTS[op];
       const { shape: shapeX } = x;
       const { shape: shapeY } = y;
       record({
@@ -150,7 +155,7 @@ function binary(name: string, op: calls.BinaryOp, a: Operand, b: Operand): Tenso
         outputs: [out],
         saved: reads ? [x, y, out] : [],
         vjp: ([g], [p, q, r], needed) => {
-          const [forA, forB] = way(g as Tensor, p, q, r, needed);
+          const [forA, forB] = gradients(g as Tensor, p, q, r, needed);
           return [forA && sumTo(forA, shapeX), forB && sumTo(forB, shapeY)];
         },
       });

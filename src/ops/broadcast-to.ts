@@ -48,7 +48,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 }
 
 /**
- * The way back of a broadcast: `x` summed over the axes along which `shape` was repeated to x's. Not recorded.
+ * The gradient of a broadcast: sums `x` over the axes along which `shape` was repeated. Not recorded.
  * @returns a tensor of `shape`; `x` itself when nothing was repeated.
  */
 export function sumTo(x: Tensor, shape: Shape): Tensor {

@@ -1,6 +1,6 @@
 /**
- * A view of a cache as attention takes it: a copy, checked number by number against the memory it speaks of. A view is a plain object
- * that programs can make, and kernels read where it points.
+ * Copies and checks the view of a cache that attention reads. A view is a plain object that programs can
+ * build, and kernels read the addresses in it, so each number is checked against its memory.
  */
 
 import { checkObject, describe } from '../arguments/kinds.ts';
@@ -9,32 +9,32 @@ import type { KeyValueSegment, KeyValueView } from '../backend/calls/attention.t
 import { byteLengthOf, DTYPES, type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { isFreed, ownerOf, Storage } from '../tensor/storage.ts';
-import { MOST_COUNT } from './attention-call.ts';
+import { MAX_COUNT } from './attention-call.ts';
 
-/** What a cache hands to attention: keys and values in place, and how far back a query may see whatever the call says. */
+/** Keys and values of a cache, read in place by attention, with the cache's own window. */
 export interface CacheView extends KeyValueView {
-  /** Keys a query sees at most, its own included; default all. */
+  /** Maximum number of keys a query sees, its own included; default all. */
   readonly window?: number;
   /** First keys of a row that the window does not hide; default 0. */
   readonly pinned?: number;
 }
 
-/** Keys or values: how each of their tokens lies in memory. */
+/** Memory layout of the keys or of the values. */
 interface Side {
   readonly name: 'key' | 'value';
   readonly dtype: DType;
   readonly tokenStride: number;
-  /** Elements from a token's first to past its last. */
+  /** Elements that a token spans. */
   readonly tokenLength: number;
   /** Added to the offsets of row b, b times. */
   readonly rowBytes: number;
 }
 
 /**
- * @throws TypeError for wrong kinds; RangeError for numbers that do not fit each other or the memory; Error for memory of another
- *   backend or of a cache that was disposed
+ * @throws TypeError for wrong types; RangeError for numbers that are inconsistent or outside the memory;
+ *   Error for memory of another backend or of a disposed cache
  */
-export function ownView(op: string, backend: Backend, view: CacheView): CacheView {
+export function checkedView(op: string, backend: Backend, view: CacheView): CacheView {
   const { keyDtype, valueDtype, window, pinned = 0, rows, keyRowBytes = 0, valueRowBytes = 0 } = view;
   const count = (name: string, value: number, least = 0) => checkCount(op, name, value, least);
   const numKeyValueHeads = count('numKeyValueHeads', view.numKeyValueHeads, 1);
@@ -98,21 +98,21 @@ function ownRow(
       valueByteOffset: segment.valueByteOffset,
       length: checkCount(op, 'the length of a segment', segment.length),
     };
-    checkPiece(op, backend, key, own.key, own.keyByteOffset, own.length, b);
-    checkPiece(op, backend, value, own.value, own.valueByteOffset, own.length, b);
+    checkSegment(op, backend, key, own.key, own.keyByteOffset, own.length, b);
+    checkSegment(op, backend, value, own.value, own.valueByteOffset, own.length, b);
     held += own.length;
     return own;
   });
-  if (length > held || held > MOST_COUNT) {
+  if (length > held || held > MAX_COUNT) {
     throw new RangeError(
-      `${op}: expected row ${b} of a view to hold its ${length} tokens and at most ${MOST_COUNT}, got segments of ${held}`,
+      `${op}: expected segments of row ${b} to hold from ${length} to ${MAX_COUNT} tokens, got ${held}`,
     );
   }
   return { length, segments };
 }
 
 /** @throws unless the tokens of a segment lie inside its storage */
-function checkPiece(
+function checkSegment(
   op: string,
   backend: Backend,
   { name, dtype, tokenStride, tokenLength, rowBytes }: Side,

@@ -10,11 +10,11 @@ import { allocate, commonBackend } from './operands.ts';
 import { reshape } from './reshape.ts';
 
 /**
- * Converts every element: floats round to nearest even, floats to integers truncate, bool is "nonzero". Block types are
- * read, never written.
- * @throws TypeError for an unknown dtype; UnsupportedError for a block type as target, and for f64 elsewhere than on the
- *   reference backend.
- * @returns `x`'s shape; shares memory when the dtype is already right.
+ * Converts every element: to a float with round-to-nearest-even, from float to integer by truncation, to bool
+ * by `x != 0`. From block types only, not to them.
+ * @throws TypeError for an unknown dtype; UnsupportedError for a block type as target, and for f64 elsewhere
+ *   than on the reference backend.
+ * @returns `x`'s shape; shares memory when the dtype is the same.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
   const backend = commonBackend('cast', x);
@@ -23,7 +23,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   if (isBlockDType(dtype) || (dtype === 'f64' && backend.name !== 'reference')) {
     throw new UnsupportedError('cast', `${x.dtype} to ${dtype}`, backend.name);
   }
-  // Blocks unpack to f32 only; other types take a second step.
+  // Blocks decode to f32 only; other dtypes need a second conversion.
   if (isBlockDType(x.dtype) && dtype !== 'f32') {
     const wide = cast(x, 'f32');
     try {
@@ -34,7 +34,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
   }
   const out = allocate(backend, dtype, x);
   backend.run(convert, { out, x, count: x.size });
-  // Gradients are f32 whatever the float: only between f32 and f64 there is something to convert.
+  // Gradients are f32 for all floats but f64, so only f32 <-> f64 converts.
   const wide = x.dtype === 'f64' ? 'f64' : 'f32';
   record({ inputs: [x], outputs: [out], saved: [], vjp: ([g]) => [g && cast(g, wide)] });
   return out;

@@ -14,7 +14,7 @@ import { slice } from './slice.ts';
  * Joins tensors of one dtype along `axis`.
  * @param list at least one; equal shapes but for `axis`. Block types join along any axis (whole rows).
  * @param axis default 0; negative counts from the end.
- * @throws RangeError when there is none or shapes differ elsewhere; TypeError when dtypes differ.
+ * @throws RangeError when the list is empty or other axes differ; TypeError when dtypes differ.
  */
 export function concat(list: readonly Tensor[], axis = 0): Tensor {
   if (!('length' in Object(list))) {

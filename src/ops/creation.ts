@@ -12,7 +12,7 @@ import { ownShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate } from './operands.ts';
 
-/** Nested arrays of numbers or of booleans, or one of them. */
+/** A number, a boolean, or nested arrays of one of them. */
 export type TensorLike = number | boolean | readonly TensorLike[];
 
 /** Options of `zeros`, `ones`, `full` and `arange`. */
@@ -23,7 +23,10 @@ export interface CreationOptions {
 
 /** Options of `tensor`. */
 export interface TensorOptions extends CreationOptions {
-  /** Default: the nesting, or `[length]` for a typed array; must hold as many elements. */
+  /**
+   * Default: the shape of the nesting, or `[length]` for a typed array. Its size must equal the number of
+   * values.
+   */
   readonly shape?: Shape;
 }
 
@@ -33,12 +36,12 @@ const TENSOR_OPTIONS = optionKinds<TensorOptions>({ dtype: anything, shape: anyt
 /**
  * A tensor from a number, nested arrays or a typed array (copied).
  *
- * @param values nested arrays give their shape, booleans make a `bool` tensor, numbers `f32`. A typed array is flat:
- *   Float32Array gives `f32`, Int32Array `i32`, Uint32Array `u32`, Uint8Array `u8`, Float64Array `f64` on the reference
- *   backend and `f32` elsewhere.
- * @param options.shape default: the nesting, or `[length]` for a typed array; must hold as many elements.
+ * @param values nested arrays give their shape, booleans make a `bool` tensor, numbers `f32`. A typed array
+ *   is flat: Float32Array gives `f32`, Int32Array `i32`, Uint32Array `u32`, Uint8Array `u8`, Float64Array
+ *   `f64` on the reference backend and `f32` elsewhere.
+ * @param options.shape default: the shape of the nesting, or `[length]` for a typed array
  * @param options.dtype any but the block types; values are rounded to it, floats to integers truncate.
- * @throws RangeError for ragged arrays or a shape that does not fit; TypeError for other values;
+ * @throws RangeError for ragged arrays or a shape of another size; TypeError for other values;
  *   UnsupportedError for block types, and for f64 elsewhere than on the reference backend.
  *
  * @example
@@ -80,7 +83,8 @@ export function full(shape: Shape, value: number, options: CreationOptions = {})
 }
 
 /**
- * `start, start + step, …` below `stop` (above, for a negative step); `arange(n)` counts 0 … n - 1, as NumPy's.
+ * `start, start + step, …` below `stop` (above, for a negative step); `arange(n)` counts 0 … n - 1, as
+ * NumPy's.
  * @throws RangeError unless `step` is nonzero and all three are finite.
  * @returns `[ceil((stop - start) / step)]`, f32 unless `dtype` says otherwise.
  */

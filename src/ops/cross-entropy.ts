@@ -7,13 +7,15 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { allocate, checkExactShape, checkRank, commonBackend, floatDType } from './operands.ts';
 
 /**
- * `-log softmax(logits)[label]` of each position: `(max - logit) + log(sum of exp(logits - max))`, so that large logits lose nothing.
+ * `-log softmax(logits)[label]` of each position: computed as `(max - logit) + log(sum(exp(logits - max)))`,
+ * which is exact for large logits.
  * @param logits `[…, V]` f32 (f64 on the reference backend).
- * @param labels `[…]` i32: 0 … V - 1, or negative for positions that do not count: their loss and gradient are 0.
- * @throws RangeError when the shapes do not fit or a label is V or more; TypeError for labels of another dtype.
+ * @param labels `[…]` i32: 0 … V - 1, or negative to ignore a position (loss and gradient 0).
+ * @throws RangeError when shapes differ or a label is >= V; TypeError for labels of another dtype.
  * @returns `[…]`, of logits' dtype; take `mean` or `sum` of it.
  *
- * Source: optax.softmax_cross_entropy_with_integer_labels; torch.nn.functional.cross_entropy (reduction 'none').
+ * Source: optax.softmax_cross_entropy_with_integer_labels; torch.nn.functional.cross_entropy (reduction
+ * 'none').
  */
 export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const op = 'softmaxCrossEntropy';
@@ -26,7 +28,8 @@ export function softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
   checkExactShape(op, 'labels', labels, shape);
   if (n === 0)
     throw new RangeError(`${op}: expected logits of at least one class, got ${shapeText(logits.shape)}`);
-  // A wrong label would read outside the row. CPU backends only: a device backend clamps in its kernel instead.
+  // A label out of range would read outside the row. On a CPU the check is cheap; a device backend would
+  // clamp in its kernel.
   for (const label of labels.dataSync()) {
     if (label >= n) throw new RangeError(`${op}: expected labels below V=${n}, got ${label}`);
   }

@@ -1,8 +1,9 @@
 /**
- * Dropout: some elements become 0, the others grow by as much, so that the mean stays. Which ones is a function of the key,
- * so the way back draws the same mask again instead of keeping it.
+ * Dropout: sets random elements to 0 and scales the others so that the mean is unchanged. The mask is a
+ * function of the key, so backward recomputes it instead of storing it.
  *
- * Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"; the mask is JAX's.
+ * Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting"; the
+ * mask is JAX's.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -17,7 +18,7 @@ import { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
-/** What share is dropped, and by which mask. */
+/** The dropout rate and the key of its mask. */
 export interface DropoutMask {
   /** Probability of dropping an element, 0 <= rate < 1; kept ones are divided by 1 - rate. Default 0. */
   readonly dropoutRate?: number;
@@ -29,17 +30,18 @@ export interface DropoutMask {
  * `x / (1 - rate)` where `bernoulli(key, 1 - rate)` is true, 0 elsewhere.
  * @param x f32 (f64 on the reference backend).
  * @param rate 0 < rate < 1, as `checkDropout` gives it.
- * @param maskShape broadcastable to x's; default x's: a draw for each element.
+ * @param maskShape broadcastable to x's; default x's shape: one draw per element.
  * @returns x's shape and dtype.
  */
 export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape = x.shape): Tensor {
   const backend = commonBackend('dropout', x);
   floatDType('dropout', x);
   const keep = 1 - rate;
-  // Linear in x, and its own transpose.
+  // Dropout is linear in x and equal to its transpose, so the vjp is dropout with the same key.
   const masked = (of: Tensor): Tensor =>
     scope(() => {
-      // bernoulli(key, keep) as 1 and 0: what it compares, compared in f32, since widening bools costs more than all of the rest.
+      // bernoulli(key, keep) as f32 1 and 0: the comparison runs in f32, because converting bools would cost
+      // more than all the rest.
       const mask = allocate(backend, 'f32', maskShape);
       const plain = { minval: 0, maxval: 1, factor: 1, low: -Infinity, high: Infinity, scale: 1 };
       backend.run(random, { kind: 'uniform', out: mask, count: mask.size, key, ...plain });
@@ -55,8 +57,9 @@ export function dropout(x: Tensor, rate: number, key: KeyWords, maskShape: Shape
 }
 
 /**
- * The rate and the words of the key; undefined when nothing is to be dropped.
- * @throws RangeError for a rate outside of [0, 1) or words that are none; TypeError for a missing key or one of another kind.
+ * The checked rate and key words; undefined when the rate is 0.
+ * @throws RangeError for a rate outside [0, 1) or words that are not u32; TypeError for a missing key or one
+ *   of another type.
  */
 export function checkDropout(op: string, mask: DropoutMask): { rate: number; key: KeyWords } | undefined {
   const { dropoutRate: rate = 0, dropoutKey } = mask;

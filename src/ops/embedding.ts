@@ -1,4 +1,4 @@
-/** Rows of a table by number. */
+/** Embedding lookup: rows of a table by id. */
 
 import { record } from '../autograd/tape.ts';
 import * as calls from '../backend/calls/copy.ts';
@@ -21,7 +21,8 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
     throw new UnsupportedError('embedding', table.dtype, backend.name);
   }
   const [V, D] = table.shape;
-  // A wrong id would read outside the table. CPU backends only: a device backend clamps in its kernel instead.
+  // An id out of range would read outside the table. On a CPU the check is cheap; a device backend would
+  // clamp in its kernel.
   for (const id of ids.dataSync()) {
     if (id < 0 || id >= V) throw new RangeError(`embedding: expected ids from 0 to ${V - 1}, got ${id}`);
   }

@@ -1,6 +1,6 @@
 /**
- * The two steps of a mixture of experts that other ops cannot express: which experts a row goes to, and a projection in
- * which each row has its own expert's weights. No index is read back: the kernels follow them.
+ * The two steps of a mixture of experts that other ops cannot express: top-k routing, and a projection in
+ * which each row uses the weights of its own experts. The indices stay on the backend.
  */
 
 import { record } from '../autograd/tape.ts';
@@ -29,14 +29,17 @@ export interface ChooseExpertsOptions {
   readonly count: number;
   /** f32 `[E]`: added to the scores for the choice only. */
   readonly bias?: Tensor;
-  /** Only the best `kept` of `count` equal runs of experts are chosen from, a run judged by the sum of its `best` largest scores. */
+  /**
+   * Group-limited routing: experts form `count` equal groups, and only the `kept` groups with the largest sum
+   * of their `best` largest scores take part.
+   */
   readonly groups?: { readonly count: number; readonly kept: number; readonly best: number };
 }
 
 /**
  * Each row's k best experts. Ties go to the lower index.
  * @param scores `[…, E]` f32 (f64 on the reference backend).
- * @throws RangeError when the options do not fit E.
+ * @throws RangeError when the options are invalid for E.
  * @returns the chosen scores (without bias) and their indices i32, `[…, k]`, best first
  */
 export function chooseExperts(
@@ -52,7 +55,7 @@ export function chooseExperts(
   const { count: runs, kept, best } = groups;
   if (!(runs >= 1 && E % runs === 0 && kept >= 1 && kept <= runs && best >= 1 && best <= E / runs)) {
     throw new RangeError(
-      `${op}: expected groups that divide E=${E}, kept ones among them and no more best ones than a group has, got ${runs}, ${kept} and ${best}`,
+      `${op}: expected groups to divide E=${E}, 1 <= kept <= groups and 1 <= best <= E / groups, got groups=${runs}, kept=${kept}, best=${best}`,
     );
   }
   if (!(Number.isInteger(count) && count >= 1 && count <= (E / runs) * kept)) {
@@ -110,13 +113,15 @@ export interface ExpertWeights {
 }
 
 /**
- * `x @ weights[id]^T + biases[id]` for each of a row's experts; only the weights of experts that `ids` names are read.
- * @param x `[…, In]` f32 (f64 on the reference backend): one row for all k experts, or `[…, k, In]`: one for each.
- * @param ids i32 `[…, k]` as `chooseExperts` gives them: they are trusted.
+ * `x @ weights[id]^T + biases[id]` for each of a row's experts. Only the weights of experts in `ids` are
+ * read.
+ * @param x `[…, In]` f32 (f64 on the reference backend): one row for all k experts, or `[…, k, In]`: one for
+ *   each.
+ * @param ids i32 `[…, k]` from `chooseExperts`; not checked.
  * @param parts projections of the same input, such as gate and up.
  * @param transposed whether the weights are `[In, Out]`; default false.
- * @throws RangeError when shapes do not fit; TypeError when one part's weights are of several types; UnsupportedError for
- * integer weights.
+ * @throws RangeError when shapes are inconsistent; TypeError when one part's weights differ in dtype;
+ *   UnsupportedError for integer weights.
  * @returns one `[…, k, Out]` per part
  */
 export function expertLinears(
@@ -164,7 +169,7 @@ export function expertLinears(
         const wanted = needed.slice(1 + next, 1 + next + count);
         next += count;
         if (g && needed[0]) {
-          const part = towardsInput(backend, g, chosen, weights, inFeatures, transposed, each, input.shape);
+          const part = inputGradient(backend, g, chosen, weights, inFeatures, transposed, each, input.shape);
           if (dX) {
             addInto(dX, dX, part);
             part.dispose();
@@ -190,7 +195,7 @@ export function expertLinears(
   return results;
 }
 
-/** A part's Out. */
+/** Checks a part and returns its Out. */
 function checkPart(
   op: string,
   backend: Backend,
@@ -220,8 +225,10 @@ function checkPart(
   return out;
 }
 
-/** Each pair's dOut times its expert's weight, summed over the pairs that share a row of x. */
-function towardsInput(
+/**
+ * The gradient of x: each pair's dOut times its expert's weight, summed over the pairs that share a row of x.
+ */
+function inputGradient(
   backend: Backend,
   g: Tensor,
   ids: Tensor,

@@ -17,7 +17,7 @@ export function gatedActivation(gate: Tensor, up: Tensor, activation: calls.Gate
   return gated('gatedActivation', gate, up, activation);
 }
 
-/** `silu(gate) * up`: the gated activation of Llama and its relatives. */
+/** `silu(gate) * up`: the gated activation of Llama-like models. */
 export function swiglu(gate: Tensor, up: Tensor): Tensor {
   return gated('swiglu', gate, up, 'silu');
 }

@@ -1,4 +1,4 @@
-/** Grouped-query attention in its plainest form: no mask, heads before tokens. */
+/** Grouped-query attention in its simplest form: no mask, head axis before the token axis. */
 
 import { describe } from '../arguments/kinds.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -8,15 +8,17 @@ import { type TensorLike, tensor } from './creation.ts';
 import { checkRank } from './operands.ts';
 
 /**
- * `softmax(Q K^T / sqrt(d_k)) V`, each of the `numGroups` key/value heads shared by `heads / numGroups` consecutive query heads.
+ * `softmax(Q K^T / sqrt(d_k)) V`, each of the `numGroups` key/value heads shared by `heads / numGroups`
+ * consecutive query heads.
  * @param Q `[batch, heads, seq, d_k]`, a tensor or nested arrays.
  * @param K `[batch, numGroups, seq, d_k]`, likewise.
  * @param V `[batch, numGroups, seq, d_v]`, likewise.
  * @param numGroups key/value heads; divides `heads`.
- * @throws RangeError when K or V do not carry `numGroups` heads, or it does not divide `heads`.
+ * @throws RangeError when K or V do not have `numGroups` heads, or it does not divide `heads`.
  * @returns `[batch, heads, seq, d_v]`: nested arrays when all three were, else a tensor.
  *
- * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
+ * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head
+ * checkpoints".
  *
  * @example
  * const out = groupedQueryAttention(Q, K, V, 2); // Q with 8 heads, K and V with 2

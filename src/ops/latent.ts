@@ -1,10 +1,11 @@
 /**
- * The two forms of multi-head latent attention (MLA). A token is kept as one row `[latent, rope key]`; head n's key is
- * `[U_n c, rope key]` and its value `W_n c`, c being the latent. So either each row is expanded into keys and values per head
- * (naive), or, since q . U c = (U^T q) . c and sum p W c = W sum p c, queries and outputs are moved into the latent space
- * (absorbed): attention then runs on the rows themselves, as one key/value head whose values are the first L columns.
+ * The two forms of multi-head latent attention (MLA). The cache stores a token as one row `[latent, rope
+ * key]`; head n's key is `[U_n c, rope key]` and its value `W_n c`, c being the latent. So either each row is
+ * expanded into keys and values per head (naive), or, since q . U c = (U^T q) . c and sum p W c = W sum p c,
+ * queries and outputs are mapped to the latent space (absorbed): attention then runs on the rows, as one
+ * key/value head whose values are the first L columns.
  *
- * Letters: N heads, L latent, R rope dims, P dims without a position (nope), Hv value dims.
+ * Letters: N heads, L latent, R rope dims, P dims without position (nope), Hv value dims.
  *
  * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1 and appendix C.
  */
@@ -27,7 +28,7 @@ export interface LatentWeights {
 }
 
 /**
- * Rows as each head's keys and values: the naive form.
+ * Expands rows into keys and values per head: the naive form.
  * @param rows `[B, S, L + R]`
  * @throws RangeError when the rows are narrower than the weights' latent
  * @returns key `[B, S, N, P + R]`, value `[B, S, N, Hv]`
@@ -50,7 +51,8 @@ export function expandLatent(
 }
 
 /**
- * Queries as the rows' one key/value head compares them: `[U^T q_nope, q_rope]`. The scale of the scores stays that of P + R dims.
+ * Maps queries to the latent space: `[U^T q_nope, q_rope]`. The scale of the scores remains that of P + R
+ * dims.
  * @param query `[B, T, N, P + R]`
  * @param up U `[N, P, L]`
  * @throws RangeError when heads or dims differ
@@ -64,7 +66,7 @@ export function absorbQuery(query: Tensor, up: Tensor): Tensor {
 }
 
 /**
- * Sums of latents as sums of values.
+ * Maps attention outputs from the latent space to values: `W x`.
  * @param attended `[B, T, N, L]`
  * @param out W `[N, Hv, L]`
  * @throws RangeError when heads or dims differ
@@ -74,7 +76,7 @@ export function absorbOutput(attended: Tensor, out: Tensor): Tensor {
   return perHead(attended, out, true);
 }
 
-/** `[B, T, N, A]` times each head's own `[A, C]` (stored `[C, A]` when transposed) -> `[B, T, N, C]`. */
+/** `[B, T, N, A]` times a matrix `[A, C]` per head (stored `[C, A]` when transposed) -> `[B, T, N, C]`. */
 function perHead(x: Tensor, matrices: Tensor, transposeB: boolean): Tensor {
   const [B, T, N, A] = x.shape;
   const byHead = reshape(transpose(x, [2, 0, 1, 3]), [N, B * T, A]);

@@ -1,4 +1,6 @@
-/** Projections by stored weights: f32, f16, bf16 or block types, used without unpacking. */
+/**
+ * Linear projections. Weights are f32, f16, bf16 or block types, and are used without decoding them first.
+ */
 
 import { describe } from '../arguments/kinds.ts';
 import { type Gradients, isRecorded, record } from '../autograd/tape.ts';
@@ -41,7 +43,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
 }
 
 /**
- * Several projections of one input in one pass over it, such as q, k, v or gate, up.
+ * Several projections of one input in one pass, such as q, k, v or gate, up.
  * @param x `[…, In]` f32 (f64 on the reference backend).
  * @param parts weights `[Out_i, In]`; dtypes may differ.
  * @throws as `linear`.
@@ -54,7 +56,7 @@ export function linears(x: Tensor, parts: readonly LinearWeights[]): Tensor[] {
 }
 
 function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor[] {
-  // Copied: what was checked is what is read.
+  // Copied, so that the caller cannot change the list after the checks.
   const parts = new Array<LinearWeights>(given.length);
   for (let i = 0; i < parts.length; i++) parts[i] = { weight: given[i].weight, bias: given[i].bias };
   const operands = new Array<Tensor | undefined>(1 + 2 * parts.length);
@@ -75,7 +77,7 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
     if (INTEGERS.has(weight.dtype)) throw new UnsupportedError(op, weight.dtype, backend.name);
     if (weight.dtype === 'f64') dtype = 'f64';
   }
-  // Rows of no features have projections too: the bias, or zeros.
+  // With In = 0 the output is the bias, or zeros.
   const rows = inFeatures === 0 ? sizeOf(withLast(x.shape, undefined)) : x.size / inFeatures;
   const outs = new Array<Tensor>(parts.length);
   const weights = new Array<calls.LinearPart & { readonly bias: Tensor | undefined }>(parts.length);
@@ -105,7 +107,7 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
   return outs;
 }
 
-/** dX = sum of dOut_i W_i, dW_i = dOut_i^T x, dBias_i = the rows of dOut_i added up. */
+/** dX = sum of dOut_i W_i, dW_i = dOut_i^T x, dBias_i = sum of the rows of dOut_i. */
 function projectBackward(
   backend: Backend,
   rows: number,
@@ -136,7 +138,7 @@ function projectBackward(
       backend.run(reduce, { op: 'sum', out: dBias, x: dOut, outer: 1, n: rows, inner: weight.shape[0] });
     }
     if (dOut && (dX || dWeight)) {
-      // A copy goes with the scope of the way back.
+      // The scope of backward frees the copy.
       const wide = weight.dtype === x.dtype ? weight : cast(weight, x.dtype);
       parts[count++] = { weight: wide, dOut, dWeight };
     }

@@ -1,4 +1,7 @@
-/** Matrix products of f32 tensors (f64 on the reference backend). Stored weights go through `linear`. */
+/**
+ * Matrix products of f32 tensors (f64 on the reference backend). For f16, bf16 and quantized weights use
+ * `linear`.
+ */
 
 import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -47,7 +50,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const batchShape = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
   const out = allocate(backend, dtype, [...batchShape, M, N]);
   if (!transposeA && sizeOf(b.shape.slice(0, -2)) === 1) {
-    // One b for all: the batch of a is more rows. [..., M, K] -> [... * M, K]
+    // b has no batch: fold the batch of a into rows. [..., M, K] -> [... * M, K]
     const rows = sizeOf(batchShape) * M;
     const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
     backend.run(calls.matmul, { out, a, b, ...dims });
@@ -64,7 +67,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   return out;
 }
 
-/** dA = G B^T and dB = A^T G, with the transposes moved to where the operands are stored transposed. */
+/** dA = G B^T and dB = A^T G; transposes change accordingly for operands stored transposed. */
 function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, transposeB: boolean): void {
   record({
     inputs: [a, b],
@@ -77,7 +80,7 @@ function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, t
           ? matmul(right, g, { transposeA: transposeB, transposeB: true })
           : matmul(g, right, { transposeB: !transposeB });
       const forB = () => {
-        // One b for all rows: the batch is more rows, summed by the product itself.
+        // b has no batch: fold the batch into rows, so the product also sums over it.
         const oneB = !transposeA && sizeOf(right.shape.slice(0, -2)) === 1;
         const flat = (x: Tensor) => (oneB ? reshape(x, [-1, x.shape[x.shape.length - 1]]) : x);
         const product = transposeB
@@ -90,7 +93,10 @@ function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, t
   });
 }
 
-/** The operand and the stride between its matrices; copied only when it repeats along some batch axes and not along others. */
+/**
+ * The operand and the stride between its matrices; copied only when it broadcasts along some but not all
+ * batch axes.
+ */
 function repeated(x: Tensor, batchShape: Shape): { tensor: Tensor; stride: number } {
   const matrix = x.shape.slice(-2);
   const own = x.shape.slice(0, -2);

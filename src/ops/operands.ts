@@ -1,6 +1,6 @@
 /**
- * What every op does first and last: check that its operands are usable tensors of one backend and of a float type, and
- * allocate its output there.
+ * Shared by all ops: check that operands are live float tensors on one backend, and allocate the output
+ * there.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -16,7 +16,8 @@ export type FloatDType = 'f32' | 'f64';
 
 /**
  * The backend that all operands live on; absent ones are skipped.
- * @throws TypeError when an operand is no tensor; Error when one was disposed or they are on different backends.
+ * @throws TypeError when an operand is not a tensor; Error when one was disposed or they are on different
+ *   backends.
  */
 export function commonBackend(op: string, ...operands: readonly (Tensor | undefined)[]): Backend {
   let backend: Backend | undefined;
@@ -40,7 +41,7 @@ export function commonBackend(op: string, ...operands: readonly (Tensor | undefi
 }
 
 /**
- * The type an op computes and answers in: f64 when an operand is f64 (the reference backend), else f32.
+ * The dtype of an op's computation and result: f64 when an operand is f64 (reference backend), else f32.
  * @throws UnsupportedError when an operand is neither.
  */
 export function floatDType(op: string, ...operands: readonly (Tensor | undefined)[]): FloatDType {
@@ -55,7 +56,7 @@ export function floatDType(op: string, ...operands: readonly (Tensor | undefined
   return dtype;
 }
 
-/** A new, unwritten tensor on `backend`. @param shape or a tensor of that shape, which spares the copy */
+/** A new, uninitialised tensor on `backend`. @param shape or a tensor of that shape, which avoids a copy */
 export function allocate(backend: Backend, dtype: DType, shape: Shape | Tensor): Tensor {
   const size = shape instanceof Tensor ? shape.size : sizeOf(shape);
   return new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
@@ -74,9 +75,9 @@ export function upload(
 }
 
 /**
- * `x` itself where it is f32 or f64, else a copy as f32, which `freeCopy` frees after the call: for a small stored operand such
- * as a bias or a norm's weight. Absent stays absent.
- * @throws UnsupportedError for types that are not floats.
+ * `x` itself when f32 or f64, else an f32 copy, which `freeCopy` frees after the call. For small operands
+ * such as a bias or a norm's weight. Undefined stays undefined.
+ * @throws UnsupportedError for dtypes that are not floats.
  */
 export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tensor {
   if (x === undefined || x.dtype === 'f32' || x.dtype === 'f64') return x;
@@ -88,20 +89,20 @@ export function asWide<T extends Tensor | undefined>(op: string, x: T): T | Tens
 }
 
 /**
- * Whether none of a call's outputs has an element: no kernel runs then, which would count through dimensions that no memory bounds,
- * such as those of `[0, 2^40]`.
+ * Whether all outputs of a call are empty. Then no kernel runs: it could loop over a huge dimension, as in
+ * `[0, 2^40]`.
  */
 export function hasNoOutput(...outputs: readonly (Tensor | undefined)[]): boolean {
   for (const x of outputs) if (x && x.size > 0) return false;
   return true;
 }
 
-/** Frees what a call used instead of `x`, as `asWide` gives it, unless that was `x` itself. */
+/** Frees the copy that `asWide` made of `x`, if it made one. */
 export function freeCopy(used: Tensor | undefined, x: Tensor | undefined): void {
   if (used !== x) used?.dispose();
 }
 
-/** @throws TypeError unless the operand, which no types may have checked, is there and a tensor. */
+/** @throws TypeError unless `x` is a tensor; callers may not be type-checked. */
 export function checkTensor(op: string, what: string, x: unknown): void {
   if (!(x instanceof Tensor))
     throw new TypeError(`${op}: expected ${what} to be a tensor, got ${describe(x)}`);

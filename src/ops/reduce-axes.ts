@@ -1,4 +1,4 @@
-/** The reduction under `sum`, `max` and `min`, and under the gradient of a broadcast: nothing is recorded here. */
+/** The reduction behind `sum`, `max`, `min` and the gradient of a broadcast. Not recorded. */
 import type { Backend } from '../backend/backend.ts';
 import { type ReduceOp, reduce } from '../backend/calls/reduce.ts';
 import { sizeOf } from '../tensor/shape.ts';
@@ -6,8 +6,9 @@ import { Tensor } from '../tensor/tensor.ts';
 import { allocate, type FloatDType } from './operands.ts';
 
 /**
- * `x` reduced along `axes` (ascending), then seen as `shape`, which may drop the reduced axes or keep them as 1.
- * @returns a new tensor; on x's memory when there is nothing to reduce.
+ * Reduces `x` along `axes` (ascending) and reshapes to `shape`, which may drop the reduced axes or keep them
+ * as 1.
+ * @returns a new tensor; it shares x's memory when there is nothing to reduce.
  */
 export function reduceAxes(
   backend: Backend,

@@ -23,12 +23,12 @@ export interface ReduceOptions {
 
 const OPTIONS = optionKinds<ReduceOptions>({ axis: numbers, keepDims: aBoolean });
 
-/** Sum; 0 over nothing. */
+/** Sum; 0 when empty. */
 export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
   return reduce('sum', 'sum', x, options);
 }
 
-/** Arithmetic mean; NaN over nothing. */
+/** Arithmetic mean; NaN when empty. */
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
   const total = reduce('mean', 'sum', x, options);
   try {
@@ -39,12 +39,12 @@ export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
   }
 }
 
-/** Largest element; NaN when one is; -Infinity over nothing. */
+/** Largest element; NaN when one is NaN; -Infinity when empty. */
 export function max(x: Tensor, options: ReduceOptions = {}): Tensor {
   return reduce('max', 'max', x, options);
 }
 
-/** Smallest element; NaN when one is; Infinity over nothing. */
+/** Smallest element; NaN when one is NaN; Infinity when empty. */
 export function min(x: Tensor, options: ReduceOptions = {}): Tensor {
   return reduce('min', 'min', x, options);
 }
@@ -80,7 +80,7 @@ function reduce(name: string, op: ReduceOp, x: Tensor, options: ReduceOptions): 
   return out;
 }
 
-/** The gradient of an extremum, shared evenly by the elements that attain it (as JAX). */
+/** The gradient of max or min, divided evenly among the elements that equal the result (as JAX). */
 function shared(gradient: Tensor, x: Tensor, extremum: Tensor, axes: readonly number[]): Tensor {
   const backend = commonBackend('reduce', x);
   const dtype = floatDType('reduce', x);

@@ -8,7 +8,7 @@ import { commonBackend } from './operands.ts';
 /**
  * The same elements, row-major, as `shape`.
  * @param x any dtype; block types keep whole rows of blocks.
- * @param shape one dimension may be -1: what is left.
+ * @param shape one dimension may be -1, which is inferred.
  * @throws RangeError when the element counts differ.
  * @returns a tensor that shares `x`'s memory; either may be disposed first.
  */

@@ -1,4 +1,7 @@
-/** Rotary position embedding (Su et al. 2021) by tables of cosines and sines, which carry the positions and the scaling. */
+/**
+ * Rotary position embedding (Su et al. 2021) from tables of cosines and sines, which contain positions and
+ * scaling.
+ */
 
 import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -26,11 +29,12 @@ export interface RopeOptions {
 const OPTIONS = optionKinds<RopeOptions>({ interleaved: aBoolean });
 
 /**
- * Rotates pair i of each head by its angle: `(a, b) -> (a cos - b sin, b cos + a sin)`. Dims past `2 * half` pass through.
+ * Rotates pair i of each head by its angle: `(a, b) -> (a cos - b sin, b cos + a sin)`. Dims past `2 * half`
+ * pass through.
  * @param x `[B, T, N, H]` or `[T, N, H]`, f32 (f64 on the reference backend).
  * @param cos `[B, T, half]` or `[T, half]`, f32, `2 * half <= H`.
  * @param sin as `cos`.
- * @throws RangeError when shapes do not fit.
+ * @throws RangeError when shapes are inconsistent.
  * @returns x's shape and dtype.
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {

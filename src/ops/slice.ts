@@ -12,7 +12,7 @@ import { allocate, checkRank, commonBackend } from './operands.ts';
 /**
  * `x[starts[0]:limits[0], starts[1]:limits[1], …]`.
  * @param x any dtype, rank 1 to 6; block types along leading axes only (whole rows).
- * @param starts first index per axis; negative counts from the end; missing axes are taken whole.
+ * @param starts first index per axis; negative counts from the end; axes not given are taken whole.
  * @param limits one past the last index per axis, likewise; default the ends.
  * @throws RangeError when a range is outside its axis or reversed.
  * @returns shape `limits - starts`.
@@ -37,7 +37,8 @@ export function slice(x: Tensor, starts: readonly number[], limits: readonly num
   const out = allocate(backend, x.dtype, shape);
   const strides = stridesOf(x.shape);
   const offset = first.reduce((at, index, i) => at + index * strides[i], 0);
-  // Contiguous when only axes after leading ones of length 1 are whole: one plain copy, block types included.
+  // The slice is contiguous when all axes after the first one longer than 1 are whole: one copy, block types
+  // included.
   const cut = shape.findIndex((length) => length !== 1);
   if (cut < 0 || shape.slice(cut + 1).every((length, i) => length === x.shape[cut + 1 + i])) {
     const cutsRow = isBlockDType(x.dtype) && shape.at(-1) !== x.shape.at(-1);

@@ -22,14 +22,14 @@ export interface AxisOptions {
 const OPTIONS = optionKinds<AxisOptions>({ axis: aNumber });
 
 /**
- * `exp(x - max) / sum(exp(x - max))` along `axis`. A slice of -Infinity only gives zeros, not NaN.
+ * `exp(x - max) / sum(exp(x - max))` along `axis`. A slice that is all -Infinity gives zeros, not NaN.
  * @throws RangeError for a scalar or an axis outside `x`.
  */
 export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const { backend, dtype, axis } = check('softmax', x, options);
   const rank = x.shape.length;
   if (axis !== rank - 1) {
-    // [.., n, ..] -> [.., .., n] and back; swapping two axes is its own inverse.
+    // [.., n, ..] -> [.., .., n] and back: swapping two axes is its own inverse.
     const swap = x.shape.map((_, i) => (i === axis ? rank - 1 : i === rank - 1 ? axis : i));
     return scope(() => transpose(softmax(transpose(x, swap)), swap));
   }
@@ -47,15 +47,15 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
 }
 
 /**
- * `x - max - log(sum(exp(x - max)))` along `axis`, without the loss of `log(softmax(x))` for small weights.
+ * `x - max - log(sum(exp(x - max)))` along `axis`, more precise than `log(softmax(x))` for small weights.
  * @throws RangeError for a scalar or an axis outside `x`.
  */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
   const { axis, dtype } = check('logSoftmax', x, options);
   const lowest = dtype === 'f64' ? -Number.MAX_VALUE : -3.4028234663852886e38;
   const compute = () => {
-    // A slice of -Infinity only: the lowest finite maximum keeps -Infinity - max from being NaN, and a sum of at least
-    // 1 (what the maximum itself adds everywhere else) keeps its logarithm finite.
+    // For a slice that is all -Infinity: a finite maximum keeps -Infinity - max from being NaN, and a sum
+    // clamped to at least 1 (the maximum's own term in all other slices) keeps its logarithm finite.
     const shifted = sub(x, maximum(max(x, { axis, keepDims: true }), lowest));
     return sub(shifted, log(maximum(sum(exp(shifted), { axis, keepDims: true }), 1)));
   };

@@ -1,4 +1,4 @@
-/** Axes in another order, copied: tensors are always contiguous. */
+/** Permutation of axes. It copies, because tensors are always contiguous. */
 
 import { listOfNumbers } from '../arguments/kinds.ts';
 import { record } from '../autograd/tape.ts';

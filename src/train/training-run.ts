@@ -6,7 +6,7 @@
 
 import { checkInteger, show } from '../arguments/kinds.ts';
 import { convert } from '../backend/calls/copy.ts';
-import { behindHandle } from '../backend/handle.ts';
+import { backendOfHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -158,7 +158,7 @@ export async function restoreRun(
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
   const state = directory.state(latest);
-  const backend = behindHandle(trainer.model.backend);
+  const backend = backendOfHandle(trainer.model.backend);
   await using checkpoint = await openCheckpoint(`${latest}/optimizer.safetensors`);
   for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
     const { shape } = checkpoint.tensor(name);

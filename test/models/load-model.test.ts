@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import { behindHandle } from '../../src/backend/handle.ts';
+import { backendOfHandle } from '../../src/backend/handle.ts';
 import { getBackend, open, setBackend } from '../../src/backend/registry.ts';
 import { StaticCache } from '../../src/cache/index.ts';
 import { FormatError } from '../../src/checkpoint/index.ts';
@@ -97,7 +97,7 @@ test('the model runs on the backend it was loaded on', async () => {
   await setBackend('reference');
   for (const name of BACKENDS) {
     const model = await loadTiny('mqa', name);
-    expect(behindHandle(model.backend)).toBe(open(name));
+    expect(backendOfHandle(model.backend)).toBe(open(name));
     expect(getBackend().name).toBe('reference');
     expect(await collect(model, [1, 2], { maxNewTokens: 2, stop: [] })).toHaveLength(2);
     model.dispose();

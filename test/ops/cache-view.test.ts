@@ -39,7 +39,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
       'expected keyByteOffset of a view to be an integer from 0 on, got -16',
     );
     refused(of(2, { keyByteOffset: Number.NaN }), 'got NaN');
-    refused(of(3, {}), 'expected row 0 of a view to hold its 3 tokens');
+    refused(of(3, {}), 'expected segments of row 0 to hold from 3 to');
     refused(of(-1, {}), 'expected the length of row 0 of a view to be an integer from 0 on, got -1');
     refused({ ...view, keyTokenStride: 1e6 }, 'got 2 tokens from byte 0 to 4000016');
     refused(

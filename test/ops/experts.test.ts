@@ -43,7 +43,7 @@ describe('chooseExperts', () => {
       'expected 1 to 2 experts per row, got 3',
     );
     expect(() => chooseExperts(scores, { count: 1, groups: { count: 4, kept: 1, best: 1 } })).toThrow(
-      'groups that divide E=6',
+      'groups to divide E=6',
     );
   });
 });

@@ -14,13 +14,13 @@ export interface KeyValueSegment {
   readonly value: Storage;
   /** Where the first value begins, in bytes. */
   readonly valueByteOffset: number;
-  /** Tokens in this piece. */
+  /** Tokens in this segment. */
   readonly length: number;
 }
 
 /**
- * How attention reads keys and values in place: per batch row a list of segments (one for a static cache, two for a ring,
- * many for a paged one) that share strides and type.
+ * How attention reads keys and values in place: per batch row a list of segments (one for a static cache, two
+ * for a ring, many for a paged one) that share strides and type.
  */
 export interface KeyValueView {
   /** How keys are stored. */
@@ -43,7 +43,10 @@ export interface KeyValueView {
   readonly valueHeadStride: number;
   /** One per batch row; the segments' lengths sum to at least `length`. Rows may be the same object. */
   readonly rows: readonly { readonly length: number; readonly segments: readonly KeyValueSegment[] }[];
-  /** Bytes added to the offsets of batch row b's segments b times: of one tensor, whose rows share a segment. Default 0. */
+  /**
+   * Bytes added to the offsets of batch row b's segments, b times, when the rows of one tensor share a
+   * segment. Default 0.
+   */
   readonly keyRowBytes?: number;
   /** As `keyRowBytes`, of values. */
   readonly valueRowBytes?: number;
@@ -56,10 +59,11 @@ export interface ScoreOperand {
 }
 
 /**
- * One attention call. Query i of row b sits at position p = i + rows[b].offset among the keys and sees the keys j with
- * p - windowLeft <= j <= p + windowRight and 0 <= j < keys.rows[b].length that the mask allows.
- * score = softCap(scale * q.k) + bias; weights = softmax(score) with `sinks` joined to the denominator; a query that sees
- * nothing gives zeros and a log-sum-exp of -Infinity (or the sink alone). Queries at or past rows[b].length give zeros.
+ * One attention call. Query i of row b sits at position p = i + rows[b].offset among the keys and sees the
+ * keys j with p - windowLeft <= j <= p + windowRight and 0 <= j < keys.rows[b].length that the mask allows:
+ * score = softCap(scale * q.k) + bias; weights = softmax(score) with `sinks` added to the denominator. The
+ * output is zero for a query that sees no key, with a log-sum-exp of -Infinity (or the sink), and for queries
+ * at or past rows[b].length.
  */
 export interface AttentionCall {
   readonly out: Operand;
@@ -85,8 +89,8 @@ export interface AttentionCall {
   /** f32 [N]. */
   readonly sinks?: Operand;
   /**
-   * f32; natural log of the denominator, sinks included. Strides of [batch, query, head], of `rest` too: what rounding to
-   * f32 took from it, without which the gradients would lose the log of S beside a large score common to all keys.
+   * f32; natural log of the denominator, sinks included. Strides of [batch, query, head], also for `rest`:
+   * the f32 rounding error. Without it, gradients lose log(S) when all keys share a large score.
    */
   readonly logSumExp?: {
     readonly operand: Operand;
@@ -94,9 +98,10 @@ export interface AttentionCall {
     readonly strides: readonly [number, number, number];
   };
   /**
-   * Drops weights after the softmax: kept ones are divided by 1 - rate (as f32). Bits are JAX's for this key (threefry,
-   * partitionable): weight [b, n, t, s] takes element [b, n, t, s] of a mask [batch, numHeads, queryLength, S]
-   * ([0, 0, t, s] of [1, 1, queryLength, S] when `broadcast`), S = the sum of row 0's segment lengths.
+   * Dropout of the softmax weights: kept weights are divided by 1 - rate (as f32). The bits equal JAX's for
+   * this key (threefry, partitionable): weight [b, n, t, s] uses element [b, n, t, s] of a mask [batch,
+   * numHeads, queryLength, S] ([0, 0, t, s] of [1, 1, queryLength, S] when `broadcast`), S = the sum of row
+   * 0's segment lengths.
    */
   readonly dropout?: {
     readonly rate: number;
@@ -116,13 +121,17 @@ export const attention: PackedCall<AttentionCall, 'attention'> = {
 };
 
 /**
- * The gradients of an attention call: with P = exp(score - (logSumExp + rest)), dP = dOut . v (dropped as P was) and
- * dS = P * (dP - dOut . out + dLogSumExp), the gradients are dV = P^T dOut, dK = scale * dS^T q, dQ = scale * dS k (through the
- * soft cap), dBias = dS summed over the axes that the bias repeats, dSink = -sum of exp(sink - logSumExp) * (dOut . out -
- * dLogSumExp). Absent outputs are not computed. All are f32 and written whole, zeros included.
+ * The gradients of an attention call: with P = exp(score - (logSumExp + rest)), dP = dOut . v (with P's
+ * dropout mask) and dS = P * (dP - dOut . out + dLogSumExp), the gradients are dV = P^T dOut, dK = scale *
+ * dS^T q, dQ = scale * dS k (through the soft cap), dBias = dS summed over the axes that the bias repeats,
+ * dSink = -sum of exp(sink - logSumExp) * (dOut . out - dLogSumExp). Absent outputs are not computed. All are
+ * f32 and written whole, zeros included.
  */
 export interface AttentionBackwardCall {
-  /** As it was called, `logSumExp` and its rest present; one segment per row, keys and values contiguous tensors. */
+  /**
+   * The forward call, with `logSumExp` and its `rest`; one segment per row, keys and values contiguous
+   * tensors.
+   */
   readonly forward: AttentionCall & { readonly logSumExp: Required<NonNullable<AttentionCall['logSumExp']>> };
   /** Strides as `forward.out`. */
   readonly dOut: Operand;
@@ -155,7 +164,7 @@ export const attentionBackward: PackedCall<AttentionBackwardCall, 'attentionBack
   },
 };
 
-/** Doubles of an attention call that do not depend on the batch. */
+/** Doubles of an attention call that do not depend on the batch size. */
 const FIXED = 44;
 
 /** How many doubles an attention call takes. */
@@ -222,7 +231,7 @@ function writeAttention(block: Float64Array, i: number, call: AttentionCall, hos
   }
 }
 
-/** Windows travel as int32; 2^30 is beyond any sequence. */
+/** Kernels take windows as int32; 2^30 is longer than any sequence. */
 function clampWindow(width: number): number {
   return Math.min(width, 2 ** 30);
 }

@@ -1,30 +1,31 @@
 /**
- * A kernel call is described once, by a record: its name and its fields in the order of the call block, each with its kind. The type of its
- * arguments and the way they are written for the kernels follow from it; the kernel files document the same block at the operation.
+ * One record describes a kernel call: its name, and its fields with their kinds, in the order of the call
+ * block (the array of doubles that the kernel reads). The argument type and the packing code follow from it.
+ * The kernel files document the same block at each operation.
  *
- * Arguments are written out, or with a spread at the end: a literal that goes on after a spread costs microseconds (V8 of Node 20).
+ * Put a spread last in an argument literal: properties after a spread cost microseconds (V8 of Node 20).
  */
 import type { DType } from '../../tensor/dtype.ts';
 import { UnsupportedError } from '../../tensor/errors.ts';
 import type { Shape } from '../../tensor/shape.ts';
 import { addressOf, type Storage } from '../../tensor/storage.ts';
 
-/** What a kernel reads or writes; every Tensor is one. */
+/** Memory that a kernel reads or writes; every Tensor is an operand. */
 export interface Operand {
   readonly storage: Storage;
   readonly dtype: DType;
   readonly shape: Shape;
 }
 
-/** What arguments are, and what is written for them. */
+/** The argument type of each field kind, and what is written to the block. */
 interface Kinds {
-  /** The address; the type is checked. */
+  /** The address; the dtype is checked. */
   f32: Operand;
-  /** Address 0 where it is absent. */
+  /** Address 0 when absent. */
   'f32?': Operand | undefined;
-  /** Of any type that has kernels: the address, then the type's code. */
+  /** Any dtype that has kernels: the address, then the dtype's code. */
   stored: Operand;
-  /** The address of what the op has checked. */
+  /** The address; the op has checked the dtype. */
   operand: Operand;
   number: number;
   /** 1 or 0. */
@@ -34,17 +35,20 @@ interface Kinds {
   shape: Shape;
 }
 
-/** A list of names: one of them, written as its index, which the kernel has as an enum. */
+/** A list of names stands for one of them, written as its index (an enum in the kernel). */
 type Kind = keyof Kinds | readonly string[];
 
-/** A call whose block is its fields. Where one is called `op`, errors say its value instead of the name. */
+/**
+ * A call described by its fields alone. When there is a field `op`, errors name its value instead of the
+ * call.
+ */
 export interface FieldCall {
-  /** As in kernels/gqa.h, but there in snake_case. */
+  /** The name in kernels/gqa.h, in camelCase. */
   readonly name: string;
   readonly fields: Readonly<Record<string, Kind>>;
 }
 
-/** A call that fields do not describe: with parts, or with a rule of its own. It is written by hand. */
+/** A call packed by hand: one with a variable number of parts, or with its own checks. */
 export interface PackedCall<Arguments, Name extends string = string> {
   readonly name: Name;
   /** @throws UnsupportedError for a dtype that the kernel does not take */
@@ -59,19 +63,19 @@ type Fields<F> = { readonly [K in keyof F as Exclude<K, Optional<F>>]: Value<F[K
   readonly [K in keyof F as Extract<K, Optional<F>>]?: Value<F[K]>;
 };
 
-/** What a call is run with. */
+/** The arguments of a call. */
 export type ArgumentsOf<C> =
   C extends PackedCall<infer A> ? A : C extends { readonly fields: infer F } ? Fields<F> : never;
 
-/** Where arguments are written. */
+/** The receiver of packed arguments. */
 export interface CallHost {
-  /** The backend's, for errors. */
+  /** The backend's name, for errors. */
   readonly name: string;
-  /** The call block with room for `length` doubles. Ask anew for each call: memory may have moved. */
+  /** The call block with room for `length` doubles. Request it for each call: WASM memory may have moved. */
   block(length: number): Float64Array;
 }
 
-/** How a call's arguments are written. */
+/** The function that packs a call's arguments. */
 export function packerOf(call: Call): (host: CallHost, args: never) => void {
   if ('pack' in call) return call.pack;
   const fields = Object.entries(call.fields).map(([key, kind]): Field => {
@@ -137,7 +141,7 @@ export function checkF32(host: CallHost, op: string, ...operands: readonly (Oper
   for (const x of operands) if (x && x.dtype !== 'f32') throw new UnsupportedError(op, x.dtype, host.name);
 }
 
-/** @throws UnsupportedError for a type without kernels */
+/** @throws UnsupportedError for a dtype without kernels */
 export function codeOf(host: CallHost, op: string, dtype: DType): number {
   const code = DTYPE_CODES[dtype];
   if (code === undefined) throw new UnsupportedError(op, dtype, host.name);

@@ -1,16 +1,16 @@
-/** Moving elements (kernels/copy.c): fill, conversion between types, strided copies, rows of a table. */
+/** Copies (kernels/copy.c): fill, dtype conversion, strided copies, embedding lookup. */
 import { DTYPES, isBlockDType } from '../../tensor/dtype.ts';
 import { UnsupportedError } from '../../tensor/errors.ts';
 import type { Shape } from '../../tensor/shape.ts';
 import { at, codeOf, type Operand, type PackedCall } from './call.ts';
 
-/** The `count` elements of `out` (a plain dtype) become `value`. */
+/** Sets the `count` elements of `out` (a plain dtype) to `value`. */
 export const fill = { name: 'fill', fields: { out: 'stored', count: 'number', value: 'number' } } as const;
 
 /**
- * `out[outOffset + i] = x[xOffset + i]` for `count` elements, converting between f32, f16, bf16, i32, u32, u8 and bool
- * (bool from others: nonzero = 1; floats to integers truncate) and from block types to f32 and from f32 to q8_0
- * (offsets and count whole blocks). Same dtype copies bytes. This is also how K and V enter a cache.
+ * `out[outOffset + i] = x[xOffset + i]` for `count` elements, converting between f32, f16, bf16, i32, u32, u8
+ * and bool (bool from others: nonzero = 1; floats to integers truncate) and from block types to f32 and from
+ * f32 to q8_0 (offsets and count whole blocks). Equal dtypes copy bytes. Caches store K and V by this call.
  */
 export interface ConvertCall {
   readonly out: Operand;
@@ -36,14 +36,17 @@ export const convert: PackedCall<ConvertCall, 'convert'> = {
   },
 };
 
-/** @throws UnsupportedError for a block type of another type, but q8_0 of f32 */
+/** @throws UnsupportedError for a conversion to a block type, except f32 to q8_0 */
 export function checkConversion(backend: string, out: Operand, x: Operand): void {
   if (!isBlockDType(out.dtype) || out.dtype === x.dtype) return;
   if (out.dtype === 'q8_0' && x.dtype === 'f32') return;
   throw new UnsupportedError('convert', `${x.dtype} to ${out.dtype}`, backend);
 }
 
-/** `out[outOffset + idx . outStrides] = x[xOffset + idx . xStrides]` over all idx of `shape` (rank 1 to 6); same plain dtype. */
+/**
+ * `out[outOffset + idx . outStrides] = x[xOffset + idx . xStrides]` over all idx of `shape` (rank 1 to 6);
+ * same plain dtype.
+ */
 export interface CopyStridedCall {
   readonly out: Operand;
   /** Offsets and strides count elements; offsets are 0 by default. */
@@ -64,13 +67,18 @@ export const copyStrided: PackedCall<CopyStridedCall, 'copyStrided'> = {
   },
 };
 
-/** `out[i] = table[ids[i]]`: table `[V, dim]` of f32, f16, bf16 or a block type, `count` ids, i32 (checked by the op), out `[count, dim]` f32. */
+/**
+ * `out[i] = table[ids[i]]`: table `[V, dim]` f32, f16, bf16 or a block type, `count` i32 ids (checked by the
+ * op), out `[count, dim]` f32.
+ */
 export const embedding = {
   name: 'embedding',
   fields: { out: 'f32', table: 'stored', dim: 'number', ids: 'operand', count: 'number' },
 } as const;
 
-/** `dTable[vocabSize, dim]` = the rows of `dOut` added up by id, zeros elsewhere; in the order of the ids. */
+/**
+ * `dTable[vocabSize, dim]`: row i is the sum of the rows of `dOut` with id i, added in the order of the ids.
+ */
 export const embeddingBackward = {
   name: 'embeddingBackward',
   fields: {

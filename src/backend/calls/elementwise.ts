@@ -36,7 +36,10 @@ export const unaryBackward = {
   fields: { op: UNARY_OPS as typeof UNARY_OPS, dX: 'f32', x: 'f32', dOut: 'f32', count: 'number' },
 } as const;
 
-/** `out = op(a, b)` over `shape`, that of out (rank up to 6); a and b are read with their strides (0 = broadcast). May be in place. */
+/**
+ * `out = op(a, b)` over `shape`, that of out (rank up to 6); a and b are read with their strides (0 =
+ * broadcast). May be in place.
+ */
 export const binary = {
   name: 'binary',
   fields: {

@@ -1,9 +1,10 @@
-/** A mixture of experts: which experts a row goes to, and the projection by each row's own (kernels/experts.c). */
+/** Mixture of experts: routing, and the projection of each row by its own experts (kernels/experts.c). */
 import { at, checkF32, codeOf, type Operand, type PackedCall } from './call.ts';
 
 /**
- * Which experts each row of `scores` goes to: the `count` of largest score + bias within its `keptGroups` best of `groups` equal
- * runs of experts, a run judged by the sum of its `best` largest. Ties go to the lower index.
+ * Top-k routing: the `count` experts of largest score + bias for each row of `scores`. Experts form `groups`
+ * equal groups; only the `keptGroups` groups with the largest sum of their `best` largest scores take part.
+ * Ties go to the lower index.
  */
 export const chooseExperts = {
   name: 'chooseExperts',
@@ -12,7 +13,7 @@ export const chooseExperts = {
     scores: 'f32',
     rows: 'number',
     numExperts: 'number',
-    /** `[E]`; counts for the choice only. */
+    /** `[E]`; used for the choice only. */
     bias: 'f32?',
     groups: 'number',
     keptGroups: 'number',
@@ -25,9 +26,12 @@ export const chooseExperts = {
   },
 } as const;
 
-/** One weight of each expert. */
+/** One projection of all experts. */
 export interface ExpertPart {
-  /** E times `[Out, In]` (`[In, Out]` when the call is transposed), f32, f16, bf16 or a block type, all of one type. */
+  /**
+   * E times `[Out, In]` (`[In, Out]` when the call is transposed), f32, f16, bf16 or a block type, all of one
+   * type.
+   */
   readonly weights: readonly Operand[];
   /** E times `[Out]`, f32. */
   readonly biases?: readonly Operand[];
@@ -36,14 +40,17 @@ export interface ExpertPart {
   readonly out: Operand;
 }
 
-/** `out[p] = x[floor(p / each)] @ weight[ids[p]]^T + bias[ids[p]]`; weights of experts that `ids` does not name are not read. */
+/**
+ * `out[p] = x[floor(p / each)] @ weight[ids[p]]^T + bias[ids[p]]`; weights of experts that `ids` does not
+ * name are not read.
+ */
 export interface ExpertLinearCall {
   /** f32 `[pairs / each, In]` */
   readonly x: Operand;
   /** i32 `[pairs]` in 0 … E - 1. */
   readonly ids: Operand;
   readonly pairs: number;
-  /** Consecutive pairs that share a row of x. */
+  /** Number of consecutive (row, expert) pairs that share a row of x. */
   readonly each: number;
   readonly inFeatures: number;
   readonly numExperts: number;
@@ -66,12 +73,15 @@ export const expertLinear: PackedCall<ExpertLinearCall, 'expertLinear'> = {
   },
 };
 
-/** The gradients of one part of `expertLinear` with respect to its weights; zeros for an expert that no pair names. */
+/**
+ * The gradients of one part of `expertLinear` with respect to its weights; zeros for an expert that no pair
+ * uses.
+ */
 export interface ExpertLinearBackwardCall extends Omit<ExpertLinearCall, 'parts'> {
   readonly outFeatures: number;
   /** f32 `[pairs, Out]` */
   readonly dOut: Operand;
-  /** E times, f32, shaped as the weight; undefined where it is not wanted. */
+  /** E times, f32, shaped as the weight; undefined where not needed. */
   readonly dWeights: readonly (Operand | undefined)[];
   /** E times f32 `[Out]`. */
   readonly dBiases: readonly (Operand | undefined)[];

@@ -13,7 +13,7 @@ import * as random from './random.ts';
 import * as reduce from './reduce.ts';
 import * as rope from './rope.ts';
 
-/** In the order of GQA_OPS in kernels/gqa.h: a call's place is the operation's number. */
+/** In the order of GQA_OPS in kernels/gqa.h: a call's index is the operation's number. */
 export const CALLS: readonly Call[] = [
   copy.fill,
   copy.convert,
@@ -51,10 +51,10 @@ export const KERNEL_NAMES: readonly string[] = CALLS.map(({ name }) =>
   name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
 );
 
-/** GQA_ABI of kernels/gqa.h, raised with it when the block of an operation changes. */
+/** Equals GQA_ABI of kernels/gqa.h; raise both when the block of an operation changes. */
 export const KERNEL_ABI = 4;
 
-type Rooms = typeof attention &
+type CallModules = typeof attention &
   typeof copy &
   typeof elementwise &
   typeof experts &
@@ -69,5 +69,5 @@ type Rooms = typeof attention &
 
 /** A function for each call, by its name. */
 export type CallFunctions = {
-  readonly [C in Extract<Rooms[keyof Rooms], Call> as C['name']]: (args: ArgumentsOf<C>) => void;
+  readonly [C in Extract<CallModules[keyof CallModules], Call> as C['name']]: (args: ArgumentsOf<C>) => void;
 };

@@ -1,4 +1,6 @@
-/** Projections by stored weights (kernels/linear.c, kernels/linear_backward.c). */
+/**
+ * Linear projections by f32, half or block-quantized weights (kernels/linear.c, kernels/linear_backward.c).
+ */
 import { at, checkF32, codeOf, type Operand, type PackedCall } from './call.ts';
 
 /** One weight of `linear`: `out = x @ weight^T + bias`. */
@@ -11,7 +13,7 @@ export interface LinearPart {
   readonly out: Operand;
 }
 
-/** x `[rows, In]` f32 against one or more stored weights in one pass over x. */
+/** x `[rows, In]` f32 times one or more weights, in one pass over x. */
 export interface LinearCall {
   readonly x: Operand;
   readonly rows: number;
@@ -46,13 +48,13 @@ export interface LinearBackwardPart {
   readonly weight: Operand;
   /** `[rows, Out]` */
   readonly dOut: Operand;
-  /** `[Out, In]`; absent: not wanted. */
+  /** `[Out, In]`; not computed when absent. */
   readonly dWeight?: Operand;
 }
 
 /** `dX = sum of dOut_i @ weight_i`, `dWeight_i = dOut_i^T @ x`; x and dX are `[rows, In]`. */
 export interface LinearBackwardCall {
-  /** Absent: not wanted. */
+  /** Not computed when absent. */
   readonly dX?: Operand;
   readonly x: Operand;
   readonly rows: number;

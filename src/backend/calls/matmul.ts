@@ -1,8 +1,9 @@
 /** Batched matrix products (kernels/matmul.c). */
 
 /**
- * f32 `out[M, N] = a @ b` for each of `batch` pairs; a is [M, K] ([K, M] when transposeA), b [K, N] ([N, K] when
- * transposeB); consecutive pairs are aBatchStride and bBatchStride elements apart (0 = the same matrix each time).
+ * f32 `out[M, N] = a @ b` for each of `batch` pairs; a is [M, K] ([K, M] when transposeA), b [K, N] ([N, K]
+ * when transposeB); consecutive pairs are aBatchStride and bBatchStride elements apart (0 = the same matrix
+ * each time).
  */
 export const matmul = {
   name: 'matmul',

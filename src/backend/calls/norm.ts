@@ -21,8 +21,8 @@ export const layerNorm = {
 } as const;
 
 /**
- * The gradients of `rmsNorm` (centred false) or `layerNorm`; the mean and the scale of each row are found anew from x. Absent outputs
- * are not computed; dWeight and dBias are `[n]`.
+ * The gradients of `rmsNorm` (centred false) or `layerNorm`; the mean and the scale of each row are
+ * recomputed from x. Absent outputs are not computed; dWeight and dBias are `[n]`.
  */
 export const normBackward = {
   name: 'normBackward',

@@ -1,4 +1,4 @@
-/** An optimiser's step over all parameters in one call (kernels/optimizer.c). */
+/** An optimizer step over all parameters in one call (kernels/optimizer.c). */
 import { sizeOf } from '../../tensor/shape.ts';
 import { at, checkF32, type Operand, type PackedCall } from './call.ts';
 
@@ -33,8 +33,8 @@ export interface AdamwPart {
 }
 
 /**
- * One AdamW step of some parameters, in place: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and
- * p = p - rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay * p), g the gradient times `gradientScale`.
+ * One AdamW step of some parameters, in place: m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, and p = p -
+ * rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay * p), g the gradient times `gradientScale`.
  */
 export interface AdamwCall {
   readonly parts: readonly AdamwPart[];

@@ -3,7 +3,10 @@
 export const REDUCE_OPS = ['sum', 'max', 'min'] as const;
 export type ReduceOp = (typeof REDUCE_OPS)[number];
 
-/** f32 `[outer, n, inner] -> [outer, inner]`. An empty sum is 0; an empty max is -Infinity, an empty min Infinity. */
+/**
+ * f32 `[outer, n, inner] -> [outer, inner]`. An empty sum is 0; an empty max is -Infinity, an empty min
+ * Infinity.
+ */
 export const reduce = {
   name: 'reduce',
   fields: {

@@ -1,9 +1,9 @@
 /** Rotary position embedding (kernels/rope.c). */
 
 /**
- * Rotates the first `2 * half` dims of each head: x and out `[tokens, heads, headDim]`, cos and sin `[tokens, half]`, f32.
- * Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through. `direction` is 1, or -1 to turn back.
- * May be in place.
+ * Rotates the first `2 * half` dims of each head: x and out `[tokens, heads, headDim]`, cos and sin `[tokens,
+ * half]`, f32. Pairs are (i, i + half), or (2i, 2i + 1) when `interleaved`; the other dims pass through.
+ * `direction` is 1, or -1 for the inverse rotation. May be in place.
  */
 export const rope = {
   name: 'rope',

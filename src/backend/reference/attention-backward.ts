@@ -1,6 +1,6 @@
 /**
- * The gradients of attention, one weight at a time, by the formulas at AttentionBackwardCall. Maxima and denominators are found
- * anew in f64: the log-sum-exp that the forward call wrote is not read.
+ * The gradients of attention, one weight at a time, by the formulas at AttentionBackwardCall. Maxima and
+ * denominators are recomputed in f64: the log-sum-exp that the forward call wrote is not read.
  */
 import { sizeOf } from '../../tensor/shape.ts';
 import type { AttentionBackwardCall } from '../calls/attention.ts';

@@ -1,6 +1,7 @@
 /**
- * Attention as AttentionCall's comment says it: one loop per batch row, head and query, nothing clever. The oracle for
- * the C kernels, so it shares no trick with them: scores of a query are stored whole and the softmax takes two passes.
+ * Attention by the definition at AttentionCall: loops over batch rows, heads and queries. As the oracle of
+ * the C kernels it uses none of their optimizations: all scores of a query are stored and the softmax takes
+ * two passes.
  */
 import { byteLengthOf, DTYPES, type DType } from '../../tensor/dtype.ts';
 import type { Storage } from '../../tensor/storage.ts';

@@ -1,4 +1,4 @@
-/** Fill, conversion between types, strided copies and rows of a table, of the reference backend. */
+/** Fill, dtype conversion, strided copies and embedding lookup of the reference backend. */
 import { byteLengthOf, DTYPES } from '../../tensor/dtype.ts';
 import { encode } from '../../tensor/encode.ts';
 import { encodeQ8 } from '../../tensor/encode-q8.ts';

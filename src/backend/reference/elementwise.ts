@@ -2,7 +2,7 @@
 import { sizeOf } from '../../tensor/shape.ts';
 import type { ArgumentsOf } from '../calls/call.ts';
 import type * as calls from '../calls/elementwise.ts';
-import { BINARY, GATE, SLOPE, UNARY } from './functions.ts';
+import { BINARY, DERIVATIVES, GATE, UNARY } from './functions.ts';
 import { store, valuesOf, walk } from './memory.ts';
 
 export function unary({ op, out, x }: ArgumentsOf<typeof calls.unary>): void {
@@ -13,7 +13,7 @@ export function unaryBackward({ op, dX, x, dOut }: ArgumentsOf<typeof calls.unar
   const values = valuesOf(x);
   store(
     dX,
-    Float64Array.from(valuesOf(dOut), (g, i) => g * SLOPE[op](values[i])),
+    Float64Array.from(valuesOf(dOut), (g, i) => g * DERIVATIVES[op](values[i])),
   );
 }
 
@@ -44,7 +44,7 @@ export function gatedBackward({
   dOut,
 }: ArgumentsOf<typeof calls.gatedBackward>): void {
   const [g, x, y] = [valuesOf(dOut), valuesOf(gate), valuesOf(up)];
-  const forGate = Float64Array.from(g, (value, i) => value * y[i] * SLOPE[activation](x[i]));
+  const forGate = Float64Array.from(g, (value, i) => value * y[i] * DERIVATIVES[activation](x[i]));
   const forUp = Float64Array.from(g, (value, i) => value * GATE[activation](x[i]));
   store(dGate, forGate);
   store(dUp, forUp);

@@ -1,4 +1,4 @@
-/** A mixture of experts in plain TypeScript: choosing them, the projection by each row's own, and its gradients. */
+/** Mixture of experts of the reference backend: routing, expert projections and their gradients. */
 import type { ArgumentsOf, Operand } from '../calls/call.ts';
 import type {
   chooseExperts as choose,
@@ -31,7 +31,7 @@ export function chooseExperts(call: ArgumentsOf<typeof choose>): void {
   store(call.ids, ids);
 }
 
-/** Indices from the largest value to the smallest, equal ones in their order. */
+/** Indices sorted by descending value; ties in index order. */
 function descending(values: readonly number[]): number[] {
   return values.map((_, i) => i).sort((a, b) => values[b] - values[a] || a - b);
 }

@@ -1,7 +1,9 @@
 /**
- * Scalar functions of the reference backend, to f64 accuracy. One table per kind of op, keyed by the names of calls/elementwise.ts.
+ * Scalar functions of the reference backend, to f64 accuracy. One table per kind of op, keyed by the names of
+ * calls/elementwise.ts.
  *
- * Source: erf by its all-positive series, erfc by Lentz's continued fraction (Abramowitz and Stegun 7.1.6, 7.1.14).
+ * Source: erf by its all-positive series, erfc by Lentz's continued fraction (Abramowitz and Stegun 7.1.6,
+ * 7.1.14).
  */
 import type { BinaryOp, GateActivation, UnaryOp } from '../calls/elementwise.ts';
 
@@ -57,7 +59,7 @@ export const BINARY: Readonly<Record<BinaryOp, (a: number, b: number) => number>
   div: (a, b) => a / b,
   min: Math.min,
   max: Math.max,
-  // As IEEE 754 has it; JavaScript gives NaN for an exponent that is infinite or NaN.
+  // As IEEE 754; JavaScript differs: 1 ** Infinity and 1 ** NaN are NaN.
   pow: (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : a ** b),
   less: (a, b) => Number(a < b),
   equal: (a, b) => Number(a === b),
@@ -71,15 +73,15 @@ export const GATE: Readonly<Record<GateActivation, (x: number) => number>> = {
 
 const density = (x: number) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
 
-function geluTanhSlope(x: number): number {
+function geluTanhDerivative(x: number): number {
   const c = Math.sqrt(2 / Math.PI);
   const t = Math.tanh(c * (x + 0.044715 * x ** 3));
   const bend = 1 - t * t; // 0 where the factor beside it may be infinite
   return 0.5 * (1 + t) + (bend === 0 ? 0 : 0.5 * x * bend * c * (1 + 3 * 0.044715 * x * x));
 }
 
-/** f'(x) of each unary; 0 where relu and abs bend. */
-export const SLOPE: Readonly<Record<UnaryOp, (x: number) => number>> = {
+/** f'(x) of each unary function; 0 at the kink of relu and abs. */
+export const DERIVATIVES: Readonly<Record<UnaryOp, (x: number) => number>> = {
   neg: () => -1,
   exp: Math.exp,
   log: (x) => 1 / x,
@@ -88,7 +90,7 @@ export const SLOPE: Readonly<Record<UnaryOp, (x: number) => number>> = {
   sigmoid: (x) => sigmoid(x) * sigmoid(-x),
   silu: (x) => sigmoid(x) * (1 + x * sigmoid(-x)),
   gelu: (x) => normalCdf(x) + x * density(x),
-  geluTanh: geluTanhSlope,
+  geluTanh: geluTanhDerivative,
   relu: (x) => Number(x > 0),
   abs: (x) => Number(x > 0) - Number(x < 0),
 };

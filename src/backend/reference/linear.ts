@@ -1,4 +1,4 @@
-/** Projections by stored weights, of the reference backend, and their gradients. */
+/** Linear projections of the reference backend and their gradients. */
 import { byteLengthOf } from '../../tensor/dtype.ts';
 import type { LinearBackwardCall, LinearCall } from '../calls/linear.ts';
 import { decodeAt, store, valuesOf } from './memory.ts';

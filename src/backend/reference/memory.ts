@@ -1,11 +1,13 @@
-/** How the reference backend reads and writes operands: whole, as numbers, rounded to the dtype on the way out. */
+/**
+ * How the reference backend reads and writes operands: whole, as numbers, rounded to the dtype when stored.
+ */
 import { byteLengthOf, type DType } from '../../tensor/dtype.ts';
 import { decode, encode, type NumericArray } from '../../tensor/encode.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { newStorage, ownerOf, type Storage, type StorageOwner } from '../../tensor/storage.ts';
 import type { Operand } from '../calls/call.ts';
 
-/** What storages of this backend hold: their bytes are here, not at an address. */
+/** The bytes of this backend's storages, which have no address. */
 const contents = new WeakMap<Storage, Uint8Array<ArrayBuffer>>();
 
 export function bytesStorage(owner: StorageOwner, bytes: Uint8Array<ArrayBuffer>): Storage {

@@ -45,7 +45,10 @@ export function layerNorm({ out, x, rows, n, weight, bias, eps }: ArgumentsOf<ty
   store(out, result);
 }
 
-/** With u = (x - mean) * factor and h = dOut * weight: dX = factor * (h - mean(h) [centred] - u * mean(h * u)). */
+/**
+ * With u = (x - mean) * factor and h = dOut * weight: dX = factor * (h - mean(h) [centred] - u * mean(h *
+ * u)).
+ */
 export function normBackward(call: ArgumentsOf<typeof calls.normBackward>): void {
   const { rows, n, centred, eps, weightOffset } = call;
   const [x, g] = [valuesOf(call.x), valuesOf(call.dOut)];

@@ -1,6 +1,6 @@
 /**
  * Random arrays with XLA's f32 arithmetic: each step rounds to f32 exactly where XLA's code does, a fused
- * multiply-add once. Only so do samples equal JAX's bit for bit; this is the one place where the reference backend does not
+ * multiply-add once, so that samples equal JAX's bit for bit. Only here does the reference backend not
  * compute in f64.
  *
  * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010).
