@@ -1,6 +1,6 @@
 /**
- * The relative links of the repository's pages (*.md): each leads to a file and, after `#`, to a heading of it.
- * (test/package/links.test.ts checks that packed pages link to packed files.)
+ * The relative links of the repository's pages (*.md): each leads to a file and, after `#`, to a heading of it. Links of a page that is
+ * in the npm package lead to files of the package.
  *
  * Usage: node scripts/check-links.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */
@@ -11,6 +11,13 @@ const SKIPPED = ['node_modules', 'build', 'dist', '.git'];
 /** What `npm run docs` writes, and checks itself. */
 const GENERATED = 'docs/api/';
 const root = resolve(process.argv[2] ?? '.');
+const { files = [] } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+function isPacked(path) {
+  const covers = (entry) => path === entry || path.startsWith(`${entry}/`);
+  if (files.some((entry) => entry.startsWith('!') && covers(entry.slice(1)))) return false;
+  return ['README.md', 'LICENSE', 'package.json', ...files].some(covers);
+}
 
 /** The text of a page without its code. */
 function prose(page) {
@@ -54,6 +61,8 @@ for (const page of pages) {
     const target = path === '' ? page : posix.join(dirname(page), path).replace(/\/$/, '');
     if (!existsSync(join(root, target))) fail(page, link, 'no such file');
     else if (anchor !== undefined && !anchorsOf(target).includes(anchor)) fail(page, link, 'no such heading');
+    else if (isPacked(page) && !isPacked(target))
+      fail(page, link, 'not in the npm package (files of package.json)');
   }
 }
 console.log(`${links} links in ${pages.length} pages, ${problems} problems`);

@@ -12,7 +12,8 @@ const roots: string[] = [];
 function check(files: Record<string, string>) {
   const root = mkdtempSync(join(tmpdir(), 'gqa-links-'));
   roots.push(root);
-  for (const [name, text] of Object.entries(files)) {
+  const all = { 'package.json': JSON.stringify({ files: ['docs', '!docs/draft.md'] }), ...files };
+  for (const [name, text] of Object.entries(all)) {
     mkdirSync(join(root, dirname(name)), { recursive: true });
     writeFileSync(join(root, name), text);
   }
@@ -24,7 +25,7 @@ afterEach(() => {
   for (const root of roots.splice(0)) rmSync(root, { recursive: true, force: true });
 });
 
-test('links to files, headings and folders pass', () => {
+test('links to files, headings and folders of the package pass', () => {
   const { status, output } = check({
     'README.md':
       '# One\n[a](docs/a.md) [b](docs/a.md#two-parts-of-it) [c](#one) [d](docs) [e](https://example.org/x) `[f](g.md)`\n```sh\n[h](i.md)\n```\n',
@@ -37,14 +38,17 @@ test('links to files, headings and folders pass', () => {
 
 test('each link that leads nowhere fails', () => {
   const { status, output } = check({
-    'README.md': '[a](b.md) [c](docs/a.md#no)',
-    'docs/a.md': '# A\n[no](b.md)',
+    'README.md': '[a](b.md) [c](docs/a.md#no) [d](TODO.md) [e](docs/draft.md)',
+    'TODO.md': '[a](README.md)',
+    'docs/a.md': '# A',
+    'docs/draft.md': '[a](../TODO.md)',
   });
   expect(output).toBe(
     'README.md: b.md: no such file\n' +
       'README.md: docs/a.md#no: no such heading\n' +
-      'docs/a.md: b.md: no such file\n' +
-      '3 links in 2 pages, 3 problems\n',
+      'README.md: TODO.md: not in the npm package (files of package.json)\n' +
+      'README.md: docs/draft.md: not in the npm package (files of package.json)\n' +
+      '6 links in 4 pages, 4 problems\n',
   );
   expect(status).toBe(1);
 });
