@@ -41,6 +41,9 @@ const OPTIONS = optionKinds<LoadTensorOptions>({
  * something the kernels do not read, or asked for as something its type is not converted to
  * @returns row-major, shape as in the header (with `rows`, of so many rows). On the native backend it aliases the mapped file, which stays mapped for as
  * long as the tensor lives, also after `checkpoint.close()`
+ * @example
+ * await using checkpoint = await openCheckpoint('model.gguf');
+ * const embedding = loadTensor(checkpoint, 'token_embd.weight', { dtype: 'f32' }); // [V, D]
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
   checkOptions('loadTensor', options, OPTIONS);

@@ -1,8 +1,9 @@
 /**
- * How new heads are made of old ones: each is a weighted sum of old heads, every one perhaps turned by a matrix first. All of
- * conversion is a choice of such sums for q, k, v and the columns of o; convert-tensor.ts, which computes them, knows no method.
+ * How new heads are made of old ones: each is a weighted sum of old heads, each of which may be multiplied by a matrix first. All
+ * of conversion is a choice of such sums for q, k, v and the columns of o; convert-tensor.ts, which computes them, knows no method.
  */
 
+/** One term of the sum that makes a new head. */
 export interface HeadSource {
   /** The old head. */
   readonly head: number;

@@ -10,6 +10,8 @@ export interface LinenParams {
 /**
  * A Linen tree flattened: `{ params: { q: { kernel } } }` becomes `{ 'q.kernel': … }`, what `Module.setState` takes.
  * @param params the tree, with or without the `params` level around it.
+ * @returns the tensors by path, not copied.
+ * @example layer.setState(fromLinenParams({ params: { query: { kernel: Q }, key: { kernel: K } } }));
  */
 export function fromLinenParams(params: LinenParams): Record<string, Tensor> {
   checkObject('fromLinenParams', 'parameters by name', params);

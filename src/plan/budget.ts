@@ -13,6 +13,7 @@ const BATCH_OPTIONS = optionKinds<Omit<PlanOptions, 'batchSize'>>({ ...REST, con
  * @param options as for `planKvCache`; `contextLength` is what is asked for
  * @throws RangeError when not even one token fits
  * @returns tokens per sequence; it may be beyond the model's own context
+ * @example maxContext('llama-3-8b', 8 * 2 ** 30, { kvDtype: 'q8_0' });
  */
 export function maxContext(
   source: PlanSource,

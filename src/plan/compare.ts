@@ -41,9 +41,10 @@ const LATENT = optionKinds<NonNullable<CompareOptions['latent']>>({
 });
 
 /**
- * Plans the same model with other attention. Only memory is compared: what it does to quality is another matter.
+ * Plans the same model with other attention. It compares memory alone, not quality.
  * @throws as `planKvCache`
  * @returns from most to fewest heads, then MLA
+ * @example compareHeads('llama-3-8b', { contextLength: 8192 }).map(({ numKeyValueHeads, saving }) => [numKeyValueHeads, saving]);
  */
 export function compareHeads(source: PlanSource, options: CompareOptions = {}): readonly HeadChoice[] {
   checkOptions('compareHeads', options, OPTIONS);

@@ -68,6 +68,7 @@ function register(tensors: readonly Disposable[]): void {
  * arrays, maps and plain objects of tensors.
  * @throws TypeError when `fn` returns a promise: tensors made after an `await` would escape the scope.
  * @returns what `fn` returned.
+ * @example const norm = scope(() => sqrt(sum(mul(x, x)))); // the product and the sum are freed
  */
 export function scope<T>(fn: () => T): T {
   checkFunction('scope', fn);

@@ -11,6 +11,11 @@ const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
  * Text from tokens as they come. A token may end inside a character, and its text may depend on the tokens before it (a
  * SentencePiece text loses its first space), so each token is decoded with a few before it, and only text that is final is
  * returned. All pieces joined are exactly `tokenizer.decode(ids)`.
+ * @example
+ * const loaded = await loadModel('model.gguf');
+ * const decoder = new StreamingDecoder(loaded.tokenizer!);
+ * for await (const token of generate(loaded, loaded.tokenizer!.encode('Once'))) process.stdout.write(decoder.push(token));
+ * process.stdout.write(decoder.flush());
  */
 export class StreamingDecoder {
   readonly #tokenizer: Tokenizer;

@@ -53,6 +53,10 @@ export class DivergedError extends Error {
  * text, and estimates of both losses.
  *
  * Source: github.com/karpathy/nanoGPT train.py.
+ * @example
+ * const data = splitTokens(Int32Array.from(tokens.flat()), 64, 0.1);
+ * const trainer = new Trainer(model, data, { batchSize: 8, blockLength: 64, steps: 100, learningRate: 1e-3 });
+ * while (trainer.step < 100) console.log(trainer.advance()); // the mean loss of the step's batches
  */
 export class Trainer {
   readonly model: TrainableModel;

@@ -16,7 +16,7 @@ import { Tensor } from '../tensor/tensor.ts';
 export type Tensors = Readonly<Record<string, Tensor>>;
 
 /**
- * A step from gradients to updates, such as `adamw`; `chain` joins several. As an Optax gradient transformation.
+ * A step from gradients to updates, such as `adamw`; `chain` joins several. Like an Optax gradient transformation.
  */
 export interface Transformation {
   /** Fresh state for these parameters. */

@@ -74,8 +74,9 @@ export interface UptrainResult extends RunResult {
 }
 
 /**
- * Trains a checkpoint further, by its own recipe where it carries one (`uptrain-settings.ts` says what is taken where it does
- * not). Every block begins as the tokenizer begins a text, with bos where it does. With `out`, checkpoints are of the form that `from` has: a Hugging Face directory, or a GGUF file; weights f32.
+ * Trains a checkpoint further, by its own recipe where it carries one; otherwise by defaults for a small machine (batches of 4
+ * blocks of 256 tokens, learning rate 1e-4). Every block begins as the tokenizer begins a text, with bos where it does. With `out`,
+ * checkpoints have the form of `from`, a Hugging Face directory or a GGUF file, with f32 weights.
  * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint that is damaged or
  * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
  * @example
