@@ -1,7 +1,7 @@
 /**
- * The families whose files leave something to their code, each in one row, by `model_type` and, where GGUF calls it otherwise, by
- * architecture. A family that says everything in its files needs no row; families that are alike share one. `name*` stands for
- * every name that begins so and is in no other row.
+ * The table of families whose files leave something out: one row each, by `model_type`, and by GGUF's architecture where that
+ * is another name. Families that state everything in their files need no row; families that are alike share one. `name*`
+ * stands for every name that begins so and is in no other row.
  *
  * Source: the configuration_*.py and modeling_*.py files of transformers 5.23.0; nemotron-nas: the repository's own
  * block_config.py. GGUF and llama.cpp: the `load_arch_hparams` of llama.cpp's src/models/*.cpp, as in llama-cpp-python 0.3.36.

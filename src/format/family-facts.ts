@@ -1,25 +1,25 @@
 /**
- * What a reader of shapes must know of a family beside its file: what the file may leave to the family's code, and what runtimes
- * do with it. `families.ts` has one row of these facts per family. A fact that is absent means the common case.
+ * The facts about a family of models that its files leave out and that sizes depend on, and what runtimes do with the
+ * family. `families.ts` has one row of them per family. An absent fact means the common case.
  */
 import type { KeyReader } from './key-reader.ts';
 
 /** What a layer caches: every token, those of a window, or a state of fixed size. */
 export type Kind = 'full' | 'sliding' | 'linear';
 
-/** Which layers see everything, by their number. */
+/** The kind of each layer, by its index. */
 export interface LayerRule {
   /** The kind of layer i of n. */
   readonly layer: (i: number, n: number, period: number) => Kind;
-  /** The period where the file does not say. */
+  /** Default period. */
   readonly period: number;
   /** The key of the period, besides `sliding_window_pattern`. */
   readonly key?: string;
-  /** Whether the period is the same whatever `sliding_window_pattern` says. */
+  /** Whether `sliding_window_pattern` is ignored. */
   readonly fixedPeriod?: true;
-  /** Keys seen where the file does not say. */
+  /** Default window: the keys that a query sees, its own included. */
   readonly window?: number;
-  /** Keys seen whatever the file says, unless it says 0; in GGUF. */
+  /** In GGUF: the window, whatever number above 0 the file states. */
   readonly fixedWindow?: number;
   /** Whether a file without a window is an error. */
   readonly needsWindow?: true;
@@ -44,32 +44,33 @@ export interface FamilyFacts {
   readonly tied?: true;
   /** The feed-forward is 4 D wide where the file does not say. */
   readonly fourfold?: true;
-  /** The class's defaults that released files rely on. */
+  /** Defaults of keys that released files leave out. */
   readonly defaults?: Keys;
-  /** As `defaults`, for the nested config of a multimodal file: a flat file without its heads is damaged, or another program's. */
+  /** The same, only in the nested config of a multimodal file: other files state these keys. */
   readonly nestedDefaults?: Keys;
-  /** Files have a list of layers where others have their number. */
+  /** The number of layers is the length of their list. */
   readonly countedByList?: true;
   /** The cache is of a kind not known here, or there is none. */
   readonly otherCache?: true;
 
   /**
-   * Which layers slide where the file has a window and no list or period of layers. `never`: none, whatever the file says.
-   * `always`: all, whatever else it says. `unlisted`: all, unless it has `layer_types`. `all`: all, unless another key says which.
-   * `switched`: those from `max_window_layers` on, if `use_sliding_window` is true. `late`: the same, unless it is false.
-   * Absent: not known; the reader takes all and warns.
+   * Which layers slide where the file has a window and no list or period of layers:
+   * - `never`: none, whatever the file says; `always`: all, whatever else it says
+   * - `unlisted`: all, unless the file has `layer_types`; `all`: all, unless another key says which
+   * - `switched`: those from `max_window_layers` on, if `use_sliding_window` is true; `late`: the same, unless it is false
+   * - absent: not known; the reader takes all and warns
    */
   readonly slides?: 'never' | 'always' | 'unlisted' | 'all' | 'switched' | 'late';
-  /** The kinds of the layers by their number, where the file does not list them. */
+  /** The kind of each layer, where the file does not list them. */
   readonly layers?: LayerRule;
   /** The kinds of the layers from keys that only this family has; undefined when they are absent. */
   readonly kindsFromKeys?: (keys: KeyReader, numLayers: number) => readonly Kind[] | undefined;
   /** The window from keys that only this family has; undefined when they are absent. */
   readonly windowFromKeys?: (keys: KeyReader) => number | undefined;
 
-  /** K, where more than one key says it. */
+  /** K, where other keys than its own change it; `stated` is what its own says. */
   readonly keyValueHeads?: (keys: KeyReader, stated: number | undefined, numHeads: number) => number;
-  /** Attention reads two rows of D side by side, and `kv_channels` is not its head dim. */
+  /** Attention reads rows of 2 D, and `kv_channels` is not its head dim. */
   readonly doubleWidth?: true;
   /** Heads of the sliding layers where no `swa_` key says them. */
   readonly slidingHeads?: Keys;
@@ -86,11 +87,11 @@ export interface FamilyFacts {
 
   /** The class of its tokenizer where the tokenizer's config has none. */
   readonly tokenizerClass?: string;
-  /** llama.cpp keeps only the window of its sliding layers; a number: only in the model with so many layers. */
+  /** In llama.cpp sliding layers cache only their window; a number: only in the model with so many layers. */
   readonly slidesInLlamaCpp?: true | number;
-  /** transformers caches K and V of more than one head repeated to all N. */
+  /** transformers repeats K > 1 heads to all N before it caches them. */
   readonly cachesAllHeads?: true;
-  /** What its GGUF files leave to llama.cpp. */
+  /** What its GGUF files leave out. */
   readonly gguf?: GgufFacts;
 }
 
