@@ -15,13 +15,13 @@ import {
 
 /** Options of `BlockPool`. */
 export interface BlockPoolOptions {
-  /** Where the memory is; the backend of the models that write it. */
+  /** The backend that holds the memory; that of the models that use it. */
   readonly backend: BackendHandle;
-  /** What each layer of the model keeps per token. */
+  /** Heads and dims of each layer of the model. */
   readonly layers: readonly CacheLayer[];
   /** Blocks to allocate, >= 1. */
   readonly numBlocks: number;
-  /** Tokens of a block; default 32. */
+  /** Tokens per block; default 32. */
   readonly blockSize?: number;
   /** Default `f32`. */
   readonly dtype?: CacheStorage;
@@ -36,14 +36,16 @@ const OPTIONS = optionKinds<BlockPoolOptions>({
   dtype: anything,
 });
 
-/** The memory of one layer of a pool, for the caches on it. */
+/** The memory of one layer of a pool, for the caches that use it. */
 export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
 
 /**
- * The memory of paged caches: `numBlocks` blocks of `blockSize` tokens, each over all layers. A block counts the rows that
- * refer to it; caches on one pool share the blocks of equal prefixes, and a block is free when no row refers to it.
+ * The memory of paged caches: `numBlocks` blocks of `blockSize` tokens, each over all layers. Blocks are
+ * reference-counted: rows of caches on one pool can share the blocks of a common prefix, and a block is free
+ * when no row refers to it.
  *
- * Source: Kwon et al. 2023, "Efficient memory management for large language model serving with PagedAttention".
+ * Source: Kwon et al. 2023, "Efficient memory management for large language model serving with
+ * PagedAttention".
  * @example
  * const layers = Array.from({ length: 2 }, () => ({ numKeyValueHeads: 2, headDim: 64 }));
  * const pool = new BlockPool({ backend: getBackend(), layers, numBlocks: 64 });
@@ -62,11 +64,14 @@ export class BlockPool {
   readonly bytes: number;
   readonly #stores: readonly LayerStore[];
   readonly #references: Int32Array;
-  /** Free blocks, the lowest last: rows that grow alone get neighbours, which attention reads as one piece. */
+  /**
+   * Free blocks, the lowest last: a row that grows alone gets adjacent blocks, which attention reads as one
+   * segment.
+   */
   readonly #free: number[];
   #disposed = false;
 
-  /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
+  /** @throws RangeError for a size below 1, or when out of memory (nothing stays allocated then). */
   constructor(options: BlockPoolOptions) {
     const parts = checkParts(NAME, options, OPTIONS);
     const { numBlocks, blockSize = 32 } = options;
@@ -80,21 +85,21 @@ export class BlockPool {
     this.#references = new Int32Array(numBlocks);
     this.#free = Array.from({ length: numBlocks }, (_, i) => numBlocks - 1 - i);
     droppedStores.register(this, this.#stores, this);
-    // The sizes that places are worked out from.
+    // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
 
-  /** Blocks that no row refers to. */
+  /** Number of blocks that no row refers to. */
   get freeBlocks(): number {
     return this.#free.length;
   }
 
-  /** Rows that refer to a block. @throws RangeError for a block that is not there */
+  /** Number of rows that refer to a block. @throws RangeError for an invalid block */
   references(block: number): number {
     return this.#references[this.#checkBlock('references', block)];
   }
 
-  /** A block with one reference. @throws RangeError when none is free */
+  /** Allocates a block, with one reference. @throws RangeError when none is free */
   take(): number {
     const block = this.#free.pop();
     if (block === undefined) throw new RangeError(`${NAME}: none of ${this.numBlocks} blocks is free`);
@@ -102,14 +107,14 @@ export class BlockPool {
     return block;
   }
 
-  /** One row more refers to a block. @throws RangeError for a block that is not there, Error for a free one */
+  /** Adds a reference. @throws RangeError for an invalid block, Error for a free one */
   retain(block: number): void {
     this.#checkBlock('retain', block);
     if (this.#references[block] < 1) throw new Error(`${NAME}.retain: block ${block} is free`);
     this.#references[block]++;
   }
 
-  /** One row less does. @throws RangeError for a block that is not there, Error when it is free already */
+  /** Removes a reference. @throws RangeError for an invalid block, Error for a free one */
   release(block: number): void {
     this.#checkBlock('release', block);
     if (this.#references[block] < 1) throw new Error(`${NAME}.release: block ${block} is free already`);
@@ -118,7 +123,7 @@ export class BlockPool {
 
   /**
    * Copies the first `tokens` tokens of a block, all layers.
-   * @throws RangeError for blocks that are not there, or more tokens than a block has; nothing is copied then
+   * @throws RangeError for invalid blocks, or more tokens than a block has; nothing is copied then
    */
   copy(to: number, from: number, tokens: number): void {
     if (this.#disposed) throw new Error(`${NAME}.copy: called after dispose()`);
@@ -138,7 +143,7 @@ export class BlockPool {
     );
   }
 
-  // Block b is slots b * blockSize …
+  // Block b starts at slot b * blockSize.
   static {
     storeOf = (pool, layer) => {
       if (pool.#disposed) throw new Error(`${NAME}: used after dispose()`);
@@ -146,7 +151,7 @@ export class BlockPool {
     };
   }
 
-  /** Frees the memory; caches on it can be disposed and nothing else. Safe to call twice. */
+  /** Frees the memory. Caches on the pool can then only be disposed. Safe to call twice. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

@@ -1,5 +1,5 @@
 /**
- * Where a decoder keeps the keys and values of the tokens it has seen.
+ * KV caches: the keys and values of the tokens that a decoder has processed.
  * @module gqa/cache
  */
 export { BlockPool, type BlockPoolOptions } from './block-pool.ts';

@@ -1,9 +1,9 @@
 /**
- * The memory of one layer's keys and values: `slots` places of one token each. What a slot means (a position, a place in a
- * ring, a place in a block) is the cache's business; how a token is stored is this file's.
+ * The memory of one layer's keys and values: `slots` slots of one token each. This file knows how a token is
+ * stored; the cache knows what a slot means (a position, an index in a ring or in a block).
  *
- * A head takes whole blocks of its storage type: with `q8_0` (34 bytes per 32 values) H is padded to a multiple of 32, with
- * zeros, which change no dot product.
+ * A head takes whole blocks of its dtype: with `q8_0` (34 bytes per 32 values) H is zero-padded to a multiple
+ * of 32, which does not change dot products.
  */
 
 import { aNumber, checkObject, checkPositiveInteger, describe } from '../arguments/kinds.ts';
@@ -40,10 +40,10 @@ export class LayerStore {
   readonly #backend: Backend;
   readonly #slots: number;
   readonly #key: Side;
-  /** Of a latent layer the keys' memory, of which it reads fewer columns. */
+  /** For a latent layer: the keys' memory, of which the first columns are read. */
   readonly #value: Side;
 
-  /** @throws RangeError when the memory cannot be had; nothing stays allocated then */
+  /** @throws RangeError when out of memory; nothing stays allocated then */
   constructor(backend: Backend, layer: CacheLayer, slots: number, { key, value }: CacheSides) {
     const { numKeyValueHeads: K, headDim: H, valueHeadDim: Hv = H, latentDim } = layer;
     this.numKeyValueHeads = K;
@@ -70,9 +70,11 @@ export class LayerStore {
     return this.#value.operand === this.#key.operand;
   }
 
-  /** @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend */
+  /**
+   * @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend
+   */
   check(op: string, layer: number, key: Tensor, value: Tensor | undefined, tokens: readonly number[]): void {
-    // The tape does not see what is written in place: its gradient would be 0, without an error.
+    // In-place writes are not recorded: without this error the gradient would silently be 0.
     if (isRecorded(key, value)) throw new Error(`${op}: keys and values in a cache have no gradient`);
     let longest = 0;
     for (const count of tokens) if (count > longest) longest = count;
@@ -86,7 +88,10 @@ export class LayerStore {
     }
   }
 
-  /** Stores tokens `from` … `from + count` of `[B, T, K, H]`, counted over B and T, at `slot` and the slots after it. */
+  /**
+   * Stores `count` tokens of `[B, T, K, H]`, from token `from` (counted over B and T) on, in the slots from
+   * `slot` on.
+   */
   write(slot: number, key: Tensor, value: Tensor | undefined, from: number, count: number): void {
     if (count === 0) return;
     this.#checkSlots('write', slot, count);
@@ -94,7 +99,9 @@ export class LayerStore {
     if (value) this.#writeSide(this.#value, slot, value, from, count);
   }
 
-  /** Copies stored tokens of `source`, a store of the same layer and types, which may be this one; the ranges do not overlap. */
+  /**
+   * Copies tokens of `source`, a store of the same layer and dtypes (or this one); ranges must not overlap.
+   */
   copy(slot: number, source: LayerStore, sourceSlot: number, count: number): void {
     if (count === 0) return;
     this.#checkSlots('copy', slot, count);
@@ -107,7 +114,7 @@ export class LayerStore {
     }
   }
 
-  /** `length` tokens from `slot` on, as attention reads them. */
+  /** `length` tokens from `slot` on, as a segment for attention. */
   segment(slot: number, length: number): KeyValueSegment {
     this.#checkSlots('view', slot, length);
     const { operand: key, tokenStride } = this.#key;
@@ -143,7 +150,7 @@ export class LayerStore {
     if (!this.#latent) free(this.#value);
   }
 
-  /** Slots become addresses here and nowhere else. */
+  /** Checked because slots become addresses; all accesses pass through here. */
   #checkSlots(method: string, slot: number, count: number): void {
     const whole = Number.isSafeInteger(slot) && Number.isSafeInteger(count);
     if (whole && slot >= 0 && count >= 0 && slot + count <= this.#slots) return;
@@ -161,7 +168,7 @@ export class LayerStore {
       backend.run(convert, { out, outOffset, x, xOffset, count: count * K * H });
       return;
     }
-    // A head dim that does not fill its blocks: lay the heads out padded with zeros first.
+    // H is not a multiple of the block: pad each head with zeros first.
     const shape = [count, K, headStride];
     const padded: Operand = { storage: backend.allocate(count * tokenStride * 4), dtype: 'f32', shape };
     try {
@@ -201,8 +208,8 @@ export class LayerStore {
 }
 
 /**
- * A store per layer; `parts` as `checkParts` gives them.
- * @throws RangeError when the memory cannot be had; nothing stays allocated then
+ * Allocates a store per layer; `parts` from `checkParts`.
+ * @throws RangeError when out of memory; nothing stays allocated then
  */
 export function allocateStores(
   { backend, layers, dtype }: CacheParts,
@@ -225,13 +232,13 @@ export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new Fi
   },
 );
 
-/** How keys and values are stored. */
+/** Storage dtypes of keys and values. */
 export interface CacheSides {
   readonly key: CacheDType;
   readonly value: CacheDType;
 }
 
-/** What every kind is made of, read once from its options and checked: a copy that nobody else holds. */
+/** The parts common to all caches, copied from the options and checked. */
 export interface CacheParts {
   readonly backend: Backend;
   readonly layers: readonly CacheLayer[];
@@ -247,9 +254,9 @@ const LAYER = optionKinds<CacheLayer>({
 });
 
 /**
- * @param kinds of all options
- * @param window of layers that state none
- * @throws TypeError when options, their backend, layers or types are not of the kind; RangeError for sizes of layers
+ * @param kinds the kinds of all options
+ * @param window default for layers without `window`
+ * @throws TypeError for invalid options, backend, layers or dtypes; RangeError for invalid sizes
  */
 export function checkParts(
   name: string,
@@ -275,12 +282,12 @@ export function checkParts(
   const sides = checkStorage(name, dtype);
   return {
     backend: own,
-    layers: Array.from(layers, (layer) => ownLayer(name, layer, sides, window)),
+    layers: Array.from(layers, (layer) => checkedLayer(name, layer, sides, window)),
     dtype: sides,
   };
 }
 
-function ownLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: number): CacheLayer {
+function checkedLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: number): CacheLayer {
   checkObject(name, 'layers of head counts', layer);
   checkOptions(name, layer, LAYER);
   const own = { ...layer };
@@ -292,14 +299,14 @@ function ownLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: n
   return own;
 }
 
-/** @throws TypeError for a size that is no number, RangeError for one below 1 */
+/** @throws TypeError unless sizes are numbers, RangeError below 1 */
 export function checkSizes(name: string, sizes: Readonly<Record<string, number>>): void {
   for (const [size, value] of Object.entries(sizes)) {
     checkPositiveInteger(name, size, value);
   }
 }
 
-/** @throws RangeError unless values are columns of the keys; TypeError for two storage types */
+/** @throws RangeError unless latentDim <= headDim; TypeError when key and value dtypes differ */
 function checkLatent(name: string, headDim: number, latentDim: number, { key, value }: CacheSides): void {
   if (!Number.isSafeInteger(latentDim) || latentDim < 1 || latentDim > headDim) {
     throw new RangeError(`${name}: expected latentDim from 1 to headDim=${headDim}, got ${latentDim}`);
@@ -309,7 +316,7 @@ function checkLatent(name: string, headDim: number, latentDim: number, { key, va
   }
 }
 
-/** @throws TypeError for a type no cache has */
+/** @throws TypeError for a dtype that caches do not support */
 function checkStorage(name: string, dtype: CacheStorage): CacheSides {
   const { key, value } = typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
   for (const type of [key, value]) {
@@ -326,7 +333,7 @@ function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number,
   const tokenStride = K * headStride;
   const storage = backend.allocate(byteLengthOf(dtype, slots * tokenStride));
   retain(storage);
-  // A cache that is dropped without dispose is found by the garbage collector.
+  // The garbage collector frees a cache that was dropped without `dispose`.
   ownerOf(storage).reportExternalMemory(storage, 1);
   return { operand: { storage, dtype, shape: [slots, K, headStride] }, headDim: H, headStride, tokenStride };
 }

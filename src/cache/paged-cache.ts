@@ -11,13 +11,13 @@ import { Reservation } from './reservation.ts';
 
 /** Options of `PagedCache`. */
 export interface PagedCacheOptions {
-  /** Where the blocks come from; caches may share it. */
+  /** The pool of blocks; several caches may share it. */
   readonly pool: BlockPool;
   /** B >= 1 */
   readonly batchSize: number;
-  /** Tokens a row can hold at most, as long as the pool has blocks. */
+  /** Maximum tokens per row; the pool may run out of blocks earlier. */
   readonly maxLength: number;
-  /** Whether the pool is this cache's alone, to be freed with it; `bytes` is then the pool's. Default false. */
+  /** Whether this cache owns the pool and frees it; `bytes` is then the pool's. Default false. */
   readonly ownsPool?: boolean;
 }
 
@@ -29,16 +29,16 @@ const OPTIONS = optionKinds<PagedCacheOptions>({
   ownsPool: aBoolean,
 });
 
-/** Neighbouring blocks as one piece: slots from `slot` on. */
+/** Adjacent blocks, read as one segment of slots from `slot` on. */
 interface Run {
   readonly slot: number;
   readonly length: number;
 }
 
 /**
- * A cache whose rows are lists of blocks from a pool. A row takes blocks as it grows; rows with a common prefix share its
- * blocks, and a shared block is copied when one of them writes into it. Layers with a window keep their older tokens too,
- * since a block is freed as a whole.
+ * A cache whose rows are lists of blocks from a pool. A row allocates blocks as it grows. Rows with a common
+ * prefix share its blocks; a write into a shared block copies it first. Layers with a window also keep older
+ * tokens, because a block spans all layers.
  */
 export class PagedCache implements KeyValueCache {
   /** Where the blocks come from. */
@@ -50,12 +50,12 @@ export class PagedCache implements KeyValueCache {
   readonly valueDtype: CacheDType;
   readonly #ownsPool: boolean;
   readonly #pass: Reservation;
-  /** Blocks of the committed tokens, row by row. */
+  /** Block table of each row: the blocks of its committed tokens. */
   readonly #tables: number[][];
-  /** While a pass is open: the tables it will leave, and the blocks it took for them. */
+  /** During a pass: the block tables after commit, and the blocks allocated for them. */
   #pending: number[][] | undefined;
   #taken: number[] = [];
-  /** The pieces of each row that a view shows; worked out once for all layers. */
+  /** The segments of each row in a view; computed once for all layers. */
   #runs: readonly (readonly Run[])[] | undefined;
   #disposed = false;
 
@@ -74,11 +74,11 @@ export class PagedCache implements KeyValueCache {
     this.#ownsPool = ownsPool;
     this.#pass = new Reservation(NAME, batchSize, maxLength, pool.layers.length);
     this.#tables = Array.from({ length: batchSize }, () => []);
-    // The sizes that places are worked out from.
+    // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
 
-  /** Of an own pool all of it; of a shared one the blocks this cache refers to, each counted once. */
+  /** Bytes of the whole pool if owned, else of the blocks this cache refers to, each counted once. */
   get bytes(): number {
     const { bytes, numBlocks } = this.pool;
     if (this.#ownsPool) return bytes;
@@ -89,7 +89,7 @@ export class PagedCache implements KeyValueCache {
     return [...this.#pass.lengths];
   }
 
-  /** @throws RangeError also when the pool has not enough free blocks; nothing is reserved then. */
+  /** @throws RangeError also when the pool has too few free blocks; nothing is reserved then. */
   reserve(tokensPerRow: number | readonly number[]): void {
     this.#checkAlive('reserve');
     this.#drop();
@@ -169,10 +169,11 @@ export class PagedCache implements KeyValueCache {
   }
 
   /**
-   * Makes a row hold the first `length` tokens of another row, here or in another cache of the pool, without copying them: both
-   * refer to the same blocks until one writes. What the row held goes; an unfinished pass is dropped.
+   * Makes a row hold the first `length` tokens of another row, here or in another cache of the pool, without
+   * copying them: both refer to the same blocks until one writes. The row's own tokens are removed; an
+   * unfinished pass is discarded.
    * @param length default: all of the other row's tokens
-   * @throws RangeError for rows or lengths that are not there, Error for a cache of another pool
+   * @throws RangeError for an invalid row or length, Error for a cache of another pool
    */
   share(row: number, source: PagedCache, sourceRow: number, length?: number): void {
     this.#checkAlive('share');
@@ -200,7 +201,7 @@ export class PagedCache implements KeyValueCache {
     this.#pass.assign(row, tokens);
   }
 
-  /** A cache on the same pool with the same rows, which share their blocks with this one's. An open pass is not part of it. */
+  /** A cache on the same pool with the same rows, sharing their blocks. Reserved tokens are not included. */
   fork(): PagedCache {
     this.#checkAlive('fork');
     const { pool, batchSize, maxLength } = this;
@@ -228,7 +229,7 @@ export class PagedCache implements KeyValueCache {
     for (const table of this.#tables) for (const block of table.splice(0)) this.pool.release(block);
   }
 
-  /** Gives back what an open pass took. */
+  /** Releases the blocks of an unfinished pass. */
   #drop(): void {
     for (const block of this.#taken.splice(0)) this.pool.release(block);
     this.#pending = undefined;
@@ -241,14 +242,14 @@ export class PagedCache implements KeyValueCache {
     return block;
   }
 
-  /** Whether the row's last block has room that others may not see filled. */
+  /** Whether the row's last block is shared and partly filled, so that a write must copy it. */
   #sharesTail(table: readonly number[], row: number): boolean {
     return (
       this.#pass.lengths[row] % this.pool.blockSize > 0 && this.pool.references(table[table.length - 1]) > 1
     );
   }
 
-  /** Tokens `start` … `end` of a row as pieces of neighbouring slots. */
+  /** Tokens `start` … `end` of a row as runs of adjacent slots. */
   #runsOf(row: number, start: number, end: number): Run[] {
     const { blockSize } = this.pool;
     const table = this.#pending?.[row] ?? this.#tables[row];

@@ -1,13 +1,13 @@
 /**
- * The bookkeeping every cache kind shares: committed lengths, the pass being written, and which layers it has written.
- * Pure arithmetic, no memory, so that a kind is only about where its tokens lie.
+ * Bookkeeping shared by all caches: committed lengths, reserved tokens, and which layers are written. It
+ * holds no memory; each cache adds where its tokens are stored.
  */
 import { describe } from '../arguments/kinds.ts';
 
-/** Lengths and the open pass of one cache; `name` is what its errors call it, such as `StaticCache`. */
+/** Lengths and the current pass of one cache; `name` is its name in errors, such as `StaticCache`. */
 export class Reservation {
   readonly maxLength: number;
-  /** Committed tokens per row. Read by the cache; changed here only. */
+  /** Committed tokens per row. Changed only here. */
   readonly lengths: number[];
   readonly #name: string;
   readonly #written: Uint8Array;
@@ -20,7 +20,10 @@ export class Reservation {
     this.#written = new Uint8Array(numLayers);
   }
 
-  /** @throws RangeError when a count is not a non-negative integer or a row has no room; nothing is reserved then. */
+  /**
+   * @throws RangeError when a count is not a non-negative integer or a row has no room; nothing is reserved
+   *   then.
+   */
   begin(tokensPerRow: number | readonly number[]): void {
     this.cancel();
     const { lengths, maxLength } = this;
@@ -76,7 +79,7 @@ export class Reservation {
     this.cancel();
   }
 
-  /** Drops the pass, if there is one. */
+  /** Discards the current pass, if any. */
   cancel(): void {
     this.#tokens = undefined;
     this.#written.fill(0);
@@ -97,7 +100,7 @@ export class Reservation {
     this.lengths[row] = length;
   }
 
-  /** Sets a row's length to that of tokens it got some other way, such as from another row. */
+  /** Sets a row's length after its tokens were set without a pass, such as by `share`. */
   assign(row: number, length: number): void {
     this.cancel();
     this.lengths[row] = length;

@@ -1,4 +1,4 @@
-/** A cache of fixed capacity, allocated at once. */
+/** A cache of fixed capacity, allocated up front. */
 
 import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
@@ -11,9 +11,9 @@ import { Reservation } from './reservation.ts';
 
 /** Options of `StaticCache`. */
 export interface StaticCacheOptions {
-  /** Where the memory is; the backend of the model that writes it. */
+  /** The backend that holds the memory; that of the model. */
   readonly backend: BackendHandle;
-  /** What each layer of the model keeps per token. */
+  /** Heads and dims of each layer of the model. */
   readonly layers: readonly CacheLayer[];
   /** B >= 1 */
   readonly batchSize: number;
@@ -33,15 +33,13 @@ const OPTIONS = optionKinds<StaticCacheOptions>({
 });
 
 /**
- * A cache of fixed capacity: `[B, maxLength]` tokens per layer, allocated at once. A row is one segment, so a token needs no
- * bookkeeping; the capacity that a row does not use is memory lost.
+ * A cache of fixed capacity: `[B, maxLength]` tokens per layer, allocated up front. Each row is one
+ * contiguous segment; the capacity that a row does not use is wasted.
  * @example
- * const layers = [{ numKeyValueHeads: 2, headDim: 64 }];
- * const cache = new StaticCache({ backend: getBackend(), layers, batchSize: 1, maxLength: 128, dtype: 'bf16' });
- * cache.reserve(1);
- * cache.write(0, zeros([1, 1, 2, 64]), zeros([1, 1, 2, 64])); // one token: [B, T, K, H]
- * const out = attend(zeros([1, 1, 8, 64]), cache.view(0)); // [B, T, N, H]
- * cache.commit();
+ * const layers = [{ numKeyValueHeads: 2, headDim: 64 }]; const cache = new StaticCache({ backend:
+ * getBackend(), layers, batchSize: 1, maxLength: 128, dtype: 'bf16' }); cache.reserve(1); cache.write(0,
+ * zeros([1, 1, 2, 64]), zeros([1, 1, 2, 64])); // one token: [B, T, K, H] const out = attend(zeros([1, 1, 8,
+ * 64]), cache.view(0)); // [B, T, N, H] cache.commit();
  */
 export class StaticCache implements KeyValueCache {
   readonly batchSize: number;
@@ -54,7 +52,7 @@ export class StaticCache implements KeyValueCache {
   readonly #pass: Reservation;
   #disposed = false;
 
-  /** @throws RangeError for a size below 1, or when the memory cannot be had (nothing stays allocated then). */
+  /** @throws RangeError for a size below 1, or when out of memory (nothing stays allocated then). */
   constructor(options: StaticCacheOptions) {
     const parts = checkParts(NAME, options, OPTIONS);
     const { batchSize, maxLength } = options;
@@ -67,7 +65,7 @@ export class StaticCache implements KeyValueCache {
     this.#pass = new Reservation(NAME, batchSize, maxLength, parts.layers.length);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     droppedStores.register(this, this.#stores, this);
-    // The sizes that places are worked out from.
+    // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
 

@@ -1,15 +1,16 @@
 /**
- * A cache that forgets: a layer with a window keeps the last `window` tokens of each row in a ring, and, if asked, the first
- * `sinks` tokens for good, without which a model that was trained on everything breaks down (Xiao et al. 2023, StreamingLLM).
- * Keys keep the positions they were rotated for. Layers without a window keep all tokens, so that models which alternate have
- * one cache.
+ * A sliding-window cache. A layer with a window keeps the last `window` tokens of each row in a ring buffer
+ * and, optionally, the first `sinks` tokens permanently: without these attention sinks, a model trained with
+ * full attention breaks down (Xiao et al. 2023, StreamingLLM). Keys keep the positions they were rotated for.
+ * Layers without a window keep all tokens, so models that alternate both kinds of layer need one cache.
  *
  * Per row a layer holds min(maxLength, sinks + window) tokens: position p < sinks at slot p, later ones at
- * sinks + (p - sinks) mod ring. While a pass would overwrite tokens that its own queries still see, its tokens stand in
- * memory of their own and move into the ring on commit; until then the ring is as it was.
+ * sinks + (p - sinks) mod ring. If a pass would overwrite tokens that its own queries still see, its tokens
+ * are staged in separate memory and copied into the ring on commit; until then the ring does not change.
  *
- * A full ring can take back one token: a query then needs one less of those before it. `hold` lets it take back any number,
- * by growing before it would overwrite what that needs.
+ * In a full ring only the last token can be truncated: the next query then takes its position and needs the
+ * window - 1 keys before it. After `hold` any number can be truncated, because the ring grows instead of
+ * overwriting the tokens needed.
  */
 
 import { aNumber, anything, checkInteger } from '../arguments/kinds.ts';
@@ -31,17 +32,17 @@ import { Reservation } from './reservation.ts';
 
 /** Options of `WindowCache`. */
 export interface WindowCacheOptions {
-  /** Where the memory is; the backend of the model that writes it. */
+  /** The backend that holds the memory; that of the model. */
   readonly backend: BackendHandle;
-  /** A layer's own `window` goes before the cache's. */
+  /** Heads and dims of each layer; a layer's `window` overrides the cache's. */
   readonly layers: readonly CacheLayer[];
   /** B >= 1 */
   readonly batchSize: number;
-  /** Tokens a row can see go by, >= 1. */
+  /** Maximum tokens per row over its lifetime, overwritten ones included, >= 1. */
   readonly maxLength: number;
   /** Default `f32`. */
   readonly dtype?: CacheStorage;
-  /** For layers that state none; default: they keep every token. */
+  /** Window of layers that have none of their own; default: they keep every token. */
   readonly window?: number;
   /** First tokens of a row that stay visible; default 0. */
   readonly sinks?: number;
@@ -60,22 +61,23 @@ const OPTIONS = optionKinds<WindowCacheOptions>({
 
 interface Ring {
   store: LayerStore;
-  /** Tokens a query needs before itself at most. */
+  /** Maximum number of keys a query sees, its own included. */
   readonly window: number;
-  /** Slots of a row; `capacity - sinks` of them are the ring. Grows by `hold`. */
+  /** Slots per row, of which `capacity - sinks` form the ring. Grows after `hold`. */
   capacity: number;
   readonly sinks: number;
-  /** Row by row: tokens behind the sinks and below these positions were gone when the ring grew. */
-  readonly gone: number[];
+  /** Per row: tokens after the sinks and below this position had been overwritten when the ring grew. */
+  readonly overwrittenBelow: number[];
 }
 
-/** A ring grows by a multiple of this many tokens, so that it does so seldom. */
+/** A ring grows by a multiple of this many tokens, to grow rarely. */
 const GROWTH = 16;
 
 /**
- * A cache for sliding windows: a layer with a window keeps the last `window` tokens of each row in a ring, and the first `sinks`
- * tokens for good. Layers without a window keep all tokens, so a model that alternates both kinds has one cache.
- * A full ring can take back one token by `truncate`; after `hold` any number.
+ * A cache for sliding windows: a layer with a window keeps the last `window` tokens of each row in a ring,
+ * and the first `sinks` tokens permanently. Layers without a window keep all tokens, so a model that
+ * alternates both kinds of layer needs one cache. In a full ring `truncate` can remove one token; after
+ * `hold` any number.
  *
  * Source: Xiao et al. 2023, "Efficient streaming language models with attention sinks".
  */
@@ -89,15 +91,18 @@ export class WindowCache implements KeyValueCache {
   readonly #rings: readonly Ring[];
   readonly #stores: LayerStore[];
   readonly #pass: Reservation;
-  /** Positions below these have been written, row by row: past a full ring they overwrote older ones. */
-  readonly #high: number[];
-  /** Positions that rows are to be able to go back to. */
+  /** Per row: all positions below this were written; beyond the ring's size they overwrote older ones. */
+  readonly #writtenEnd: number[];
+  /** Per row: the position set by `hold`. */
   readonly #held: (number | undefined)[];
-  /** The pass's tokens of layers whose ring they would damage, `[B, longest]`. */
+  /**
+   * Staged tokens of the pass, for layers where writing into the ring would overwrite visible keys: `[B,
+   * longest]`.
+   */
   readonly #staged: (LayerStore | undefined)[];
   #disposed = false;
 
-  /** @throws RangeError for a size out of range, or when the memory cannot be had (nothing stays allocated then). */
+  /** @throws RangeError for a size out of range, or when out of memory (nothing stays allocated then). */
   constructor(options: WindowCacheOptions) {
     const parts = checkParts(NAME, options, OPTIONS, options?.window);
     const { layers } = parts;
@@ -117,17 +122,17 @@ export class WindowCache implements KeyValueCache {
       window: layer.window ?? maxLength,
       capacity: capacityOf(layer),
       sinks: Math.min(sinks, capacityOf(layer)),
-      gone: new Array<number>(batchSize).fill(0),
+      overwrittenBelow: new Array<number>(batchSize).fill(0),
     }));
-    this.#high = new Array<number>(batchSize).fill(0);
+    this.#writtenEnd = new Array<number>(batchSize).fill(0);
     this.#held = new Array<undefined>(batchSize).fill(undefined);
     this.#staged = new Array<undefined>(layers.length).fill(undefined);
     droppedStores.register(this, this.#stores, this);
-    // The sizes that places are worked out from.
+    // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
 
-  /** The rings with what `hold` made them grow by, and while a pass is open its staged tokens. */
+  /** Bytes of the rings, grown by `hold` or not, and of staged tokens during a pass. */
   get bytes(): number {
     let bytes = 0;
     for (const store of this.#stores) bytes += store.bytes;
@@ -158,9 +163,9 @@ export class WindowCache implements KeyValueCache {
     const { lengths } = this.#pass;
     const T = key.shape[1];
     const fits = (count: number, row: number) =>
-      count === 0 || Math.max(this.#high[row], lengths[row] + count) <= ring.capacity;
+      count === 0 || Math.max(this.#writtenEnd[row], lengths[row] + count) <= ring.capacity;
     if (tokens.every(fits)) {
-      // Nothing has been overwritten nor will be: positions are slots.
+      // Nothing is overwritten: slots equal positions.
       tokens.forEach((count, row) => {
         ring.store.write(row * ring.capacity + lengths[row], key, value, row * T, count);
       });
@@ -197,26 +202,27 @@ export class WindowCache implements KeyValueCache {
       if (staged === undefined) return;
       const longest = Math.max(...lengths.map((length, row) => length - before[row]));
       for (let row = 0; row < before.length; row++)
-        settle(this.#rings[layer], staged, row, row * longest, before[row], lengths[row]);
+        copyStaged(this.#rings[layer], staged, row, row * longest, before[row], lengths[row]);
     });
     this.#unstage();
-    for (let row = 0; row < before.length; row++) this.#high[row] = Math.max(this.#high[row], lengths[row]);
+    for (let row = 0; row < before.length; row++)
+      this.#writtenEnd[row] = Math.max(this.#writtenEnd[row], lengths[row]);
   }
 
   /**
-   * Past a full ring one token can be taken back, or as many as came since `hold`.
-   * @throws RangeError also when tokens that the row's next query needs are gone
+   * In a full ring, removes at most one token, or those added since `hold`.
+   * @throws RangeError also when tokens that the row's next query sees were overwritten
    */
   truncate(row: number, length: number): void {
     this.#checkAlive('truncate');
     this.#checkPresent('truncate', row, length);
     this.#pass.truncate(row, length);
     this.#unstage();
-    // Back among the sinks, or with nothing overwritten so far: what follows is written afresh.
-    if (this.#rings.every(({ capacity, sinks }) => length <= sinks || this.#high[row] <= capacity)) {
-      this.#high[row] = length;
+    // Truncated into the sinks, or nothing overwritten so far: later positions count as unwritten.
+    if (this.#rings.every(({ capacity, sinks }) => length <= sinks || this.#writtenEnd[row] <= capacity)) {
+      this.#writtenEnd[row] = length;
     }
-    for (const { sinks, gone } of this.#rings) if (length <= sinks) gone[row] = 0;
+    for (const { sinks, overwrittenBelow } of this.#rings) if (length <= sinks) overwrittenBelow[row] = 0;
   }
 
   hold(row: number, length?: number): void {
@@ -238,9 +244,9 @@ export class WindowCache implements KeyValueCache {
     this.#checkAlive('reset');
     this.#unstage();
     this.#pass.reset();
-    this.#high.fill(0);
+    this.#writtenEnd.fill(0);
     this.#held.fill(undefined);
-    for (const { gone } of this.#rings) gone.fill(0);
+    for (const { overwrittenBelow } of this.#rings) overwrittenBelow.fill(0);
   }
 
   dispose(): void {
@@ -251,7 +257,10 @@ export class WindowCache implements KeyValueCache {
     for (const store of this.#stores) store.release();
   }
 
-  /** @throws RangeError when tokens that a query at `length` needs are gone; other lengths are refused elsewhere */
+  /**
+   * @throws RangeError when tokens that a query at `length` sees were overwritten. Other invalid lengths are
+   *   checked elsewhere.
+   */
   #checkPresent(method: string, row: number, length: number): void {
     const before = this.#pass.lengths[row];
     if (before === undefined || !Number.isInteger(length) || length < 0 || length >= before) return;
@@ -267,12 +276,14 @@ export class WindowCache implements KeyValueCache {
     }
   }
 
-  /** The first position behind the sinks that a row's ring still has. */
-  #start({ capacity, sinks, gone }: Ring, row: number): number {
-    return Math.max(sinks, gone[row], this.#high[row] - (capacity - sinks));
+  /** The oldest position after the sinks that is still in a row's ring. */
+  #start({ capacity, sinks, overwrittenBelow }: Ring, row: number): number {
+    return Math.max(sinks, overwrittenBelow[row], this.#writtenEnd[row] - (capacity - sinks));
   }
 
-  /** Grows the rings in which the pass would overwrite what a row that went back to its held length would need. */
+  /**
+   * Grows the rings in which the pass would overwrite tokens that a row truncated to its held length needs.
+   */
   #makeRoom(): void {
     for (let row = 0; row < this.batchSize; row++) {
       const held = this.#held[row];
@@ -295,7 +306,7 @@ export class WindowCache implements KeyValueCache {
     const { backend, layers, dtype } = this.#parts;
     const store = new LayerStore(backend, layers[layer], this.batchSize * capacity, dtype);
     const sizes = [ring.capacity - sinks, capacity - sinks];
-    this.#high.forEach((high, row) => {
+    this.#writtenEnd.forEach((high, row) => {
       store.copy(row * capacity, old, row * ring.capacity, Math.min(sinks, high));
       const start = this.#start(ring, row);
       for (let p = start; p < high; ) {
@@ -304,7 +315,7 @@ export class WindowCache implements KeyValueCache {
         store.copy(row * capacity + sinks + to, old, row * ring.capacity + sinks + from, count);
         p += count;
       }
-      ring.gone[row] = start;
+      ring.overwrittenBelow[row] = start;
     });
     old.release();
     this.#stores[layer] = store;
@@ -312,7 +323,10 @@ export class WindowCache implements KeyValueCache {
     ring.capacity = capacity;
   }
 
-  /** The held positions of a row below `end`, oldest first: the sinks, then the ring in at most two pieces. */
+  /**
+   * The stored positions of a row below `end`, oldest first: the sinks, then the ring in at most two
+   * segments.
+   */
   #segments(ring: Ring, row: number, end: number): KeyValueSegment[] {
     const { store, capacity, sinks } = ring;
     const base = row * capacity;
@@ -354,8 +368,18 @@ export class WindowCache implements KeyValueCache {
   }
 }
 
-/** Moves the staged tokens of positions `from` … `to` into a row's slots; of more than the ring holds, the last. */
-function settle(ring: Ring, staged: LayerStore, row: number, slot: number, from: number, to: number): void {
+/**
+ * Copies the staged tokens of positions `from` … `to` into a row's ring; only the last if they exceed its
+ * size.
+ */
+function copyStaged(
+  ring: Ring,
+  staged: LayerStore,
+  row: number,
+  slot: number,
+  from: number,
+  to: number,
+): void {
   const { store, capacity, sinks } = ring;
   const size = capacity - sinks;
   const base = row * capacity;

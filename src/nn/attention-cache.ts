@@ -1,4 +1,4 @@
-/** The keys and values that `MultiHeadAttention` keeps while decoding: one index for all batch rows, as Flax's. */
+/** The decoding cache of `MultiHeadAttention`: keys, values, and one index for all batch rows, as in Flax. */
 
 import { isFloat, isRecorded } from '../autograd/tape.ts';
 import { copyStrided } from '../backend/calls/copy.ts';
@@ -13,7 +13,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { tupleText } from './arguments.ts';
 import { Cache } from './variable.ts';
 
-/** Tokens in the cache: an i32 scalar tensor, and the same number at hand. */
+/** Number of tokens in the cache: an i32 scalar tensor, with the same number on the host as `count`. */
 export class CacheIndex extends Cache {
   #count = 0;
 
@@ -31,8 +31,8 @@ export class CacheIndex extends Cache {
   }
 
   /**
-   * Cuts the cache back (or claims what is written there).
-   * @throws RangeError unless it is a scalar, a whole number from 0 on; the index stays then
+   * Sets the number of tokens: a smaller one truncates the cache.
+   * @throws RangeError unless it is a scalar integer >= 0; the index is unchanged then
    */
   override set value(next: Tensor) {
     checkTensor('cacheIndex', 'the value', next);
@@ -44,7 +44,7 @@ export class CacheIndex extends Cache {
     this.#count = count;
   }
 
-  /** @internal Counts tokens that were written. */
+  /** @internal Adds written tokens to the count. */
   advance(tokens: number): void {
     this.#count += tokens;
     const count = tensor(Int32Array.of(this.#count), { shape: [] });
@@ -54,11 +54,13 @@ export class CacheIndex extends Cache {
 }
 
 /**
- * Checks that tokens can be written. A program can assign the cache and its index: nothing may be written outside of them.
+ * Checks that tokens can be written. A program can assign the cache and its index, so each write is checked
+ * against the memory.
  * @param cached `[...batch, maxLength, K, H]`. @param tokens `[...batch, T, K, H]`.
- * @param T as many tokens there must be.
- * @throws RangeError when the tokens are not the cache's, have no room, or `start` is no place in it; TypeError for a cache that is no
- *   tensor of floats; Error when it was disposed, is on another backend, or the tokens are being differentiated.
+ * @param T expected number of tokens.
+ * @throws RangeError when shapes differ, or the tokens do not fit from `start` on; TypeError for a cache that
+ *   is not a float tensor; Error when it was disposed, is on another backend, or the tokens are being
+ *   differentiated.
  */
 export function checkTokens(
   op: string,
@@ -87,7 +89,7 @@ export function checkTokens(
     );
   }
   commonBackend(op, cached, tokens);
-  // The tape does not see what is written in place: its gradient would be 0, without an error.
+  // In-place writes are not recorded: without this error the gradient would silently be 0.
   if (isRecorded(tokens)) {
     throw new Error(
       `${op}: keys and values in a cache have no gradient; differentiate a pass with decode: false`,
@@ -104,7 +106,10 @@ export function checkRoom(op: string, maxLength: number, count: number, more: nu
   );
 }
 
-/** Writes `[...batch, T, K, H]` into `[...batch, maxLength, K, H]` from token `start` on, rounded to its dtype. */
+/**
+ * Writes `[...batch, T, K, H]` into `[...batch, maxLength, K, H]` from token `start` on, rounded to its
+ * dtype.
+ */
 export function writeTokens(op: string, cached: Tensor, tokens: Tensor, start: number): void {
   checkTokens(op, 'tokens', cached, tokens, tokens.shape.at(-3) ?? 0, start);
   const token = sizeOf(cached.shape.slice(-2));
@@ -116,7 +121,9 @@ export function writeTokens(op: string, cached: Tensor, tokens: Tensor, start: n
   rounded.dispose();
 }
 
-/** Which of the cache's keys the newest `T` tokens see: `[1, …, 1, T, maxLength]`, and what `mask` allows of them. */
+/**
+ * The causal mask `[1, …, 1, T, maxLength]` of the newest `T` tokens over the cache, combined with `mask`.
+ */
 export function cacheMask(mask: Tensor | undefined, cached: Tensor, length: number, T: number): Tensor {
   const maxLength = cached.shape.at(-3) as number;
   const seen = Float32Array.from({ length: T * maxLength }, (_, i) =>

@@ -1,6 +1,6 @@
 /**
- * Attention with Flax's contract: any batch dimensions before `[T, N, H]`, dropout with Flax's masks, masks of any dtype,
- * and the weights on demand. The product itself is `dotProductAttention` of `gqa`.
+ * Attention with Flax's interface: any batch dimensions before `[T, N, H]`, Flax's dropout masks, masks of
+ * any dtype, and optional attention weights. It calls `dotProductAttention` of `gqa`.
  *
  * Source: flax/nnx/nn/attention.py (dot_product_attention, dot_product_attention_weights).
  */
@@ -29,7 +29,9 @@ import { combineMasks, makeCausalMask } from './masks.ts';
 import type { Module } from './module.ts';
 import { type ComputeDType, resultDType } from './promote.ts';
 
-/** What `MultiHeadAttention` passes to its `attentionFn`: the options of `dotProductAttention` of `gqa/nn`. */
+/**
+ * What `MultiHeadAttention` passes to its `attentionFn`: the options of `dotProductAttention` of `gqa/nn`.
+ */
 export interface AttentionFnOptions {
   /** Added to the scaled scores; broadcasts to `[...batch, N, T, S]`. */
   readonly bias?: Tensor;
@@ -45,11 +47,11 @@ export interface AttentionFnOptions {
   readonly broadcastDropout?: boolean;
   /** True: no dropout. Default false. */
   readonly deterministic?: boolean;
-  /** Dtype of the computation; default what query, key and value have in common. */
+  /** Dtype of the computation; default: promoted from query, key and value. */
   readonly dtype?: DType;
-  /** Sows the weights, before dropout, as `attentionWeights`. */
+  /** Module that stores the weights (before dropout) by `sow('attentionWeights', …)`. */
   readonly module?: Module;
-  /** Only the first keys of each row count, and the last of them is where the last query stands: how a cache is read. */
+  /** Number of valid keys per row; the last query is at the last of them. Used to read a cache. */
   readonly cachedLength?: number;
 }
 
@@ -66,14 +68,18 @@ const OPTIONS = optionKinds<AttentionFnOptions>({
   cachedLength: aNumber,
 });
 
-/** What `MultiHeadAttention` calls: query `[...batch, T, N, H]`, key and value `[...batch, S, K, H]` to `[...batch, T, N, H]`. */
+/**
+ * The attention function of `MultiHeadAttention`: query `[...batch, T, N, H]`, key and value `[...batch, S,
+ * K, H]` to `[...batch, T, N, H]`.
+ */
 export type AttentionFn = (query: Tensor, key: Tensor, value: Tensor, options: AttentionFnOptions) => Tensor;
 
 /**
- * `softmax(q . k / sqrt(H) + bias, masked) @ v`; query head n reads key/value head floor(n K / N). A query that sees
- * nothing gives zeros (Flax: the mean of V).
+ * `softmax(q . k / sqrt(H) + bias, masked) @ v`; query head n reads key/value head floor(n K / N). A query
+ * that sees no key gives zeros (Flax: the mean of V).
  * @param query `[...batch, T, N, H]`. @param key `[...batch, S, K, H]`. @param value `[...batch, S, K, Hv]`.
- * @throws RangeError when shapes do not fit or the dropout rate is not in [0, 1); TypeError for dropout without a key.
+ * @throws RangeError when shapes are inconsistent or the dropout rate is not in [0, 1); TypeError for dropout
+ *   without a key.
  * @returns `[...batch, T, N, Hv]`.
  */
 export function dotProductAttention(query: Tensor, key: Tensor, value: Tensor): Tensor;
@@ -125,9 +131,9 @@ export function dotProductAttention(
 }
 
 /**
- * The softmax weights, before dropout; for looking at, since it stores all of them.
+ * The softmax weights, before dropout, for inspection. It stores all `T * S` weights of each head.
  * @param query `[...batch, T, N, H]`. @param key `[...batch, S, K, H]`.
- * @returns `[...batch, N, T, S]`; zeros for a query that sees nothing.
+ * @returns `[...batch, N, T, S]`; zeros for a query that sees no key.
  */
 export function dotProductAttentionWeights(
   query: Tensor,
@@ -149,15 +155,15 @@ export function dotProductAttentionWeights(
     if (options.bias) scores = add(scores, wide(options.bias));
     const causal = options.isCausal ? [causalMask(T, S)] : [];
     const mask = combineMasks(
-      ...[options.mask, ...causal].map((one) => one && leading(one, batch.length + 3)),
+      ...[options.mask, ...causal].map((one) => one && withLeadingOnes(one, batch.length + 3)),
     );
-    if (mask) scores = hidden(scores, mask);
+    if (mask) scores = maskScores(scores, mask);
     return cast(softmax(scores), dtype);
   });
 }
 
-/** -Infinity where the mask is 0, whatever stands there: a NaN plus -Infinity would still be one. */
-function hidden(scores: Tensor, mask: Tensor): Tensor {
+/** -Infinity where the mask is 0, also for NaN scores (NaN + -Infinity would be NaN). */
+function maskScores(scores: Tensor, mask: Tensor): Tensor {
   const n = scores.size;
   const seen = broadcastTo(mask, scores.shape).dataSync();
   const ids = Int32Array.from(seen, (one, i) => (one ? i : n));
@@ -165,18 +171,20 @@ function hidden(scores: Tensor, mask: Tensor): Tensor {
   return reshape(embedding(concat([reshape(scores, [n, 1]), last], 0), tensor(ids)), scores.shape);
 }
 
-/** `[T, S]` with ones where the key is not after the query. */
+/** `[T, S]`: 1 where the key is not after the query. */
 function causalMask(T: number, S: number): Tensor {
   const n = Math.max(T, S);
   return slice(reshape(makeCausalMask(zeros([n])), [n, n]), [0, 0], [T, S]);
 }
 
-/** Ones in front up to `rank`. */
-function leading(x: Tensor, rank: number): Tensor {
+/** Adds leading axes of length 1 up to `rank`. */
+function withLeadingOnes(x: Tensor, rank: number): Tensor {
   return reshape(x, [...new Array<number>(Math.max(0, rank - x.shape.length)).fill(1), ...x.shape]);
 }
 
-/** A mask or bias of `[...batch, N, T, S]` as `[B, N, T, S]`, axes of length 1 kept where the batch allows it. */
+/**
+ * A mask or bias of `[...batch, N, T, S]` as `[B, N, T, S]`, axes of length 1 kept where the batch allows it.
+ */
 function scoresOperand(what: string, x: Tensor, batch: Shape, target: Shape): Tensor {
   const shape = [...new Array<number>(Math.max(0, target.length - x.shape.length)).fill(1), ...x.shape];
   if (shape.length > target.length || shape.some((dim, i) => dim !== 1 && dim !== target[i])) {
@@ -191,12 +199,15 @@ function scoresOperand(what: string, x: Tensor, batch: Shape, target: Shape): Te
   return reshape(whole, [sizeOf(batch), ...scores]);
 }
 
-/** Rounded when the computation is narrower than what is stored; a narrow cache is widened inside the kernel. */
+/**
+ * Rounds `x` when the computation dtype is narrower than the stored one. A narrower cache is widened in the
+ * kernel.
+ */
 function narrowed(x: Tensor, dtype: ComputeDType): Tensor {
   return dtype === 'f16' || dtype === 'bf16' ? cast(x, dtype) : x;
 }
 
-/** @throws TypeError for what is no tensor, or no object of options. */
+/** @throws TypeError unless inputs are tensors and options an object. */
 function checkKinds(
   op: string,
   tensors: Readonly<Record<string, Tensor>>,
@@ -206,7 +217,7 @@ function checkKinds(
   checkOptions(op, options, OPTIONS);
 }
 
-/** The batch dimensions. Error texts are Flax's. */
+/** The batch dimensions. Error messages are Flax's. */
 function checkShapes(query: Tensor, key: Tensor, value?: Tensor): Shape {
   const all = value ? [query, key, value] : [query, key];
   const names = value ? 'q, k, v' : 'q, k';
@@ -236,7 +247,7 @@ function checkShapes(query: Tensor, key: Tensor, value?: Tensor): Shape {
   return batch;
 }
 
-/** The rate that applies. */
+/** The dropout rate of this call. */
 function checkDropout(options: AttentionFnOptions): number {
   const { dropoutRate: rate = 0, deterministic = false, dropoutRng } = options;
   if (!(rate >= 0 && rate < 1))

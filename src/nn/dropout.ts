@@ -19,13 +19,13 @@ import { type RngStream, Rngs } from './rngs.ts';
 export interface DropoutOptions {
   /** Probability of dropping an element, 0 … 1. */
   readonly rate: number;
-  /** Axes along which one mask serves all. */
+  /** Axes along which the mask is shared. */
   readonly broadcastDims?: readonly number[];
   /** True: the input passes through. Default false. */
   readonly deterministic?: boolean;
   /** Default `'dropout'`. */
   readonly rngCollection?: string;
-  /** Keys for the masks; may come with the call instead. */
+  /** Keys for the masks; can be passed to the call instead. */
   readonly rngs?: Rngs | RngStream;
 }
 
@@ -47,8 +47,8 @@ const OPTIONS = optionKinds<DropoutOptions>({
 const CALL = optionKinds<DropoutCall>({ deterministic: aBoolean, rngs: anything });
 
 /**
- * Sets elements to 0 with probability `rate` and divides the others by `1 - rate`. The masks are Flax's: the same key drops the
- * same elements. Source: flax/nnx/nn/stochastic.py (Dropout).
+ * Sets elements to 0 with probability `rate` and divides the others by `1 - rate`. Masks equal Flax's for the
+ * same key. Source: flax/nnx/nn/stochastic.py (Dropout).
  */
 export class Dropout extends Module {
   readonly rate: number;
@@ -72,12 +72,12 @@ export class Dropout extends Module {
 
   /**
    * Kept elements are divided by `1 - rate`, the others are 0.
-   * @throws TypeError when it is not said whether dropout applies, or there is no key for it.
+   * @throws TypeError when `deterministic` is set neither here nor in the module, or there is no key.
    */
   forward(x: Tensor, call: DropoutCall = {}): Tensor {
     checkOptions('Dropout', call, CALL);
     const deterministic = call.deterministic ?? this.deterministic;
-    if (deterministic === undefined) throw new TypeError(NOT_SAID);
+    if (deterministic === undefined) throw new TypeError(NO_DETERMINISTIC);
     if (deterministic || this.rate === 0) return reshape(x, x.shape);
     if (this.rate === 1) return zeros(x.shape, { dtype: x.dtype });
     const rngs = call.rngs ?? this.rngs;
@@ -97,7 +97,7 @@ export class Dropout extends Module {
   }
 }
 
-const NOT_SAID = `No \`deterministic\` argument was provided to Dropout. Consider one of the following options:
+const NO_DETERMINISTIC = `No \`deterministic\` argument was provided to Dropout. Consider one of the following options:
 
 1. Pass \`deterministic\` to the Dropout constructor
 2. Pass \`deterministic\` to forward

@@ -1,4 +1,4 @@
-/** A table of vectors by number. */
+/** Embedding lookup. */
 
 import { aFunction, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -64,7 +64,7 @@ export class Embed extends Module {
   }
 
   /**
-   * @param ids i32, any shape. A table of one row gives that row for every id, as in Flax.
+   * @param ids i32, any shape. A table of one row returns that row for every id, as in Flax.
    * @throws TypeError for other dtypes; RangeError for an id outside the table (Flax gives NaN).
    * @returns `[...ids.shape, features]`.
    */
@@ -81,7 +81,7 @@ export class Embed extends Module {
   }
 
   /**
-   * Inner products with every vector: logits over the table, for tied weights.
+   * Inner products with every vector: logits, for tied weights.
    * @param query `[…, features]`.
    * @returns `[…, numEmbeddings]`.
    */

@@ -1,4 +1,4 @@
-/** Causal grouped-query self-attention without biases or positions. */
+/** Causal grouped-query self-attention without biases or rotary embedding. */
 
 import { aFunction, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -32,10 +32,11 @@ export interface GroupedQueryAttentionOptions {
 }
 
 /**
- * Causal self-attention with grouped key/value heads: four projections without bias, as in a Llama or Mistral block, without
- * rotary positions.
+ * Causal self-attention with grouped key/value heads: four projections without bias, as in a Llama or Mistral
+ * block, but without rotary embedding.
  *
- * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head checkpoints".
+ * Source: Ainslie et al. 2023, "GQA: training generalized multi-query transformer models from multi-head
+ * checkpoints".
  * @example
  * const block = new GroupedQueryAttention({ dim: 512, numHeads: 8, numKeyValueHeads: 2, rngs: new Rngs(0) });
  * const y = block.forward(x); // x and y [B, T, 512]
@@ -53,7 +54,7 @@ export class GroupedQueryAttention extends Module {
   readonly numKeyValueHeads: number;
   readonly headDim: number;
 
-  /** @throws RangeError for counts that are no positive integers, D not a multiple of N, N not a multiple of K. */
+  /** @throws RangeError unless counts are positive integers, D is a multiple of N and N of K. */
   constructor(options: GroupedQueryAttentionOptions) {
     super();
     checkOptions(OP, options, OPTIONS);
@@ -80,7 +81,7 @@ export class GroupedQueryAttention extends Module {
 
   /**
    * @param x `[...batch, T, D]`.
-   * @returns `[...batch, T, D]`; token t depends on the tokens up to t.
+   * @returns `[...batch, T, D]`; token t depends on tokens 0 … t.
    */
   forward(x: Tensor): Tensor {
     if (x.shape.length < 2)

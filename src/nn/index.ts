@@ -12,7 +12,10 @@ export type { CacheIndex } from './attention-cache.ts';
 export { Dropout, type DropoutCall, type DropoutOptions } from './dropout.ts';
 export { Embed, type EmbedOptions } from './embed.ts';
 export { GroupedQueryAttention, type GroupedQueryAttentionOptions } from './grouped-query-attention.ts';
-/** Initial numbers of parameters, with the names of flax.nnx.initializers: functions of a key, a shape and a dtype. */
+/**
+ * Initial numbers of parameters, with the names of flax.nnx.initializers: functions of a key, a shape and a
+ * dtype.
+ */
 export * as initializers from './initializers.ts';
 export { Linear, LinearGeneral, type LinearGeneralOptions, type LinearOptions } from './linear.ts';
 export {

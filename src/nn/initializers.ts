@@ -1,6 +1,7 @@
 /**
- * The initializers of flax.nnx.initializers: functions of a key, a shape and a dtype. Numbers are drawn in f32, equal to
- * JAX's bit for bit (`orthogonal` and `deltaOrthogonal` to 5e-6), and rounded for another dtype, where JAX draws in that dtype.
+ * The initializers of flax.nnx.initializers: functions of a key, a shape and a dtype. Values are drawn in f32
+ * and equal JAX's bit for bit (`orthogonal` and `deltaOrthogonal` to 5e-6). Other dtypes are rounded from
+ * f32; JAX draws in the dtype itself.
  *
  * Source: jax/_src/nn/initializers.py.
  */
@@ -16,7 +17,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { withFlax } from './arguments.ts';
 import { orthogonalMatrix, placeInCentre } from './orthogonal.ts';
 
-/** Makes the numbers of a parameter. `dtype` is f32 unless given. */
+/** Creates the initial value of a parameter. `dtype` defaults to f32. */
 export type Initializer = (key: Tensor, shape: Shape, dtype?: DType) => Tensor;
 
 const f = Math.fround;
@@ -53,18 +54,17 @@ export function normal(stddev = 1e-2): Initializer {
 }
 
 /**
- * Normal of mean 0, cut to `lower … upper` standard deviations; `stddev` is that of the uncut one.
+ * Normal of mean 0, truncated to `lower … upper` standard deviations; `stddev` is that of the untruncated
+ * normal.
  * @param stddev default 0.01. @param lower default -2. @param upper default 2.
  */
 export function truncatedNormal(stddev = 1e-2, lower = -2, upper = 2): Initializer {
   return drawn((key, shape) => scaledTruncatedNormal('truncatedNormal', key, lower, upper, shape, f(stddev)));
 }
 
-/**
- * Which size of the kernel the variance is divided by: inputs, outputs, their mean, or their geometric mean.
- */
+/** The divisor of the variance: number of inputs, of outputs, or their arithmetic or geometric mean. */
 export type FanMode = 'fan_in' | 'fan_out' | 'fan_avg' | 'fan_geo_avg';
-/** The distribution of the numbers. */
+/** The distribution of the values. */
 export type FanDistribution = 'truncated_normal' | 'normal' | 'uniform';
 
 /** Which axes of the shape are inputs, outputs and batch; the others are a receptive field. */
@@ -80,9 +80,12 @@ export interface FanAxes {
 const AXES = optionKinds<FanAxes>({ inAxis: numbers, outAxis: numbers, batchAxis: numbers });
 
 /**
- * Mean 0 and variance `scale / n`, n being the inputs (`fan_in`), the outputs (`fan_out`) or their arithmetic or geometric mean.
- * @param distribution `truncated_normal` is cut at 2 standard deviations, before the variance is set right.
- * @throws RangeError for another mode or distribution, and for a shape of fewer than two axes without `inAxis`.
+ * Mean 0 and variance `scale / n`, n being the inputs (`fan_in`), the outputs (`fan_out`) or their arithmetic
+ * or geometric mean.
+ * @param distribution `truncated_normal` is truncated at 2 standard deviations and scaled to the wanted
+ *   variance.
+ * @throws RangeError for another mode or distribution, and for a shape of fewer than two axes without
+ *   `inAxis`.
  */
 export function varianceScaling(
   scale: number,
@@ -177,7 +180,7 @@ export function deltaOrthogonal(scale = 1, columnAxis = -1): Initializer {
   });
 }
 
-/** An initializer that draws f32 and rounds. */
+/** An initializer that draws in f32 and rounds to `dtype`. */
 function drawn(draw: (key: Tensor, shape: Shape) => Tensor): Initializer {
   return (key, shape, dtype = 'f32') => {
     const made = draw(key, shape);

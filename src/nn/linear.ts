@@ -22,11 +22,11 @@ import { dense, resultDType } from './promote.ts';
 import type { ParamKeys } from './rngs.ts';
 import { Param } from './variable.ts';
 
-/** What both projections take besides their features. */
+/** Options of both projections. */
 interface ProjectionOptions {
   /** Default true. */
   readonly useBias?: boolean;
-  /** Dtype of the computation and of the output; default what input and parameters have in common. */
+  /** Dtype of the computation and the output; default: promoted from input and parameters. */
   readonly dtype?: DType;
   /** Default f32. */
   readonly paramDtype?: DType;
@@ -105,7 +105,7 @@ export interface LinearGeneralOptions extends ProjectionOptions {
   readonly inFeatures: number | readonly number[];
   /** Lengths of the new last axes. */
   readonly outFeatures: number | readonly number[];
-  /** Axes of the input that are projected, as many as `inFeatures`; taken in ascending order. Default -1. */
+  /** Input axes to project, one per entry of `inFeatures`, in ascending order. Default -1. */
   readonly axis?: number | readonly number[];
 }
 
@@ -127,7 +127,7 @@ export class LinearGeneral extends Module {
   readonly axis: readonly number[];
   readonly dtype: DType | undefined;
 
-  /** @throws RangeError for feature counts that are no positive integers, and unless there are as many axes as input features. */
+  /** @throws RangeError unless feature counts are positive integers, one per axis. */
   constructor(options: LinearGeneralOptions) {
     super();
     checkOptions('LinearGeneral', options, GENERAL_OPTIONS);
@@ -146,7 +146,7 @@ export class LinearGeneral extends Module {
         ),
       );
     }
-    // The initializer sees the kernel as a matrix, so that fans count all input and all output features.
+    // The initializer gets the kernel as a matrix, so that fans count all input and all output features.
     const flat = [sizeOf(this.inFeatures), sizeOf(this.outFeatures)];
     const shape = [...this.inFeatures, ...this.outFeatures];
     this.kernel = makeParam(kernelInit, options.rngs, flat, paramDtype, shape);
@@ -183,7 +183,7 @@ export class LinearGeneral extends Module {
   }
 }
 
-/** Draws a parameter as `drawn` and stores it as `shape`. */
+/** Initialises a parameter with shape `drawn` and stores it as `shape`. */
 export function makeParam(
   init: Initializer,
   rngs: ParamKeys,

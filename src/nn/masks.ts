@@ -1,4 +1,7 @@
-/** Attention masks: 1 may attend, 0 may not. f32 by default, as Flax's; attention reads any dtype as "nonzero". */
+/**
+ * Attention masks: 1 may attend, 0 may not. f32 by default, as in Flax; attention accepts any dtype, nonzero
+ * = may attend.
+ */
 
 import { aFunction, aNumber } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
@@ -15,7 +18,7 @@ import { tupleText } from './arguments.ts';
 
 /** Options of `makeCausalMask`. */
 export interface MaskOptions {
-  /** Axes of length 1 to put in front; default 0. */
+  /** Number of leading axes of length 1; default 0. */
   readonly extraBatchDims?: number;
   /** Default f32. */
   readonly dtype?: DType;
@@ -23,7 +26,9 @@ export interface MaskOptions {
 
 /** Options of `makeAttentionMask`. */
 export interface AttentionMaskOptions extends MaskOptions {
-  /** Of a query's and a key's number: nonzero = may attend. Takes `[…, T, 1]` and `[…, 1, S]`; default the product. */
+  /**
+   * Maps a query's and a key's value to the mask. Takes `[…, T, 1]` and `[…, 1, S]`; default: the product.
+   */
   readonly pairwiseFn?: (query: Tensor, key: Tensor) => Tensor;
 }
 
@@ -32,7 +37,7 @@ const OPTIONS = optionKinds<MaskOptions>(MASK);
 const PAIR_OPTIONS = optionKinds<AttentionMaskOptions>({ ...MASK, pairwiseFn: aFunction });
 
 /**
- * A mask from a number per query and per key, such as 1 for a token and 0 for padding.
+ * A mask from one value per query and per key, such as 1 for a token and 0 for padding.
  * @param queryInput `[...batch, T]`. @param keyInput `[...batch, S]`.
  * @returns `[...batch, 1, T, S]`, with `extraBatchDims` ones in front.
  */
@@ -63,7 +68,7 @@ export function makeAttentionMask(
 
 /**
  * A causal mask for self-attention.
- * @param x `[...batch, T]`; only its shape counts.
+ * @param x `[...batch, T]`; only its shape is used.
  * @returns `[...batch, 1, T, T]`, with `extraBatchDims` ones in front.
  */
 export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
@@ -81,10 +86,10 @@ export function makeCausalMask(x: Tensor, options: MaskOptions = {}): Tensor {
 }
 
 /**
- * All of the masks at once, f32.
- * @param masks of one rank; absent ones are left out.
+ * The logical and of the masks, f32.
+ * @param masks of one rank; undefined ones are skipped.
  * @throws RangeError when ranks differ.
- * @returns the logical and, or undefined without masks.
+ * @returns the combined mask, or undefined without masks.
  */
 export function combineMasks(...masks: readonly (Tensor | undefined)[]): Tensor | undefined {
   const given = masks.filter((mask) => mask !== undefined);
@@ -101,7 +106,7 @@ function wide(x: Tensor): Tensor {
   return x.dtype === 'f64' ? x : cast(x, 'f32');
 }
 
-/** More axes than any tensor has would fill the memory before it is found out. */
+/** A huge count would run out of memory before any other check. */
 function checkExtraDims(op: string, count: number): void {
   if (Number.isInteger(count) && count >= 0 && count <= 16) return;
   throw new RangeError(`${op}: expected extraBatchDims from 0 to 16, got ${count}`);

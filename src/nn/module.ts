@@ -6,7 +6,7 @@ import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Param, Variable } from './variable.ts';
 
-/** What `setView` sets; each module takes what it has. */
+/** Options of `setView`; each module uses those it has. */
 export interface View {
   /** True: no dropout. */
   readonly deterministic?: boolean;
@@ -26,8 +26,9 @@ const VIEW = optionKinds<View>({
 });
 
 /**
- * The base of all modules: an object whose properties are variables, other modules, and arrays of them. The path of a variable
- * is Flax's: property names in snake_case joined by dots (`query.kernel`, `query_ln.scale`, `layers.0.kernel`).
+ * The base of all modules: an object whose properties are variables, other modules, and arrays of them. The
+ * path of a variable is Flax's: property names in snake_case joined by dots (`query.kernel`,
+ * `query_ln.scale`, `layers.0.kernel`).
  * @example
  * class Mlp extends Module {
  *   readonly up = new Linear({ inFeatures: 8, outFeatures: 32, rngs: new Rngs(0) });
@@ -55,14 +56,16 @@ export abstract class Module {
     return new Map([...this.variables()].filter(([, variable]) => variable instanceof Param));
   }
 
-  /** The parameters' tensors by path: what `writeSafetensors` takes. They change when the parameters do. */
+  /**
+   * The parameters' tensors by path: what `writeSafetensors` takes. They are the live tensors, not copies.
+   */
   getState(): Record<string, Tensor> {
     return Object.fromEntries([...this.parameters()].map(([path, { value }]) => [path, value]));
   }
 
   /**
    * Copies tensors into the parameters of the same paths.
-   * @throws RangeError when a parameter has no tensor, a tensor no parameter, or shapes differ; then nothing was copied.
+   * @throws RangeError when a path is missing or unknown, or shapes differ; nothing is copied then.
    */
   setState(state: Readonly<Record<string, Tensor>>): void {
     checkObject('setState', 'tensors by path', state);
@@ -86,7 +89,7 @@ export abstract class Module {
     for (const [path, parameter] of parameters) parameter.value = state[path];
   }
 
-  /** Sets this on every module below and on this one; see `View`. */
+  /** Sets options on this module and all submodules; see `View`. */
   setView(view: View): this {
     checkOptions('setView', view, VIEW);
     collect(this, '', (_, value) => {
@@ -95,7 +98,7 @@ export abstract class Module {
     return this;
   }
 
-  /** What `setView` does to this module alone. */
+  /** Applies `setView` to this module only. */
   protected applyView(_view: View): void {}
 
   /** Dropout on: `setView({ deterministic: false })`. */
@@ -108,21 +111,21 @@ export abstract class Module {
     return this.setView({ deterministic: true });
   }
 
-  /** Keeps an intermediate result under a name, after earlier ones; `pop` hands them over. */
+  /** Appends an intermediate result to the list of `name`; `pop` returns the lists. */
   sow(name: string, value: Tensor): void {
     adopt(value);
     this.#sown[name] ??= [];
     this.#sown[name].push(value);
   }
 
-  /** What was sown since the last call, by name; the caller's to free. */
+  /** Results sown since the last call, by name. The caller owns them. */
   pop(): Record<string, Tensor[]> {
     const sown = this.#sown;
     this.#sown = {};
     return sown;
   }
 
-  /** Frees all variables at once. Without it the garbage collector does. */
+  /** Frees all variables now instead of at garbage collection. */
   dispose(): void {
     for (const variable of this.variables().values()) variable.dispose();
   }

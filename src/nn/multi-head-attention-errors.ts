@@ -1,4 +1,4 @@
-/** What MultiHeadAttention says of a call without an argument that it needs. */
+/** Error messages of MultiHeadAttention for missing arguments. */
 import { withFlax } from './arguments.ts';
 
 export const OP = 'MultiHeadAttention';

@@ -1,8 +1,8 @@
 /**
  * Multi-head attention with grouped key/value heads: flax.nnx.MultiHeadAttention.
  *
- * Left out, since they only steer XLA: precision, dot_general and its classes, the promote_dtype functions, the
- * sharding arguments and the metadata of parameters.
+ * Not included, since they only configure XLA: precision, dot_general and its classes, the promote_dtype
+ * functions, the sharding arguments and the metadata of parameters.
  */
 
 import {
@@ -57,7 +57,7 @@ export interface MultiHeadAttentionOptions {
   readonly outFeatures?: number;
   /** Width of the key and value inputs; default `inFeatures`. */
   readonly inKvFeatures?: number;
-  /** Dtype of the computation; default what inputs and parameters have in common. */
+  /** Dtype of the computation; default: promoted from inputs and parameters. */
   readonly dtype?: DType;
   /** Default f32. */
   readonly paramDtype?: DType;
@@ -65,7 +65,7 @@ export interface MultiHeadAttentionOptions {
   readonly broadcastDropout?: boolean;
   /** Probability of dropping an attention weight; default 0. */
   readonly dropoutRate?: number;
-  /** True: no dropout. Must be said, here or in the call, when there is a rate. */
+  /** True: no dropout. Required, here or in the call, when `dropoutRate` is not 0. */
   readonly deterministic?: boolean;
   /** Default lecunNormal. */
   readonly kernelInit?: Initializer;
@@ -79,11 +79,11 @@ export interface MultiHeadAttentionOptions {
   readonly useBias?: boolean;
   /** Default `dotProductAttention` of gqa/nn. */
   readonly attentionFn?: AttentionFn;
-  /** Use and extend the cache. Must be said, here or in the call. */
+  /** Append to the cache and attend to it. Required, here or in the call. */
   readonly decode?: boolean;
   /** LayerNorm over the head dim of queries and keys; default false. */
   readonly normalizeQk?: boolean;
-  /** Rotates queries and keys by their positions, which go on where the cache ends. */
+  /** Rotates queries and keys by their positions; while decoding they start at the cache's length. */
   readonly rope?: RoPE;
   /** Keep a stream of dropout keys forked from `rngs`; default true. */
   readonly keepRngs?: boolean;
@@ -93,7 +93,9 @@ export interface MultiHeadAttentionOptions {
 
 /** Options of one call of `MultiHeadAttention`. */
 export interface MultiHeadAttentionCall {
-  /** Nonzero = may attend; broadcasts to `[...batch, N, T, S]`. While decoding S is the length of the cache. */
+  /**
+   * Nonzero = may attend; broadcasts to `[...batch, N, T, S]`. While decoding S is the length of the cache.
+   */
   readonly mask?: Tensor;
   /** A query sees no key after its own position; while decoding that is always so. Default false. */
   readonly isCausal?: boolean;
@@ -108,14 +110,15 @@ export interface MultiHeadAttentionCall {
 }
 
 /**
- * Multi-head attention with grouped key/value heads and Flax's parameters, numbers and errors. Parameters (f32 by default):
- * `query.kernel` `[D, N, H]`, `key.kernel` and `value.kernel` `[Dkv, K, H]`, `out.kernel` `[N, H, Dout]`, with their biases.
- * docs/semantics.md lists where it differs from Flax 0.12.12.
+ * Multi-head attention with grouped key/value heads, with Flax's parameters, results and errors. Parameters
+ * (f32 by default): `query.kernel` `[D, N, H]`, `key.kernel` and `value.kernel` `[Dkv, K, H]`, `out.kernel`
+ * `[N, H, Dout]`, with their biases. docs/semantics.md lists where it differs from Flax 0.12.12.
  *
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  * @example
- * const layer = new MultiHeadAttention({ numHeads: 32, numKeyValueHeads: 8, inFeatures: 512, decode: false, rngs: new Rngs(0) });
- * const y = layer.forward(x, undefined, undefined, { isCausal: true }); // x and y [..., T, 512]
+ * const layer = new MultiHeadAttention({ numHeads: 32, numKeyValueHeads: 8, inFeatures: 512, decode: false,
+ * rngs: new Rngs(0) }); const y = layer.forward(x, undefined, undefined, { isCausal: true }); // x and y
+ * [..., T, 512]
  */
 export class MultiHeadAttention extends Module {
   /** kernel `[In, N, H]`, bias `[N, H]` */
@@ -152,7 +155,10 @@ export class MultiHeadAttention extends Module {
   deterministic: boolean | undefined;
   decode: boolean | undefined;
 
-  /** @throws RangeError for counts that are no positive integers, N not a multiple of K, features not a multiple of N, a dropout rate outside [0, 1). */
+  /**
+   * @throws RangeError unless counts are positive integers, N is a multiple of K, features are a multiple of
+   *   N and the dropout rate is in [0, 1).
+   */
   constructor(options: MultiHeadAttentionOptions) {
     super();
     checkOptions(OP, options, OPTIONS);
@@ -192,7 +198,7 @@ export class MultiHeadAttention extends Module {
     }
     this.rope = options.rope;
 
-    // The order of these decides which key each parameter is drawn with.
+    // The order decides the random key of each parameter.
     const shared = { dtype: this.dtype, paramDtype, useBias, rngs };
     const projection = { ...shared, kernelInit, biasInit };
     const keyValue = {
@@ -227,9 +233,9 @@ export class MultiHeadAttention extends Module {
    * @param inputsQ `[...batch, T, inFeatures]`.
    * @param inputsK `[...batch, S, inKvFeatures]`; default `inputsQ`.
    * @param inputsV `[...batch, S, inKvFeatures]`; default `inputsK`.
-   * @throws RangeError for inputs, masks or a cache that do not fit, and for a full cache, which then is as it was;
-   *   TypeError when `decode`, or with a dropout rate `deterministic`, is said nowhere, or there is no dropout key;
-   *   Error when decoding without a cache.
+   * @throws RangeError for invalid shapes and for a full cache, which is then unchanged; TypeError when
+   *   `decode` is not set, or with dropout `deterministic` or a key is missing; Error when decoding without a
+   *   cache.
    * @returns `[...batch, T, outFeatures]`.
    */
   forward(inputsQ: Tensor, inputsK?: Tensor, inputsV?: Tensor, call: MultiHeadAttentionCall = {}): Tensor {
@@ -276,8 +282,9 @@ export class MultiHeadAttention extends Module {
 
   /**
    * Allocates an empty cache.
-   * @param inputShape `[...batch, maxLength, features]`, as the inputs of one whole sequence.
-   * @param dtype of the cached keys and values: f32 (default), f16 or bf16, whatever the module computes in.
+   * @param inputShape `[...batch, maxLength, features]`, the shape of the inputs of one full sequence.
+   * @param dtype of the cached keys and values: f32 (default), f16 or bf16, independent of the computation
+   *   dtype.
    */
   initCache(inputShape: readonly number[], dtype: DType = 'f32'): void {
     if (!Array.isArray(inputShape) || inputShape.length < 2) {
@@ -291,7 +298,7 @@ export class MultiHeadAttention extends Module {
     this.cacheIndex = new CacheIndex();
   }
 
-  /** @throws TypeError for one of `batchSize` and `maxLength` without the other. */
+  /** @throws TypeError when only one of `batchSize` and `maxLength` is given. */
   protected override applyView(view: View): void {
     const { batchSize, maxLength } = view;
     if (view.deterministic !== undefined) this.deterministic = view.deterministic;
@@ -328,7 +335,7 @@ export class MultiHeadAttention extends Module {
     return rngs();
   }
 
-  /** The cache, with room for these keys and values. */
+  /** The cache, checked to have room for these keys and values. */
   #cache(key: Tensor, value: Tensor): { keys: Tensor; values: Tensor; index: CacheIndex } {
     const { cachedKey, cachedValue, cacheIndex } = this;
     if (!cachedKey || !cachedValue || !cacheIndex) {
@@ -352,7 +359,7 @@ export class MultiHeadAttention extends Module {
     writeTokens(OP, keys, key, index.count);
     writeTokens(OP, values, value, index.count);
     const length = index.count + T;
-    // Another attention function sees what Flax would show it: the whole cache and a mask of what is filled.
+    // A custom attention function gets what Flax passes: the whole cache and a mask of the filled part.
     const mixed =
       this.attentionFn === dotProductAttention && !options.module
         ? dotProductAttention(query, keys, values, { ...options, mask, cachedLength: length })

@@ -1,8 +1,10 @@
 /**
- * Multi-head latent attention (MLA), as in DeepSeek-V2. Parameters have the names of Hugging Face's checkpoints, but `kv_b_proj`, of which the two halves stand apart, since the
- * absorbed form multiplies one into the queries and the other into the outputs.
+ * Multi-head latent attention (MLA), as in DeepSeek-V2. Parameters are named as in Hugging Face's
+ * checkpoints, except that `kv_b_proj` is split in two: the absorbed form multiplies one half into the
+ * queries and the other into the outputs.
  *
- * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3 (DeepseekV3Attention).
+ * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1; transformers models/deepseek_v3
+ * (DeepseekV3Attention).
  */
 
 import {
@@ -42,19 +44,19 @@ export interface MultiHeadLatentAttentionOptions {
   readonly hiddenSize: number;
   /** N */
   readonly numAttentionHeads: number;
-  /** Queries come through a latent of this width; default: straight from the input (DeepSeek-V2-Lite). */
+  /** Rank of the query projection; default: full rank (DeepSeek-V2-Lite). */
   readonly qLoraRank?: number;
   /** Width L of the latent of keys and values. */
   readonly kvLoraRank: number;
-  /** Dims of a head's queries and keys without a position. */
+  /** Dims P of a head's queries and keys without position. */
   readonly qkNopeHeadDim: number;
-  /** Dims R that rotate; of keys one for all heads. Even. */
+  /** Rotated dims R, even; all heads share the rotated key. */
   readonly qkRopeHeadDim: number;
   /** Dims Hv of a head's values. */
   readonly vHeadDim: number;
   /** Biases of `qAProj`, `kvAProjWithMqa` and `oProj`; default false. */
   readonly attentionBias?: boolean;
-  /** Of the norms of both latents; default 1e-6. */
+  /** Epsilon of both latent norms; default 1e-6. */
   readonly rmsNormEps?: number;
   /** Multiplies the scores; default `1 / sqrt(qkNopeHeadDim + qkRopeHeadDim)`. */
   readonly scaling?: number;
@@ -76,24 +78,30 @@ export interface MultiHeadLatentAttentionCall {
   readonly mask?: Tensor;
   /** A query sees no key after its own position; while decoding that is always so. Default true. */
   readonly isCausal?: boolean;
-  /** Attend to the latent rows themselves instead of keys and values per head: the same numbers. Default: while decoding. */
+  /**
+   * Attend to the latent rows instead of keys and values per head; the result is the same. Default: true
+   * while decoding.
+   */
   readonly absorbed?: boolean;
   /** Append to the cache and attend to it; default the module's own. */
   readonly decode?: boolean;
 }
 
 /**
- * Multi-head latent attention (MLA): keys and values of all heads are made from one latent per token, and the heads share one
- * rotated key. So a token's cache is `kvLoraRank + qkRopeHeadDim` values, whatever the number of heads.
+ * Multi-head latent attention (MLA): keys and values of all heads are projections of one latent per token,
+ * and all heads share one rotated key. So a token takes `kvLoraRank + qkRopeHeadDim` values in the cache for
+ * any number of heads.
  *
  * Source: DeepSeek-AI 2024, DeepSeek-V2 (arXiv 2405.04434), section 2.1.
  * @example
  * const layer = new MultiHeadLatentAttention({
- *   hiddenSize: 512, numAttentionHeads: 8, kvLoraRank: 128, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, rngs: new Rngs(0) });
+ *   hiddenSize: 512, numAttentionHeads: 8, kvLoraRank: 128,
+ *   qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, rngs: new Rngs(0),
+ * });
  * const y = layer.forward(x); // x and y [..., T, 512]
  */
 export class MultiHeadLatentAttention extends Module {
-  /** kernel `[D, N * (P + R)]`, per head first what has no position; without `qLoraRank`. */
+  /** kernel `[D, N * (P + R)]`, per head the P dims without position first; undefined with `qLoraRank`. */
   readonly qProj: Linear | undefined;
   /** kernel `[D, qLoraRank]` */
   readonly qAProj: Linear | undefined;
@@ -103,9 +111,9 @@ export class MultiHeadLatentAttention extends Module {
   /** kernel `[D, L + R]`: the latent, then the rope key. */
   readonly kvAProjWithMqa: Linear;
   readonly kvALayernorm: RMSNorm;
-  /** `[N, P, L]`: of Hugging Face's `kv_b_proj.weight` `[N * (P + Hv), L]` the first P rows of each head. */
+  /** `[N, P, L]`: the first P rows of each head of Hugging Face's `kv_b_proj.weight` `[N * (P + Hv), L]`. */
   readonly kBProj: Param;
-  /** `[N, Hv, L]`: the other rows. */
+  /** `[N, Hv, L]`: the other rows of each head. */
   readonly vBProj: Param;
   /** kernel `[N * Hv, D]` */
   readonly oProj: Linear;
@@ -125,7 +133,7 @@ export class MultiHeadLatentAttention extends Module {
   readonly scaling: number;
   decode: boolean;
 
-  /** @throws RangeError for sizes that are no positive integers, or an odd `qkRopeHeadDim`. */
+  /** @throws RangeError unless sizes are positive integers and `qkRopeHeadDim` is even. */
   constructor(options: MultiHeadLatentAttentionOptions) {
     super();
     checkOptions(OP, options, OPTIONS);
@@ -170,7 +178,7 @@ export class MultiHeadLatentAttention extends Module {
     }
     this.kvAProjWithMqa = projection(D, L + R, attentionBias);
     this.kvALayernorm = norm(L);
-    // Drawn with the fans of `[L, N * dims]`.
+    // Initialised with the fans of `[L, N * dims]`.
     this.kBProj = makeParam(kernelInit, rngs, [L, N * P], paramDtype, [N, P, L]);
     this.vBProj = makeParam(kernelInit, rngs, [L, N * Hv], paramDtype, [N, Hv, L]);
     this.oProj = projection(N * Hv, D, attentionBias);
@@ -178,8 +186,8 @@ export class MultiHeadLatentAttention extends Module {
 
   /**
    * @param x `[...batch, T, D]`.
-   * @throws RangeError for another width, a mask that does not fit, and for a full cache, which then is as it was; TypeError for
-   *   a mask while decoding; Error when decoding without a cache.
+   * @throws RangeError for an invalid shape and for a full cache, which is then unchanged; TypeError for a
+   *   mask while decoding; Error when decoding without a cache.
    * @returns `[...batch, T, D]`.
    */
   forward(x: Tensor, call: MultiHeadLatentAttentionCall = {}): Tensor {
@@ -209,7 +217,7 @@ export class MultiHeadLatentAttention extends Module {
 
   /**
    * Allocates an empty cache.
-   * @param inputShape `[...batch, maxLength, features]`, as the inputs of one whole sequence.
+   * @param inputShape `[...batch, maxLength, features]`, the shape of the inputs of one full sequence.
    * @param dtype of the cached rows: f32 (default), f16 or bf16.
    */
   initCache(inputShape: readonly number[], dtype: DType = 'f32'): void {
@@ -224,7 +232,7 @@ export class MultiHeadLatentAttention extends Module {
     this.cacheIndex = new CacheIndex();
   }
 
-  /** @throws TypeError for one of `batchSize` and `maxLength` without the other. */
+  /** @throws TypeError when only one of `batchSize` and `maxLength` is given. */
   protected override applyView({ decode, batchSize, maxLength }: View): void {
     if (decode !== undefined) this.decode = decode;
     if (batchSize === undefined && maxLength === undefined) return;
@@ -255,7 +263,7 @@ export class MultiHeadLatentAttention extends Module {
     return concat([latent, reshape(rope, [B, T, R])], -1);
   }
 
-  /** Attention over rows that are tensors: `[B, T, N, Hv]`. */
+  /** Attention without a cache: `[B, T, N, Hv]`. */
   #attend(
     query: Tensor,
     rows: Tensor,
@@ -277,7 +285,7 @@ export class MultiHeadLatentAttention extends Module {
     );
   }
 
-  /** The cache `[B, maxLength, L + R]`, with room for T more tokens. */
+  /** The cache `[B, maxLength, L + R]`, checked to have room for T tokens. */
   #cache(batch: readonly number[], T: number): { rows: Tensor; index: CacheIndex } {
     const { cachedRows, cacheIndex } = this;
     if (!cachedRows || !cacheIndex) throw new Error(`${OP}: expected a cache, call initCache first`);
@@ -349,7 +357,10 @@ const CALL = optionKinds<MultiHeadLatentAttentionCall>({
   decode: aBoolean,
 });
 
-/** The first `length` of the rows `[B, maxLength, L + R]` as one key/value head, its values the first L columns. */
+/**
+ * The first `length` of the rows `[B, maxLength, L + R]` as one key/value head, its values the first L
+ * columns.
+ */
 function latentView(rows: Tensor, length: number, latent: number): CacheView {
   const { dtype, storage, shape } = rows;
   const [B, maxLength, width] = shape;

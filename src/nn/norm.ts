@@ -1,4 +1,7 @@
-/** Normalisation over the last axis. Statistics are f32 whatever the dtype; the variance is that of `x - mean`, not Flax's E[x^2] - E[x]^2. */
+/**
+ * Normalisation over the last axis. Statistics are f32 for every dtype; the variance is E[(x - mean)^2], not
+ * Flax's E[x^2] - E[x]^2.
+ */
 
 import { aBoolean, aFunction, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
@@ -22,7 +25,7 @@ export interface RMSNormOptions {
   readonly numFeatures: number;
   /** Added to the variance (the mean square); default 1e-6. */
   readonly epsilon?: number;
-  /** Dtype of the output; default what input and parameters have in common. */
+  /** Dtype of the output; default: promoted from input and parameters. */
   readonly dtype?: DType;
   /** Default f32. */
   readonly paramDtype?: DType;

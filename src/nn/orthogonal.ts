@@ -1,9 +1,9 @@
 /**
- * Random orthogonal matrices: the Q of a QR factorisation of a normal matrix, its signs such that R has a positive
- * diagonal. That Q is unique, so Gram-Schmidt in f64 gives LAPACK's numbers to f32 accuracy.
+ * Random orthogonal matrices: the Q of a QR factorisation of a normal matrix, with signs chosen so that R has
+ * a positive diagonal. That Q is unique, so Gram-Schmidt in f64 equals LAPACK's to f32 accuracy.
  *
- * Source: jax/_src/random/core.py (_orthogonal); Mezzadri 2007, "How to generate random matrices from the classical
- * compact groups".
+ * Source: jax/_src/random/core.py (_orthogonal); Mezzadri 2007, "How to generate random matrices from the
+ * classical compact groups".
  */
 import { tensor, zeros } from '../ops/creation.ts';
 import { factorNormal } from '../random/samplers.ts';
@@ -22,7 +22,7 @@ export function orthogonalMatrix(key: Tensor, shape: Shape, scale: number, colum
   const q = orthonormalColumns(drawn.dataSync(), long, short);
   drawn.dispose();
 
-  // Q[row, column] goes where `columnAxis` counts columns and the other axes, in order, rows.
+  // `columnAxis` is the column index; the other axes, in order, form the row index.
   const inner = sizeOf(shape.slice(axis + 1));
   const values = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++) {
@@ -35,7 +35,7 @@ export function orthogonalMatrix(key: Tensor, shape: Shape, scale: number, colum
   return tensor(values, { shape });
 }
 
-/** Modified Gram-Schmidt, twice per column so that f64 rounding does not add up. Returns the columns. */
+/** Modified Gram-Schmidt, applied twice per column to limit f64 rounding errors. Returns the columns. */
 function orthonormalColumns(z: ArrayLike<number>, rows: number, columns: number): Float64Array[] {
   const q: Float64Array[] = [];
   for (let j = 0; j < columns; j++) {

@@ -1,4 +1,7 @@
-/** The dtype a module computes in, and the products that keep to it. Kernels compute in f32; f16 and bf16 are rounded to after every step, as XLA does. */
+/**
+ * Dtype promotion of modules, and products in a given dtype. Kernels compute in f32; for f16 and bf16 each
+ * step's result is rounded, as in XLA.
+ */
 import { backendOf } from '../backend/registry.ts';
 import { add } from '../ops/binary.ts';
 import { cast } from '../ops/cast.ts';
@@ -14,9 +17,9 @@ export type ComputeDType = 'f32' | 'f16' | 'bf16' | 'f64';
 const FLOATS: readonly DType[] = ['f32', 'f16', 'bf16', 'f64'];
 
 /**
- * The dtype of a computation: `dtype` when given, else what the operands have in common (f16 with bf16, and integers
- * with anything, make f32).
- * @throws TypeError when `dtype` is none to compute in; UnsupportedError for block-quantised operands.
+ * The dtype of a computation: `dtype` when given, else promoted from the operands (f16 with bf16, and
+ * integers with any dtype, give f32).
+ * @throws TypeError when `dtype` is not a float dtype; UnsupportedError for block-quantised operands.
  */
 export function resultDType(
   op: string,
@@ -38,14 +41,14 @@ export function resultDType(
   return result ?? 'f32';
 }
 
-/** `x` rounded to `dtype`, in the type that kernels compute in: f32, or f64 for f64. */
+/** `x` rounded to `dtype`, stored as f32 (f64 for f64), the dtype of kernels. */
 export function rounded(x: Tensor, dtype: ComputeDType): Tensor {
   const wide = dtype === 'f64' ? 'f64' : 'f32';
   return cast(dtype === 'f16' || dtype === 'bf16' ? cast(x, dtype) : x, wide);
 }
 
 /**
- * `x @ kernel + bias` in `dtype`. Intermediates are the caller's scope's.
+ * `x @ kernel + bias` in `dtype`. The caller's scope frees intermediates.
  * @param x `[…, In]`. @param kernel `[In, Out]`. @param bias `[Out]`.
  * @returns `[…, Out]` of `dtype`.
  */

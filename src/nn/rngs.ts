@@ -1,6 +1,7 @@
 /**
- * Streams of random keys as Flax NNX's: a stream has a key and a counter, and its n-th call gives `foldIn(key, n)`. So the
- * parameters of a model depend on the seed and on the order in which its modules ask.
+ * Streams of random keys as in Flax NNX: a stream has a key and a counter, and its n-th call returns
+ * `foldIn(key, n)`. So a model's parameters depend on the seed and the order in which its modules are
+ * created.
  *
  * Source: flax/nnx/rnglib.py (RngStream, Rngs).
  */
@@ -17,13 +18,13 @@ export interface RngStream {
   readonly tag: string;
   /** The key it started from. */
   readonly key: Tensor;
-  /** Keys handed out so far. */
+  /** Number of keys returned so far. */
   readonly count: number;
   /** A new stream that starts from this one's next key. */
   fork(): RngStream;
 }
 
-/** What drawing parameters needs of `Rngs`. */
+/** The part of `Rngs` that initialising parameters uses. */
 export interface ParamKeys {
   /** The next key. */
   readonly params: () => Tensor;
@@ -51,7 +52,7 @@ function streamOf(words: KeyWords, tag: string): RngStream {
 }
 
 /**
- * Named streams. A name that was not given falls back to `default`.
+ * Named streams. Any other name uses the stream `default`.
  * @example
  * new Rngs(0); // every stream from seed 0
  * new Rngs(0, { dropout: 1 }); // dropout from seed 1, the others from 0
@@ -66,7 +67,7 @@ export class Rngs {
   ) {
     const isSeed = seed instanceof Tensor || typeof seed !== 'object';
     const all = isSeed ? named : { ...seed, ...named };
-    // As in Flax the default stream comes last, which only the order of iteration shows.
+    // The default stream comes last in iteration order, as in Flax.
     for (const [name, value] of Object.entries(all)) this.#add(name, value);
     if (isSeed && seed !== undefined) this.#add('default', seed);
   }
@@ -83,7 +84,7 @@ export class Rngs {
     return stream;
   }
 
-  /** The stream for names that were not given. */
+  /** The stream of all other names. */
   get default(): RngStream {
     return this.stream('default');
   }
@@ -98,12 +99,15 @@ export class Rngs {
     return this.stream('dropout');
   }
 
-  /** Names of the streams that were given. */
+  /** Names of the given streams. */
   names(): string[] {
     return [...this.#streams.keys()];
   }
 
-  /** New streams of the same names, each from the next key of its own; so both go on with different keys. */
+  /**
+   * New streams of the same names, each started from the next key of its stream, so both continue with
+   * different keys.
+   */
   fork(): Rngs {
     const forked: Record<string, RngStream> = {};
     for (const [name, stream] of this.#streams) forked[name] = stream.fork();

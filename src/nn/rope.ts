@@ -16,11 +16,14 @@ import { Module } from './module.ts';
 export interface RoPEOptions {
   /** Default 10000. */
   readonly theta?: number;
-  /** Size of the vectors, even; together with `maxSeqLen`. Then other sizes and later positions are errors. */
+  /**
+   * Size of the vectors, even; only together with `maxSeqLen`. Other sizes and later positions are then
+   * errors.
+   */
   readonly embeddingSize?: number;
   /** Positions from 0 that may be rotated; together with `embeddingSize`. */
   readonly maxSeqLen?: number;
-  /** Pairs (2i, 2i + 1), as DeepSeek and GPT-J have them, instead of Flax's (i, i + size / 2); default false. */
+  /** Pairs (2i, 2i + 1), as in DeepSeek and GPT-J, instead of Flax's (i, i + size / 2); default false. */
   readonly interleaved?: boolean;
 }
 
@@ -32,8 +35,9 @@ const OPTIONS = optionKinds<RoPEOptions>({
 });
 
 /**
- * Rotary position embedding: dims i and i + half of a head are a pair (interleaved: dims 2i and 2i + 1), and pair i at position p
- * turns by the angle `p / theta^(2i / size)`. Pass it to `MultiHeadAttention` as `rope`.
+ * Rotary position embedding: dims i and i + half of a head are a pair (interleaved: dims 2i and 2i + 1), and
+ * pair i at position p is rotated by the angle `p / theta^(2i / size)`. Pass it to `MultiHeadAttention` as
+ * `rope`.
  *
  * Source: Su et al. 2021, "RoFormer"; flax/nnx/nn/attention.py (RoPE).
  */
@@ -43,7 +47,7 @@ export class RoPE extends Module {
   readonly maxSeqLen: number | undefined;
   readonly interleaved: boolean;
 
-  /** @throws RangeError for one of `embeddingSize` and `maxSeqLen` without the other, and for an odd size. */
+  /** @throws RangeError when only one of `embeddingSize` and `maxSeqLen` is given, or for an odd size. */
   constructor(options: RoPEOptions = {}) {
     super();
     checkOptions('RoPE', options, OPTIONS);

@@ -1,4 +1,4 @@
-/** What a module keeps between calls: parameters, cached keys and values. */
+/** The state of a module: parameters, cached keys and values. */
 
 import { describe } from '../arguments/kinds.ts';
 import { isRecorded } from '../autograd/tape.ts';
@@ -9,13 +9,14 @@ import { adopt } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-/**
- * A tensor that a module owns. It is the one mutable object: assigning to `value` copies numbers into the same memory.
- */
+/** A tensor owned by a module, and the only mutable one: assigning to `value` copies into the same memory. */
 export class Variable {
   readonly #tensor: Tensor;
 
-  /** Takes `tensor` over: no scope frees it. It must not be used under its other names after an assignment to `value`. */
+  /**
+   * Takes ownership of `tensor`: no scope frees it. Do not use it through other references after an
+   * assignment to `value`.
+   */
   constructor(tensor: Tensor) {
     if (!(tensor instanceof Tensor)) {
       throw new TypeError(`Variable: expected a tensor, got ${describe(tensor)}`);
@@ -24,15 +25,15 @@ export class Variable {
     this.#tensor = tensor;
   }
 
-  /** The current tensor; always the same one, whose numbers assignments change. */
+  /** The tensor: always the same object, whose elements assignments change. */
   get value(): Tensor {
     return this.#tensor;
   }
 
   /**
-   * Copies the numbers in, rounded to this variable's dtype.
-   * @throws RangeError for another shape; TypeError for what is no tensor; Error for a tensor of another backend or one that was
-   *   disposed; Error inside of a function whose gradient by this variable or by `next` is taken.
+   * Copies the elements of `next`, rounded to this variable's dtype.
+   * @throws RangeError for another shape; TypeError unless `next` is a tensor; Error when it is on another
+   *   backend or disposed, and while a gradient with respect to this variable or `next` is taken.
    */
   set value(next: Tensor) {
     const own = this.#tensor;
@@ -60,8 +61,8 @@ export class Variable {
   }
 }
 
-/** A parameter: what optimisers update and checkpoints hold. */
+/** A parameter: updated by optimizers, stored in checkpoints. */
 export class Param extends Variable {}
 
-/** State of decoding: keys and values of seen tokens, and how many. */
+/** Decoding state: cached keys and values, and the number of tokens. */
 export class Cache extends Variable {}

@@ -7,7 +7,7 @@ import { UnsupportedError } from '../tensor/errors.ts';
 import {
   broadcastShapes,
   broadcastStrides,
-  ownShape,
+  checkedShape,
   type Shape,
   sameShape,
   shapeText,
@@ -27,7 +27,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   const backend = commonBackend('broadcastTo', x);
   if (isBlockDType(x.dtype)) throw new UnsupportedError('broadcastTo', x.dtype, backend.name);
   checkRank('broadcastTo', 'x', x, 0, 6);
-  const target = ownShape('broadcastTo', shape);
+  const target = checkedShape('broadcastTo', shape);
   if (target.length > 6 || !sameShape(broadcastShapes('broadcastTo', x.shape, target), target)) {
     throw new RangeError(
       `broadcastTo: expected a shape that ${shapeText(x.shape)} broadcasts to, got ${shapeText(target)}`,

@@ -60,7 +60,7 @@ export function checkedView(op: string, backend: Backend, view: CacheView): Cach
   };
   const key = side('key', keyDtype, keyTokenStride, keyHeadStride, headDim, keyRowBytes);
   const value = side('value', valueDtype, valueTokenStride, valueHeadStride, valueHeadDim, valueRowBytes);
-  const ownRows = Array.from(rows, (row, b) => ownRow(op, backend, row, b, key, value));
+  const ownRows = Array.from(rows, (row, b) => checkedRow(op, backend, row, b, key, value));
   return {
     keyDtype,
     valueDtype,
@@ -79,7 +79,7 @@ export function checkedView(op: string, backend: Backend, view: CacheView): Cach
   };
 }
 
-function ownRow(
+function checkedRow(
   op: string,
   backend: Backend,
   row: KeyValueView['rows'][number],

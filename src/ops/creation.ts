@@ -8,7 +8,7 @@ import { getBackend } from '../backend/registry.ts';
 import { type DType, isBlockDType, isDType } from '../tensor/dtype.ts';
 import { encode, type NumericArray } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
-import { ownShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { checkedShape, type Shape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { allocate } from './operands.ts';
 
@@ -56,7 +56,7 @@ export function tensor(values: TensorLike | NumericArray, options: TensorOptions
     dtype: ownDType,
   } = isNumericArray(values) ? fromTyped(values, backend) : fromNested(values);
   const dtype = checkDType('tensor', options.dtype ?? ownDType, backend);
-  const shape = ownShape('tensor', options.shape ?? own);
+  const shape = checkedShape('tensor', options.shape ?? own);
   if (sizeOf(shape) !== flat.length) {
     throw new RangeError(
       `tensor: expected ${sizeOf(shape)} values for shape ${shapeText(shape)}, got ${flat.length}`,
@@ -113,7 +113,7 @@ function filled(op: string, shape: Shape, value: number, options: CreationOption
   const backend = getBackend();
   const dtype = checkDType(op, options.dtype ?? 'f32', backend);
   if (typeof value !== 'number') throw new TypeError(`${op}: expected a number, got ${describe(value)}`);
-  const out = allocate(backend, dtype, ownShape(op, shape));
+  const out = allocate(backend, dtype, checkedShape(op, shape));
   backend.run(fill, { out, count: out.size, value: dtype === 'bool' ? Number(value !== 0) : value });
   return out;
 }

@@ -1,6 +1,6 @@
 /**
- * f32 erf of one number with XLA's rational approximation and its roundings: it decides the range that a truncated normal
- * draws from, so its last bit shows in every sample.
+ * f32 erf with XLA's rational approximation and rounding. It sets the range of a truncated normal, so an
+ * error in its last bit would change every sample.
  *
  * Source: XLA's erf of f32, read from the code it emits.
  */

@@ -1,5 +1,5 @@
 /**
- * JAX's random keys and samplers.
+ * Random keys and samplers, as in JAX.
  * @module gqa/random
  */
 export { type CategoricalOptions, categorical, permutation, randint } from './integers.ts';

@@ -1,6 +1,6 @@
 /**
- * Random integers: ranges, permutations, choices by logits. Equal to JAX's; the bits come from the kernel, what is done
- * with them runs on the host.
+ * Random integers: ranges, permutations, choices by logits. Equal to JAX's. The kernel generates the bits;
+ * the rest runs on the host.
  *
  * Source: jax/_src/random/core.py (_randint, _shuffle, _categorical).
  */
@@ -16,8 +16,8 @@ import { keyWords, split } from './key.ts';
 import { bits, gumbel } from './samplers.ts';
 
 /**
- * Uniform integers `minval … maxval - 1`; `minval` where the range is empty. JAX's modulus of 64 bits: a range that is no
- * power of two is uneven by about range / 2^64.
+ * Uniform integers `minval … maxval - 1`; `minval` when the range is empty. As in JAX, 64 bits modulo the
+ * range: the bias is about range / 2^64 unless the range is a power of two.
  * @param minval integer from -2^31 to 2^31 - 1, as maxval.
  * @throws RangeError for other bounds.
  * @returns i32.
@@ -31,10 +31,10 @@ export function randint(key: Tensor, shape: Shape, minval: number, maxval: numbe
     }
   }
   const keys = split(key);
-  const [higher, lower] = keys.map((half) => taken(bits(half, shape)));
+  const [higher, lower] = keys.map((half) => readAndFree(bits(half, shape)));
   for (const half of keys) half.dispose();
   const span = maxval > minval ? maxval - minval : 1;
-  // 2^32 mod span, in 32-bit steps as JAX takes them.
+  // 2^32 mod span, in 32-bit steps as in JAX.
   let multiplier = 2 ** 16 % span;
   multiplier = (Math.imul(multiplier, multiplier) >>> 0) % span;
   const values = new Int32Array(higher.length);
@@ -55,7 +55,7 @@ export function permutation(key: Tensor, n: number): Tensor {
   if (!Number.isInteger(n) || n < 0 || n >= 2 ** 31) {
     throw new RangeError(`permutation: expected a length from 0 to 2^31 - 1, got ${describe(n)}`);
   }
-  // Sorting by random words; as many rounds as make ties of all words of an element unlikely.
+  // Sorts by random words, in enough rounds to make ties unlikely.
   const rounds = Math.ceil((3 * Math.log(Math.max(1, n))) / Math.log(2 ** 32 - 1));
   let order = Int32Array.from({ length: n }, (_, i) => i);
   let current = key;
@@ -63,9 +63,9 @@ export function permutation(key: Tensor, n: number): Tensor {
     const [next, subkey] = split(current);
     if (current !== key) current.dispose();
     current = next;
-    const words = taken(bits(subkey, [n]));
+    const words = readAndFree(bits(subkey, [n]));
     subkey.dispose();
-    // (word, place) as one 64-bit number each: a stable sort by word.
+    // Packs (word, index) into one 64-bit number: a stable sort by word.
     const pairs = new Uint32Array(2 * n);
     for (let i = 0; i < n; i++) {
       pairs[2 * i] = i;
@@ -82,16 +82,21 @@ export function permutation(key: Tensor, n: number): Tensor {
 export interface CategoricalOptions {
   /** The axis whose entries are the choices; default -1. */
   readonly axis?: number;
-  /** Result shape: any leading axes (that many draws each), then what `logits` without `axis` broadcasts to. Default the latter. */
+  /**
+   * Result shape: leading axes for repeated draws, then a shape that `logits` without `axis` broadcasts to
+   * (the default).
+   */
   readonly shape?: Shape;
 }
 
 const OPTIONS = optionKinds<CategoricalOptions>({ axis: aNumber, shape: listOfNumbers });
 
 /**
- * Choices with probabilities `softmax(logits)`, by the Gumbel-max trick.
- * @param logits f32, on the key's backend; -Infinity is never chosen (unless all are), the first NaN always (as in JAX).
- * @throws RangeError when `shape` does not end in what logits without `axis` broadcasts to; TypeError for other dtypes.
+ * Samples indices with probabilities `softmax(logits)`, by the Gumbel-max trick.
+ * @param logits f32, on the key's backend; -Infinity is never chosen unless all are; the first NaN always is
+ *   (as in JAX).
+ * @throws RangeError when `shape` does not end in a shape that logits without `axis` broadcasts to; TypeError
+ *   for other dtypes.
  * @returns i32 indices along `axis`.
  */
 export function categorical(key: Tensor, logits: Tensor, options: CategoricalOptions = {}): Tensor {
@@ -118,7 +123,7 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
     );
   }
   const full = [...shape.slice(0, lead + axis), choices, ...shape.slice(lead + axis)];
-  const noise = taken(gumbel(key, full));
+  const noise = readAndFree(gumbel(key, full));
   const values = logits.dataSync();
   const strides = broadcastStrides(logits.shape, full);
   const inner = sizeOf(shape.slice(lead + axis));
@@ -141,7 +146,7 @@ export function categorical(key: Tensor, logits: Tensor, options: CategoricalOpt
   return integers(backendOf(key), result, shape);
 }
 
-/** Where the element with this linear index of `shape` lies with other strides. */
+/** The offset, by `strides`, of the element with linear index `index` in `shape`. */
 function offsetOf(index: number, shape: Shape, strides: readonly number[]): number {
   let offset = 0;
   let rest = index;
@@ -152,8 +157,8 @@ function offsetOf(index: number, shape: Shape, strides: readonly number[]): numb
   return offset;
 }
 
-/** The values of a tensor that nobody else needs. */
-function taken(x: Tensor): ArrayLike<number> {
+/** Reads and frees a temporary tensor. */
+function readAndFree(x: Tensor): ArrayLike<number> {
   const values = x.dataSync();
   x.dispose();
   return values;

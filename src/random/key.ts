@@ -1,6 +1,6 @@
 /**
- * Random keys as JAX's: threefry2x32, partitionable. A key is a u32 tensor `[2]`; the same key always gives the same
- * numbers, so a program derives new ones by `split` and `foldIn`.
+ * Random keys as in JAX: threefry2x32, partitionable. A key is a u32 tensor `[2]`. The same key always gives
+ * the same numbers; derive new keys by `split` and `foldIn`.
  *
  * Source: jax/_src/random/threefry2x32.py (threefry_seed, _threefry_split_foldlike, _threefry_fold_in).
  */
@@ -14,12 +14,13 @@ import { Tensor } from '../tensor/tensor.ts';
 
 export type KeyWords = readonly [number, number];
 
-/** The words of keys made here, so that deriving from a key does not read it back from its backend. */
+/** Words of the keys made here, so that deriving from a key does not read backend memory. */
 const known = new WeakMap<Tensor, KeyWords>();
 
 /**
  * The key of a seed, on the current backend.
- * @param seed an integer; of a wider one the lowest 32 bits count, as in JAX without 64-bit types. `bigint` for seeds past 2^53.
+ * @param seed an integer; only the lowest 32 bits are used, as in JAX without 64-bit types. `bigint` for
+ *   seeds past 2^53.
  * @throws TypeError unless `seed` is an integer.
  * @returns u32 `[2]`.
  * @example
@@ -32,13 +33,13 @@ export function key(seed: number | bigint): Tensor {
   return makeKey(getBackend(), [0, Number(BigInt.asUintN(32, BigInt(seed)))]);
 }
 
-/** `key` under its older name in JAX. */
+/** JAX's older name of `key`. */
 export function PRNGKey(seed: number | bigint): Tensor {
   return key(seed);
 }
 
 /**
- * `n` new keys from one, which should not be used again.
+ * Derives `n` new keys from one, which should not be used again.
  * @param n default 2.
  * @throws RangeError unless `n` is a non-negative integer.
  * @returns an array of n keys, u32 `[2]` each.
@@ -51,7 +52,7 @@ export function split(from: Tensor, n = 2): Tensor[] {
 }
 
 /**
- * A new key from a key and an integer, such as a step or a layer number.
+ * Derives a key from a key and an integer, such as a step or a layer index.
  * @param data 0 … 2^32 - 1.
  * @throws RangeError for anything else.
  */

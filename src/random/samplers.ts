@@ -1,6 +1,6 @@
 /**
- * Random arrays of the distributions whose every element is a function of its own bits: each is one kernel call. Equal to
- * JAX's on x86 bit for bit, also where JAX computes by polynomials.
+ * Samplers whose elements are independent functions of their own bits: one kernel call each. Equal to JAX's
+ * on x86 bit for bit, including polynomial approximations.
  *
  * Source: jax/_src/random/core.py.
  */
@@ -11,14 +11,14 @@ import type { ArgumentsOf } from '../backend/calls/call.ts';
 import { random } from '../backend/calls/random.ts';
 import { backendOf } from '../backend/registry.ts';
 import { byteLengthOf } from '../tensor/dtype.ts';
-import { ownShape, type Shape, sizeOf } from '../tensor/shape.ts';
+import { checkedShape, type Shape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { erf } from './erf.ts';
 import { keyWords } from './key.ts';
 
 const f = Math.fround;
 const SQRT2 = f(Math.SQRT2);
-/** XLA divides by the constant so. */
+/** XLA divides by a constant in this way. */
 const INVERSE_SQRT2 = f(1 / SQRT2);
 /** The f32 next to -1, towards 0: the smallest value whose erf_inv is finite. */
 const ABOVE_MINUS_ONE = -1 + 2 ** -24;
@@ -36,14 +36,14 @@ const UNIFORM_OPTIONS = optionKinds<UniformOptions>({ minval: aNumber, maxval: a
 /**
  * Random bits.
  * @param shape default `[]`.
- * @returns u32, on the key's backend, as everything here.
+ * @returns u32, on the key's backend, as for all samplers.
  */
 export function bits(key: Tensor, shape: Shape = []): Tensor {
   return draw('bits', key, shape, { kind: 'bits' });
 }
 
 /**
- * Uniform over `[minval, maxval)`, 2^23 different values.
+ * Uniform over `[minval, maxval)`, with 2^23 distinct values.
  * @param shape default `[]`.
  * @returns f32.
  */
@@ -62,7 +62,7 @@ export function normal(key: Tensor, shape: Shape = []): Tensor {
 }
 
 /**
- * Standard normal, of which only what lies in `(lower, upper)` counts.
+ * Standard normal, truncated to `(lower, upper)`.
  * @param shape default `[]`.
  * @returns f32.
  */
@@ -90,7 +90,10 @@ export function bernoulli(key: Tensor, p = 0.5, shape: Shape = []): Tensor {
   return draw('bernoulli', key, shape, { kind: 'bernoulli', high: p });
 }
 
-/** `uniform(key, shape, { minval, maxval }) * scale`, as initializers need it: a second rounding, no second pass. */
+/**
+ * `uniform(key, shape, { minval, maxval }) * scale` in one kernel call, for initializers; rounds twice, as
+ * the product would.
+ */
 export function scaledUniform(
   op: string,
   key: Tensor,
@@ -152,7 +155,7 @@ type Draw = Partial<RandomCall> & Pick<RandomCall, 'kind'>;
 
 function draw(op: string, key: Tensor, shape: Shape, call: Draw): Tensor {
   const words = keyWords(op, key);
-  const own = ownShape(op, shape);
+  const own = checkedShape(op, shape);
   const backend = backendOf(key);
   const dtype = call.kind === 'bits' ? 'u32' : call.kind === 'bernoulli' ? 'bool' : 'f32';
   const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(own))), dtype, own);

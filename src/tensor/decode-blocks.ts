@@ -1,6 +1,6 @@
 /**
- * ggml's block types as f32: the slow, obvious way; kernels/quant.h and quant_k.h are the fast one. Every product of scales and
- * codes is exact in f32, so values are rounded once, when they are stored.
+ * Decodes ggml's block types to f32: the simple reference of kernels/quant.h and quant_k.h. Products of
+ * scales and codes are exact in f32, so values are rounded once, when stored.
  *
  * Source: ggml-common.h (block_q8_0 to block_q6_K); gguf-py quants.py (order of the values).
  */
@@ -42,8 +42,9 @@ function decodeQ8(block: Uint8Array, out: Float32Array): void {
 }
 
 /**
- * d, a minimum in the `_1` types, 32 high bits in the 5-bit ones, then 16 bytes: byte i holds the low bits of value i in its low
- * half and of value i + 16 in its high half. `d * q + m`, or `d * (q - 8)` and `d * (q - 16)`.
+ * d, a minimum in the `_1` types, 32 high bits in the 5-bit ones, then 16 bytes: byte i holds the low bits of
+ * value i in its low nibble and of value i + 16 in its high nibble. `d * q + m`, or `d * (q - 8)` and `d * (q
+ * - 16)`.
  */
 function decodeNibbles(block: Uint8Array, out: Float32Array, dtype: BlockDType): void {
   const five = dtype === 'q5_0' || dtype === 'q5_1';
@@ -60,15 +61,16 @@ function decodeNibbles(block: Uint8Array, out: Float32Array, dtype: BlockDType):
 }
 
 /**
- * q4_k, q5_k: d, dmin, twelve bytes of 6-bit scales and minimums for eight groups of 32, 32 bytes of fifth bits in q5_k, then 128
- * bytes, of which each 32 hold an even group in their low halves and the odd one behind it in their high halves.
+ * q4_k, q5_k: d, dmin, twelve bytes of 6-bit scales and minimums for eight groups of 32, 32 bytes of fifth
+ * bits in q5_k, then 128 bytes: each 32 hold an even group in the low nibbles and the next odd group in the
+ * high nibbles.
  */
 function decodeScaledMinimum(block: Uint8Array, out: Float32Array, dtype: BlockDType): void {
   const d = half(block, 0);
   const dmin = half(block, 2);
   const data = dtype === 'q5_k' ? 48 : 16;
   for (let g = 0; g < 8; g++) {
-    // Groups 4 to 7 have their upper two bits on top of those of groups 0 to 3.
+    // The upper two bits of groups 4 to 7 are stored in the upper bits of groups 0 to 3.
     const q = (i: number) => block[4 + i];
     const scale = g < 4 ? q(g) & 63 : (q(g + 4) & 15) | ((q(g - 4) >> 6) << 4);
     const min = g < 4 ? q(g + 4) & 63 : (q(g + 4) >> 4) | ((q(g) >> 6) << 4);
@@ -81,7 +83,10 @@ function decodeScaledMinimum(block: Uint8Array, out: Float32Array, dtype: BlockD
   }
 }
 
-/** q6_k: 128 bytes of low halves, 64 of upper two bits, 16 int8 scales of 16 values each, d: `d * scale * (q - 32)`. */
+/**
+ * q6_k: 128 bytes of low nibbles, 64 of upper two bits, 16 int8 scales of 16 values each, d: `d * scale * (q
+ * - 32)`.
+ */
 function decodeQ6K(block: Uint8Array, out: Float32Array): void {
   const d = half(block, 208);
   for (let i = 0; i < 256; i++) {

@@ -1,19 +1,23 @@
 /**
- * Element types of tensors. Plain types have one size per element; block types store 32 values of a row (`q8_0`, `q4_0` …) or
- * 256 (`q4_k`, `q5_k`, `q6_k`) together with their scales, as GGML does, so a row must be whole blocks.
+ * Element types of tensors. Plain types have a fixed size per element; block types, as in GGML, store 32
+ * values of a row (`q8_0`, `q4_0` …) or 256 (`q4_k`, `q5_k`, `q6_k`) with their scales, so a row must be a
+ * multiple of the block.
  *
  * Source: ggml-common.h block layouts (block_q8_0 to block_q6_K).
  */
 import { describe } from '../arguments/kinds.ts';
 
-/** Types with one size per element. f64 lives on the reference backend only. */
+/** Types with a fixed size per element. f64 exists only on the reference backend. */
 export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
-/** GGML's block types: 32 values of a row (`_k`: 256) with their scales, so a row must be whole blocks. */
+/**
+ * GGML's block types: 32 values of a row (`_k`: 256) with their scales, so a row must be a multiple of the
+ * block.
+ */
 export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q4_k' | 'q5_k' | 'q6_k';
 /** The element type of a tensor. */
 export type DType = PlainDType | BlockDType;
 
-/** Values in one block and bytes that the block takes; plain types have blocks of one value. */
+/** Values and bytes per block; plain types have blocks of one value. */
 export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: number }>> = {
   f64: { blockLength: 1, blockBytes: 8 },
   f32: { blockLength: 1, blockBytes: 4 },
@@ -33,12 +37,12 @@ export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: n
   q6_k: { blockLength: 256, blockBytes: 210 },
 };
 
-/** True for the dtypes this library knows (a type guard for strings that come from outside). */
+/** Type guard for the dtypes of this library. */
 export function isDType(name: unknown): name is DType {
   return typeof name === 'string' && Object.hasOwn(DTYPES, name);
 }
 
-/** @throws TypeError unless `value` is a dtype: an option's kind. */
+/** @throws The check of dtype options. @throws TypeError unless `value` is a dtype */
 export function aDType(op: string, name: string, value: DType): void {
   if (isDType(value)) return;
   const got = typeof value === 'string' ? JSON.stringify(value) : describe(value);
@@ -50,7 +54,7 @@ export function isBlockDType(dtype: DType): dtype is BlockDType {
   return DTYPES[dtype].blockLength > 1;
 }
 
-/** Bytes that `elements` values of `dtype` take. `elements` counts whole blocks for block types. */
+/** Bytes of `elements` values of `dtype`; for block types a multiple of the block. */
 export function byteLengthOf(dtype: DType, elements: number): number {
   const { blockLength, blockBytes } = DTYPES[dtype];
   return (elements / blockLength) * blockBytes;

@@ -1,10 +1,11 @@
-/** Numbers as `q8_0` blocks: how K and V enter an 8-bit cache on the reference backend. */
+/** Encodes `q8_0` blocks, for K and V in an 8-bit cache on the reference backend. */
 import { DTYPES } from './dtype.ts';
 import { halfToNumber, numberToHalf } from './half.ts';
 
 /**
- * The same arithmetic in f32 as `encode_q8_0` of kernels/quant.h, so that both write the same bytes: scale = largest magnitude
- * / 127 as f16, codes = x / scale rounded to nearest even; a block with a value that is not finite or too large becomes NaN.
+ * The same arithmetic in f32 as `encode_q8_0` of kernels/quant.h, so that both write the same bytes: scale =
+ * largest magnitude / 127 as f16, codes = x / scale rounded to nearest even; a block with a value that is not
+ * finite or too large becomes NaN.
  */
 export function encodeQ8(values: ArrayLike<number>): Uint8Array<ArrayBuffer> {
   const { blockLength, blockBytes } = DTYPES.q8_0;

@@ -1,16 +1,18 @@
 /**
- * Numbers to and from the bytes of a dtype. Hosts are little-endian, as every platform Node and the browsers run on is.
+ * Encodes and decodes numbers as bytes of a dtype. The host is little-endian, as are all platforms of Node
+ * and browsers.
  */
 import { decodeBlocks } from './decode-blocks.ts';
 import type { DType } from './dtype.ts';
 import { bfloatToNumber, halfToNumber, numberToBfloat, numberToHalf } from './half.ts';
 
 /**
- * What `data()` and `dataSync()` return: Float32Array for f32, f16, bf16 and block types, else the array of the dtype.
+ * What `data()` and `dataSync()` return: Float32Array for f32, f16, bf16 and block types, else the typed
+ * array of the dtype.
  */
 export type NumericArray = Float64Array | Float32Array | Int32Array | Uint32Array | Uint8Array;
 
-/** The bytes of `values` as `dtype`; block types are not written here. */
+/** The bytes of `values` as `dtype`. Block types are not supported. */
 export function encode(dtype: DType, values: ArrayLike<number>): Uint8Array<ArrayBuffer> {
   const bytes = (array: ArrayBufferView<ArrayBuffer>) => new Uint8Array(array.buffer, 0, array.byteLength);
   switch (dtype) {
@@ -31,11 +33,11 @@ export function encode(dtype: DType, values: ArrayLike<number>): Uint8Array<Arra
     case 'bf16':
       return bytes(toBits(values, numberToBfloat));
     default:
-      throw new TypeError(`encode: block type ${dtype} is read, not written`);
+      throw new TypeError(`encode: expected a plain dtype, got block type ${dtype}`);
   }
 }
 
-/** `size` elements of `dtype` from `bytes` (which it may alias): widened to f32 where the type is narrower. */
+/** `size` elements of `dtype` from `bytes` (the result may alias it); narrower floats are widened to f32. */
 export function decode(dtype: DType, bytes: Uint8Array<ArrayBuffer>, size: number): NumericArray {
   const aligned = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice();
   const { buffer, byteOffset } = aligned;

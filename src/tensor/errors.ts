@@ -1,4 +1,7 @@
-/** What an op throws when the backend has no kernel for a type; callers may branch on it and pick another backend. */
+/**
+ * What an op throws when the backend has no kernel for a type; callers may branch on it and pick another
+ * backend.
+ */
 export class UnsupportedError extends Error {
   readonly op: string;
   readonly dtype: string;

@@ -1,6 +1,6 @@
 /**
- * A turn of the event loop: timers, sockets and abort signals are served, then the caller goes on. `setTimeout` would cost a
- * millisecond (four in a browser) each time, a promise alone gives no turn at all.
+ * Yields to the event loop, so that timers, sockets and abort signals are handled. `setTimeout` would cost a
+ * millisecond (four in a browser) each time; a resolved promise does not yield.
  */
 
 type Resolve = () => void;

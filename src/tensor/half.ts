@@ -1,5 +1,5 @@
 /**
- * The 16-bit float types, number by number.
+ * Scalar conversions of the 16-bit float types.
  *
  * Source: IEEE 754 binary16; bfloat16 = upper half of binary32 (round to nearest even).
  */
@@ -19,8 +19,9 @@ export function halfToNumber(bits: number): number {
 }
 
 /**
- * The bits of a number as f32, rounded to odd: the last bit says that digits were cut off. Rounding this to a narrower type
- * is then one rounding, as a rounded f32 would not be (1 + 2^-11 + 2^-40 is above the middle, its f32 is the middle).
+ * The bits of a number as f32, rounded to odd: the last bit is set when digits were lost. This avoids double
+ * rounding in the next conversion (1 + 2^-11 + 2^-40 lies above the midpoint, but its nearest f32 is the
+ * midpoint).
  */
 function oddBits(value: number): number {
   float[0] = value;

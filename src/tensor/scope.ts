@@ -1,12 +1,12 @@
 /**
- * Lifetimes. A tensor made inside `scope(fn)` is freed when the scope ends, unless `fn` returns it; nested scopes
- * hand their results to the scope around them. Outside every scope the garbage collector frees a tensor that the
- * program has dropped, some time later.
+ * Lifetimes. A tensor made inside `scope(fn)` is freed when the scope ends, unless `fn` returns it; the
+ * result of a nested scope belongs to the outer scope. Outside all scopes the garbage collector frees
+ * unreachable tensors.
  */
 import { checkFunction } from '../arguments/kinds.ts';
 import { ownerOf, release, type Storage } from './storage.ts';
 
-/** What a scope can free; a tensor. */
+/** An object that a scope can free: a tensor. */
 export interface Disposable {
   readonly storage: Storage;
   dispose(): void;
@@ -15,7 +15,7 @@ export interface Disposable {
 /** The open scopes, the innermost last, each with the live tensors made in it. */
 const scopes: Set<Disposable>[] = [];
 
-/** Outside of every scope: what tensors refer to, so that their storages are freed once none of them is left. */
+/** Outside all scopes: tensors freed together, when the garbage collector finds none of them reachable. */
 interface Registration {
   readonly storages: Storage[];
 }
@@ -27,14 +27,14 @@ const registry = new FinalizationRegistry<Storage[]>((storages) => {
   }
 });
 
-/** Enters a new tensor into the innermost scope; without one, the garbage collector is to free it. */
+/** Adds a new tensor to the innermost scope, or registers it with the garbage collector. */
 export function track(tensor: Disposable): void {
   const innermost = scopes.at(-1);
   if (innermost) innermost.add(tensor);
   else register([tensor]);
 }
 
-/** Takes a tensor out of its scope or its registration: it was freed, or something else owns it. */
+/** Removes a tensor from its scope or registration: it was freed, or has another owner. */
 export function untrack(tensor: Disposable): void {
   for (let i = scopes.length - 1; i >= 0; i--) if (scopes[i].delete(tensor)) return;
   const registration = registrations.get(tensor);
@@ -47,7 +47,7 @@ export function untrack(tensor: Disposable): void {
   if (storages.length === 0) registry.unregister(registration);
 }
 
-/** Takes a tensor out of its scope: it lives as long as what refers to it, such as a module's parameter. */
+/** Removes a tensor from its scope: it lives as long as it is reachable, such as a module's parameter. */
 export function adopt(tensor: Disposable): void {
   untrack(tensor);
   register([tensor]);
@@ -64,8 +64,8 @@ function register(tensors: readonly Disposable[]): void {
 }
 
 /**
- * Runs `fn` and frees every tensor made inside that its result does not hold. The result may be a tensor or nested
- * arrays, maps and plain objects of tensors.
+ * Runs `fn` and frees all tensors made inside, except those in its result. The result may be a tensor or
+ * nested arrays, maps and plain objects of tensors.
  * @throws TypeError when `fn` returns a promise: tensors made after an `await` would escape the scope.
  * @returns what `fn` returned.
  * @example const norm = scope(() => sqrt(sum(mul(x, x)))); // the product and the sum are freed
@@ -76,8 +76,8 @@ export function scope<T>(fn: () => T): T {
 }
 
 /**
- * `scope` for a result of many tensors that are freed together, such as gradients. Outside of every scope they are one
- * registration: one for each would fill V8's old heap.
+ * `scope` for a result of many tensors that are freed together, such as gradients. Outside all scopes they
+ * share one registration with the garbage collector: one for each would fill V8's old generation.
  */
 export function groupScope<T>(fn: () => T): T {
   return runScope(fn, (kept) => (scopes.length > 0 ? kept.forEach(track) : register([...kept])));
@@ -91,7 +91,7 @@ function runScope<T>(fn: () => T, handOn: (kept: ReadonlySet<Disposable>) => voi
     const result = fn();
     if (typeof (result as { then?: unknown } | undefined)?.then === 'function') {
       throw new TypeError(
-        'scope: expected a plain result, got a promise; await inside would escape the scope',
+        'scope: expected a synchronous function, got a promise; tensors made after an await would escape the scope',
       );
     }
     kept = collect(result, new Set());

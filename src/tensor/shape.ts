@@ -1,4 +1,6 @@
-/** Shapes: arrays of non-negative integers, row-major. The letters used everywhere are in ARCHITECTURE.md. */
+/**
+ * Shapes: arrays of non-negative integers, row-major. ARCHITECTURE.md lists the letters used for dimensions.
+ */
 import { describe } from '../arguments/kinds.ts';
 
 /** Lengths of the axes, row-major; `[]` is a scalar. */
@@ -7,7 +9,7 @@ export type Shape = readonly number[];
 /** Number of elements of a shape; 1 for a scalar (`[]`). */
 export function sizeOf(shape: Shape): number {
   let size = 1;
-  // By index: V8 is slow at iterating over frozen arrays.
+  // An index loop: V8 iterates slowly over frozen arrays.
   for (let i = 0; i < shape.length; i++) size *= shape[i];
   return size;
 }
@@ -31,7 +33,10 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return true;
 }
 
-/** The shape with another last dimension, or with none for `last` undefined. By index, as in `sizeOf`. */
+/**
+ * The shape with another last dimension, or without it when `last` is undefined. An index loop, as in
+ * `sizeOf`.
+ */
 export function withLast(shape: Shape, last: number | undefined): number[] {
   const out: number[] = [];
   for (let i = 0; i < shape.length - 1; i++) out.push(shape[i]);
@@ -45,7 +50,7 @@ export function shapeText(shape: Shape): string {
 }
 
 /**
- * The shape two operands broadcast to, by NumPy's rule.
+ * The broadcast shape of two operands, by NumPy's rule.
  * @throws RangeError when a pair of dimensions differs and neither is 1.
  */
 export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
@@ -64,7 +69,10 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   return out;
 }
 
-/** Strides in elements with which an operand of shape `shape` is read as if it had shape `target` (0 = repeated). */
+/**
+ * Strides in elements with which an operand of shape `shape` is read as if it had shape `target` (0 =
+ * repeated).
+ */
 export function broadcastStrides(shape: Shape, target: Shape): number[] {
   const own = stridesOf(shape);
   const lead = target.length - shape.length;
@@ -72,7 +80,7 @@ export function broadcastStrides(shape: Shape, target: Shape): number[] {
 }
 
 /**
- * A checked axis: negative counts from the end.
+ * Checks an axis and makes it non-negative; negative counts from the end.
  * @throws RangeError outside `-rank … rank - 1`.
  */
 export function normalizeAxis(op: string, axis: number, rank: number): number {
@@ -84,11 +92,11 @@ export function normalizeAxis(op: string, axis: number, rank: number): number {
 }
 
 /**
- * A copy of a shape that nobody can change, checked: what tensors keep and kernels trust.
- * @throws RangeError unless every dimension is a non-negative integer and their product, zeros apart, is below 2^53; TypeError for
- *   what is no array
+ * A checked, frozen copy of a shape. Kernels rely on it.
+ * @throws RangeError unless every dimension is a non-negative integer and their product, zeros apart, is
+ *   below 2^53; TypeError unless it is an array
  */
-export function ownShape(op: string, shape: Shape): Shape {
+export function checkedShape(op: string, shape: Shape): Shape {
   if (!Array.isArray(shape)) throw new TypeError(`${op}: expected a shape, got ${describe(shape)}`);
   const own: number[] = [];
   let size = 1;
@@ -104,7 +112,7 @@ export function ownShape(op: string, shape: Shape): Shape {
       `${op}: expected non-negative integer dimensions, got [${own.map(String).join(', ')}]`,
     );
   }
-  // Strides and counts of bytes are exact up to here, in an array of no elements too.
+  // Below 2^53 strides and byte counts are exact; zeros are skipped because strides multiply the other dims.
   if (!Number.isSafeInteger(size)) {
     throw new RangeError(`${op}: expected a shape of fewer than 2^53 elements, got ${shapeText(own)}`);
   }

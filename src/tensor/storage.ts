@@ -1,43 +1,44 @@
 /**
- * A piece of a backend's memory. Tensors and caches hold it by count (a reshape is a second holder of the same piece), and the
- * backend takes the memory back when no holder is left.
+ * Reference-counted backend memory. Tensors and caches hold references (a reshape adds one); the backend
+ * frees the memory when none is left.
  *
- * What a program can reach is an opaque object: where the bytes are, their owner and the number of holders are read and changed by the
- * functions below alone, so that no number that kernels take for an address or a size comes from outside.
+ * For programs the object is opaque: only the functions below access the address, owner and reference count,
+ * so that no address or size used by kernels comes from outside.
  */
 export interface StorageOwner {
   readonly name: string;
-  /** A fresh copy of `byteLength` bytes from `byteOffset`. @throws RangeError outside of the storage */
+  /** A fresh copy of `byteLength` bytes from `byteOffset`. @throws RangeError outside the storage */
   read(storage: Storage, byteOffset: number, byteLength: number): Uint8Array<ArrayBuffer>;
-  /** Takes the memory back. Called when no holder is left. */
+  /** Frees the memory. Called when no reference is left. */
   free(storage: Storage): void;
   /**
-   * Reports memory that the garbage collector must free (sign 1), or need not (-1), so that it runs in time. Memory that a
-   * scope, a tape or an owner frees is not reported: it would make full collections more frequent.
+   * Reports to V8 memory that its garbage collector must free (sign 1), or no longer must (-1), so that it
+   * runs in time. Memory freed by a scope, a tape or an owner is not reported: that would cause more full
+   * collections.
    */
   reportExternalMemory(storage: Storage, sign: 1 | -1): void;
 }
 
-/** The constructor takes this alone: programs reach it through `tensor.storage.constructor`, and must not make storages. */
+/** Required by the constructor, which programs could call as `tensor.storage.constructor`. */
 const MAKER = Symbol('maker');
 
-/** Makes a storage that nobody holds yet. @param address where the bytes are: an address (native), an offset (WASM), 0 otherwise */
+/** Makes a storage without references. @param address an address (native), an offset (WASM), or 0 */
 export function newStorage(owner: StorageOwner, byteLength: number, address: number): Storage {
   return new Storage(MAKER, owner, byteLength, address);
 }
 
 export let ownerOf: (storage: Storage) => StorageOwner;
 export let addressOf: (storage: Storage) => number;
-/** One holder more. */
+/** Adds a reference. */
 export let retain: (storage: Storage) => void;
-/** One holder less; after the last the memory is freed. */
+/** Removes a reference; the last one frees the memory. */
 export let release: (storage: Storage) => void;
-/** Whether more than one holds it; what is not shared may be overwritten by its only holder. */
+/** Whether there is more than one reference. The holder of the only one may overwrite the memory. */
 export let isShared: (storage: Storage) => boolean;
-/** Whether the backend has taken the memory back. */
+/** Whether the memory was freed. */
 export let isFreed: (storage: Storage) => boolean;
 
-/** A piece of memory of a backend. Opaque: programs pass it on, and cannot read or change it. */
+/** A piece of a backend's memory. Opaque to programs. */
 export class Storage {
   readonly #owner: StorageOwner;
   readonly #byteLength: number;
@@ -45,7 +46,7 @@ export class Storage {
   #holders = 0;
   #freed = false;
 
-  /** @throws TypeError for any caller but a backend */
+  /** @throws TypeError unless called by a backend */
   constructor(maker: symbol, owner: StorageOwner, byteLength: number, address: number) {
     if (maker !== MAKER) throw new TypeError('Storage: made by backends, not by programs');
     this.#owner = owner;
@@ -53,7 +54,7 @@ export class Storage {
     this.#address = address;
   }
 
-  /** Bytes of the piece. */
+  /** Size in bytes. */
   get byteLength(): number {
     return this.#byteLength;
   }

@@ -5,15 +5,15 @@ import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import { track, untrack } from './scope.ts';
-import { ownShape, type Shape, shapeText, sizeOf } from './shape.ts';
+import { checkedShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import { ownerOf, release, retain, Storage } from './storage.ts';
 
-/** Numbers nested by axis, as `toArray` returns them; a scalar is a number. */
+/** Nested arrays of numbers, one level per axis, as `toArray` returns; a number for a scalar. */
 export type NestedArray = number | NestedArray[];
 
 /**
- * An immutable, contiguous, row-major array on one backend. `tensor()`, `zeros()` and the ops make tensors; nothing changes one in
- * place. Read it by `await t.data()` on every backend, or by `t.dataSync()` on the CPU backends.
+ * An immutable, contiguous, row-major array on one backend. Made by `tensor()`, `zeros()` and the ops; never
+ * modified in place. Read it by `await t.data()` on every backend, or by `t.dataSync()` on the CPU backends.
  * @example
  * const t = tensor([[1, 2], [3, 4]]);
  * t.shape; // [2, 2]
@@ -21,7 +21,7 @@ export type NestedArray = number | NestedArray[];
  * t.dispose(); // or let `scope` or the garbage collector free it
  */
 export class Tensor {
-  // Kernels trust these: nothing outside can change them.
+  // Private, because kernels do not check them again.
   readonly #shape: Shape;
   readonly #size: number;
   readonly #dtype: DType;
@@ -29,10 +29,10 @@ export class Tensor {
   #disposed = false;
 
   /**
-   * Another holder of `storage`. Programs call `tensor()`, `zeros()` and the ops instead.
-   * @param shape copied; or a tensor whose shape it is to have
-   * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole blocks; TypeError for
-   *   a wrong kind of argument; Error when the storage was freed
+   * Adds a reference to `storage`. Programs use `tensor()`, `zeros()` and the ops instead.
+   * @param shape copied; or a tensor of the same shape
+   * @throws RangeError when the storage is smaller than the shape needs, or a block type's row is not whole
+   *   blocks; TypeError for arguments of a wrong type; Error when the storage was freed
    * @internal
    */
   constructor(storage: Storage, dtype: DType, shape: Shape | Tensor) {
@@ -41,7 +41,7 @@ export class Tensor {
       throw new TypeError(`Tensor: expected a backend's memory, got ${describe(storage)}`);
     }
     if (!isDType(dtype)) throw new TypeError(`Tensor: expected a dtype, got ${describe(dtype)}`);
-    const own = shape instanceof Tensor ? shape.#shape : ownShape('Tensor', shape);
+    const own = shape instanceof Tensor ? shape.#shape : checkedShape('Tensor', shape);
     const size = sizeOf(own);
     const { blockLength, blockBytes } = DTYPES[dtype];
     if (blockLength > 1 && (own.at(-1) ?? 1) % blockLength !== 0) {
@@ -60,7 +60,7 @@ export class Tensor {
     this.#dtype = dtype;
     this.#shape = own;
     this.#size = size;
-    // Nor can an instance hide them behind properties of its own.
+    // Frozen, so that own properties cannot shadow the getters.
     Object.preventExtensions(this);
     track(this);
   }
@@ -75,7 +75,7 @@ export class Tensor {
     return this.#dtype;
   }
 
-  /** The backend's memory, opaque; reshapes of this tensor have the same. */
+  /** The backend's memory (opaque), shared by reshapes of this tensor. */
   get storage(): Storage {
     return this.#storage;
   }
@@ -85,30 +85,31 @@ export class Tensor {
     return this.#size;
   }
 
-  /** Bytes the elements take as stored. */
+  /** Size of the elements in bytes, as stored. */
   get byteLength(): number {
     const { blockLength, blockBytes } = DTYPES[this.#dtype];
     return (this.#size / blockLength) * blockBytes;
   }
 
-  /** Whether `dispose` was called, or a scope freed it; reading it then throws. */
+  /** Whether the tensor was freed by `dispose` or a scope; reading it then throws. */
   get isDisposed(): boolean {
     return this.#disposed;
   }
 
   /**
-   * The elements as a fresh typed array: Float64Array for f64, Float32Array for f32, f16, bf16 and the block types
-   * (widened), Int32Array, Uint32Array, Uint8Array (u8 and bool).
+   * The elements as a fresh typed array: Float64Array for f64, Float32Array for f32, f16, bf16 and the block
+   * types (widened), Int32Array, Uint32Array, Uint8Array (u8 and bool).
    * @throws Error after `dispose()`.
    */
   async data(): Promise<NumericArray> {
     const values = this.dataSync();
-    // Finalizers run between turns of the event loop: a loop that awaited promises alone would free no dropped tensor.
+    // Finalizers run between turns of the event loop: without yielding, a loop of awaits would never free
+    // dropped tensors.
     await eventLoopTurn();
     return values;
   }
 
-  /** As `data()`, at once; CPU backends only. */
+  /** As `data()`, synchronous; CPU backends only. */
   dataSync(): NumericArray {
     if (this.#disposed) throw new Error(`Tensor${shapeText(this.shape)}: read after dispose()`);
     return decode(this.dtype, ownerOf(this.#storage).read(this.#storage, 0, this.byteLength), this.size);
@@ -125,7 +126,7 @@ export class Tensor {
     return build(0);
   }
 
-  /** Frees the memory at once (when no reshape shares it). Safe to call twice. */
+  /** Frees the memory now (when no reshape shares it). Safe to call twice. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;

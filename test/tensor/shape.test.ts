@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import {
   broadcastShapes,
   broadcastStrides,
+  checkedShape,
   normalizeAxis,
-  ownShape,
   sameShape,
   sizeOf,
   stridesOf,
@@ -20,7 +20,7 @@ test('sizes and strides', () => {
 
 test('a shape that is kept is a frozen copy', () => {
   const given = [2, 3, 5];
-  const shape = ownShape('test', given);
+  const shape = checkedShape('test', given);
   given[0] = 7;
   expect(shape).toEqual([2, 3, 5]);
   expect(() => ((shape as number[])[0] = 7)).toThrow(TypeError);
@@ -59,12 +59,12 @@ test('axes and dimensions are checked', () => {
   for (const axis of [3, -4, 0.5, Number.NaN])
     expect(() => normalizeAxis('test', axis, 3)).toThrow(RangeError);
   for (const dim of [-1, 0.5, Number.NaN, Infinity, 2 ** 53])
-    expect(() => ownShape('test', [dim])).toThrow(RangeError);
+    expect(() => checkedShape('test', [dim])).toThrow(RangeError);
   // Strides must be exact, of an empty tensor too.
   for (const shape of [
     [2 ** 27, 2 ** 27],
     [0, 2 ** 27, 2 ** 27],
   ])
-    expect(() => ownShape('test', shape)).toThrow('expected a shape of fewer than 2^53 elements');
-  expect(ownShape('test', [0, 2 ** 27, 2 ** 25])).toEqual([0, 2 ** 27, 2 ** 25]);
+    expect(() => checkedShape('test', shape)).toThrow('expected a shape of fewer than 2^53 elements');
+  expect(checkedShape('test', [0, 2 ** 27, 2 ** 25])).toEqual([0, 2 ** 27, 2 ** 25]);
 });
