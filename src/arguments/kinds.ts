@@ -1,16 +1,16 @@
-/** Checks of what a caller without types may hand over, and how such a value is named in an error. */
+/** Run-time checks of arguments, for callers without TypeScript, and how errors describe a value. */
 
-/** @throws TypeError unless `value` is true or false: a text such as 'false' would count as true. */
+/** @throws TypeError unless `value` is a boolean: a string such as 'false' would be truthy. */
 export function aBoolean(op: string, name: string, value: boolean): void {
   if (typeof value !== 'boolean') throw wrongKind(op, name, 'a boolean', value);
 }
 
-/** @throws TypeError unless `value` is a number; which numbers fit is for the op to say. */
+/** @throws TypeError unless `value` is a number; the op checks its range. */
 export function aNumber(op: string, name: string, value: number): void {
   if (typeof value !== 'number') throw wrongKind(op, name, 'a number', value);
 }
 
-/** @throws TypeError unless `value` is a number or a list of them, an array or a typed one. */
+/** @throws TypeError unless `value` is a number, or an array or typed array of numbers. */
 export function numbers(op: string, name: string, value: number | ArrayLike<number>): void {
   if (typeof value !== 'number') listOfNumbers(op, name, value, 'a number or a list of them');
 }
@@ -34,31 +34,37 @@ export function aString(op: string, name: string, value: string): void {
   if (typeof value !== 'string') throw wrongKind(op, name, 'a string', value);
 }
 
-/** @throws TypeError unless `value` can be called. */
+/** @throws TypeError unless `value` is a function. */
 export function aFunction(op: string, name: string, value: unknown): void {
   if (typeof value !== 'function') throw wrongKind(op, name, 'a function', value);
 }
 
-/** For an option that its function looks at itself. */
+/** For an option that the function checks itself. */
 export function anything(): void {}
 
-/** @throws TypeError unless `value` is an object; `what` says which, such as `a model's shape`. */
+/** @throws TypeError unless `value` is an object; `what` describes it, such as `a model's shape`. */
 export function checkObject(op: string, what: string, value: unknown): void {
   if (typeof value === 'object' && value !== null) return;
   throw new TypeError(`${op}: expected ${what}, got ${describe(value)}`);
 }
 
-/** @throws TypeError unless `fn` can be called. */
+/** @throws TypeError unless `fn` is a function. */
 export function checkFunction(op: string, fn: unknown): void {
   if (typeof fn !== 'function') throw new TypeError(`${op}: expected a function, got ${describe(fn)}`);
 }
 
-/** @returns the value. @throws TypeError for what is no number, RangeError unless `value` is a positive integer */
+/**
+ * @returns the value. @throws TypeError unless `value` is a number, RangeError unless it is a positive
+ *   integer
+ */
 export function checkPositiveInteger(op: string, name: string, value: number): number {
   return checkInteger(op, name, value, 1);
 }
 
-/** @returns the value. @throws TypeError for what is no number, RangeError unless `value` is an integer of at least `least` */
+/**
+ * @returns the value. @throws TypeError unless `value` is a number, RangeError unless it is an integer >=
+ *   `least`
+ */
 export function checkInteger(op: string, name: string, value: number, least: 0 | 1): number {
   if (Number.isSafeInteger(value) && value >= least) return value;
   const kind = least === 1 ? 'a positive integer' : 'a non-negative integer';
@@ -66,7 +72,7 @@ export function checkInteger(op: string, name: string, value: number, least: 0 |
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
 }
 
-/** How an error names a wrong argument. */
+/** The description of a wrong argument in an error. */
 export function describe(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return `an array of ${value.length}`;

@@ -1,6 +1,6 @@
-/** Which known name a wrong one was meant to be: another spelling, a part of it, or a slip of the keyboard. */
+/** The known name closest to a wrong one: another spelling, a part of it, or a typo. */
 
-/** Short forms that other libraries have in names. */
+/** Abbreviations in names of other libraries. */
 const WORDS: Readonly<Record<string, string>> = {
   n: 'num',
   kv: 'key value',
@@ -17,7 +17,7 @@ const WORDS: Readonly<Record<string, string>> = {
   dim: 'axis',
 };
 
-/** @returns the nearest of `known`, the first of several; undefined when none is near */
+/** @returns the nearest of `known` (the first on a tie); undefined when none is near */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   const wanted = wordsOf(name);
   let nearest: string | undefined;
@@ -41,7 +41,10 @@ function wordsOf(name: string): readonly string[] {
   return words.flatMap((word) => (Object.hasOwn(WORDS, word) ? WORDS[word].split(' ') : word));
 }
 
-/** 0 for the same words in any order, below 1 for one in the other, then by edits and by shared words; Infinity = not near. */
+/**
+ * 0 for the same words in any order, below 1 when one contains the other, then by edits and shared words;
+ * Infinity when not near.
+ */
 function distanceOf(a: readonly string[], b: readonly string[]): number {
   const [one, other] = [a.join(''), b.join('')];
   if (one === other || [...a].sort().join() === [...b].sort().join()) return 0;
@@ -56,7 +59,7 @@ function distanceOf(a: readonly string[], b: readonly string[]): number {
   return 2 * shared.length >= Math.max(a.length, b.length) ? longer + edits : Infinity;
 }
 
-/** Levenshtein: letters to insert, remove or replace. */
+/** Levenshtein distance: letters to insert, remove or replace. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

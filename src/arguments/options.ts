@@ -1,6 +1,6 @@
 /**
- * The one check of every options object: no name that the function does not know, no value of another kind. A misspelt option
- * would otherwise be ignored, and the numbers be those of the default.
+ * The check of every options object: no unknown names, no values of a wrong type. Otherwise a misspelt option
+ * would be ignored and the default used silently.
  */
 import { anything, describe } from './kinds.ts';
 import { nearestName } from './nearest-name.ts';
@@ -8,7 +8,7 @@ import { nearestName } from './nearest-name.ts';
 /** Throws a TypeError unless `value` may be the option `name` of `op`. */
 export type Kind<T> = (op: string, name: string, value: T) => void;
 
-/** The options that a function knows, by name; made by `optionKinds`. */
+/** The options of a function by name; made by `optionKinds`. */
 export type OptionTable = Readonly<Record<string, Kind<never>>>;
 
 export type OptionKinds<Options> = {
@@ -16,23 +16,24 @@ export type OptionKinds<Options> = {
 };
 
 /**
- * The kind of each option of `Options`: the compiler asks for all of them and for no other.
- * Such as `const OPTIONS = optionKinds<AxisOptions>({ axis: aNumber })`.
+ * The check of each option of `Options`; the compiler requires exactly these names. Example: `const OPTIONS =
+ * optionKinds<AxisOptions>({ axis: aNumber })`.
  */
 export function optionKinds<Options>(
   kinds: {
     readonly [Name in keyof Options]-?: Kind<Exclude<Options[Name], undefined>>;
   },
 ): OptionTable {
-  // Without a prototype, whose names (`constructor`, `toString`) would be known ones.
+  // Without a prototype, so that `constructor` and `toString` are not known names.
   return Object.assign(Object.create(null), kinds);
 }
 
 /**
- * A known option that is undefined counts as not given; an unknown one is refused whatever its value.
- * @param options what was handed over; a class instance is taken if it has options as properties
- * @throws TypeError for what is no object of options, an option that `kinds` lacks (it names the nearest known one), or a value of
- *   another kind
+ * Checks options. A known option that is undefined counts as not given; an unknown one is refused even if
+ * undefined.
+ * @param options the argument; a class instance is accepted if it has options as properties
+ * @throws TypeError unless it is an object of options, for an unknown option (the message names the nearest
+ *   known one), or for a value of a wrong type
  */
 export function checkOptions(op: string, options: unknown, kinds: OptionTable): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -54,7 +55,9 @@ function isPlain(value: object): boolean {
   return prototype === null || prototype.constructor === Object;
 }
 
-/** For a value where options belong, such as a tensor or an axis: which options it could be. */
+/**
+ * The error for another value in place of options, such as a tensor or an axis; suggests options it could be.
+ */
 function noOptions(op: string, value: unknown, kinds: OptionTable): TypeError {
   const fitting = Object.keys(kinds).filter((name) => fits(op, name, value, kinds[name]));
   const hint = fitting.length > 0 ? `; did you mean ${either(fitting.map((name) => `{ ${name} }`))}?` : '';

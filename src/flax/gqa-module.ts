@@ -1,6 +1,6 @@
 /**
- * The modules behind `mhaGqa` and `mhaMqa`: a Linen module of DenseGeneral layers and an NNX module of Linear ones.
- * A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
+ * The modules behind `mhaGqa` and `mhaMqa`: a Linen module of DenseGeneral layers and an NNX module of Linear
+ * ones. A Linen checkpoint's `params` map onto `LinenGqa` by name (`q.kernel` is `params/q/kernel`).
  */
 
 import { checkPositiveInteger } from '../arguments/kinds.ts';
@@ -24,14 +24,16 @@ interface LinenGqaOptions {
   readonly qkvFeatures: number;
 }
 
-/** Grouped-query attention without mask; parameters drawn as `module.init(PRNGKey(seed), x)` draws them. */
+/**
+ * Grouped-query attention without mask, with parameters initialised as by `module.init(PRNGKey(seed), x)`.
+ */
 export class LinenGqa extends Module {
   readonly q: LinearGeneral;
   readonly k: LinearGeneral;
   readonly v: LinearGeneral;
   readonly out: LinearGeneral;
 
-  /** @throws RangeError for counts that are no positive integers, N not a multiple of K, qkvFeatures not a multiple of N. */
+  /** @throws RangeError unless counts are positive integers, N is a multiple of K and qkvFeatures of N. */
   constructor(options: LinenGqaOptions) {
     super();
     const { seed, inFeatures, numHeads, numKvHeads, qkvFeatures } = options;
@@ -65,7 +67,9 @@ interface NnxMqaOptions {
   readonly rngs: Rngs;
 }
 
-/** Multi-query attention without mask: one key and one value head of `dModel / numHeads` for all query heads. */
+/**
+ * Multi-query attention without mask: one key and one value head of `dModel / numHeads` for all query heads.
+ */
 export class NnxMqa extends Module {
   readonly qProj: Linear;
   readonly kProj: Linear;
@@ -74,7 +78,7 @@ export class NnxMqa extends Module {
   readonly numHeads: number;
   readonly headDim: number;
 
-  /** @throws RangeError for counts that are no positive integers, dModel not a multiple of N. */
+  /** @throws RangeError unless counts are positive integers and dModel is a multiple of N. */
   constructor(options: NnxMqaOptions) {
     super();
     const { dModel, numHeads, rngs } = options;
@@ -101,7 +105,7 @@ export class NnxMqa extends Module {
   }
 }
 
-/** The keys of a Linen layer: kernel and bias are its first and second draw. */
+/** The keys of a Linen layer: the first for the kernel, the second for the bias. */
 function linenRngs(seed: number, layer: string): ParamKeys {
   let draw = 0;
   return { params: () => foldInPath(key(seed), [layer, ++draw]) };

@@ -1,5 +1,5 @@
 /**
- * Entry points in the shape of Flax programs.
+ * Functions with the interface of small Flax programs.
  * @module gqa/flax
  */
 export { fromLinenParams, type LinenParams } from './linen-params.ts';

@@ -1,14 +1,14 @@
-/** Linen's nested parameter trees, by the flat paths of our modules. */
+/** Converts Linen's nested parameter trees to the flat paths of modules. */
 import { checkObject } from '../arguments/kinds.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-/** `{ q: { kernel } }`, as Linen nests it. */
+/** `{ q: { kernel } }`, nested as in Linen. */
 export interface LinenParams {
   readonly [name: string]: Tensor | LinenParams;
 }
 
 /**
- * A Linen tree flattened: `{ params: { q: { kernel } } }` becomes `{ 'q.kernel': … }`, what `Module.setState` takes.
+ * Flattens a Linen tree: `{ params: { q: { kernel } } }` becomes `{ 'q.kernel': … }`, for `Module.setState`.
  * @param params the tree, with or without the `params` level around it.
  * @returns the tensors by path, not copied.
  * @example layer.setState(fromLinenParams({ params: { query: { kernel: Q }, key: { kernel: K } } }));

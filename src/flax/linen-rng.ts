@@ -1,13 +1,13 @@
 /**
- * How Flax Linen derives the key of each parameter: the module path and the number of the draw, hashed by SHA-1 and folded
- * into the init key.
+ * Flax Linen's parameter keys: the module path and the index of the draw, hashed by SHA-1 and folded into the
+ * init key.
  *
  * Source: flax/core/scope.py (_fold_in_static, LazyRng); SHA-1: FIPS 180-4, section 6.1.2.
  */
 import { foldIn } from '../random/key.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-/** `key` for this path of module names and draw numbers; `key` itself for an empty one. */
+/** Folds a path of module names and draw indices into `key`; returns `key` for an empty path. */
 export function foldInPath(key: Tensor, path: readonly (string | number)[]): Tensor {
   if (path.length === 0) return key;
   const bytes = path.flatMap((part) => (typeof part === 'number' ? bigEndian(part) : [...utf8.encode(part)]));

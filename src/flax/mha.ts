@@ -1,4 +1,4 @@
-/** The Flax-shaped entry points: a seed, an input and three counts in, flat numbers out. */
+/** `mhaGqa` and `mhaMqa`: from a seed, an input and head counts to the flat output. */
 import { Rngs } from '../nn/rngs.ts';
 import { type TensorLike, tensor } from '../ops/creation.ts';
 import { scope } from '../tensor/scope.ts';
@@ -7,14 +7,15 @@ import { Tensor } from '../tensor/tensor.ts';
 import { LinenGqa, NnxMqa } from './gqa-module.ts';
 
 /**
- * Grouped-query self-attention as a Flax Linen module (`DenseGeneral` layers q, k, v, out, with biases), initialised by
- * `PRNGKey(seed)` on `x` and applied to it; no mask.
+ * Grouped-query self-attention as a Flax Linen module (`DenseGeneral` layers q, k, v, out, with biases),
+ * initialised by `PRNGKey(seed)` on `x` and applied to it; no mask.
  * @param seed an integer.
  * @param x `[T, Din]`, nested arrays or a tensor.
  * @param numHeads query heads N.
  * @param numKvHeads key/value heads K, a divisor of N.
  * @param qkvFeatures N times the head dim.
- * @throws RangeError when a count is no positive integer, K does not divide N, N does not divide `qkvFeatures`, or x has another rank.
+ * @throws RangeError unless counts are positive integers, K divides N, N divides `qkvFeatures`, and x has
+ *   rank 2.
  * @returns `T * Din` numbers: the output `[T, Din]`, flat.
  * @example
  * mhaGqa(0, [[1, 0, 0, 0], [0, 1, 0, 0]], 4, 2, 8); // Float32Array of 8
@@ -32,12 +33,12 @@ export function mhaGqa(
 }
 
 /**
- * Multi-query self-attention as a Flax NNX module (`Linear` layers q_proj, k_proj, v_proj, out_proj) initialised by
- * `Rngs(seed)`; no mask.
+ * Multi-query self-attention as a Flax NNX module (`Linear` layers q_proj, k_proj, v_proj, out_proj)
+ * initialised by `Rngs(seed)`; no mask.
  * @param seed an integer.
  * @param x `[T, dModel]`, nested arrays or a tensor.
  * @param numHeads query heads N; the one key/value head has `dModel / numHeads` dims.
- * @throws RangeError when a count is no positive integer, N does not divide `dModel`, or x is not `[T, dModel]`.
+ * @throws RangeError unless counts are positive integers, N divides `dModel`, and x is `[T, dModel]`.
  * @returns `T * dModel` numbers: the output, flat.
  */
 export function mhaMqa(seed: number, x: Tensor | TensorLike, numHeads: number, dModel: number): Float32Array {

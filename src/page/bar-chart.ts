@@ -1,17 +1,17 @@
-/** Horizontal bars with their values, as SVG: a few numbers to compare at a glance. */
+/** A horizontal bar chart with values, as SVG. */
 import { escapeHtml, svg } from './html-page.ts';
 
 export interface Bar {
   readonly name: string;
   readonly color: string;
   readonly value: number;
-  /** The value as it is written. */
+  /** The value as displayed. */
   readonly text: string;
 }
 
 const [WIDTH, NAME, VALUE, STEP, TALL] = [420, 96, 110, 30, 20];
 
-/** @param label what the picture shows */
+/** @param label description of the chart */
 export function barChart(bars: readonly Bar[], label: string): string {
   const most = Math.max(1e-300, ...bars.map(({ value }) => value));
   const parts = bars.flatMap(({ name, color, value, text }, i) => {

@@ -1,11 +1,11 @@
 /**
- * The frame of every page that a command writes: one file, light and dark, wide and narrow, without scripts or links. Colours of
- * series are variables, so that a chart reads on both grounds.
+ * The HTML template of every page that a command writes: one file, light and dark, responsive, without
+ * scripts or links. Series colours are CSS variables, so that charts are legible on both backgrounds.
  */
 
 import { printable } from '../arguments/printable.ts';
 
-/** Colours for series, by meaning or in order; `var(--…)` in SVG and HTML alike. */
+/** Series colours, by meaning or in order; `var(--…)` in SVG and HTML. */
 export const COLORS = {
   blue: 'var(--blue)',
   orange: 'var(--orange)',
@@ -37,7 +37,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding
   .half { flex-basis: 100%; } td, th { padding: .2rem .3rem; font-size: .78rem; white-space: normal; } }
 `;
 
-/** @param body HTML; what it holds of texts is escaped already */
+/** @param body HTML; texts in it must be escaped */
 export function htmlPage(title: string, body: string): string {
   return `<!doctype html>
 <html lang="en">
@@ -57,15 +57,15 @@ ${body}
 `;
 }
 
-/** Signs of HTML as references, and control characters as a terminal would show them. */
+/** Escapes HTML characters as entities, and control characters as `printable` does. */
 export function escapeHtml(text: string): string {
   return printable(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 }
 
 /**
- * A table that scrolls by itself where it is too wide, by keyboard too.
- * @param rows the first is the head; cells are HTML
- * @param label what it shows
+ * A table that scrolls horizontally when too wide, also by keyboard.
+ * @param rows the first is the header; cells are HTML
+ * @param label description of the table
  */
 export function htmlTable(rows: readonly (readonly string[])[], label: string): string {
   const [head, ...body] = rows.map((cells, row) =>
@@ -81,7 +81,7 @@ export function htmlTable(rows: readonly (readonly string[])[], label: string): 
   return `<div class="wide" role="region" tabindex="0" aria-label="${escapeHtml(label)}">${table}</div>`;
 }
 
-/** Names with their values, as texts. */
+/** A table of names and values, as text. */
 export function factTable(facts: readonly (readonly [string, string])[]): string {
   const rows = facts.map(
     ([name, value]) => `<tr><th scope="row">${escapeHtml(name)}</th><td>${escapeHtml(value)}</td></tr>`,
@@ -89,7 +89,7 @@ export function factTable(facts: readonly (readonly [string, string])[]): string
   return `<table class="facts">${rows.join('\n')}</table>`;
 }
 
-/** Squares in the colours of series with their names. */
+/** A legend: a coloured square and a name per series. */
 export function legend(series: readonly { readonly name: string; readonly color: string }[]): string {
   const items = series.map(
     ({ name, color }) => `<span><span style="color:${color}">■</span> ${escapeHtml(name)}</span>`,
@@ -98,19 +98,19 @@ export function legend(series: readonly { readonly name: string; readonly color:
 }
 
 /**
- * A picture, at most as wide as the page.
- * @param label what it shows, for readers who do not see it
+ * An SVG image, at most as wide as the page.
+ * @param label its text alternative
  */
 export function svg(width: number, height: number, label: string, parts: readonly string[]): string {
   const [w, h] = [Math.ceil(width), Math.ceil(height)];
   return `<svg viewBox="0 0 ${w} ${h}" width="${w}" role="img" aria-label="${escapeHtml(label)}">\n${parts.join('\n')}\n</svg>`;
 }
 
-/** Widths of pictures: of a page with room, and of a telephone, where the former's text would be too small to read. */
+/** Chart widths for a desktop and for a phone, where the text of the wide one would be too small. */
 const BROAD = 860;
 const NARROW = 358;
 
-/** A picture drawn for both widths, of which a page shows the one that fits. */
+/** A chart drawn for both widths; the page shows the one that fits. */
 export function svgOfPageWidth(draw: (width: number) => string): string {
   return `<div class="broad">${draw(BROAD)}</div><div class="narrow">${draw(NARROW)}</div>`;
 }

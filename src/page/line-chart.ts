@@ -1,4 +1,4 @@
-/** Curves over steps as SVG, with a grid of round numbers. */
+/** A line chart over steps, as SVG, with a grid at round numbers. */
 import { legend, svg, svgOfPageWidth } from './html-page.ts';
 import { niceTicks } from './nice-ticks.ts';
 
@@ -11,16 +11,16 @@ export interface Curve {
   readonly name: string;
   readonly color: string;
   readonly points: readonly CurvePoint[];
-  /** For values to compare with. */
+  /** For reference values. */
   readonly dashed?: boolean;
 }
 
 const [HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [300, 56, 40, 12, 16];
-/** Of a number under the axis, and the space between two. */
+/** Width of a tick label, including the gap to the next. */
 const TICK_WIDTH = 64;
 
 /**
- * @param label what the picture shows
+ * @param label description of the chart
  * @param unit of the horizontal axis
  */
 export function lineChart(curves: readonly Curve[], label: string, unit = 'step'): string {

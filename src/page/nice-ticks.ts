@@ -1,4 +1,4 @@
-/** Four to nine round numbers from at most `low` to at least `high`. */
+/** Four to nine round tick values, from at most `low` to at least `high`. */
 export function niceTicks(low: number, high: number): number[] {
   const span = high - low || Math.abs(high) || 1;
   const rough = span / 5;

@@ -1,6 +1,6 @@
 /**
- * Tokens that are found in a text before anything else happens to it: special ones and those a user added.
- * Source: Rust `tokenizers`, src/tokenizer/added_vocabulary.rs.
+ * Added tokens (special or added by a user), which are matched in a text before any other step. Source: Rust
+ * `tokenizers`, src/tokenizer/added_vocabulary.rs.
  */
 import type { Normalizer } from './normalizers.ts';
 import { spacesAtEnd } from './normalizers.ts';
@@ -8,18 +8,18 @@ import { isWordOrJoiner } from './pre-tokenizers.ts';
 import type { AddedTokenJson } from './tokenizer-json.ts';
 import { Trie } from './trie.ts';
 
-/** A stretch of text that is still to be tokenized, or a token found there (`id` is not -1). */
+/** A part of the text still to be tokenized (`id` is -1), or a matched added token. */
 export interface Part {
   readonly text: string;
   readonly id: number;
-  /** Whether it begins where the whole text does. */
+  /** Whether it is at the start of the whole text. */
   readonly atStart: boolean;
 }
 
 export class AddedTokens {
   /** By id. */
   readonly tokens: ReadonlyMap<number, AddedTokenJson>;
-  /** What the tokens read as, by id: those that are looked for in normalized text, in normal form. */
+  /** The text of each token by id, normalized for tokens that match normalized text. */
   readonly texts: ReadonlyMap<number, string>;
   readonly ids: ReadonlyMap<string, number>;
   readonly #literal: Trie = new Trie();
@@ -28,9 +28,9 @@ export class AddedTokens {
   readonly #splitSpecial: boolean;
 
   /**
-   * @param vocab ids of the model's own tokens: an added token that is one of them has that id, others follow behind,
-   * whatever id the file gives them (so does the Rust library)
-   * @param splitSpecial whether special tokens are not looked for
+   * @param vocab ids of the model's own tokens. An added token that is one of them has that id; others get
+   *   the next ids, whatever the file says (as in the Rust library)
+   * @param splitSpecial whether special tokens are not matched
    */
   constructor(
     list: readonly AddedTokenJson[],
@@ -48,7 +48,7 @@ export class AddedTokens {
       tokens.set(id, token);
       ids.set(token.content, id);
     }
-    // Special tokens go first where two have the same normal form.
+    // Special tokens take precedence when two have the same normalized text.
     const specialFirst = [...tokens].sort(
       ([, a], [, b]) => Number(b.special ?? false) - Number(a.special ?? false),
     );
@@ -66,7 +66,7 @@ export class AddedTokens {
     this.#splitSpecial = splitSpecial;
   }
 
-  /** Cuts a text at its added tokens, and normalizes what is between them. */
+  /** Splits a text at its added tokens and normalizes the text between them. */
   parts(text: string): Part[] {
     const out: Part[] = [];
     for (const part of this.#cut({ text, id: -1, atStart: true }, this.#literal)) {
@@ -109,7 +109,7 @@ export class AddedTokens {
   }
 }
 
-/** The value and length of the longest text of the trie at a place; value -1 when there is none. */
+/** The value and length of the longest trie entry at a position; value -1 when there is none. */
 function longest(trie: Trie, text: string, at: number): [value: number, length: number] {
   let value = -1;
   let length = 0;

@@ -1,7 +1,7 @@
 /**
- * Byte-pair encoding: the letters of a word become tokens, and of all neighbours that make a token together the pair of
- * the lowest rank is joined first, until none is left. A heap holds the pairs, so a word of n letters takes n log n steps.
- * Source: Rust `tokenizers`, src/models/bpe.
+ * Byte-pair encoding: starts from a token per letter, and repeatedly merges the adjacent pair of lowest rank
+ * until no pair can be merged. A heap holds the pairs, so a word of n letters takes O(n log n). Source: Rust
+ * `tokenizers`, src/models/bpe.
  */
 import { byteTokens } from './byte-letters.ts';
 import type { Merges } from './merges.ts';
@@ -10,21 +10,21 @@ import type { WordModel } from './word-models.ts';
 
 export interface BpeOptions {
   readonly unknown: string | undefined;
-  /** Unknown letters in a row become one unknown token. */
+  /** Consecutive unknown letters become one unknown token. */
   readonly fuseUnknown: boolean;
-  /** A letter that is no token becomes its bytes `<0x..>`. */
+  /** A letter that is not a token becomes its byte tokens `<0x..>`. */
   readonly byteFallback: boolean;
-  /** A word that is a token by itself is taken whole. */
+  /** A word that is a token is not split. */
   readonly ignoreMerges: boolean;
-  /** In front of every letter of a word but the first. */
+  /** Prefix of every letter of a word except the first. */
   readonly prefix: string;
-  /** Behind the last letter of a word. */
+  /** Suffix of the last letter of a word. */
   readonly suffix: string;
 }
 
 const maxCached = 10_000;
 const maxCachedLength = 256;
-/** Places of symbols stand below ids in one number. */
+/** Packs an id and a symbol index into one number. */
 const idUnit = 2 ** 31;
 
 export class Bpe implements WordModel {
@@ -57,7 +57,7 @@ export class Bpe implements WordModel {
   #symbols(word: string): number[] {
     const { prefix, suffix, byteFallback, fuseUnknown, unknown } = this.#options;
     const symbols: number[] = [];
-    // An unknown token waits for what follows, since more may join it.
+    // An unknown token is kept pending: following ones may be fused with it.
     let waiting = -1;
     for (let i = 0; i < word.length; ) {
       const length = (word.codePointAt(i) as number) > 0xffff ? 2 : 1;
@@ -84,7 +84,7 @@ export class Bpe implements WordModel {
     return symbols;
   }
 
-  /** Joins symbols in place, and gives those that are left. */
+  /** Merges symbols in place and returns those that remain. */
   #merge(ids: number[]): number[] {
     const n = ids.length;
     if (n < 2) return ids;
@@ -107,7 +107,7 @@ export class Bpe implements WordModel {
       const left = top - merged * idUnit;
       const right = behind[left];
       if (gone[left] === 1 || right < 0) continue;
-      // The pair may have changed since it was put here.
+      // The pair may have changed since it was queued.
       if (!merges.find(ids[left], ids[right]) || merges.merged !== merged) continue;
       ids[left] = merged;
       gone[right] = 1;
@@ -122,7 +122,7 @@ export class Bpe implements WordModel {
   }
 }
 
-/** A binary heap of pairs by rank, then by the token they make and their place. */
+/** A binary heap of pairs by rank, then merged token, then position. */
 class PairQueue {
   size = 0;
   #ranks: Float64Array = new Float64Array(64);
@@ -152,7 +152,7 @@ class PairQueue {
     pairs[at] = pair;
   }
 
-  /** Takes the first pair out. The queue must not be empty. */
+  /** Removes the first pair. The queue must not be empty. */
   pop(): number {
     const ranks = this.#ranks;
     const pairs = this.#pairs;

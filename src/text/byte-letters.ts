@@ -1,6 +1,6 @@
 /**
- * Byte-level vocabularies write every byte as one letter: printable Latin-1 as itself, the other 68 as U+0100 to U+0143.
- * Source: `bytes_to_unicode` of GPT-2's encoder.py.
+ * Byte-level vocabularies represent each byte by one letter: printable Latin-1 by itself, the other 68 by
+ * U+0100 to U+0143. Source: `bytes_to_unicode` of GPT-2's encoder.py.
  */
 
 const letters: string[] = [];
@@ -14,7 +14,7 @@ for (let byte = 0; byte < 256; byte++) {
 
 const encoder = new TextEncoder();
 
-/** The UTF-8 bytes of a text, a letter each. */
+/** The UTF-8 bytes of a text, one letter per byte. */
 export function bytesAsLetters(text: string): string {
   let out = '';
   for (let i = 0; i < text.length; i++) {
@@ -28,7 +28,7 @@ export function bytesAsLetters(text: string): string {
   return out;
 }
 
-/** The bytes that the letters of a token stand for; undefined when one stands for none. */
+/** The bytes represented by a token's letters; undefined when a letter represents none. */
 export function lettersAsBytes(token: string): number[] | undefined {
   const out: number[] = [];
   for (const letter of token) {
@@ -39,7 +39,7 @@ export function lettersAsBytes(token: string): number[] | undefined {
   return out;
 }
 
-/** The tokens `<0x..>` of a text's UTF-8 bytes, undefined when one of them is missing. */
+/** The byte tokens `<0x..>` of a text's UTF-8 bytes; undefined when one is not in the vocabulary. */
 export function byteTokens(text: string, vocab: ReadonlyMap<string, number>): number[] | undefined {
   const ids: number[] = [];
   for (const byte of encoder.encode(text)) {

@@ -1,6 +1,6 @@
 /**
- * A tokenizer of characters (Unicode code points), as the files that Hugging Face reads: each character is a token, and
- * characters that were not in the text it was made from have none.
+ * A character-level tokenizer (Unicode code points), as Hugging Face tokenizer files. The vocabulary is the
+ * characters of a given text.
  */
 import { KnownCharacters } from './known-characters.ts';
 import {
@@ -11,16 +11,19 @@ import {
 } from './tokenizer.ts';
 
 export interface CharacterTokenizer {
-  /** The characters, each at its id: by code point. */
+  /** The characters by id, in code point order. */
   readonly characters: readonly string[];
   /** tokenizer.json and tokenizer_config.json. */
   readonly files: Readonly<Record<'tokenizer.json' | 'tokenizer_config.json', object>>;
   readonly tokenizer: Tokenizer;
-  /** The ids of a long text, faster than the tokenizer gives them. @throws RangeError for a character that has none. */
+  /**
+   * Encodes a long text, faster than the tokenizer. @throws RangeError for a character outside the
+   * vocabulary.
+   */
   encode(text: string): Int32Array;
 }
 
-/** The tokenizer of all characters of `text`. */
+/** Builds the tokenizer of all characters of `text`. */
 export function characterTokenizer(text: string): CharacterTokenizer {
   const characters = [...new Set(text)].sort((a, b) => (a.codePointAt(0) ?? 0) - (b.codePointAt(0) ?? 0));
   const vocab = Object.fromEntries(characters.map((character, id) => [character, id]));
@@ -30,7 +33,7 @@ export function characterTokenizer(text: string): CharacterTokenizer {
     padding: null,
     added_tokens: [],
     normalizer: null,
-    // Every character by itself: no merges, and none is looked for across a whole text.
+    // Split into single characters, so that no merges are searched.
     pre_tokenizer: {
       type: 'Split',
       pattern: { Regex: '[\\s\\S]' },

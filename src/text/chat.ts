@@ -1,6 +1,6 @@
 /**
- * A checkpoint's chat templates: which of several is used, and what it is given. Both are transformers' `apply_chat_template`
- * (tokenization_utils_base.py and utils/chat_template_utils.py).
+ * A checkpoint's chat templates: the choice among several, and their variables, as in transformers'
+ * `apply_chat_template` (tokenization_utils_base.py and utils/chat_template_utils.py).
  */
 import { aBoolean, anything, aString, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -8,24 +8,27 @@ import { ChatTemplate } from './jinja/template.ts';
 import { refuse } from './steps.ts';
 import type { TokenizerConfigJson } from './tokenizer-json.ts';
 
-/** One turn of a chat. Templates may read more than these keys (names, tool calls), so more are let through. */
+/** One turn of a chat. Further keys (names, tool calls) are passed to the template. */
 export interface ChatMessage {
   /** Such as `system`, `user` or `assistant`. */
   readonly role: string;
-  /** A text, or parts such as `{ type: 'text', text }`; left out or null in a turn of nothing but tool calls. */
+  /** A text, or parts such as `{ type: 'text', text }`; undefined or null in a turn with only tool calls. */
   readonly content?: string | readonly Readonly<Record<string, unknown>>[] | null;
   readonly [key: string]: unknown;
 }
 
 /** Options of `applyChatTemplate`. */
 export interface ChatTemplateOptions {
-  /** Whether the text ends with the opening of the assistant's next turn. Default false. */
+  /** Whether to append the start of the assistant's next turn. Default false. */
   readonly addGenerationPrompt?: boolean;
-  /** Functions the model may call, as JSON schemas; a template called `tool_use` is used where there is one. Default null. */
+  /**
+   * Functions the model may call, as JSON schemas; selects the template `tool_use` if there is one. Default
+   * null.
+   */
   readonly tools?: readonly Readonly<Record<string, unknown>>[] | null;
-  /** Texts to answer from, as templates for retrieval read them (`title`, `text`). Default null. */
+  /** Documents for retrieval templates (`title`, `text`). Default null. */
   readonly documents?: readonly Readonly<Record<string, unknown>>[] | null;
-  /** The name of one of several templates, or a template of its own: any text with a `{`. Default: as transformers chooses. */
+  /** The name of a template, or a Jinja source (any text with a `{`). Default: chosen as in transformers. */
   readonly template?: string;
   /** Further variables of the template, such as `{ enable_thinking: false }`: plain JSON values. */
   readonly variables?: Readonly<Record<string, unknown>>;
@@ -39,10 +42,12 @@ const OPTIONS = optionKinds<ChatTemplateOptions>({
   variables: anything,
 });
 
-/** Templates by name; the one of a checkpoint that has only one is `default`. */
+/** Templates by name; a single template is named `default`. */
 export type ChatTemplates = ReadonlyMap<string, string>;
 
-/** The templates of tokenizer_config.json: one, or a list of named ones. @throws RangeError for anything else */
+/**
+ * The templates of tokenizer_config.json: one, or a list of named ones. @throws RangeError for anything else
+ */
 export function configTemplates(config: TokenizerConfigJson): ChatTemplates {
   const template = config.chat_template ?? undefined;
   if (template === undefined) return new Map();
@@ -57,7 +62,10 @@ function isNamedTemplate(value: unknown): boolean {
   return typeof name === 'string' && typeof template === 'string';
 }
 
-/** Names a message's reasoning is passed under; templates read the first, those of gpt-oss the second. */
+/**
+ * Keys under which a message's reasoning is passed; most templates read the first, those of gpt-oss the
+ * second.
+ */
 const REASONING = ['reasoning_content', 'thinking', 'reasoning'] as const;
 
 export class ChatRenderer {
@@ -65,7 +73,7 @@ export class ChatRenderer {
   readonly #tokens: Readonly<Record<string, string>>;
   readonly #parsed = new Map<string, ChatTemplate>();
 
-  /** @param tokens the special tokens by the names templates know them by */
+  /** @param tokens the special tokens by their names in templates */
   constructor(templates: ChatTemplates, tokens: Readonly<Record<string, string>>) {
     this.templates = templates;
     this.#tokens = tokens;
@@ -85,9 +93,7 @@ export class ChatRenderer {
     }
     for (const name of ['messages', 'tools', 'documents', 'add_generation_prompt']) {
       if (name in variables)
-        throw new TypeError(
-          `applyChatTemplate: expected '${name}' as an option of its own, got it among variables`,
-        );
+        throw new TypeError(`applyChatTemplate: expected '${name}' as an option, got it in variables`);
     }
     let parsed = this.#parsed.get(source);
     if (parsed === undefined) {
@@ -117,18 +123,18 @@ export class ChatRenderer {
     }
     if (templates.size === 0) {
       throw new Error(
-        'applyChatTemplate: expected a checkpoint with a chat template, got one without; encode the prompt as it is',
+        'applyChatTemplate: expected a checkpoint with a chat template, got none; encode the prompt without a template',
       );
     }
     const source = (withTools ? templates.get('tool_use') : undefined) ?? templates.get('default');
     if (source !== undefined) return source;
     throw new Error(
-      `applyChatTemplate: expected a template 'default', got only ${names}; name one by template`,
+      `applyChatTemplate: expected a template 'default', got only ${names}; choose one with the option template`,
     );
   }
 }
 
-/** Messages without what is null in them, and with their reasoning under the names that templates read. */
+/** Messages without null values, with their reasoning under all keys of `REASONING`. */
 function checkedMessages(messages: readonly ChatMessage[]): readonly object[] {
   if (!Array.isArray(messages)) {
     throw new TypeError(`applyChatTemplate: expected an array of messages, got ${describe(messages)}`);

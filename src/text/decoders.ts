@@ -4,10 +4,10 @@ import { prependScheme, replacementOf } from './pre-tokenizers.ts';
 import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
-/** One step: texts of tokens in, texts of tokens out. */
+/** One step: maps token texts to token texts. */
 type Decoder = (tokens: string[]) => string[];
 
-/** @throws RangeError naming a decoder or an option that is not known */
+/** @throws RangeError for an unknown decoder or option */
 export function decoderOf(step: Step | null): (tokens: string[]) => string {
   const steps = flatten(step, 'decoders').map(make);
   if (step === null) return (tokens) => tokens.join(' ');
@@ -66,16 +66,16 @@ function make(step: Step): Decoder {
 const encoder = new TextEncoder();
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** A token that holds a letter which stands for no byte (an added one) is its own UTF-8. */
+/** A token with a letter that represents no byte (an added token) is kept as text. */
 function byteLevel(tokens: string[]): string[] {
   const bytes = tokens.flatMap((token) => lettersAsBytes(token) ?? [...encoder.encode(token)]);
   return [utf8.decode(Uint8Array.from(bytes))];
 }
 
 /**
- * Byte tokens in a row become their text. Where they are no UTF-8, the characters among them are kept and the rest is
- * U+FFFD, as ByteLevel does it; Rust turns every byte of such a row into U+FFFD, so that a text which was given out as it came
- * would have to be taken back.
+ * Decodes consecutive byte tokens as UTF-8. For invalid UTF-8, valid characters are kept and the rest becomes
+ * U+FFFD, as in ByteLevel. Rust turns every byte of such a run into U+FFFD, which would change text already
+ * streamed.
  */
 function byteFallback(tokens: string[]): string[] {
   const out: string[] = [];
@@ -125,7 +125,7 @@ function wordPiece(step: Step): Decoder {
     });
 }
 
-/** Takes out the spaces in front of English punctuation and contractions, as transformers does. */
+/** Removes spaces before English punctuation and contractions, as transformers does. */
 export function cleanUp(text: string): string {
   return text
     .replaceAll(' .', '.')

@@ -1,16 +1,17 @@
 /**
- * How a document begins, and long texts in windows that each begin so. Models whose tokenizer puts bos in front of every text (Llama,
- * Mistral, Gemma, DeepSeek) never saw one without: their losses on bare blocks are far too high.
+ * The start tokens of a document, and windows of long texts that each begin with them. Models whose tokenizer
+ * starts every text with bos (Llama, Mistral, Gemma, DeepSeek) were trained only with it: without it their
+ * losses are far too high.
  */
 import type { Tokenizer } from './tokenizer.ts';
 
 /**
- * The tokens that a tokenizer puts in front of every text: its bos, or none. What it puts behind a text, if anything, is not meant for
- * texts that go on, nor for blocks out of the middle of one.
+ * The tokens that a tokenizer puts before every text: its bos, or none. Tokens it puts after a text are left
+ * out, since windows end inside a text.
  */
 export function documentStart(tokenizer: Tokenizer): readonly number[] {
   if (tokenizer.encode('').length === 0) return [];
-  // Any text will do; one of the vocabulary's own is there in a tokenizer of a few characters too.
+  // Any text works; one from the vocabulary is also valid for a character tokenizer.
   for (let id = 0; id < tokenizer.vocabSize; id++) {
     const text = tokenizer.isSpecial(id) ? '' : tokenizer.decode([id]);
     const bare = text === '' ? [] : tokenizer.encode(text, { addSpecialTokens: false });
@@ -23,10 +24,10 @@ export function documentStart(tokenizer: Tokenizer): readonly number[] {
 }
 
 /**
- * Token rows of at most `length`, each with `start` in front, in which every token is predicted once. Without a start the last token
- * of a window is the first of the next, and the first of the text is predicted from nothing, so never. llama.cpp's perplexity tool
- * begins its chunks with bos likewise.
- * @param start what `documentStart` gives
+ * Token rows of at most `length`, each beginning with `start`, in which every token is predicted once. With
+ * an empty start, windows overlap by one token, and the first token of the text is not predicted. llama.cpp's
+ * perplexity tool also begins its chunks with bos.
+ * @param start from `documentStart`
  */
 export function documentWindows(
   tokens: ArrayLike<number>,
@@ -37,7 +38,7 @@ export function documentWindows(
   const stride = length - start.length - overlap;
   if (stride < 1) {
     throw new RangeError(
-      `expected windows of more than ${start.length + overlap} tokens, got ${length}: each begins with ${start.length} of its own`,
+      `expected windows of more than ${start.length + overlap} tokens (${start.length} of them start tokens), got ${length}`,
     );
   }
   const windows: number[][] = [];

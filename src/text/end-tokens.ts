@@ -1,6 +1,6 @@
 /**
- * Which tokens of a GGUF file end a generation: llama.cpp's `special_eog_ids`, by the header's keys and by known texts whatever their
- * type. So a file whose eos is that of the base model still stops at the end of a turn.
+ * The tokens of a GGUF file that end a generation: llama.cpp's `special_eog_ids`, from the header's keys and
+ * from known texts of any token type. So a file with the base model's eos still stops at the end of a turn.
  *
  * Source: llama.cpp 0c1e570, src/llama-vocab.cpp.
  */
@@ -31,26 +31,26 @@ const END_TEXTS: ReadonlySet<string> = new Set([
   '[e~[',
 ]);
 
-/** Of each kind one: tokens that stand between files when a model fills in the middle, so that what follows is no answer. */
+/** Separators of files in fill-in-the-middle training, which end an answer. One token per key. */
 const FILE_ENDS: readonly (readonly [key: string, texts: readonly string[]])[] = [
   ['fim_pad_token_id', ['<|fim_pad|>', '<fim-pad>', '<fim_pad>', '<PAD>', '[PAD]']],
   ['fim_rep_token_id', ['<|fim_repo|>', '<|repo_name|>', '<fim-repo>', '<REPO>', '<reponame>']],
   ['fim_sep_token_id', ['<|file_sep|>']],
 ];
 
-/** All texts that end a generation, or stand between files. */
+/** All texts that end a generation or separate files. */
 export const endTexts: readonly string[] = [...END_TEXTS, ...FILE_ENDS.flatMap(([, texts]) => texts)];
 
 /**
- * @param metadata the key/value pairs of a GGUF header; keys of another type than theirs count as missing
- * @returns the header's eos, eot and eom first, then the others by id
+ * @param metadata the key/value pairs of a GGUF header; keys of a wrong type count as missing
+ * @returns the header's eos, eot and eom first, then the others in id order
  */
 export function ggufEndTokenIds(metadata: ReadonlyMap<string, GgufValue>): number[] {
   const list = metadata.get('tokenizer.ggml.tokens');
   const tokens = (Array.isArray(list) ? list : []) as readonly unknown[];
   const idAt = (key: string): number | undefined => {
     const id = Number(metadata.get(`tokenizer.ggml.${key}`) ?? -1);
-    // Without a vocabulary there is no telling.
+    // Unknown without a vocabulary.
     const isId = Number.isInteger(id) && id >= 0 && (tokens.length === 0 || id < tokens.length);
     return isId ? id : undefined;
   };
@@ -70,7 +70,8 @@ export function ggufEndTokenIds(metadata: ReadonlyMap<string, GgufValue>): numbe
   for (const id of byText.sort((a, b) => a - b)) if (id >= 0) ids.add(id);
   const has = (text: string): boolean => ids.has(found.get(text) ?? -1);
   const drop = (text: string): void => void ids.delete(found.get(text) ?? -1);
-  // There <|end|> ends one message of several (gpt-oss, Solar Open), and </s> is a text like others (Gemma 4, PLaMo).
+  // Exceptions: <|end|> ends one of several messages (gpt-oss, Solar Open); </s> is an ordinary text (Gemma
+  // 4, PLaMo).
   if ((has('<|call|>') || has('<|calls|>')) && (has('<|return|>') || has('<|flush|>'))) drop('<|end|>');
   if (has('<|tool_response>') || has('<|plamo:eos|>')) drop('</s>');
   return [...ids];

@@ -1,37 +1,40 @@
 /**
- * How a byte-level vocabulary in a GGUF file cuts text into words before its merges run. The file names the cutting
- * (`tokenizer.ggml.pre`) and does not describe it, so the table is ours: the patterns of each family's tokenizer.json,
- * which llama.cpp (`llama-vocab.cpp`, b-series of 2026) approximates under the same names.
+ * Pre-tokenizers of byte-level vocabularies in GGUF files. A file only names its pre-tokenizer
+ * (`tokenizer.ggml.pre`), so this table holds the patterns from each family's tokenizer.json. llama.cpp
+ * (`llama-vocab.cpp`, b-series of 2026) approximates them under the same names.
  */
 
-/** What a name in `tokenizer.ggml.pre` stands for. */
+/** The pre-tokenizer of a name in `tokenizer.ggml.pre`. */
 export interface PreTokenizerRecipe {
-  /** Regular expressions in Oniguruma's syntax; each in turn cuts every piece so far into its matches and the rest. */
+  /**
+   * Regular expressions in Oniguruma's syntax, applied in turn; each splits the pieces into matches and the
+   * text between.
+   */
   readonly splits: readonly string[];
-  /** A word that is a token by itself is taken whole, without running the merges. Default false. */
+  /** A word that is a token is not split by merges. Default false. */
   readonly ignoreMerges?: boolean;
-  /** Whether a text starts with the bos token where the file does not say (`add_bos_token`). Default false. */
+  /** Default of `add_bos_token`: whether a text starts with bos. Default false. */
   readonly addBos?: boolean;
-  /** Text is brought into Unicode normal form C first. Default false. */
+  /** Whether text is normalized to Unicode NFC first. Default false. */
   readonly nfc?: boolean;
 }
 
 const contraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
 const lineEnds = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
 
-/** The pattern of GPT-2, which the ByteLevel pre-tokenizer of Hugging Face's library has built in. */
+/** The pattern of GPT-2, built into Hugging Face's ByteLevel pre-tokenizer. */
 export const gpt2Split: string =
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/** cl100k's pattern, with the longest run of digits that stays one word. */
+/** cl100k's pattern; `digits` is the maximum number of digits in a word. */
 function cl100kSplit(digits: string): string {
   return `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${lineEnds}`;
 }
 
 /**
- * o200k's pattern, which also cuts between a lower-case and an upper-case letter.
- * @param but what its letters are not, as the end of a class
- * @param slash what else than line ends follows signs
+ * o200k's pattern, which also splits between a lower-case and an upper-case letter.
+ * @param but characters excluded from letters, as the end of a class
+ * @param slash characters besides line ends that may follow punctuation
  */
 function o200kSplit(suffix: string, digits: string, but = '', slash = '/'): string {
   const before = '[^\\r\\n\\p{L}\\p{N}]?';
@@ -52,7 +55,7 @@ const o200k: PreTokenizerRecipe = { splits: [o200kSplit(`${contraction}?`, '\\p{
 
 const ideographs = '[一-龥぀-ゟ゠-ヿ]+';
 const asciiSign = '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]';
-/** DeepSeek V3's words, signs and spaces. */
+/** DeepSeek V3's words, punctuation and spaces. */
 const deepseekWords = `${asciiSign}[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+`;
 const deepseek3: PreTokenizerRecipe = {
   splits: ['\\p{N}{1,3}', ideographs, `${deepseekWords}| ?[\\p{P}\\p{S}]+[\\r\\n]*|${lineEnds}`],
@@ -67,7 +70,7 @@ const glm4: PreTokenizerRecipe = { ...cl100k, ignoreMerges: true };
 const tinyAya: PreTokenizerRecipe = { splits: ['\\d{1,3}(?=(?:\\d{3})*\\b)', ...o200k.splits] };
 
 const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map<string, PreTokenizerRecipe>([
-  // What llama.cpp does for a file that has no name or says 'default': files made before the names existed.
+  // Files without a name, or with 'default', as llama.cpp treats them: they are older than the names.
   ['default', { splits: ['[\\p{P}\\$\\+<=>\\^~\\|]+', gpt2Split, '\\p{N}+', '[0-9][0-9][0-9]'] }],
   ...named(
     'gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code roberta-bpe ' +
@@ -78,7 +81,7 @@ const recipes: ReadonlyMap<string, PreTokenizerRecipe> = new Map<string, PreToke
   ...named('llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano', llama3),
   ...named('dbrx smaug-bpe chatglm-bpe', cl100k),
   ...named('glm4 glm5', glm4),
-  // Of these families' own files Qwen's alone bring text into normal form.
+  // Of these families only Qwen normalizes text.
   ['qwen2', { ...qwen2, nfc: true }],
   ...named('deepseek-r1-qwen megrez kormo f2llmv2 hunyuan solar-open stablelm2 grok-2', qwen2),
   [
@@ -205,13 +208,13 @@ function named(names: string, recipe: PreTokenizerRecipe): [string, PreTokenizer
   return names.split(' ').map((name) => [name, recipe]);
 }
 
-/** Names of vocabularies that hold text as it is, not byte by byte; llama.cpp has code of its own for each. */
+/** Vocabularies that are not byte-level; llama.cpp has separate code for each. */
 const notByteLevel: readonly string[] = ['gemma4', 'granite-embed-multi-311m', 'sarvam-moe', 'whitespace'];
 
 /**
- * The recipe a GGUF file asks for.
- * @param name the value of `tokenizer.ggml.pre`; undefined when the file has none, which means `default`
- * @throws RangeError for a name the table does not have: with a wrong cutting a model runs, worse and unnoticed
+ * The pre-tokenizer of a GGUF file.
+ * @param name the value of `tokenizer.ggml.pre`; undefined (no key) means `default`
+ * @throws RangeError for an unknown name: a wrong pre-tokenizer would silently degrade the model
  */
 export function preTokenizerRecipe(name: string | undefined): PreTokenizerRecipe {
   const recipe = recipes.get(name ?? 'default');

@@ -1,7 +1,7 @@
 /**
- * The tokenizer of a GGUF file as the two JSON files Hugging Face's libraries read. The header holds the vocabulary
- * (tokens, types, merges or scores) and names what is done around it; the parts it only names are filled in here.
- * Keys: the GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
+ * Converts the tokenizer of a GGUF header to Hugging Face's two JSON files. The header holds the vocabulary
+ * (tokens, types, merges or scores) and only names the other components, which are filled in here. Keys: the
+ * GGUF specification, "Tokenizer"; defaults where a key is missing: llama.cpp's `llama_vocab`.
  */
 import { familyFacts } from '../format/families.ts';
 import type { GgufFacts } from '../format/family-facts.ts';
@@ -17,18 +17,21 @@ import {
   type TokenizerJson,
 } from './tokenizer-json.ts';
 
-/** Everything a tokenizer is made from. */
+/** The files from which a tokenizer is made. */
 export interface TokenizerFiles {
   readonly json: TokenizerJson;
   readonly config: TokenizerConfigJson;
-  /** Ids that end a generation, as llama.cpp finds them. */
+  /** Ids that end a generation, chosen as in llama.cpp. */
   readonly endTokenIds: readonly number[];
 }
 
 /** `tokenizer.ggml.token_type`. */
 const tokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
 
-/** Tokens that are control tokens by their text, whatever type a file gives them (llama.cpp): ends of turns, and parts of a file. */
+/**
+ * Texts that are control tokens for any type in the file, as in llama.cpp: ends of turns, and
+ * fill-in-the-middle markers.
+ */
 const controlTexts: readonly string[] = [
   ...endTexts,
   ...(
@@ -40,7 +43,7 @@ const controlTexts: readonly string[] = [
 
 /**
  * @param metadata the key/value pairs of a GGUF header
- * @throws RangeError when a key is missing or says something this version does not know; the message names the key
+ * @throws RangeError when a key is missing or has an unsupported value; the message names the key
  */
 export function tokenizerFilesFromGguf(metadata: ReadonlyMap<string, GgufValue>): TokenizerFiles {
   const header = new Header(metadata);
@@ -56,7 +59,7 @@ export function tokenizerFilesFromGguf(metadata: ReadonlyMap<string, GgufValue>)
 
 const byteLevel: Step = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
 
-/** Byte-level BPE: every token is written in an alphabet of 256 letters, one per byte, and the merges are listed. */
+/** Byte-level BPE: tokens use an alphabet of 256 letters, one per byte, and the merges are listed. */
 function byteLevelFiles(header: Header): TokenizerFiles {
   const recipe = preTokenizerRecipe(header.string('tokenizer.ggml.pre'));
   const tokens = header.tokens();
@@ -92,9 +95,9 @@ function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
 }
 
 /**
- * SentencePiece BPE: spaces are written as ▁, a character that is no token falls back to its bytes `<0x..>`, and the
- * merges follow from the scores. The space in front of a text (and behind each special token) is llama.cpp's and that
- * of Llama 2's own tokenizer.json.
+ * SentencePiece BPE: spaces are written as ▁, a character that is not a token falls back to its byte tokens
+ * `<0x..>`, and the merges follow from the scores. A space is added before a text (and after each special
+ * token), as in llama.cpp and Llama 2's tokenizer.json.
  */
 function sentencePieceFiles(header: Header): TokenizerFiles {
   const inMergeOrder = architectureFacts(header).tokensInMergeOrder === true;
@@ -159,7 +162,7 @@ function vocabulary(tokens: readonly string[]): ReadonlyMap<string, number> {
   return vocab;
 }
 
-/** The types of tokens by id; those of `controlTexts` are control. */
+/** Token types by id; those in `controlTexts` are control. */
 function tokenTypes(
   header: Header,
   tokens: readonly string[],
@@ -207,7 +210,7 @@ function headerConfig(
   };
 }
 
-/** The default template, and those that `tokenizer.chat_templates` names. */
+/** The default template, and those listed in `tokenizer.chat_templates`. */
 function chatTemplates(header: Header): { name: string; template: string }[] {
   const usual = header.string('tokenizer.chat_template');
   const templates = usual === undefined ? [] : [{ name: 'default', template: usual }];
@@ -218,7 +221,7 @@ function chatTemplates(header: Header): { name: string; template: string }[] {
   return templates;
 }
 
-/** Typed reads of a GGUF header; a key of another type than asked for is an error, a missing one is undefined. */
+/** Typed reads of a GGUF header; a key of another type is an error, a missing key is undefined. */
 class Header {
   readonly metadata: ReadonlyMap<string, GgufValue>;
 
@@ -254,7 +257,7 @@ class Header {
     throw wrongType(key, 'an array of numbers', value);
   }
 
-  /** @param otherwise what a missing key stands for; without it, it must be there */
+  /** @param otherwise default for a missing key; the key is required without it */
   strings(key: string, otherwise?: readonly string[]): readonly string[] {
     const value = this.metadata.get(key);
     if (value === undefined && otherwise !== undefined) return otherwise;

@@ -1,25 +1,25 @@
 /**
- * Which characters a tokenizer of characters has. Hugging Face's libraries drop other characters, so that the loss, or the answer,
- * is that of another text.
+ * The characters of a character-level tokenizer. Hugging Face's libraries silently drop unknown characters,
+ * so losses and answers would be those of another text.
  */
 import type { TokenizerJson } from './tokenizer-json.ts';
 
-/** Distinct characters that an error shows. */
+/** Maximum number of distinct characters shown in an error. */
 const SHOWN = 8;
 
 export class KnownCharacters {
   readonly #known: ReadonlySet<string>;
   readonly #added: readonly string[];
 
-  /** @param added tokens that are found in a text before its characters are looked at */
+  /** @param added added tokens, matched before single characters */
   constructor(known: Iterable<string>, added: readonly string[] = []) {
     this.#known = new Set(known);
     this.#added = added;
   }
 
   /**
-   * Undefined for a tokenizer that can write any text (by bytes, or with a token for what is unknown), and for one whose text is changed
-   * first.
+   * Undefined for a tokenizer that can encode any text (by bytes, or with an unknown token), and for one with
+   * a normalizer.
    */
   static of({ model, normalizer, pre_tokenizer, added_tokens }: TokenizerJson): KnownCharacters | undefined {
     const { type, vocab, byte_fallback, unk_token, merges } = model;
@@ -32,7 +32,7 @@ export class KnownCharacters {
     );
   }
 
-  /** How often each character that is not known stands in a text. */
+  /** The unknown characters of a text and their counts. */
   unknownIn(text: string): ReadonlyMap<string, number> {
     const counts = new Map<string, number>();
     let rest = text;
@@ -43,12 +43,12 @@ export class KnownCharacters {
     return counts;
   }
 
-  /** @throws RangeError that says which characters of the text are not known, and how many there are */
+  /** @throws RangeError with the unknown characters of the text and their counts */
   check(text: string): void {
     const unknown = this.unknownIn(text);
     if (unknown.size === 0) return;
     throw new RangeError(
-      `encode: expected characters of the vocabulary, which has ${this.#known.size}, got ${unknownText(unknown)}`,
+      `encode: expected characters of the vocabulary (${this.#known.size} characters), got ${unknownText(unknown)}`,
     );
   }
 }

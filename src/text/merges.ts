@@ -1,28 +1,31 @@
 /**
- * Which two tokens of a BPE vocabulary make one, and in which order: listed, or following from the tokens' scores.
- * Both answer without an object or a text per merge: 580,000 of them are read in a fraction of a second.
+ * The merges of a BPE vocabulary and their order: listed in the file, or derived from token scores. Neither
+ * stores an object or a string per merge: 580,000 merges load in a fraction of a second.
  */
 import { refuse } from './steps.ts';
 import { hash } from './trie.ts';
 
-/** What two tokens make. `find` leaves its answer in `rank` and `merged`, since it runs for every pair of every word. */
+/**
+ * Looks up merges. `find` stores its result in `rank` and `merged` to avoid allocation: it runs for every
+ * pair of every word.
+ */
 export interface Merges {
-  /** Smaller goes first. Equal ranks of other tokens: the smaller `merged` goes first. */
+  /** Lower ranks merge first; at equal rank the lower `merged`. */
   rank: number;
-  /** Id of the token that the two make. */
+  /** Id of the merged token. */
   merged: number;
-  /** Whether two ids make a token. */
+  /** Whether two ids can be merged. */
   find(left: number, right: number): boolean;
 }
 
-/** Merges that a file lists, first come first served. */
+/** Merges listed in a file, in rank order. */
 export class ListedMerges implements Merges {
   rank = 0;
   merged = 0;
   readonly #left: Int32Array;
   readonly #right: Int32Array;
   readonly #rank: Int32Array;
-  /** By rank; -1 where nobody has asked yet, since to look all of them up takes longer than the rest. */
+  /** Merged id by rank; -1 until first used, because looking up all of them would dominate loading time. */
   readonly #merged: Int32Array;
   readonly #vocab: ReadonlyMap<string, number>;
   readonly #tokens: readonly string[];
@@ -31,8 +34,9 @@ export class ListedMerges implements Merges {
   /**
    * @param list `[left, right]` or `left right`
    * @param tokens texts by id
-   * @param prefixLength how many letters of the right text are no part of the merged one (`continuing_subword_prefix`)
-   * @throws RangeError when a merge names a text that is no token; `find` throws where a merge makes one
+   * @param prefixLength letters of the right text to drop when merging (`continuing_subword_prefix`)
+   * @throws RangeError when a merge lists a text that is not a token; `find` throws when the result is not a
+   *   token
    */
   constructor(
     list: readonly (string | readonly [string, string])[],
@@ -66,7 +70,7 @@ export class ListedMerges implements Merges {
       const slot = this.#slot(leftId, rightId);
       this.#left[slot] = leftId;
       this.#right[slot] = rightId;
-      // Of a merge that is listed twice the later place counts.
+      // For a merge listed twice the later rank applies.
       this.#rank[slot] = rank;
     }
   }
@@ -97,18 +101,20 @@ export class ListedMerges implements Merges {
 }
 
 /**
- * Every way to put a piece together from two others, best score first, of equal ones that with the longer left part, then
- * the longer right part: the order of transformers' `generate_merges`, without the list.
+ * Every split of a piece into two pieces is a merge, ordered by score, then by the longer left part, then the
+ * longer right part: the order of transformers' `generate_merges`, without building the list.
  */
 export class ScoredMerges implements Merges {
   rank = 0;
   merged = 0;
   readonly #vocab: ReadonlyMap<string, number>;
   readonly #tokens: readonly string[];
-  /** Places of the scores in falling order, equal scores sharing one; -1 for tokens that are no pieces. */
+  /**
+   * Rank of each score in descending order, equal scores sharing a rank; -1 for tokens that are not pieces.
+   */
   readonly #places: Int32Array;
 
-  /** @param scores by id; NaN for a token that is no piece (control and byte tokens) */
+  /** @param scores by id; NaN for a token that is not a piece (control and byte tokens) */
   constructor(scores: Float64Array, vocab: ReadonlyMap<string, number>, tokens: readonly string[]) {
     this.#places = fallingPlaces(scores) ?? sortedPlaces(scores);
     this.#vocab = vocab;
@@ -128,7 +134,7 @@ export class ScoredMerges implements Merges {
   }
 }
 
-/** Places of scores that fall from id to id, as most files have them; undefined when these do not. */
+/** Ranks of scores that descend by id, as in most files; undefined otherwise. */
 function fallingPlaces(scores: Float64Array): Int32Array | undefined {
   const places = new Int32Array(scores.length).fill(-1);
   let place = -1;

@@ -1,11 +1,14 @@
-/** The normalizers of a tokenizer.json: what is done to a text before it is cut. Source: Rust `tokenizers`, src/normalizers. */
+/**
+ * The normalizers of a tokenizer.json, which change a text before pre-tokenization. Source: Rust
+ * `tokenizers`, src/normalizers.
+ */
 import { bytesAsLetters } from './byte-letters.ts';
 import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
 export type Normalizer = (text: string) => string;
 
-/** @throws RangeError naming a normalizer or an option that is not known */
+/** @throws RangeError for an unknown normalizer or option */
 export function normalizerOf(step: Step | null): Normalizer | undefined {
   const steps = flatten(step, 'normalizers').map(make);
   if (steps.length === 0) return undefined;
@@ -62,7 +65,7 @@ function make(step: Step): Normalizer {
   }
 }
 
-/** Letter by letter, so that a Σ at the end of a word becomes σ too. */
+/** Per letter, so that a final Σ becomes σ, not ς. */
 function lowercase(text: string): string {
   if (!text.includes('Σ')) return text.toLowerCase();
   return text
@@ -71,7 +74,7 @@ function lowercase(text: string): string {
     .join('σ');
 }
 
-/** Spaces as Unicode has them: JavaScript's `trim` takes U+FEFF for one and lacks U+0085. */
+/** Trims Unicode white space; JavaScript's `trim` includes U+FEFF and lacks U+0085. */
 export function trim(text: string, left: boolean, right: boolean): string {
   let out = text;
   if (left) out = out.replace(/^\p{White_Space}+/u, '');
@@ -79,7 +82,7 @@ export function trim(text: string, left: boolean, right: boolean): string {
   return out;
 }
 
-/** Where the spaces at the end of a text begin. A regular expression for it would take quadratic time. */
+/** Start of the trailing spaces of a text. A regular expression would take quadratic time. */
 export function spacesAtEnd(text: string): number {
   let end = text.length;
   while (end > 0 && /\p{White_Space}/u.test(text[end - 1])) end--;

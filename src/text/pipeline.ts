@@ -1,7 +1,7 @@
 /**
- * A tokenizer.json at work: added tokens, normalizer, pre-tokenizer, model, post-processor; back by the decoder. Ids and texts
- * are those of Rust's `tokenizers` for the same file (`test/golden/tokenizers`); what this version does not know is
- * refused by name when the file is opened.
+ * Runs a tokenizer.json: added tokens, normalizer, pre-tokenizer, model, post-processor, and the decoder for
+ * the reverse. Ids and texts equal those of Rust's `tokenizers` (`test/golden/tokenizers`). Unknown
+ * components are refused by name when the file is opened.
  */
 import { AddedTokens } from './added-tokens.ts';
 import { Bpe } from './bpe.ts';
@@ -26,9 +26,10 @@ export class Pipeline {
   readonly #decode: (tokens: string[]) => string;
 
   /**
-   * @param surround what is put around a text, given what the post-processor puts there
-   * @param splitSpecial whether special tokens written in a text are left to the model (`split_special_tokens`)
-   * @throws RangeError naming the component or option that is not known
+   * @param surround maps the tokens that the post-processor adds around a text to those to add
+   * @param splitSpecial whether special tokens written in a text are left to the model
+   *   (`split_special_tokens`)
+   * @throws RangeError for an unknown component or option
    */
   constructor(
     json: TokenizerJson,
@@ -56,15 +57,15 @@ export class Pipeline {
     return this.added.ids.get(token) ?? this.#vocab.get(token);
   }
 
-  /** What a token reads as before it is decoded. */
+  /** The text of a token before decoding. */
   tokenOf(id: number): string | undefined {
     return this.added.texts.get(id) ?? this.#tokens[id];
   }
 
-  /** @param special whether the tokens go around the text that are put there */
+  /** @param special whether to add special tokens around the text */
   encode(text: string, special: boolean): number[] {
     const ids: number[] = special ? [...this.#around.before] : [];
-    // Half of a surrogate pair is no text.
+    // A lone surrogate is not valid text.
     for (const part of this.added.parts(text.replace(/\p{Surrogate}/gu, '\uFFFD'))) {
       if (part.id >= 0) {
         ids.push(part.id);
@@ -78,7 +79,7 @@ export class Pipeline {
     return ids;
   }
 
-  /** The text of ids; those outside of the vocabulary have none. */
+  /** The text of ids; ids outside the vocabulary are skipped. */
   decode(ids: readonly number[]): string {
     const tokens = ids.map((id) => this.tokenOf(id)).filter((token) => token !== undefined);
     return tokens.length === 0 ? '' : this.#decode(tokens);
@@ -86,8 +87,8 @@ export class Pipeline {
 }
 
 /**
- * Metaspace with `first` puts its sign in front of a text unless letters were taken away from its start. This package does
- * not know that of a normalized text, so it refuses normalizers that could do it.
+ * Metaspace with `first` adds its sign at the start of a text unless a normalizer removed letters there. That
+ * is not tracked here, so normalizers that could do it are refused.
  */
 function checkStart({ normalizer, pre_tokenizer }: TokenizerJson): void {
   const isFirst = (step: Step): boolean => step.type === 'Metaspace' && step.prepend_scheme === 'first';
@@ -103,7 +104,10 @@ function checkStart({ normalizer, pre_tokenizer }: TokenizerJson): void {
     refuse('no normalizer that takes letters away beside Metaspace with first', takes.type);
 }
 
-/** Whether it puts something in the place of single letters only: of longer matches the library keeps the last letter's place. */
+/**
+ * Whether it replaces single letters only: for longer matches the Rust library keeps the last letter's
+ * offset.
+ */
 function keepsStart({ pattern, content }: Step): boolean {
   const { String: text } = (pattern ?? {}) as { String?: unknown };
   return typeof text === 'string' && [...text].length === 1 && content !== '';
@@ -187,7 +191,7 @@ function modelOf(
   }
 }
 
-/** Old files do not name their model. */
+/** Old files have no model type. */
 function kindOf(model: ModelJson): string {
   if (Array.isArray(model.vocab)) return 'Unigram';
   if ('merges' in model) return 'BPE';
@@ -210,8 +214,9 @@ const wholeTexts = (step: Step | null): boolean =>
   step === null || (step.type === 'Metaspace' && step.split === false);
 
 /**
- * SentencePiece vocabularies merge over a whole text at once. Where no token reaches over the start of a word (a ▁ after
- * something else), no merge does either: the text may be cut there, and most words are found in the model's cache.
+ * SentencePiece vocabularies merge over a whole text. If no token spans the start of a word (a ▁ after
+ * another letter), no merge does, so the text can be split there and most words are found in the model's
+ * cache.
  */
 function wordsStandAlone(
   { model, pre_tokenizer }: TokenizerJson,

@@ -1,14 +1,17 @@
-/** What goes around the ids of a text: the post-processor of a tokenizer.json. Source: Rust `tokenizers`, src/processors. */
+/**
+ * The post-processor of a tokenizer.json, which adds ids before and after a text. Source: Rust `tokenizers`,
+ * src/processors.
+ */
 import { checkKeys, flatten, refuse } from './steps.ts';
 import { configTokenText, type Step, type TokenizerConfigJson } from './tokenizer-json.ts';
 
-/** Ids in front of and behind a text. */
+/** Ids before and after a text. */
 export interface Surroundings {
   readonly before: readonly number[];
   readonly after: readonly number[];
 }
 
-/** @throws RangeError naming a post-processor or an option that is not known */
+/** @throws RangeError for an unknown post-processor or option */
 export function surroundingsOf(step: Step | null): Surroundings {
   return flatten(step, 'processors')
     .map(make)
@@ -69,8 +72,8 @@ function template(step: Step): Surroundings {
 }
 
 /**
- * `add_bos_token` and `add_eos_token` decide about bos and eos, each where it is given; what else the post-processor puts
- * around a text stays.
+ * `add_bos_token` and `add_eos_token`, when given, decide whether bos and eos are added; other tokens of the
+ * post-processor are kept.
  */
 export function withBosAndEos(
   own: Surroundings,

@@ -1,6 +1,6 @@
 /**
- * The pre-tokenizers of a tokenizer.json: how a text is cut into the words that the model sees, one by one.
- * Source: Rust `tokenizers`, src/pre_tokenizers, and `NormalizedString::split` for the five ways to cut.
+ * The pre-tokenizers of a tokenizer.json: how a text is split into the words that the model tokenizes.
+ * Source: Rust `tokenizers`, src/pre_tokenizers, and `NormalizedString::split` for the five split behaviours.
  */
 import { bytesAsLetters } from './byte-letters.ts';
 import { gpt2Split } from './gguf-pre-tokenizers.ts';
@@ -12,7 +12,7 @@ import type { Step } from './tokenizer-json.ts';
 /** Words in order. */
 export interface Words {
   readonly texts: readonly string[];
-  /** Whether the first of them begins where the whole text does (Metaspace may put its ▁ only there). */
+  /** Whether the first word is at the start of the whole text (where Metaspace may add its ▁). */
   readonly atStart: boolean;
 }
 
@@ -20,7 +20,7 @@ export type PreTokenizer = (words: Words) => Words;
 
 type Behavior = 'Isolated' | 'Removed' | 'Contiguous' | 'MergedWithPrevious' | 'MergedWithNext';
 
-/** @throws RangeError naming a pre-tokenizer or an option that is not known */
+/** @throws RangeError for an unknown pre-tokenizer or option */
 export function preTokenizerOf(step: Step | null): PreTokenizer | undefined {
   const steps = flatten(step, 'pretokenizers').map(make);
   if (steps.length === 0) return undefined;
@@ -85,7 +85,7 @@ function behaviorOf(step: Step, fallback: Behavior): Behavior {
   return behavior as Behavior;
 }
 
-/** Each code point of a kind is a match by itself. */
+/** Each matching code point is a separate match. */
 function each(test: CodePointTest): Finder {
   return (text) => {
     const found: number[] = [];
@@ -99,7 +99,7 @@ function each(test: CodePointTest): Finder {
   };
 }
 
-/** `\w+|[^\w\s]+` of Rust's own regular expressions, which count the two joiners as letters of a word. */
+/** `\w+|[^\w\s]+` of Rust's regex crate, which counts the two joiners as word characters. */
 export const isWordOrJoiner: CodePointTest = (codePoint) =>
   isWord(codePoint) || codePoint === 0x200c || codePoint === 0x200d;
 
@@ -119,7 +119,7 @@ const wordsAndSigns: Finder = (text) => {
   return found;
 };
 
-/** A pre-tokenizer that cuts at what `find` finds. */
+/** A pre-tokenizer that splits at the matches of `find`. */
 function cutting(find: Finder, behavior: Behavior, invert = false): PreTokenizer {
   return ({ texts, atStart }) => {
     const out: string[] = [];
@@ -134,9 +134,9 @@ function cutting(find: Finder, behavior: Behavior, invert = false): PreTokenizer
 }
 
 /**
- * Cuts one text, and adds its pieces to `out`.
+ * Splits one text and appends its pieces to `out`.
  * @param found starts and ends of the matches
- * @returns where the first piece that is kept starts
+ * @returns the start of the first kept piece
  */
 function cut(
   text: string,
@@ -145,7 +145,7 @@ function cut(
   invert: boolean,
   out: string[],
 ): number {
-  // Matches and what lies between, as three columns; an empty match cuts and leaves nothing.
+  // Matches and gaps, as three columns; an empty match splits without a piece.
   const starts: number[] = [];
   const ends: number[] = [];
   const matched: boolean[] = [];
@@ -169,7 +169,7 @@ function cut(
   let previous = false;
   const n = starts.length;
   if (behavior === 'MergedWithNext') {
-    // From the last to the first: a match goes to the piece behind it.
+    // From last to first: a match is merged with the piece after it.
     const pieces: [number, number][] = [];
     for (let i = n - 1; i >= 0; i--) {
       if (matched[i] && !previous && pieces.length > 0) pieces[pieces.length - 1][0] = starts[i];
@@ -207,7 +207,7 @@ function byteLevel(step: Step): PreTokenizer {
   };
 }
 
-/** How Metaspace puts its sign in front of a text: `add_prefix_space: false` of old files means never. */
+/** When Metaspace adds its sign before a text; `add_prefix_space: false` of old files means never. */
 export function prependScheme(step: Step): 'always' | 'first' | 'never' {
   checkKeys(step, 'Metaspace', 'replacement prepend_scheme split add_prefix_space str_rep');
   const scheme = step.prepend_scheme ?? (step.add_prefix_space === false ? 'never' : 'always');

@@ -1,13 +1,14 @@
 /**
- * Regular expressions of tokenizer files: Oniguruma's syntax and its Unicode classes, as far as tokenizers use them.
- * What is left out (back references, options such as `(?i)` for the rest of a pattern, conditionals) is refused by name.
- * Truth: Rust `tokenizers`, which runs Oniguruma (`test/golden/tokenizers`).
+ * Regular expressions of tokenizer files: Oniguruma's syntax and its Unicode classes, as far as tokenizers
+ * use them. Unsupported syntax (back references, options such as `(?i)` for the rest of a pattern,
+ * conditionals) is refused by name. Checked against Rust `tokenizers`, which uses Oniguruma
+ * (`test/golden/tokenizers`).
  */
 
-/** Whether a code point belongs to a set. */
+/** Whether a code point is in a set. */
 export type CodePointTest = (codePoint: number) => boolean;
 
-/** Whether a place in a text, in UTF-16 units, is an edge such as `\b`. */
+/** Whether a position in a text, in UTF-16 units, is a boundary such as `\b`. */
 export type EdgeTest = (text: string, place: number) => boolean;
 
 export type RegexNode =
@@ -28,7 +29,7 @@ export type RegexNode =
 const isNumber = unicode('\\p{Nd}');
 const isSpace: CodePointTest = unicode('\\p{White_Space}');
 const isWord: CodePointTest = unicode('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');
-/** Outside of brackets Oniguruma counts ², ³, ¹, ¼, ½ and ¾ too. */
+/** Outside brackets Oniguruma's `\w` includes ², ³, ¹, ¼, ½ and ¾. */
 const isWordOrFraction = unicode('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE]');
 const isHexDigit = unicode('[0-9A-Fa-f]');
 
@@ -43,12 +44,12 @@ const posixClasses: Readonly<Record<string, CodePointTest>> = {
 
 const controlEscapes: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13, a: 7, e: 27 };
 
-/** What case folding joins in Oniguruma beside a letter's own two cases: long s and the Kelvin sign. */
+/** Oniguruma's case folding beyond a letter's two cases: long s and the Kelvin sign. */
 const otherCases: Readonly<Record<string, number>> = { s: 0x17f, k: 0x212a };
-/** Pairs that folding joins into one letter (ß, ﬀ, ﬁ, ﬂ, ﬅ), which is left out. */
+/** Pairs that fold to one letter (ß, ﬀ, ﬁ, ﬂ, ﬅ); not supported. */
 const foldingPair = /ss|f[fil]|st/i;
 
-/** The members of a set written in JavaScript's own syntax, remembered for the 65,536 lower code points. */
+/** The test of a set in JavaScript's syntax, cached for the lower 65,536 code points. */
 function unicode(source: string): CodePointTest {
   const pattern = new RegExp(`^${source}$`, 'u');
   const known = new Uint8Array(0x10000);
@@ -83,7 +84,7 @@ function property(name: string): CodePointTest | undefined {
   return undefined;
 }
 
-/** @throws RangeError naming the part of the pattern that is not understood */
+/** @throws RangeError naming the unsupported part of the pattern */
 export function parseRegex(source: string): RegexNode {
   return new RegexParser(source).parse();
 }
@@ -173,7 +174,7 @@ class RegexParser {
       if (lazy && exact !== undefined) throw this.#refuse(`${text}?`);
       if (max === Infinity && isNullable(node)) throw this.#refuse('a repetition of what may be empty');
       node = { kind: 'repeat', item: node, min, max, lazy };
-      // A + behind an interval repeats it; behind the others it makes them possessive.
+      // A + after an interval repeats it; after other quantifiers it makes them possessive.
       if (!lazy && !interval && this.#takes('+')) node = { kind: 'atomic', item: node };
     }
   }
@@ -213,7 +214,7 @@ class RegexParser {
     return { kind: 'look', item, behind: look[1] === '<', negated: look[2] === '!' };
   }
 
-  /** A code point, or the set that an escape stands for. */
+  /** A code point, or the set of an escape. */
   #escape(inClass: boolean): number | CodePointTest {
     const named = this.#match(/\\([pP])\{(\^?)([^}]*)\}/y);
     if (named !== undefined) {
@@ -239,7 +240,7 @@ class RegexParser {
     return letter.codePointAt(0) as number;
   }
 
-  /** `[…]` with ranges, classes in classes, `&&` and a leading `^`. */
+  /** `[…]` with ranges, nested classes, `&&` and a leading `^`. */
   #class(fold: boolean): CodePointTest {
     if (++this.#depth > maxDepth) throw this.#refuse(`more than ${maxDepth} groups in each other`);
     this.#at++;
@@ -304,7 +305,7 @@ const anyOf =
   (codePoint) =>
     tests.some((test) => test(codePoint));
 
-/** A set of several parts, its answers kept. */
+/** Caches the results of a test. */
 function remembered(test: CodePointTest): CodePointTest {
   const known = new Uint8Array(0x10000);
   return (codePoint) => {
@@ -314,7 +315,7 @@ function remembered(test: CodePointTest): CodePointTest {
   };
 }
 
-/** A code point and those that differ from it by case alone; of others than ASCII letters, itself. */
+/** A code point and its case variants; only itself for others than ASCII letters. */
 function casesOf(codePoint: number): readonly number[] {
   const folded = codePoint === 0x17f ? 's' : codePoint === 0x212a ? 'k' : String.fromCodePoint(codePoint);
   if (!/^[A-Za-z]$/.test(folded)) return [codePoint];

@@ -1,42 +1,42 @@
 /**
- * Runs regular expressions of tokenizer files. Time is the length of the text times that of the pattern, whatever both are:
- * a place in the pattern that has failed at a place in the text is not tried there again. JavaScript's own engine would
- * need years for `(a+)+$`, and has no possessive repetition, which published tokenizers use.
+ * Runs regular expressions of tokenizer files in time proportional to text length times pattern length: a
+ * pattern state that failed at a text position is not tried there again. JavaScript's engine takes
+ * exponential time for `(a+)+$` and lacks possessive quantifiers, which published tokenizers use.
  */
 import { type CodePointTest, type EdgeTest, parseRegex, type RegexNode } from './regex-parser.ts';
 
 const op = { set: 0, split: 1, jump: 2, end: 3, look: 4, notLook: 5, atomic: 6, edge: 7 } as const;
 
-/** Programs longer than this are refused: the longest known pattern has some 1,500 instructions. */
+/** Maximum program length; the longest known pattern has about 1,500 instructions. */
 const maxInstructions = 20_000;
 
 export class Regex {
   readonly #ops: number[] = [];
-  /** Where an instruction goes on: of a split the place to try first, of a look the place of its inner program. */
+  /** Next instruction: for a split the first alternative, for a lookaround its inner program. */
   readonly #first: number[] = [];
-  /** Of a split the place to try second; of a look behind, how many code points it goes back. */
+  /** For a split the second alternative; for a lookbehind the number of code points to go back. */
   readonly #second: number[] = [];
   readonly #tests: (CodePointTest | undefined)[] = [];
   readonly #edges: (EdgeTest | undefined)[] = [];
-  /** Numbers splits, looks and atomic groups from 0: the places whose failures are remembered. */
+  /** Index of splits, lookarounds and atomic groups, whose failures are memoized. */
   readonly #state: number[] = [];
   #states = 0;
-  /** Numbers those of them whose successes are remembered too: looks, atomic groups and what is inside of them. */
+  /** Index of those whose successes are memoized too: lookarounds, atomic groups and their contents. */
   readonly #slot: number[] = [];
   #slots = 0;
-  /** Inner programs still to be written: the instruction that calls, and what it calls. */
+  /** Inner programs still to be compiled: the calling instruction and the node. */
   readonly #pending: [number, RegexNode][] = [];
   #isInner = false;
   readonly #source: string;
 
   #text = '';
-  /** A bit for each state at each place in the text. */
+  /** One bit per state and text position. */
   #failed = new Uint32Array(0);
-  /** Where inner programs ended that were entered at a state and place: end + 1, 0 when not known. */
+  /** End position of an inner program entered at a state and position: end + 1, 0 when unknown. */
   #ends = new Int32Array(0);
   readonly #stack: number[] = [];
 
-  /** @throws RangeError when the pattern holds what this version does not know */
+  /** @throws RangeError for unsupported syntax */
   constructor(source: string) {
     this.#source = source;
     this.#emitProgram(parseRegex(source));
@@ -47,7 +47,7 @@ export class Regex {
     }
   }
 
-  /** Starts and ends of all matches in turn, leftmost first, as Oniguruma finds them: [start, end, start, end, …]. */
+  /** Starts and ends of all matches, leftmost first, as in Oniguruma: [start, end, start, end, …]. */
   matches(text: string): number[] {
     this.#text = text;
     this.#failed = new Uint32Array(Math.ceil(((text.length + 1) * this.#states) / 32));
@@ -56,7 +56,7 @@ export class Regex {
     let lastEnd = -1;
     for (let start = 0; start <= text.length; ) {
       const end = this.#run(0, start, false);
-      // An empty match right behind another is none.
+      // An empty match directly after another match does not count.
       if (end < 0 || (end === start && end === lastEnd)) {
         start += (text.codePointAt(start) ?? 0) > 0xffff ? 2 : 1;
         continue;
@@ -71,7 +71,7 @@ export class Regex {
     return found;
   }
 
-  /** @returns where a match of the program at `pc` that starts at `place` ends; -1 for none */
+  /** @returns the end of the match of the program at `pc` from `place` on; -1 for none */
   #run(pc: number, place: number, inner: boolean): number {
     const ops = this.#ops;
     const stack = this.#stack;
@@ -95,7 +95,7 @@ export class Regex {
           } else if (inner && this.#ends[place * this.#slots + this.#slot[pc]] !== 0) {
             return this.#succeed(base, this.#ends[place * this.#slots + this.#slot[pc]] - 1);
           } else {
-            // The split lies below its second way: when it comes up, both have failed.
+            // The split is on the stack below its second alternative: when it is popped, both have failed.
             stack.push(place, -1 - pc, place, this.#second[pc]);
             pc = this.#first[pc];
           }
@@ -142,7 +142,7 @@ export class Regex {
     this.#failed[cell >>> 5] |= 1 << (cell & 31);
   }
 
-  /** Ends an inner program: all of its splits still on the stack lead to this end. */
+  /** Ends an inner program: all its splits still on the stack lead to this end. */
   #succeed(base: number, end: number): number {
     const stack = this.#stack;
     for (let i = base; i < stack.length; i += 2) {
@@ -152,7 +152,9 @@ export class Regex {
     return end;
   }
 
-  /** The end of an inner program (look, atomic group) entered at a place of the text; -1 when it does not match. */
+  /**
+   * The end of an inner program (lookaround, atomic group) entered at a position; -1 when it does not match.
+   */
   #inner(pc: number, place: number): number {
     const cell = place * this.#states + this.#state[pc];
     const slot = place * this.#slots + this.#slot[pc];
@@ -245,7 +247,7 @@ export class Regex {
     }
   }
 
-  /** How many code points a look behind reads: one number, or the pattern is refused. */
+  /** The fixed width of a lookbehind in code points; a variable width is refused. */
   #width(node: RegexNode): number {
     switch (node.kind) {
       case 'set':
@@ -266,7 +268,7 @@ export class Regex {
         return 0;
     }
     throw new RangeError(
-      `tokenizer: expected a look behind of one length, got ${JSON.stringify(this.#source)}`,
+      `tokenizer: expected a lookbehind of fixed length, got ${JSON.stringify(this.#source)}`,
     );
   }
 }

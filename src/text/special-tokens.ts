@@ -1,8 +1,8 @@
 /**
- * Special tokens may stand in five files: tokenizer.json, tokenizer_config.json (by name, in lists, in `added_tokens_decoder`),
- * special_tokens_map.json and added_tokens.json. All of them become added tokens, in the order transformers adds them, since
- * those that are no tokens of the model are numbered in that order.
- * Source: transformers 5.23, `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`.
+ * Special tokens may be listed in five places: tokenizer.json, tokenizer_config.json (by name, in lists, in
+ * `added_tokens_decoder`), special_tokens_map.json and added_tokens.json. All become added tokens, in the
+ * order of transformers, because those outside the model's vocabulary are numbered in that order. Source:
+ * transformers 5.23, `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`.
  */
 import type { AddedTokenJson, ConfigToken, TokenizerConfigJson } from './tokenizer-json.ts';
 
@@ -29,7 +29,7 @@ const isList = (value: unknown): value is readonly unknown[] => Array.isArray(va
 const isTable = (value: unknown): value is Values =>
   typeof value === 'object' && value !== null && !isList(value);
 
-/** A token as an added one; the id is given when it is added. */
+/** A special token as an added token; the id is assigned when it is added. */
 function added(token: Exclude<ConfigToken, null>, special: boolean): AddedTokenJson {
   if (typeof token === 'string') return { id: -1, content: token, special, normalized: !special };
   const flags = token as Partial<AddedTokenJson>;
@@ -46,8 +46,8 @@ function added(token: Exclude<ConfigToken, null>, special: boolean): AddedTokenJ
 }
 
 /**
- * tokenizer_config.json with what special_tokens_map.json says. The latter is from before `added_tokens_decoder`, and is
- * not read where the config has one.
+ * Merges special_tokens_map.json into tokenizer_config.json, unless the config has `added_tokens_decoder`,
+ * which replaced it.
  */
 export function withSpecialTokensMap(
   config: TokenizerConfigJson,
@@ -63,7 +63,7 @@ export function withSpecialTokensMap(
   if (map === undefined || 'added_tokens_decoder' in config) return merged;
   for (const [key, value] of Object.entries(map)) {
     if (key === 'additional_special_tokens') {
-      // A list that stands only here makes tokens special, but not those of added_tokens.json.
+      // A list found only here makes tokens special, except those of added_tokens.json.
       merged.additional_special_tokens = isList(value) ? value.map(asSpecial) : value;
     } else if (key === 'extra_special_tokens' && isList(value) && isList(merged.extra_special_tokens ?? [])) {
       const before = (merged.extra_special_tokens ?? []) as readonly unknown[];
@@ -80,7 +80,7 @@ export function withSpecialTokensMap(
 const asSpecial = (token: unknown): unknown => (isTable(token) ? { ...token, special: true } : token);
 
 /**
- * All added tokens, those of tokenizer.json first.
+ * All added tokens, starting with those of tokenizer.json.
  * @param json `added_tokens` of tokenizer.json
  * @param config tokenizer_config.json, with special_tokens_map.json in it
  * @param addedTokens added_tokens.json: ids by text
@@ -109,7 +109,7 @@ export function allAddedTokens(
       if (!taken.has(id as number)) entries.push([id as number, added(content, specialTexts.has(content))]);
     }
   }
-  // A token that is there already takes over these flags, and keeps its id; one that is special stays so.
+  // An existing token gets the new flags and keeps its id; a special one stays special.
   for (const [, token] of entries.sort(([a], [b]) => a - b)) {
     const special = token.special === true || tokens.get(token.content)?.special === true;
     tokens.set(token.content, { ...token, special });
@@ -126,7 +126,7 @@ export function allAddedTokens(
   return [...tokens.values()];
 }
 
-/** Tokens that the config knows by a name: the usual seven, others that end in `_token`, and a table of extra ones. */
+/** Named tokens of the config: the usual seven, others that end in `_token`, and a table of extra ones. */
 function namedTokens(config: TokenizerConfigJson): Exclude<ConfigToken, null>[] {
   const usual: readonly string[] = names;
   const others = Object.keys(config).filter((key) => key.endsWith('_token') && !usual.includes(key));

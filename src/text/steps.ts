@@ -1,15 +1,15 @@
 /**
- * What normalizers, pre-tokenizers and decoders of a tokenizer.json have in common: reading their options, finding patterns in
- * a text, and bounds on what a file may make of a text. An option that is not known is refused by name, so that no text
- * gets other ids in silence.
+ * Shared by the normalizers, pre-tokenizers and decoders of a tokenizer.json: reading options, finding
+ * patterns, and limits on the growth of a text. Unknown options are refused by name, because ignoring one
+ * would silently change ids.
  */
 import { Regex } from './regex.ts';
 import type { Step } from './tokenizer-json.ts';
 
-/** Starts and ends of matches in a text, in turn. */
+/** Starts and ends of the matches in a text, alternating. */
 export type Finder = (text: string) => number[];
 
-/** More steps in one pipeline than this are refused. */
+/** Maximum number of steps in one pipeline. */
 const maxSteps = 100;
 
 /** @throws RangeError */
@@ -17,7 +17,7 @@ export function refuse(what: string, got: unknown): never {
   throw new RangeError(`tokenizer: expected ${what}, got ${JSON.stringify(got)?.slice(0, 200) ?? 'none'}`);
 }
 
-/** @throws RangeError when a component has an option that is not among the known ones */
+/** @throws RangeError for an unknown option */
 export function checkKeys(component: Readonly<Record<string, unknown>>, name: string, known: string): void {
   const names = ['type', ...known.split(' ')];
   const other = Object.keys(component).find((key) => !names.includes(key));
@@ -36,7 +36,7 @@ export function option<T extends 'string' | 'boolean' | 'number'>(
   return value as { string: string; boolean: boolean; number: number }[T];
 }
 
-/** The steps of a pipeline, those of sequences in sequences laid out one behind the other. */
+/** The steps of a pipeline, with nested sequences flattened. */
 export function flatten(step: Step | null | undefined, list: string, depth = 0): Step[] {
   if (step === null || step === undefined) return [];
   if (typeof step !== 'object' || typeof step.type !== 'string')
@@ -67,7 +67,7 @@ export function finder(pattern: unknown, name: string): Finder {
   };
 }
 
-/** Every match becomes `content`, letter by letter. */
+/** Replaces every match by `content`. */
 export function replacer(step: Step): (text: string) => string {
   checkKeys(step, 'Replace', 'pattern content');
   const find = finder(step.pattern, 'Replace');
@@ -86,15 +86,15 @@ export function replacer(step: Step): (text: string) => string {
   };
 }
 
-/** The longest known growth is that of compatibility forms, where ﷺ becomes 18 letters. */
+/** The largest known growth is that of compatibility forms: ﷺ becomes 18 letters. */
 const maxGrowth = 32;
 
-/** @throws RangeError when steps of a file would make far more of a text than there was */
+/** @throws RangeError when steps would grow a text beyond the limit */
 export function checkLength(length: number, original: number): void {
   const limit = 1024 + maxGrowth * original;
   if (length > limit) {
     throw new RangeError(
-      `tokenizer: expected its normalizers and decoders to make at most ${limit} letters of ${original}, got ${length}`,
+      `tokenizer: expected normalizers and decoders to turn ${original} letters into at most ${limit}, got ${length}`,
     );
   }
 }

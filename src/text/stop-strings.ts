@@ -1,6 +1,6 @@
 /**
- * Finds stop strings in a text that comes in pieces. Text that may be the beginning of a stop string is held back until
- * it is known not to be, so nothing of a stop string is ever given out.
+ * Finds stop strings in streamed text. Text that may be the start of a stop string is held back until that is
+ * decided, so no part of a stop string is emitted.
  */
 export class StopStrings {
   readonly #stops: readonly string[];
@@ -8,21 +8,21 @@ export class StopStrings {
   #stopped = false;
 
   /**
-   * @param stops texts that end the stream: the one whose last character comes first, the longer of two such
-   * @throws RangeError for an empty stop string, which would end every stream at once
+   * @param stops texts that end the stream: the one that completes first, the longer of two
+   * @throws RangeError for an empty stop string, which would end every stream immediately
    */
   constructor(stops: readonly string[]) {
     if (stops.includes('')) throw new RangeError("stop: expected texts of at least one character, got ''");
     this.#stops = [...stops];
   }
 
-  /** Whether a stop string has been seen. From then on `push` and `flush` give ''. */
+  /** Whether a stop string has been seen. From then on `push` and `flush` return ''. */
   get stopped(): boolean {
     return this.#stopped;
   }
 
   /**
-   * Takes the next piece of text.
+   * Adds the next piece of text.
    * @returns the text that is now known to come before any stop string
    */
   push(piece: string): string {
@@ -46,14 +46,14 @@ export class StopStrings {
     return text.slice(0, text.length - keep);
   }
 
-  /** Gives out what was held back. Call it once, when no more text comes. */
+  /** Returns the text held back. Call it once, at the end. */
   flush(): string {
     const text = this.#held;
     this.#held = '';
     return text;
   }
 
-  /** Length of the longest end of the text that is the beginning of a stop string. */
+  /** Length of the longest suffix of the text that is a prefix of a stop string. */
   #openLength(text: string): number {
     let longest = 0;
     for (const stop of this.#stops) {

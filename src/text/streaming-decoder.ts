@@ -1,4 +1,4 @@
-/** `StreamingDecoder`: text from tokens as they come. */
+/** `StreamingDecoder`: incremental decoding of tokens. */
 import { aBoolean, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { DecodeOptions, Tokenizer } from './tokenizer.ts';
@@ -8,25 +8,24 @@ const replacement = '\uFFFD';
 const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
 /**
- * Text from tokens as they come. A token may end inside a character, and its text may depend on the tokens before it (a
- * SentencePiece text loses its first space), so each token is decoded with a few before it, and only text that is final is
- * returned. All pieces joined are exactly `tokenizer.decode(ids)`.
+ * Decodes tokens incrementally. A token may end inside a character, and its text may depend on the tokens
+ * before it (a SentencePiece text loses its first space), so each token is decoded together with a few before
+ * it, and only final text is returned. The concatenated pieces equal `tokenizer.decode(ids)`.
  * @example
- * const loaded = await loadModel('model.gguf');
- * const decoder = new StreamingDecoder(loaded.tokenizer!);
- * for await (const token of generate(loaded, loaded.tokenizer!.encode('Once'))) process.stdout.write(decoder.push(token));
- * process.stdout.write(decoder.flush());
+ * const loaded = await loadModel('model.gguf'); const decoder = new StreamingDecoder(loaded.tokenizer!); for
+ * await (const token of generate(loaded, loaded.tokenizer!.encode('Once')))
+ * process.stdout.write(decoder.push(token)); process.stdout.write(decoder.flush());
  */
 export class StreamingDecoder {
   readonly #tokenizer: Tokenizer;
   readonly #options: DecodeOptions;
-  /** The tokens that still matter for the text of the next one. */
+  /** The tokens that affect the text of the next one. */
   #window: number[] = [];
-  /** How much of the window's text has been given out, in UTF-16 units. */
+  /** Length of the window's text already returned, in UTF-16 units. */
   #sent = 0;
 
   /**
-   * @param tokenizer whose `decode` gives the text
+   * @param tokenizer its `decode` is used
    * @param options as for `decode`
    */
   constructor(tokenizer: Tokenizer, options: DecodeOptions = {}) {
@@ -41,14 +40,14 @@ export class StreamingDecoder {
   }
 
   /**
-   * Takes the next token.
-   * @returns the text that is now certain, often '' inside a character
+   * Adds the next token.
+   * @returns the text that is now final, often '' inside a character
    */
   push(id: number): string {
     if (this.#options.skipSpecialTokens === true && this.#tokenizer.isSpecial(id)) return '';
     this.#window.push(id);
     const text = this.#tokenizer.decode(this.#window, this.#options);
-    // Bytes that do not yet make a character decode to one U+FFFD at the end, whatever their number.
+    // An incomplete character decodes to one U+FFFD at the end, whatever its number of bytes.
     const open = text.endsWith(replacement);
     const end = open ? text.length - replacement.length : text.length;
     const piece = text.slice(this.#sent, end);
@@ -57,7 +56,7 @@ export class StreamingDecoder {
     return piece;
   }
 
-  /** Gives out what was held back, as U+FFFD, and starts anew. Call it once, when no more tokens come. */
+  /** Returns the text held back, as U+FFFD, and resets. Call it once, at the end. */
   flush(): string {
     const text = this.#tokenizer.decode(this.#window, this.#options);
     const piece = text.slice(this.#sent);
@@ -66,7 +65,7 @@ export class StreamingDecoder {
     return piece;
   }
 
-  /** Forgets everything before the last token, unless it has no text by itself (then the window would begin anew). */
+  /** Drops all tokens before the last one, unless that has no text by itself. */
   #startWindowAt(id: number): void {
     const length = this.#tokenizer.decode([id], this.#options).length;
     if (length === 0) return;

@@ -1,12 +1,12 @@
-/** The shapes of Hugging Face's tokenizer files, as far as this folder reads them. */
+/** Types of Hugging Face's tokenizer files, for the keys used here. */
 
-/** One step of a pipeline: `type` says which, the other keys are its own. */
+/** One step of a pipeline: its `type` and its own options. */
 export interface Step {
   readonly type: string;
   readonly [option: string]: unknown;
 }
 
-/** A token that is found in the text before anything else happens to it. */
+/** An added token, matched in the text before any other step. */
 export interface AddedTokenJson {
   readonly id: number;
   readonly content: string;
@@ -19,12 +19,15 @@ export interface AddedTokenJson {
 
 export interface ModelJson {
   readonly type?: string;
-  /** Ids by text, or for a Unigram model texts and scores. A Map is this package's own, faster to make than an object. */
+  /**
+   * Ids by text, or for a Unigram model texts and scores. A Map (not from files) is faster to build than an
+   * object.
+   */
   readonly vocab:
     | Readonly<Record<string, number>>
     | readonly (readonly [string, number])[]
     | ReadonlyMap<string, number>;
-  /** In place of `merges` in what is made from a GGUF header: scores by id, NaN for tokens that are no pieces. */
+  /** Replaces `merges` for a GGUF header: scores by id, NaN for tokens that are not pieces. */
   readonly scores?: Float64Array;
   readonly [option: string]: unknown;
 }

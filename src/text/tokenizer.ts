@@ -1,7 +1,7 @@
 /**
- * Text to token ids and back, and chat templates behind one small interface, made from the files
- * of a Hugging Face directory or from a GGUF header.
- * Truth: the ids and texts of transformers for the same file (`test/golden/smollm2`, `test/golden/tokenizers`).
+ * The `Tokenizer` interface: encoding, decoding and chat templates, from the files of a Hugging Face
+ * directory or a GGUF header. Checked against the ids and texts of transformers for the same files
+ * (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
 import { aBoolean, describe } from '../arguments/kinds.ts';
@@ -33,16 +33,16 @@ export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
 /** Options of `encode`. */
 export interface EncodeOptions {
   /**
-   * Whether the tokens go around the text that the tokenizer itself puts there (Llama 3 and Mistral begin with bos;
-   * SmolLM2, GPT-2 and Qwen add nothing). Default true, as in transformers. A rendered chat prompt has its own: encode
-   * it with false. Either way special tokens written in the text are recognised.
+   * Whether to add the tokenizer's special tokens around the text (Llama 3 and Mistral start with bos;
+   * SmolLM2, GPT-2 and Qwen add none). Default true, as in transformers. Use false for a rendered chat
+   * prompt, which contains its own. Special tokens written in the text are recognised in both cases.
    */
   readonly addSpecialTokens?: boolean;
 }
 
 /** Options of `decode`. */
 export interface DecodeOptions {
-  /** Whether control tokens such as `<|im_end|>` are left out of the text. Default false, as in transformers. */
+  /** Whether to omit control tokens such as `<|im_end|>` from the text. Default false, as in transformers. */
   readonly skipSpecialTokens?: boolean;
 }
 
@@ -50,50 +50,59 @@ const ENCODE_OPTIONS = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean }
 const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
 /**
- * Text to token ids and back, and the chat templates of a checkpoint. The ids are those of transformers for the same files.
+ * Encodes text to token ids, decodes ids, and renders the chat templates of a checkpoint. Ids equal those of
+ * transformers for the same files.
  */
 export interface Tokenizer {
   /** One more than the largest token id. A model's V may be larger (padding) but not smaller. */
   readonly vocabSize: number;
   /** The token that begins a text; undefined where the checkpoint names none. */
   readonly bosTokenId: number | undefined;
-  /** Ids after which a generation is over, the tokenizer's eos first; empty when it has none. */
+  /** Ids that end a generation, the tokenizer's eos first; empty when there is none. */
   readonly eosTokenIds: readonly number[];
-  /** The Jinja source of the chat template (of several, the one called `default`), undefined when there is none. */
+  /**
+   * The Jinja source of the chat template (the one named `default` if there are several); undefined when
+   * there is none.
+   */
   readonly chatTemplate: string | undefined;
   /** All chat templates by name, such as `default` and `tool_use`; empty when the checkpoint has none. */
   readonly chatTemplates: ChatTemplates;
   /**
    * Token ids of a text, equal to transformers' `tokenizer(text).input_ids`.
-   * @throws RangeError for characters that a tokenizer of characters lacks, which transformers leaves out
+   * @throws RangeError for characters missing in a character-level tokenizer, which transformers drops
    */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * The text of token ids, equal to transformers' `tokenizer.decode(ids)`: bytes that are no UTF-8 give U+FFFD, ids
+   * The text of token ids, equal to transformers' `tokenizer.decode(ids)`: invalid UTF-8 gives U+FFFD, ids
    * outside the vocabulary give nothing, no ids give ''.
    */
   decode(ids: readonly number[], options?: DecodeOptions): string;
-  /** How often each character that a tokenizer of characters lacks, and `encode` refuses, stands in a text; empty for other tokenizers. */
+  /**
+   * The characters of a text that a character-level tokenizer lacks (`encode` refuses them), with their
+   * counts; empty for other tokenizers.
+   */
   unknownCharacters(text: string): ReadonlyMap<string, number>;
-  /** Whether `decode` with `skipSpecialTokens` leaves this id out. */
+  /** Whether `decode` with `skipSpecialTokens` omits this id. */
   isSpecial(id: number): boolean;
   /**
-   * The prompt text of a chat, equal to transformers' `apply_chat_template(messages, tokenize=False)`; what the template asks for
-   * and cannot be had equal is refused by name. Values are plain JSON; a whole number is an int there.
+   * The prompt text of a chat, equal to transformers' `apply_chat_template(messages, tokenize=False)`;
+   * unsupported features are refused by name. Values are plain JSON; an integral number is an int in the
+   * template.
    * @param messages the turns so far, oldest first, at least one
-   * @throws Error when there is no template; TemplateError with the template's own message when it refuses the messages, or with
-   * what is wrong in it or not supported; RangeError when it takes more steps, text or depth than a template may
+   * @throws Error when there is no template; TemplateError with the template's own message when it refuses
+   *   the messages, and for syntax errors and unsupported features; RangeError when it exceeds the limits of
+   *   steps, text or depth
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 }
 
-/** What a Hugging Face directory may hold beside the two JSON files. */
+/** Optional files of a Hugging Face directory besides the two JSON files. */
 export interface TokenizerExtras {
-  /** Text of `chat_template.jinja`; it goes before the templates inside tokenizer_config.json. */
+  /** Text of `chat_template.jinja`; it takes precedence over the templates in tokenizer_config.json. */
   readonly chatTemplate?: string;
   /** Texts of `additional_chat_templates/*.jinja` by name, likewise. */
   readonly additionalChatTemplates?: ChatTemplates;
-  /** `eos_token_id` of generation_config.json or config.json; the tokenizer's own eos is added to them. */
+  /** `eos_token_id` of generation_config.json or config.json; the tokenizer's eos is added. */
   readonly eosTokenIds?: readonly number[];
   /** `special_tokens_map.json`, parsed. */
   readonly specialTokensMap?: Readonly<Record<string, unknown>>;
@@ -115,10 +124,10 @@ export function tokenizerFromJson(
 }
 
 /**
- * The tokenizer of a GGUF file. Takes a tenth of a second for 50 thousand tokens, so make it when it is asked for.
+ * The tokenizer of a GGUF file. Takes about 0.1 s for 50,000 tokens, so create it on demand.
  * @param metadata the key/value pairs of the header
- * @throws RangeError naming the key when one is missing or has a value this version does not know (such as another
- * `tokenizer.ggml.pre`)
+ * @throws RangeError naming the key when one is missing or has an unsupported value (such as an unknown
+ *   `tokenizer.ggml.pre`)
  */
 export function tokenizerFromGguf(metadata: ReadonlyMap<string, GgufValue>): Tokenizer {
   const { json, config, endTokenIds } = tokenizerFilesFromGguf(metadata);
@@ -169,7 +178,7 @@ class JsonTokenizer implements Tokenizer {
       if (text !== undefined) tokens[name] = text;
     }
     this.#chat = new ChatRenderer(this.chatTemplates, tokens);
-    // transformers 5 leaves the spaces of BPE texts alone whatever the config says, and cleans up only when told to.
+    // transformers 5 ignores the config's cleanup of spaces for BPE, and cleans up only when the caller asks.
     this.#cleanUp = json.model.type !== 'BPE' && config.clean_up_tokenization_spaces === true;
   }
 

@@ -1,17 +1,20 @@
-/** Texts that are looked for at a place of another text: a tree by UTF-16 unit, its edges in one hash table. */
+/** A trie over UTF-16 units, with its edges in one hash table. */
 import { refuse } from './steps.ts';
 
-/** Longer texts are refused: a text is searched in time of its length times the longest. Published vocabularies stay below 130. */
+/**
+ * Maximum entry length: search time is text length times the longest entry. Published vocabularies stay below
+ * 130.
+ */
 const maxLength = 1024;
 
 export class Trie {
-  /** A node and a unit, and the node behind them; empty where the node is -1. */
+  /** Hash table of (node, unit, child node); a slot is empty where the node is -1. */
   #nodes: Int32Array;
   #units: Uint16Array;
   #next: Int32Array;
   #edges = 0;
   #nodeCount = 1;
-  /** By node; -1 where no text ends. */
+  /** Value by node; -1 when no entry ends there. */
   #values: Int32Array;
 
   constructor() {
@@ -21,7 +24,7 @@ export class Trie {
     this.#values = new Int32Array(64).fill(-1);
   }
 
-  /** The first value given to a text stays unless `replace` says otherwise. */
+  /** Keeps the first value of an entry unless `replace` is true. */
   set(text: string, value: number, replace = false): void {
     if (text.length > maxLength) refuse(`tokens of at most ${maxLength} letters`, text.length);
     let node = 0;
@@ -37,7 +40,7 @@ export class Trie {
     if (replace || this.#values[node] < 0) this.#values[node] = value;
   }
 
-  /** The node behind a node (0 is the root) and a UTF-16 unit; -1 when there is none. */
+  /** The child of a node (0 is the root) by a UTF-16 unit; -1 when there is none. */
   step(node: number, unit: number): number {
     const nodes = this.#nodes;
     const mask = nodes.length - 1;
@@ -47,7 +50,7 @@ export class Trie {
     return -1;
   }
 
-  /** The value of the text that ends at a node; -1 when none does. */
+  /** The value of the entry that ends at a node; -1 when there is none. */
   value(node: number): number {
     return this.#values[node];
   }
@@ -82,7 +85,7 @@ export class Trie {
   }
 }
 
-/** Spreads two whole numbers over 32 bits. */
+/** Hashes two integers to 32 bits. */
 export function hash(a: number, b: number): number {
   let h = Math.imul(a, 0x9e3779b1) ^ Math.imul(b + 1, 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35);

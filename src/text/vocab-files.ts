@@ -1,6 +1,6 @@
 /**
- * Tokenizers of folders that have vocab.json and merges.txt and no tokenizer.json: byte-level BPE, cut as the named class cuts.
- * Source: transformers 5.23, `GPT2Tokenizer`, `RobertaTokenizer`, `Qwen2Tokenizer`.
+ * Tokenizers from vocab.json and merges.txt without a tokenizer.json: byte-level BPE, pre-tokenized as in the
+ * named class. Source: transformers 5.23, `GPT2Tokenizer`, `RobertaTokenizer`, `Qwen2Tokenizer`.
  */
 import { familyFacts } from '../format/families.ts';
 import { preTokenizerRecipe } from './gguf-pre-tokenizers.ts';
@@ -19,7 +19,7 @@ interface VocabFiles {
   readonly merges: string;
   /** tokenizer_config.json, parsed. */
   readonly config: TokenizerConfigJson;
-  /** `model_type` of config.json, which says the class where the tokenizer's config does not. */
+  /** `model_type` of config.json, which gives the class when the tokenizer's config does not. */
   readonly modelType: string | undefined;
 }
 
@@ -34,7 +34,7 @@ const roberta = {
   mask_token: '<mask>',
 };
 
-/** Special tokens of each class where the config has none. */
+/** Default special tokens of each class. */
 const defaults: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   GPT2Tokenizer: { bos_token: end, eos_token: end, unk_token: end },
   Qwen2Tokenizer: { eos_token: end, unk_token: end, pad_token: end },
@@ -42,8 +42,8 @@ const defaults: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 };
 
 /**
- * @returns what tokenizer.json would say, and tokenizer_config.json with the special tokens of its class
- * @throws RangeError naming the class when it is another than the three
+ * @returns the equivalent tokenizer.json, and tokenizer_config.json with the special tokens of its class
+ * @throws RangeError for a class other than the three
  */
 export function tokenizerJsonFromVocab(files: VocabFiles): {
   json: TokenizerJson;
@@ -82,7 +82,7 @@ export function tokenizerJsonFromVocab(files: VocabFiles): {
     post_processor: kind === 'RobertaTokenizer' ? robertaProcessing(vocab, full) : null,
     decoder: { type: 'ByteLevel' },
   };
-  // What surrounds a text of RoBERTa's is not bos and eos.
+  // RoBERTa surrounds a text by cls and sep, not bos and eos.
   return {
     json,
     config: kind === 'RobertaTokenizer' ? { ...full, add_bos_token: null, add_eos_token: null } : full,
@@ -98,7 +98,7 @@ function robertaProcessing(vocab: Readonly<Record<string, number>>, config: Toke
   return { type: 'RobertaProcessing', cls, sep };
 }
 
-/** Lines of merges.txt, without the first that says its version. */
+/** Lines of merges.txt, without the version line. */
 function mergesOf(text: string): string[] {
   const lines = text.split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('#version'));
   const wrong = lines.find((line) => line.split(' ').length !== 2);

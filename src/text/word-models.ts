@@ -1,6 +1,6 @@
 /**
- * The models of a tokenizer.json that are no BPE: Unigram (the most likely pieces), WordPiece (the longest piece first) and
- * WordLevel (whole words). Source: Rust `tokenizers`, src/models.
+ * The models of a tokenizer.json other than BPE: Unigram (the most likely pieces), WordPiece (the longest
+ * piece first) and WordLevel (whole words). Source: Rust `tokenizers`, src/models.
  */
 import { byteTokens } from './byte-letters.ts';
 import { refuse } from './steps.ts';
@@ -12,7 +12,7 @@ export interface WordModel {
   encode(word: string, out: number[]): void;
 }
 
-/** What an unknown piece is worth below the worst known one. */
+/** Score of an unknown piece: this much below the lowest known score. */
 const unknownPenalty = 10;
 
 export class Unigram implements WordModel {
@@ -67,7 +67,7 @@ export class Unigram implements WordModel {
       }
       start += letter;
     }
-    // Back from the end; unknown letters in a row are one.
+    // Backtracks from the end; consecutive unknown letters become one token.
     const pieces: [number, number][] = [];
     let fusing = false;
     for (let end = n; end > 0; end = from[end]) {
@@ -90,7 +90,7 @@ export class Unigram implements WordModel {
   }
 }
 
-/** A word that is no token is the unknown one. */
+/** A word that is not a token becomes the unknown token. */
 export class WordLevel implements WordModel {
   readonly #vocab: ReadonlyMap<string, number>;
   readonly #unknown: string;
@@ -113,7 +113,7 @@ export class WordPiece implements WordModel {
     vocab: ReadonlyMap<string, number>,
     options: { unknown: string; prefix: string; maxLetters: number },
   ) {
-    // The time of a word is the square of its letters.
+    // Time is quadratic in the length of a word.
     if (options.maxLetters > 1000) refuse('max_input_chars_per_word to be at most 1000', options.maxLetters);
     this.#vocab = vocab;
     this.#options = options;
@@ -128,7 +128,7 @@ export class WordPiece implements WordModel {
     else out.push(...pieces);
   }
 
-  /** The longest token at each place; undefined when there is none at one of them. */
+  /** The longest token at each position; undefined when there is none at some position. */
   #pieces(letters: readonly string[], prefix: string): number[] | undefined {
     const ids: number[] = [];
     for (let start = 0; start < letters.length; ) {

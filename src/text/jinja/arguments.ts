@@ -1,10 +1,10 @@
-/** Arguments of functions, filters and tests, by Python's rules. */
+/** Binds arguments of functions, filters and tests by Python's rules. */
 import { fail } from './limits.ts';
 import { defined, type Keywords, Markup, numeric, typeName, type Value } from './values.ts';
 
 /**
- * Arguments in the order of their names; undefined where one is not given.
- * @param required how many of them must be given
+ * Returns the arguments in the order of `names`; undefined when not given.
+ * @param required number of required arguments
  */
 export function bind(
   name: string,
@@ -40,7 +40,7 @@ export function asInteger(name: string, value: Value): bigint {
   return typeof number === 'bigint' ? number : fail(`${name}: expected an int, got '${typeName(value)}'`);
 }
 
-/** A whole number that is small enough to count with. */
+/** An integer in the safe range, as a number. */
 export function asCount(name: string, value: Value): number {
   return Number(asInteger(name, value));
 }

@@ -1,6 +1,6 @@
 /**
- * `object.name` and `object[key]` as in Jinja's immutable sandbox: a dot looks for an attribute first and then for a key, brackets for
- * a key first; what would change a list or a dict is there but cannot be used.
+ * `object.name` and `object[key]` as in Jinja's immutable sandbox: a dot looks up an attribute first, then a
+ * key; brackets look up a key first. Methods that modify a list or a dict exist but are refused.
  *
  * Source: jinja2 3.1.6, sandbox.py.
  */
@@ -31,7 +31,7 @@ const CHANGING: Readonly<Record<string, ReadonlySet<string>>> = {
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 };
 
-/** Attributes that Python has and a template has no use for: refused rather than taken for a key. */
+/** Other attributes of Python's types: refused instead of looked up as a key. */
 const OTHERS: Readonly<Record<string, ReadonlySet<string>>> = {
   dict: new Set(['fromkeys']),
   dict_keys: new Set(['isdisjoint', 'mapping']),
@@ -47,7 +47,7 @@ const OTHERS: Readonly<Record<string, ReadonlySet<string>>> = {
   range: new Set(['count', 'index', 'start', 'step', 'stop']),
 };
 
-/** The attribute of a Python object itself, undefined when it has none of that name. */
+/** An attribute of the Python object, undefined when it has none of that name. */
 function ownAttribute(object: Value, name: string): Value | undefined {
   if (object instanceof Namespace)
     return name.startsWith('__') ? unsupported(`the attribute ${name}`) : object.values.get(name);
@@ -73,7 +73,7 @@ function ownAttribute(object: Value, name: string): Value | undefined {
   return undefined;
 }
 
-/** Attributes of Python's dicts between double underscores; other such names may be keys. */
+/** Double-underscore attributes of Python's dicts; other such names may be keys. */
 const DUNDER = new Set(
   'class class_getitem contains delattr delitem dir doc eq format ge getattribute getitem getstate gt hash init init_subclass ior iter le len lt ne new or reduce reduce_ex repr reversed ror setattr setitem sizeof str subclasshook'
     .split(' ')

@@ -1,6 +1,6 @@
 /**
- * Expressions: Jinja's order of operators, which is Python's but for `**` (from left to right, and behind a sign); filters and tests
- * bind next to a signed value: `-1|abs` is 1.
+ * Expressions. Operator precedence is Python's, except `**` (left-associative, below unary signs). Filters
+ * and tests bind to a signed value: `-1|abs` is 1.
  *
  * Source: jinja2 3.1.6, parser.py.
  */
@@ -21,14 +21,14 @@ const NO_ARGUMENTS: Arguments = { positional: [], keywords: [], spread: undefine
 
 export class ExpressionParser {
   protected readonly stream: TokenStream;
-  /** Names that are read, one set for each macro around the place. */
+  /** Names read so far, one set per enclosing macro. */
   protected readonly reads: Set<string>[] = [];
 
   constructor(stream: TokenStream) {
     this.stream = stream;
   }
 
-  /** Expressions with commas between them are a tuple. `choice` says whether `… if …` may follow. */
+  /** An expression, or a tuple when separated by commas. `choice`: whether `… if …` may follow. */
   protected tuple(choice = true, isEnd: () => boolean = () => false, inParentheses = false): Expression {
     const items: Expression[] = [];
     let isTuple = false;
@@ -121,7 +121,7 @@ export class ExpressionParser {
     );
   }
 
-  /** `a op b op c`, from the left. What it makes is as deep as the chain is long, so that its length is bounded. */
+  /** `a op b op c`, left-associative. The tree is as deep as the chain is long, so the length is bounded. */
   #chain(
     operand: () => Expression,
     operator: () => string | undefined,
@@ -222,7 +222,7 @@ export class ExpressionParser {
     const token = this.stream.next();
     if (token.type === 'name') return { kind: 'attribute', object, name: token.value };
     if (token.type !== 'integer')
-      fail(`line ${token.line}: expected a name or a number behind '.', got '${token.value}'`);
+      fail(`line ${token.line}: expected a name or a number after '.', got '${token.value}'`);
     return { kind: 'item', object, index: { kind: 'constant', value: BigInt(token.value) } };
   }
 
@@ -261,7 +261,7 @@ export class ExpressionParser {
     }
   }
 
-  /** `|a|b(1)` behind a value, or behind the `set` of a block. `inline` reads a first filter that has no bar. */
+  /** `|a|b(1)` after a value, or in a block `set`. `inline`: the first filter has no bar. */
   protected filters(value: Expression | undefined, inline = false): FilterExpression | undefined {
     let node: FilterExpression | undefined;
     for (let links = 1; this.stream.current.type === '|' || (inline && links === 1); links++) {
@@ -329,7 +329,7 @@ export class ExpressionParser {
     return { positional, keywords, spread, keywordSpread };
   }
 
-  /** A name, or names with commas between them. */
+  /** A name, or comma-separated names. */
   protected target(isEnd: () => boolean, members = false): Target {
     const items: Target[] = [];
     let isTuple = false;

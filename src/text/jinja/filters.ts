@@ -1,5 +1,5 @@
 /**
- * Jinja's filters, with transformers' `tojson`. Those for HTML, and those whose result is chance, are refused by name.
+ * Jinja's filters, with transformers' `tojson`. Filters for HTML and random ones are refused by name.
  *
  * Source: jinja2 3.1.6, filters.py.
  */
@@ -39,14 +39,14 @@ import {
 
 export type Filter = (value: Value, args: readonly Value[], keywords: Keywords) => Value;
 
-/** Filters and tests by name, as `map` and `select` look them up. */
+/** Filters and tests by name, for `map` and `select`. */
 export interface Library {
   has(kind: 'filter' | 'test', name: string): boolean;
   filter(name: string): Filter;
   test(name: string): (value: Value, args: readonly Value[], keywords: Keywords) => boolean;
 }
 
-/** A filter whose arguments have names. */
+/** A filter with named arguments. */
 function named(
   name: string,
   names: readonly string[],
@@ -56,7 +56,7 @@ function named(
   return (value, args, keywords) => run(value, bind(name, names, required, args, keywords));
 }
 
-/** A filter of a text without arguments; what is no string is printed first, as Jinja does. */
+/** A string filter without arguments; other values are converted to strings first, as in Jinja. */
 function ofText(name: string, run: (text: string) => Value): Filter {
   return named(name, [], 0, (value) => run(softText(name, value)));
 }
@@ -68,7 +68,7 @@ function softText(name: string, value: Value): string {
   return text;
 }
 
-/** Jinja's `attribute` argument: keys with dots between them, numbers for places. */
+/** Jinja's `attribute` argument: keys separated by dots, numbers as indices. */
 function getter(path: Value | undefined, otherwise: Value = null): (value: Value) => Value {
   if (path === undefined || path === null) return (value) => value;
   const parts: Value[] =
@@ -98,7 +98,7 @@ function keyed(path: Value | undefined, caseSensitive: Value | undefined): (valu
   return truthy(caseSensitive ?? false) ? get : (value) => ignoreCase(get(value));
 }
 
-/** Sorted by key, equal ones in their order; `reverse` keeps that order too. */
+/** Stable sort by key, also with `reverse`. */
 function sorted(values: Value[], key: (value: Value) => Value, reverse: boolean): Value[] {
   const rows = values.map((value) => [key(value), value] as const);
   rows.sort(([a], [b]) => (reverse ? compare(b, a) : compare(a, b)));
@@ -302,7 +302,7 @@ function lastOf(value: Value): Value {
     : (items[items.length - 1] as Value);
 }
 
-/** What Python's `reversed()` takes. */
+/** The types that Python's `reversed()` accepts. */
 function reversible(name: string, value: Value): readonly Value[] {
   if (value instanceof Iter) return fail(`${name}: 'generator' object is not reversible`);
   return listOf(value);
@@ -323,7 +323,7 @@ const orDefault = named(
     value instanceof Undefined || (truthy(boolean) && !truthy(value)) ? otherwise : value,
 );
 
-/** What `title` begins anew with a capital. */
+/** The words that `title` capitalizes. */
 const WORDS = new RegExp(`[^-({[<${SPACE.slice(1)}+`, 'g');
 
 export function makeFilters(library: Library): ReadonlyMap<string, Filter> {
@@ -339,7 +339,7 @@ export function makeFilters(library: Library): ReadonlyMap<string, Filter> {
       'attr',
       named('attr', ['name'], 1, (value, [name = null]) => {
         const key = asString('attr', name);
-        // Keys are no attributes.
+        // Keys are not attributes.
         const found = attribute(value, key);
         return value instanceof Dict && value.has(key) && found === value.get(key)
           ? new Undefined(`'dict object' has no attribute '${key}'`)
@@ -526,7 +526,7 @@ export function makeFilters(library: Library): ReadonlyMap<string, Filter> {
   ]);
 }
 
-/** Filters that Jinja has beside those above. */
+/** Jinja's other filters, refused by name. */
 export const otherFilters: ReadonlySet<string> = new Set(
   'filesizeformat forceescape pprint random striptags urlencode urlize wordwrap xmlattr'.split(' '),
 );

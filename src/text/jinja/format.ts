@@ -40,7 +40,7 @@ export function percentFormat(template: string, value: Value): string {
     const align = flags.includes('-') ? '<' : flags.includes('0') && !'sr'.includes(type) ? '=' : '>';
     return pad(body, Number(width ?? 0), align, align === '=' ? '0' : ' ');
   });
-  // What has keys or places may be left over, but for tuples and strings.
+  // Unused arguments are allowed for lists and dicts, but not for tuples and strings.
   const isMapping =
     Array.isArray(value) || value instanceof Dict || value instanceof Range || value instanceof Undefined;
   if (!named && used < list.length && !isMapping) {
@@ -87,7 +87,7 @@ function percentBody(type: string, value: Value, flags: string, precision: numbe
   return type === '' ? fail('incomplete format') : unsupported(`%${type} in a format`);
 }
 
-/** A float without its fraction. */
+/** The integer part of a float. */
 export function whole(value: number): bigint {
   if (!Number.isFinite(value)) fail('cannot convert float infinity or NaN to integer');
   return BigInt(Math.trunc(value));
@@ -105,7 +105,7 @@ function fixedText(value: number, places: number): string {
     : fixed(value, places);
 }
 
-/** `=` puts the fill behind a sign. */
+/** `=` puts the padding after the sign. */
 function pad(text: string, width: number, align: string, fill: string): string {
   const room = width - codePointLength(text);
   if (room <= 0) return text;

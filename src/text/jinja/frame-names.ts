@@ -1,23 +1,23 @@
 /**
- * What Jinja decides of names before it renders: a name that a block sets, and does not read before, is the block's own from its
- * beginning and undefined until it is set. It matters to what reads it from inside: a loop, a macro.
+ * Jinja's scope analysis before rendering: a name that a block sets, and does not read before, is local to
+ * the block and undefined until set. This matters to inner scopes that read it: a loop, a macro.
  *
  * Source: jinja2 3.1.6, idtracking.py (FrameSymbolVisitor, Symbols.branch_update).
  */
 import { step } from './limits.ts';
 import type { Statement, Target } from './syntax.ts';
 
-/** Of one block with a scope of its own. */
+/** The names of one block with its own scope. */
 export interface FrameNames {
-  /** Read or set in it; what inner scopes read and set is not part of it. */
+  /** Names read or set in it, without inner scopes. */
   readonly mentioned: ReadonlySet<string>;
-  /** Undefined at its beginning, unless a block around it mentions them. */
+  /** Names undefined at its beginning, unless an outer block mentions them. */
   readonly unset: readonly string[];
 }
 
 const known = new WeakMap<readonly Statement[], FrameNames>();
 
-/** @param own names that the block has from its beginning: a loop's target, a macro's parameters */
+/** @param own names defined at its beginning: a loop's target, a macro's parameters */
 export function frameNames(body: readonly Statement[], own: readonly string[] = []): FrameNames {
   let names = known.get(body);
   if (names === undefined) {
@@ -37,9 +37,9 @@ export function targetNames(target: Target): readonly string[] {
   return target.kind === 'name' ? [target.name] : [];
 }
 
-/** A block, or one branch of an `if` in it: what it adds to what stands before it. */
+/** A block, or one branch of an `if` in it: the names it adds. */
 class Part {
-  /** How a name begins: as what is around the block has it, or undefined. */
+  /** The initial value of a name: from the outer block, or undefined. */
   readonly begins = new Map<string, 'outer' | 'unset'>();
   readonly stores = new Set<string>();
   readonly #before: Part | undefined;
@@ -97,7 +97,7 @@ function visit(statement: Statement, part: Part): void {
   }
 }
 
-/** What a branch is the first to set begins as it is around the block. */
+/** A name first set in a branch starts with its value in the outer block. */
 function visitBranch(body: readonly Statement[], part: Part): void {
   const branch = new Part(part);
   visitAll(body, branch);

@@ -1,11 +1,12 @@
 /**
- * Values of JavaScript as Python's: what transformers hands to templates is plain JSON, and anything else a placeholder that names its
- * kind. A whole number is an int, since JavaScript does not tell 1 from 1.0; `TemplateFloat` and `parseJson` do.
+ * Converts JavaScript values to Python values. transformers passes plain JSON to templates; other values
+ * become a placeholder that names their type. An integral number is an int, since JavaScript does not
+ * distinguish 1 from 1.0; `TemplateFloat` and `parseJson` do.
  */
 import { exceeded, limits } from './limits.ts';
 import { Dict, type Value } from './values.ts';
 
-/** A number that is a float in Python though it is whole: `new TemplateFloat(1)` prints as 1.0. */
+/** An integral float: `new TemplateFloat(1)` prints as 1.0. */
 export class TemplateFloat {
   readonly value: number;
   constructor(value: number) {
@@ -13,7 +14,7 @@ export class TemplateFloat {
   }
 }
 
-/** @param what the value's name, for errors */
+/** @param what name of the value in errors */
 export function fromJavaScript(value: unknown, what: string, depth = 0): Value {
   if (depth > limits.depth) exceeded('depth', `lists and objects inside one another in ${what}`, depth);
   switch (typeof value) {
@@ -52,7 +53,7 @@ export function fromJavaScript(value: unknown, what: string, depth = 0): Value {
 
 const NUMBER = /"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/g;
 
-/** JSON as Python reads it: 1.0 stays a float, and a long whole number keeps its digits. */
+/** Parses JSON as Python does: 1.0 is a float, and long integers keep all digits. */
 export function parseJson(text: string): unknown {
   JSON.parse(text);
   const key = ' number';

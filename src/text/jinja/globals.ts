@@ -1,4 +1,7 @@
-/** The functions that templates start with: Jinja's, with transformers' `raise_exception`, `strftime_now`, `dict` and `namespace`. */
+/**
+ * The global functions of templates: Jinja's, with transformers' `raise_exception`, `strftime_now`, `dict`
+ * and `namespace`.
+ */
 import { asInteger, asString, bind } from './arguments.ts';
 import { fail, step, TemplateError, unsupported } from './limits.ts';
 import { unpack } from './operators.ts';
@@ -26,7 +29,7 @@ function makeDict(args: readonly Value[], keywords: Keywords): Dict {
 export function setMember(namespace: Namespace, name: Value, value: Value): void {
   const key = textFor(name);
   if (key.startsWith('_')) {
-    fail(`expected a namespace's attribute without an underscore in front, got '${key}'`);
+    fail(`expected a namespace attribute that does not start with an underscore, got '${key}'`);
   }
   namespace.values.set(key, value);
 }

@@ -1,6 +1,6 @@
 /**
- * Walks a template's tree. Scopes are Jinja's: a loop's turn, a macro, a `with`, and the block of a `set`, `filter`, `call` or
- * `generation` have one of their own; an `if` has none.
+ * Evaluates a template's syntax tree. Scopes are Jinja's: a loop iteration, a macro, a `with`, and the block
+ * of a `set`, `filter`, `call` or `generation` have their own; an `if` has none.
  *
  * Source: jinja2 3.1.6, compiler.py and runtime.py.
  */
@@ -53,7 +53,7 @@ class Scope {
     for (const name of unset) if (!outer?.mentions(name)) this.names.set(name, undefinedName(name));
   }
 
-  /** Whether a block reads or sets the name: this one, or one around it. */
+  /** Whether this block or an outer one reads or sets the name. */
   mentions(name: string): boolean {
     return this.#mentioned.has(name) || (this.outer?.mentions(name) ?? false);
   }
@@ -71,7 +71,7 @@ function undefinedName(name: string): Undefined {
   return new Undefined(`'${name}' is undefined`);
 }
 
-/** How a list of statements ended: through its end, or by `break` or `continue`. */
+/** How a list of statements ended: `break`, `continue`, or undefined at its end. */
 type End = 'break' | 'continue' | undefined;
 
 export class Interpreter {
@@ -124,7 +124,7 @@ export class Interpreter {
     return undefined;
   }
 
-  /** What a block of its own scope writes, and how it ended. */
+  /** The output of a block with its own scope, and how it ended. */
   #capture(body: readonly Statement[], outer: Scope): [string, End] {
     const out: string[] = [];
     const end = this.#runAll(body, new Scope(outer, frameNames(body)), out);
@@ -166,9 +166,9 @@ export class Interpreter {
         const [text, end] = this.#capture(statement.body, scope);
         if (end !== undefined) return end;
         const value = this.#filtered(statement.filter, text, scope);
-        // What a filter block gives is joined, not printed.
+        // The result of a filter block must be a string: it is joined, not converted.
         if (typeof value !== 'string' && !(value instanceof Markup))
-          fail(`expected a filter block to give a string, got a '${typeName(value)}'`);
+          fail(`expected a filter block to return a string, got a '${typeName(value)}'`);
         this.#write(textFor(value), out);
         return;
       }
@@ -196,7 +196,7 @@ export class Interpreter {
     }
   }
 
-  /** The filters behind a block, whose innermost one has no value of its own. */
+  /** Applies the filters of a block to its text, the value of the innermost filter. */
   #filtered(filter: FilterExpression | undefined, text: string, scope: Scope): Value {
     if (filter === undefined) return text;
     const inner = filter.value;
@@ -223,7 +223,7 @@ export class Interpreter {
       return text.join('');
     };
     const loop = makeLoop(items, depth, recurse);
-    // In Jinja too the else is for a loop of which no turn came to its end.
+    // As in Jinja, `else` runs when no iteration reached its end.
     let isDone = false;
     for (let i = 0; i < items.length; i++) {
       step();
@@ -263,7 +263,7 @@ export class Interpreter {
     return undefinedName(name);
   }
 
-  /** A macro, or the block of a call as its `caller`. */
+  /** A macro, or the block of a `call` as its `caller`. */
   #callable(name: string, callee: Callee, closure: Scope): Native {
     const names = callee.parameters.map(([parameter]) => parameter);
     const takes = (special: string): boolean => callee.reads.has(special) && !names.includes(special);

@@ -6,7 +6,7 @@ import { compare, Dict, type Keywords, Markup, Tuple, truthy, typeName, type Val
 
 interface Settings {
   readonly ascii: boolean;
-  /** What one level is indented by, undefined for one line. */
+  /** Indentation of one level; undefined for a single line. */
   readonly indent: string | undefined;
   readonly between: string;
   readonly colon: string;

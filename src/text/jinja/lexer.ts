@@ -1,6 +1,6 @@
 /**
- * A template as tokens: Jinja's lexer with `trim_blocks` and `lstrip_blocks`, as transformers sets it (a newline behind a block is
- * dropped, and blanks before one at the start of a line).
+ * Jinja's lexer with `trim_blocks` and `lstrip_blocks`, as set by transformers: a newline after a block is
+ * dropped, and blanks before a block at the start of a line.
  *
  * Source: jinja2 3.1.6, lexer.py.
  */
@@ -8,7 +8,10 @@ import { exceeded, fail, limits, unsupported } from './limits.ts';
 import { isSpace, SPACE } from './text.ts';
 
 export interface Token {
-  /** `data`, `name`, `string`, `integer`, `float`, `open` and `close` of blocks and variables, `end`, or an operator itself. */
+  /**
+   * `data`, `name`, `string`, `integer`, `float`, `open` and `close` of blocks and variables, `end`, or an
+   * operator itself.
+   */
   readonly type: string;
   readonly value: string;
   readonly line: number;
@@ -38,9 +41,9 @@ class Lexer {
   readonly #tokens: Token[] = [];
   #at = 0;
   #line = 1;
-  /** Where this line ends; negative on the last one. */
+  /** Index of the end of this line; negative on the last line. */
   #newline: number;
-  /** Whether the last thing read ended a line. */
+  /** Whether the last token ended a line. */
   #lineStart = true;
 
   constructor(source: string) {
@@ -86,7 +89,7 @@ class Lexer {
     this.#at = to;
   }
 
-  /** Text before a tag, without the blanks that the tag drops. */
+  /** Text before a tag, without the whitespace that the tag strips. */
   #data(text: string, sign: string, isVariable: boolean): void {
     let end = text.length;
     const stripTo = (from: number): number => {
@@ -192,14 +195,14 @@ const ESCAPES: Readonly<Record<string, string>> = {
   v: '\v',
 };
 
-/** Python's escapes; another character behind a backslash keeps it. */
+/** Python's escapes; a backslash before any other character is kept. */
 function unescaped(text: string): string {
   if (!text.includes('\\')) return text;
   const pattern = /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))/gs;
   return text.replace(pattern, (whole, x, u, wide, octal, other: string | undefined) => {
     if (other !== undefined) {
       if (other === 'N') unsupported('a character by name (\\N{…}) in a string');
-      if ('xuU'.includes(other)) fail(`expected hexadecimal digits behind \\${other} in a string`);
+      if ('xuU'.includes(other)) fail(`expected hexadecimal digits after \\${other} in a string`);
       return ESCAPES[other] ?? whole;
     }
     const code = octal === undefined ? Number.parseInt(x ?? u ?? wide, 16) : Number.parseInt(octal, 8);

@@ -1,10 +1,10 @@
 /**
- * What a template may use. A chat template is a program that comes with a checkpoint, so that it is bounded: a render counts the
- * expressions and statements it evaluates and the characters it reads and makes, and ends with an error that names the bound.
- * Rendering is synchronous, so one count at a time is enough.
+ * Limits of a template. A chat template is untrusted code from a checkpoint, so a render counts the
+ * expressions and statements evaluated and the characters read and made, and throws an error that names the
+ * limit. Rendering is synchronous, so one global count is enough.
  */
 
-/** An error in a template, of a template (`raise_exception`), or of what a template asks for. */
+/** An error in a template, raised by a template (`raise_exception`), or for an unsupported feature. */
 export class TemplateError extends Error {
   override name = 'TemplateError';
 }
@@ -13,7 +13,7 @@ export function fail(message: string): never {
   throw new TemplateError(`chat template: ${message}`);
 }
 
-/** For what Jinja has and this interpreter has not: never other text in silence. */
+/** Throws for a Jinja feature that this interpreter lacks, so that no other text is rendered silently. */
 export function unsupported(what: string): never {
   fail(`${what} is not supported`);
 }
@@ -23,17 +23,17 @@ type Limit = 'source' | 'steps' | 'characters' | 'nesting' | 'depth' | 'range' |
 export const limits: Readonly<Record<Limit, number>> = {
   /** Characters of a template's source. */
   source: 2 ** 20,
-  /** Expressions and statements evaluated, and items of loops and lists, in one render. */
+  /** Expressions and statements evaluated, plus items of loops and lists, in one render. */
   steps: 2 ** 24,
-  /** Characters that strings read or made have together in one render; an item of a list counts as sixteen. */
+  /** Total characters of strings read or made in one render; a list item counts as sixteen. */
   characters: 2 ** 27,
-  /** Brackets and blocks inside one another in the source. */
+  /** Nesting of brackets and blocks in the source. */
   nesting: 100,
-  /** Expressions and macros being evaluated at once; lists and dicts inside one another. */
+  /** Nesting of evaluated expressions and macros, and of lists and dicts. */
   depth: 400,
   /** Items of a range, as in Jinja's sandbox. */
   range: 100_000,
-  /** Bits of a whole number: what Python prints (4,300 digits). */
+  /** Bits of an integer: Python's limit for printing (4,300 digits). */
   integerBits: 14_284,
 };
 
@@ -54,14 +54,14 @@ export function step(count = 1): void {
   if (steps > limits.steps) exceeded('steps', 'steps in one render', steps);
 }
 
-/** Counts text that is read or about to be made. */
+/** Counts text that is read or about to be created. */
 export function reserve(count: number): void {
   characters += count;
   if (characters > limits.characters)
     exceeded('characters', 'characters worked on in one render', characters);
 }
 
-/** Counts a list that is about to be made, or items added to one. */
+/** Counts a list that is about to be created, or items added to one. */
 export function reserveItems(count: number): void {
   step(count);
   reserve(count * 16 + 16);

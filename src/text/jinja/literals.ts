@@ -1,6 +1,6 @@
-/** How Python writes floats and strings. */
+/** Python's `repr` of floats and strings. */
 
-/** `repr(float)`: the shortest digits that give the value back, with an exponent below 1e-4 and from 1e16 on. */
+/** `repr(float)`: the shortest digits that round-trip, with an exponent below 1e-4 and from 1e16 on. */
 export function floatText(value: number): string {
   if (Number.isNaN(value)) return 'nan';
   if (!Number.isFinite(value)) return value < 0 ? '-inf' : 'inf';
@@ -15,7 +15,7 @@ export function floatText(value: number): string {
   return text.includes('.') ? text : `${text}.0`;
 }
 
-/** The digits of `value` to `places` places; of two equally near ones the even, as in Python. */
+/** The digits of `value` to `places` places; ties round to even, as in Python. */
 export function fixed(value: number, places: number): string {
   const text = value.toFixed(places);
   if (places > 90) return text;

@@ -1,4 +1,4 @@
-/** Numbers out of text, rounded and summed, as Python does. */
+/** Parsing, rounding and summing numbers as in Python. */
 import { fail, reserve, unsupported } from './limits.ts';
 import { fixed } from './literals.ts';
 import { binary, toFloat } from './operators.ts';
@@ -34,7 +34,7 @@ export function parseFloatText(text: string): number | undefined {
   return pattern.test(inner) ? Number(inner.replaceAll('_', '')) : undefined;
 }
 
-/** The filter `round`: a float stays one; whole numbers and ties go to the even neighbour. */
+/** The filter `round`: a float stays a float; ties round to even. */
 export function roundFloat(value: Value, precision: number, method: Value): Value {
   if (method !== 'common' && method !== 'ceil' && method !== 'floor')
     fail('method must be common, ceil or floor');
@@ -58,7 +58,7 @@ export function roundFloat(value: Value, precision: number, method: Value): Valu
   return number < 0 || Object.is(number, -0) ? -rounded : rounded;
 }
 
-/** `sum()`: whole numbers exactly, floats with the error carried along (Python 3.12 and later). */
+/** `sum()`: integers exactly, floats with compensated summation (Python 3.12 and later). */
 export function sumOf(values: readonly Value[], start: Value): Value {
   let total = start;
   let carried = 0;

@@ -79,7 +79,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
   '"': '&#34;',
 };
 
-/** Text with HTML's characters escaped, unless `safe` says that it is so already. */
+/** Text with HTML characters escaped, unless already marked as safe. */
 export function escaped(value: Value): string {
   if (value instanceof Markup) return value.text;
   const text = textFor(value);
@@ -133,7 +133,7 @@ function integers(operator: string, a: bigint, b: bigint): Value {
   return power(a, b);
 }
 
-/** Whole powers are exact; others depend on a machine's `pow` and are refused. */
+/** Integer powers are exact; others depend on the platform's `pow` and are refused. */
 function power(a: bigint, b: bigint): Value {
   if (b < 0n) {
     if (a === 0n) fail('0.0 cannot be raised to a negative power');
@@ -209,7 +209,9 @@ export function contains(container: Value, value: Value): boolean {
   return false;
 }
 
-/** `object[index]`; undefined where Python raises TypeError or LookupError, which Jinja turns into an attribute. */
+/**
+ * `object[index]`; undefined where Python raises TypeError or LookupError; Jinja then looks up an attribute.
+ */
 export function subscript(object: Value, index: Value): Value | undefined {
   if (object instanceof Dict) {
     return isHashable(index) ? object.get(index) : undefined;
@@ -271,7 +273,7 @@ export function slice(object: Value, bounds: readonly Value[]): Value {
   return fail(`'${typeName(object)}' object is not subscriptable`);
 }
 
-/** Values of an iterable in `size` places, for targets that are tuples. */
+/** Unpacks an iterable into `size` values, for tuple targets. */
 export function unpack(value: Value, size: number): Value[] {
   const items = listOf(value);
   if (items.length < size) fail(`not enough values to unpack (expected ${size}, got ${items.length})`);

@@ -1,6 +1,6 @@
 /**
- * Statements: Jinja's own, `break` and `continue`, and transformers' `generation`, whose body is a scope of its own. What needs other
- * templates (`include`, `import`, `extends`) has none to find.
+ * Statements: Jinja's own, `break` and `continue`, and transformers' `generation`, whose body has its own
+ * scope. Statements that load other templates (`include`, `import`, `extends`) are refused.
  *
  * Source: jinja2 3.1.6, parser.py; transformers, utils/chat_template_utils.py.
  */
@@ -14,7 +14,7 @@ export function parse(template: string): Statement[] {
   return new Parser(new TokenStream(tokenize(template))).template();
 }
 
-/** The names that an assignment gives a value; an attribute of a namespace is none. */
+/** The names that an assignment sets; an attribute of a namespace is not a name. */
 function namesOf(target: Target): readonly string[] {
   if (target.kind === 'tuple') return target.items.flatMap(namesOf);
   return target.kind === 'name' ? [target.name] : [];
@@ -24,7 +24,7 @@ const UNSUPPORTED = ['include', 'import', 'from', 'extends', 'block', 'autoescap
 
 class Parser extends ExpressionParser {
   #loops = 0;
-  /** Whether `loop` was given a value since the innermost for began. */
+  /** Whether `loop` was assigned in the innermost `for`. */
   #assignsLoop = false;
 
   template(): Statement[] {
@@ -33,7 +33,7 @@ class Parser extends ExpressionParser {
     return body;
   }
 
-  /** Statements up to a tag of one of the names, which is then the current token. */
+  /** Statements up to a tag named in `ends`, which is then the current token. */
   #statements(ends: readonly string[]): Statement[] {
     const { stream } = this;
     const body: Statement[] = [];
@@ -99,7 +99,7 @@ class Parser extends ExpressionParser {
         return { kind: tag };
     }
     if (UNSUPPORTED.includes(tag)) unsupported(`{% ${tag} %}`);
-    fail(`line ${line}: expected a tag that Jinja knows, got '${tag}'`);
+    fail(`line ${line}: expected a Jinja tag, got '${tag}'`);
   }
 
   #set(): Statement {
@@ -160,7 +160,7 @@ class Parser extends ExpressionParser {
     return { kind: 'call block', call, callee };
   }
 
-  /** Parameters and body of a macro, or of the block of a call, whose call stands between the two. */
+  /** Parameters and body of a macro or of a `call` block; in the latter the call comes between the two. */
   #callee(end: string, hasParameters: boolean, between?: () => void): Callee {
     const parameters: [string, Expression | undefined][] = [];
     if (hasParameters) {
@@ -185,7 +185,7 @@ class Parser extends ExpressionParser {
     return { parameters, body, reads };
   }
 
-  /** A loop outside cannot be left from here. */
+  /** Parses a body from which `break` cannot leave an outer loop. */
   #outsideLoops<T>(parse: () => T): T {
     const loops = this.#loops;
     this.#loops = 0;

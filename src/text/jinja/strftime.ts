@@ -21,13 +21,13 @@ const week =
   (date) =>
     Math.floor((dayOfYear(date) + 6 - ((date.getDay() + 7 - first) % 7)) / 7);
 
-/** Year and week by ISO 8601: those of the week's Thursday. */
+/** ISO 8601 year and week, which are those of the week's Thursday. */
 function isoWeek(date: Date): [number, number] {
   const thursday = new Date(date.getFullYear(), date.getMonth(), date.getDate() + 4 - isoDay(date));
   return [thursday.getFullYear(), Math.ceil(dayOfYear(thursday) / 7)];
 }
 
-/** Numbers: what they are, how wide, and what fills them. */
+/** Numeric fields: value, width and padding. */
 const NUMBERS: Readonly<Record<string, readonly [Field, number, string]>> = {
   C: [(date) => Math.floor(date.getFullYear() / 100), 2, '0'],
   d: [(date) => date.getDate(), 2, '0'],
@@ -70,14 +70,14 @@ const TEXTS: Readonly<Record<string, string | ((date: Date) => string)>> = {
   T: '%H:%M:%S',
   x: '%m/%d/%y',
   X: '%H:%M:%S',
-  // A local time without a zone has neither.
+  // Empty for a local time without a time zone.
   z: () => '',
   Z: () => '',
   '%': () => '%',
 };
 
 export function strftime(date: Date, format: string): string {
-  // A code takes as long as many characters.
+  // A format code costs as much as many characters.
   reserve(format.length * 64);
   return format.replace(/%(-?)(.|$)/gs, (code, flag: string, letter: string) => {
     const text = TEXTS[letter];

@@ -1,4 +1,4 @@
-/** Methods of `str`. What Python has and is not here is refused by name. */
+/** Methods of `str`. Python's other methods are refused by name. */
 import { asCount, asString, bind } from './arguments.ts';
 import { braceFormat } from './format.ts';
 import { fail, reserve, reserveItems, unsupported } from './limits.ts';
@@ -24,7 +24,7 @@ export function joined(parts: readonly string[], separator: string): string {
   return parts.join(separator);
 }
 
-/** The text cut at every `separator`, counted before. */
+/** Splits the text at every `separator`, after counting the pieces. */
 function piecesOf(text: string, separator: string): string[] {
   reserve(text.length);
   let count = 1;
@@ -42,7 +42,7 @@ export function replaceText(text: string, old: string, by: string, count: number
 
 const WORDS = new RegExp(`${SPACE.replace('[', '[^')}+`, 'g');
 
-/** At most `most` cuts, all when negative; blanks beyond the last cut stay, as in Python. */
+/** At most `most` splits, all when negative; blanks after the last split are kept, as in Python. */
 function splitBlanks(text: string, most: number, fromRight: boolean): string[] {
   const words: RegExpExecArray[] = [];
   for (const word of text.matchAll(WORDS)) {
@@ -146,7 +146,7 @@ function find(name: string, last: boolean, throws: boolean): Method {
   };
 }
 
-/** Whether all characters are of a kind, of at least one. `unsure` ones are refused. */
+/** Whether the text is not empty and all characters match `kind`. Characters of `unsure` are refused. */
 function every(name: string, kind: RegExp, unsure?: RegExp): Method {
   return (text) => {
     const rest = codePoints(text).filter((character) => !kind.test(character));
@@ -170,7 +170,7 @@ function aligned(name: string, place: (room: number, width: number) => number): 
   };
 }
 
-/** Python's place of an odd blank. */
+/** Left padding of Python's `center`, which places an odd blank. */
 export function centerLeft(room: number, width: number): number {
   return Math.floor(room / 2) + (room & width & 1);
 }
@@ -260,7 +260,7 @@ const methods: Readonly<Record<string, Method>> = {
   },
 };
 
-/** Names that Python's strings have beside those above. */
+/** Other attributes of Python's strings, refused by name. */
 const OTHERS = new Set(
   'casefold encode expandtabs isprintable istitle maketrans swapcase translate'.split(' '),
 );

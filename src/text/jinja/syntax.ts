@@ -1,4 +1,4 @@
-/** The tree of a template: what the parser makes and the interpreter walks. */
+/** The syntax tree of a template. */
 import type { Value } from './values.ts';
 
 export interface Arguments {
@@ -44,7 +44,7 @@ export type Expression =
       readonly no: Expression | undefined;
     };
 
-/** `value` is undefined for the block that a filter or set statement holds. */
+/** `value` is undefined for the block of a filter or set statement. */
 export interface FilterExpression {
   readonly kind: 'filter';
   readonly value: Expression | undefined;
@@ -52,13 +52,13 @@ export interface FilterExpression {
   readonly args: Arguments;
 }
 
-/** What can be assigned to: a name, a tuple of them, an attribute of a namespace. */
+/** An assignment target: a name, a tuple of names, or an attribute of a namespace. */
 export type Target =
   | { readonly kind: 'name'; readonly name: string }
   | { readonly kind: 'tuple'; readonly items: readonly Target[] }
   | { readonly kind: 'member'; readonly name: string; readonly attribute: string };
 
-/** What macros and call blocks have in common. */
+/** The common part of macros and call blocks. */
 export interface Callee {
   readonly parameters: readonly (readonly [string, Expression | undefined])[];
   readonly body: readonly Statement[];

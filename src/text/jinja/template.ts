@@ -1,7 +1,8 @@
 /**
- * Chat templates: Jinja as transformers runs it (its immutable sandbox with `trim_blocks` and `lstrip_blocks`, loop controls,
- * `generation`, `raise_exception`, `strftime_now`, its own `tojson`, `dict` and `namespace`), over Python's values and with bounds.
- * Truth: the rows of `test/golden/chat-templates`, rendered by transformers. What is not equal is refused by name.
+ * Chat templates: Jinja as in transformers (its immutable sandbox with `trim_blocks` and `lstrip_blocks`,
+ * loop controls, `generation`, `raise_exception`, `strftime_now`, its own `tojson`, `dict` and `namespace`),
+ * over Python's values and with limits. Checked against `test/golden/chat-templates`, rendered by
+ * transformers. Unsupported features are refused by name.
  */
 import { fromJavaScript } from './from-javascript.ts';
 import { Interpreter } from './interpreter.ts';
@@ -14,7 +15,7 @@ export class ChatTemplate {
   readonly #body: readonly Statement[];
 
   /**
-   * @throws TemplateError when it is no template, or one that says what is not supported
+   * @throws TemplateError for a syntax error or an unsupported feature
    * @throws RangeError when it is larger, or nested more deeply, than the limits
    */
   constructor(source: string) {
@@ -22,9 +23,9 @@ export class ChatTemplate {
   }
 
   /**
-   * @param variables plain JSON values by name; undefined ones are left out
+   * @param variables plain JSON values by name; undefined ones are skipped
    * @throws TemplateError with the template's own message, or Python's
-   * @throws RangeError when it works longer, or on more text, than the limits
+   * @throws RangeError when it exceeds the limits of steps or characters
    */
   render(variables: Readonly<Record<string, unknown>>): string {
     beginRender();
@@ -36,7 +37,7 @@ export class ChatTemplate {
       return new Interpreter(values).run(this.#body);
     } catch (error) {
       if (error instanceof RangeError && /call stack/.test(error.message)) {
-        fail('expected less recursion than the stack has room for');
+        fail('expected recursion that fits the stack, got a stack overflow');
       }
       throw error;
     }

@@ -1,4 +1,4 @@
-/** What Python calls white space, and how it changes case. */
+/** Python's white space and case conversion. */
 import { reserve, reserveItems, unsupported } from './limits.ts';
 
 /** `str.isspace()` and `\s` of Python's regular expressions, as a class. */
@@ -11,7 +11,7 @@ export function isSpace(unit: number): boolean {
   return SPACES.test(String.fromCharCode(unit));
 }
 
-/** `str.strip(chars)` at the ends asked for. */
+/** `str.strip(chars)` at the given ends. */
 export function strip(
   text: string,
   characters: string | undefined,
@@ -51,7 +51,7 @@ export function splitLines(text: string): string[] {
   return lines;
 }
 
-/** Titlecase letters that are not the uppercase ones. */
+/** Titlecase letters that differ from the uppercase ones. */
 const TITLE: ReadonlyMap<string, string> = new Map([
   ['ŉ', 'ʼN'],
   ...['ǅ', 'ǈ', 'ǋ', 'ǲ'].flatMap((title): [string, string][] =>
@@ -64,7 +64,7 @@ function titleCase(character: string): string {
   const known = TITLE.get(character);
   if (known !== undefined) return known;
   const code = character.codePointAt(0) ?? 0;
-  // Georgian has capitals for whole words only.
+  // Georgian uses capitals only for whole words.
   if (code >= 0x10d0 && code <= 0x10ff) return character;
   if (code >= 0x1f80 && code <= 0x1fff && character.toUpperCase().length > 1)
     unsupported(`titlecase of ${character}`);
@@ -76,11 +76,11 @@ function titleCase(character: string): string {
 export function capitalize(text: string): string {
   const [first = ''] = text;
   if (first === '') return '';
-  // The whole text in lower case: whether a sigma is final depends on what stands before it.
+  // The whole text is lower-cased at once: a final sigma depends on the letter before it.
   return titleCase(first) + text.toLowerCase().slice(first.toLowerCase().length);
 }
 
-/** `str.title()`: a capital behind everything that has no case. */
+/** `str.title()`: a capital after each character without case. */
 export function title(text: string): string {
   reserve(text.length * 8);
   let behindCased = false;
@@ -100,7 +100,7 @@ export function title(text: string): string {
   return out;
 }
 
-/** `str.islower()`: there is a small letter, and no other letter with case. */
+/** `str.islower()`: at least one lower-case letter, and no other cased letter. */
 export function isLower(text: string): boolean {
   return /\p{Lowercase}/u.test(text) && !/[\p{Uppercase}\p{Lt}]/u.test(text);
 }

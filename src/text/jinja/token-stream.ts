@@ -1,4 +1,4 @@
-/** The tokens of a template with a place in them, and what the two halves of the parser share. */
+/** The tokens of a template and the current position, shared by both parsers. */
 import type { Token } from './lexer.ts';
 import { exceeded, fail, limits } from './limits.ts';
 
@@ -55,7 +55,7 @@ export class TokenStream {
     fail(`line ${line}: expected ${expected}, got ${value === '' ? type : `'${value.slice(0, 40)}'`}`);
   }
 
-  /** Runs `parse` one level deeper: brackets and blocks inside one another are bounded. */
+  /** Runs `parse` one level deeper; the nesting of brackets and blocks is limited. */
   nested<T>(parse: () => T): T {
     if (++this.#nesting > limits.nesting) {
       exceeded('nesting', 'brackets and blocks inside one another', this.#nesting);

@@ -1,6 +1,6 @@
 /**
- * Python's values as JavaScript's, so that nothing is lost: an int is a bigint, a float a number, None null, a list an array. What
- * JavaScript has no kind for is a class here. Truth, equality, order, hashing and printing are Python's.
+ * Python's values in JavaScript: an int is a bigint, a float a number, None null, a list an array; other
+ * types are classes here. Truth, equality, order, hashing and printing are Python's.
  */
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import { floatText, stringLiteral } from './literals.ts';
@@ -30,7 +30,7 @@ export class Tuple {
   }
 }
 
-/** What `groupby` gives: a pair whose parts have names. */
+/** An item of `groupby`: a named pair. */
 export class Group extends Tuple {}
 
 /** A dict in order of insertion; 1, 1.0 and True are one key, as in Python. */
@@ -98,11 +98,11 @@ export class Range {
   }
 }
 
-/** A generator, as `map`, `select` and their like make: it can be read once. */
+/** A generator, as returned by `map` and `select`: it can be read once. */
 export class Iter {
   readonly iterator: Iterator<Value>;
   readonly #depth: number;
-  /** @param source what it reads from: generators on generators are bounded */
+  /** @param source the value it reads from; nested generators are limited */
   constructor(iterator: Iterator<Value>, source: Value = null) {
     this.iterator = iterator;
     this.#depth = source instanceof Iter ? source.#depth + 1 : 1;
@@ -113,7 +113,7 @@ export class Iter {
   }
 }
 
-/** A name or attribute that is not there. It prints as nothing; whatever else is done with it is this error. */
+/** A missing name or attribute. It prints as an empty string; any other use throws its error. */
 export class Undefined {
   readonly message: string;
   constructor(message: string) {
@@ -121,7 +121,7 @@ export class Undefined {
   }
 }
 
-/** What `safe` and `escape` give: text that other operations would escape. It may be printed and compared. */
+/** The result of `safe` and `escape`: text that is not escaped again. It may be printed and compared. */
 export class Markup {
   readonly text: string;
   constructor(text: string) {
@@ -144,7 +144,7 @@ export class Fn {
   }
 }
 
-/** An object with attributes and, sometimes, a call: `loop`, a macro, `cycler`. */
+/** An object with attributes and optionally callable: `loop`, a macro, `cycler`. */
 export class Native {
   readonly name: string;
   readonly attribute: (name: string) => Value | undefined;
@@ -182,12 +182,12 @@ export function typeName(value: Value): string {
   return value instanceof Markup ? 'Markup' : 'Undefined';
 }
 
-/** A value that may be None, or another where there is none: `??` would take None for none. */
+/** `value`, or `otherwise()` when undefined. Not `??`, which would also replace None (null). */
 export function either<T>(value: T | undefined, otherwise: () => T): T {
   return value === undefined ? otherwise() : value;
 }
 
-/** Throws when the value is not there. */
+/** Throws when the value is undefined. */
 export function defined<T extends Value>(value: T): Exclude<T, Undefined> {
   if (value instanceof Undefined) fail(value.message);
   return value as Exclude<T, Undefined>;
@@ -213,7 +213,7 @@ export function codePoints(text: string): string[] {
   return SURROGATE.test(text) ? Array.from(text) : text.split('');
 }
 
-/** Whether places in the text are not those of its code points. */
+/** Whether UTF-16 indices differ from code point indices. */
 export function hasSurrogates(text: string): boolean {
   reserve(text.length);
   return SURROGATE.test(text);
@@ -244,7 +244,7 @@ export function iterate(value: Value): Iterable<Value> {
   return tryIterate(value) ?? fail(`'${typeName(value)}' object is not iterable`);
 }
 
-/** A list of what an iterable gives, counted. */
+/** The items of an iterable as a list, counted towards the limits. */
 export function listOf(value: Value): Value[] {
   const out: Value[] = [];
   for (const item of iterate(value)) {
@@ -254,7 +254,7 @@ export function listOf(value: Value): Value[] {
   return out;
 }
 
-/** @returns undefined for what has no length */
+/** @returns undefined for values without a length */
 export function lengthOf(value: Value): number | undefined {
   if (typeof value === 'string') return codePointLength(value);
   if (Array.isArray(value)) return value.length;
@@ -266,13 +266,13 @@ export function lengthOf(value: Value): number | undefined {
   return value instanceof Undefined ? 0 : undefined;
 }
 
-/** A number as bigint or number, undefined for what is none. */
+/** A numeric value as bigint or number, else undefined. */
 export function numeric(value: Value): bigint | number | undefined {
   if (typeof value === 'boolean') return value ? 1n : 0n;
   return typeof value === 'bigint' || typeof value === 'number' ? value : undefined;
 }
 
-/** Whether Python can hash a value: no list, dict or view, and no tuple with one in it. */
+/** Whether Python can hash a value: not a list, dict or view, nor a tuple containing one. */
 export function isHashable(value: Value, depth = 0): boolean {
   step();
   if (depth > limits.depth) exceeded('depth', 'tuples inside one another', depth);
@@ -284,7 +284,7 @@ export function isHashable(value: Value, depth = 0): boolean {
   );
 }
 
-/** @throws TemplateError for what cannot be hashed */
+/** @throws TemplateError for an unhashable value */
 export function hashKey(value: Value): unknown {
   const number = numeric(value);
   if (number !== undefined) {
@@ -303,7 +303,7 @@ export function hashKey(value: Value): unknown {
   return value;
 }
 
-/** Equal for equal parts of tuples, and for no others. */
+/** A string that is equal exactly for equal items of tuples. */
 function hashText(value: Value): string {
   if (value instanceof Tuple) {
     const text = `(${value.items.map(hashText).join()})`;
@@ -356,7 +356,7 @@ export function equal(left: Value, right: Value, depth = 0): boolean {
   return left === right;
 }
 
-/** Code points in order, which UTF-16 units are not. */
+/** Compares by code points, whose order differs from UTF-16 units. */
 function compareText(a: string, b: string): number {
   reserve(Math.min(a.length, b.length));
   const end = Math.min(a.length, b.length);
@@ -370,7 +370,7 @@ function compareText(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Negative, zero or positive. `sign` is for the message. NaN when a float is no number. */
+/** Negative, zero or positive; NaN when a float is NaN. `sign` is the operator, for errors. */
 export function compare(left: Value, right: Value, sign = '<', depth = 0): number {
   step();
   if (depth > limits.depth) exceeded('depth', 'lists inside one another', depth);
@@ -396,7 +396,7 @@ export function compare(left: Value, right: Value, sign = '<', depth = 0): numbe
   return fail(`'${sign}' not supported between instances of '${typeName(left)}' and '${typeName(right)}'`);
 }
 
-/** Python's `str()`: what a template prints. */
+/** Python's `str()`, used for output. */
 export function textFor(value: Value): string {
   if (typeof value === 'string') return value;
   if (value instanceof Undefined) return '';
