@@ -76,7 +76,7 @@ describe('memory', () => {
   test('steps that double a text forty times stop with an error', () => {
     const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 40 }, () => double) };
     expect(() => tokenizerFromJson(file({ normalizer })).encode('a')).toThrow(
-      /at most 1056 letters of 1, got/,
+      /1 letters into at most 1056, got/,
     );
     const decoder = { type: 'Sequence', decoders: Array.from({ length: 40 }, () => double) };
     const tokenizer = tokenizerFromJson(file({ decoder }));

@@ -105,7 +105,7 @@ describe('documentWindows', () => {
 
   test('of a length without room for a token are refused', () => {
     expect(() => documentWindows(tokens, [1], 1)).toThrow(
-      new RangeError('expected windows of more than 1 tokens, got 1: each begins with 1 of its own'),
+      new RangeError('expected windows of more than 1 tokens (1 of them start tokens), got 1'),
     );
     expect(() => documentWindows(tokens, [], 1)).toThrow(RangeError);
     expect(documentWindows([], [1], 4)).toEqual([]);

@@ -19,7 +19,7 @@ describe.each([
   test('refuses what it lacks, with the characters and their number', () => {
     expect(() => encode('aébé😃')).toThrow(
       new RangeError(
-        'encode: expected characters of the vocabulary, which has 5, got 3 characters without a token: "é" (2), "😃" (1)',
+        'encode: expected characters of the vocabulary (5 characters), got 3 characters without a token: "é" (2), "😃" (1)',
       ),
     );
     expect(() => encode('a\nb')).toThrow('got 1 character without a token: "\\n" (1)');
