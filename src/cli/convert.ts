@@ -1,6 +1,6 @@
 /**
- * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs: errors per layer,
- * perplexity before and after, a page of both.
+ * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs:
+ * errors per layer, perplexity before and after, a page of both.
  */
 import { Command, Option } from 'commander';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';

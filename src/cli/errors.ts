@@ -1,6 +1,6 @@
 /**
- * How the command line ends: exit code 0 done, 1 failed, 2 wrong usage, 130 interrupted; a failure is one line
- * `gqa: …` on stderr, without a stack unless GQA_DEBUG=1.
+ * How the command line ends: exit code 0 done, 1 failed, 2 wrong usage, 130 interrupted; a failure is one
+ * line `gqa: …` on stderr, without a stack unless GQA_DEBUG=1.
  */
 
 import { printable } from '../arguments/printable.ts';
@@ -18,7 +18,10 @@ export function oneLine(message: string): string {
   return message.trim().replace(/\s*\n\s*/g, ' ');
 }
 
-/** What the file system refused, in words: a raw `EACCES: permission denied, scandir 'x'` names the place last. */
+/**
+ * What the file system refused, in words: a raw `EACCES: permission denied, scandir 'x'` names the place
+ * last.
+ */
 const FILE_TROUBLE: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'operation not permitted',
@@ -34,7 +37,10 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
   EIO: 'the disk cannot be read or written',
 };
 
-/** Options as an error of the library names them, `{ force: true }` or `{ steps }`, as the flags they are here. */
+/**
+ * Options as an error of the library names them, `{ force: true }` or `{ steps }`, as the flags they are
+ * here.
+ */
 function withFlags(message: string): string {
   return message.replace(
     /\{ (\w+)(: true)? \}/g,
@@ -42,7 +48,10 @@ function withFlags(message: string): string {
   );
 }
 
-/** `path: cannot open: permission denied (EACCES)` for an error of the file system, any other message as it is. */
+/**
+ * `path: cannot open: permission denied (EACCES)` for an error of the file system, any other message as it
+ * is.
+ */
 function messageOf(error: Error): string {
   const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { readonly dest?: string };
   const trouble = FILE_TROUBLE[code ?? ''];

@@ -1,6 +1,6 @@
 /**
- * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout as it is made; how it went
- * (tokens per second, bytes of KV cache) ends the run on stderr.
+ * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout as it is made; how
+ * it went (tokens per second, bytes of KV cache) ends the run on stderr.
  */
 import { randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';

@@ -1,6 +1,6 @@
 /**
- * `gqa inspect`: what a checkpoint holds, from its headers alone: the attention shape, the sizes, and what its KV cache
- * takes per token.
+ * `gqa inspect`: what a checkpoint holds, from its headers alone: the attention shape, the sizes, and what
+ * its KV cache takes per token.
  */
 
 import { Command } from 'commander';

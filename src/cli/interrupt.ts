@@ -1,6 +1,6 @@
 /**
- * Ctrl-C, for every command: it ends the process with exit code 130, or stops the work that says how to. Since the process
- * then exits by itself, the status line is taken away.
+ * Ctrl-C, for every command: it ends the process with exit code 130, or stops the work that says how to.
+ * Since the process then exits by itself, the status line is taken away.
  */
 import { exitCode } from './errors.ts';
 
@@ -24,7 +24,8 @@ export function handleInterrupts(): void {
 }
 
 /**
- * Runs work that stops when its signal is aborted, which the first Ctrl-C does; a second one ends the process.
+ * Runs work that stops when its signal is aborted, which the first Ctrl-C does; a second one ends the
+ * process.
  * @param signals that count as Ctrl-C too
  */
 export async function untilInterrupt<T>(

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command line, `npx gqa <command>`: one file per command, here, in `demo/` and in `train/`. Exit codes and the form of
- * failures are in `errors.ts`.
+ * The command line, `npx gqa <command>`: one file per command, here, in `demo/` and in `train/`. Exit codes
+ * and the form of failures are in `errors.ts`.
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';

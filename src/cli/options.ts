@@ -47,7 +47,10 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
-/** A path: an empty one, as an unset variable of a shell leaves, would mean the current folder here and nothing there. */
+/**
+ * A path: an empty one, as an unset variable of a shell leaves, would mean the current folder here and
+ * nothing there.
+ */
 export function path(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected a path of at least one character.');
   return text;

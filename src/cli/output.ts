@@ -49,14 +49,19 @@ export function duration(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A text in lines of at most 80 characters, or what the terminal has room for. @param indent before each line */
+/**
+ * A text in lines of at most 80 characters, or what the terminal has room for.
+ * @param indent before each line
+ */
 export function wrapped(text: string, indent = ''): string {
   const width = Math.min(80, terminalWidth(process.stdout)) - indent.length;
   const lines = broken(text.trim().replaceAll(/\n+/g, '\n'), width).split('\n');
   return lines.map((line) => indent + line).join('\n');
 }
 
-/** A command in lines that the terminal has room for and a shell reads as one. Each stands behind two spaces. */
+/**
+ * A command in lines that the terminal has room for and a shell reads as one. Each stands behind two spaces.
+ */
 export function shellLines(command: string): string {
   const whole = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
   const lines = broken(whole, terminalWidth(process.stdout) - 6);
@@ -97,7 +102,9 @@ export function writeResult(text: string): void {
   aboveStatus(() => process.stdout.write(`${shown(text, outColors)}\n`));
 }
 
-/** Writes a piece of generated text: as it is into a file or a pipe, without control characters on a terminal. */
+/**
+ * Writes a piece of generated text: as it is into a file or a pipe, without control characters on a terminal.
+ */
 export function writePiece(text: string): void {
   process.stdout.write(process.stdout.isTTY === true ? printable(text) : text);
 }

@@ -1,6 +1,7 @@
 /**
- * `gqa plan`: what a model's KV cache takes at a context and a batch, in the runtime that will hold it; what fits into a
- * given memory; what fewer key/value heads would save. Only headers are read, also over the network.
+ * `gqa plan`: what a model's KV cache takes at a context and a batch, in the runtime that will hold it; what
+ * fits into a given memory; what fewer key/value heads would save. Only headers are read, also over the
+ * network.
  */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ModelShape } from '../format/model-shape.ts';

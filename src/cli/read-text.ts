@@ -1,4 +1,7 @@
-/** The text that `gqa train`, `gqa eval` and `gqa convert` read: a file, a folder of text files, or Moby-Dick from npm. */
+/**
+ * The text that `gqa train`, `gqa eval` and `gqa convert` read: a file, a folder of text files, or Moby-Dick
+ * from npm.
+ */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { unknownText } from '../text/known-characters.ts';
@@ -36,7 +39,10 @@ export function neededTokenizer<T>(path: string, tokenizer: T | undefined): T {
   return tokenizer;
 }
 
-/** A text without the characters that a tokenizer lacks: said, with their number. Training on such a text is refused instead. */
+/**
+ * A text without the characters that a tokenizer lacks: said, with their number. Training on such a text is
+ * refused instead.
+ */
 export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
   const unknown = tokenizer.unknownCharacters(text);
   if (unknown.size === 0) return text;

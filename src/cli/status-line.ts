@@ -1,9 +1,9 @@
 /**
- * The last line of a terminal, which says how far work has come and changes in place. What else is written goes above it:
- * output.ts takes it away before, and puts it back.
+ * The last line of a terminal, which says how far work has come and changes in place. What else is written
+ * goes above it: output.ts takes it away before, and puts it back.
  *
- * Written here because the kept progress bars save the cursor's place on the screen at their start and return to it at their
- * end: once lines were written in between, that is a place above them.
+ * Written here because the kept progress bars save the cursor's place on the screen at their start and return
+ * to it at their end: once lines were written in between, that is a place above them.
  */
 
 import { writeSync } from 'node:fs';
@@ -24,7 +24,10 @@ export function hasStatusLine(): boolean {
   return process.stderr.isTTY === true;
 }
 
-/** Characters that a line of the terminal has room for; one column stays free, since a full line wraps on some. */
+/**
+ * Characters that a line of the terminal has room for; one column stays free, since a full line wraps on
+ * some.
+ */
 export function terminalWidth(stream: NodeJS.WriteStream): number {
   return stream.isTTY === true ? Math.max(20, (stream.columns || 80) - 1) : Number.POSITIVE_INFINITY;
 }

@@ -1,6 +1,6 @@
 /**
- * Tables that a terminal shows aligned and `grep` and `awk` can read. Where a table is wider than the terminal, its cells stand
- * below each other instead.
+ * Tables that a terminal shows aligned and `grep` and `awk` can read. Where a table is wider than the
+ * terminal, its cells stand below each other instead.
  */
 import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
@@ -50,7 +50,10 @@ export function facts(cells: readonly (readonly [name: string, value: string, no
     .join('\n');
 }
 
-/** A row as its first cell (named where it is a number) and, below it, the others with their names, as many to a line as fit. */
+/**
+ * A row as its first cell (named where it is a number) and, below it, the others with their names, as many to
+ * a line as fit.
+ */
 function record(head: Cells, row: Cells, width: number, isNumbered: boolean): string {
   const items = row
     .map((cell, column) => (head[column] === '' ? cell : `${head[column]} ${cell}`))

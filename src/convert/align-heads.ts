@@ -1,12 +1,14 @@
 /**
- * Several heads into one with the least loss, by linear maps that attention lets through. Values meet only o, so any matrix on v
- * and its inverse on o changes nothing; queries and keys meet only each other, but RoPE stands between them, so there the maps
- * are rotations and scalings inside each frequency plane: complex numbers. Given what the heads say (second moments) and
- * how much of it is heard (metrics), the best rank-H common head is a principal component analysis: over all values of the
- * group for v, and over one complex number per head for each plane of k. Pooling by the mean is the case of equal heads.
+ * Several heads into one with the least loss, by linear maps that attention lets through. Values meet only o,
+ * so any matrix on v and its inverse on o changes nothing; queries and keys meet only each other, but RoPE
+ * stands between them, so there the maps are rotations and scalings inside each frequency plane: complex
+ * numbers. Given what the heads say (second moments) and how much of it is heard (metrics), the best rank-H
+ * common head is a principal component analysis: over all values of the group for v, and over one complex
+ * number per head for each plane of k. Pooling by the mean is the case of equal heads.
  *
- * Source: the freedom is that of "Align Attention Heads Before Merging Them" (arXiv 2412.20677), which aligns by rotations and then
- * takes the mean; principal components take the rotations' place here, since nothing asks for the mean.
+ * Source: the freedom is that of "Align Attention Heads Before Merging Them" (arXiv 2412.20677), which aligns
+ * by rotations and then takes the mean; principal components take the rotations' place here, since nothing
+ * asks for the mean.
  */
 import { leadingEigen, symmetricEigen } from './symmetric-eigen.ts';
 

@@ -1,6 +1,6 @@
 /**
- * A trained checkpoint with another number of key/value heads: what changes is planned from the headers, then every file is
- * written in slices beside its place and renamed into it.
+ * A trained checkpoint with another number of key/value heads: what changes is planned from the headers, then
+ * every file is written in slices beside its place and renamed into it.
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
  */
@@ -30,8 +30,8 @@ import { writeGgufOutput } from './write-gguf-output.ts';
 import { writeHuggingFace } from './write-hugging-face.ts';
 
 /**
- * How heads are merged: `mean`, `first` and `random` are the paper's; `similar` groups heads by their activations and aligns
- * them before it takes the mean.
+ * How heads are merged: `mean`, `first` and `random` are the paper's; `similar` groups heads by their
+ * activations and aligns them before it takes the mean.
  */
 export type ConvertMethod = PoolingMethod | 'similar';
 
@@ -41,19 +41,34 @@ export interface ConvertOptions {
   readonly from: string;
   /** A directory to make, or a `.gguf` file where its name ends so. */
   readonly to: string;
-  /** K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same model). */
+  /**
+   * K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same
+   * model).
+   */
   readonly numKeyValueHeads: number;
-  /** How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns them first. */
+  /**
+   * How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns
+   * them first.
+   */
   readonly method?: ConvertMethod;
   /** Of `random`; default 0. */
   readonly seed?: number;
-  /** New type of the weights: f32, f16, bf16, and q8_0 in GGUF. Default: as stored (pooled blocks become q8_0). */
+  /**
+   * New type of the weights: f32, f16, bf16, and q8_0 in GGUF. Default: as stored (pooled blocks become
+   * q8_0).
+   */
   readonly dtype?: StorageType;
-  /** Text that `similar` listens to heads on, its first 2,048 tokens; without it, random tokens, which is worse. */
+  /**
+   * Text that `similar` listens to heads on, its first 2,048 tokens; without it, random tokens, which is
+   * worse.
+   */
   readonly calibration?: string;
   /** Replaces an existing checkpoint at `to`. Default false: that is an error. */
   readonly force?: boolean;
-  /** Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the output. */
+  /**
+   * Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the
+   * output.
+   */
   readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
 }
 
@@ -91,8 +106,10 @@ const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16
 
 /**
  * Writes a checkpoint with `numKeyValueHeads` key/value heads.
- * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a multi-query model in its own form,
- * for multi-head latent attention, or when there is no class for the result; TypeError for options of another kind; FormatError for a damaged checkpoint; Error when `to` exists or has no room. Nothing is left at `to` then
+ * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
+ * multi-query model in its own form, for multi-head latent attention, or when there is no class for the
+ * result; TypeError for options of another kind; FormatError for a damaged checkpoint; Error when `to` exists
+ * or has no room. Nothing is left at `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {

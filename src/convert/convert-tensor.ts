@@ -1,6 +1,7 @@
 /**
- * Converts a tensor by its plan, in slices: reads what a slice of the new tensor needs, adds in double precision, rounds once.
- * Bytes that do not change are copied as they are, so that an identity is one bit for bit, in block types too.
+ * Converts a tensor by its plan, in slices: reads what a slice of the new tensor needs, adds in double
+ * precision, rounds once. Bytes that do not change are copied as they are, so that an identity is one bit for
+ * bit, in block types too.
  */
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
@@ -36,7 +37,10 @@ function matrixShape(shape: readonly number[]): readonly [rows: number, columns:
   return [rows, rest.reduce((product, dim) => product * dim, 1)];
 }
 
-/** The new tensor as the writers take it. @param count told the bytes of each chunk when the next is asked for */
+/**
+ * The new tensor as the writers take it.
+ * @param count told the bytes of each chunk when the next is asked for
+ */
 export function convertedTensor(job: TensorJob, count: (bytes: number) => void): TensorBytes {
   async function* data(): AsyncGenerator<Uint8Array> {
     for await (const chunk of convertedBytes(job)) {

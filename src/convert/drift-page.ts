@@ -1,6 +1,6 @@
 /**
- * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat map of what the old
- * heads have in common with the groups drawn around them, the numbers as a table.
+ * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat
+ * map of what the old heads have in common with the groups drawn around them, the numbers as a table.
  */
 
 import { checkObject } from '../arguments/kinds.ts';

@@ -24,7 +24,10 @@ export interface DriftOptions {
   readonly result: ConvertResult;
   /** A text that neither model was fitted to. */
   readonly text: string;
-  /** Tokens of a row, its bos included; default 256, or the model's context. `gqa eval --context` of one less has the same rows. */
+  /**
+   * Tokens of a row, its bos included; default 256, or the model's context. `gqa eval --context` of one less
+   * has the same rows.
+   */
   readonly window?: number;
   /** Rows of the text that are read; default 8. */
   readonly windows?: number;
@@ -42,7 +45,9 @@ const OPTIONS = optionKinds<DriftOptions>({
   onProgress: aFunction,
 });
 
-/** Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros. */
+/**
+ * Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros.
+ */
 export interface LayerDrift {
   /** Error of the keys. */
   readonly key: number;
@@ -57,8 +62,8 @@ export interface LayerDrift {
 }
 
 /**
- * What a conversion changes on a text, before any training. Each layer is measured with the original's input, so that its error
- * is its own; losses and KL are of the whole models.
+ * What a conversion changes on a text, before any training. Each layer is measured with the original's input,
+ * so that its error is its own; losses and KL are of the whole models.
  */
 export interface DriftReport {
   /** How heads were merged. */

@@ -1,8 +1,10 @@
 /**
- * A Hugging Face Llama or Mistral in GGUF's `llama` form: names, keys, and the rows of q and k permuted so that rotated pairs are
- * neighbours. The permutation stays inside a head, so it commutes with pooling: it is applied to the blocks of the plan.
+ * A Hugging Face Llama or Mistral in GGUF's `llama` form: names, keys, and the rows of q and k permuted so
+ * that rotated pairs are neighbours. The permutation stays inside a head, so it commutes with pooling: it is
+ * applied to the blocks of the plan.
  *
- * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py constants.py.
+ * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py
+ * constants.py.
  */
 import { readRecipe, recipeEntry } from '../checkpoint/training-recipe.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
@@ -14,7 +16,10 @@ import { ggufTokenizer } from './gguf-tokenizer.ts';
 import type { Block, TensorPlan } from './tensor-plan.ts';
 import type { GgufTensors, WriteJob } from './write-job.ts';
 
-/** @throws FormatError for a family whose GGUF form is another one, or a RoPE scaling that GGUF keeps elsewhere */
+/**
+ * @throws FormatError for a family whose GGUF form is another one, or a RoPE scaling that GGUF keeps
+ * elsewhere
+ */
 export async function ggufFromHuggingFace(
   job: WriteJob,
   plans: ReadonlyMap<string, TensorPlan>,

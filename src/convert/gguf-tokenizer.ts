@@ -1,7 +1,7 @@
 /**
- * The tokenizer of a Hugging Face folder as GGUF keys: byte-level BPE whose way of cutting text GGUF has a name for, and
- * SentencePiece BPE with byte fallback. What GGUF cannot say is refused with the reason, since llama.cpp would read other ids.
- * A checkpoint without a tokenizer gets the model `no_vocab`.
+ * The tokenizer of a Hugging Face folder as GGUF keys: byte-level BPE whose way of cutting text GGUF has a
+ * name for, and SentencePiece BPE with byte fallback. What GGUF cannot say is refused with the reason, since
+ * llama.cpp would read other ids. A checkpoint without a tokenizer gets the model `no_vocab`.
  *
  * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py; llama.cpp, src/llama-vocab.cpp.
  */
@@ -204,7 +204,10 @@ function checkMergeOrder(
   }
 }
 
-/** The templates as gguf-py writes them: the default one, each named one under its name, and the list of names. */
+/**
+ * The templates as gguf-py writes them: the default one, each named one under its name, and the list of
+ * names.
+ */
 function chatTemplates({ config, extras }: TokenizerParts): Map<string, GgufPair> {
   const files = new Map(extras.additionalChatTemplates);
   if (extras.chatTemplate !== undefined) files.set('default', extras.chatTemplate);

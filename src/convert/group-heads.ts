@@ -1,9 +1,13 @@
-/** Heads into groups of equal size, the similar ones together: from neighbours, by the swap that gains most, until none gains. */
+/**
+ * Heads into groups of equal size, the similar ones together: from neighbours, by the swap that gains most,
+ * until none gains.
+ */
 import { neighbourGroups } from './head-mix.ts';
 
 /**
  * @param similarity `[K, K]`, symmetric; larger is more alike
- * @returns the heads of each group, ascending; groups by their first head. The same input gives the same groups
+ * @returns the heads of each group, ascending; groups by their first head. The same input gives the same
+ * groups
  */
 export function similarGroups(similarity: Float64Array, heads: number, groups: number): number[][] {
   const out = neighbourGroups(heads, groups);

@@ -1,6 +1,7 @@
 /**
- * How new heads are made of old ones: each is a weighted sum of old heads, each of which may be multiplied by a matrix first. All
- * of conversion is a choice of such sums for q, k, v and the columns of o; convert-tensor.ts, which computes them, knows no method.
+ * How new heads are made of old ones: each is a weighted sum of old heads, each of which may be multiplied by
+ * a matrix first. All of conversion is a choice of such sums for q, k, v and the columns of o;
+ * convert-tensor.ts, which computes them, knows no method.
  */
 
 /** One term of the sum that makes a new head. */
@@ -28,11 +29,16 @@ export interface LayerMix {
   readonly output: readonly HeadMix[];
   /** The old key/value heads of each new one; in the order of the new query heads. */
   readonly groups: readonly (readonly number[])[];
-  /** Where heads were aligned: what turns the new head of its group back into each old head's K and V, `[H, H]`; by old head. */
+  /**
+   * Where heads were aligned: what turns the new head of its group back into each old head's K and V, `[H,
+   * H]`; by old head.
+   */
   readonly restore?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] };
 }
 
-/** The methods of the GQA paper to merge a group of heads: their mean, their first, or a fresh random head. */
+/**
+ * The methods of the GQA paper to merge a group of heads: their mean, their first, or a fresh random head.
+ */
 export type PoolingMethod = 'mean' | 'first' | 'random';
 
 /** Heads as they are. */

@@ -1,6 +1,6 @@
 /**
- * What a layer's heads say, as second moments: of all keys, of all values, and of what reads them (queries, and the columns of
- * o).
+ * What a layer's heads say, as second moments: of all keys, of all values, and of what reads them (queries,
+ * and the columns of o).
  */
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { SeenAttention } from '../models/decoder-pass.ts';
@@ -11,7 +11,10 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 export interface HeadStatistics {
-  /** `[K * H, K * H]`; of keys as attention compares them, less their mean over a sequence, which softmax does not see. */
+  /**
+   * `[K * H, K * H]`; of keys as attention compares them, less their mean over a sequence, which softmax does
+   * not see.
+   */
   readonly key: Float64Array;
   /** `[K * H, K * H]` */
   readonly value: Float64Array;

@@ -1,6 +1,6 @@
 /**
- * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, since a checkpoint passes through
- * them whole. Q8_0 is written as ggml writes it, block by block.
+ * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, since a checkpoint
+ * passes through them whole. Q8_0 is written as ggml writes it, block by block.
  *
  * Source: ggml-quants.c, quantize_row_q8_0_ref.
  */
@@ -50,7 +50,9 @@ function scratch(length: number): Uint32Array<ArrayBuffer> {
   return words;
 }
 
-/** The values of `bytes` (8-aligned) as numbers that are exactly theirs: to be used before the next call here. */
+/**
+ * The values of `bytes` (8-aligned) as numbers that are exactly theirs: to be used before the next call here.
+ */
 export function decoded(
   dtype: StorageType,
   bytes: Uint8Array<ArrayBuffer>,
@@ -69,7 +71,9 @@ export function decoded(
   return Float64Array.from(decode(dtype as DType, bytes, length));
 }
 
-/** sum += weight * values for each of `list` (bytes, 8-aligned), in its order: as many values as `sum` holds. */
+/**
+ * sum += weight * values for each of `list` (bytes, 8-aligned), in its order: as many values as `sum` holds.
+ */
 export function addScaled(
   dtype: StorageType,
   list: readonly Uint8Array<ArrayBuffer>[],
@@ -124,7 +128,10 @@ function encodeBfloats(values: Float64Array, to: Uint16Array): void {
 const BLOCK = 32;
 const BLOCK_BYTES = 34;
 
-/** scale = max |x| / 127 as f16, then round(x / scale), half away from zero, with the scale before its rounding. */
+/**
+ * scale = max |x| / 127 as f16, then round(x / scale), half away from zero, with the scale before its
+ * rounding.
+ */
 function encodeQ8(values: Float64Array, out: Uint8Array): void {
   for (let block = 0; block * BLOCK < values.length; block++) {
     const from = block * BLOCK;

@@ -1,4 +1,6 @@
-/** A checkpoint's decoder, opened to be looked into: its weights and one pass over token rows, layer by layer. */
+/**
+ * A checkpoint's decoder, opened to be looked into: its weights and one pass over token rows, layer by layer.
+ */
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';

@@ -1,12 +1,16 @@
 /**
- * Pooling that changes no byte: heads that are copies of each other (a model written as multi-head) pool to what they were. Of a
- * tensor in a block type that must be seen before, since it would be dequantised and quantised again otherwise.
+ * Pooling that changes no byte: heads that are copies of each other (a model written as multi-head) pool to
+ * what they were. Of a tensor in a block type that must be seen before, since it would be dequantised and
+ * quantised again otherwise.
  */
 import { storageLayout } from '../format/storage-type.ts';
 import type { TensorJob } from './convert-tensor.ts';
 import type { Block, TensorPlan } from './tensor-plan.ts';
 
-/** @returns a plan that only copies rows and gives the same tensor, or undefined when the numbers must be computed. */
+/**
+ * @returns a plan that only copies rows and gives the same tensor, or undefined when the numbers must be
+ * computed.
+ */
 export async function copyingPlan(
   job: Pick<TensorJob, 'checkpoint' | 'info' | 'plan'>,
 ): Promise<TensorPlan | undefined> {

@@ -1,6 +1,7 @@
 /**
- * The method `similar`: heads that say similar things share a group, and are aligned before they become one (align-heads.ts).
- * Query heads and the columns of o move and turn along, so that grouping and turning alone change nothing.
+ * The method `similar`: heads that say similar things share a group, and are aligned before they become one
+ * (align-heads.ts). Query heads and the columns of o move and turn along, so that grouping and turning alone
+ * change nothing.
  */
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -21,8 +22,8 @@ const WINDOW = 256;
 
 /**
  * One mix per layer, from one pass over the calibration text.
- * @param calibration without it: random tokens. (Of SmolLM2's K = 1 the loss is 5.5 with a text, 7.1 so, 10.0 by the mean, and 11.7
- * from the weights alone, as if the layers' inputs were white.)
+ * @param calibration without it: random tokens. (Of SmolLM2's K = 1 the loss is 5.5 with a text, 7.1 so, 10.0
+ * by the mean, and 11.7 from the weights alone, as if the layers' inputs were white.)
  * @throws Error when there is a text but no tokenizer, or it is too short
  */
 export async function similarMixes(
@@ -184,9 +185,10 @@ function putComplex(
 }
 
 /**
- * How much two heads have in common, `[K, K]`, 0 to 1: the mean of that of their keys and of their values, each the size of what the
- * heads say together against what they say alone.
- * @param heard `[H, H]` per head: what reads its keys and its values; all directions alike where it is left out
+ * How much two heads have in common, `[K, K]`, 0 to 1: the mean of that of their keys and of their values,
+ * each the size of what the heads say together against what they say alone.
+ * @param heard `[H, H]` per head: what reads its keys and its values; all directions alike where it is left
+ * out
  */
 export function headSimilarity(
   { key, value }: Pick<HeadStatistics, 'key' | 'value'>,

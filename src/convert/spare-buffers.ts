@@ -1,4 +1,7 @@
-/** Buffers for the tensors of one conversion, used again: fresh ones cost page faults, and V8 collects garbage for every 64 MiB of them. */
+/**
+ * Buffers for the tensors of one conversion, used again: fresh ones cost page faults, and V8 collects garbage
+ * for every 64 MiB of them.
+ */
 export class SpareBuffers {
   readonly #bySize = new Map<number, Uint8Array<ArrayBuffer>[]>();
 

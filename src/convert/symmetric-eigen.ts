@@ -1,6 +1,7 @@
 /**
- * Eigenvectors of symmetric matrices: Householder's reduction to a tridiagonal matrix and QL with implicit shifts; and, of large
- * ones, the leading few by orthogonal iteration. Deterministic: the sign of a vector is that of its largest entry.
+ * Eigenvectors of symmetric matrices: Householder's reduction to a tridiagonal matrix and QL with implicit
+ * shifts; and, of large ones, the leading few by orthogonal iteration. Deterministic: the sign of a vector is
+ * that of its largest entry.
  *
  * Source: EISPACK tred2 and tql2 (as in JAMA, public domain).
  */

@@ -1,6 +1,7 @@
 /**
- * What becomes of one tensor: along one axis, blocks that are each a weighted sum of blocks of the old tensor. And which tensor
- * of a checkpoint that is, for the heads of a layer, in every layout: separate or fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
+ * What becomes of one tensor: along one axis, blocks that are each a weighted sum of blocks of the old
+ * tensor. And which tensor of a checkpoint that is, for the heads of a layer, in every layout: separate or
+ * fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
  */
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
@@ -24,7 +25,10 @@ export interface TensorPlan {
   /** 0: blocks of rows. 1: blocks of columns. */
   readonly axis: 0 | 1;
   readonly blocks: readonly Block[];
-  /** Blocks without sources: a normal distribution of this standard deviation, by this number (one per tensor). */
+  /**
+   * Blocks without sources: a normal distribution of this standard deviation, by this number (one per
+   * tensor).
+   */
   readonly draw: { readonly stddev: number; readonly stream: number };
 }
 

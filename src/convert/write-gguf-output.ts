@@ -1,4 +1,7 @@
-/** The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as one other type. */
+/**
+ * The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as
+ * one other type.
+ */
 
 import { type GgufPair, metadataPairs, writeGguf } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -60,7 +63,10 @@ function withFileType(
   return new Map(metadata).set('general.file_type', { type: 'u32', value: fileType });
 }
 
-/** Vectors stay f32 in GGUF, f64 becomes f32. Blocks that are computed with become q8_0; rows that no block fits, f16. */
+/**
+ * Vectors stay f32 in GGUF, f64 becomes f32. Blocks that are computed with become q8_0; rows that no block
+ * fits, f16.
+ */
 async function typed(
   { checkpoint, seed, dtype }: WriteJob,
   { info, plan, buffers }: Pick<TensorJob, 'info' | 'plan' | 'buffers'>,

@@ -1,4 +1,7 @@
-/** The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and config rewritten. */
+/**
+ * The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and
+ * config rewritten.
+ */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configText, configWithDtype, configWithTying } from '../checkpoint/config-json.ts';

@@ -1,4 +1,7 @@
-/** What the writers of both formats share: what they are told, what they say, the plans of the tensors, the count of bytes. */
+/**
+ * What the writers of both formats share: what they are told, what they say, the plans of the tensors, the
+ * count of bytes.
+ */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
 import { type StorageType, storageByteLength } from '../format/storage-type.ts';
@@ -7,7 +10,10 @@ import { convertedShape, type TensorJob } from './convert-tensor.ts';
 import type { LayerMix } from './head-mix.ts';
 import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
 
-/** Tensors converted at the same time, so that others are read and written while one is computed: Node's four threads less one that syncs. */
+/**
+ * Tensors converted at the same time, so that others are read and written while one is computed: Node's four
+ * threads less one that syncs.
+ */
 export const AT_ONCE = 3;
 
 export interface WriteJob extends DescribedModel {
@@ -48,7 +54,10 @@ export function tensorPlans(
   return all;
 }
 
-/** Checks the free space for the new tensors. @returns their bytes, and what counts them as they are written */
+/**
+ * Checks the free space for the new tensors.
+ * @returns their bytes, and what counts them as they are written
+ */
 export async function startOutput(
   { to, onProgress }: WriteJob,
   tensors: readonly TensorJob[],

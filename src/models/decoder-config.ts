@@ -1,15 +1,15 @@
 /**
- * What the decoder of `decoder.ts` must know to run one model: sizes, norms, positions, what each layer sees, and which
- * projections have a bias. A family (families/*.ts) makes it from a file's own words; nothing here says which file or
- * family it was.
+ * What the decoder of `decoder.ts` must know to run one model: sizes, norms, positions, what each layer sees,
+ * and which projections have a bias. A family (families/*.ts) makes it from a file's own words; nothing here
+ * says which file or family it was.
  */
 import type { Activation } from './activation.ts';
 import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
 import type { RopeConfig } from './rope-table.ts';
 
 /**
- * What the decoder needs to run a model, read from its config.json or GGUF header: sizes, norms, positions, the window of each
- * layer, and which projections have a bias. No field depends on the family.
+ * What the decoder needs to run a model, read from its config.json or GGUF header: sizes, norms, positions,
+ * the window of each layer, and which projections have a bias. No field depends on the family.
  */
 export interface DecoderConfig {
   /** The file's own name of the family, such as `llama`. */
@@ -32,7 +32,9 @@ export interface DecoderConfig {
   readonly maxPositionEmbeddings: number;
   /** RMS norms have a weight, layer norms a weight and a bias. */
   readonly norm: 'rms' | 'layer';
-  /** Added to every norm's weight: 1 where files store what is left of it without the 1 (Gemma); default 0. */
+  /**
+   * Added to every norm's weight: 1 where files store what is left of it without the 1 (Gemma); default 0.
+   */
   readonly normWeightOffset?: number;
   /** epsilon of all norms. */
   readonly normEps: number;
@@ -40,22 +42,29 @@ export interface DecoderConfig {
   readonly rope?: RopeConfig;
   /** How layers with a window rotate, where that differs (Gemma 3: short frequencies for short distances). */
   readonly windowRope?: RopeConfig;
-  /** Multiplies the embeddings (Gemma: sqrt(D), so that a table tied to the head starts at size 1); default 1. */
+  /**
+   * Multiplies the embeddings (Gemma: sqrt(D), so that a table tied to the head starts at size 1); default 1.
+   */
   readonly embeddingScale?: number;
   /** Logits become `cap * tanh(logit / cap)` (Gemma 2); absent: they stay. */
   readonly logitsSoftCap?: number;
   /**
-   * What a layer adds: `sequential` (default) `x += a(norm(x)); x += m(norm(x))`; `parallel` (Falcon), one sum and one pass
-   * over x less, `x += a(norm(x)) + m(norm(x))`, of one norm or of two.
+   * What a layer adds: `sequential` (default) `x += a(norm(x)); x += m(norm(x))`; `parallel` (Falcon), one
+   * sum and one pass over x less, `x += a(norm(x)) + m(norm(x))`, of one norm or of two.
    */
   readonly residual?: 'sequential' | 'parallel';
   /** Whether what attention and MLP give is normalised once more before it is added (Gemma 2 and 3). */
   readonly normAfter?: boolean;
   /** Whether each head of q and k goes through an RMS norm before its rotation. */
   readonly queryKeyNorm: boolean;
-  /** Whether each query head has a learned score that joins the softmax's denominator only (gpt-oss); default not. */
+  /**
+   * Whether each query head has a learned score that joins the softmax's denominator only (gpt-oss); default
+   * not.
+   */
   readonly attentionSinks?: boolean;
-  /** Multi-head latent attention (DeepSeek) in place of q, k and v; K is then N, H that of queries and keys. */
+  /**
+   * Multi-head latent attention (DeepSeek) in place of q, k and v; K is then N, H that of queries and keys.
+   */
   readonly latent?: LatentAttentionConfig;
   /** How each layer attends, in order. */
   readonly attention: readonly LayerAttention[];
@@ -63,7 +72,10 @@ export interface DecoderConfig {
   readonly mlp: { readonly gated: boolean; readonly activation: Activation };
   /** Of models some of whose layers are mixtures of experts in place of the MLP. */
   readonly experts?: ExpertsConfig;
-  /** Layers behind the last that a file may hold and that say nothing about the next token (DeepSeek-V3's for later ones); default 0. */
+  /**
+   * Layers behind the last that a file may hold and that say nothing about the next token (DeepSeek-V3's for
+   * later ones); default 0.
+   */
   readonly extraLayers?: number;
   /** Whether the output head is the embedding table. */
   readonly tiedEmbeddings: boolean;
@@ -103,7 +115,9 @@ export interface LatentAttentionConfig {
   readonly biases: boolean;
 }
 
-/** What a checkpoint calls the tensors; a projection's are `<name>.weight` and, with a bias, `<name>.bias`. */
+/**
+ * What a checkpoint calls the tensors; a projection's are `<name>.weight` and, with a bias, `<name>.bias`.
+ */
 export interface DecoderNames {
   readonly embedding: string;
   /** Learned positions; needed only without RoPE. */
@@ -124,7 +138,9 @@ export interface DecoderLayerNames {
   readonly attentionNorm: string;
   /** Three projections, or one with the outputs of all three; not read with `latent`. */
   readonly queryKeyValue: readonly [query: string, key: string, value: string] | string;
-  /** Where one has them: all of q, then k, then v (default), or for each key/value head its queries, k and v. */
+  /**
+   * Where one has them: all of q, then k, then v (default), or for each key/value head its queries, k and v.
+   */
   readonly fusedOrder?: 'parts' | 'groups';
   /** Needed only with `queryKeyNorm`. */
   readonly queryNorm?: string;
@@ -139,7 +155,9 @@ export interface DecoderLayerNames {
   readonly mlpNormAfter?: string;
   /** Absent where attention and MLP, in parallel, read one norm. */
   readonly mlpNorm?: string;
-  /** Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated. */
+  /**
+   * Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated.
+   */
   readonly gateUp: readonly [gate: string, up: string] | string;
   readonly down: string;
   /** Needed only in layers that are mixtures of experts; these have no `gateUp` and `down`. */

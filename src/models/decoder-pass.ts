@@ -1,6 +1,6 @@
 /**
- * What one pass over rows of tokens is about, the same for all layers: ids, places, the cache. `Model` makes one for each forward
- * pass, conversion one to look into the layers.
+ * What one pass over rows of tokens is about, the same for all layers: ids, places, the cache. `Model` makes
+ * one for each forward pass, conversion one to look into the layers.
  */
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';

@@ -1,6 +1,7 @@
 /**
- * The decoder's weights: which there are, where each stands in the checkpoint, and its shape. The structure is generic in
- * what stands at each place, so that one walk checks a header and the same walk loads the tensors.
+ * The decoder's weights: which there are, where each stands in the checkpoint, and its shape. The structure
+ * is generic in what stands at each place, so that one walk checks a header and the same walk loads the
+ * tensors.
  */
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -104,7 +105,9 @@ export interface WeightPlace {
   readonly name: string;
   /** What the decoder takes. */
   readonly shape: Shape;
-  /** What the tensor must be in the file: more rows where projections are fused, `[In, Out]` where transposed. */
+  /**
+   * What the tensor must be in the file: more rows where projections are fused, `[In, Out]` where transposed.
+   */
   readonly stored: Shape;
   /** The first output taken: a row of the tensor, or a column where it is transposed. */
   readonly first: number;
@@ -155,7 +158,10 @@ export function decoderLayerWeights<T>(
   const { queryNorm, keyNorm } = names;
   const Hv = config.latent?.vHeadDim ?? H;
 
-  /** One projection per entry of `outs`, each of its own name, or all of one name behind each other, `groups` times. */
+  /**
+   * One projection per entry of `outs`, each of its own name, or all of one name behind each other, `groups`
+   * times.
+   */
   const projections: Projections<T> = (name, outs, ins, biased, groups = 1) => {
     const fused = typeof name === 'string';
     const total = outs.reduce((sum, out) => sum + out, 0);

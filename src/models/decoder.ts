@@ -1,8 +1,8 @@
 /**
- * The one decoder: embed, then per layer attention and an MLP, each on a normalised input and added back, then a norm and
- * the output head. Families differ in their config only.
+ * The one decoder: embed, then per layer attention and an MLP, each on a normalised input and added back,
+ * then a norm and the output head. Families differ in their config only.
  *
- *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))        x = x + D (silu(G norm(x)) * U norm(x))
+ *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))     x = x + D (silu(G norm(x)) * U norm(x))
  *
  * or, in parallel, both of one x.
  */

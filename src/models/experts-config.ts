@@ -1,4 +1,6 @@
-/** What a mixture of experts must know: sizes, routing, activation, and what a checkpoint calls its tensors. */
+/**
+ * What a mixture of experts must know: sizes, routing, activation, and what a checkpoint calls its tensors.
+ */
 import type { Activation } from './activation.ts';
 
 /** How tokens find their experts, and what an expert is. */
@@ -26,11 +28,14 @@ export interface ExpertsConfig {
 /** How a token chooses its experts and their weights. */
 export interface RoutingConfig {
   /**
-   * What becomes of the router's logits: `softmax` over all experts, or `sigmoid` of each, before the choice; or
-   * `softmaxOfChosen`: logits choose, and the chosen ones' softmax are the weights.
+   * What becomes of the router's logits: `softmax` over all experts, or `sigmoid` of each, before the choice;
+   * or `softmaxOfChosen`: logits choose, and the chosen ones' softmax are the weights.
    */
   readonly scores: 'softmax' | 'sigmoid' | 'softmaxOfChosen';
-  /** Only experts of the best `kept` of `count` groups, judged by the sum of their `best` largest scores; absent: of all. */
+  /**
+   * Only experts of the best `kept` of `count` groups, judged by the sum of their `best` largest scores;
+   * absent: of all.
+   */
   readonly groups?: { readonly count: number; readonly kept: number; readonly best: number };
   /** Whether a stored bias per expert is added to the scores for the choice (not for the weights). */
   readonly choiceBias: boolean;
@@ -40,7 +45,9 @@ export interface RoutingConfig {
   readonly scale: number;
 }
 
-/** `function(gate) * up`; or `(clamp(up) + 1) * g * sigmoid(alpha * g)` with g the gate bounded by `limit`. */
+/**
+ * `function(gate) * up`; or `(clamp(up) + 1) * g * sigmoid(alpha * g)` with g the gate bounded by `limit`.
+ */
 export type ExpertActivation =
   | { readonly type: 'gated'; readonly function: Activation }
   | { readonly type: 'clamped'; readonly alpha: number; readonly limit: number };
@@ -55,7 +62,10 @@ export interface ExpertNames {
   readonly stacked: boolean;
   /** Whether weights are `[In, Out]`; they are read in place. Default `[Out, In]`. */
   readonly transposed?: boolean;
-  /** Whole names. Gate and up are two tensors, one of which the rows are those of gate, then up, or one where they alternate. */
+  /**
+   * Whole names. Gate and up are two tensors, one of which the rows are those of gate, then up, or one where
+   * they alternate.
+   */
   expert(index: number): {
     readonly gateUp: readonly [gate: ExpertTensorNames, up: ExpertTensorNames] | ExpertTensorNames;
     readonly down: ExpertTensorNames;

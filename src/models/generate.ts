@@ -1,6 +1,7 @@
 /**
- * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids. Between chunks
- * and tokens the event loop gets a turn, so that an abort signal, progress and other requests are served.
+ * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids.
+ * Between chunks and tokens the event loop gets a turn, so that an abort signal, progress and other requests
+ * are served.
  */
 
 import { aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
@@ -13,14 +14,20 @@ import { checkSampling, sampleToken } from './sampling.ts';
 import { StopCondition } from './stop-condition.ts';
 import { checkTokenIds } from './token-batch.ts';
 
-/** Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort promptly. */
+/**
+ * Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort
+ * promptly.
+ */
 const PREFILL_CHUNK = 256;
 
 /** Options of `generate`. */
 export interface GenerateOptions {
   /** Most tokens to make; default 256. 0 only feeds the prompt. */
   readonly maxNewTokens?: number;
-  /** 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn. Required beside topK, topP and minP. */
+  /**
+   * 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn.
+   * Required beside topK, topP and minP.
+   */
   readonly temperature?: number;
   /** Draw from the k likeliest tokens only. */
   readonly topK?: number;
@@ -28,7 +35,10 @@ export interface GenerateOptions {
   readonly topP?: number;
   /** Draw from tokens at least this fraction as likely as the likeliest, in [0, 1]. */
   readonly minP?: number;
-  /** The same integer gives the same tokens; default: a fresh one each time. Without a temperature nothing is drawn. */
+  /**
+   * The same integer gives the same tokens; default: a fresh one each time. Without a temperature nothing is
+   * drawn.
+   */
   readonly seed?: number;
   /** Token ids and strings that end the generation; default the model's end tokens, `[]` = never. */
   readonly stop?: readonly (number | string)[];
@@ -56,16 +66,19 @@ const OPTIONS = optionKinds<GenerateOptions>({
 /**
  * Continues a prompt.
  *
- * It ends at a stop token or string, after `maxNewTokens`, or when the cache or the model's context is full. A stop token
- * is not yielded, nor is any token with text of a stop string; tokens that may turn out to be part of one come late.
+ * It ends at a stop token or string, after `maxNewTokens`, or when the cache or the model's context is full.
+ * A stop token is not yielded, nor is any token with text of a stop string; tokens that may turn out to be
+ * part of one come late.
  *
- * A given cache is continued from its length. However it ends, also by an abort or by leaving the loop, the cache then holds the
- * prompt and the yielded tokens but for the last one (with fewer when the prompt was not done, and all of it with `maxNewTokens: 0`).
- * So with `history` as everything said so far, `history.slice(cache.lengths[0])` is the prompt to go on with, never empty.
+ * A given cache is continued from its length. However it ends, also by an abort or by leaving the loop, the
+ * cache then holds the prompt and the yielded tokens but for the last one (with fewer when the prompt was not
+ * done, and all of it with `maxNewTokens: 0`). So with `history` as everything said so far,
+ * `history.slice(cache.lengths[0])` is the prompt to go on with, never empty.
  *
  * @param promptTokens at least one token id
- * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into the cache or the
- * context (nothing is fed then), or an option out of range; the signal's reason when aborted. All on the first `next()`.
+ * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into
+ * the cache or the context (nothing is fed then), or an option out of range; the signal's reason when
+ * aborted. All on the first `next()`.
  * @example
  * const prompt = model.tokenizer!.encode('Once'); // undefined where the checkpoint has no tokenizer
  * for await (const token of generate(model, prompt, { maxNewTokens: 20 })) console.log(token);
@@ -148,7 +161,10 @@ export async function* generate(
   }
 }
 
-/** Leaves `length` tokens in the cache. @param quietly an error that is on its way, such as an abort's reason, is not hidden by another */
+/**
+ * Leaves `length` tokens in the cache.
+ * @param quietly an error that is on its way, such as an abort's reason, is not hidden by another
+ */
 function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void {
   try {
     if (cache.lengths[0] > length) cache.truncate(0, length);
@@ -158,7 +174,10 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
   }
 }
 
-/** @throws TypeError for options of a draw without a temperature: they would be ignored, and the likeliest token taken. */
+/**
+ * @throws TypeError for options of a draw without a temperature: they would be ignored, and the likeliest
+ * token taken.
+ */
 function checkDraws(options: GenerateOptions): void {
   if (options.temperature !== undefined) return;
   const name = (['topK', 'topP', 'minP'] as const).find((key) => options[key] !== undefined);

@@ -1,4 +1,7 @@
-/** The cache kinds a model offers, from its config: which layers have a window, and what each kind allocates for them. */
+/**
+ * The cache kinds a model offers, from its config: which layers have a window, and what each kind allocates
+ * for them.
+ */
 
 import { aNumber, anything } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -19,9 +22,10 @@ export interface InitCacheOptions {
   /** How keys and values are stored, K and V apart if need be; default `f32`. */
   readonly dtype?: CacheStorage;
   /**
-   * `static` (the default): the model's layers with a window keep min(maxLength, window) tokens, the others maxLength.
-   * `window`: layers without one keep the last `window` tokens and the first `sinks`, whatever the model was trained on.
-   * `paged`: blocks for batchSize rows of maxLength tokens, which rows may share; layers with a window keep all tokens.
+   * `static` (the default): the model's layers with a window keep min(maxLength, window) tokens, the others
+   * maxLength. `window`: layers without one keep the last `window` tokens and the first `sinks`, whatever the
+   * model was trained on. `paged`: blocks for batchSize rows of maxLength tokens, which rows may share;
+   * layers with a window keep all tokens.
    */
   readonly kind?: 'static' | 'window' | 'paged';
   /** For `window`: tokens kept, >= 1. */
@@ -42,7 +46,10 @@ const OPTIONS = optionKinds<InitCacheOptions>({
   blockSize: aNumber,
 });
 
-/** @throws TypeError for an unknown kind or one without its options; RangeError for sizes out of range, or without memory */
+/**
+ * @throws TypeError for an unknown kind or one without its options; RangeError for sizes out of range, or
+ * without memory
+ */
 export function makeCache(config: DecoderConfig, backend: Backend, options: InitCacheOptions): KeyValueCache {
   checkOptions('initCache', options, OPTIONS);
   const { batchSize, maxLength, dtype = 'f32', kind = 'static', window, sinks, blockSize = 32 } = options;

@@ -1,6 +1,7 @@
 /**
- * The decoder's multi-head latent attention (DeepSeek V2 and V3). The first pass of a row expands keys and values per head, the
- * form with the fewest operations; later ones attend to the cached rows themselves (ops/latent.ts), whatever their storage.
+ * The decoder's multi-head latent attention (DeepSeek V2 and V3). The first pass of a row expands keys and
+ * values per head, the form with the fewest operations; later ones attend to the cached rows themselves
+ * (ops/latent.ts), whatever their storage.
  *
  * Source: transformers models/deepseek_v2, deepseek_v3 (DeepseekV3Attention).
  */

@@ -1,4 +1,6 @@
-/** A config.json of Hugging Face's `llama` type from a few sizes: what `createModel` and transformers read. */
+/**
+ * A config.json of Hugging Face's `llama` type from a few sizes: what `createModel` and transformers read.
+ */
 import { aBoolean, aNumber, anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 
@@ -16,7 +18,10 @@ export interface LlamaSizes {
   readonly numKeyValueHeads?: number;
   /** H; default D / N. */
   readonly headDim?: number;
-  /** Width of the gated MLP; default 8/3 D rounded up to a multiple of 32: as many weights as an MLP of 4 D without gate. */
+  /**
+   * Width of the gated MLP; default 8/3 D rounded up to a multiple of 32: as many weights as an MLP of 4 D
+   * without gate.
+   */
   readonly intermediateSize?: number;
   /** Longest sequence; default 2048. */
   readonly maxPositionEmbeddings?: number;
@@ -44,7 +49,8 @@ const SIZES = optionKinds<LlamaSizes>({
 
 /**
  * A config.json of Hugging Face's `llama` type: what `createModel` and transformers read.
- * @throws RangeError when K does not divide N, N does not divide D without a head dim, or a size is no positive integer.
+ * @throws RangeError when K does not divide N, N does not divide D without a head dim, or a size is no
+ * positive integer.
  */
 export function llamaConfig(sizes: LlamaSizes): Record<string, unknown> {
   checkOptions('llamaConfig', sizes, SIZES);

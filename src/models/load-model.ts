@@ -1,6 +1,6 @@
 /**
- * From a checkpoint to a `Model`: which family it is, what its header says, whether all tensors are there in the right
- * shape, and then the weights, used as they are stored (mapped by the native backend).
+ * From a checkpoint to a `Model`: which family it is, what its header says, whether all tensors are there in
+ * the right shape, and then the weights, used as they are stored (mapped by the native backend).
  */
 
 import { aFunction, anything, show } from '../arguments/kinds.ts';
@@ -38,8 +38,8 @@ const OPTIONS = optionKinds<LoadModelOptions>({ backend: anything, dtype: anythi
 /**
  * Opens a model for inference.
  * @param path a Hugging Face directory, a `.gguf` file, or a `.safetensors` file beside its config.json
- * @throws FormatError when a file is damaged, the architecture is not supported, or a tensor is missing or has another shape
- * than the config says; UnsupportedError for weights of a type without kernels.
+ * @throws FormatError when a file is damaged, the architecture is not supported, or a tensor is missing or
+ * has another shape than the config says; UnsupportedError for weights of a type without kernels.
  * @example const model = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<Model> {

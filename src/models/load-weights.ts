@@ -1,7 +1,7 @@
 /**
- * The decoder's weights from a checkpoint: first all names and shapes, so that a wrong file fails at once and in one line,
- * then the tensors. They stay as stored: fused projections are row ranges of one mapped tensor. Only transposed matrices
- * (GPT-2) are copied, since the kernels read weights by output.
+ * The decoder's weights from a checkpoint: first all names and shapes, so that a wrong file fails at once and
+ * in one line, then the tensors. They stay as stored: fused projections are row ranges of one mapped tensor.
+ * Only transposed matrices (GPT-2) are copied, since the kernels read weights by output.
  */
 import type { Backend } from '../backend/backend.ts';
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
@@ -78,7 +78,8 @@ export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, name
 }
 
 /**
- * What the config leaves out although the file has it would change every logit: a bias, a norm, another layer.
+ * What the config leaves out although the file has it would change every logit: a bias, a norm, another
+ * layer.
  * @throws FormatError naming the tensor and its shape
  */
 function checkUnused(

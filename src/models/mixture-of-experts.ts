@@ -1,11 +1,11 @@
 /**
- * A feed-forward layer of many experts, of which each token uses a few: a router scores the experts, the best ones run, and
- * their outputs are added up by weight; shared experts run for every token.
+ * A feed-forward layer of many experts, of which each token uses a few: a router scores the experts, the best
+ * ones run, and their outputs are added up by weight; shared experts run for every token.
  *
  *   y = sum over chosen e of weight_e * down_e(activation(gate_e x) * up_e x)  +  shared(x)
  *
- * Source: Shazeer et al. 2017; DeepSeek-V2 and V3 (transformers models/deepseek_v2, deepseek_v3), gpt-oss (models/gpt_oss),
- * Mixtral (models/mixtral).
+ * Source: Shazeer et al. 2017; DeepSeek-V2 and V3 (transformers models/deepseek_v2, deepseek_v3), gpt-oss
+ * (models/gpt_oss), Mixtral (models/mixtral).
  */
 import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
 import { chooseExperts, expertLinears } from '../ops/experts.ts';

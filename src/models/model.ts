@@ -31,7 +31,10 @@ export interface ModelParts extends PassModel {
   readonly makeTokenizer?: () => Tokenizer;
 }
 
-/** `dropoutRate` and `dropoutKey`, default none, are for training: they drop where nanoGPT does, in every place by another mask. */
+/**
+ * `dropoutRate` and `dropoutKey`, default none, are for training: they drop where nanoGPT does, in every
+ * place by another mask.
+ */
 export interface ForwardOptions extends DropoutMask {
   /** Continues every row behind the tokens it holds, and adds these. */
   readonly cache?: KeyValueCache;
@@ -96,13 +99,15 @@ export class Model {
   /**
    * One pass over the tokens. Its intermediates are freed; the logits are the caller's to dispose.
    *
-   * With a cache each row continues at its own length and the cache holds the tokens afterwards; when the pass fails the
-   * cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds the row's tokens again first; one with
-   * dynamic NTK scaling does so in every pass that ends past it.
+   * With a cache each row continues at its own length and the cache holds the tokens afterwards; when the
+   * pass fails the cache is as it was. A LongRoPE model (Phi-3) whose row crosses its original length feeds
+   * the row's tokens again first; one with dynamic NTK scaling does so in every pass that ends past it.
    * @param tokens rows of token ids, which may differ in length, or an i32 tensor `[B, T]`
-   * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or without room in the
-   * cache, a cache of another batch size, or dropout of a rate outside of [0, 1) or with a cache.
-   * @returns f32 `[B, T, V]` with T the longest row and zeros past a row's end, or `[B, 1, V]` for `logits: 'last'`
+   * @throws RangeError for an empty row, an id outside of 0 … V - 1, a row beyond the model's context or
+   * without room in the cache, a cache of another batch size, or dropout of a rate outside of [0, 1) or with
+   * a cache.
+   * @returns f32 `[B, T, V]` with T the longest row and zeros past a row's end, or `[B, 1, V]` for `logits:
+   * 'last'`
    * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
    */
   forward(tokens: Tokens, options: ForwardOptions = {}): Tensor {
@@ -149,7 +154,10 @@ export class Model {
     for (const tensor of this.#parts.tensors) tensor.dispose();
   }
 
-  /** Where each row's first token stands. @throws RangeError when a row does not fit into the cache's or the model's limits. */
+  /**
+   * Where each row's first token stands.
+   * @throws RangeError when a row does not fit into the cache's or the model's limits.
+   */
   #offsets(batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
     const { numLayers, maxPositionEmbeddings: context } = this.config;
     if (cache && (cache.batchSize !== batch.batchSize || cache.numLayers !== numLayers)) {
@@ -169,7 +177,10 @@ export class Model {
     return offsets;
   }
 
-  /** Rows that cross the boundary between two sets of rotary frequencies are computed again, with the other set. */
+  /**
+   * Rows that cross the boundary between two sets of rotary frequencies are computed again, with the other
+   * set.
+   */
   #feedStaleAgain(
     history: TokenHistory,
     cache: KeyValueCache,

@@ -1,6 +1,6 @@
 /**
- * Dropout of a training pass, where nanoGPT has it: after the embedding, on attention's weights, after its output projection
- * and after the MLP. One key makes a pass; each place draws its mask by a key of its own.
+ * Dropout of a training pass, where nanoGPT has it: after the embedding, on attention's weights, after its
+ * output projection and after the MLP. One key makes a pass; each place draws its mask by a key of its own.
  *
  * Source: github.com/karpathy/nanoGPT model.py.
  */

@@ -1,4 +1,7 @@
-/** Weights of a safetensors checkpoint that no kernel here reads: quantised by another library, or an adapter's. */
+/**
+ * Weights of a safetensors checkpoint that no kernel here reads: quantised by another library, or an
+ * adapter's.
+ */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 

@@ -1,6 +1,6 @@
 /**
- * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For drawing tokens
- * only; `gqa/random` has JAX's numbers (threefry).
+ * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For
+ * drawing tokens only; `gqa/random` has JAX's numbers (threefry).
  */
 import { describe } from '../arguments/kinds.ts';
 import type { RandomSource } from './sampling.ts';

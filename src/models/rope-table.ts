@@ -1,13 +1,14 @@
 /**
- * Cosines and sines of rotary positions, rounded where Hugging Face rounds: the inverse frequencies are f32, their product
- * with the position is f32, and cos and sin of that are f32. At position 8000 doing it in f64 would differ by 5e-4.
+ * Cosines and sines of rotary positions, rounded where Hugging Face rounds: the inverse frequencies are f32,
+ * their product with the position is f32, and cos and sin of that are f32. At position 8000 doing it in f64
+ * would differ by 5e-4.
  *
- * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by the second. Dynamic
- * NTK scaling has one for every length past the original.
+ * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by
+ * the second. Dynamic NTK scaling has one for every length past the original.
  *
- * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters, _compute_llama3_parameters,
- * _compute_yarn_parameters, _compute_longrope_parameters, longrope_frequency_update, _compute_dynamic_ntk_parameters,
- * dynamic_frequency_update).
+ * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters,
+ * _compute_llama3_parameters, _compute_yarn_parameters, _compute_longrope_parameters,
+ * longrope_frequency_update, _compute_dynamic_ntk_parameters, dynamic_frequency_update).
  */
 
 import { sameShape } from '../tensor/shape.ts';
@@ -29,7 +30,9 @@ export type RopeScaling =
       readonly originalMaxPositionEmbeddings: number;
     }
   | {
-      /** Peng et al. 2023: short wavelengths stay, long ones are stretched by `factor`, a ramp lies between. */
+      /**
+       * Peng et al. 2023: short wavelengths stay, long ones are stretched by `factor`, a ramp lies between.
+       */
       readonly type: 'yarn';
       readonly factor: number;
       /** Pairs that turn more often than this within the original length stay as they are. */
@@ -44,7 +47,10 @@ export type RopeScaling =
     }
   | {
       readonly type: 'longrope';
-      /** `[rotaryDim / 2]` each: what divides the frequencies of sequences up to the original length, and of longer ones. */
+      /**
+       * `[rotaryDim / 2]` each: what divides the frequencies of sequences up to the original length, and of
+       * longer ones.
+       */
       readonly shortDivisors: readonly number[];
       readonly longDivisors: readonly number[];
       readonly originalMaxPositionEmbeddings: number;
@@ -62,7 +68,9 @@ export interface RopeConfig {
   readonly interleaved: boolean;
   /** How frequencies are stretched for longer contexts; default not. */
   readonly scaling?: RopeScaling;
-  /** `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`. */
+  /**
+   * `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`.
+   */
   readonly divisors?: readonly number[];
 }
 
@@ -84,7 +92,10 @@ export function inverseFrequencies(config: RopeConfig, length: number = 0): Floa
   });
 }
 
-/** Which frequencies sequences of `length` tokens rotate by: equal numbers mean the same ones, 0 those of the original length. */
+/**
+ * Which frequencies sequences of `length` tokens rotate by: equal numbers mean the same ones, 0 those of the
+ * original length.
+ */
 function frequencySet({ scaling }: RopeConfig, length: number): number {
   if (scaling?.type !== 'longrope' && scaling?.type !== 'dynamic') return 0;
   if (length <= scaling.originalMaxPositionEmbeddings) return 0;
@@ -173,7 +184,10 @@ export interface RopeRows {
 /** The rows of positions 0, 1, 2 … made once, grown by doubling. */
 export class RopeTable {
   readonly half: number;
-  /** Rows that end past so many tokens rotate by other frequencies than shorter ones; Infinity when there is one set. */
+  /**
+   * Rows that end past so many tokens rotate by other frequencies than shorter ones; Infinity when there is
+   * one set.
+   */
   readonly switchLength: number;
   readonly #config: RopeConfig;
   readonly #factor: number;
@@ -214,7 +228,8 @@ export class RopeTable {
   }
 
   /**
-   * The rows of `length` tokens of every batch row, the first at `starts[row]`, one batch row after the other.
+   * The rows of `length` tokens of every batch row, the first at `starts[row]`, one batch row after the
+   * other.
    * @param ends how long each row is in the end, which decides its frequencies; default: after these tokens
    * @returns `[starts.length * length, half]`
    */

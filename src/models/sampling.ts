@@ -1,11 +1,12 @@
 /**
  * From logits to a token: pure functions of one row of logits `[V]`.
  *
- * Filters come in Hugging Face's order and with its meaning, each on what the one before it left: temperature, top-k,
- * top-p, min-p. A draw takes exactly one uniform number, so equal seeds give equal tokens.
+ * Filters come in Hugging Face's order and with its meaning, each on what the one before it left:
+ * temperature, top-k, top-p, min-p. A draw takes exactly one uniform number, so equal seeds give equal
+ * tokens.
  *
- * Source: transformers/generation/logits_process.py (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper,
- * MinPLogitsWarper).
+ * Source: transformers/generation/logits_process.py (TemperatureLogitsWarper, TopKLogitsWarper,
+ * TopPLogitsWarper, MinPLogitsWarper).
  */
 import { describe } from '../arguments/kinds.ts';
 
@@ -68,8 +69,8 @@ export function sampleToken(logits: Float32Array, options: SamplingOptions, rand
   let total = 0;
   if (topK >= logits.length) {
     for (let id = 0; id < logits.length; id++) total += Math.exp((logits[id] - max) / temperature);
-    // Tokens of probability up to (1 - p) / V sum to at most 1 - p, however many they are: most need no closer look.
-    // A hair lower, so that rounding cannot cut one that belongs.
+    // Tokens of probability up to (1 - p) / V sum to at most 1 - p, however many they are: most need no
+    // closer look. A hair lower, so that rounding cannot cut one that belongs.
     floor = Math.max(floor, max + temperature * (Math.log((total * (1 - topP)) / logits.length) - 1e-3));
   }
   const candidates = candidatesFrom(logits, floor, max, temperature);
@@ -161,8 +162,9 @@ function keep(from: Candidates, test: (logit: number, weight: number) => boolean
 }
 
 /**
- * The likeliest tokens that together weigh `mass`, at least one; of equal logits the lower ids. Found without sorting, by
- * halving the range of logits in which the last of them lies: the tokens still in question sit in `order[begin … end)`.
+ * The likeliest tokens that together weigh `mass`, at least one; of equal logits the lower ids. Found without
+ * sorting, by halving the range of logits in which the last of them lies: the tokens still in question sit in
+ * `order[begin … end)`.
  */
 function nucleus(from: Candidates, mass: number): Candidates {
   const { logits, weights } = from;

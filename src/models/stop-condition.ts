@@ -1,7 +1,7 @@
 /**
- * When a generation is over, and which of its tokens are known to be part of the answer. A stop string may span several
- * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is decided; once it
- * is, they are dropped whole. Without stop strings no text is made.
+ * When a generation is over, and which of its tokens are known to be part of the answer. A stop string may
+ * span several tokens and begin or end inside one, so tokens whose text may belong to one are held back until
+ * that is decided; once it is, they are dropped whole. Without stop strings no text is made.
  */
 import { describe } from '../arguments/kinds.ts';
 import { StopStrings } from '../text/stop-strings.ts';
@@ -58,7 +58,8 @@ export class StopCondition {
 
   /**
    * Takes the next token.
-   * @returns the tokens now known to be part of the answer, in order: none while it is open, several once it is decided
+   * @returns the tokens now known to be part of the answer, in order: none while it is open, several once it
+   * is decided
    */
   push(id: number): number[] {
     if (this.#ids.has(id)) {

@@ -1,5 +1,6 @@
 /**
- * What a family expects against what a checkpoint holds: the prefix of its names, and whether its output head is the embedding.
+ * What a family expects against what a checkpoint holds: the prefix of its names, and whether its output head
+ * is the embedding.
  *
  * transformers, whose rules these are, ties by the config unless both matrices are stored and differ.
  *
@@ -43,7 +44,10 @@ export function asStored(
   return { config: { ...config, tiedEmbeddings: false }, names };
 }
 
-/** Names as a model without head saves them, where the file has those: without the first part (`model.`, `transformer.`). */
+/**
+ * Names as a model without head saves them, where the file has those: without the first part (`model.`,
+ * `transformer.`).
+ */
 function withoutPrefix(names: DecoderNames, has: (name: string) => boolean): DecoderNames {
   const { finalNorm } = names;
   const prefix = finalNorm.slice(0, finalNorm.indexOf('.') + 1);

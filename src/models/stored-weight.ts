@@ -1,6 +1,6 @@
 /**
- * A weight and the tensor that holds it in a checkpoint, both ways: weights are loaded from where `WeightPlace` says, and a
- * trained model's are put back there.
+ * A weight and the tensor that holds it in a checkpoint, both ways: weights are loaded from where
+ * `WeightPlace` says, and a trained model's are put back there.
  */
 
 import type { Backend } from '../backend/backend.ts';
@@ -22,7 +22,10 @@ export interface PlacedParam {
   readonly place: WeightPlace;
 }
 
-/** How to walk over the weight `[Out, In]` and over its part of the stored tensor: blocks of outputs, outputs, inputs. */
+/**
+ * How to walk over the weight `[Out, In]` and over its part of the stored tensor: blocks of outputs, outputs,
+ * inputs.
+ */
 function walkOf({ shape, stored, first, transposed, blocks, item }: WeightPlace) {
   const [outs, ins = 1] = shape;
   const { size, stride } = blocks ?? { size: outs, stride: 0 };

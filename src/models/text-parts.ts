@@ -1,4 +1,7 @@
-/** What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is over. */
+/**
+ * What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is
+ * over.
+ */
 
 import { readChatTemplates } from '../checkpoint/chat-templates.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -9,8 +12,9 @@ import type { Tokenizer, TokenizerConfigJson, TokenizerExtras, TokenizerJson } f
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
 
 /**
- * A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here, parsed there. The libraries
- * behind it, a third of the package's code, are loaded when there is a tokenizer: training on tokens at hand needs none.
+ * A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here,
+ * parsed there. The libraries behind it, a third of the package's code, are loaded when there is a tokenizer:
+ * training on tokens at hand needs none.
  */
 export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
   const { gguf } = checkpoint;
@@ -48,7 +52,10 @@ export interface TokenizerParts {
   readonly extras: TokenizerExtras;
 }
 
-/** Reads the files of a folder's tokenizer; parses them in the function it gives. Undefined when there is none. */
+/**
+ * Reads the files of a folder's tokenizer; parses them in the function it gives. Undefined when there is
+ * none.
+ */
 export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => TokenizerParts) | undefined> {
   const { chatTemplate, additionalChatTemplates } = await readChatTemplates(checkpoint);
   const { directory } = checkpoint;
@@ -102,7 +109,10 @@ const tokenizerFiles = [
   'merges.txt',
 ] as const;
 
-/** Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of added tokens. */
+/**
+ * Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of
+ * added tokens.
+ */
 function checkTokenizer(file: string, json: unknown): TokenizerJson {
   const { model, added_tokens: added = [] } = (json ?? {}) as Partial<TokenizerJson>;
   if (typeof model?.vocab !== 'object' || model.vocab === null) {
@@ -136,9 +146,10 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
 /**
  * The tokens after which an answer is over; `model.endTokenIds` and `tokenizer.eosTokenIds` alike.
  *
- * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and of generation_config.json,
- * each a number or a list, and the tokenizer's eos. transformers stops at generation_config.json's alone, where there is one; but files are
- * edited by hand and one of the three forgotten, and generation past an end writes the user's next turn. Tokens in the order they are found.
+ * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and
+ * of generation_config.json, each a number or a list, and the tokenizer's eos. transformers stops at
+ * generation_config.json's alone, where there is one; but files are edited by hand and one of the three
+ * forgotten, and generation past an end writes the user's next turn. Tokens in the order they are found.
  */
 export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
   const { gguf } = checkpoint;

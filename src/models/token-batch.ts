@@ -1,4 +1,7 @@
-/** The tokens of one forward pass: rows of token ids, padded to a rectangle, with the length each row really has. */
+/**
+ * The tokens of one forward pass: rows of token ids, padded to a rectangle, with the length each row really
+ * has.
+ */
 
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -19,7 +22,8 @@ export type Tokens = readonly (readonly number[])[] | Tensor;
 
 /**
  * Checks the tokens and lays them out.
- * @throws TypeError for another kind of value; RangeError for no rows, an empty row, or an id outside of 0 … V - 1.
+ * @throws TypeError for another kind of value; RangeError for no rows, an empty row, or an id
+ * outside of 0 … V - 1.
  */
 export function tokenBatch(op: string, tokens: Tokens, vocabSize: number): TokenBatch {
   if (tokens instanceof Tensor) {

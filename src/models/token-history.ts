@@ -1,9 +1,11 @@
 /**
- * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE, dynamic NTK scaling).
+ * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE, dynamic
+ * NTK scaling).
  *
- * Keys already in a cache were rotated, and later layers computed, by the frequencies of the length they had then. When a
- * row gets other frequencies its tokens are fed again, so that a row is always what one pass over it would be; transformers' `generate` does the
- * same for Phi-3. Past its original length a dynamic model has other frequencies at every length. The tokens take four bytes each.
+ * Keys already in a cache were rotated, and later layers computed, by the frequencies of the length they had
+ * then. When a row gets other frequencies its tokens are fed again, so that a row is always what one pass
+ * over it would be; transformers' `generate` does the same for Phi-3. Past its original length a dynamic
+ * model has other frequencies at every length. The tokens take four bytes each.
  */
 import type { KeyValueCache } from '../cache/cache.ts';
 import type { RopeTable } from './rope-table.ts';
@@ -24,9 +26,11 @@ export class TokenHistory {
   }
 
   /**
-   * Empties the rows of `cache` that get other frequencies by the next tokens (or that were cut back to others).
+   * Empties the rows of `cache` that get other frequencies by the next tokens (or that were cut back to
+   * others).
    * @param ends lengths of the rows after the next tokens
-   * @throws Error when the cache holds tokens that did not come through this history; nothing has changed then
+   * @throws Error when the cache holds tokens that did not come through this history; nothing has changed
+   * then
    * @returns per row the tokens to feed again, empty for rows that stay
    */
   takeStale(cache: KeyValueCache, ends: readonly number[]): readonly (readonly number[])[] {

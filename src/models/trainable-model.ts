@@ -1,6 +1,6 @@
 /**
- * A model whose weights are parameters: f32, its own, changed in place by an optimiser. It runs on the same decoder as a
- * loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
+ * A model whose weights are parameters: f32, its own, changed in place by an optimiser. It runs on the same
+ * decoder as a loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
  */
 
 import { anything, describe } from '../arguments/kinds.ts';
@@ -51,10 +51,14 @@ export interface LoadTrainableModelOptions {
 const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ backend: anything });
 
 /**
- * A model whose weights are f32 parameters: `valueAndGrad` and `Optimizer` take it. Made by `createModel` and `loadTrainableModel`.
+ * A model whose weights are f32 parameters: `valueAndGrad` and `Optimizer` take it. Made by `createModel` and
+ * `loadTrainableModel`.
  */
 export class TrainableModel extends Model {
-  /** The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF file. */
+  /**
+   * The config.json of this model, as Hugging Face transformers reads it; undefined when it came from a GGUF
+   * file.
+   */
   readonly configJson: Readonly<Record<string, unknown>> | undefined;
   readonly #parameters: ReadonlyMap<string, Param>;
   readonly #placed: readonly PlacedParam[];
@@ -72,14 +76,18 @@ export class TrainableModel extends Model {
     this.configJson = configJson;
   }
 
-  /** By the checkpoint's names; `name[first:end]` (or `name[first:end:stride]`) where one tensor holds several projections. Tied weights are one. */
+  /**
+   * By the checkpoint's names; `name[first:end]` (or `name[first:end:stride]`) where one tensor holds several
+   * projections. Tied weights are one.
+   */
   parameters(): ReadonlyMap<string, Param> {
     return this.#parameters;
   }
 
   /**
-   * The weights as a checkpoint of this model's form stores them, f32, by name: projections that share a tensor behind each other,
-   * matrices transposed where the form has them so. The bytes are read when they are asked for.
+   * The weights as a checkpoint of this model's form stores them, f32, by name: projections that share a
+   * tensor behind each other, matrices transposed where the form has them so. The bytes are read when they
+   * are asked for.
    */
   storedTensors(): Record<string, TensorBytes> {
     const byName = new Map<string, PlacedParam[]>();
@@ -108,12 +116,15 @@ export class TrainableModel extends Model {
 }
 
 /**
- * A fresh model from a config.json object of any supported `model_type`. Matrices are normal with standard deviation
- * `initializer_range` (default 0.02), those that end a residual branch with that over `sqrt(2 * layers)`; norms are 1, biases 0.
+ * A fresh model from a config.json object of any supported `model_type`. Matrices are normal with standard
+ * deviation `initializer_range` (default 0.02), those that end a residual branch with that over `sqrt(2 *
+ * layers)`; norms are 1, biases 0.
  *
  * Source: GPT-2 (Radford et al. 2019, section 2.3) as nanoGPT has it.
  * @throws FormatError for a config that is not supported or contradicts itself, such as K not dividing N.
- * @example const model = createModel(llamaConfig({ vocabSize: 65, hiddenSize: 384, numLayers: 6, numHeads: 6, numKeyValueHeads: 2 }));
+ * @example
+ * const config = llamaConfig({ vocabSize: 65, hiddenSize: 384, numLayers: 6, numHeads: 6, numKeyValueHeads: 2 });
+ * const model = createModel(config);
  */
 export function createModel(
   configJson: Readonly<Record<string, unknown>>,
@@ -228,8 +239,8 @@ function walk(
 }
 
 /**
- * `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every stride, `name[item]` in
- * front of these where it holds several experts.
+ * `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every
+ * stride, `name[item]` in front of these where it holds several experts.
  */
 function parameterName({ name, shape, stored, first, blocks, item }: WeightPlace): string {
   const own = item === undefined ? name : `${name}[${item}]`;

@@ -20,9 +20,11 @@ export interface LanguageModel {
 
 /**
  * Mean cross-entropy, in nats, of predicting token t + 1 of each row from its tokens up to t.
- * @param tokens rows (arrays or typed arrays) of at least two token ids, which may differ in length, or an i32 tensor `[B, T]`
+ * @param tokens rows (arrays or typed arrays) of at least two token ids, which may differ in length, or an
+ * i32 tensor `[B, T]`
  * @param dropout `dropoutRate` and `dropoutKey` of a training step, a new key for each; default no dropout
- * @throws TypeError for anything but rows of ids; RangeError for what is no id, when a row has no token to predict, or for a dropout rate outside of [0, 1)
+ * @throws TypeError for anything but rows of ids; RangeError for what is no id, when a row has no token to
+ * predict, or for a dropout rate outside of [0, 1)
  * @returns a scalar
  */
 export function causalLmLoss(

@@ -1,6 +1,7 @@
 /**
- * What the checkpoints of a run are written as: the form the model came in, with f32 weights and all that belongs to it (tokenizer,
- * licence, metadata). A model from safetensors is written as a Hugging Face directory, one from GGUF as `model.gguf`.
+ * What the checkpoints of a run are written as: the form the model came in, with f32 weights and all that
+ * belongs to it (tokenizer, licence, metadata). A model from safetensors is written as a Hugging Face
+ * directory, one from GGUF as `model.gguf`.
  */
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -43,8 +44,9 @@ export function huggingFaceForm(
 }
 
 /**
- * The form of the checkpoint that `model` was loaded from. All but the model's weights is read now, so the checkpoint need not stay
- * where it is: what is no parameter (factors of RoPE, masks, a vision tower) stays as it was.
+ * The form of the checkpoint that `model` was loaded from. All but the model's weights is read now, so the
+ * checkpoint need not stay where it is: what is no parameter (factors of RoPE, masks, a vision tower) stays
+ * as it was.
  */
 export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Promise<CheckpointForm> {
   const trained = model.storedTensors();

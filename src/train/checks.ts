@@ -1,7 +1,13 @@
-/** Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would make parameters NaN. */
+/**
+ * Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would make parameters
+ * NaN.
+ */
 import { describe } from '../arguments/kinds.ts';
 
-/** A finite number, in f32 too. @throws TypeError for what is no number, RangeError for NaN, Infinity and what f32 cannot hold */
+/**
+ * A finite number, in f32 too.
+ * @throws TypeError for what is no number, RangeError for NaN, Infinity and what f32 cannot hold
+ */
 export function checkFinite(op: string, name: string, value: number): void {
   if (typeof value !== 'number') {
     throw new TypeError(`${op}: expected ${name} to be a number, got ${describe(value)}`);

@@ -1,4 +1,7 @@
-/** The loss of a model on a whole text: every token predicted once, from at most a context of tokens before it. */
+/**
+ * The loss of a model on a whole text: every token predicted once, from at most a context of tokens before
+ * it.
+ */
 
 import { aFunction, aNumber, anything, checkInteger, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -18,7 +21,10 @@ export interface TextLoss {
 export interface EvaluateOptions {
   /** T; at most the model's context. */
   readonly context: number;
-  /** What every window begins with: the tokens that the model saw in front of each text, such as bos. Default none. */
+  /**
+   * What every window begins with: the tokens that the model saw in front of each text, such as bos. Default
+   * none.
+   */
   readonly start?: readonly number[];
   /** Windows per pass; default 8. */
   readonly batchSize?: number;
@@ -34,9 +40,10 @@ const OPTIONS = optionKinds<EvaluateOptions>({
 });
 
 /**
- * Each token is predicted once, from at most `context` tokens before it, `start` among them. Without a start the first token is not, since
- * there is nothing to predict it from.
- * @throws RangeError for tokens of which none can be predicted, or a context or batch size that is no positive integer
+ * Each token is predicted once, from at most `context` tokens before it, `start` among them. Without a start
+ * the first token is not, since there is nothing to predict it from.
+ * @throws RangeError for tokens of which none can be predicted, or a context or batch size that is no
+ * positive integer
  */
 export function evaluateTokens(
   model: Model,

@@ -22,7 +22,8 @@ export class Optimizer {
 
   /**
    * @param model its parameters, by path; they are changed in place
-   * @example const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
+   * @example
+   * const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
    */
   constructor(model: ParameterOwner, transformation: Transformation) {
     if (typeof model?.parameters !== 'function') {
@@ -43,8 +44,8 @@ export class Optimizer {
   /**
    * One step. It takes the gradients over and frees them, so that a plain loop stays flat.
    * @param gradients what `grad` or `valueAndGrad` gave for `model`, by path
-   * @throws RangeError when a path is missing or unknown, or a shape is not its parameter's; TypeError for anything but a model
-   *   and an object of tensors. Nothing has changed then.
+   * @throws RangeError when a path is missing or unknown, or a shape is not its parameter's; TypeError for
+   *   anything but a model and an object of tensors. Nothing has changed then.
    */
   update(model: ParameterOwner, gradients: Tensors): void {
     if (typeof model?.parameters !== 'function' || typeof gradients !== 'object' || gradients === null) {

@@ -1,7 +1,8 @@
 /**
  * The optimisers, with optax's names, arguments and defaults.
  *
- * Source: optax/_src/alias.py (adamw, sgd), optax/transforms/_clipping.py (clip_by_global_norm), _accumulation.py (MultiSteps).
+ * Source: optax/_src/alias.py (adamw, sgd), optax/transforms/_clipping.py (clip_by_global_norm),
+ * _accumulation.py (MultiSteps).
  */
 
 import { aBoolean, aFunction, aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
@@ -39,7 +40,9 @@ export interface AdamwOptions {
   readonly b1?: number;
   /** Default 0.999. */
   readonly b2?: number;
-  /** Default 1e-8. Not negative; with 0, a parameter whose gradients have all been 0 becomes NaN, as in Optax. */
+  /**
+   * Default 1e-8. Not negative; with 0, a parameter whose gradients have all been 0 becomes NaN, as in Optax.
+   */
   readonly eps?: number;
   /** Default 1e-4. Not negative. */
   readonly weightDecay?: number;
@@ -57,10 +60,11 @@ const ADAMW_OPTIONS = optionKinds<AdamwOptions>({
 });
 
 /**
- * Adam with decoupled weight decay: `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weightDecay * p)`.
- * In place, one kernel for all parameters, which also applies the factor of a `clipByGlobalNorm` right before it.
- * @throws RangeError for betas outside of [0, 1), and for a learning rate, eps or weightDecay that is negative or not finite in f32
- *   (a schedule's rate: at its step, which is not taken then).
+ * Adam with decoupled weight decay:
+ * `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weightDecay * p)`.
+ * One kernel updates all parameters in place; it also applies the factor of a preceding `clipByGlobalNorm`.
+ * @throws RangeError for betas outside of [0, 1), and for a learning rate, eps or weightDecay that is
+ *   negative or not finite in f32 (a schedule's rate: at its step, which is not taken then).
  *
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
  */
@@ -138,8 +142,8 @@ const SGD_OPTIONS = optionKinds<SgdOptions>({
 });
 
 /**
- * Stochastic gradient descent: `p -= rate * g`, with `momentum` of the running sum `m = g + momentum * m` (`nesterov`: of
- * `g + momentum * m`).
+ * Stochastic gradient descent: `p -= rate * g`, with `momentum` of the running sum `m = g + momentum * m`
+ * (`nesterov`: of `g + momentum * m`).
  * @throws RangeError for a learning rate or momentum that is negative or not finite in f32.
  */
 export function sgd(options: SgdOptions): Transformation {
@@ -183,10 +187,11 @@ function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, neste
 }
 
 /**
- * Scales all gradients by `maxNorm / norm` when their common norm, the root of the sum of all squares, is above `maxNorm`.
- * Nothing is read back: the factor stays a tensor. With `Infinity`, or more than f32 holds, gradients stay as they are.
- * @throws RangeError unless `maxNorm` is positive, in f32 too. To turn clipping off, leave it out of the chain: 0, which turns it
- *   off in `Trainer`, makes all gradients 0 in Optax.
+ * Scales all gradients by `maxNorm / norm` when their common norm, the root of the sum of all squares, is
+ * above `maxNorm`. Nothing is read back: the factor stays a tensor. With `Infinity`, or more than f32 holds,
+ * gradients stay as they are.
+ * @throws RangeError unless `maxNorm` is positive, in f32 too. To turn clipping off, leave it out of the
+ *   chain: 0, which turns it off in `Trainer`, makes all gradients 0 in Optax.
  */
 export function clipByGlobalNorm(maxNorm: number): Transformation {
   if (typeof maxNorm !== 'number' || !(Math.fround(maxNorm) > 0))
@@ -238,7 +243,8 @@ export function globalNorm(tensors: Tensors): Tensor {
 }
 
 /**
- * Gradient accumulation: steps of `inner` on the mean of `everyKSchedule` gradients each; between them nothing changes.
+ * Gradient accumulation: steps of `inner` on the mean of `everyKSchedule` gradients each; between them
+ * nothing changes.
  * @throws RangeError unless `everyKSchedule` is a positive integer.
  */
 export function multiSteps(inner: Transformation, everyKSchedule: number): Transformation {
@@ -251,7 +257,9 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
       const state = inner.init(parameters);
       const sums = zerosLike(parameters);
       let count = 0;
-      /** Takes one gradient in, or steps on the mean; a step that throws leaves sums and count as they were. */
+      /**
+       * Takes one gradient in, or steps on the mean; a step that throws leaves sums and count as they were.
+       */
       const collect = <T>(gradients: Tensors, step: (mean: Tensors) => T): T | undefined => {
         for (const path in gradients) checkAlike('multiSteps', path, sums[path], gradients[path]);
         const parts = Object.entries(gradients).map(

@@ -1,7 +1,8 @@
 /**
  * Learning rates by step, with optax's names and formulas.
  *
- * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule, warmup_cosine_decay_schedule).
+ * Source: optax/schedules/_schedule.py (linear_schedule, cosine_decay_schedule,
+ * warmup_cosine_decay_schedule).
  */
 
 import { aNumber } from '../arguments/kinds.ts';
@@ -39,7 +40,10 @@ const LINEAR_OPTIONS = optionKinds<LinearScheduleOptions>({
   transitionBegin: aNumber,
 });
 
-/** Straight from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0) on. */
+/**
+ * Straight from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0)
+ * on.
+ */
 export function linearSchedule(options: LinearScheduleOptions): Schedule {
   checkOptions('linearSchedule', options, LINEAR_OPTIONS);
   const { initValue, endValue, transitionSteps, transitionBegin = 0 } = options;
@@ -70,7 +74,10 @@ const COSINE_OPTIONS = optionKinds<CosineDecayScheduleOptions>({
   exponent: aNumber,
 });
 
-/** Half a cosine from `initValue` down to `alpha * initValue` in `decaySteps` steps. @throws RangeError for options out of range */
+/**
+ * Half a cosine from `initValue` down to `alpha * initValue` in `decaySteps` steps.
+ * @throws RangeError for options out of range
+ */
 export function cosineDecaySchedule(options: CosineDecayScheduleOptions): Schedule {
   checkOptions('cosineDecaySchedule', options, COSINE_OPTIONS);
   const { initValue, decaySteps, alpha = 0, exponent = 1 } = options;
@@ -136,7 +143,10 @@ export function warmupCosineDecaySchedule(options: WarmupCosineDecayScheduleOpti
 
 const WARMUP = 'warmupCosineDecaySchedule';
 
-/** @throws TypeError naming what is no number (one left out would make every rate NaN), RangeError for NaN and Infinity */
+/**
+ * @throws TypeError naming what is no number (one left out would make every rate NaN), RangeError for NaN and
+ * Infinity
+ */
 function checkNumbers(op: string, numbers: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(numbers)) checkFinite(op, name, value);
 }

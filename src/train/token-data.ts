@@ -1,6 +1,7 @@
 /**
- * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are drawn. What batch
- * a step sees depends on the seed and the step alone, so a run that goes on needs no other state.
+ * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are
+ * drawn. What batch a step sees depends on the seed and the step alone, so a run that goes on needs no other
+ * state.
  */
 
 import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
@@ -28,7 +29,8 @@ export interface TokenSplit {
  * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
  * @param validation share of the tokens, 0 < share < 1
  * @param start tokens that every block is to begin with
- * @throws RangeError for a share that is none, or when either part is shorter than a block and the token after it.
+ * @throws RangeError for a share that is none, or when either part is shorter than a block and the token
+ * after it.
  */
 export function splitTokens(
   tokens: Int32Array,
@@ -116,7 +118,10 @@ export function tokenRow(tokens: ArrayLike<number>, start: number, length: numbe
   return row;
 }
 
-/** The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its dropout. */
+/**
+ * The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its
+ * dropout.
+ */
 export function drawKey(seed: number, stream: BatchStream | 'dropout', index: number): KeyWords {
   return threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
 }

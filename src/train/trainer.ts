@@ -49,8 +49,8 @@ export class DivergedError extends Error {
 }
 
 /**
- * nanoGPT's recipe: AdamW with weight decay on matrices, gradient clipping, warm-up and cosine decay, random blocks of one long
- * text, and estimates of both losses.
+ * nanoGPT's recipe: AdamW with weight decay on matrices, gradient clipping, warm-up and cosine decay, random
+ * blocks of one long text, and estimates of both losses.
  *
  * Source: github.com/karpathy/nanoGPT train.py.
  * @example
@@ -112,8 +112,8 @@ export class Trainer {
 
   /**
    * One step.
-   * @throws DivergedError when the loss of one of its batches or the norm of their gradients is not finite. After this or any other
-   *   error parameters and optimiser are as before.
+   * @throws DivergedError when the loss of one of its batches or the norm of their gradients is not finite.
+   *   After this or any other error parameters and optimiser are as before.
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
@@ -186,7 +186,10 @@ function read(scalar: Tensor): number {
   return value;
 }
 
-/** Adds `gradients * factor` to `sums`, in place; empty sums become them. It takes the gradients over and frees them. */
+/**
+ * Adds `gradients * factor` to `sums`, in place; empty sums become them. It takes the gradients over and
+ * frees them.
+ */
 function addScaled(sums: Record<string, Tensor>, gradients: Tensors, factor: number): Record<string, Tensor> {
   for (const [path, gradient] of Object.entries(gradients)) {
     const part = mul(gradient, factor);

@@ -1,7 +1,7 @@
 /**
- * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them: bit for bit on the same backend and
- * instruction set, with any number of threads. It shows
- * nothing; who wants to see it listens to its metrics.
+ * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them: bit
+ * for bit on the same backend and instruction set, with any number of threads. It shows nothing; who wants to
+ * see it listens to its metrics.
  */
 
 import { checkInteger, show } from '../arguments/kinds.ts';
@@ -39,7 +39,10 @@ export type RunIdentity = Readonly<Record<string, string | number | null>>;
 
 /** How often, where to and who listens. */
 export interface RunOptions {
-  /** Steps between estimates of both losses; default 250. There is one before the first step and one after the last. */
+  /**
+   * Steps between estimates of both losses; default 250. There is one before the first step and one after the
+   * last.
+   */
   readonly evaluateEvery?: number;
   /** Steps between checkpoints; default `evaluateEvery`. */
   readonly saveEvery?: number;
@@ -81,8 +84,9 @@ export interface RunResult {
   /** Every line of metrics, those before a resume included. */
   readonly metrics: readonly Metric[];
   /**
-   * Backends and instruction sets, such as `native (avx512)`, oldest first. More than one: the run was interrupted and went on elsewhere,
-   * and its numbers may differ in their last bits from those of one without a break.
+   * Backends and instruction sets, such as `native (avx512)`, oldest first. More than one: the run was
+   * interrupted and went on elsewhere, and its numbers may differ in their last bits from those of one
+   * without a break.
    */
   readonly computedOn: readonly string[];
 }
@@ -94,7 +98,8 @@ export class RunConflictError extends Error {
 
 /**
  * The folder of a run and, to go on, its newest checkpoint.
- * @throws RunConflictError when it is not empty and the run is not to go on; FolderInUseError while another process trains there
+ * @throws RunConflictError when it is not empty and the run is not to go on; FolderInUseError while another
+ * process trains there
  */
 export function openRun(
   path: string,
@@ -187,7 +192,8 @@ export async function restoreRun(
  * Steps until the trainer's last, or until the signal.
  * @param place where checkpoints go; without it none is written
  * @param before the metrics of a run that goes on
- * @throws RangeError for numbers among the options that are no positive integers; DivergedError as `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
+ * @throws RangeError for numbers among the options that are no positive integers; DivergedError as
+ * `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
  */
 export async function runTraining(
   trainer: Trainer,

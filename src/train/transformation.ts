@@ -1,6 +1,6 @@
 /**
- * What an optimiser is made of: steps from gradients to updates, which `chain` puts one after the other. As optax's
- * gradient transformations, but with their state inside an object, and able to finish in place.
+ * What an optimiser is made of: steps from gradients to updates, which `chain` puts one after the other. As
+ * optax's gradient transformations, but with their state inside an object, and able to finish in place.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -16,7 +16,8 @@ import { Tensor } from '../tensor/tensor.ts';
 export type Tensors = Readonly<Record<string, Tensor>>;
 
 /**
- * A step from gradients to updates, such as `adamw`; `chain` joins several. Like an Optax gradient transformation.
+ * A step from gradients to updates, such as `adamw`; `chain` joins several. Like an Optax gradient
+ * transformation.
  */
 export interface Transformation {
   /** Fresh state for these parameters. */
@@ -26,13 +27,16 @@ export interface Transformation {
 /** The state of a transformation for one set of parameters, such as the moments of Adam. */
 export interface TransformationState {
   /**
-   * New updates from `updates`, which stay the caller's. Empty: nothing is to be done this time. The last step of a chain
-   * is asked for `apply` instead where it has it.
+   * New updates from `updates`, which stay the caller's. Empty: nothing is to be done this time. The last
+   * step of a chain is asked for `apply` instead where it has it.
    */
   update(updates: Tensors, parameters: Tensors): Tensors;
   /** The factor, a scalar, when all that `update` does is to multiply by one. */
   scale?(updates: Tensors): Tensor;
-  /** Adds the updates to the parameters' memory at once; `scale`, which only comes where `appliesScale`, multiplies them first. */
+  /**
+   * Adds the updates to the parameters' memory at once; `scale`, which only comes where `appliesScale`,
+   * multiplies them first.
+   */
   apply?(updates: Tensors, parameters: Tensors, scale?: Tensor): void;
   /** Whether `apply` takes a scale. */
   readonly appliesScale?: boolean;
@@ -152,7 +156,10 @@ export function disposeAll(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) tensor.dispose();
 }
 
-/** Zeros of the parameters' shapes that no scope frees, but the garbage collector does with their owner: moments. */
+/**
+ * Zeros of the parameters' shapes that no scope frees, but the garbage collector does with their owner:
+ * moments.
+ */
 export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return Object.fromEntries(
     Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {

@@ -1,14 +1,17 @@
 /**
- * What a checkpoint is uptrained with: its own recipe where it carries one, stated defaults where it does not.
+ * What a checkpoint is uptrained with: its own recipe where it carries one, stated defaults where it does
+ * not.
  *
- * The paper goes on with the original recipe for alpha of the original steps. Its models (T5) were trained with a learning rate of
- * 1 / sqrt(step), which hardly moves in another 5 %. A cosine has come to its end by then, and staying there recovers little
- * in a few steps: so the schedule runs once more, up to the peak and down to the end. A small GPT (1,200 steps, N = 6, alpha 0.05)
- * came to 2.07 nats at K = 1 so, to 2.12 with half of the peak and to 2.23 at the end rate; at K = 3 to 1.81, 1.81 and 1.86.
- * Moments are not part of a checkpoint, and those of pooled heads would mean nothing: they begin anew, and the warm-up shields
- * the weights from their first steps.
+ * The paper goes on with the original recipe for alpha of the original steps. Its models (T5) were trained
+ * with a learning rate of 1 / sqrt(step), which hardly moves in another 5 %. A cosine has come to its end by
+ * then, and staying there recovers little in a few steps: so the schedule runs once more, up to the peak and
+ * down to the end. A small GPT (1,200 steps, N = 6, alpha 0.05) came to 2.07 nats at K = 1 so, to 2.12 with
+ * half of the peak and to 2.23 at the end rate; at K = 3 to 1.81, 1.81 and 1.86. Moments are not part of a
+ * checkpoint, and those of pooled heads would mean nothing: they begin anew, and the warm-up shields the
+ * weights from their first steps.
  *
- * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024 (arXiv 2403.08763).
+ * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024
+ * (arXiv 2403.08763).
  */
 
 import { aNumber } from '../arguments/kinds.ts';
@@ -23,8 +26,8 @@ export const DEFAULT_ALPHA = 0.05;
 /** What the caller chose; everything else follows from the recipe. */
 export type UptrainChoice = Partial<Omit<TrainSettings, 'firstBatch'>> & {
   /**
-   * Share of the steps that the model was trained for; default 0.05. Only for a checkpoint that says how many those were; `steps` goes
-   * before it.
+   * Share of the steps that the model was trained for; default 0.05. Only for a checkpoint that says how many
+   * those were; `steps` goes before it.
    */
   readonly alpha?: number;
 };
@@ -34,7 +37,10 @@ const { firstBatch: _, ...TRAINED } = TRAINER_KINDS;
 export const CHOICE_KINDS: OptionKinds<UptrainChoice> = { ...TRAINED, validation: aNumber, alpha: aNumber };
 const OPTIONS = optionKinds<UptrainChoice>(CHOICE_KINDS);
 
-/** For checkpoints trained elsewhere: small enough for a laptop and for weights that took a far larger batch to train. */
+/**
+ * For checkpoints trained elsewhere: small enough for a laptop and for weights that took a far larger batch
+ * to train.
+ */
 export const ELSEWHERE: Readonly<
   Omit<TrainSettings, 'steps' | 'minLearningRate' | 'warmupSteps' | 'firstBatch'>
 > = {
@@ -55,7 +61,8 @@ export const ELSEWHERE: Readonly<
 /**
  * @param recipe what the checkpoint carries
  * @param context longest block the model takes
- * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for numbers out of range
+ * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for
+ * numbers out of range
  */
 export function uptrainSettings(
   recipe: TrainRecipe | undefined,

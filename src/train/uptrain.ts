@@ -40,7 +40,10 @@ import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-set
 
 /** Options of `uptrain`. */
 export interface UptrainOptions extends UptrainChoice, RunOptions {
-  /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
+  /**
+   * A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever
+   * they are stored as.
+   */
   readonly from: string;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
@@ -74,13 +77,15 @@ export interface UptrainResult extends RunResult {
 }
 
 /**
- * Trains a checkpoint further, by its own recipe where it carries one; otherwise by defaults for a small machine (batches of 4
- * blocks of 256 tokens, learning rate 1e-4). Every block begins as the tokenizer begins a text, with bos where it does. With `out`,
- * checkpoints have the form of `from`, a Hugging Face directory or a GGUF file, with f32 weights.
- * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint that is damaged or
- * of no family that trains, RunConflictError for an `out` that is not empty, DivergedError when the loss is no number
+ * Trains a checkpoint further, by its own recipe where it carries one; otherwise by defaults for a small
+ * machine (batches of 4 blocks of 256 tokens, learning rate 1e-4). Every block begins as the tokenizer begins
+ * a text, with bos where it does. With `out`, checkpoints have the form of `from`, a Hugging Face directory
+ * or a GGUF file, with f32 weights.
+ * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint
+ * that is damaged or of no family that trains, RunConflictError for an `out` that is not empty, DivergedError
+ * when the loss is no number
  * @example
- * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: ({ step, loss, validationLoss }) => console.log(step, loss ?? validationLoss) });
+ * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: console.log });
  */
 export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
   const run = await prepareUptraining(options);

@@ -1,6 +1,6 @@
 /**
- * `gqa demo`: the whole way from a multi-head checkpoint to a grouped-query one on the bundled model, measured. It leaves the
- * checkpoints, a page and the numbers in a folder, all of it or nothing.
+ * `gqa demo`: the whole way from a multi-head checkpoint to a grouped-query one on the bundled model,
+ * measured. It leaves the checkpoints, a page and the numbers in a folder, all of it or nothing.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -88,7 +88,10 @@ async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: A
   else conclude(out, result);
 }
 
-/** What one run does. The times are for two cores: under two minutes in all natively, under four on WebAssembly. */
+/**
+ * What one run does. The times are for two cores: under two minutes in all natively, under four on
+ * WebAssembly.
+ */
 function scaleOf({ quick, steps }: DemoFlags): DemoScale {
   const isNative = getBackend().name === 'native';
   return quick

@@ -10,7 +10,10 @@ import { evaluateTokens } from '../../train/evaluate-text.ts';
 
 export const PROMPT = 'The whale ';
 const SAMPLE = { maxNewTokens: 220, temperature: 0.6, topK: 20, seed: 7 };
-/** Rounds of the decode speed, each with every model in turn; the fastest counts, since other work on the machine only slows. */
+/**
+ * Rounds of the decode speed, each with every model in turn; the fastest counts, since other work on the
+ * machine only slows.
+ */
 const ROUNDS = 9;
 /** Tokens that a round decodes in each sequence. */
 const ROUND_TOKENS = 8;
@@ -52,7 +55,9 @@ export interface DecodeOptions {
   readonly signal: AbortSignal;
 }
 
-/** Tokens per second of each model, all sequences together, with f32 weights and caches that are almost full. */
+/**
+ * Tokens per second of each model, all sequences together, with f32 weights and caches that are almost full.
+ */
 export async function decodeSpeeds(paths: readonly string[], options: DecodeOptions): Promise<number[]> {
   const { batchSize, contextLength, text, signal } = options;
   const models: Model[] = [];

@@ -1,6 +1,6 @@
 /**
- * The demo's work: the bundled multi-head model is converted to fewer key/value heads, uptrained, and measured. All that needs
- * saying is said to `say`; checkpoints go into a folder.
+ * The demo's work: the bundled multi-head model is converted to fewer key/value heads, uptrained, and
+ * measured. All that needs saying is said to `say`; checkpoints go into a folder.
  */
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -36,7 +36,10 @@ const CURVE_POINTS = 4;
 
 /** How much of everything is done. */
 export interface DemoScale {
-  /** Seconds that one uptraining is planned for; it ends early when the machine becomes so slow that it takes a quarter more. */
+  /**
+   * Seconds that one uptraining is planned for; it ends early when the machine becomes so slow that it takes
+   * a quarter more.
+   */
   readonly seconds: number;
   /** Steps of one uptraining, whatever they take. */
   readonly steps?: number;
@@ -211,7 +214,9 @@ async function convertTo(stage: Stage, K: number): Promise<Converted> {
   }
 }
 
-/** As many steps as fit into the time, from two that are thrown away; at most `MOST_ALPHA` of the training. */
+/**
+ * As many steps as fit into the time, from two that are thrown away; at most `MOST_ALPHA` of the training.
+ */
 async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): Promise<number> {
   const most = Math.round(MOST_ALPHA * trainedSteps);
   const { trainer } = await prepareUptraining({ from, text, steps: 2 });

@@ -8,7 +8,8 @@ import { writeNote } from '../output.ts';
 
 /**
  * Checks that a page may be written to `path`, before long work.
- * @throws Error when something else than a page is there, which a slip of the hand would overwrite, or its folder cannot be written to
+ * @throws Error when something else than a page is there, which a slip of the hand would overwrite, or its
+ * folder cannot be written to
  */
 export async function checkPagePlace(path: string): Promise<void> {
   await access(dirname(resolve(path)), constants.W_OK);

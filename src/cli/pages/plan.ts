@@ -1,6 +1,6 @@
 /**
- * The page that `gqa plan --html` writes: one file without scripts or links, with a curve per choice of heads over the
- * context (both axes in powers of two) and the same figures as a table.
+ * The page that `gqa plan --html` writes: one file without scripts or links, with a curve per choice of heads
+ * over the context (both axes in powers of two) and the same figures as a table.
  */
 import type { ModelShape } from '../../format/model-shape.ts';
 import {

@@ -1,4 +1,6 @@
-/** How far training is: a bar on stderr where that is a terminal, a plain line every few seconds elsewhere. */
+/**
+ * How far training is: a bar on stderr where that is a terminal, a plain line every few seconds elsewhere.
+ */
 import { binarySize, count, duration, writeNote } from '../output.ts';
 import { bar, clearStatus, hasStatusLine, showStatus } from '../status-line.ts';
 

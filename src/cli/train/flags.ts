@@ -33,8 +33,9 @@ export interface UptrainFlags extends RunFlags, UptrainChoice {}
 type SettingName = Exclude<keyof TrainSettings, 'steps' | 'b1' | 'firstBatch'>;
 
 /**
- * A flag as commander reads it; the name of its value, which `Trainer` and the state of a run have too; its check (none: a switch);
- * its help; its default in each command. What `gqa uptrain` has no default for is as in the run that trained the checkpoint.
+ * A flag as commander reads it; the name of its value, which `Trainer` and the state of a run have too; its
+ * check (none: a switch); its help; its default in each command. What `gqa uptrain` has no default for is as
+ * in the run that trained the checkpoint.
  */
 type Flag<Name = keyof TrainFlags | keyof UptrainFlags> = readonly [
   flag: string,
@@ -108,8 +109,8 @@ export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): C
 }
 
 /**
- * With `--resume`, the flags that were not given are those of the run; one that was given stays, and is refused where it is
- * another.
+ * With `--resume`, the flags that were not given are those of the run; one that was given stays, and is
+ * refused where it is another.
  */
 export function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): F {
   if (!flags.resume) return flags;

@@ -1,6 +1,6 @@
 /**
- * `gqa train`: a GPT with any number of key/value heads on a text, by nanoGPT's recipe. Losses go to `metrics.jsonl` and a page
- * of curves; checkpoints are Hugging Face directories with what it takes to go on.
+ * `gqa train`: a GPT with any number of key/value heads on a text, by nanoGPT's recipe. Losses go to
+ * `metrics.jsonl` and a page of curves; checkpoints are Hugging Face directories with what it takes to go on.
  */
 import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';

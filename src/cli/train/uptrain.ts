@@ -1,6 +1,6 @@
 /**
- * `gqa uptrain`: a checkpoint, mostly one with fewer key/value heads than it was trained with, goes on with its own recipe for a share
- * of its steps.
+ * `gqa uptrain`: a checkpoint, mostly one with fewer key/value heads than it was trained with, goes on with
+ * its own recipe for a share of its steps.
  */
 import { Command } from 'commander';
 import { prepareUptraining } from '../../train/uptrain.ts';
