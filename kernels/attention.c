@@ -1,14 +1,14 @@
 /*
- * attention.c: the attention operation. Chooses the form by the number of query rows that share a KV head, cuts the work into units,
- * and merges partial results where the keys were split.
+ * attention.c: the attention operation. Chooses the decode or the panel form by the number of query rows per KV head, splits the work into
+ * units, and merges partial results when the keys were split.
  *
- * The cut depends on shapes only, never on the number of threads, so results have the same bits for any number of threads.
+ * The split depends on shapes only, so results have the same bits for any number of threads.
  */
 #include "attention_decode.h"
 #include "attention_level.h"
 #include "attention_panel.h"
 
-/* Aim at this many units where keys must be split to get them, in chunks of at least this many keys. */
+/* Target number of units when keys must be split, and the minimum number of keys per chunk. */
 #define ATTN_UNITS 32
 #define ATTN_CHUNK 256
 
@@ -66,7 +66,7 @@ static void op_attention(const double *a) {
   int64_t rows = (int64_t)c->T * c->G;
   if (c->B == 0 || rows == 0 || c->K == 0) return;
   attn_find_levels(c);
-  /* The backward pass computes the scores again as the panel form does: added up in another order, large scores would differ. */
+  /* The backward pass recomputes the scores in the panel form's order of summation: another order would change large scores. */
   p.decode = rows <= DECODE_ROWS && !c->lse_rest;
   for (int b = 0; b < c->B; b++) {
     int64_t keys = attn_row_of(c, b).key_length;
@@ -76,13 +76,15 @@ static void op_attention(const double *a) {
   p.heads_per_unit = 1, p.head_units = c->K, p.row_units = 1, p.rows_per_unit = ATTN_ROWS;
   int64_t window = c->left + c->right + 1 + c->T, reach = window < p.max_keys ? window : p.max_keys;
   if (p.decode) {
-    /* Heads are done together where splitting the keys alone gives units enough: memory is then read in order. */
+    /* Heads share a unit when splitting the keys alone gives enough units: memory is then read in order. */
     int64_t splits = reach / ATTN_CHUNK > 0 ? reach / ATTN_CHUNK : 1;
     while (p.heads_per_unit < c->K && (int64_t)c->B * ((c->K + 2 * p.heads_per_unit - 1) / (2 * p.heads_per_unit)) * splits >= ATTN_UNITS / 2) p.heads_per_unit *= 2;
     p.head_units = (c->K + p.heads_per_unit - 1) / p.heads_per_unit;
   } else {
-    /* Fewer rows per unit where there would be too few units to share out; whole panels. Not where the keys can be shared out instead: each
-     * unit reads them again (latent attention: a query's 128 heads are rows of one KV head). */
+    /*
+     * Fewer rows per unit (whole panels) when there would be too few units. Not when the keys can be split instead, since each unit reads
+     * all keys again (latent attention: a query's 128 heads are rows of one KV head).
+     */
     share_keys = rows <= ATTN_ROWS && c->T * (int64_t)(8 * ATTN_CHUNK) <= p.max_keys && reach == p.max_keys;
     if (!share_keys)
       while (p.rows_per_unit > 2 * ATTN_NR && c->B * c->K * ((rows + p.rows_per_unit - 1) / p.rows_per_unit) < ATTN_UNITS) p.rows_per_unit -= ATTN_NR;

@@ -1,15 +1,14 @@
 /*
- * attention.h: what both forms of attention share: the call's arguments, which keys a query may see, the changes made to raw scores
- * (soft cap, bias, mask, dropout), reading K and V of any storage type, and the merge of partial results.
+ * attention.h: shared by both forms of attention: the call's arguments, the keys a query may see, the adjustment of raw scores (soft cap,
+ * bias, mask, dropout), reading K and V of any storage type, and the merge of partial results.
  *
- * Rows of a (batch, KV head) pair are r = t * G + g, so that the G query heads of a group share every read of K and V. Scores are natural;
- * with a bias they count from the row's level (attention_level.h), so that a bias common to all keys costs no digits. Masked is what lies
- * outside of lengths and window, what the mask hides, and a bias of -infinity, nothing else: such scores are -infinity. A running maximum
- * starts at the lowest f32, so that masked scores never meet an infinite maximum and every finite score counts.
+ * Rows of a (batch, KV head) pair are r = t * G + g, so that the G query heads of a group share every read of K and V. Scores are in base
+ * e; with a bias they are relative to the row's level (attention_level.h), so that a bias common to all keys loses no precision. A key is
+ * masked, with a score of -infinity, if it is outside the lengths or the window, hidden by the mask, or has a bias of -infinity. A running
+ * maximum starts at the lowest f32, so that it is never infinite and every finite score counts.
  *
  * Numerics: f32; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs by about 1e-6 of the largest
- * value. A row that comes out as no number is done again in f64 (attention_exact.h). A masked key or value is never used in arithmetic that
- * could let its NaN through.
+ * value. A row whose result is not finite is recomputed in f64 (attention_exact.h). NaN in a masked key or value never reaches the result.
  */
 #ifndef GQA_ATTENTION_H
 #define GQA_ATTENTION_H
@@ -39,21 +38,24 @@ typedef struct {
   int64_t first;
 } attn_rows;
 
-/* A place in the segments of a batch row: `skip` tokens into segment `index`. */
+/* A position in the segments of a batch row: `skip` tokens into segment `index`. */
 typedef struct {
   attn_segment segment;
   int64_t skip;
   int index;
 } attn_cursor;
 
-/* A row before it is divided by the sum: Hv weighted sums of values, maximum, sum of weights, and whether the sums are finite. */
+/* An unnormalised row: Hv weighted sums of values, the maximum, the sum of weights, and whether the sums are finite. */
 typedef struct {
   const float *acc;
   float m, l;
   int finite;
 } attn_result;
 
-/* Where results go when the keys are split into chunks: [rows][Hv] sums, [rows] maxima, [rows] sums of weights; `row` is the first one's place. NULL = not split. */
+/*
+ * Partial results when the keys are split into chunks: [rows][Hv] sums, [rows] maxima, [rows] sums of weights; `row` is the index of the
+ * first. NULL = not split.
+ */
 typedef struct {
   float *at;
   int64_t row, rows;
@@ -89,12 +91,12 @@ typedef struct {
 } attn;
 
 /*
- * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token and head strides, value
- * type, value token and head strides, scale, soft cap (0 none), window left, window right, mask (u8) and 4 strides, bias (f32) and 4
- * strides, sinks, log-sum-exp, its rest and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
+ * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token and head strides, value type,
+ * value token and head strides, scale, soft cap (0 none), window left, window right, mask (u8) and 4 strides, bias (f32) and 4 strides,
+ * sinks, log-sum-exp, its rest and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
  * length, first segment; then per segment: key address, value address, length.
  *
- * The log-sum-exp is f32; its rest (0 = not wanted) is what f32 rounds away: the backward pass needs the sum of both.
+ * The log-sum-exp is f32; its rest (0 = not computed) is the f32 rounding error. The backward pass needs the sum of both.
  */
 GQA_INLINE attn attn_parse(const double *a) {
   attn c;
@@ -114,7 +116,7 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.scale = (float)c.exact_scale;
   const float size = c.scale < 0 ? -c.scale : c.scale;
   c.ordinary = c.exact_scale == 0 || (size >= ATTN_FLOAT_MIN && size <= ATTN_FLOAT_MAX);
-  /* A cap beyond f32 caps as the largest f32 does, one below as the smallest: the weights are the same. */
+  /* A cap outside the range of f32 is clamped to it: the weights are the same. */
   c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > ATTN_FLOAT_MAX ? ATTN_FLOAT_MAX : c.exact_cap < ATTN_FLOAT_MIN ? ATTN_FLOAT_MIN : (float)c.exact_cap;
   c.left = (int64_t)ATTN_NEXT, c.right = (int64_t)ATTN_NEXT;
   c.mask.base = gqa_pointer(ATTN_NEXT);
@@ -141,16 +143,16 @@ GQA_INLINE attn_segment attn_segment_of(const attn *c, int index) {
   return (attn_segment){gqa_pointer(s[0]), gqa_pointer(s[1]), (int64_t)s[2]};
 }
 
-/* Where (b, i, j) stands among elements of those strides: batch row, query, head; in mask and bias batch row, head, query. */
+/* The offset of (b, i, j) by these strides: batch row, query, head; for mask and bias batch row, head, query. */
 GQA_INLINE int64_t attn_at(const int64_t *strides, int b, int64_t i, int64_t j) { return b * strides[0] + i * strides[1] + j * strides[2]; }
 
-/* The cursor at key `low` of a row; without a segment where there are no keys to `high`. */
+/* The cursor at key `low` of a row; without a segment when there are no keys before `high`. */
 GQA_INLINE attn_cursor attn_cursor_at(const attn *c, const attn_row *row, int64_t low, int64_t high) {
   attn_cursor at = {{0, 0, 0}, low < high ? low : 0, row->first_segment};
   if (low < high) at.segment = attn_segment_of(c, at.index);
   return at;
 }
-/* Moves a cursor past the ends of segments. */
+/* Moves a cursor at the end of a segment to the next one. */
 GQA_INLINE void attn_settle(const attn *c, attn_cursor *at) {
   while (at->skip >= at->segment.length) at->skip -= at->segment.length, at->segment = attn_segment_of(c, ++at->index);
 }
@@ -167,16 +169,16 @@ GQA_INLINE void attn_limits(const attn *c, const attn_row *row, int64_t t, int64
 GQA_INLINE int attn_plain(const attn *c) { return c->soft_cap == 0 && !c->mask.base && !c->bias.base; }
 /* A row's entry in the table of attention_level.h; -infinity when bias or mask hide every key. */
 GQA_INLINE float attn_level_entry(const attn *c, int b, int64_t t, int64_t n) { return c->levels ? c->levels[(b * (int64_t)c->T + t) * c->level_heads + (c->level_heads > 1 ? n : 0)] : 0; }
-/* What the row's scores count from. */
+/* The level that the row's scores are relative to. */
 GQA_INLINE double attn_level(const attn *c, int b, int64_t t, int64_t n) {
   const float level = attn_level_entry(c, b, t, n);
   return level == -__builtin_inff() ? 0 : level;
 }
 
-/* 2^x for x <= 0 (and a little above): relative error 2e-7; below -126 zero; NaN stays NaN. */
+/* 2^x for x <= 0 (and slightly above): relative error 2e-7; below -126 zero; NaN stays NaN. */
 GQA_INLINE vf vf_exp2(vf x) {
 #if VL == 16
-  /* p(f) * 2^floor(x), f = x - floor(x); the polynomial is the least relative error on [0, 1]. */
+  /* p(f) * 2^floor(x), f = x - floor(x); the polynomial has the least relative error on [0, 1]. */
   __m512 v = (__m512)x;
   __mmask16 live = _mm512_cmp_ps_mask(v, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
   vf f = (vf)_mm512_reduce_ps(v, 1);
@@ -221,8 +223,8 @@ GQA_INLINE double log_scalar(float x) {
 }
 
 /*
- * Soft cap, bias and mask on a block of raw scores, which then count from the row's level. The score of row i and key j0 + j is
- * s[i * row_stride + j * key_stride].
+ * Applies soft cap, bias and mask to a block of raw scores, which are then relative to the row's level. The score of row i and key j0 + j
+ * is s[i * row_stride + j * key_stride].
  */
 GQA_NOINLINE void attn_adjust(const attn *c, attn_rows rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
   const int b = rows.b;
@@ -260,7 +262,10 @@ GQA_NOINLINE void attn_adjust(const attn *c, attn_rows rows, int64_t j0, int key
   }
 }
 
-/* Dropout on a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 - rate) over [B, N, T, S] or [1, 1, T, S]. */
+/*
+ * Applies dropout to a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 - rate) over [B, N, T, S]
+ * or [1, 1, T, S].
+ */
 GQA_NOINLINE void attn_drop(const attn *c, attn_rows rows, int64_t j0, int keys, float *p, int row_stride, int key_stride) {
   int64_t S = 0;
   int first = attn_row_of(c, 0).first_segment;
@@ -286,8 +291,8 @@ GQA_NOINLINE void attn_drop(const attn *c, attn_rows rows, int64_t j0, int keys,
 }
 
 /*
- * q8_0: 34 bytes hold 32 values, an f16 scale and 32 int8. Heads take whole blocks, so x is a multiple of 32 at a head's first dim and of VL
- * everywhere.
+ * q8_0: 34 bytes hold 32 values, an f16 scale and 32 int8. Heads take whole blocks, so x is a multiple of 32 at a head's first dim and of
+ * VL everywhere.
  */
 GQA_INLINE const char *attn_block(const char *base, int64_t x) { return base + (x >> 5) * 34; }
 GQA_INLINE vf attn_block_scale(const char *block) {
@@ -309,7 +314,7 @@ GQA_INLINE vf attn_load(const char *base, int type, int64_t x) {
 }
 GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
   if (type == GQA_Q8_0) {
-    /* The block is there as a whole; what pads it does not count. */
+    /* The whole block is readable; its padding is ignored. */
     float lanes[VL];
     vf_store(lanes, attn_load(base, type, x));
     return vf_load_n(lanes, n);
@@ -324,7 +329,7 @@ GQA_INLINE vf attn_load_n(const char *base, int type, int64_t x, int n) {
 /* Bytes of n elements, whole blocks of q8_0. */
 GQA_INLINE int64_t attn_bytes(int type, int64_t n) { return type == GQA_F32 ? 4 * n : type == GQA_Q8_0 ? (n + 31) / 32 * 34 : 2 * n; }
 
-/* Writes a row's log-sum-exp, top + log_sum, as an f32 and what rounding to it took. */
+/* Writes a row's log-sum-exp, top + log_sum, as an f32 and its rounding error. */
 GQA_INLINE void attn_write_lse(const attn *c, int b, int64_t t, int64_t n, double top, double log_sum) {
   if (!c->lse) return;
   const int64_t at = attn_at(c->lse_strides, b, t, n);
@@ -344,7 +349,7 @@ GQA_INLINE int attn_finite(const float *x, int n) {
   return vf_sum(bad) == 0;
 }
 
-/* One finished row: divides by the sum, joins the sink, writes the output and the log-sum-exp. */
+/* Finishes a row: adds the sink, divides by the sum, writes the output and the log-sum-exp. */
 GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, attn_result x) {
   int64_t t = r / c->G, n = k * c->G + r % c->G;
   float *out = c->out + attn_at(c->out_strides, b, t, n), m = x.m, l = x.l;
@@ -367,7 +372,7 @@ GQA_INLINE void attn_finish(const attn *c, int b, int k, int64_t r, attn_result 
   } else attn_exact_row(c, b, k, r);
 }
 
-/* A unit's result: straight to the output, or to a partial record, merged afterwards by attn_merge. */
+/* Writes a unit's result to the output, or to a partial record that attn_merge merges later. */
 GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, attn_result x, attn_partial p) {
   if (!p.at) {
     attn_finish(c, b, k, r, x);

@@ -1,19 +1,19 @@
 /*
- * attention_backward.c: the gradients of attention. A unit is a run of rows of one (batch, KV head): it keeps dK and dV of all its keys,
- * so the G query heads of a group add up in place and K and V are never expanded. Where there are few (batch, KV head) pairs the rows are
- * cut into chunks with sums of their own, added afterwards in order. Cuts depend on shapes only: the same bits for any number of threads.
+ * attention_backward.c: the gradients of attention. A unit is a run of rows of one (batch, KV head): it keeps dK and dV of all its keys, so
+ * the G query heads of a group accumulate in place and K and V are never expanded. With few (batch, KV head) pairs the rows are split into
+ * chunks with separate sums, added afterwards in order. Splits depend on shapes only: the same bits for any number of threads.
  *
  * attention_backward: dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks (0 = absent), the elements between batch rows of dKey and of
  * dValue, elements of dBias, then the arguments of attention (attention.h) as it was called, with log-sum-exp, its rest and one
  * segment per row.
  *
- * Numerics: f32; sums over rows run in blocks of NR. With dropout the weights are dropped again from the same bits.
+ * Numerics: f32; sums over rows run in blocks of NR. The dropout mask is recomputed from the same bits.
  */
 #include "attention_backward.h"
 
 enum { BACK_UNITS = 16 };
 
-/* dQ^T += K^T dS^T where some key is not finite: only what is not zero takes part. */
+/* dQ^T += K^T dS^T when some key is not finite: terms with dS = 0 are skipped. */
 GQA_NOINLINE void back_query_safely(const back *c, const back_scratch *w, int p, int slot, int j0, int j1) {
   for (int d = 0; d < c->f.H; d++)
     for (int j = j0; j < j1; j++)
@@ -58,7 +58,7 @@ GQA_NOINLINE void back_pair(const back *c, const back_scratch *w, attn_rows rows
   if (c->d_value) back_dims(w->p, w->on + at, w->sums + c->tiles * BACK_KEYS * c->H_dn + k0 * c->Hv_dn, c->f.Hv, first, end, pair, lanes);
 }
 
-/* dQ^T of the block's rows to dQuery, scaled. */
+/* Writes dQ^T of the block's rows to dQuery, scaled. */
 static void back_write_queries(const back *c, const back_scratch *w, attn_rows rows) {
   const attn *f = &c->f;
   for (int r = 0; r < rows.count; r += VL) {
@@ -73,7 +73,7 @@ static void back_write_queries(const back *c, const back_scratch *w, attn_rows r
   }
 }
 
-/* One of dK and dV: the sums of all chunks, added in order, to the tensor. */
+/* Writes dK or dV to the tensor: the sums of all chunks, added in order. */
 static void back_write_keys(const float *sums, int64_t next, int chunks, int dims, int padded, float *out, int64_t token, int64_t length) {
   for (int64_t j = 0; j < length; j++)
     for (int d = 0; d < dims; d += VL) {
@@ -123,7 +123,7 @@ static void back_merge_task(void *context, int task, int worker) {
   back_write(c, task / c->f.K, task % c->f.K, c->sums + (int64_t)task * c->row_chunks * c->sum_floats, c->row_chunks);
 }
 
-/* dBias of one tile of keys (of all of them where the bias repeats along the keys): every query is met once, always in this order. */
+/* dBias of one tile of keys (of all keys when the bias is broadcast along them): each query contributes once, in a fixed order. */
 static void back_bias_task(void *context, int task, int worker) {
   const back *c = context;
   const attn *f = &c->f;
@@ -181,7 +181,7 @@ static void op_attention_backward(const double *a) {
   if (f->B == 0 || f->K == 0) return;
   attn_find_levels(&c.f);
   c.H_mr = (f->H + BACK_MR - 1) / BACK_MR * BACK_MR;
-  /* H alone, a power of two, would put a block of dims of all keys into few sets of L1. */
+  /* Padded: with H alone (a power of two) as row length, all keys would map to few sets of L1. */
   c.key_row = (f->H + VL - 1) / VL * VL + 16;
   c.H_dn = (f->H + BACK_DN - 1) / BACK_DN * BACK_DN, c.Hv_dn = (f->Hv + BACK_DN - 1) / BACK_DN * BACK_DN;
   for (int b = 0; b < f->B; b++) {

@@ -1,14 +1,14 @@
 /*
- * attention_backward.h: one block of attention's backward pass: the weights P and their gradients dS of up to PAIR panels of query
- * rows against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is computed again from the saved log-sum-exp, kept in two
- * f32 numbers: beside a large score common to all keys one has no digits left for the logarithm of their number.
+ * attention_backward.h: one block of attention's backward pass: the weights P and their gradients dS of up to PAIR panels of query rows
+ * against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is recomputed from the saved log-sum-exp,
+ * kept in two f32 numbers: when all keys share a large score, one f32 cannot also hold the logarithm of their number.
  *
  * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and everything is one micro kernel:
  *   S^T [keys][NR]  = K Q^T          P^T  = exp(S^T - logSumExp)
  *   dP^T [keys][NR] = V dO^T         dS^T = P^T * (dP^T - delta),  delta = dO . O - dLogSumExp
  *   dQ^T [H][NR]   += K^T dS^T       dV [keys][Hv] += P^T dO       dK [keys][H] += dS^T Q
- * For the last two the lanes are dims: Q and dO lie in the block a second time, as [dims / DN][rows][DN]. There a register tile is wide
- * instead of high, since head dims are multiples of four vectors more often than of three.
+ * For the last two the lanes are dims: Q and dO are also packed as [dims / DN][rows][DN]. Register tiles are wide instead of high there,
+ * since head dims are multiples of four vectors more often than of three.
  */
 #ifndef GQA_ATTENTION_BACKWARD_H
 #define GQA_ATTENTION_BACKWARD_H
@@ -24,12 +24,15 @@
 #define BACK_DV (VL == 16 ? 4 : BACK_NV)
 #define BACK_DN (BACK_DV * VL)
 #define BACK_KEYS 120
-/* Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are made together. */
+/* Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are computed together. */
 #define BACK_PANELS 10
 #define BACK_PAIR 2
 #define BACK_ROWS (BACK_PANELS * BACK_NR)
 
-/* Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp (from the row's level, natural; its rest in base 2) and its delta. */
+/*
+ * Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp (from the row's level, natural; its rest in base 2) and
+ * its delta.
+ */
 typedef struct {
   float lse[BACK_NR], rest[BACK_NR], delta[BACK_NR];
   int32_t low[BACK_NR], high[BACK_NR];
@@ -50,7 +53,7 @@ typedef struct {
   int64_t sum_floats;
 } back;
 
-/* What one worker needs for a block. */
+/* The scratch memory of one worker for a block. */
 typedef struct {
   float *qt, *qn, *ot, *on, *dqt;       /* Q^T, Q, dO^T, dO, dQ^T of the block's rows */
   float *keys, *values;                 /* the tile: [KEYS][key_row], [KEYS][Hv] */
@@ -125,7 +128,9 @@ GQA_INLINE void back_micro(const int mr, const int nv, const int width, back_pro
     for (int v = 0; v < nv; v++) vf_store(p.c + i * width + v * VL, c[i][v]);
 }
 
-/* Lanes are rows: c[begin … end][NR] (+)= a b, of one segment, a in blocks of MR that lie `block` apart; of the lanes the first nv vectors. */
+/*
+ * Lanes are rows: c[begin … end][NR] (+)= a b, of one segment, a in blocks of MR that lie `block` apart; of the lanes the first nv vectors.
+ */
 GQA_INLINE void back_rows_of(const int nv, back_product p, int64_t block, int begin, int end, const int accumulate) {
   for (int i = begin; i < end; i += BACK_MR) {
     back_product at = p;
@@ -164,7 +169,10 @@ GQA_NOINLINE void back_dims(const float *weights, const float *rows, float *sums
 GQA_INLINE int back_lanes(int rows, int p) { return rows - p * BACK_NR < BACK_NR ? rows - p * BACK_NR : BACK_NR; }
 GQA_INLINE attn_rows back_panel_rows(attn_rows block, int p) { return (attn_rows){block.b, block.k, back_lanes(block.count, p), block.first + p * BACK_NR}; }
 
-/* NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times `plain`, the latter `next_dims` floats on. */
+/*
+ * NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times `plain`, the latter `next_dims`
+ * floats on.
+ */
 GQA_INLINE void back_pack_rows(const float *const *from, int dims, float scale, float *turned, float plain, float *rows, int64_t next_dims) {
   for (int r = 0; r < BACK_NR; r += VL)
     for (int d = 0; d < dims; d += VL) {
@@ -187,7 +195,7 @@ GQA_INLINE float back_dot(const float *x, const float *y, int n) {
   return vf_sum(sum);
 }
 
-/* Packs the rows of a block: both forms of Q and dO, and what belongs to each lane. dQ^T starts at 0. */
+/* Packs the rows of a block: both forms of Q and dO, and the values per lane. dQ^T starts at 0. */
 GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, attn_rows rows) {
   const attn *f = &c->f;
   const int b = rows.b;
@@ -293,7 +301,7 @@ GQA_INLINE void back_weights(const back *c, const back_scratch *w, attn_rows blo
   }
 }
 
-/* dS of the scores before the soft cap. (The bias wants it after.) */
+/* dS of the scores before the soft cap. (dBias uses dS after it.) */
 GQA_INLINE void back_through_cap(const back *c, const back_scratch *w, int slot, int j0, int j1) {
   if (c->f.soft_cap == 0) return;
   float *ds = w->ds + slot * BACK_KEYS * BACK_NR;

@@ -1,9 +1,9 @@
 /*
  * attention_decode.h: attention for few query rows (one decoded token, or a handful). Bound by reading K and V, so each stored row is read
- * once for its whole group, straight from the cache, and whatever the storage type it is widened in registers.
+ * once for its whole group, directly from the cache, and widened in registers.
  *
- * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys every head is done in turn, so that memory is
- * read in the order it is stored. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by one transpose.
+ * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys all heads are processed in turn, so that memory
+ * is read in storage order. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by one transpose.
  */
 #ifndef GQA_ATTENTION_DECODE_H
 #define GQA_ATTENTION_DECODE_H
@@ -58,7 +58,7 @@ typedef struct {
   int n;
 } decode_span;
 
-/* What is read after a run, prefetched key by key: `bytes` every `step` from `at` on, which may be any address; NULL = nothing. */
+/* Memory to prefetch for the next run, key by key: `bytes` every `step` from `at` on, which may be any address; NULL = none. */
 typedef struct {
   const char *at;
   int64_t step, bytes;
@@ -73,10 +73,10 @@ GQA_INLINE void decode_prefetch(decode_next next, int j) {
 #define DECODE_BLOCKS 8 /* of q8_0, of which the scales are converted at a time */
 
 /*
- * acc[r * key_block + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims done.
- * Scales are converted ahead, a vector at a time: a broadcast from memory is free, one from a register is not. Rows of 136 bytes are read
- * faster than L1 can have them under way, so what comes next is asked for into L2 and between the products (measured: 3.2 ms where bursts
- * into L1 took 5.0, S4096 K32 on one thread).
+ * acc[r * key_block + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims
+ * done. Scales are converted ahead, a vector at a time: a broadcast from memory is free, one from a register is not. Rows of 136 bytes are
+ * consumed faster than L1 can fetch them, so the next rows are prefetched into L2, between the products (measured: 3.2 ms against 5.0 ms
+ * with bursts into L1, S4096 K32 on one thread).
  */
 GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, decode_next next, const int row_block) {
   const int key_block = VL / row_block;
@@ -257,7 +257,7 @@ GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const dec
   if (d < c->Hv) decode_accumulate_tail(c, p, values, acc, rows, d, 0);
 }
 
-/* What one KV head has in scratch memory: scaled queries [rows][H], scores [rows][DECODE_KEYS], sums [rows][Hv], maxima and sums of weights. */
+/* Scratch memory of one KV head: scaled queries [rows][H], scores [rows][DECODE_KEYS], sums [rows][Hv], maxima and sums of weights. */
 typedef struct {
   float *q, *scores, *acc, *m, *l;
 } decode_head;
@@ -341,7 +341,7 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t
     if (n > at.segment.length - at.skip) n = at.segment.length - at.skip;
     for (int h = 0; h < heads; h++) {
       int64_t base = (int64_t)h * padded;
-      /* What is read next: the next head of this block, or the first head of the next block. */
+      /* Prefetch the next head of this block, or the first head of the next block. */
       int64_t ahead = h + 1 < heads ? at.skip * c->key_token + (k0 + h + 1) * c->key_head : (at.skip + n) * c->key_token + k0 * c->key_head;
       const char *next = at.segment.key + attn_bytes(c->key_type, ahead);
       if (h + 1 == heads && at.skip + n == at.segment.length && j + n < high) next = attn_segment_of(c, at.index + 1).key + attn_bytes(c->key_type, k0 * c->key_head);

@@ -1,9 +1,9 @@
 /*
- * attention_exact.h: one row of attention in f64, key by key. For rows that leave the range of f32 on the way (scores, or weighted sums of
- * values, beyond it), and for those that see nothing or are no numbers at all. Included by attention.h.
+ * attention_exact.h: one row of attention in f64, key by key. For rows whose scores or weighted sums overflow f32, for rows that see no
+ * key, and for rows with NaN. Included by attention.h.
  */
 
-/* The score of key j, which stands at the cursor; -infinity when it is masked. */
+/* The score of key j, which is at the cursor; -infinity when masked. */
 GQA_NOINLINE double attn_exact_score(const attn *c, int b, int64_t t, int64_t n, int64_t j, const attn_cursor *at) {
   typedef double vd __attribute__((vector_size(VL * 8)));
   double bias = 0;

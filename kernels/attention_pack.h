@@ -1,12 +1,12 @@
-/*
- * attention_pack.h: what the panel form copies: tiles of K and V, panels of queries, and the finished rows.
- */
+/* attention_pack.h: copies of the panel form: tiles of K and V, panels of queries, and finished rows. */
 #ifndef GQA_ATTENTION_PACK_H
 #define GQA_ATTENTION_PACK_H
 #include "attention.h"
 
-/* The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8 %
- * faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain up to 3 %, and cost V8 25 %. */
+/*
+ * The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8
+ * % faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain up to 3 %, and cost V8 25 %.
+ */
 #define ATTN_MR (VL == 16 ? 8 : 4)
 #if defined(__wasm__)
 #define ATTN_NV 2
@@ -21,10 +21,16 @@
 #define ATTN_KEYS 128
 /* Keys from one block of values to the next: 128 would put all blocks of a key into one set of L1. */
 #define ATTN_STEP (ATTN_KEYS + 4)
-/* Floats past each copied key that is its value too (latent attention): 576 alone would put a block's keys into a quarter of the sets of L1. */
+/*
+ * Padding after each copied key that is also its value (latent attention): with a row length of 576 a block's keys would use a quarter of
+ * the sets of L1.
+ */
 #define ATTN_LATENT_PAD 16
 
-/* What makes a value of 2^80 infinite: below it no weighted sum of 2^31 values overflows. Such values, infinite ones and NaN are not ordinary. */
+/*
+ * The factor that makes a value of 2^80 infinite: below that no weighted sum of 2^31 values overflows. Values from 2^80 on, infinities and
+ * NaN are not ordinary.
+ */
 #define ATTN_LARGE 0x1p48f
 
 /* One panel: its rows, Q^T [H][NR] and O^T [Hv_mr][NR]; per lane the maximum, the sum and the keys [low, high) that it sees. */
@@ -59,8 +65,8 @@ GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
 }
 
 /*
- * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the first
- * `value_dims` dims (whole vectors) is not an ordinary value.
+ * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the
+ * first `value_dims` dims (whole vectors) is not an ordinary value.
  */
 GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value_dims, int k, attn_cursor at, int n, const int type) {
   int H = c->H;
@@ -120,12 +126,12 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
   return vf_sum(bad) == 0;
 }
 
-/* Whether the n values at the cursor are the first dims of the keys there (latent attention), in whole vectors. */
+/* Whether the n values at the cursor are the first dims of their keys (latent attention), in whole vectors. */
 GQA_INLINE int attn_is_latent(const attn *c, const attn_cursor *at, int n) {
   return at->segment.key == at->segment.value && c->key_type == c->value_type && c->key_token == c->value_token && c->key_head == c->value_head && c->Hv <= c->H && c->Hv % VL == 0 && at->skip + n <= at->segment.length;
 }
 
-/* Both, for the tile of keys at the cursor, which moves on. Values that are dims of the keys are copied once. */
+/* Copies keys and values of the tile at the cursor, which moves on. Values that are dims of the keys are copied once. */
 GQA_INLINE void attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, attn_tile *tile) {
   int n = tile->n, latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite = 0;
   int64_t row = latent ? c->H + ATTN_LATENT_PAD : c->H;
@@ -141,7 +147,7 @@ GQA_INLINE void attn_pack(const attn *c, const attn_panel_scratch *w, int k, att
   GQA_SPECIALISE(ATTN_TYPES, c->value_type, tile->finite = attn_pack_values(c, w, k, at, n, GQA_VALUE));
 }
 
-/* Where row i of `rows` stands among queries or outputs of those strides. */
+/* The offset of row i of `rows` among queries or outputs with these strides. */
 GQA_INLINE int64_t attn_row_at(const attn *c, const int64_t *strides, attn_rows rows, int i) {
   int64_t r = rows.first + i, t = r / c->G;
   return attn_at(strides, rows.b, t, rows.k * c->G + r - t * c->G);
@@ -164,8 +170,8 @@ GQA_INLINE void attn_pack_queries(const attn *c, float *q, attn_rows rows) {
 }
 
 /*
- * What the next copies will touch (rows of queries, outputs, keys and values), asked for a few lines at a time between micro kernels: the copies
- * then need not wait for the last-level cache.
+ * Prefetches the memory of the next copies (rows of queries, outputs, keys and values), a few lines at a time between micro kernels, so
+ * that the copies do not wait for the last-level cache.
  */
 enum { ATTN_AHEAD = 2 * ATTN_KEYS + 2 * ATTN_NR };
 typedef struct {

@@ -2,8 +2,9 @@
  * attention_panel.h: attention for many query rows. Flash-style (Dao et al. 2022, 2023: running maximum and sum over key tiles), turned so
  * that query rows lie in vector lanes.
  *
- * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL lanes.
- * Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims; not where V is dims of K), then for each panel
+ * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL
+ * lanes. Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims; not where V is dims
+ * of K), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
  *   P^T             = exp(S^T - m), reference and sums per lane: no horizontal operation
  *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
@@ -15,9 +16,9 @@
 #define GQA_ATTENTION_PANEL_H
 #include "attention_pack.h"
 
-/* What the micro kernel adds to: nothing, C, or C times a factor per lane. */
+/* Initial value of the micro kernel's sums: 0, C, or C times a factor per lane. */
 enum { ATTN_MICRO_SET, ATTN_MICRO_ADD, ATTN_MICRO_SCALE };
-/* Dims of Q^T that a panel goes through at a time: 37 kB with 48 lanes. */
+/* Dims of Q^T that a panel processes at a time: 37 kB with 48 lanes. */
 #define ATTN_DEPTH 192
 
 /* c[i][NR] = start + sum over k < n of a[i * row + k * step] * b[k][NR], i < MR; only nv vectors of the lanes. */
@@ -57,7 +58,7 @@ GQA_INLINE void attn_micro(attn_product p, const int start, const vf *correction
     for (int v = 0; v < nv; v++) vf_store(p.c + i * ATTN_NR + v * VL, c[i][v]);
 }
 
-/* Fills in what a panel says of its rows. */
+/* Initialises the per-row fields of a panel. */
 GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, attn_panel *p) {
   const int64_t r_end = p->rows.first + p->rows.count;
   p->min_low = p->min_high = INT32_MAX;
@@ -75,8 +76,8 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, attn_panel 
 }
 
 /*
- * A tile in which some value is NaN, infinite or very large: the product runs on a copy with zeros in their place, so that what a weight of zero meets
- * changes no bit, and afterwards they are added where their weight is not zero.
+ * A tile in which some value is NaN, infinite or very large: the product runs on a copy with zeros in their place, and they are added
+ * afterwards where their weight is not zero. So a weight of zero cancels any value.
  */
 GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
   for (int64_t d = 0; d < w->Hv_mr; d += ATTN_MR)
@@ -97,8 +98,8 @@ GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float
 #define ATTN_SLACK 11.0f
 /*
  * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: e^(s - m) keeps all its
- * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ATTN_ROW_EMPTY at once). Returns 1 when no lane's m
- * moved; otherwise `correction` holds what earlier sums are worth now.
+ * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ATTN_ROW_EMPTY at once). Returns 1 when no
+ * lane's m moved; otherwise `correction` holds the factors of earlier sums.
  */
 GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction, const int nv) {
   vf m[ATTN_NV], top[2][ATTN_NV], sum[ATTN_NV];
@@ -209,8 +210,8 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
 }
 
 /*
- * With a single panel a copy of the tile would be read once only: reads K and V where they are stored, when they are f32 in one segment, in
- * whole blocks, and seen by every row (so that no NaN has to be kept out). Returns 0 when the tile must be packed.
+ * With a single panel a copy of the tile would be read only once: reads K and V in place when they are f32 in one segment, in whole blocks,
+ * and visible to every row (so that no NaN must be excluded). Returns 0 when the tile must be packed.
  */
 GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const attn_panel *p, attn_tile *tile) {
   const int n = tile->n;
@@ -222,7 +223,7 @@ GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const 
   return 1;
 }
 
-/* Writes a panel's rows, turned back to [row][Hv] through `lines`. `bounded`: no sum of values can have overflown. */
+/* Writes a panel's rows, transposed to [row][Hv] through `lines`. `bounded`: no sum of values can have overflowed. */
 GQA_INLINE void attn_emit_panel(const attn *c, const attn_panel_scratch *w, const attn_panel *panel, int bounded, attn_partial partial) {
   const int Hv_mr = w->Hv_mr, rows = panel->rows.count;
   const float *o = panel->o;

@@ -1,5 +1,5 @@
 /*
- * copy.c: moving elements: fill, conversion between storage types, strided copies, embedding rows.
+ * copy.c: fill, conversion between storage types, strided copies, embedding lookup.
  *
  * fill:         [out, dtype, count, value]
  * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32, from f32 to q8_0)
@@ -7,8 +7,8 @@
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
  * embedding_backward: [dTable, V, D, ids, n, dOut]                      dTable [V, D] = rows of dOut [n, D] added up by id, in their order
  *
- * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers truncate and wrap as JavaScript's ToInt32 does
- * (NaN and infinities give 0); to bool, nonzero and NaN give 1.
+ * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers truncate and wrap as
+ * JavaScript's ToInt32 does (NaN and infinities give 0); to bool, nonzero and NaN give 1.
  */
 #include "quant.h"
 #include "strides.h"
@@ -44,7 +44,7 @@ GQA_INLINE double read_element(int dtype, const void *x, size_t i) {
 /* ToInt32 for numbers that f32, i32 and u32 can hold: past 2^63 every f32 is a multiple of 2^32. */
 GQA_INLINE uint32_t wrap_integer(double value) { return value > -0x1p63 && value < 0x1p63 ? (uint32_t)(uint64_t)(int64_t)value : 0; }
 
-/* f64 to f32, the last bit set when digits were cut off: what is rounded from this to f16 or bf16 is rounded once. */
+/* f64 to f32, rounded to odd (the last bit is set when digits were lost), so that rounding the result to f16 or bf16 rounds only once. */
 GQA_INLINE float round_to_odd(double value) {
   float rounded = (float)value;
   if (rounded == value || value != value) return rounded;
@@ -151,7 +151,7 @@ GQA_INLINE void copy_elements(size_t size, uint8_t *out, const uint8_t *x, copy_
       memcpy(out + (r * b.out_row + c * b.out_column) * (ptrdiff_t)size, x + (r * b.x_row + c * b.x_column) * (ptrdiff_t)size, size);
 }
 
-/* Indices along a dim that tasks share out: tiles of tile_dim. */
+/* Indices along a dim that is split among tasks: tiles of tile_dim. */
 static ptrdiff_t copy_extent(const copy_call *c, int d) { return d == c->tile_dim ? (c->strides.dims[d] + COPY_TILE - 1) / COPY_TILE : c->strides.dims[d]; }
 
 static void copy_task(void *context, int task, int worker) {
@@ -200,7 +200,7 @@ static void op_copy_strided(const double *a) {
   c.x = (const uint8_t *)gqa_pointer(a[2]) + (size_t)a[3] * c.size;
   if (s->count == 0) return;
   if (s->rank == 1 && s->dims[0] >= 2 * GQA_CHUNK) {
-    /* One long row: the end that is no whole chunk, then chunks as rows. */
+    /* One long row: the remainder first, then whole chunks as rows. */
     const ptrdiff_t n = s->dims[0], chunks = n / GQA_CHUNK, first = s->first[0], second = s->second[0];
     copy_call rest = c;
     rest.out += chunks * GQA_CHUNK * first * (ptrdiff_t)c.size, rest.x += chunks * GQA_CHUNK * second * (ptrdiff_t)c.size;
@@ -244,7 +244,7 @@ typedef struct {
 
 enum { EMBEDDING_COLUMNS = 64 };
 
-/* A strip of columns of the whole table: no two tasks meet, and each element is added to in the order of the ids. */
+/* Each task owns a strip of columns of the whole table, so each element accumulates in the order of the ids. */
 static void embedding_backward_task(void *context, int task, int worker) {
   const embedding_backward_call *c = context;
   const size_t at = (size_t)task * EMBEDDING_COLUMNS, n = gqa_min(EMBEDDING_COLUMNS, c->width - at);

@@ -1,4 +1,4 @@
-/* dispatch.c: which table of kernels runs, chosen once by what the processor and the operating system offer (CPUID, XGETBV). */
+/* dispatch.c: chooses the table of kernels once, by the features of the processor and the operating system (CPUID, XGETBV). */
 #include "dispatch.h"
 
 #include <string.h>

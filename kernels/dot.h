@@ -1,5 +1,5 @@
 /*
- * dot.h: rows of weights times few rows of x, as dot products: what one decode step is made of.
+ * dot.h: rows of weights times few rows of x, as dot products: most of a decode step.
  *
  * dot_stored reads the stored form directly (one row of x; the weights pass through once, from memory). dot_tile works on f32
  * (2 or more rows of x, on weights decoded just before).
@@ -13,7 +13,7 @@
 
 /* Weight rows at a time; rows of x at a time in dot_tile (16 registers hold 8 accumulators). */
 enum { DOT_W = 4, DOT_X = VL == 16 ? 4 : 2 };
-/* How far ahead a row is fetched, in bytes. */
+/* Prefetch distance in a row, in bytes. */
 enum { DOT_AHEAD = 4096 };
 
 /* acc[0] + acc[1] += the lanes of one group's products with x; s = the group's scale and minimum; sums = lanes of the sum of x. */
@@ -48,7 +48,7 @@ GQA_INLINE void dot_group(int type, const uint8_t *p, const float *s, const floa
   acc[0] = vf_fma(vf_set(s[0]), products, acc[0]);
 }
 
-/* x's lanes added up per group, VL floats for each: what a block's minimum is multiplied by. */
+/* The lane sums of x per group, VL floats each: the factor of a block's minimum. */
 GQA_INLINE void group_sums(const float *x, size_t k, float *sums) {
   for (size_t g = 0; g < k / GQA_GROUP; g++) {
     vf v = vf_load(x + g * GQA_GROUP);

@@ -97,7 +97,7 @@ static void op_gated(const double *a) {
 
 /* --- backward --- */
 
-/* f'(x); 0 where relu and abs bend. */
+/* f'(x); 0 at the kink of relu and abs. */
 GQA_INLINE vf slope_silu(vf x) {
   vf s = vf_sigmoid(x);
   return s * vf_fma(x, 1.0f - s, vf_set(1.0f));

@@ -1,11 +1,11 @@
 /*
- * experts.c: a mixture of experts: which experts a row goes to, and linear by each row's own expert. Only the weights of experts
- * that some row chose are read.
+ * experts.c: mixture of experts: top-k routing, and linear with the weights of each row's experts. Only the weights of chosen experts are
+ * read.
  *
  * choose_experts: [scores, rows, experts, bias (0 = none), groups, keptGroups, best, k, values, ids]
- * scores, f32 [rows, experts]; a row's experts are the k of largest score + bias (f32 [experts]) within its keptGroups best of `groups`
- * runs of experts, a run judged by the sum of its `best` largest; ties go to the lower index. values f32 [rows, k] are the scores
- * without bias, ids i32 [rows, k], best first.
+ * scores, f32 [rows, experts]; a row's experts are the k of largest score + bias (f32 [experts]) among the keptGroups of `groups` equal
+ * groups of experts whose `best` largest have the largest sum; ties go to the lower index. values f32 [rows, k] are the scores without
+ * bias, ids i32 [rows, k], best first.
  *
  * expert_linear: [x, pairs, each, In, ids, experts, transposed, parts, then per part: dtype, Out, y, then per expert: weight, bias (0 = none)]
  * y[p] = x[p / each] W[ids[p]]^T + bias[ids[p]]: x [pairs / each, In] f32; ids i32 [pairs]; W [Out, In], or [In, Out] when transposed, of

@@ -1,10 +1,10 @@
 /*
  * gemm.h: the f32 matrix kernel that matmul.c and linear.c share.
  *
- * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to MR rows of c stay in
- * registers while k runs; a's elements are broadcast. `b` is packed into panels of NR columns first. `a` stays in place where it can: what is
- * turned, decoded, or would fall into few sets of L1 is packed into blocks of MC rows or more with the row stride KC. KC floats of a panel fill
- * half of L1, a block of `a` a part of L2; the more rows it has, the less of the panels' traffic is waited for.
+ * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to MR rows of c stay in registers
+ * while k runs; a's elements are broadcast. `b` is packed into panels of NR columns first. `a` is read in place if possible; if it is
+ * transposed, decoded, or would map to few sets of L1, it is packed into blocks of MC rows or more with the row stride KC. KC floats of a
+ * panel fill half of L1, a block of `a` part of L2; more rows per block hide more of the panels' traffic.
  *
  * Numerics: one f32 accumulator per element, k in order, in runs of KC that are added up in order: the same for every tiling.
  */
@@ -20,8 +20,8 @@ enum { GEMM_MR = VL == 16 ? 12 : 6, GEMM_NR = 2 * VL, GEMM_KC = 256, GEMM_MC = 9
 GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), GEMM_KC)), 32) * 32; }
 
 /*
- * What a panel's run fetches into L2 on the way, a line every few k so that no fetch waits for another: two walks over `lines` lines of 16
- * floats, a `jump` onwards (what comes next and the hardware does not foresee: the next panel, the rows packed next).
+ * Prefetches into L2 during a panel's run, a line every few k so that no fetch waits for another: two walks over `lines` lines of 16
+ * floats, `jump` apart (memory that the hardware prefetcher does not predict: the next panel, the rows packed next).
  */
 typedef struct {
   const float *at;
@@ -38,7 +38,7 @@ GQA_INLINE gemm_walk gemm_walk_rows(const float *at, size_t columns, size_t stri
   return (gemm_walk){at, lines, lines, (ptrdiff_t)stride - 16 * (ptrdiff_t)lines};
 }
 GQA_INLINE gemm_walk gemm_walk_line(const float *at) { return gemm_walk_rows(at, (size_t)1 << 30, 0); }
-/* Nothing to fetch: one line that is there. */
+/* Nothing to prefetch: one line that is already cached. */
 GQA_INLINE gemm_walk gemm_walk_none(const float *at) { return gemm_walk_rows(at, 16, 0); }
 
 GQA_INLINE void gemm_fetch(gemm_walk *walk, const int write) {
@@ -140,7 +140,7 @@ GQA_INLINE void gemm_panel_part(const gemm_product *g, size_t columns, float *ti
   for (size_t i = 0; i < g->m; i++) memcpy(g->c + i * g->ldc, tile + i * GEMM_NR, columns * sizeof(float));
 }
 
-/* Whether rows can stay in place: those a multiple of a KiB apart fall into few sets of L1. */
+/* Whether rows can be read in place: rows a multiple of 1 KiB apart map to few sets of L1. */
 GQA_INLINE int gemm_in_place(size_t lda) { return lda % 256 != 0; }
 
 /* Packs m rows of k elements. */

@@ -1,16 +1,17 @@
 /*
- * gqa.h: what the kernel library offers to its two hosts (Node-API in napi.c, WASM in wasm.c), and what kernels share.
+ * gqa.h: the interface of the kernel library for its two hosts (Node-API in napi.c, WASM in wasm.c), and declarations shared by kernels.
  *
- * A call is an operation number and a block of doubles; addresses are doubles too (exact below 2^53; 0 is NULL). One ABI
- * for both hosts keeps calls cheap, and lets a host record and replay them. Arguments were checked by the caller: kernels trust them.
+ * A call is an operation number and a block of doubles; addresses are doubles too (exact below 2^53; 0 is NULL). One ABI for both hosts
+ * keeps calls cheap, and lets a host record and replay them. The caller has checked the arguments; kernels do not check them again.
  *
  * Each kernel file defines `static void op_<name>(const double *a)` for its operations and documents their arguments.
  * isa_<name>.c compiles all kernel files once for one instruction set into a table in GQA_OPS order; dispatch.c picks a table.
  *
- * Names: snake_case for functions, types, fields and locals; sizes may be the letters of the shape alphabet (ARCHITECTURE.md: B, T, S, N, K,
- * G, H, Hv; M, N, K of products). All kernels are one compilation unit, so names begin with the word of their file (gemm_tile), constants and
- * macros with the same word in capitals (GEMM_MR), and with gqa_ or GQA_ where several files share them. VL alone, which each unit is
- * compiled with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields (weightOffset).
+ * Names: snake_case for functions, types, fields and locals; sizes may be the letters of the shape alphabet (ARCHITECTURE.md: B, T, S, N,
+ * K, G, H, Hv; M, N, K of products). All kernels are one compilation unit, so names begin with the word of their file (gemm_tile),
+ * constants and macros with the same word in capitals (GEMM_MR), and with gqa_ or GQA_ where several files share them. VL alone, which each
+ * unit is compiled with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields
+ * (weightOffset).
  */
 #ifndef GQA_H
 #define GQA_H
@@ -49,7 +50,7 @@
   X(expert_linear_backward) \
   X(linear_backward)
 
-/* Raised with KERNEL_ABI of calls/index.ts when the arguments of an operation change: an addon built before is refused then. */
+/* Raise it together with KERNEL_ABI of calls/index.ts when the arguments of an operation change: older addons are then refused. */
 #define GQA_ABI 4
 
 /* Element types, by number; DTYPE_CODES of src/backend/calls/call.ts. */
@@ -59,7 +60,7 @@ typedef void (*gqa_op)(const double *arguments);
 
 static inline void *gqa_pointer(double address) { return (void *)(uintptr_t)address; }
 
-/* --- memory.c: 64-byte aligned buffers from a pool of size classes; NULL when there is none. --- */
+/* --- memory.c: 64-byte aligned buffers from a pool of size classes; NULL when out of memory. --- */
 void *gqa_alloc(size_t bytes);
 void gqa_free(void *buffer, size_t bytes);
 
@@ -72,7 +73,7 @@ void gqa_set_threads(int threads);
 /*
  * Scratch memory of at least `bytes`, 64-byte aligned, contents undefined, valid until the next call with the same slot.
  * Slot = worker for a task's own scratch; GQA_SHARED (called outside tasks) for memory that all workers of a call share.
- * Never returns NULL: it aborts the process when memory is gone (hosts check sizes first).
+ * Never returns NULL: it aborts the process when out of memory (hosts check sizes first).
  */
 enum { GQA_MAX_THREADS = 64, GQA_SHARED = GQA_MAX_THREADS, GQA_SHARED2 };
 void *gqa_scratch(int slot, size_t bytes);

@@ -1,10 +1,10 @@
 /*
- * linear.c: y = x W^T + bias for one or more stored weights that share x; the heart of every model.
+ * linear.c: y = x W^T + bias for one or more weights that share x: the projections of a model.
  *
  * linear: [x, rows, In, parts, then per part: weight, dtype, Out, bias (0 = none), y]
  * x [rows, In] f32; weight [Out, In] of any storage type (quant.h), read in place; bias [Out] f32; y [rows, Out] f32.
  *
- * Four ways, by the number of rows:
+ * Four methods, by the number of rows:
  * - 1: dot products on the stored form, bound by memory (dot.h);
  * - 2 to FEW - 1: four weight rows at a time are decoded into L1 and multiplied with every row of x;
  * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by KC, whose elements are the
@@ -50,7 +50,7 @@ static size_t linear_task_rows(const linear_part *p) {
   return gqa_max(DOT_W, gqa_min(1024, LINEAR_TASK_BYTES / gqa_max(1, p->row_bytes) / DOT_W * DOT_W));
 }
 
-/* Finds the part that `task` falls into, and the task's number within it. */
+/* Finds the part of `task`, and the task's index within it. */
 static linear_part linear_find_part(const linear_call *c, size_t *task, size_t fixed_rows) {
   for (int i = 0;; i++) {
     linear_part p = linear_part_at(c, i);
@@ -148,7 +148,7 @@ static void linear_block_task(void *context, int number, int worker) {
   for (size_t k0 = 0; k0 < c->K; k0 += depth) {
     const size_t k = gqa_min(depth, c->K - k0);
     for (size_t i = 0; i < m; i++) decode_elements(p.type, p.weight + (at + i) * p.row_bytes + stored_bytes(p.type, k0), w + i * GEMM_KC, k);
-    /* While this piece is multiplied, the one after it comes: to the right, or below. */
+    /* Prefetch the next piece, to the right or below, while this one is multiplied. */
     const int last = k0 + k == c->K;
     const float *next = (const float *)(p.weight + (at + (last ? m : 0)) * p.row_bytes + (last ? 0 : stored_bytes(p.type, k0 + k)));
     gemm_ahead ahead = {.second = gemm_walk_rows(next, stored_bytes(p.type, k) / sizeof(float), p.row_bytes / sizeof(float))};

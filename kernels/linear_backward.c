@@ -5,8 +5,8 @@
  * dX [rows, In] = the sum over parts of dOut [rows, Out] @ weight [Out, In]; dWeight [Out, In] = dOut^T @ x [rows, In].
  *
  * dX is one product whose inner dimension runs through all parts: their weights are packed into panels, some columns of In at once, and a
- * task is a block of rows. For dWeight the inner dimension is the rows, many: a task holds a block of dWeight in L2 while it reads dOut and x
- * once from top to bottom, and packs pieces of both as it goes.
+ * task is a block of rows. For dWeight the inner dimension is the rows, many: a task holds a block of dWeight in L2 while it reads dOut and
+ * x once from top to bottom, and packs pieces of both as it goes.
  *
  * Numerics: gemm.h; in dX the parts are added up in order.
  */

@@ -4,8 +4,8 @@
  * cross_entropy:          [loss, sums, logits, labels, rows, n]             loss = maximum + log sum - logits[label], 0 without label
  * cross_entropy_backward: [dLogits, logits, sums, labels, dLoss, rows, n]   dLoss * (softmax(logits) - [column = label]); may be in place
  *
- * sums: [2, rows], each row's maximum and the log of its sum of exponentials after the maximum is taken out. They stay apart: added up, a
- * large maximum would leave no room for the log.
+ * sums: [2, rows], each row's maximum and the log of its sum of exponentials after the maximum is taken out. They are stored separately: in
+ * their f32 sum a large maximum would round away the log.
  * Numerics: f32, the sum of exponentials in vector lanes.
  */
 #include "simd.h"
@@ -41,7 +41,7 @@ static void cross_entropy_task(void *context, int task, int worker) {
     c->sums[r] = top;
     c->sums[c->rows + r] = log;
     const int32_t label = c->labels[r];
-    /* Labels past the row were refused by the op; changed since then, they are read nowhere. */
+    /* The op has refused labels past the row. If one was changed since, nothing is read outside the row. */
     c->loss[r] = label < 0 ? 0.0f : (size_t)label < n ? top - x[label] + log : __builtin_nanf("");
   }
 }

@@ -1,9 +1,8 @@
 /*
- * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most 12.5 % waste), and
- * a freed buffer waits in its class for the next one of that size: tensors of a decode step live in the same memory each time.
- * Native holds at most what was in use at once of late, and 256 MiB: a training step then finds its memory there (a new page from the
- * system costs more than what is computed with it), and what a program stops using goes back. WASM memory can only grow, so it
- * keeps all.
+ * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most 12.5 % waste), and a freed
+ * buffer is kept in its class and reused for the next one of that size, so tensors of a decode step use the same memory each time. The
+ * native build keeps at most the recent peak use, and 256 MiB: a training step then reuses its memory (a new page from the system costs
+ * more than computing with it), and memory that a program no longer uses is returned. WASM memory can only grow, so all is kept.
  */
 #include "gqa.h"
 
@@ -55,7 +54,7 @@ static int give_back(void *buffer, size_t bytes) {
 #include <sys/mman.h>
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
-/* Bytes in use, bytes that wait in the pool, and the most in use at once in this and the last run of MEMORY_EPOCH allocations. */
+/* Bytes in use, free bytes in the pool, and peak use in this and the last run of MEMORY_EPOCH allocations. */
 enum { MEMORY_EPOCH = 1 << 14 };
 static size_t live, pooled, peak, last_peak;
 static int allocations;
@@ -74,7 +73,7 @@ static void *system_alloc(size_t bytes) {
 }
 static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)256 << 20); }
 
-/* Gives waiting buffers back, large ones first, until no more is held than allowed. */
+/* Returns free buffers to the system, large ones first, until the pool is within its limit. */
 static void trim(void) {
   for (int index = MEMORY_CLASSES - 1; index > 0 && live + pooled > most(); index--) {
     const size_t bytes = size_of(index);
@@ -94,7 +93,7 @@ static void used(size_t bytes, int from_pool) {
   trim();
 }
 
-/* Whether the buffer went back to the system. */
+/* Whether the buffer was returned to the system. */
 static int give_back(void *buffer, size_t bytes) {
   live -= bytes;
   if (live + pooled + bytes > most()) {
@@ -113,7 +112,7 @@ static int give_back(void *buffer, size_t bytes) {
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
-/* Every buffer from malloc and of its own size: in a pool the sanitizer would see neither an overflow nor a use after it is freed. */
+/* Each buffer from malloc, with its exact size: in a pool the sanitizer would detect neither overflow nor use after free. */
 void *gqa_alloc(size_t bytes) {
   void *buffer = 0;
   if (bytes > (size_t)-1 / 4 || posix_memalign(&buffer, 64, bytes ? bytes : 1) != 0) return 0;

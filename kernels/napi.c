@@ -94,7 +94,7 @@ static napi_value release(napi_env env, napi_callback_info info) {
   return 0;
 }
 
-/* Reports memory to V8 that its garbage collector must free; negative: need not. */
+/* Reports to V8 memory that its garbage collector must free; negative when it no longer must. */
 static napi_value report_external_memory(napi_env env, napi_callback_info info) {
   napi_value value;
   int64_t ignored;
@@ -126,7 +126,7 @@ static napi_value write_bytes(napi_env env, napi_callback_info info) {
   return 0;
 }
 
-/* Holds on to the call block, so that its memory stays where it is. */
+/* Keeps a reference to the call block, so that its memory is not moved or freed. */
 static napi_value set_block(napi_env env, napi_callback_info info) {
   napi_value value;
   struct instance *instance;
@@ -160,7 +160,7 @@ static napi_value fail(napi_env env, const char *path) {
 }
 
 #ifdef __linux__
-/* A file that is cut short while it is mapped ends the process: the reason first, then the default action at the same access. */
+/* A mapped file that is truncated ends the process: print the reason, then let the access fault again with the default action. */
 static void on_bus_error(int number) {
   static const char line[] = "gqa: a file in use was cut short (replace a checkpoint by renaming, not by writing into it)\n";
   if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return;
@@ -217,7 +217,7 @@ static napi_value threads(napi_env env, napi_callback_info info) {
   return to_number(env, gqa_threads());
 }
 
-/* The environment ends: a worker's tensors go with it, which its garbage collector will not find any more. */
+/* At the end of the environment: frees a worker's tensors, which its garbage collector will not free. */
 static void finalize(napi_env env, void *data, void *hint) {
   struct instance *instance = data;
   (void)env, (void)hint;

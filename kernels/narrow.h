@@ -1,5 +1,5 @@
 /*
- * narrow.h: f32 from and to the narrow types that memory holds: f16, bf16, bytes. Included by simd.h.
+ * narrow.h: conversion between f32 and the narrow storage types: f16, bf16, bytes. Included by simd.h.
  *
  * Widening is exact for every bit pattern (NaN payloads apart); narrowing rounds to nearest even, subnormals included, and
  * overflows to infinity. Source: IEEE 754 binary16; bfloat16 = the upper half of binary32. Checked over all 65536 patterns in

@@ -112,8 +112,8 @@ typedef struct {
 } norm_backward_call;
 
 /*
- * sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias where they are wanted. How the branches stand
- * decides which products the compiler fuses into sums, and so the last bit.
+ * sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias if requested. The order of the branches decides
+ * which products the compiler fuses into sums, and so the last bit.
  */
 GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, const float *g, norm_moments m, float *d_weight, float *d_bias, float *sums) {
   const norm_call *f = &c->forward;

@@ -1,5 +1,5 @@
 /*
- * optimizer.c: an optimiser's step over all parameters in one call: many are small, and so is a model.
+ * optimizer.c: an optimizer step over all parameters in one call, because many parameters are small.
  *
  * sum_of_squares: [out, count, then per tensor: x, n]   out f32: the sum over all tensors
  * adamw: [gradientScale (0 = 1, else the address of an f32), learningRate, b1, b2, eps, c1, c2, count,
@@ -12,7 +12,7 @@
 #include "simd.h"
 #include "tasks.h"
 
-/* Several arrays cut into chunks; each array has `fields` doubles, of which the first two are its address and length. */
+/* Several arrays split into chunks; each array has `fields` doubles, of which the first two are its address and length. */
 typedef struct {
   const double *array;
   size_t count, fields;

@@ -1,6 +1,6 @@
 /*
- * owned.h: what memory one Node environment (the main thread or a worker) holds, so that it is freed with it. A table by address with
- * linear probing; napi.c alone includes it.
+ * owned.h: the memory of one Node environment (main thread or worker), so that it can be freed when the environment ends. A hash table by
+ * address with linear probing; only napi.c includes it.
  */
 #ifndef GQA_OWNED_H
 #define GQA_OWNED_H
@@ -41,12 +41,12 @@ static int owned_add(struct owned *o, struct piece piece) {
   return 1;
 }
 
-/* Takes out the piece at an address; its address is 0 when there is none. */
+/* Removes the entry of an address; its address is 0 when there is none. */
 static struct piece owned_take(struct owned *o, uintptr_t address) {
   if (!o->places || !address) return (struct piece){0};
   struct piece *found = owned_find(o, address), taken = *found;
   if (!taken.address) return taken;
-  /* Those behind it move up, so that no search ends early. */
+  /* Later entries of the probe sequence move up, so that no search ends early. */
   size_t gap = (size_t)(found - o->pieces);
   for (size_t at = (gap + 1) & (o->places - 1); o->pieces[at].address; at = (at + 1) & (o->places - 1)) {
     const size_t home = owned_home(o, o->pieces[at].address);

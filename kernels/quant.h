@@ -2,9 +2,9 @@
  * quant.h: the storage types of weights, read in groups of 32 elements.
  *
  * A group is 32 f32, f16 or bf16 values, or one ggml block: q8_0 = f16 d, 32 int8: d * q; q4_0 = f16 d, 16 bytes: d * (q - 8);
- * q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its low half and value i + 16 in its high half.
- * q5_0, q5_1 and the blocks of 256 values are in quant_k.h.
- * Nothing is read past a group: weights may end where a mapped file ends. Decoded values equal d * q + m rounded to f32 (once where FMA exists).
+ * q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its low nibble and value i + 16 in its high nibble.
+ * q5_0, q5_1 and the blocks of 256 values are in quant_k.h. Nothing is read past a group: weights may end where a mapped file ends.
+ * Decoded values equal d * q + m rounded to f32 (once where FMA exists).
  *
  * Source: ggml-common.h. Checked against src/tensor/encode.ts's layouts in test/test_linear.c.
  */

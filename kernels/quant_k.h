@@ -4,7 +4,7 @@
  * q5_0 = f16 d, 32 high bits, 16 bytes: d * (q - 16); q5_1 = f16 d, f16 m, 32 high bits, 16 bytes: d * q + m.
  * q4_k = f16 d, f16 dmin, 12 bytes of eight 6-bit scales and minimums, 128 bytes: (d * scale) * q - (dmin * min) per group.
  * q5_k = the same with 32 bytes of high bits (bit g of byte i is that of value i in group g) before its 128 bytes.
- * q6_k = 128 bytes of low halves, 64 of high bits, 16 int8 scales of 16 values each, f16 d: (d * scale) * (q - 32).
+ * q6_k = 128 bytes of low nibbles, 64 of high bits, 16 int8 scales of 16 values each, f16 d: (d * scale) * (q - 32).
  *
  * Nothing is read past a block. Every product of scales and codes is exact in f32, so decoded values are those of ggml, rounded once.
  *
@@ -38,7 +38,7 @@ GQA_INLINE float half_at(const uint8_t *p) {
   return half_to_float(h);
 }
 
-/* What the codes of a block are multiplied by, one per 16 values (q6_k); else one per group, and from K_MINIMUMS on what is added to it. */
+/* The scales of a block, one per 16 values (q6_k), else one per group; from K_MINIMUMS on the minimums to add. */
 enum { K_MINIMUMS = 8 };
 typedef struct {
   float v[16];

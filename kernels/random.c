@@ -1,6 +1,6 @@
 /*
- * random.c: random arrays as jax.random makes them, bit for bit. Each element depends on the key and its own index only, so the work
- * splits anywhere.
+ * random.c: random arrays equal to jax.random's bit for bit. Each element depends only on the key and its index, so the work can be split
+ * anywhere.
  *
  * random: [kind, out, count, key0, key1, minval, maxval, factor, low, high, scale]
  *   0 bits       u32: the element's random bits
@@ -9,9 +9,9 @@
  *   3 gumbel     -log(-log(uniform)); JAX's minval is the smallest normal f32
  *   4 bernoulli  bool: uniform < high
  *
- * Numerics: XLA computes log, log1p and erf_inv of f32 by the polynomials below and fuses multiply-adds where they stand fused here;
- * the same operations in the same order give the same bits. So fused and unfused steps are spelled out: random_fma rounds once on
- * every target (through f64 where there is no instruction), and random_round keeps a product from being fused with what follows.
+ * Numerics: XLA computes log, log1p and erf_inv of f32 by the polynomials below and fuses multiply-adds where they are fused here; the same
+ * operations in the same order give the same bits. So fused and unfused steps are explicit: random_fma rounds once on every target (through
+ * f64 where there is no instruction), and random_round keeps a product from being fused with what follows.
  *
  * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010), read from the code it emits.
  */
@@ -40,7 +40,7 @@ GQA_INLINE vf random_fma(vf a, vf b, vf c) {
 #endif
 }
 
-/* The value itself, as one that the compiler does not see through. */
+/* An optimization barrier: the compiler must treat the result as unknown. */
 GQA_INLINE vf random_round(vf x) {
 #if defined(__x86_64__)
   __asm__("" : "+v"(x));

@@ -4,8 +4,8 @@
  * reduce:  [op, out, x, outer, n, inner]   op 0 sum, 1 max, 2 min; x [outer, n, inner] -> out [outer, inner]
  * softmax: [out, x, rows, n]               may be in place
  *
- * Numerics: sums run in blocks of f32 lanes that are added up in f64 (rows) or f32 (columns), so the error does not grow with n.
- * NaN wins in max and min. A softmax row of -infinity only gives zeros.
+ * Numerics: sums run in blocks of f32 lanes that are added up in f64 (rows) or f32 (columns), so the error does not grow with n. max and
+ * min propagate NaN. A softmax row that is all -infinity gives zeros.
  */
 #include "simd.h"
 #include "tasks.h"
@@ -13,7 +13,7 @@
 #define REDUCE_OPS(X, ...) \
   X(REDUCE_SUM, __VA_ARGS__) X(REDUCE_MAX, __VA_ARGS__) X(REDUCE_MIN, __VA_ARGS__)
 enum { REDUCE_OPS(GQA_NAME) };
-/* Elements whose lanes are summed before they join the total. */
+/* Number of elements summed in lanes before they are added to the total. */
 enum { REDUCE_BLOCK = 4096, REDUCE_ROWS = 128, REDUCE_COLUMNS = 512 };
 
 GQA_INLINE float reduce_identity(int op) { return op == REDUCE_SUM ? 0.0f : op == REDUCE_MAX ? -__builtin_inff() : __builtin_inff(); }
@@ -96,7 +96,7 @@ static void reduce_columns_task(void *context, int task, int worker) {
   GQA_SPECIALISE(REDUCE_OPS, c->op, reduce_columns(GQA_VALUE, c->out + o * c->inner + at, c->x + o * c->n * c->inner + at, c->n, c->inner, columns));
 }
 
-/* Few long rows: each is reduced in pieces first, whatever the number of threads. */
+/* Few long rows: each is first reduced in pieces, for any number of threads. */
 static void reduce_pieces_task(void *context, int task, int worker) {
   const reduce_call *c = context;
   const size_t row = (size_t)task / c->pieces, at = (size_t)task % c->pieces * c->piece_length;

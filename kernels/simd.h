@@ -1,10 +1,10 @@
 /*
- * simd.h: the vector operations that every kernel is written over, once.
+ * simd.h: the vector operations that all kernels use.
  *
- * VL, which each unit defines before it includes the kernels, is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2 baseline,
- * NEON, WASM SIMD128). It is the one macro without a prefix. The arithmetic is
- * compiler vector extensions (gcc, clang); intrinsics stand only where the compilers do not find the instruction.
- * Loads and stores need no alignment. Accuracy: vf_exp within 2 ulp over the whole range of f32.
+ * VL, which each unit defines before it includes the kernels, is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2
+ * baseline, NEON, WASM SIMD128). It is the one macro without a prefix. The arithmetic is compiler vector extensions (gcc, clang);
+ * intrinsics are used only where the compilers do not find the instruction. Loads and stores need no alignment. Accuracy: vf_exp within 2
+ * ulp over the whole range of f32.
  */
 #ifndef GQA_SIMD_H
 #define GQA_SIMD_H
@@ -34,7 +34,7 @@
 #define GQA_UNROLL(n) GQA_PRAGMA(GCC unroll n)
 
 /*
- * The statement once for each value of a list; in it GQA_VALUE is that value as a constant, so that what is inlined there is compiled for it.
+ * Repeats the statement for each value of a list, with GQA_VALUE as a constant, so that inlined code is specialised for it.
  * A list is a macro: #define LIST(X, ...) X(VALUE, __VA_ARGS__) X(OTHER, __VA_ARGS__)
  */
 #define GQA_SPECIALISE(list, value, ...) switch (value) { list(GQA_CASE, __VA_ARGS__) }
@@ -74,7 +74,7 @@ GQA_INLINE vf vf_fma(vf a, vf b, vf c) {
 #endif
 }
 
-/* mask lanes are all ones or all zeros, as comparisons give them. */
+/* mask lanes are all ones or all zeros, as from comparisons. */
 GQA_INLINE vf vf_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 /* True when every lane of a comparison's result is set. */
@@ -265,7 +265,7 @@ GQA_INLINE vf vf_exp(vf x) {
   return vf_select(x == x, r, x);
 }
 
-/* tanh(x) = 1 - 2 / (1 + exp(2x)), absolute error below 2e-7; the sign is put back so that small x stay exact to 1e-7 of 1. */
+/* tanh(x) = 1 - 2 / (1 + exp(2x)), absolute error below 2e-7; computed on |x| with the sign restored. */
 GQA_INLINE vf vf_tanh(vf x) {
   vi sign = (vi)x & vi_set((int32_t)0x80000000u);
   vf magnitude = (vf)((vi)x & vi_set(0x7fffffff));

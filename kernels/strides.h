@@ -1,6 +1,6 @@
 /*
- * strides.h: the dims of two strided arrays of one shape, as few as there need be: dims of 1 are left out, and a dim that both arrays go
- * through in one stride with the dim before it is merged with that.
+ * strides.h: the fewest dims that describe two strided arrays of one shape: dims of 1 are dropped, and adjacent dims are merged when both
+ * arrays traverse them with one stride.
  */
 #ifndef GQA_STRIDES_H
 #define GQA_STRIDES_H

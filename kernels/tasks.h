@@ -1,12 +1,12 @@
 /*
- * tasks.h: when a call is worth the threads. Work is split into pieces of a size that depends on the shapes only, never
- * on the number of threads, so results are the same bit for bit with any number of them.
+ * tasks.h: when a call uses threads. The size of a task depends on the shapes only, so results are the same bit for bit for any number of
+ * threads.
  */
 #ifndef GQA_TASKS_H
 #define GQA_TASKS_H
 #include "gqa.h"
 
-/* Below this many elements touched (or fused multiply-adds divided by 16) a call runs on the calling thread: about 10 us. */
+/* Below this many elements (or fused multiply-adds divided by 16), about 10 us of work, a call runs on the calling thread only. */
 enum { GQA_SERIAL_WORK = 1 << 15 };
 /* Elements per task of an elementwise operation: 64 KiB of f32. */
 enum { GQA_CHUNK = 1 << 14 };

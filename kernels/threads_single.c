@@ -1,4 +1,4 @@
-/* threads_single.c: the pool where there is one thread (WASM). */
+/* threads_single.c: the thread pool of builds with one thread (WASM). */
 #include "gqa.h"
 
 int gqa_threads(void) { return 1; }

@@ -1,6 +1,6 @@
 /*
- * test_attention.c: attention against plain double loops, for random shapes and every option, in buffers of exactly the needed size, so that
- * the address sanitizer sees any read or write past an end. What may not be seen is filled with NaN: no result may show it.
+ * test_attention.c: attention against plain double loops, for random shapes and every option, in buffers of exactly the needed size, so
+ * that the address sanitizer sees any read or write past an end. What may not be seen is filled with NaN: no result may show it.
  */
 #include "check.h"
 #include "attention.c"

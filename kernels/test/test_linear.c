@@ -1,4 +1,7 @@
-/* test_linear.c: linear and its gradients, embedding and matmul against loops in double, for every storage type, row count, tail and transpose. */
+/*
+ * test_linear.c: linear and its gradients, embedding and matmul against loops in double, for every storage type, row count, tail and
+ * transpose.
+ */
 #include "check.h"
 #include "copy.c"
 #include "linear.c"
