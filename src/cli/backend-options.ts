@@ -1,4 +1,4 @@
-/** `--backend`, `--threads` and `--json`, which every command that computes has. */
+/** `--backend`, `--threads` and `--json`, for all commands that run a model. */
 import { type Command, Option } from 'commander';
 import { type BackendName, setBackend, setThreads } from '../backend/index.ts';
 import * as parse from './options.ts';
@@ -13,7 +13,7 @@ export interface BackendFlags {
 export function addBackendOptions(command: Command, json = 'print one JSON object'): Command {
   return command
     .addOption(
-      new Option('--backend <name>', 'what computes (default: native where it was built)').choices([
+      new Option('--backend <name>', 'backend (default: native if it was built)').choices([
         'native',
         'wasm',
         'reference',

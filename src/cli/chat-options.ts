@@ -37,7 +37,7 @@ export function addChatOptions(command: Command): Command {
     );
 }
 
-/** A value is JSON where it can be read as such, a text otherwise. */
+/** Parses the value as JSON, or keeps it as text when it is not JSON. */
 function variable(
   text: string,
   before: Readonly<Record<string, unknown>> = {},
@@ -48,7 +48,7 @@ function variable(
   try {
     parsed = parseJson(value);
   } catch {
-    // A text.
+    // Not JSON: keep the text.
   }
   return { ...before, [name]: parsed };
 }
@@ -74,7 +74,10 @@ export interface Chat {
   readonly options: ChatTemplateOptions;
 }
 
-/** Reads the files of a chat. @param prompt the last turn, undefined when the turns of --messages are all */
+/**
+ * Reads the messages and tools of a chat.
+ * @param prompt the last turn; undefined when --messages holds all turns
+ */
 export function readChat(flags: ChatFlags, prompt: string | undefined): Chat {
   const turns = flags.messages === undefined ? [] : readList(flags.messages, 'messages');
   const messages = [

@@ -1,6 +1,6 @@
 /**
- * `gqa convert`: a checkpoint with another number of key/value heads, and, given a text, what that costs:
- * errors per layer, perplexity before and after, a page of both.
+ * `gqa convert`: writes a checkpoint with another number of key/value heads and, given a text, measures the
+ * drift: errors per layer, perplexity before and after, and a page with both.
  */
 import { Command, Option } from 'commander';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -40,17 +40,16 @@ Examples:
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0
 
-A text given to --calibrate is what drift is measured on; with method similar its first half chooses and aligns the heads, and
-the drift is measured on the second.`;
+Drift is measured on the text given to --calibrate. With --method similar, the first half of the text groups and aligns the heads, and drift is measured on the second half.`;
 
 export function convertCommand(): Command {
   return new Command('convert')
-    .description('write a checkpoint with fewer (or more) key/value heads, and say what that costs')
+    .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
     .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file', parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
     .requiredOption(
       '--kv-heads <K>',
-      "heads to have: a divisor of the checkpoint's K, or a multiple that divides N",
+      "new number of key/value heads: a divisor of the checkpoint's K, or a multiple that divides N",
       parse.positiveInteger,
     )
     .addOption(
@@ -69,12 +68,12 @@ export function convertCommand(): Command {
       ]),
     )
     .addOption(
-      new Option('--format <name>', 'what to write (default: by the name of <out>)').choices([
+      new Option('--format <name>', 'output format (default: by the name of <out>)').choices([
         'safetensors',
         'gguf',
       ]),
     )
-    .option('--calibrate <text>', 'measure on a text file, a folder of them, or moby-dick', parse.path)
+    .option('--calibrate <text>', 'measure drift on a text file, a folder of them, or moby-dick', parse.path)
     .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path)
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
@@ -117,12 +116,14 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
   }
 }
 
-/** Fewer heads cost quality until the model is uptrained: says how much, or that nobody has measured it. */
+/**
+ * Warns that fewer heads cost quality until the model is uptrained: how much, or that it was not measured.
+ */
 function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport | undefined): void {
   if (K.after >= K.before) return;
   if (drift === undefined) {
     writeNote(
-      'gqa: warning: what this costs was not measured, and most models write nonsense before gqa uptrain; --calibrate <text> measures it, and merges heads by similar, which keeps more',
+      'gqa: warning: quality was not measured, and most models need gqa uptrain after this conversion to write sensible text; --calibrate <text> measures it, and merges heads by --method similar, which loses less',
     );
     return;
   }
@@ -130,7 +131,7 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
   const times = after.perplexity / before.perplexity;
   if (times < 1.5) return;
   writeNote(
-    `gqa: warning: perplexity ${before.perplexity.toFixed(2)} became ${after.perplexity.toFixed(2)}, ${times.toFixed(1)} times as much; gqa uptrain wins most of it back`,
+    `gqa: warning: perplexity ${before.perplexity.toFixed(2)} became ${after.perplexity.toFixed(2)}, ${times.toFixed(1)} times as much; gqa uptrain recovers most of it`,
   );
 }
 
@@ -145,7 +146,9 @@ function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): vo
   }
 }
 
-/** What would stop the drift's measuring or its page is told before the conversion, which can take long. */
+/**
+ * Reports what would prevent the drift measurement or its page before the conversion, which can take long.
+ */
 async function checkMeasurable(
   from: string,
   text: string,
@@ -156,7 +159,7 @@ async function checkMeasurable(
   const makeTokenizer = await tokenizerMaker(checkpoint);
   if (!makeTokenizer)
     throw new Error(`${from}: expected a checkpoint with a tokenizer for --calibrate, got one without`);
-  // The beginning says whether there are two tokens; all of a book takes a while.
+  // The beginning is enough to find two tokens; encoding a whole book takes a while.
   const { length } = makeTokenizer().encode(text.slice(0, 1000), { addSpecialTokens: false });
   if (length < 2)
     throw new Error(`${calibrate}: expected a text of at least 2 tokens to measure on, got ${length}`);

@@ -1,6 +1,6 @@
 /**
- * How the command line ends: exit code 0 done, 1 failed, 2 wrong usage, 130 interrupted; a failure is one
- * line `gqa: …` on stderr, without a stack unless GQA_DEBUG=1.
+ * Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line `gqa: …` on stderr,
+ * without a stack unless GQA_DEBUG=1.
  */
 
 import { printable } from '../arguments/printable.ts';
@@ -13,13 +13,13 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** A message as one line: what a library or a template wrote over several is joined. */
+/** Joins the lines of a message into one. */
 export function oneLine(message: string): string {
   return message.trim().replace(/\s*\n\s*/g, ' ');
 }
 
 /**
- * What the file system refused, in words: a raw `EACCES: permission denied, scandir 'x'` names the place
+ * Error codes of the file system in words. Node's own `EACCES: permission denied, scandir 'x'` has the path
  * last.
  */
 const FILE_TROUBLE: Readonly<Record<string, string>> = {
@@ -38,8 +38,7 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
 };
 
 /**
- * Options as an error of the library names them, `{ force: true }` or `{ steps }`, as the flags they are
- * here.
+ * Replaces options in a library's error, `{ force: true }` or `{ steps }`, by the command's flags.
  */
 function withFlags(message: string): string {
   return message.replace(
@@ -49,18 +48,17 @@ function withFlags(message: string): string {
 }
 
 /**
- * `path: cannot open: permission denied (EACCES)` for an error of the file system, any other message as it
- * is.
+ * `path: cannot open: permission denied (EACCES)` for a file system error; other messages unchanged.
  */
 function messageOf(error: Error): string {
   const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { readonly dest?: string };
   const trouble = FILE_TROUBLE[code ?? ''];
-  // The message of a library that says more is its own.
+  // Keep the library's own message, which says more.
   if (trouble === undefined || syscall === undefined || !error.message.startsWith(`${code}:`)) {
     return error.message || error.name;
   }
   const action = ACTIONS[syscall] ?? syscall;
-  // What is written beside its place and renamed goes by the name that was asked for.
+  // Files are written under a temporary name and renamed: show the requested name.
   const place = (dest ?? path)?.replace(/(^|\/)\.([^/]+)\.\d+-[\w-]+\.tmp(\/.*)?$/, '$1$2');
   return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${trouble} (${code})`;
 }
@@ -78,7 +76,7 @@ const ACTIONS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Prints why a command failed.
+ * Prints the error of a failed command.
  * @returns the exit code that goes with it
  */
 export function reportFailure(error: unknown): number {

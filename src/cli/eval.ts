@@ -22,7 +22,7 @@ Examples:
   npx gqa eval run/step-2000 --data moby-dick
   npx gqa eval model.gguf --data book.txt --context 512 --json`;
 
-/** A pass blocks the event loop, and with it Ctrl-C. */
+/** A pass blocks the event loop and so delays Ctrl-C: keep the batches small. */
 const TOKENS_PER_PASS = 2048;
 
 export function evalCommand(): Command {
@@ -42,7 +42,7 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
   await useBackend(flags);
   const given = await readTrainingText(flags.data);
   const model = await loadModel(path);
-  // Building it says what is wrong with its files: before the note, so that a wrong file is told in one line.
+  // Build the tokenizer before the note is printed, so that a damaged file gives one line only.
   const tokenizer = neededTokenizer(path, model.tokenizer);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);
   try {

@@ -1,6 +1,6 @@
 /**
  * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout as it is made; how
- * it went (tokens per second, bytes of KV cache) ends the run on stderr.
+ * it went (tokens per second, bytes of KV cache) is printed to stderr at the end.
  */
 import { randomInt } from 'node:crypto';
 import { Command, Option } from 'commander';
@@ -39,9 +39,9 @@ interface Outcome {
   readonly tokens: readonly number[];
   readonly promptTokens: number;
   readonly finishReason: FinishReason;
-  /** Seconds for the prompt, undefined when it was not finished. */
+  /** Seconds of prefill; undefined when it was interrupted. */
   readonly prefillSeconds: number | undefined;
-  /** Seconds from the first token to the last. */
+  /** Seconds from the first generated token to the last. */
   readonly decodeSeconds: number;
 }
 
@@ -58,15 +58,15 @@ export function generateCommand(): Command {
     .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory', parse.path)
     .option('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end');
   addChatOptions(command)
-    .option('--max-tokens <n>', 'most tokens to make', parse.wholeNumber, 256)
-    .option('--temperature <t>', '0 takes the likeliest token; higher is more varied', parse.notNegative, 0)
-    .option('--top-k <k>', 'draw from the k likeliest tokens', parse.positiveInteger)
+    .option('--max-tokens <n>', 'maximum number of tokens to generate', parse.wholeNumber, 256)
+    .option('--temperature <t>', 'sampling temperature; 0 takes the most likely token', parse.notNegative, 0)
+    .option('--top-k <k>', 'sample from the k most likely tokens', parse.positiveInteger)
     .option(
       '--top-p <p>',
-      'draw from the likeliest tokens that together have probability p',
+      'sample from the most likely tokens that together have probability p',
       parse.probability,
     )
-    .option('--min-p <p>', 'draw from tokens at least p times as likely as the likeliest', parse.fraction)
+    .option('--min-p <p>', 'sample from tokens at least p times as likely as the most likely', parse.fraction)
     .option('--seed <n>', 'the same seed gives the same text (default: a fresh one)', parse.wholeNumber)
     .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
     .option(
@@ -91,7 +91,7 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
     ['--top-p', flags.topP],
     ['--min-p', flags.minP],
   ]) {
-    // As in transformers: said, not refused.
+    // A warning, as in transformers.
     if (value !== undefined && flags.temperature === 0)
       writeNote(`${flag} changes nothing at --temperature 0, which takes the likeliest token`);
   }
@@ -117,7 +117,7 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
 
 async function answer(model: Model, path: string, text: string | Chat, flags: GenerateFlags): Promise<void> {
   const tokenizer = neededTokenizer(path, model.tokenizer);
-  // After the fact: a wrong file is told in one line.
+  // Printed after loading, so that a wrong file gives one line only.
   if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
   const prompt = promptTokens(tokenizer, path, text);
   const cache = makeCache(model, prompt.length, flags);
@@ -241,7 +241,7 @@ const finishText: Record<FinishReason, string> = {
   interrupted: 'interrupted',
 };
 
-/** Tokens per second; of decoding, those after the first, since the first comes out of the prompt's pass. */
+/** Tokens per second. Decoding counts tokens after the first, which the prefill pass gives. */
 function rates(outcome: Outcome): { prefill: number | undefined; decode: number | undefined } {
   const { prefillSeconds, decodeSeconds, promptTokens, tokens } = outcome;
   const prefill =

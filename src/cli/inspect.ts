@@ -1,6 +1,6 @@
 /**
- * `gqa inspect`: what a checkpoint holds, from its headers alone: the attention shape, the sizes, and what
- * its KV cache takes per token.
+ * `gqa inspect`: the contents of a checkpoint, read from its headers only: the attention shape, the sizes,
+ * and KV cache bytes per token.
  */
 
 import { Command } from 'commander';
@@ -17,7 +17,7 @@ interface InspectOptions {
   readonly json?: true;
 }
 
-/** What is stored in one dtype. */
+/** Tensors and bytes of one dtype. */
 interface Share {
   tensors: number;
   parameters: number;
@@ -58,7 +58,7 @@ async function inspect(path: string, options: InspectOptions): Promise<void> {
   }
 }
 
-/** Tensors can be shown where the shape is missing or of a model this version does not know. */
+/** The tensors are shown even when the attention shape is missing or the family unknown. */
 function shapeOf(checkpoint: Checkpoint): { shape?: ModelShape; problem?: Error } {
   try {
     return { shape: checkpoint.shape };
@@ -136,7 +136,7 @@ function groupNote(shape: ModelShape): string {
   return `query heads per key/value head: ${name} attention`;
 }
 
-/** Which layers keep what, where not all keep everything. */
+/** The tokens that layers cache, when not all layers cache all tokens. */
 function layerKinds(shape: ModelShape): string {
   const kinds = new Map<LayerKind, number>();
   for (const { kind } of shape.layers) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);

@@ -1,13 +1,13 @@
 /**
- * Ctrl-C, for every command: it ends the process with exit code 130, or stops the work that says how to.
- * Since the process then exits by itself, the status line is taken away.
+ * Ctrl-C for every command: exits with code 130, or aborts the signal of the running work, which then stops.
+ * The normal exit clears the status line.
  */
 import { exitCode } from './errors.ts';
 
-/** npm passes on the Ctrl-C that the terminal has sent as well: two signals for one press. */
+/** Under npm one Ctrl-C gives two signals: the terminal's, and npm's forwarded one. */
 const ONE_PRESS_MS = 500;
 
-/** Of the work that stops by itself. */
+/** Aborts the work that handles Ctrl-C itself. */
 let stopping: AbortController | undefined;
 let pressedAt = Number.NEGATIVE_INFINITY;
 
@@ -18,7 +18,7 @@ function interrupt(): void {
   } else if (performance.now() - pressedAt > ONE_PRESS_MS) process.exit(exitCode.interrupted);
 }
 
-/** Begins to handle Ctrl-C. */
+/** Installs the Ctrl-C handler. */
 export function handleInterrupts(): void {
   process.on('SIGINT', interrupt);
 }
@@ -26,7 +26,7 @@ export function handleInterrupts(): void {
 /**
  * Runs work that stops when its signal is aborted, which the first Ctrl-C does; a second one ends the
  * process.
- * @param signals that count as Ctrl-C too
+ * @param further signals to treat as Ctrl-C
  */
 export async function untilInterrupt<T>(
   work: (signal: AbortSignal) => Promise<T>,

@@ -54,7 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-// A reader that has seen enough (`gqa inspect … | head`) is no failure; a full disk is.
+// A closed pipe (`gqa inspect … | head`) is no failure; a full disk is.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? exitCode.done : reportFailure(error));
 });

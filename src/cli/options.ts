@@ -1,4 +1,4 @@
-/** Values of options as the commands want them; wrong ones are refused before any file is touched. */
+/** Parsers of option values. They reject invalid values before any file is touched. */
 import { InvalidArgumentError } from 'commander';
 
 type Parse<T> = (text: string) => T;
@@ -48,15 +48,15 @@ export function memorySize(text: string): number {
 }
 
 /**
- * A path: an empty one, as an unset variable of a shell leaves, would mean the current folder here and
- * nothing there.
+ * A path that is not empty: an unset shell variable gives an empty one, which some calls take for the current
+ * folder.
  */
 export function path(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected a path of at least one character.');
   return text;
 }
 
-/** A text that is not empty, added to those given before. */
+/** Appends a text, which must not be empty, to those given before. */
 export function moreText(text: string, before: readonly string[] = []): readonly string[] {
   if (text === '') throw new InvalidArgumentError('Expected a text of at least one character.');
   return [...before, text];

@@ -1,4 +1,4 @@
-/** What every command prints with: results on stdout, everything else on stderr; numbers with their units. */
+/** Output of all commands: results on stdout, everything else on stderr; numbers with units. */
 import pc from 'picocolors';
 import { printable, printableJson } from '../arguments/printable.ts';
 import { aboveStatus, terminalWidth } from './status-line.ts';
@@ -12,10 +12,10 @@ function colorsOf(stream: NodeJS.WriteStream): Colors {
 
 /** Colours for stdout: none unless it is a terminal. */
 export const outColors: Colors = colorsOf(process.stdout);
-/** Colours for stderr, likewise. */
+/** Colours for stderr: none unless it is a terminal. */
 export const errColors: Colors = colorsOf(process.stderr);
 
-/** A whole number with thousands apart: `134,515,008`. */
+/** A whole number with thousands separators: `134,515,008`. */
 export function count(value: number): string {
   return value.toLocaleString('en-US');
 }
@@ -37,13 +37,13 @@ export function exactSize(bytes: number): string {
   return bytes < 1024 ? binarySize(bytes) : `${count(bytes)} bytes (${binarySize(bytes)})`;
 }
 
-/** A share: `12 %`, `3.4 %`. */
+/** A fraction as a percentage: `12 %`, `3.4 %`. */
 export function percent(share: number): string {
   const value = 100 * share;
   return `${value < 9.95 ? Number(value.toFixed(1)) : value.toFixed(0)} %`;
 }
 
-/** Seconds as a reader counts them: `45 s`, `12 min`, `2.5 h`. */
+/** A duration in a readable unit: `45 s`, `12 min`, `2.5 h`. */
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
@@ -60,7 +60,7 @@ export function wrapped(text: string, indent = ''): string {
 }
 
 /**
- * A command in lines that the terminal has room for and a shell reads as one. Each stands behind two spaces.
+ * A command wrapped to the terminal's width with line continuations, indented by two spaces.
  */
 export function shellLines(command: string): string {
   const whole = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
@@ -68,7 +68,7 @@ export function shellLines(command: string): string {
   return lines.replaceAll('\n', ' \\\n    ').replaceAll('\u00a0', ' ');
 }
 
-/** A text whose lines are broken between words where they are wider; a longer word stays whole. */
+/** Wraps lines between words; a word longer than the width stays whole. */
 export function broken(text: string, width: number): string {
   const lines: string[] = [];
   for (const paragraph of text.split('\n')) {
@@ -88,7 +88,7 @@ export function broken(text: string, width: number): string {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
 const OWN_COLORS = /(\x1b\[(?:[12]|22|3[0-79])m)/;
 
-/** A text as its stream may get it: what came from files and models cannot steer the terminal. */
+/** Removes control characters, so that text from files and models cannot control the terminal. */
 function shown(text: string, { isColorSupported }: Colors): string {
   if (!isColorSupported) return printable(text);
   return text
@@ -103,13 +103,13 @@ export function writeResult(text: string): void {
 }
 
 /**
- * Writes a piece of generated text: as it is into a file or a pipe, without control characters on a terminal.
+ * Writes a piece of generated text: unchanged to a file or a pipe, without control characters to a terminal.
  */
 export function writePiece(text: string): void {
   process.stdout.write(process.stdout.isTTY === true ? printable(text) : text);
 }
 
-/** Writes a line that is not part of the result; on a terminal it is broken between words. */
+/** Writes a line to stderr, wrapped between words on a terminal. */
 export function writeNote(text: string): void {
   aboveStatus(() =>
     process.stderr.write(`${shown(broken(text, terminalWidth(process.stderr)), errColors)}\n`),

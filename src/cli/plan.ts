@@ -1,7 +1,6 @@
 /**
- * `gqa plan`: what a model's KV cache takes at a context and a batch, in the runtime that will hold it; what
- * fits into a given memory; what fewer key/value heads would save. Only headers are read, also over the
- * network.
+ * `gqa plan`: the KV cache size of a model at a context length and batch size in a given runtime; what fits
+ * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
  */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { ModelShape } from '../format/model-shape.ts';
@@ -66,7 +65,7 @@ export function planCommand(): Command {
       "tokens of each sequence (default: the model's own context)",
       parse.positiveInteger,
     )
-    .option('--batch <n>', 'sequences at once', parse.positiveInteger, 1)
+    .option('--batch <n>', 'batch size', parse.positiveInteger, 1)
     .option(
       '--kv-dtype <dtype>',
       'how keys and values are stored; q8_0/f16 for K and V apart',
@@ -74,9 +73,13 @@ export function planCommand(): Command {
       'f16',
     )
     .option('--kv-heads <K>', 'plan as if the model had K key/value heads', parse.positiveInteger)
-    .option('--memory <size>', 'what fits into so much memory, such as 24GiB or 24GB', parse.memorySize)
+    .option(
+      '--memory <size>',
+      'show what fits into this much memory, such as 24GiB or 24GB',
+      parse.memorySize,
+    )
     .addOption(
-      new Option('--runtime <name>', 'whose cache; exact is this library')
+      new Option('--runtime <name>', 'the runtime that holds the cache; exact is this library')
         .choices(['exact', 'llama.cpp', 'vllm', 'transformers'])
         .default('exact'),
     )
@@ -196,7 +199,7 @@ function list(json: boolean): void {
   writeResult(table(head, rows, [2, 3, 4, 5, 6, 7]));
 }
 
-/** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because texts mix them. */
+/** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because sources use either. */
 function bothSizes(bytes: number): string {
   return `${count(bytes)} bytes (${decimalSize(bytes)}, ${binarySize(bytes)})`;
 }
@@ -227,7 +230,7 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
   return facts(rows);
 }
 
-/** Layers of one kind and size together. */
+/** One row per kind and size of layer. */
 function layerTable(plan: KvCachePlan): string {
   const groups = new Map<string, { kind: string; tokens: number; bytes: number; layers: number }>();
   for (const { kind, tokens, bytes } of plan.layers) {

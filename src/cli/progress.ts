@@ -1,19 +1,19 @@
 /**
- * How far long work has come: a bar on stderr where that is a terminal, one plain line elsewhere.
+ * Progress of long work: a bar on stderr if that is a terminal, else one plain line.
  */
 import { writeNote } from './output.ts';
 import { bar, clearStatus, hasStatusLine, showStatus } from './status-line.ts';
 
 export interface Progress {
-  /** @param done of `total`, in the unit of both @param label when it is another one from now on */
+  /** @param done of `total`, in the same unit @param label a new label, from this call on */
   update(done: number, total: number, label?: string): void;
-  /** Takes the bar away. Safe to call twice. */
+  /** Removes the bar. Safe to call twice. */
   stop(): void;
 }
 
 /**
  * @param label what is being done, such as `loading`
- * @param plain the line for where there is no terminal; none when it is left out
+ * @param plain the line to print when stderr is no terminal; default none
  */
 export function startProgress(label: string, plain?: string): Progress {
   if (!hasStatusLine() && plain !== undefined) writeNote(plain);

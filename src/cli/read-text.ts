@@ -25,7 +25,7 @@ const TEXT_FILES = new Set([
   '.h',
 ]);
 
-/** @throws UsageError or Error saying what was expected. */
+/** @throws UsageError when the data set is not installed, Error for a missing, empty or non-UTF-8 text. */
 export async function readTrainingText(source: string): Promise<string> {
   const text = source === 'moby-dick' ? await mobyDick() : readText(source);
   if (text === '') throw new Error(`${source}: expected a text, got an empty one`);
@@ -40,8 +40,8 @@ export function neededTokenizer<T>(path: string, tokenizer: T | undefined): T {
 }
 
 /**
- * A text without the characters that a tokenizer lacks: said, with their number. Training on such a text is
- * refused instead.
+ * Removes characters that the tokenizer does not know, and prints how many. (Training on such a text is an
+ * error.)
  */
 export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
   const unknown = tokenizer.unknownCharacters(text);
@@ -54,7 +54,7 @@ function readText(path: string): string {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (!stats) throw new Error(`${path}: expected a text file or a folder of them, got nothing of that name`);
   if (stats.isFile()) return readUtf8(path);
-  // A pipe waits for its writer, and a device such as /dev/zero has no end.
+  // Reading a pipe may block, and a device such as /dev/zero has no end.
   if (!stats.isDirectory())
     throw new Error(`${path}: expected a text file or a folder of them, got a pipe or a device`);
   const files = readdirSync(path, { recursive: true, encoding: 'utf8' })

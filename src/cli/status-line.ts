@@ -1,18 +1,18 @@
 /**
- * The last line of a terminal, which says how far work has come and changes in place. What else is written
- * goes above it: output.ts takes it away before, and puts it back.
+ * The last line of a terminal, which shows progress and is redrawn in place. Other output goes above it:
+ * output.ts erases the line, writes, and draws it again.
  *
- * Written here because the kept progress bars save the cursor's place on the screen at their start and return
- * to it at their end: once lines were written in between, that is a place above them.
+ * cli-progress is not used: it saves the cursor position at its start and returns to it at its end, which is
+ * wrong once lines were written in between.
  */
 
 import { writeSync } from 'node:fs';
 import { printableLine } from '../arguments/printable.ts';
 
-/** At most ten times a second: a terminal far away is slow. */
+/** At most ten redraws a second, since a remote terminal is slow. */
 const REDRAW_MS = 100;
 const CLEAR = '\r\u001b[K';
-/** A terminal writes ^C behind the line. If it broke the line there, clearing would leave the first part. */
+/** Room for the ^C that a terminal echoes: if that wrapped the line, clearing would leave its first part. */
 const CTRL_C_WIDTH = 2;
 
 let text: string | undefined;
@@ -25,8 +25,7 @@ export function hasStatusLine(): boolean {
 }
 
 /**
- * Characters that a line of the terminal has room for; one column stays free, since a full line wraps on
- * some.
+ * Usable columns of the terminal: one less than its width, since a full line wraps on some.
  */
 export function terminalWidth(stream: NodeJS.WriteStream): number {
   return stream.isTTY === true ? Math.max(20, (stream.columns || 80) - 1) : Number.POSITIVE_INFINITY;
@@ -45,13 +44,13 @@ export function showStatus(parts: readonly string[]): void {
   if (performance.now() - drawnAt >= REDRAW_MS) draw();
 }
 
-/** Takes the status line away for good. */
+/** Removes the status line. */
 export function clearStatus(): void {
   erase();
   text = undefined;
 }
 
-/** Writes something else in place of the status line, which comes back below it. */
+/** Erases the status line, runs `write`, and redraws the line below its output. */
 export function aboveStatus(write: () => void): void {
   erase();
   write();
@@ -64,13 +63,13 @@ export function bar(share: number, size: number): string {
   return '█'.repeat(filled) + '░'.repeat(size - filled);
 }
 
-// Past the stream: a Ctrl-C amid one of its writes leaves it waiting for the end of that write.
+// Write directly, not through the stream: after a Ctrl-C during a write, the stream waits for that write.
 process.on('exit', () => {
   if (!isDrawn) return;
   try {
     writeSync(process.stderr.fd, CLEAR);
   } catch {
-    // The terminal is gone.
+    // The terminal is closed.
   }
 });
 

@@ -10,7 +10,7 @@ import { terminalWidth } from './status-line.ts';
 
 type Cells = readonly string[];
 
-/** What cli-table3 draws lines with. */
+/** Names of cli-table3's border characters. */
 const BORDERS =
   'top top-mid top-left top-right bottom bottom-mid bottom-left bottom-right left left-mid mid mid-mid right right-mid';
 
@@ -29,7 +29,7 @@ export function table(head: Cells, cells: readonly Cells[], rightAligned: readon
     : rows.map((row) => record(head, row, width, rightAligned.includes(0))).join('\n');
 }
 
-/** Names with their values, and notes on them. */
+/** Rows of a name, a value and an optional note. */
 export function facts(cells: readonly (readonly [name: string, value: string, note?: string])[]): string {
   const rows = cells.map((row) => row.map((cell = '') => printableLine(cell)));
   const width = terminalWidth(process.stdout);

@@ -279,8 +279,8 @@ async function* transposed(job: TensorJob): AsyncGenerator<Uint8Array> {
   }
 }
 
-function rowsPerSlice(columns: number, most: number): number {
-  return Math.max(1, Math.min(most, Math.floor(SLICE_VALUES / Math.max(1, columns))));
+function rowsPerSlice(columns: number, maxRows: number): number {
+  return Math.max(1, Math.min(maxRows, Math.floor(SLICE_VALUES / Math.max(1, columns))));
 }
 
 /** Rows of the old tensor as stored, in `buffer`. */

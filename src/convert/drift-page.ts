@@ -17,7 +17,7 @@ const SERIES = {
 type Kind = keyof typeof SERIES;
 const KINDS: readonly Kind[] = ['key', 'value', 'attentionOutput'];
 /** More cells than this are drawn as the mean of all layers. */
-const MOST_CELLS = 20_000;
+const MAX_CELLS = 20_000;
 /** Of a head map and its text: all have the same, so that maps line up. */
 const MAP_WIDTH = 160;
 
@@ -91,7 +91,7 @@ function bars(layers: readonly LayerDrift[], pageWidth: number): string {
 /** What the heads of each layer have in common, their groups framed. */
 export function headMaps(layers: readonly LayerDrift[]): string {
   const K = layers[0]?.similarity.length ?? 0;
-  if (layers.length * K * K > MOST_CELLS) {
+  if (layers.length * K * K > MAX_CELLS) {
     const mean = Array.from({ length: K }, (_, j) =>
       Array.from(
         { length: K },

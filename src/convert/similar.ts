@@ -187,21 +187,21 @@ function putComplex(
 /**
  * How much two heads have in common, `[K, K]`, 0 to 1: the mean of that of their keys and of their values,
  * each the size of what the heads say together against what they say alone.
- * @param heard `[H, H]` per head: what reads its keys and its values; all directions alike where it is left
+ * @param metrics `[H, H]` per head: what reads its keys and its values; all directions alike where it is left
  * out
  */
 export function headSimilarity(
   { key, value }: Pick<HeadStatistics, 'key' | 'value'>,
   K: number,
   H: number,
-  heard?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] },
+  metrics?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] },
 ): Float64Array {
   const out = new Float64Array(K * K);
-  for (const [moments, metrics] of [
-    [key, heard?.key],
-    [value, heard?.value],
+  for (const [moments, weights] of [
+    [key, metrics?.key],
+    [value, metrics?.value],
   ] as const) {
-    const roots = metrics?.map((metric) => squareRoots(metric, H).root);
+    const roots = weights?.map((metric) => squareRoots(metric, H).root);
     const common = new Float64Array(K * K);
     for (let j = 0; j < K; j++) {
       for (let l = 0; l <= j; l++) {

@@ -14,7 +14,7 @@ import { copyingPlan } from './same-bytes.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 import type { TensorPlan } from './tensor-plan.ts';
 import {
-  AT_ONCE,
+  CONCURRENCY,
   type GgufTensors,
   startOutput,
   tensorPlans,
@@ -36,7 +36,9 @@ export async function writeGgufOutput(job: WriteJob): Promise<Written> {
   for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, { ...tensor, buffers }));
   const { total, count } = await startOutput(job, [...tensors.values()]);
   const bytes = new Map([...tensors].map(([name, tensor]) => [name, convertedTensor(tensor, count)]));
-  await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes, { atOnce: AT_ONCE });
+  await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes, {
+    atOnce: CONCURRENCY,
+  });
   return { bytes: total, files: [to] };
 }
 

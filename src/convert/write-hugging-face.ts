@@ -15,7 +15,7 @@ import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import type { ConvertedForm } from '../models/families/family.ts';
 import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
-import { AT_ONCE, startOutput, tensorPlans, type WriteJob, type Written } from './write-job.ts';
+import { CONCURRENCY, startOutput, tensorPlans, type WriteJob, type Written } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
 
@@ -63,7 +63,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
       for (const [shard, tensors] of shards) {
         await writeSafetensors(`${folder}/${shard}`, inFileOrder(tensors, count), {
           metadata,
-          atOnce: target.transpose ? 1 : AT_ONCE, // a transposed matrix is in memory as a whole
+          atOnce: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
         });
         files.push(shard);
       }

@@ -14,7 +14,7 @@ import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
  * Tensors converted at the same time, so that others are read and written while one is computed: Node's four
  * threads less one that syncs.
  */
-export const AT_ONCE = 3;
+export const CONCURRENCY = 3;
 
 export interface WriteJob extends DescribedModel {
   readonly checkpoint: Checkpoint;

@@ -41,9 +41,9 @@ export function latentAttention(
     weights.queryNorm && weights.queryUp
       ? linear(rmsNorm(first, weights.queryNorm, { eps }), weights.queryUp)
       : first;
-  const query = reshape(projected, [B, T, N, H]);
-  const plain = slice(query, [0, 0, 0, 0], [B, T, N, P]);
-  const placed = concat([plain, rotated(config, pass, slice(query, [0, 0, 0, P]))], -1);
+  const heads = reshape(projected, [B, T, N, H]);
+  const plain = slice(heads, [0, 0, 0, 0], [B, T, N, P]);
+  const query = concat([plain, rotated(config, pass, slice(heads, [0, 0, 0, P]))], -1);
 
   const latent = rmsNorm(slice(both, [0, 0, 0], [B, T, L]), weights.norm, { eps });
   const ropeKey = rotated(config, pass, reshape(slice(both, [0, 0, L]), [B, T, 1, H - P]));
@@ -63,10 +63,10 @@ export function latentAttention(
     const { key, value } = expandLatent(rows, expansion);
     const seen = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
     const drop = attentionDropout(pass.dropout, index);
-    return dotProductAttention(placed, key, value, { isCausal: true, scale, ...seen, ...drop });
+    return dotProductAttention(query, key, value, { isCausal: true, scale, ...seen, ...drop });
   }
-  const moved = absorbQuery(placed, expansion.key);
-  return absorbOutput(attend(moved, view, { scale, queryLengths: lengths }), expansion.value);
+  const absorbed = absorbQuery(query, expansion.key);
+  return absorbOutput(attend(absorbed, view, { scale, queryLengths: lengths }), expansion.value);
 }
 
 /** The rotating dims `[B, T, heads, R]` at their positions. */

@@ -61,17 +61,17 @@ export class TrainableModel extends Model {
    */
   readonly configJson: Readonly<Record<string, unknown>> | undefined;
   readonly #parameters: ReadonlyMap<string, Param>;
-  readonly #placed: readonly PlacedParam[];
+  readonly #stored: readonly PlacedParam[];
 
   /** @internal */
   constructor(
     parts: Omit<ModelParts, 'tensors'>,
-    placed: ReadonlyMap<string, PlacedParam>,
+    params: ReadonlyMap<string, PlacedParam>,
     configJson?: Readonly<Record<string, unknown>>,
   ) {
-    super({ ...parts, tensors: [...placed.values()].map(({ parameter }) => parameter.value) });
-    this.#placed = [...placed.values()];
-    const trained = [...placed].filter(([, { place }]) => !place.buffer);
+    super({ ...parts, tensors: [...params.values()].map(({ parameter }) => parameter.value) });
+    this.#stored = [...params.values()];
+    const trained = [...params].filter(([, { place }]) => !place.buffer);
     this.#parameters = new Map(trained.map(([path, { parameter }]) => [path, parameter]));
     this.configJson = configJson;
   }
@@ -91,9 +91,9 @@ export class TrainableModel extends Model {
    */
   storedTensors(): Record<string, TensorBytes> {
     const byName = new Map<string, PlacedParam[]>();
-    for (const placed of this.#placed) {
-      const { name } = placed.place;
-      byName.set(name, [...(byName.get(name) ?? []), placed]);
+    for (const param of this.#stored) {
+      const { name } = param.place;
+      byName.set(name, [...(byName.get(name) ?? []), param]);
     }
     return Object.fromEntries(
       [...byName].map(([name, parts]) => [
@@ -151,13 +151,13 @@ export function createModel(
     Array.from({ length: config.numLayers }, (_, i) => names.layer(i)).flatMap((layer) => [
       `${layer.attentionOutput}.weight`,
       `${layer.down}.weight`,
-      ...expertEnds(config, layer),
+      ...expertOutputNames(config, layer),
     ]),
   );
   const root = key(seed);
   const norm = 1 - (config.normWeightOffset ?? 0);
   let index = 0;
-  const { weights, placed } = walk(config, names, (place) => {
+  const { weights, params } = makeParams(config, names, (place) => {
     const out = allocate(backend, 'f32', place.shape);
     const spread = ends.has(place.name) ? range / Math.sqrt(2 * config.numLayers) : range;
     if (place.shape.length === 1) {
@@ -174,7 +174,7 @@ export function createModel(
   });
   root.dispose();
   const parts = { config, weights, backend, endTokenIds: [] };
-  return new TrainableModel({ ...parts, ...ropeTables(config) }, placed, configJson);
+  return new TrainableModel({ ...parts, ...ropeTables(config) }, params, configJson);
 }
 
 /**
@@ -193,21 +193,21 @@ export async function loadTrainableModel(
   const loaded = await loadParts(checkpoint, description, { backend, dtype: 'f32' });
   try {
     let next = 0;
-    const { weights, placed } = walk(config, names, ({ shape }) => {
+    const { weights, params } = makeParams(config, names, ({ shape }) => {
       // Mapped files cannot be written to, and block types not trained.
       const out = allocate(backend, 'f32', shape);
       backend.run(convert, { out, x: loaded.tensors[next++], count: out.size });
       return out;
     });
     const json = checkpoint.config as Readonly<Record<string, unknown>> | undefined;
-    return new TrainableModel({ ...loaded, weights }, placed, json && configWithTying(json, config));
+    return new TrainableModel({ ...loaded, weights }, params, json && configWithTying(json, config));
   } finally {
     for (const tensor of loaded.tensors) tensor.dispose();
   }
 }
 
 /** What ends the experts of a layer: one name where they are stacked. */
-function expertEnds({ experts }: DecoderConfig, { experts: names }: DecoderLayerNames): string[] {
+function expertOutputNames({ experts }: DecoderConfig, { experts: names }: DecoderLayerNames): string[] {
   return Array.from(
     { length: names ? (experts?.numExperts ?? 0) : 0 },
     (_, e) => names?.expert(e).down.weight ?? '',
@@ -215,27 +215,27 @@ function expertEnds({ experts }: DecoderConfig, { experts: names }: DecoderLayer
 }
 
 /** Makes a parameter at every place of the decoder's weights, in their order. */
-function walk(
+function makeParams(
   config: DecoderConfig,
   names: DecoderNames,
   make: (place: WeightPlace) => Tensor,
-): { weights: DecoderWeights; placed: Map<string, PlacedParam> } {
-  const placed = new Map<string, PlacedParam>();
+): { weights: DecoderWeights; params: Map<string, PlacedParam> } {
+  const params = new Map<string, PlacedParam>();
   const source = (place: WeightPlace): Tensor => {
     const parameter = new Param(make(place));
-    placed.set(parameterName(place), { parameter, place });
+    params.set(parameterName(place), { parameter, place });
     return parameter.value;
   };
   const ends = decoderEnds(config, names, source);
-  const table = placed.get(`${names.embedding}.weight`);
+  const table = params.get(`${names.embedding}.weight`);
   if (table && names.headCopy !== undefined) {
     const name = `${names.headCopy}.weight`;
-    placed.set(name, { ...table, place: { ...table.place, name, buffer: true } });
+    params.set(name, { ...table, place: { ...table.place, name, buffer: true } });
   }
   const layers = Array.from({ length: config.numLayers }, (_, i) =>
     decoderLayerWeights(config, names, i, source),
   );
-  return { weights: { ...ends, layers }, placed };
+  return { weights: { ...ends, layers }, params };
 }
 
 /**

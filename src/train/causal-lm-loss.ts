@@ -12,7 +12,7 @@ import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { tokenRow } from './token-data.ts';
 
-/** What the loss needs of a model: logits `[B, T, V]` of token rows, with dropout where it is asked for. */
+/** A model as the loss needs it: token rows to logits `[B, T, V]`, with optional dropout. */
 export interface LanguageModel {
   /** Logits `[B, T, V]` of token rows `[B, T]`. */
   forward(tokens: readonly (readonly number[])[] | Tensor, options?: DropoutMask): Tensor;
@@ -23,8 +23,8 @@ export interface LanguageModel {
  * @param tokens rows (arrays or typed arrays) of at least two token ids, which may differ in length, or an
  * i32 tensor `[B, T]`
  * @param dropout `dropoutRate` and `dropoutKey` of a training step, a new key for each; default no dropout
- * @throws TypeError for anything but rows of ids; RangeError for what is no id, when a row has no token to
- * predict, or for a dropout rate outside of [0, 1)
+ * @throws TypeError for anything but rows of ids; RangeError for an invalid token id, a row without a token
+ * to predict, or for a dropout rate outside of [0, 1)
  * @returns a scalar
  */
 export function causalLmLoss(
@@ -69,7 +69,7 @@ function checkRow(row: ArrayLike<number>): void {
     if (!(Number.isInteger(row[t]) && row[t] >= 0)) {
       throw new RangeError(`causalLmLoss: expected token ids from 0, got ${describe(row[t])}`);
     }
-    // Beyond, an i32 would be another id.
+    // Larger values wrap around in an i32.
     if (row[t] >= 2 ** 31) {
       throw new RangeError(`causalLmLoss: expected token ids below 2147483648, got ${row[t]}`);
     }

@@ -1,7 +1,7 @@
 /**
- * What the checkpoints of a run are written as: the form the model came in, with f32 weights and all that
- * belongs to it (tokenizer, licence, metadata). A model from safetensors is written as a Hugging Face
- * directory, one from GGUF as `model.gguf`.
+ * The format of a run's checkpoints: that of the model it started from, with f32 weights and all its other
+ * files (tokenizer, licence, metadata). A model from safetensors is written as a Hugging Face directory, one
+ * from GGUF as `model.gguf`.
  */
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -15,13 +15,13 @@ import type { GgufHeader } from '../format/gguf.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 
 export interface CheckpointForm {
-  /** Writes the model into a folder that is there. */
+  /** Writes the model into an existing folder. */
   write(folder: string, model: TrainableModel, recipe: TrainRecipe): Promise<void>;
 }
 
 /**
  * A Hugging Face directory.
- * @param files to be put beside the weights, by name
+ * @param files to write beside the weights, by name
  * @param untrained tensors besides the model's
  */
 export function huggingFaceForm(
@@ -44,9 +44,9 @@ export function huggingFaceForm(
 }
 
 /**
- * The form of the checkpoint that `model` was loaded from. All but the model's weights is read now, so the
- * checkpoint need not stay where it is: what is no parameter (factors of RoPE, masks, a vision tower) stays
- * as it was.
+ * The form of the checkpoint that `model` was loaded from. Everything but the trained weights is read at
+ * once, so the checkpoint may be moved afterwards. Tensors that are no parameters (factors of RoPE, masks, a
+ * vision tower) are copied unchanged.
  */
 export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Promise<CheckpointForm> {
   const trained = model.storedTensors();

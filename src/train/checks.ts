@@ -1,6 +1,6 @@
 /**
- * Checks of the numbers that training takes. NaN, or what f32 turns into Infinity or 0, would make parameters
- * NaN.
+ * Checks of numeric training options. NaN, or a number that overflows or underflows in f32, would make
+ * parameters NaN.
  */
 import { describe } from '../arguments/kinds.ts';
 

@@ -22,13 +22,12 @@ export interface EvaluateOptions {
   /** T; at most the model's context. */
   readonly context: number;
   /**
-   * What every window begins with: the tokens that the model saw in front of each text, such as bos. Default
-   * none.
+   * Tokens that every window begins with, such as bos, as in training. Default none.
    */
   readonly start?: readonly number[];
   /** Windows per pass; default 8. */
   readonly batchSize?: number;
-  /** Told after each pass how many windows are done. */
+  /** Called after each pass with the number of windows done. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -41,9 +40,8 @@ const OPTIONS = optionKinds<EvaluateOptions>({
 
 /**
  * Each token is predicted once, from at most `context` tokens before it, `start` among them. Without a start
- * the first token is not, since there is nothing to predict it from.
- * @throws RangeError for tokens of which none can be predicted, or a context or batch size that is no
- * positive integer
+ * the first token is not predicted.
+ * @throws RangeError when no token can be predicted, or a context or batch size that is no positive integer
  */
 export function evaluateTokens(
   model: Model,

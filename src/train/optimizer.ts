@@ -42,10 +42,10 @@ export class Optimizer {
   }
 
   /**
-   * One step. It takes the gradients over and frees them, so that a plain loop stays flat.
+   * One step. It takes ownership of the gradients and frees them, so memory does not grow in a plain loop.
    * @param gradients what `grad` or `valueAndGrad` gave for `model`, by path
-   * @throws RangeError when a path is missing or unknown, or a shape is not its parameter's; TypeError for
-   *   anything but a model and an object of tensors. Nothing has changed then.
+   * @throws RangeError when a path is missing or unknown, or a gradient's shape is not its parameter's;
+   *   TypeError for anything but a model and an object of tensors. Nothing is changed when it throws.
    */
   update(model: ParameterOwner, gradients: Tensors): void {
     if (typeof model?.parameters !== 'function' || typeof gradients !== 'object' || gradients === null) {
@@ -79,14 +79,14 @@ export class Optimizer {
   #checkPaths(paths: readonly string[]): void {
     const unknown = paths.find((path) => !this.#paths.has(path));
     if (unknown !== undefined)
-      throw new RangeError(`Optimizer: expected a model without ${unknown}, as at first`);
+      throw new RangeError(`Optimizer: ${unknown} was not a parameter when this Optimizer was created`);
     if (paths.length === this.#paths.size) return;
     throw new RangeError(
       `Optimizer: expected a model of ${this.#paths.size} parameters, got ${paths.length}`,
     );
   }
 
-  /** Moments and sums by name, to be saved; they change with each step. */
+  /** The optimiser's tensors (moments, sums) by name, as to be saved. They change with each step. */
   get tensors(): Tensors {
     return this.#state.tensors;
   }

@@ -76,7 +76,7 @@ export function adamw(options: AdamwOptions): Transformation {
     if (!(beta >= 0 && beta < 1)) throw new RangeError(`adamw: expected 0 <= ${name} < 1, got ${beta}`);
   }
   for (const [name, value] of Object.entries({ eps, weightDecay })) checkNotNegative('adamw', name, value);
-  // As 0 it would divide 0 by 0 where a gradient is 0.
+  // Rounded to 0 in f32, it would give 0 / 0 where a gradient is 0.
   if (eps > 0 && Math.fround(eps) === 0) {
     throw new RangeError(`adamw: expected eps to be 0 or a number that f32 does not make 0, got ${eps}`);
   }
@@ -105,7 +105,7 @@ export function adamw(options: AdamwOptions): Transformation {
           if (parts.length > 0) backendOf(parts[0].parameter).run(calls.adamw, call);
         },
         appliesScale: true,
-        // Inside a chain: the step of a copy is the update.
+        // Inside a chain: take the step on a copy; the difference is the update.
         update(gradients, current) {
           const copies = Object.fromEntries(
             Object.keys(gradients).map((path) => [path, mul(current[path], 1)]),
@@ -178,7 +178,7 @@ export function sgd(options: SgdOptions): Transformation {
   };
 }
 
-/** The direction of one step; the running sum changes in place. */
+/** The direction of one step. Updates the running sum in place. */
 function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, nesterov = false): Tensor {
   if (!trace) return gradient;
   const next = add(gradient, mul(trace, momentum));
@@ -188,8 +188,8 @@ function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, neste
 
 /**
  * Scales all gradients by `maxNorm / norm` when their common norm, the root of the sum of all squares, is
- * above `maxNorm`. Nothing is read back: the factor stays a tensor. With `Infinity`, or more than f32 holds,
- * gradients stay as they are.
+ * above `maxNorm`. The factor stays a tensor, so nothing is read back. With `Infinity`, or more than f32
+ * holds, gradients stay as they are.
  * @throws RangeError unless `maxNorm` is positive, in f32 too. To turn clipping off, leave it out of the
  *   chain: 0, which turns it off in `Trainer`, makes all gradients 0 in Optax.
  */
@@ -216,7 +216,7 @@ export function clipByGlobalNorm(maxNorm: number): Transformation {
   };
 }
 
-/** In copies, since what goes in stays the caller's. */
+/** Scales copies: the inputs belong to the caller. */
 const unchanged: Transformation = {
   init: () => ({
     tensors: {},
@@ -258,7 +258,7 @@ export function multiSteps(inner: Transformation, everyKSchedule: number): Trans
       const sums = zerosLike(parameters);
       let count = 0;
       /**
-       * Takes one gradient in, or steps on the mean; a step that throws leaves sums and count as they were.
+       * Adds one gradient, or takes a step with the mean. A step that throws leaves sums and count unchanged.
        */
       const collect = <T>(gradients: Tensors, step: (mean: Tensors) => T): T | undefined => {
         for (const path in gradients) checkAlike('multiSteps', path, sums[path], gradients[path]);

@@ -12,7 +12,7 @@ import { checkFinite, checkNotNegative } from './checks.ts';
 /** The value at a step, counted from 0. */
 export type Schedule = (step: number) => number;
 
-/** A rate that does not change, or one by step. */
+/** A constant rate, or a function of the step. */
 export type ScalarOrSchedule = number | Schedule;
 
 /** Always `value`. @throws TypeError for what is no number, RangeError for NaN and Infinity */
@@ -23,11 +23,11 @@ export function constantSchedule(value: number): Schedule {
 
 /** Options of `linearSchedule`. */
 export interface LinearScheduleOptions {
-  /** Value at first. */
+  /** Value at the start. */
   readonly initValue: number;
-  /** Value in the end. */
+  /** Value at the end. */
   readonly endValue: number;
-  /** Steps from one to the other. */
+  /** Length of the transition in steps. */
   readonly transitionSteps: number;
   /** Default 0. */
   readonly transitionBegin?: number;
@@ -41,7 +41,7 @@ const LINEAR_OPTIONS = optionKinds<LinearScheduleOptions>({
 });
 
 /**
- * Straight from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0)
+ * Linear from `initValue` to `endValue` in `transitionSteps` steps, from step `transitionBegin` (default 0)
  * on.
  */
 export function linearSchedule(options: LinearScheduleOptions): Schedule {
@@ -57,13 +57,13 @@ export function linearSchedule(options: LinearScheduleOptions): Schedule {
 
 /** Options of `cosineDecaySchedule`. */
 export interface CosineDecayScheduleOptions {
-  /** Value at first. */
+  /** Value at the start. */
   readonly initValue: number;
   /** More than 0. */
   readonly decaySteps: number;
-  /** The end as a share of `initValue`; default 0. */
+  /** Final value as a share of `initValue`; default 0. */
   readonly alpha?: number;
-  /** Of the cosine, not negative; default 1. */
+  /** Exponent of the cosine, not negative; default 1. */
   readonly exponent?: number;
 }
 
@@ -100,11 +100,11 @@ export interface WarmupCosineDecayScheduleOptions {
   readonly peakValue: number;
   /** Steps from `initValue` to `peakValue`. */
   readonly warmupSteps: number;
-  /** Of the whole schedule, warm-up included. */
+  /** Length of the whole schedule in steps, warm-up included. */
   readonly decaySteps: number;
   /** Default 0. */
   readonly endValue?: number;
-  /** Of the cosine; default 1. */
+  /** Exponent of the cosine; default 1. */
   readonly exponent?: number;
 }
 
@@ -118,7 +118,7 @@ const WARMUP_OPTIONS = optionKinds<WarmupCosineDecayScheduleOptions>({
 });
 
 /**
- * Straight up from `initValue` to `peakValue` in `warmupSteps` steps, then half a cosine down to `endValue`.
+ * Linear from `initValue` to `peakValue` in `warmupSteps` steps, then half a cosine down to `endValue`.
  * @throws RangeError unless decaySteps is larger than warmupSteps, and those at least 0
  */
 export function warmupCosineDecaySchedule(options: WarmupCosineDecayScheduleOptions): Schedule {
@@ -144,8 +144,7 @@ export function warmupCosineDecaySchedule(options: WarmupCosineDecayScheduleOpti
 const WARMUP = 'warmupCosineDecaySchedule';
 
 /**
- * @throws TypeError naming what is no number (one left out would make every rate NaN), RangeError for NaN and
- * Infinity
+ * @throws TypeError for a missing option or another kind of value, RangeError for NaN and Infinity
  */
 function checkNumbers(op: string, numbers: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(numbers)) checkFinite(op, name, value);

@@ -1,7 +1,6 @@
 /**
  * Tokens to train on: one long sequence, cut into a training and a validation part, from which batches are
- * drawn. What batch a step sees depends on the seed and the step alone, so a run that goes on needs no other
- * state.
+ * drawn. The batch of a step depends only on the seed and the step, so a resumed run needs no other state.
  */
 
 import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
@@ -10,9 +9,9 @@ import { threefry2x32 } from '../backend/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
 import { checkShare } from './checks.ts';
 
-/** Streams of batches: they never share a draw. */
+/** Streams of batches, each with random numbers of its own. */
 export type BatchStream = 'train' | 'evaluate-train' | 'evaluate-validation';
-/** In the order of their numbers; a number stays what it is, so that a run goes on with its draws. */
+/** The index is part of the random key: keep the order, or resumed runs draw other batches. */
 const STREAMS = ['train', 'evaluate-train', 'evaluate-validation', 'dropout'] as const;
 
 /** The tokens of a text, cut into a part to train on and a part held out. */
@@ -21,16 +20,15 @@ export interface TokenSplit {
   readonly train: Int32Array;
   /** Token ids held out. */
   readonly validation: Int32Array;
-  /** What every block begins with, such as bos; default nothing. */
+  /** Tokens that every block begins with, such as bos; default none. */
   readonly start?: readonly number[];
 }
 
 /**
  * The first part to train on, the last to validate on (nanoGPT's 90 and 10 %).
  * @param validation share of the tokens, 0 < share < 1
- * @param start tokens that every block is to begin with
- * @throws RangeError for a share that is none, or when either part is shorter than a block and the token
- * after it.
+ * @param start tokens that every block is to begin with @throws RangeError for a share outside (0, 1), or
+ * when either part has fewer tokens than a block plus one.
  */
 export function splitTokens(
   tokens: Int32Array,
@@ -60,11 +58,11 @@ export interface DrawBatchOptions {
   readonly blockLength: number;
   /** Seed of the run. */
   readonly seed: number;
-  /** Which batches: streams share no draw. */
+  /** The stream to draw from. */
   readonly stream: BatchStream;
-  /** Which batch of the stream. */
+  /** Index of the batch in its stream. */
   readonly index: number;
-  /** What every block begins with; default nothing. */
+  /** Tokens that every block begins with; default none. */
   readonly start?: readonly number[];
 }
 
@@ -79,7 +77,7 @@ const DRAW_OPTIONS = optionKinds<DrawBatchOptions>({
 
 /**
  * `batchSize` blocks of `blockLength` + 1 tokens from random places, the first of them those of `start`.
- * @throws RangeError for numbers out of range, or when there are no more tokens than a block has
+ * @throws RangeError for numbers out of range, or when there are not more tokens than a block has
  */
 export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number[][] {
   checkTokens('drawBatch', tokens);
@@ -104,7 +102,7 @@ export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number
   }
   return Array.from({ length: batchSize }, (_, row) => {
     const [high, low] = threefry2x32(key, 0, row);
-    // 53 bits: every place can be drawn, and as often as the next one.
+    // 53 random bits, so that all offsets are equally likely.
     const at = Math.floor(((high * 2 ** 21 + (low >>> 11)) / 2 ** 53) * places);
     const block = tokenRow(tokens, at, length);
     return start.length === 0 ? block : [...start, ...block];
@@ -119,8 +117,7 @@ export function tokenRow(tokens: ArrayLike<number>, start: number, length: numbe
 }
 
 /**
- * The threefry key of what the seed's run draws for its batch of this number: its places in the text, or its
- * dropout.
+ * The threefry key for one batch of a run: for its offsets in the text, or for its dropout.
  */
 export function drawKey(seed: number, stream: BatchStream | 'dropout', index: number): KeyWords {
   return threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);

@@ -19,7 +19,7 @@ import { chain, disposeAll, type Tensors } from './transformation.ts';
 /** The options with their defaults filled in. */
 export type TrainerSettings = Omit<TrainSettings, 'validation'>;
 
-/** What a trainer must be told, and what it has defaults for (`TrainSettings` says them). */
+/** Required settings, and optional ones; `TrainSettings` gives their defaults. */
 export type TrainerOptions = Partial<TrainerSettings> &
   Pick<TrainerSettings, 'batchSize' | 'blockLength' | 'steps' | 'learningRate'>;
 
@@ -43,7 +43,7 @@ export const TRAINER_KINDS: OptionKinds<TrainerOptions> = {
 };
 const OPTIONS = optionKinds<TrainerOptions>(TRAINER_KINDS);
 
-/** Thrown when the loss is no number: the step was not taken. */
+/** Thrown when the loss is not finite; the step was not taken. */
 export class DivergedError extends Error {
   override readonly name = 'DivergedError';
 }
@@ -98,7 +98,7 @@ export class Trainer {
     return this.#step;
   }
 
-  /** Sets where the run is; the parameters and the optimiser's tensors are the caller's to restore. */
+  /** Sets the step and the counters; the caller restores parameters and optimiser tensors. */
   resumeAt(step: number, counters: Readonly<Record<string, number>>): void {
     this.#step = step;
     this.optimizer.counters = counters;
@@ -113,7 +113,7 @@ export class Trainer {
   /**
    * One step.
    * @throws DivergedError when the loss of one of its batches or the norm of their gradients is not finite.
-   *   After this or any other error parameters and optimiser are as before.
+   *   After any error, parameters and optimiser are unchanged.
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
@@ -136,7 +136,7 @@ export class Trainer {
     return total / accumulate;
   }
 
-  /** Of a batch of the run, by its number. */
+  /** Loss and gradients of one batch, by its index in the run. */
   #lossAndGradients(number: number): [loss: number, gradients: Record<string, Tensor>] {
     const { seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
     const index = firstBatch + number;
@@ -187,8 +187,8 @@ function read(scalar: Tensor): number {
 }
 
 /**
- * Adds `gradients * factor` to `sums`, in place; empty sums become them. It takes the gradients over and
- * frees them.
+ * Adds `gradients * factor` to `sums`, in place; empty sums become them. It takes ownership of the gradients
+ * and frees them.
  */
 function addScaled(sums: Record<string, Tensor>, gradients: Tensors, factor: number): Record<string, Tensor> {
   for (const [path, gradient] of Object.entries(gradients)) {

@@ -1,7 +1,6 @@
 /**
- * A run of a trainer: steps, estimates of both losses, checkpoints in a folder, and going on from them: bit
- * for bit on the same backend and instruction set, with any number of threads. It shows nothing; who wants to
- * see it listens to its metrics.
+ * A training run: steps, estimates of both losses, checkpoints in a folder. A resumed run gives the same bits
+ * on the same backend and instruction set, with any number of threads. It prints nothing; `onMetric` reports.
  */
 
 import { checkInteger, show } from '../arguments/kinds.ts';
@@ -34,10 +33,10 @@ export interface Metric {
   readonly validationLoss?: number;
 }
 
-/** What a run's numbers depend on: it goes on only where all of it is the same. */
+/** The settings that determine a run's numbers; a run can resume only if all of them are equal. */
 export type RunIdentity = Readonly<Record<string, string | number | null>>;
 
-/** How often, where to and who listens. */
+/** Intervals, folder and callbacks of a run. */
 export interface RunOptions {
   /**
    * Steps between estimates of both losses; default 250. There is one before the first step and one after the
@@ -48,19 +47,19 @@ export interface RunOptions {
   readonly saveEvery?: number;
   /** Checkpoints that are kept; default 2. */
   readonly keep?: number;
-  /** Told each line of metrics as it comes. */
+  /** Called with each metric as it is logged. */
   readonly onMetric?: (metric: Metric) => void | Promise<void>;
-  /** Ends the run after the step it is in, with a checkpoint. */
+  /** Stops the run after the current step and writes a checkpoint. */
   readonly signal?: AbortSignal;
 }
 
-/** Where a run keeps its checkpoints, and what stands in them. */
+/** Where a run keeps its checkpoints, and their contents. */
 export interface RunPlace {
   readonly directory: RunDirectory;
   readonly identity: RunIdentity;
   readonly form: CheckpointForm;
   readonly recipe: (step: number) => TrainRecipe;
-  /** What the steps before were computed on, as in `RunResult`. */
+  /** Backends of the earlier steps, as in `RunResult`. */
   readonly computedOn: readonly string[];
 }
 
@@ -71,9 +70,9 @@ export interface PreparedRun {
   readonly tokenizer: Tokenizer;
   readonly data: TokenSplit;
   readonly place: RunPlace | undefined;
-  /** The checkpoint it goes on from. */
+  /** The checkpoint it resumes from. */
   readonly resumedFrom: string | undefined;
-  /** Metrics of the steps before. */
+  /** Metrics of the earlier steps. */
   readonly metrics: readonly Metric[];
 }
 
@@ -81,7 +80,7 @@ export interface PreparedRun {
 export interface RunResult {
   /** False when the signal ended it before its last step. */
   readonly finished: boolean;
-  /** Every line of metrics, those before a resume included. */
+  /** All metrics, those before a resume included. */
   readonly metrics: readonly Metric[];
   /**
    * Backends and instruction sets, such as `native (avx512)`, oldest first. More than one: the run was
@@ -91,14 +90,14 @@ export interface RunResult {
   readonly computedOn: readonly string[];
 }
 
-/** What was asked for does not go with what is in the folder. */
+/** The options conflict with the run in the folder. */
 export class RunConflictError extends Error {
   override readonly name = 'RunConflictError';
 }
 
 /**
- * The folder of a run and, to go on, its newest checkpoint.
- * @throws RunConflictError when it is not empty and the run is not to go on; FolderInUseError while another
+ * The folder of a run and, when resuming, its newest checkpoint.
+ * @throws RunConflictError when it is not empty and `resume` is not set; FolderInUseError while another
  * process trains there
  */
 export function openRun(
@@ -120,9 +119,9 @@ export function openRun(
   return { directory, latest };
 }
 
-/** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
+/** @throws RunConflictError with the first setting that differs from the checkpoint. */
 export function checkSameRun(directory: RunDirectory, latest: string, identity: RunIdentity): void {
-  // Runs from before there was dropout, or a start of blocks, do not name them.
+  // Runs without dropout or start tokens may omit these keys.
   const before: RunIdentity = {
     dropout: 0,
     blockStart: '',
@@ -140,7 +139,7 @@ export function computedOn({ description }: { readonly description: string }): s
   return description.replace(/, \d+ threads?\)$/, ')');
 }
 
-/** What the steps up to a checkpoint were computed on; empty where it does not say. */
+/** Backends of the steps up to a checkpoint; empty where it records none. */
 export function computedBefore(directory: RunDirectory, latest: string | undefined): readonly string[] {
   const found = latest === undefined ? undefined : directory.state(latest).computedOn;
   return Array.isArray(found) ? found.filter((name) => typeof name === 'string') : [];
@@ -154,8 +153,8 @@ export function tokensIdentity(tokens: Int32Array, start: readonly number[]): Ru
 }
 
 /**
- * Puts a checkpoint's optimiser and place into a trainer whose model was loaded from it.
- * @returns the metrics up to it; what was logged later will be logged again
+ * Restores optimiser state and step from the checkpoint that the trainer's model was loaded from.
+ * @returns the metrics up to it; later ones are logged again
  */
 export async function restoreRun(
   directory: RunDirectory,
@@ -189,9 +188,9 @@ export async function restoreRun(
 }
 
 /**
- * Steps until the trainer's last, or until the signal.
+ * Trains until the last step, or until the signal is aborted.
  * @param place where checkpoints go; without it none is written
- * @param before the metrics of a run that goes on
+ * @param before metrics of the run so far
  * @throws RangeError for numbers among the options that are no positive integers; DivergedError as
  * `Trainer.advance`; what was saved before stays. FolderInUseError while another process trains there.
  */
@@ -224,7 +223,7 @@ async function advanceToTheEnd(
   const { saveEvery = evaluateEvery } = options;
   const { steps } = trainer.settings;
   const metrics = [...before];
-  // Also of a run that was killed before its first checkpoint.
+  // Also those left by a run that was killed before its first checkpoint.
   await place?.directory.replace('metrics.jsonl', before.map((line) => `${JSON.stringify(line)}\n`).join(''));
 
   const note = async (metric: Metric): Promise<void> => {
@@ -249,14 +248,14 @@ async function advanceToTheEnd(
     await note({ step, loss, learningRate: trainer.schedule(step - 1) });
     if (step % evaluateEvery === 0 || step === steps) await evaluate();
     if (step % saveEvery === 0 || step === steps) await save();
-    // A signal comes in between steps.
+    // Let the event loop deliver signals between steps.
     await eventLoopTurn();
   }
   if (saved !== trainer.step) await save();
   return { finished: trainer.step === steps, metrics, computedOn: places(trainer, place) };
 }
 
-/** What a run has been computed on so far, this time included. */
+/** The backends of a run so far, the current one included. */
 function places(trainer: Trainer, place: RunPlace | undefined): readonly string[] {
   const before = place?.computedOn ?? [];
   const now = computedOn(trainer.model.backend);

@@ -1,6 +1,6 @@
 /**
- * What an optimiser is made of: steps from gradients to updates, which `chain` puts one after the other. As
- * optax's gradient transformations, but with their state inside an object, and able to finish in place.
+ * Gradient transformations as in optax: steps from gradients to updates, composed by `chain`. Here state is
+ * kept in an object, and the last step can update parameters in place.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -27,26 +27,26 @@ export interface Transformation {
 /** The state of a transformation for one set of parameters, such as the moments of Adam. */
 export interface TransformationState {
   /**
-   * New updates from `updates`, which stay the caller's. Empty: nothing is to be done this time. The last
-   * step of a chain is asked for `apply` instead where it has it.
+   * New updates from `updates`, which stay the caller's. Empty: no update this time. For the last step of a
+   * chain, `apply` is called instead if it exists.
    */
   update(updates: Tensors, parameters: Tensors): Tensors;
-  /** The factor, a scalar, when all that `update` does is to multiply by one. */
+  /** The scalar factor, when `update` only multiplies by one. */
   scale?(updates: Tensors): Tensor;
   /**
-   * Adds the updates to the parameters' memory at once; `scale`, which only comes where `appliesScale`,
-   * multiplies them first.
+   * Adds the updates to the parameters in place. `scale`, given only with `appliesScale`, multiplies the
+   * updates first.
    */
   apply?(updates: Tensors, parameters: Tensors, scale?: Tensor): void;
   /** Whether `apply` takes a scale. */
   readonly appliesScale?: boolean;
-  /** What must be kept to go on later: tensors by name. They change as the optimiser runs. */
+  /** The state to save, as tensors by name. They change as the optimiser runs. */
   readonly tensors: Tensors;
-  /** And numbers by name. */
+  /** The counters to save, by name. */
   counters: Readonly<Record<string, number>>;
 }
 
-/** The transformations one after the other. */
+/** Applies the transformations in order. */
 export function chain(...transformations: readonly Transformation[]): Transformation {
   for (const transformation of transformations) checkTransformation('chain', transformation);
   return {
@@ -115,7 +115,7 @@ export function prefixed<T>(prefix: string, values: Readonly<Record<string, T>>)
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}.${name}`, value]));
 }
 
-/** Gives a part its counters back from what its owner named `prefix.name`. */
+/** Restores a part's counters from those named `prefix.name`. */
 export function setPrefixed(
   prefix: string,
   state: TransformationState,
@@ -125,7 +125,7 @@ export function setPrefixed(
   state.counters = Object.fromEntries(own);
 }
 
-/** Adds what `state` makes of `updates`, times `scale`, to the parameters, in place. */
+/** Transforms `updates` by `state`, times `scale`, and adds them to the parameters in place. */
 export function applyUpdates(
   state: TransformationState,
   updates: Tensors,
@@ -146,7 +146,7 @@ export function applyUpdates(
   if (found !== updates) disposeAll(found);
 }
 
-/** @throws unless all are live, of one shape and on one backend: what is done in place is done by address */
+/** @throws unless all are live, of one shape and on one backend: in-place updates work by address */
 export function checkAlike(op: string, path: string, first: Tensor, ...others: readonly Tensor[]): void {
   commonBackend(op, first, ...others);
   for (const x of others) checkExactShape(op, path, x, first.shape);
@@ -157,8 +157,8 @@ export function disposeAll(tensors: Tensors): void {
 }
 
 /**
- * Zeros of the parameters' shapes that no scope frees, but the garbage collector does with their owner:
- * moments.
+ * Zeros of the parameters' shapes, for moments: not freed by a scope, but by the garbage collector with their
+ * owner.
  */
 export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return Object.fromEntries(

@@ -1,14 +1,12 @@
 /**
- * What a checkpoint is uptrained with: its own recipe where it carries one, stated defaults where it does
- * not.
+ * The settings of uptraining: the checkpoint's own recipe if it has one, defaults otherwise.
  *
- * The paper goes on with the original recipe for alpha of the original steps. Its models (T5) were trained
- * with a learning rate of 1 / sqrt(step), which hardly moves in another 5 %. A cosine has come to its end by
- * then, and staying there recovers little in a few steps: so the schedule runs once more, up to the peak and
- * down to the end. A small GPT (1,200 steps, N = 6, alpha 0.05) came to 2.07 nats at K = 1 so, to 2.12 with
- * half of the peak and to 2.23 at the end rate; at K = 3 to 1.81, 1.81 and 1.86. Moments are not part of a
- * checkpoint, and those of pooled heads would mean nothing: they begin anew, and the warm-up shields the
- * weights from their first steps.
+ * The paper continues with the original recipe for alpha times the original steps. Its models (T5) use a
+ * learning rate of 1 / sqrt(step), which changes little in another 5 %. A cosine schedule is at its minimum
+ * by then, where a few steps recover little, so here the schedule restarts: warm-up to the peak, then decay.
+ * A small GPT (1,200 steps, N = 6, alpha 0.05) reached 2.07 nats at K = 1 this way, 2.12 with half of the
+ * peak and 2.23 at the final rate; at K = 3, 1.81, 1.81 and 1.86. Moments start at zero: checkpoints do not
+ * hold them, and they would not fit merged heads. The warm-up keeps the first steps small.
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), sections 2.1 and 3.1; re-warming: Ibrahim et al. 2024
  * (arXiv 2403.08763).
@@ -23,11 +21,11 @@ import { TRAINER_KINDS, trainerSettings } from './trainer.ts';
 /** The paper's main setting. */
 export const DEFAULT_ALPHA = 0.05;
 
-/** What the caller chose; everything else follows from the recipe. */
+/** The caller's settings; the recipe gives all others. */
 export type UptrainChoice = Partial<Omit<TrainSettings, 'firstBatch'>> & {
   /**
-   * Share of the steps that the model was trained for; default 0.05. Only for a checkpoint that says how many
-   * those were; `steps` goes before it.
+   * Share of the steps that the model was trained for; default 0.05. Needs a checkpoint that records that
+   * number; `steps` takes precedence.
    */
   readonly alpha?: number;
 };
@@ -38,8 +36,8 @@ export const CHOICE_KINDS: OptionKinds<UptrainChoice> = { ...TRAINED, validation
 const OPTIONS = optionKinds<UptrainChoice>(CHOICE_KINDS);
 
 /**
- * For checkpoints trained elsewhere: small enough for a laptop and for weights that took a far larger batch
- * to train.
+ * For checkpoints without a recipe: small enough for a laptop, and with a low learning rate, since such
+ * weights were usually trained with far larger batches.
  */
 export const ELSEWHERE: Readonly<
   Omit<TrainSettings, 'steps' | 'minLearningRate' | 'warmupSteps' | 'firstBatch'>
@@ -61,7 +59,7 @@ export const ELSEWHERE: Readonly<
 /**
  * @param recipe what the checkpoint carries
  * @param context longest block the model takes
- * @throws RangeError when neither `steps` is given nor the checkpoint says what alpha is a share of, and for
+ * @throws RangeError when `steps` is not given and the checkpoint does not record its training steps, and for
  * numbers out of range
  */
 export function uptrainSettings(
@@ -103,13 +101,13 @@ function alphaSteps(recipe: TrainRecipe | undefined, alpha: number): number {
   }
   if (recipe?.training === undefined) {
     throw new RangeError(
-      `uptrain: expected { steps }, since the checkpoint does not say how many steps alpha=${alpha} is a share of (those of gqa train do)`,
+      `uptrain: expected { steps }, since the checkpoint does not record its training steps, which alpha=${alpha} is a share of (those of gqa train do)`,
     );
   }
   return Math.max(1, Math.round(alpha * recipe.training.step));
 }
 
-/** Batches drawn from the text so far: where the next run of the same recipe goes on. */
+/** Batches drawn from the text so far, so that the next run of the same recipe continues after them. */
 function batchesDrawn({ training, uptraining }: TrainRecipe): number {
   const runs = [...(training ? [training] : []), ...uptraining];
   return runs.reduce((sum, { step, settings }) => sum + step * settings.accumulate, 0);

@@ -47,9 +47,11 @@ export interface UptrainOptions extends UptrainChoice, RunOptions {
   readonly from: string;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
-  /** A folder for checkpoints, `metrics.jsonl` and going on; without it nothing is written. */
+  /**
+   * A folder for checkpoints and `metrics.jsonl`, from which a run can resume. Without it nothing is written.
+   */
   readonly out?: string;
-  /** Goes on from the newest checkpoint in `out`. */
+  /** Resumes from the newest checkpoint in `out`. */
   readonly resume?: boolean;
 }
 
@@ -83,7 +85,7 @@ export interface UptrainResult extends RunResult {
  * or a GGUF file, with f32 weights.
  * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint
  * that is damaged or of no family that trains, RunConflictError for an `out` that is not empty, DivergedError
- * when the loss is no number
+ * when the loss is not finite
  * @example
  * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: console.log });
  */
@@ -100,7 +102,7 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
   }
 }
 
-/** Opens everything that `uptrain` needs, without a step. The trainer's model is the caller's to dispose. */
+/** Opens everything that `uptrain` needs; takes no step. The trainer's model is the caller's to dispose. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
   checkOptions('uptrain', options, OPTIONS);
   for (const name of ['from', 'text'] as const) {

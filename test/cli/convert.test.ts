@@ -69,7 +69,7 @@ test('says what fewer heads cost; with a text it merges by similar', () =>
     ];
     const blind = await runCli(args('blind'));
     expect(blind.stdout).toMatch(/heads .* mean$/m);
-    expect(blind.stderr).toContain('gqa: warning: what this costs was not measured');
+    expect(blind.stderr).toContain('gqa: warning: quality was not measured');
     const measured = await runCli(args('measured', '--calibrate', textFile, '--json'));
     const { method, drift } = JSON.parse(measured.stdout);
     expect(method).toBe('similar');

@@ -1,6 +1,6 @@
 /**
- * `gqa demo`: the whole way from a multi-head checkpoint to a grouped-query one on the bundled model,
- * measured. It leaves the checkpoints, a page and the numbers in a folder, all of it or nothing.
+ * `gqa demo`: converts, uptrains and measures the bundled multi-head model. It writes the checkpoints, a page
+ * and the numbers into a folder, all of them or none.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ interface DemoFlags extends BackendFlags {
   readonly steps?: number;
 }
 
-/** The numbers, and what says that a folder is a demo's own. */
+/** The results; its presence marks a folder written by a demo. */
 const RESULT_FILE = 'demo.json';
 const PAGE_FILE = 'report.html';
 const OWN = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-converted)?)$/;
@@ -42,8 +42,8 @@ Examples:
 export function demoCommand(): Command {
   const command = new Command('demo')
     .description('convert, uptrain and compare a bundled model (a few minutes, offline)')
-    .option('--out <folder>', 'where checkpoints and the page go', parse.path, 'gqa-demo')
-    .option('--quick', 'less of everything: under half a minute')
+    .option('--out <folder>', 'folder for checkpoints and the page', parse.path, 'gqa-demo')
+    .option('--quick', 'a shorter run: under half a minute')
     .option(
       '--steps <n>',
       'steps of each uptraining (default: what fits into its time, at most a tenth of the training)',
@@ -89,8 +89,7 @@ async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: A
 }
 
 /**
- * What one run does. The times are for two cores: under two minutes in all natively, under four on
- * WebAssembly.
+ * The work of one run. On two cores it takes under two minutes natively, under four on WebAssembly.
  */
 function scaleOf({ quick, steps }: DemoFlags): DemoScale {
   const isNative = getBackend().name === 'native';

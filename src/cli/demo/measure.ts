@@ -1,4 +1,4 @@
-/** What `gqa demo` measures of a model: its loss on a text, what it writes, and how fast it decodes. */
+/** Measurements of `gqa demo`: a model's loss on a text, a sample, and its decode speed. */
 
 import type { KeyValueCache } from '../../cache/cache.ts';
 import { generate } from '../../models/generate.ts';
@@ -11,11 +11,11 @@ import { evaluateTokens } from '../../train/evaluate-text.ts';
 export const PROMPT = 'The whale ';
 const SAMPLE = { maxNewTokens: 220, temperature: 0.6, topK: 20, seed: 7 };
 /**
- * Rounds of the decode speed, each with every model in turn; the fastest counts, since other work on the
- * machine only slows.
+ * Rounds of the decode benchmark; each times all models in turn. The fastest counts, since other load only
+ * slows.
  */
 const ROUNDS = 9;
-/** Tokens that a round decodes in each sequence. */
+/** Tokens decoded per sequence and round. */
 const ROUND_TOKENS = 8;
 
 /** Opens a model with f32 weights for `use`. */
@@ -28,7 +28,7 @@ export async function withModel<T>(path: string, use: (model: Model) => Promise<
   }
 }
 
-/** Loss on a text in windows of the model's context, as `gqa eval` has it. */
+/** Loss on a text in windows of the model's context, as in `gqa eval`. */
 export async function lossOf(model: Model, text: string, signal: AbortSignal): Promise<number> {
   await eventLoopTurn();
   signal.throwIfAborted();
@@ -36,7 +36,7 @@ export async function lossOf(model: Model, text: string, signal: AbortSignal): P
   return evaluateTokens(model, tokens, { context: model.config.maxPositionEmbeddings }).loss;
 }
 
-/** The same continuation each time. */
+/** A continuation of a fixed prompt, the same each time. */
 export async function sampleOf(model: Model, signal: AbortSignal): Promise<string> {
   const tokenizer = tokenizerOf(model);
   const tokens: number[] = [];
@@ -48,9 +48,9 @@ export async function sampleOf(model: Model, signal: AbortSignal): Promise<strin
 export interface DecodeOptions {
   /** Sequences at once. */
   readonly batchSize: number;
-  /** Tokens that each holds at the end. */
+  /** Tokens cached per sequence at the end. */
   readonly contextLength: number;
-  /** What they hold. */
+  /** The cached tokens. */
   readonly text: string;
   readonly signal: AbortSignal;
 }
@@ -100,7 +100,7 @@ export async function decodeSpeeds(paths: readonly string[], options: DecodeOpti
   }
 }
 
-/** The last tokens of each row, one after another, as generation does. @returns tokens per second */
+/** Decodes the last tokens of each row one by one, as generation does. @returns tokens per second */
 function decodeRound(
   model: Model,
   cache: KeyValueCache,

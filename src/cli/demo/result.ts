@@ -1,4 +1,4 @@
-/** What `gqa demo` found: the shape of its `--json`, and what its table and its page are made from. */
+/** The result of `gqa demo`: the shape of its `--json`, from which its table and page are made. */
 import type { ConvertMethod, DriftReport } from '../../convert/index.ts';
 
 export interface DemoResult {
@@ -14,12 +14,12 @@ export interface DemoResult {
   readonly validationTokens: number;
   readonly uptraining: {
     readonly steps: number;
-    /** Of the steps that the model was trained for. */
+    /** Share of the model's original training steps. */
     readonly alpha: number;
     readonly tokensPerStep: number;
     readonly learningRate: number;
   };
-  /** What the decode speed was measured on: sequences at once, and tokens that each held at the end. */
+  /** The decode benchmark: batch size, and tokens cached per sequence at its end. */
   readonly decode: { readonly batchSize: number; readonly contextLength: number };
   readonly original: DemoModel & { readonly loss: number };
   /** K = 2, then K = 1. */
@@ -29,7 +29,7 @@ export interface DemoResult {
 
 export interface DemoModel {
   readonly numKeyValueHeads: number;
-  /** Its folder in the demo's own. */
+  /** Its folder inside the demo's folder. */
   readonly checkpoint: string;
   /** f32. */
   readonly kvBytesPerToken: number;
@@ -44,13 +44,13 @@ export interface DemoConversion extends DemoModel {
     /** Right after conversion, by each method. */
     readonly mean: number;
     readonly similar: number;
-    /** Of the method that was better. */
+    /** The better of the two. */
     readonly converted: number;
     readonly uptrained: number;
   };
   readonly drift: DriftReport;
   /** Validation loss while uptraining; step 0 is the conversion. */
   readonly curve: readonly { readonly step: number; readonly loss: number }[];
-  /** Of uptraining. */
+  /** Duration of uptraining. */
   readonly seconds: number;
 }

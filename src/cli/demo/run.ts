@@ -1,6 +1,6 @@
 /**
  * The demo's work: the bundled multi-head model is converted to fewer key/value heads, uptrained, and
- * measured. All that needs saying is said to `say`; checkpoints go into a folder.
+ * measured. Messages go to `say`, checkpoints into a folder.
  */
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,25 +27,24 @@ const BUNDLED = fileURLToPath(new URL('../../../demo/', import.meta.url));
 const CONTEXT = 512;
 /** Share of the bundled text that the model was not trained on: its end. */
 const HELD_OUT = 0.1;
-/** K, besides the model's own. */
+/** The numbers of key/value heads to convert to. */
 const FEWER = [2, 1];
 /** Steps of uptraining at most, as a share of the model's training. */
-const MOST_ALPHA = 0.1;
-/** Losses taken on the way. */
+const MAX_ALPHA = 0.1;
+/** Number of loss estimates during uptraining. */
 const CURVE_POINTS = 4;
 
-/** How much of everything is done. */
+/** The amount of work in each stage. */
 export interface DemoScale {
   /**
-   * Seconds that one uptraining is planned for; it ends early when the machine becomes so slow that it takes
-   * a quarter more.
+   * Planned seconds of one uptraining; it is stopped after a quarter more.
    */
   readonly seconds: number;
-  /** Steps of one uptraining, whatever they take. */
+  /** Steps of one uptraining; overrides `seconds`. */
   readonly steps?: number;
-  /** Windows of 512 tokens that a loss is taken on. */
+  /** Windows of 512 tokens per loss. */
   readonly validationWindows: number;
-  /** Sequences that are decoded at once. */
+  /** Sequences decoded in one batch. */
   readonly decodeBatch: number;
 }
 
@@ -57,7 +56,7 @@ export interface DemoJob {
   readonly signal: AbortSignal;
 }
 
-/** What every stage needs. */
+/** Shared by all stages. */
 interface Stage extends DemoJob {
   readonly bundled: string;
   readonly text: string;
@@ -135,7 +134,7 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
   };
 }
 
-/** What the model is, writes, and takes. */
+/** Facts, sample, loss and cache size of a model. */
 async function showOriginal(
   { bundled, heldOut, say, scale, signal }: Stage,
   one: KvCachePlan,
@@ -170,7 +169,7 @@ interface Converted {
   readonly drift: DemoConversion['drift'];
 }
 
-/** By `mean` and by `similar`; the better one stays. */
+/** Converts by `mean` and by `similar`, and keeps the better one. */
 async function convertTo(stage: Stage, K: number): Promise<Converted> {
   const { folder, bundled, text, heldOut, say, signal } = stage;
   const progress = startProgress(`converting to K=${K}`);
@@ -215,17 +214,17 @@ async function convertTo(stage: Stage, K: number): Promise<Converted> {
 }
 
 /**
- * As many steps as fit into the time, from two that are thrown away; at most `MOST_ALPHA` of the training.
+ * Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original steps.
  */
 async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): Promise<number> {
-  const most = Math.round(MOST_ALPHA * trainedSteps);
+  const maxSteps = Math.round(MAX_ALPHA * trainedSteps);
   const { trainer } = await prepareUptraining({ from, text, steps: 2 });
   try {
     trainer.advance(); // memory is allocated, code is compiled
     const start = performance.now();
     trainer.advance();
     const seconds = (performance.now() - start) / 1000;
-    return Math.max(2, Math.min(most, Math.floor(scale.seconds / seconds)));
+    return Math.max(2, Math.min(maxSteps, Math.floor(scale.seconds / seconds)));
   } finally {
     trainer.model.dispose();
   }
@@ -244,7 +243,7 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
   const { folder, text, say, signal } = stage;
   const K = from.numKeyValueHeads;
   const to = join(folder, `k${K}`);
-  // Named for the form of its checkpoints; the run itself keeps none.
+  // The path gives the checkpoint format; the run writes no checkpoint.
   const run = await prepareUptraining({ from: from.checkpoint, text, steps, out: to });
   const { trainer, place, settings } = run;
   const { model, tokensPerStep } = trainer;
@@ -267,7 +266,7 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
   }
 }
 
-/** All steps that the time allows, with a bar. @returns the validation loss on the way and at the end */
+/** Trains for the allowed time, with a bar. @returns the validation losses during and after training */
 async function train(
   { heldOut, signal, scale }: Stage,
   trainer: Trainer,
@@ -287,7 +286,7 @@ async function train(
       if (step % every === 0 || isLast) {
         curve.push({ step, loss: await lossOf(trainer.model, heldOut, signal) });
       }
-      // Ctrl-C comes in between steps.
+      // Let the event loop deliver Ctrl-C between steps.
       await eventLoopTurn();
       signal.throwIfAborted();
     }

@@ -1,4 +1,4 @@
-/** What `gqa demo` says at its end: the table, and in a sentence what it showed. */
+/** The text that `gqa demo` prints at its end: the table and a one-sentence conclusion. */
 
 import { binarySize, count, percent } from '../output.ts';
 import { table } from '../table.ts';
@@ -13,7 +13,7 @@ const TABLE_HEAD = [
   'decode tokens/s',
 ] as const;
 
-/** The table's cells, head first: on the terminal and on the page. */
+/** The table's cells, header first, for the terminal and the page. */
 export function demoRows({ original, converted }: DemoResult): string[][] {
   const { numKeyValueHeads: N, loss, kvBytesPerToken, decodeTokensPerSecond } = original;
   return [
@@ -35,12 +35,12 @@ export function demoTable(result: DemoResult): string {
   return table(head, rows, [0, 1, 2, 3, 4, 5]);
 }
 
-/** What was measured how, under the table. */
+/** How the table was measured. */
 export function demoNote({ validationTokens, decode, backend }: DemoResult): string {
   return `Loss: nats per character, on ${count(validationTokens)} that no training saw. Decode: ${decode.batchSize} texts at once, ${decode.contextLength} characters in the cache of each; ${backend}.`;
 }
 
-/** What the reader just saw, for one who looks at nothing else. */
+/** The one-sentence conclusion. */
 export function demoSentence({ original, converted, uptraining }: DemoResult): string {
   const both = (text: (model: DemoConversion) => string) => converted.map(text).join(' and ');
   const cache = both((model) => fraction(original.kvBytesPerToken / model.kvBytesPerToken));
@@ -67,7 +67,7 @@ function wonBack(before: number, converted: number, uptrained: number): string {
   return cost <= 0.0005 ? 'nothing' : percent((converted - uptrained) / cost);
 }
 
-/** Commands to go on with. @param out the demo's folder */
+/** Commands to try next. @param out the demo's folder */
 export function demoCommands(out: string, { original }: DemoResult): readonly string[] {
   return [
     `npx gqa generate ${out}/k2 --prompt "Call me" --temperature 0.6`,

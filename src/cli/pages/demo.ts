@@ -1,4 +1,4 @@
-/** The page that `gqa demo` writes: its table as pictures, and what it did on the way. */
+/** The page that `gqa demo` writes: charts of its table, and the loss while uptraining. */
 import { driftBars, headMaps } from '../../convert/drift-page.ts';
 import { type Bar, barChart } from '../../page/bar-chart.ts';
 import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../../page/html-page.ts';
@@ -8,10 +8,10 @@ import type { DemoModel, DemoResult } from '../demo/result.ts';
 import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from '../demo/text.ts';
 import { count, percent } from '../output.ts';
 
-/** Of the original, K = 2 and K = 1. */
+/** Colours of the original, K = 2 and K = 1. */
 const SERIES = [COLORS.gray, COLORS.blue, COLORS.orange];
 
-/** @param out the demo's folder, as the reader would name it */
+/** @param out the demo's folder, as shown to the reader */
 export function demoPage(out: string, result: DemoResult): string {
   const { model } = result;
   return htmlPage(

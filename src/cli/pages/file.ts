@@ -1,4 +1,4 @@
-/** The file that a command writes its page into. */
+/** The HTML page that a command writes. */
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
@@ -7,9 +7,8 @@ import { writeContentAtomically } from '../../checkpoint/write-atomically.ts';
 import { writeNote } from '../output.ts';
 
 /**
- * Checks that a page may be written to `path`, before long work.
- * @throws Error when something else than a page is there, which a slip of the hand would overwrite, or its
- * folder cannot be written to
+ * Checks before long work that a page may be written to `path`.
+ * @throws Error when `path` exists and is not a page, or its folder is not writable
  */
 export async function checkPagePlace(path: string): Promise<void> {
   await access(dirname(resolve(path)), constants.W_OK);
@@ -27,7 +26,7 @@ export async function checkPagePlace(path: string): Promise<void> {
   }
 }
 
-/** Writes a page and says so. @throws as `checkPagePlace` */
+/** Writes a page and prints its path. @throws as `checkPagePlace` */
 export async function writePage(path: string, html: string): Promise<void> {
   await checkPagePlace(path);
   await writeContentAtomically(path, html);

@@ -18,7 +18,7 @@ import { binarySize, count } from '../output.ts';
 
 const HEIGHT = 420;
 const LEFT = 80;
-/** Room for the curves' names at their ends; on a narrow page they stand above. */
+/** Margin for labels at the ends of curves; on a narrow page labels are above. */
 const NAMES = 140;
 const TOP = 20;
 const BOTTOM = 50;
@@ -78,7 +78,7 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
   }
   const every = Math.ceil((contexts.length * 50) / (WIDTH - LEFT - RIGHT));
   contexts.forEach((context, i) => {
-    // Counted from the end: the longest is the one that was asked for.
+    // Counted from the end, so that the requested context has a label.
     if ((contexts.length - 1 - i) % every !== 0) return;
     const text = context % 1024 === 0 ? `${context / 1024}Ki` : count(context);
     parts.push(
@@ -108,7 +108,7 @@ function curves(contexts: readonly number[], at: readonly (readonly HeadChoice[]
   return svg(WIDTH, HEIGHT, label, parts);
 }
 
-/** Heights moved down as little as keeps a line of text between any two. */
+/** Label positions, moved down by the least that keeps them from overlapping. */
 function apart(heights: readonly number[]): number[] {
   const moved = [...heights];
   const order = heights.map((_, i) => i).sort((a, b) => heights[a] - heights[b]);

@@ -1,5 +1,5 @@
 /**
- * How far training is: a bar on stderr where that is a terminal, a plain line every few seconds elsewhere.
+ * Training progress: a bar on stderr if that is a terminal, else a plain line every few seconds.
  */
 import { binarySize, count, duration, writeNote } from '../output.ts';
 import { bar, clearStatus, hasStatusLine, showStatus } from '../status-line.ts';
@@ -12,7 +12,7 @@ export interface TrainingBarOptions {
   readonly tokensPerStep: number;
   /** Steps taken before; default 0. */
   readonly firstStep?: number;
-  /** Before the bar or line; default nothing. */
+  /** Text before the bar or line; default none. */
   readonly label?: string;
 }
 
@@ -27,13 +27,13 @@ export class TrainingBar {
     this.#step = this.#options.firstStep;
   }
 
-  /** Tokens per second since the beginning of this run. */
+  /** Tokens per second since this run started. */
   get rate(): number {
     const tokens = (this.#step - this.#options.firstStep) * this.#options.tokensPerStep;
     return tokens / ((performance.now() - this.#started) / 1000);
   }
 
-  /** After a step, whose batches had this loss. */
+  /** Called after each step with the loss of its batches. */
   stepped(step: number, loss: number): void {
     this.#step = step;
     const { steps, tokensPerStep, label } = this.#options;
@@ -51,7 +51,7 @@ export class TrainingBar {
     }
   }
 
-  /** Takes the bar away. Safe to call twice. */
+  /** Removes the bar. Safe to call twice. */
   stop(): void {
     clearStatus();
   }

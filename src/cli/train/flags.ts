@@ -8,7 +8,7 @@ import type { BackendFlags } from '../backend-options.ts';
 import * as parse from '../options.ts';
 import { broken, writeNote } from '../output.ts';
 
-/** Where a run goes and how often it says something. */
+/** The folder of a run, and its intervals. */
 export interface RunFlags extends BackendFlags {
   readonly data: string;
   readonly out: string;
@@ -29,13 +29,13 @@ export interface TrainFlags extends RunFlags, TrainerOptions {
 
 export interface UptrainFlags extends RunFlags, UptrainChoice {}
 
-/** The settings that both commands have a flag for. */
+/** The settings with a flag in both commands. */
 type SettingName = Exclude<keyof TrainSettings, 'steps' | 'b1' | 'firstBatch'>;
 
 /**
- * A flag as commander reads it; the name of its value, which `Trainer` and the state of a run have too; its
- * check (none: a switch); its help; its default in each command. What `gqa uptrain` has no default for is as
- * in the run that trained the checkpoint.
+ * One flag: its syntax for commander; the name of its value, also in `Trainer` and the saved run; its parser
+ * (none: a switch); its help; its default in each command. Without a default in `gqa uptrain`, the
+ * checkpoint's recipe gives the value.
  */
 type Flag<Name = keyof TrainFlags | keyof UptrainFlags> = readonly [
   flag: string,
@@ -109,8 +109,7 @@ export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): C
 }
 
 /**
- * With `--resume`, the flags that were not given are those of the run; one that was given stays, and is
- * refused where it is another.
+ * With `--resume`, flags that are not given come from the run; a given one must equal the run's.
  */
 export function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): F {
   if (!flags.resume) return flags;
@@ -134,7 +133,7 @@ export function settingsOf<F extends Partial<TrainSettings>>(flags: F): Pick<F, 
   return Object.fromEntries(kept) as Pick<F, SettingName & keyof F>;
 }
 
-/** The flags that give settings, in lines for help: `--batch 4 --block 256`. */
+/** Flags that reproduce the settings, wrapped for the help text: `--batch 4 --block 256`. */
 export function asFlags(settings: Partial<TrainSettings>): string {
   const given = FLAGS.settings.filter(([, name]) => settings[name] !== undefined);
   const words = given.map(([flag, name]) => `${flag.split(' ')[0]}\u00a0${settings[name]}`);

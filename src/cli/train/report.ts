@@ -1,4 +1,4 @@
-/** What a training run shows: a bar or plain lines on stderr, and `report.html`. */
+/** The display of a training run: a bar or plain lines on stderr, and `report.html`. */
 import { getBackend } from '../../backend/index.ts';
 import { generate } from '../../models/generate.ts';
 import { COLORS } from '../../page/html-page.ts';
@@ -11,7 +11,7 @@ import { TrainingBar } from './bar.ts';
 import type { RunFlags } from './flags.ts';
 
 const SAMPLE_TOKENS = 200;
-/** After Ctrl-C, when the user waits for the end. */
+/** Tokens of the sample after Ctrl-C: fewer, since the user waits. */
 const STOPPED_SAMPLE_TOKENS = 50;
 
 export class TrainReport {
@@ -34,7 +34,7 @@ export class TrainReport {
     this.#bar = new TrainingBar({ steps, tokensPerStep, firstStep });
   }
 
-  /** Shows a line of metrics. */
+  /** Shows a metric. */
   async onMetric(metric: Metric): Promise<void> {
     this.#metrics.push(metric);
     const { step, loss, trainLoss, validationLoss } = metric;
@@ -44,7 +44,7 @@ export class TrainReport {
     await this.#writePage();
   }
 
-  /** A sample of what the model writes, and the last page. */
+  /** Generates a sample of text and writes the final page. */
   async finish(finished: boolean): Promise<void> {
     this.stop();
     this.#sample = await this.#makeSample(finished ? SAMPLE_TOKENS : STOPPED_SAMPLE_TOKENS);
@@ -74,7 +74,7 @@ export class TrainReport {
     };
   }
 
-  /** Takes the bar away. */
+  /** Removes the bar. */
   stop(): void {
     this.#bar.stop();
   }
@@ -140,13 +140,13 @@ export class TrainReport {
   }
 }
 
-/** The command as it was given, words with other characters in quotes. */
+/** The command as it was typed, with arguments quoted where a shell needs it. */
 function commandLine(): string {
   const words = process.argv.slice(2);
   return `npx gqa ${words.map((word) => (/^[\w./:=,@+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(' ')}`;
 }
 
-/** Nothing where no token is one: a tokenizer of characters has those of its text. */
+/** The newline token; none if a character tokenizer was made from a text without one. */
 function lineEnd(tokenizer: Tokenizer): number[] {
   try {
     return tokenizer.encode('\n', { addSpecialTokens: false });

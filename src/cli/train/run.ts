@@ -1,4 +1,7 @@
-/** A run of `gqa train` or `gqa uptrain` on the command line: Ctrl-C saves, the report shows it. */
+/**
+ * A run of `gqa train` or `gqa uptrain` on the command line: Ctrl-C saves a checkpoint; the report shows
+ * progress.
+ */
 import { getBackend } from '../../backend/index.ts';
 import { computedOn, type Metric, type PreparedRun, runTraining } from '../../train/training-run.ts';
 import { exitCode } from '../errors.ts';
@@ -8,7 +11,7 @@ import type { RunFlags } from './flags.ts';
 import { TrainReport } from './report.ts';
 
 /**
- * Runs what is prepared to its end, and frees its model.
+ * Runs a prepared training to its end and frees its model.
  * @param title of the page
  */
 export async function trainRun(title: string, run: PreparedRun, flags: RunFlags): Promise<void> {

@@ -1,6 +1,7 @@
 /**
- * `gqa train`: a GPT with any number of key/value heads on a text, by nanoGPT's recipe. Losses go to
- * `metrics.jsonl` and a page of curves; checkpoints are Hugging Face directories with what it takes to go on.
+ * `gqa train`: trains a GPT with any number of key/value heads on a text, by nanoGPT's recipe. Losses go to
+ * `metrics.jsonl` and a page of curves; checkpoints are Hugging Face directories with the state to resume
+ * from.
  */
 import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
@@ -85,7 +86,7 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
   }
 }
 
-/** Text as tokens, and the files a checkpoint needs to read and write text. */
+/** The tokens of a text, and the tokenizer files for a checkpoint. */
 interface Tokenized {
   readonly tokens: Int32Array;
   readonly vocabSize: number;

@@ -1,6 +1,6 @@
 /**
- * `gqa uptrain`: a checkpoint, mostly one with fewer key/value heads than it was trained with, goes on with
- * its own recipe for a share of its steps.
+ * `gqa uptrain`: continues the training of a checkpoint, usually one converted to fewer key/value heads, by
+ * its own recipe for a share of its original steps.
  */
 import { Command } from 'commander';
 import { prepareUptraining } from '../../train/uptrain.ts';
@@ -41,7 +41,7 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
   }
   const flags = withFlagsOfRun(given, command);
   const { alpha, out, resume } = flags;
-  // A share that was given is taken, and refused where it comes to other steps than the run's.
+  // A given --alpha must give the run's number of steps.
   const steps = alpha === undefined ? flags.steps : given.steps;
   if (alpha === 0) throw new UsageError('--alpha must be above 0');
   await useBackend(flags);
