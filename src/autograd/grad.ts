@@ -38,7 +38,7 @@ export type GradientsOf<Args extends readonly unknown[], Numbers extends readonl
  * @param fn returns a float tensor of one element; synchronous
  * @param argnums which arguments to differentiate by; a list gives a list of gradients. Default 0, the first.
  *   An argument is a tensor, an array or object of them, or a module (anything with `parameters()`).
- * @throws (when called) TypeError when the value is no tensor or an argument holds no float tensors;
+ * @throws (when called) TypeError when the value is not a tensor or an argument has no float tensors;
  *   RangeError when the value has more than one element or there is no such argument.
  * @example const [loss, grads] = valueAndGrad((m: TrainableModel) => causalLmLoss(m, tokens))(model);
  */
@@ -112,7 +112,8 @@ function run<Args extends readonly unknown[]>(
   const tape = new Tape(leaves);
   try {
     const value = tape.run(() => scope(() => fn(...args)));
-    if (!(value instanceof Tensor)) throw new TypeError(`${op}: expected the function to return a tensor`);
+    if (!(value instanceof Tensor))
+      throw new TypeError(`${op}: expected the function to return a tensor, got ${describe(value)}`);
     if (value.size !== 1) {
       throw new RangeError(`${op}: expected a value of one element, got ${shapeText(value.shape)}`);
     }

@@ -93,7 +93,7 @@ export class Reservation {
     }
     if (!Number.isInteger(length) || length < 0 || length > held) {
       throw new RangeError(
-        `${this.#name}.truncate: row ${row} holds ${held} tokens, expected a length up to that, got ${length}`,
+        `${this.#name}.truncate: expected a length from 0 to ${held} for row ${row}, got ${length}`,
       );
     }
     this.cancel();

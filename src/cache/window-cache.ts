@@ -233,7 +233,7 @@ export class WindowCache implements KeyValueCache {
     }
     if (length !== undefined && !(Number.isInteger(length) && length >= 0 && length <= before)) {
       throw new RangeError(
-        `${NAME}.hold: row ${row} holds ${before} tokens, expected a length up to that, got ${length}`,
+        `${NAME}.hold: expected a length from 0 to ${before} for row ${row}, got ${length}`,
       );
     }
     if (length !== undefined) this.#checkPresent('hold', row, length);
@@ -270,7 +270,7 @@ export class WindowCache implements KeyValueCache {
       const needed = Math.max(sinks, length - window + 1);
       if (low > needed && length > sinks) {
         throw new RangeError(
-          `${NAME}.${method}: row ${row} of layer ${layer} holds the tokens from ${low} on, but from ${length} a query would need those from ${needed} on`,
+          `${NAME}.${method}: a query at ${length} needs the tokens from ${needed} on, but row ${row} of layer ${layer} holds those from ${low} on`,
         );
       }
     }

@@ -5,7 +5,7 @@
 import type { TokenizerJson } from './tokenizer-json.ts';
 
 /** Maximum number of distinct characters shown in an error. */
-const SHOWN = 8;
+const MAX_SHOWN = 8;
 
 export class KnownCharacters {
   readonly #known: ReadonlySet<string>;
@@ -56,8 +56,10 @@ export class KnownCharacters {
 /** Such as `3 characters without a token: "é" (2), "ß" (1)`, the most frequent first. */
 export function unknownText(unknown: ReadonlyMap<string, number>): string {
   const most = [...unknown].sort((a, b) => b[1] - a[1]);
-  const shown = most.slice(0, SHOWN).map(([character, count]) => `${JSON.stringify(character)} (${count})`);
+  const shown = most
+    .slice(0, MAX_SHOWN)
+    .map(([character, count]) => `${JSON.stringify(character)} (${count})`);
   const total = most.reduce((sum, [, count]) => sum + count, 0);
-  const more = most.length > SHOWN ? ` and ${most.length - SHOWN} others` : '';
+  const more = most.length > MAX_SHOWN ? ` and ${most.length - MAX_SHOWN} others` : '';
   return `${total} ${total === 1 ? 'character' : 'characters'} without a token: ${shown.join(', ')}${more}`;
 }

@@ -112,49 +112,49 @@ export class ScoredMerges implements Merges {
   /**
    * Rank of each score in descending order, equal scores sharing a rank; -1 for tokens that are not pieces.
    */
-  readonly #places: Int32Array;
+  readonly #ranks: Int32Array;
 
   /** @param scores by id; NaN for a token that is not a piece (control and byte tokens) */
   constructor(scores: Float64Array, vocab: ReadonlyMap<string, number>, tokens: readonly string[]) {
-    this.#places = fallingPlaces(scores) ?? sortedPlaces(scores);
+    this.#ranks = descendingRanks(scores) ?? sortedRanks(scores);
     this.#vocab = vocab;
     this.#tokens = tokens;
   }
 
   find(left: number, right: number): boolean {
-    const places = this.#places;
-    if (places[left] < 0 || places[right] < 0) return false;
+    const ranks = this.#ranks;
+    if (ranks[left] < 0 || ranks[right] < 0) return false;
     const a = this.#tokens[left];
     const b = this.#tokens[right];
     const merged = this.#vocab.get(a + b);
-    if (merged === undefined || places[merged] < 0) return false;
+    if (merged === undefined || ranks[merged] < 0) return false;
     this.merged = merged;
-    this.rank = (places[merged] * 1024 + 1023 - lengthOf(a)) * 1024 + 1023 - lengthOf(b);
+    this.rank = (ranks[merged] * 1024 + 1023 - lengthOf(a)) * 1024 + 1023 - lengthOf(b);
     return true;
   }
 }
 
 /** Ranks of scores that descend by id, as in most files; undefined otherwise. */
-function fallingPlaces(scores: Float64Array): Int32Array | undefined {
-  const places = new Int32Array(scores.length).fill(-1);
-  let place = -1;
+function descendingRanks(scores: Float64Array): Int32Array | undefined {
+  const ranks = new Int32Array(scores.length).fill(-1);
+  let rank = -1;
   let last = Infinity;
   for (let id = 0; id < scores.length; id++) {
     const score = scores[id];
     if (score > last) return undefined;
     if (Number.isNaN(score)) continue;
-    if (place < 0 || score < last) place++;
-    places[id] = place;
+    if (rank < 0 || score < last) rank++;
+    ranks[id] = rank;
     last = score;
   }
-  return places;
+  return ranks;
 }
 
-function sortedPlaces(scores: Float64Array): Int32Array {
+function sortedRanks(scores: Float64Array): Int32Array {
   const sorted = scores.filter((score) => !Number.isNaN(score)).sort();
-  const places = new Map<number, number>();
-  for (let i = sorted.length - 1; i >= 0; i--) if (!places.has(sorted[i])) places.set(sorted[i], places.size);
-  return Int32Array.from(scores, (score) => places.get(score) ?? -1);
+  const ranks = new Map<number, number>();
+  for (let i = sorted.length - 1; i >= 0; i--) if (!ranks.has(sorted[i])) ranks.set(sorted[i], ranks.size);
+  return Int32Array.from(scores, (score) => ranks.get(score) ?? -1);
 }
 
 /** In code points, at most 1,023. */

@@ -1,4 +1,7 @@
-/** Every kind, every storage, every backend: tokens in random chunks, of rows that differ in length, equal one pass. */
+/**
+ * Every kind, every storage, every backend: tokens in random chunks, of rows that differ in length, equal one
+ * pass.
+ */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import { open, setBackend } from '../../src/backend/registry.ts';
@@ -241,7 +244,7 @@ describe('rings', () => {
     one(10);
     expect(() => cache.truncate(0, 5)).toThrow(
       new RangeError(
-        'WindowCache.truncate: row 0 of layer 1 holds the tokens from 4 on, but from 5 a query would need those from 0 on',
+        'WindowCache.truncate: a query at 5 needs the tokens from 0 on, but row 0 of layer 1 holds those from 4 on',
       ),
     );
     expect(cache.lengths).toEqual([10]);

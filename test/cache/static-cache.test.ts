@@ -1,4 +1,7 @@
-/** The cache protocol as the static cache keeps it: nothing counts before commit, nothing is lost by a failure. */
+/**
+ * The cache protocol as the static cache keeps it: nothing counts before commit, nothing is lost by a
+ * failure.
+ */
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
 import type { KeyValueView } from '../../src/backend/calls/attention.ts';
@@ -173,7 +176,7 @@ describe.each(BACKENDS)('StaticCache on %s', (name) => {
     cache.commit();
     expect(contents(backend, cache.view(0), 1).key).toEqual([...range(10 + 18, 6), ...range(76, 6)]);
     expect(contents(backend, cache.view(0), 0).key).toEqual(range(10, 18));
-    expect(() => cache.truncate(0, 4)).toThrow('row 0 holds 3 tokens, expected a length up to that, got 4');
+    expect(() => cache.truncate(0, 4)).toThrow('expected a length from 0 to 3 for row 0, got 4');
     expect(() => cache.truncate(2, 0)).toThrow('expected a row below 2, got 2');
     // An unfinished pass goes, too.
     cache.reserve(1);

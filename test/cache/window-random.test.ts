@@ -1,4 +1,7 @@
-/** Random passes, failures and rollbacks on a window cache against a plain model of it: all tokens ever, and what was overwritten. */
+/**
+ * Random passes, failures and rollbacks on a window cache against a plain model of it: all tokens ever, and
+ * what was overwritten.
+ */
 import fc from 'fast-check';
 import { beforeAll, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
@@ -60,7 +63,8 @@ test('random passes and rollbacks', () => {
             cache.write(0, part, part);
             part.dispose();
             const both = rows.map((row, b) => [...row, ...flat.subarray(b * T, b * T + op.counts[b])]);
-            // In the pass every query sees its window: of the tokens before it those that are not overwritten, then the new ones.
+            // In the pass every query sees its window: of the tokens before it those that are not
+            // overwritten, then the new ones.
             cache.view(0).rows.forEach((_, b) => {
               const first = rows[b].length;
               const shown = contents(cache, b);
@@ -183,7 +187,7 @@ test('what cannot be held is refused', () => {
   expect(() => cache.hold(1, 0)).toThrow(new RangeError('WindowCache.hold: expected a row below 1, got 1'));
   for (const length of [1, -1, 0.5, Number.NaN]) {
     expect(() => cache.hold(0, length)).toThrow(
-      new RangeError(`WindowCache.hold: row 0 holds 0 tokens, expected a length up to that, got ${length}`),
+      new RangeError(`WindowCache.hold: expected a length from 0 to 0 for row 0, got ${length}`),
     );
   }
   const part = tensor(new Float32Array(5), { shape: [1, 5, 1, 1] });
@@ -193,7 +197,7 @@ test('what cannot be held is refused', () => {
   cache.hold(0, 4);
   expect(() => cache.hold(0, 3)).toThrow(
     new RangeError(
-      'WindowCache.hold: row 0 of layer 0 holds the tokens from 3 on, but from 3 a query would need those from 2 on',
+      'WindowCache.hold: a query at 3 needs the tokens from 2 on, but row 0 of layer 0 holds those from 3 on',
     ),
   );
   part.dispose();

@@ -76,8 +76,8 @@ const density = (x: number) => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI);
 function geluTanhDerivative(x: number): number {
   const c = Math.sqrt(2 / Math.PI);
   const t = Math.tanh(c * (x + 0.044715 * x ** 3));
-  const bend = 1 - t * t; // 0 where the factor beside it may be infinite
-  return 0.5 * (1 + t) + (bend === 0 ? 0 : 0.5 * x * bend * c * (1 + 3 * 0.044715 * x * x));
+  const dTanh = 1 - t * t; // 0 where the factor beside it may be infinite
+  return 0.5 * (1 + t) + (dTanh === 0 ? 0 : 0.5 * x * dTanh * c * (1 + 3 * 0.044715 * x * x));
 }
 
 /** f'(x) of each unary function; 0 at the kink of relu and abs. */

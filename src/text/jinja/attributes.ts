@@ -26,13 +26,13 @@ import {
   View,
 } from './values.ts';
 
-const CHANGING: Readonly<Record<string, ReadonlySet<string>>> = {
+const MUTATING_METHODS: Readonly<Record<string, ReadonlySet<string>>> = {
   list: new Set(['append', 'clear', 'pop', 'reverse', 'insert', 'sort', 'extend', 'remove']),
   dict: new Set(['clear', 'pop', 'popitem', 'setdefault', 'update']),
 };
 
 /** Other attributes of Python's types: refused instead of looked up as a key. */
-const OTHERS: Readonly<Record<string, ReadonlySet<string>>> = {
+const OTHER_ATTRIBUTES: Readonly<Record<string, ReadonlySet<string>>> = {
   dict: new Set(['fromkeys']),
   dict_keys: new Set(['isdisjoint', 'mapping']),
   dict_values: new Set(['mapping']),
@@ -56,10 +56,11 @@ function ownAttribute(object: Value, name: string): Value | undefined {
   if (name.startsWith('__') && name.endsWith('__') && !(object instanceof Dict && !DUNDER.has(name))) {
     return unsupported(`the attribute ${name} of a ${kind}`);
   }
-  if (CHANGING[kind]?.has(name)) {
+  if (MUTATING_METHODS[kind]?.has(name)) {
     return new Undefined(`access to attribute '${name}' of '${kind}' object is unsafe.`);
   }
-  if (OTHERS[kind === 'bool' ? 'int' : kind]?.has(name)) unsupported(`the attribute ${name} of a ${kind}`);
+  if (OTHER_ATTRIBUTES[kind === 'bool' ? 'int' : kind]?.has(name))
+    unsupported(`the attribute ${name} of a ${kind}`);
   if (typeof object === 'string') {
     const method = stringMethod(name, (value, key, dotted) =>
       dotted ? attribute(value, key) : item(value, key),

@@ -261,7 +261,7 @@ const methods: Readonly<Record<string, Method>> = {
 };
 
 /** Other attributes of Python's strings, refused by name. */
-const OTHERS = new Set(
+const OTHER_ATTRIBUTES = new Set(
   'casefold encode expandtabs isprintable istitle maketrans swapcase translate'.split(' '),
 );
 
@@ -279,6 +279,6 @@ export function stringMethod(name: string, lookup: Lookup): Method | undefined {
       return braceFormat(text, [], keywords, lookup);
     };
   }
-  if (OTHERS.has(name)) unsupported(`the method ${name} of a string`);
+  if (OTHER_ATTRIBUTES.has(name)) unsupported(`the method ${name} of a string`);
   return Object.hasOwn(methods, name) ? methods[name] : undefined;
 }
