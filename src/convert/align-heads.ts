@@ -1,14 +1,14 @@
 /**
- * Several heads into one with the least loss, by linear maps that attention lets through. Values meet only o,
- * so any matrix on v and its inverse on o changes nothing; queries and keys meet only each other, but RoPE
- * stands between them, so there the maps are rotations and scalings inside each frequency plane: complex
- * numbers. Given what the heads say (second moments) and how much of it is heard (metrics), the best rank-H
- * common head is a principal component analysis: over all values of the group for v, and over one complex
- * number per head for each plane of k. Pooling by the mean is the case of equal heads.
+ * Merges heads with the least error, by linear maps that attention is invariant to. Any invertible matrix on
+ * v is undone by its inverse on o. Maps on k are undone on q, but must commute with RoPE: rotations and
+ * scalings inside each frequency plane, which are complex numbers. Given the heads' second moments and the
+ * weight of errors in each direction (metrics), the best rank-H common head is a principal component
+ * analysis: over all values of the group for v, and over one complex number per head for each plane of k. For
+ * equal heads it is the mean.
  *
- * Source: the freedom is that of "Align Attention Heads Before Merging Them" (arXiv 2412.20677), which aligns
- * by rotations and then takes the mean; principal components take the rotations' place here, since nothing
- * asks for the mean.
+ * Source: the invariance is that of "Align Attention Heads Before Merging Them" (arXiv 2412.20677), which
+ * aligns by rotations and then takes the mean; principal components are used here instead, which have a
+ * smaller error.
  */
 import { leadingEigen, symmetricEigen } from './symmetric-eigen.ts';
 
@@ -18,7 +18,7 @@ export interface Alignment {
   readonly restore: readonly Float64Array[];
 }
 
-/** Directions weaker than this share of the strongest are not divided by. */
+/** Eigenvalues below this share of the largest are raised to it. */
 const FLOOR = 1e-6;
 
 /** A symmetric positive matrix's square root and its inverse, with small eigenvalues raised. */
@@ -70,7 +70,7 @@ export function blockOf(matrix: Float64Array, side: number, j: number, l: number
 }
 
 /**
- * Heads that any matrix may turn.
+ * Merges heads by any matrices.
  * @param moments `[R * h, R * h]`: sums over tokens of all products of the group's values
  * @param metrics `[h, h]` each: an error d of head j costs d^T metric[j] d
  */
@@ -107,7 +107,7 @@ export interface PlaneAlignment {
 }
 
 /**
- * Heads that only complex numbers may turn: one plane of rotated keys.
+ * Merges one plane of rotated keys, by complex factors.
  * @param re,im `[R, R]`: sums over tokens of z[j] * conj(z[l])
  * @param energies of the queries that read each head, in this plane
  */

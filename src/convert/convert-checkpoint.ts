@@ -1,6 +1,6 @@
 /**
- * A trained checkpoint with another number of key/value heads: what changes is planned from the headers, then
- * every file is written in slices beside its place and renamed into it.
+ * A trained checkpoint with another number of key/value heads: changes are planned from the headers; then
+ * every file is written in slices under a temporary name and renamed.
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
  */
@@ -59,11 +59,11 @@ export interface ConvertOptions {
    */
   readonly dtype?: StorageType;
   /**
-   * Text that `similar` listens to heads on, its first 2,048 tokens; without it, random tokens, which is
+   * Text on which `similar` measures activations, its first 2,048 tokens. Without it: random tokens, which is
    * worse.
    */
   readonly calibration?: string;
-  /** Replaces an existing checkpoint at `to`. Default false: that is an error. */
+  /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
    * Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the
@@ -98,7 +98,7 @@ export interface ConvertResult {
   readonly bytes: number;
   /** Names of the files in `to`. */
   readonly files: readonly string[];
-  /** What was made of what, by layer: the drift report measures with it. */
+  /** How each layer's heads were merged, for the drift report. */
   readonly layers: readonly LayerMix[];
 }
 
@@ -116,7 +116,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   checkOptions('convertCheckpoint', options, OPTIONS);
   for (const name of ['from', 'to'] as const) {
     const path = options[name];
-    // An empty one would mean the current folder.
+    // An empty path would mean the current folder.
     if (typeof path !== 'string' || path === '') {
       throw new TypeError(
         `convertCheckpoint: expected ${name} to be a path, got ${path === '' ? 'an empty string' : describe(path)}`,

@@ -1,7 +1,6 @@
 /**
- * Converts a tensor by its plan, in slices: reads what a slice of the new tensor needs, adds in double
- * precision, rounds once. Bytes that do not change are copied as they are, so that an identity is one bit for
- * bit, in block types too.
+ * Converts a tensor by its plan, in slices: reads the inputs of a slice, sums in double precision, rounds
+ * once. Unchanged bytes are copied, so an identity conversion is exact, in block types too.
  */
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
@@ -11,17 +10,17 @@ import { addScaled, bytesOf, decoded, decodeInto, encodeInto } from './number-co
 import type { SpareBuffers } from './spare-buffers.ts';
 import type { Block, BlockSource, TensorPlan } from './tensor-plan.ts';
 
-/** Bytes per read: few waits for a thread. */
+/** Bytes per read, large enough that few reads wait for a thread. */
 const COPY_BYTES = 1 << 22;
 /** Values computed at a time. */
 const SLICE_VALUES = 1 << 17;
-/** Heads read and added at a time: what `addScaled` has one loop for. */
+/** Heads read and added at a time; `addScaled` has one loop for as many. */
 const SOURCES = 4;
 
 export interface TensorJob {
   readonly checkpoint: Checkpoint;
   readonly info: CheckpointTensor;
-  /** Absent: the tensor as it is, perhaps as another type. */
+  /** Absent: the tensor unchanged, or only its dtype changed. */
   readonly plan?: TensorPlan;
   readonly dtype: StorageType;
   readonly seed: number;
@@ -39,7 +38,7 @@ function matrixShape(shape: readonly number[]): readonly [rows: number, columns:
 
 /**
  * The new tensor as the writers take it.
- * @param count told the bytes of each chunk when the next is asked for
+ * @param count called with the bytes of each chunk when the next is requested
  */
 export function convertedTensor(job: TensorJob, count: (bytes: number) => void): TensorBytes {
   async function* data(): AsyncGenerator<Uint8Array> {
@@ -69,7 +68,7 @@ function convertedBytes(job: TensorJob): AsyncGenerator<Uint8Array> {
   return job.plan.axis === 0 ? rowBlocks(job, job.plan) : columnBlocks(job, job.plan);
 }
 
-/** Rows `first … first + count - 1` as they are. */
+/** Rows `first … first + count - 1`, copied unchanged. */
 async function* copied(job: TensorJob, first: number, count: number): AsyncGenerator<Uint8Array> {
   const { checkpoint, info, dtype, buffers } = job;
   const [rows, columns] = matrixShape(info.shape);
@@ -85,7 +84,7 @@ async function* copied(job: TensorJob, first: number, count: number): AsyncGener
     buffers.give(buffer);
     return;
   }
-  // Values in a row of their own order: any slice of whole blocks will do.
+  // Order is unchanged, so any slice of whole blocks will do.
   const total = count * columns;
   const values = new Float64Array(Math.min(SLICE_VALUES, total));
   const target = new Uint8Array(bytesOf(dtype, values.length));
@@ -127,7 +126,7 @@ function isCopied({ sources }: Block): boolean {
   return sources.length === 1 && only.weight === 1 && only.matrix === undefined;
 }
 
-/** Rows of a block computed at a time: all of it when heads are turned, or drawn. */
+/** Rows of a block computed at a time: all of them when a head has a matrix or is random. */
 function sliceRows({ size, sources }: Block, columns: number): number {
   const whole = sources.length === 0 || sources.some(({ matrix }) => matrix !== undefined);
   return whole ? size : rowsPerSlice(columns, size);

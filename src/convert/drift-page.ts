@@ -1,6 +1,6 @@
 /**
  * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat
- * map of what the old heads have in common with the groups drawn around them, the numbers as a table.
+ * map of the similarity of the old heads with the groups outlined, the numbers as a table.
  */
 
 import { checkObject } from '../arguments/kinds.ts';
@@ -16,9 +16,9 @@ const SERIES = {
 } as const;
 type Kind = keyof typeof SERIES;
 const KINDS: readonly Kind[] = ['key', 'value', 'attentionOutput'];
-/** More cells than this are drawn as the mean of all layers. */
+/** With more cells, one map shows the mean of all layers. */
 const MAX_CELLS = 20_000;
-/** Of a head map and its text: all have the same, so that maps line up. */
+/** Width of a head map and its caption in pixels, so that maps line up. */
 const MAP_WIDTH = 160;
 
 /** @param title such as the names of both checkpoints */
@@ -42,7 +42,7 @@ export function driftPage(title: string, report: DriftReport): string {
 <h2>Error of each layer</h2>
 <p>Root of the squared error over the squared size, on the original's input to the layer: 0 is none, 1 as far off as zeros.</p>
 ${driftBars(report.layers)}
-<h2>What the heads have in common</h2>
+<h2>Similarity of the heads</h2>
 <p>Of the ${K.before} key/value heads before, 0 (faint) to 1 (full); heads that became one are framed together.</p>
 ${headMaps(report.layers)}
 <h2>Numbers</h2>
@@ -88,7 +88,7 @@ function bars(layers: readonly LayerDrift[], pageWidth: number): string {
   return svg(width, top + height + bottom, 'Relative errors per layer', parts);
 }
 
-/** What the heads of each layer have in common, their groups framed. */
+/** The similarity of each layer's heads, with groups outlined. */
 export function headMaps(layers: readonly LayerDrift[]): string {
   const K = layers[0]?.similarity.length ?? 0;
   if (layers.length * K * K > MAX_CELLS) {
@@ -137,7 +137,7 @@ function figure(
   }
   const side = similarity.length * cell;
   const heads = order === together ? groups.map((group) => group.join('+')).join(', ') : '';
-  return `<figure>${svg(side, side, `What heads have in common, ${name}`, parts)}<figcaption>${name}${heads ? `: ${heads}` : ''}</figcaption></figure>`;
+  return `<figure>${svg(side, side, `Head similarity, ${name}`, parts)}<figcaption>${name}${heads ? `: ${heads}` : ''}</figcaption></figure>`;
 }
 
 function table(layers: readonly LayerDrift[]): string {

@@ -1,4 +1,4 @@
-/** The drift report: what a conversion costs before any training. */
+/** The drift report: how a conversion changes a model, before any training. */
 
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -20,9 +20,9 @@ export interface DriftOptions {
   readonly from: string;
   /** The checkpoint that `convertCheckpoint` wrote. */
   readonly to: string;
-  /** What `convertCheckpoint` said. */
+  /** The result of `convertCheckpoint`. */
   readonly result: ConvertResult;
-  /** A text that neither model was fitted to. */
+  /** A text that was not used for calibration. */
   readonly text: string;
   /**
    * Tokens of a row, its bos included; default 256, or the model's context. `gqa eval --context` of one less
@@ -46,7 +46,7 @@ const OPTIONS = optionKinds<DriftOptions>({
 });
 
 /**
- * Errors are relative: the root of the squared error over the squared size. 0 is none, 1 as far off as zeros.
+ * Errors are relative: sqrt(sum of squared errors / sum of squares). 0 is exact; all zeros have error 1.
  */
 export interface LayerDrift {
   /** Error of the keys. */
@@ -55,15 +55,15 @@ export interface LayerDrift {
   readonly value: number;
   /** Of what attention adds to the residual stream. */
   readonly attentionOutput: number;
-  /** `[K][K]`, 0 to 1: how much the old heads have in common. */
+  /** `[K][K]`, 0 to 1: the similarity of the old heads. */
   readonly similarity: readonly (readonly number[])[];
   /** Old heads of each new one. */
   readonly groups: readonly (readonly number[])[];
 }
 
 /**
- * What a conversion changes on a text, before any training. Each layer is measured with the original's input,
- * so that its error is its own; losses and KL are of the whole models.
+ * How a conversion changes a model on a text. Each layer gets the original model's input, so errors do not
+ * accumulate over layers; losses and KL are of the whole models.
  */
 export interface DriftReport {
   /** How heads were merged. */
@@ -202,7 +202,7 @@ class LayerErrors {
     }
   }
 
-  /** Each old head against its group's new one, turned back where it was turned. */
+  /** Compares each old head with its group's new head, mapped back where it was aligned. */
   #addHeads(
     kind: 'key' | 'value',
     old: Float32Array,

@@ -17,8 +17,8 @@ import type { Block, TensorPlan } from './tensor-plan.ts';
 import type { GgufTensors, WriteJob } from './write-job.ts';
 
 /**
- * @throws FormatError for a family whose GGUF form is another one, or a RoPE scaling that GGUF keeps
- * elsewhere
+ * @throws FormatError for a family that GGUF stores in another form, or a RoPE scaling that is not written
+ * here
  */
 export async function ggufFromHuggingFace(
   job: WriteJob,
@@ -122,7 +122,7 @@ function splitToHeads(block: Block, H: number): Block[] {
   }));
 }
 
-/** The permutation after the matrix; of a source without one, the permutation itself. */
+/** The source's matrix followed by the permutation; the permutation alone for a source without a matrix. */
 function turned(matrix: Float64Array | undefined, H: number, place: (r: number) => number): Float64Array {
   const out = new Float64Array(H * H);
   for (let r = 0; r < H; r++) {

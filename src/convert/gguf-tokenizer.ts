@@ -1,7 +1,7 @@
 /**
- * The tokenizer of a Hugging Face folder as GGUF keys: byte-level BPE whose way of cutting text GGUF has a
- * name for, and SentencePiece BPE with byte fallback. What GGUF cannot say is refused with the reason, since
- * llama.cpp would read other ids. A checkpoint without a tokenizer gets the model `no_vocab`.
+ * The tokenizer of a Hugging Face folder as GGUF keys: byte-level BPE with a pre-tokenizer that GGUF names,
+ * and SentencePiece BPE with byte fallback. What GGUF cannot express is an error, since llama.cpp would
+ * produce other ids. A checkpoint without a tokenizer gets the model `no_vocab`.
  *
  * Source: ggml/docs/gguf.md ("Tokenizer"); gguf-py vocab.py; llama.cpp, src/llama-vocab.cpp.
  */
@@ -25,7 +25,7 @@ import {
   type TokenizerJson,
 } from '../text/tokenizer-json.ts';
 
-/** Names of cuttings that models in `llama` form have. */
+/** GGUF's pre-tokenizer names for models in `llama` form. */
 const NAMES = [
   'llama-bpe',
   'smollm',
@@ -47,7 +47,7 @@ const NAMES = [
 ];
 const TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 };
 
-/** @throws FormatError when GGUF cannot say how this tokenizer works */
+/** @throws FormatError when GGUF cannot express this tokenizer */
 export async function ggufTokenizer(
   checkpoint: Checkpoint,
   vocabSize: number,
@@ -124,7 +124,7 @@ interface BpeModel {
 
 type Refuse = (what: string) => never;
 
-/** The name of a byte-level vocabulary's way to cut text. */
+/** GGUF's name of a byte-level vocabulary's pre-tokenizer. */
 function cuttingName(file: string, json: TokenizerJson, refuse: Refuse): string {
   const normalizers = flatten(json.normalizer, 'normalizers').map(({ type }) => type);
   const nfc = normalizers.join() === 'NFC';
@@ -157,7 +157,7 @@ function splitOf(step: Step): string[] {
   return [regex !== undefined && (isCut || isKept) ? regex : '?'];
 }
 
-/** Whether a space goes in front of a text, for a SentencePiece vocabulary. */
+/** Whether a SentencePiece vocabulary puts a space in front of a text. */
 function spacePrefix(json: TokenizerJson, refuse: Refuse): boolean {
   const normalizers = flatten(json.normalizer, 'normalizers');
   const steps = flatten(json.pre_tokenizer, 'pretokenizers');
@@ -242,7 +242,7 @@ function specialTokens(
   ]) {
     const stated = settings[`${name}_id`];
     const first = Array.isArray(stated) ? stated[0] : stated;
-    // Without the key llama.cpp takes token 0 of a SentencePiece vocabulary for the unknown one.
+    // Without the key, llama.cpp takes token 0 of a SentencePiece vocabulary as the unknown token.
     const own = key === 'unknown' ? (json.model.unk_token as string | null | undefined) : undefined;
     const text = configTokenText((config[name] ?? own) as TokenizerConfigJson['bos_token']);
     ids[key] =
@@ -253,7 +253,7 @@ function specialTokens(
     refuse(
       `post_processor: expected at most one token in front of a text and one behind, got ${before.length} and ${after.length}`,
     );
-  // llama.cpp puts bos and eos there and no others.
+  // llama.cpp adds only bos and eos.
   if (before.length === 1) ids.bos = before[0];
   if (after.length === 1 && after[0] !== ids.eos)
     refuse(`post_processor: expected eos (${ids.eos}) behind a text, got token ${after[0]}`);

@@ -1,18 +1,18 @@
 /**
- * Heads into groups of equal size, the similar ones together: from neighbours, by the swap that gains most,
- * until none gains.
+ * Groups heads by similarity, in groups of equal size: starts with neighbours, and makes the swap with the
+ * largest gain until no swap gains.
  */
 import { neighbourGroups } from './head-mix.ts';
 
 /**
- * @param similarity `[K, K]`, symmetric; larger is more alike
+ * @param similarity `[K, K]`, symmetric; larger is more similar
  * @returns the heads of each group, ascending; groups by their first head. The same input gives the same
  * groups
  */
 export function similarGroups(similarity: Float64Array, heads: number, groups: number): number[][] {
   const out = neighbourGroups(heads, groups);
   if (groups === 1 || groups === heads) return out;
-  /** What head gives to a group that it is in, or would be in without `without`. */
+  /** The summed similarity of a head to a group, `without` left out. */
   const tie = (head: number, group: readonly number[], without: number) =>
     group.reduce(
       (sum, other) => (other === head || other === without ? sum : sum + similarity[head * heads + other]),

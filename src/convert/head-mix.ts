@@ -1,7 +1,6 @@
 /**
- * How new heads are made of old ones: each is a weighted sum of old heads, each of which may be multiplied by
- * a matrix first. All of conversion is a choice of such sums for q, k, v and the columns of o;
- * convert-tensor.ts, which computes them, knows no method.
+ * Conversion as weighted sums: each new head is a weighted sum of old heads, each optionally multiplied by a
+ * matrix. A method chooses the sums for q, k, v and the columns of o; convert-tensor.ts computes them.
  */
 
 /** One term of the sum that makes a new head. */
@@ -14,7 +13,7 @@ export interface HeadSource {
   readonly matrix?: Float64Array;
 }
 
-/** One new head. Without sources: drawn anew, by the method `random`. */
+/** One new head. Without sources: random, by the method `random`. */
 export type HeadMix = readonly HeadSource[];
 
 /** The heads of one layer after conversion; `output` describes the columns of o that read each query head. */
@@ -30,7 +29,7 @@ export interface LayerMix {
   /** The old key/value heads of each new one; in the order of the new query heads. */
   readonly groups: readonly (readonly number[])[];
   /**
-   * Where heads were aligned: what turns the new head of its group back into each old head's K and V, `[H,
+   * With aligned heads: the matrices that map the new head of a group back to each old head's K and V, `[H,
    * H]`; by old head.
    */
   readonly restore?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] };
@@ -52,7 +51,7 @@ export function neighbourGroups(heads: number, groups: number): number[][] {
   return Array.from({ length: groups }, (_, g) => Array.from({ length: size }, (_, i) => g * size + i));
 }
 
-/** The paper's three methods, and the way up (each old head repeated, whatever the method). */
+/** The paper's three methods; for more heads, each old head is repeated, whatever the method. */
 export function layerMix(method: PoolingMethod, numHeads: number, before: number, after: number): LayerMix {
   const same = sameHeads(numHeads);
   if (after >= before) {

@@ -1,6 +1,5 @@
 /**
- * What a layer's heads say, as second moments: of all keys, of all values, and of what reads them (queries,
- * and the columns of o).
+ * Statistics of a layer's heads as second moments: of keys, values, queries, and the columns of o.
  */
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { SeenAttention } from '../models/decoder-pass.ts';
@@ -12,8 +11,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 
 export interface HeadStatistics {
   /**
-   * `[K * H, K * H]`; of keys as attention compares them, less their mean over a sequence, which softmax does
-   * not see.
+   * `[K * H, K * H]`; of rotated keys, less their mean over a sequence, to which softmax is invariant.
    */
   readonly key: Float64Array;
   /** `[K * H, K * H]` */

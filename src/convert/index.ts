@@ -1,5 +1,6 @@
 /**
- * Trained checkpoints with fewer (or more) key/value heads, and what that costs. Node only (file access).
+ * Conversion of checkpoints to fewer (or more) key/value heads, and the drift report. Node only (file
+ * access).
  * @module gqa/convert
  */
 export {

@@ -1,4 +1,4 @@
-/** How far two models' next-token distributions are apart on a text, token by token. */
+/** Compares two models' next-token distributions on a text, token by token. */
 
 export class LogitDrift {
   #predicted = 0;

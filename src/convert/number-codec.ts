@@ -1,6 +1,6 @@
 /**
- * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, since a checkpoint
- * passes through them whole. Q8_0 is written as ggml writes it, block by block.
+ * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, for speed on whole
+ * checkpoints. Q8_0 is written as ggml writes it, block by block.
  *
  * Source: ggml-quants.c, quantize_row_q8_0_ref.
  */
@@ -30,7 +30,7 @@ export function bytesOf(dtype: StorageType, count: number): number {
 
 const tables = new Map<StorageType, Float32Array>();
 
-/** The number of each of the 65,536 codes of a type of two bytes; undefined for other types. */
+/** Lookup table of the 65,536 values of a 16-bit type; undefined for other types. */
 function tableOf(dtype: StorageType): Float32Array | undefined {
   if (dtype !== 'f16' && dtype !== 'bf16') return undefined;
   let table = tables.get(dtype);
@@ -44,14 +44,14 @@ function tableOf(dtype: StorageType): Float32Array | undefined {
 
 let words = new Uint32Array(0);
 
-/** At least so many words, reused: fresh memory for each slice costs as much as the work on it. */
+/** A reused buffer of at least this many words: allocating one per slice takes as long as the work on it. */
 function scratch(length: number): Uint32Array<ArrayBuffer> {
   if (words.length < length) words = new Uint32Array(length);
   return words;
 }
 
 /**
- * The values of `bytes` (8-aligned) as numbers that are exactly theirs: to be used before the next call here.
+ * The values of `bytes` (8-aligned) as numbers, exactly. Valid until the next call here.
  */
 export function decoded(
   dtype: StorageType,
@@ -83,7 +83,7 @@ export function addScaled(
   const { length } = sum;
   const table = tableOf(dtype);
   if (table !== undefined && list.length === 4) {
-    // All in one loop, without floats in memory between: a fifth of the time.
+    // One loop without intermediate floats in memory takes a fifth of the time.
     const [a, b, c, d] = list.map(({ buffer, byteOffset }) => new Uint16Array(buffer, byteOffset, length));
     const [wa, wb, wc, wd] = weights;
     for (let i = 0; i < length; i++) {

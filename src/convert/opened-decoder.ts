@@ -1,5 +1,5 @@
 /**
- * A checkpoint's decoder, opened to be looked into: its weights and one pass over token rows, layer by layer.
+ * A checkpoint's decoder for measurements: its weights, and a pass over token rows layer by layer.
  */
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -57,7 +57,7 @@ export class OpenedDecoder {
     return scope(() => embed(this.config, this.#parts.weights, pass));
   }
 
-  /** The residual stream after a layer; `see` is shown its attention. */
+  /** The residual stream after a layer; `see` gets its attention tensors. */
   layer(pass: DecoderPass, index: number, x: Tensor, see?: (seen: SeenAttention) => void): Tensor {
     const observed = see === undefined ? pass : { ...pass, observe: see };
     return scope(() => decoderLayer(this.config, this.layers[index], observed, index, x));

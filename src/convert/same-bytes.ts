@@ -1,7 +1,6 @@
 /**
- * Pooling that changes no byte: heads that are copies of each other (a model written as multi-head) pool to
- * what they were. Of a tensor in a block type that must be seen before, since it would be dequantised and
- * quantised again otherwise.
+ * Detects pooling that changes no byte: identical heads (of a grouped model written as multi-head) pool to
+ * themselves. For block types this avoids quantising again.
  */
 import { storageLayout } from '../format/storage-type.ts';
 import type { TensorJob } from './convert-tensor.ts';

@@ -1,7 +1,7 @@
 /**
- * The method `similar`: heads that say similar things share a group, and are aligned before they become one
- * (align-heads.ts). Query heads and the columns of o move and turn along, so that grouping and turning alone
- * change nothing.
+ * The method `similar`: heads with similar activations share a group and are aligned before they are merged
+ * (align-heads.ts). Query heads and the columns of o are permuted and transformed to match, so grouping and
+ * alignment alone do not change the model.
  */
 
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -16,14 +16,14 @@ import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 
-/** Tokens of the calibration text that are used, in one pass, and how many of them see each other at most. */
+/** Tokens of the calibration text that are used, in one pass, and the longest row. */
 const TOKENS = 2048;
 const WINDOW = 256;
 
 /**
- * One mix per layer, from one pass over the calibration text.
- * @param calibration without it: random tokens. (Of SmolLM2's K = 1 the loss is 5.5 with a text, 7.1 so, 10.0
- * by the mean, and 11.7 from the weights alone, as if the layers' inputs were white.)
+ * One head mix per layer, from one pass over the calibration text.
+ * @param calibration without it: random tokens. (SmolLM2 at K = 1 has loss 5.5 with a text, 7.1 with random
+ * tokens, 10.0 by the mean, and 11.7 from the weights alone, taking layer inputs as white noise.)
  * @throws Error when there is a text but no tokenizer, or it is too short
  */
 export async function similarMixes(
@@ -78,7 +78,7 @@ function calibrationWindows(
   }
   const tokens = tokenizer.encode(text, { addSpecialTokens: false });
   const windows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, count);
-  // They go through the model together, so a shorter one at the end is left out.
+  // The rows form one batch, so a shorter last row is dropped.
   if (windows.length > 1 && windows[windows.length - 1].length < windows[0].length) windows.pop();
   if (windows.length === 0) {
     throw new Error(`expected a calibration text of at least 2 tokens, got ${tokens.length}`);
@@ -102,7 +102,7 @@ export function similarMix(config: DecoderConfig, statistics: HeadStatistics, af
       heads.map((head) => metrics[head]),
       H,
     );
-    // A norm stands between the projection and the rotation: turned keys would not be the same keys.
+    // A norm between projection and rotation does not commute with these transforms.
     const keys = config.queryKeyNorm ? undefined : alignKeys(config, statistics.key, queries, heads);
     key.push(
       heads.map((head, j) => ({
@@ -124,7 +124,7 @@ export function similarMix(config: DecoderConfig, statistics: HeadStatistics, af
   return { query, key, value, output, groups, restore };
 }
 
-/** Keys: a complex number per plane that RoPE turns, any matrix on what it does not. */
+/** Keys: a complex factor per plane that RoPE rotates, any matrix on the other dims. */
 function alignKeys(
   { headDim: H, numKeyValueHeads: K, rope }: DecoderConfig,
   moments: Float64Array,
@@ -185,10 +185,10 @@ function putComplex(
 }
 
 /**
- * How much two heads have in common, `[K, K]`, 0 to 1: the mean of that of their keys and of their values,
- * each the size of what the heads say together against what they say alone.
- * @param metrics `[H, H]` per head: what reads its keys and its values; all directions alike where it is left
- * out
+ * The similarity of heads, `[K, K]`, 0 to 1: the mean over keys and values of `|C_jl| / sqrt(|C_jj| |C_ll|)`,
+ * with C the second moments of two heads and || the Frobenius norm.
+ * @param metrics `[H, H]` per head: weights of the directions of its keys and values, by the error that
+ * attention would see; default the identity
  */
 export function headSimilarity(
   { key, value }: Pick<HeadStatistics, 'key' | 'value'>,
@@ -222,7 +222,7 @@ export function headSimilarity(
   return out;
 }
 
-/** The rows and columns of some heads' dims. */
+/** The submatrix of some dims of some heads. */
 function gather(
   matrix: Float64Array,
   side: number,

@@ -1,11 +1,11 @@
 /**
- * Buffers for the tensors of one conversion, used again: fresh ones cost page faults, and V8 collects garbage
- * for every 64 MiB of them.
+ * Reused buffers for the tensors of one conversion. New ones cost page faults, and a garbage collection for
+ * every 64 MiB.
  */
 export class SpareBuffers {
   readonly #bySize = new Map<number, Uint8Array<ArrayBuffer>[]>();
 
-  /** So many bytes, with anything in them. */
+  /** A buffer of this many bytes, not cleared. */
   take(bytes: number): Uint8Array<ArrayBuffer> {
     return this.#bySize.get(bytes)?.pop() ?? new Uint8Array(bytes);
   }

@@ -1,6 +1,6 @@
 /**
  * Eigenvectors of symmetric matrices: Householder's reduction to a tridiagonal matrix and QL with implicit
- * shifts; and, of large ones, the leading few by orthogonal iteration. Deterministic: the sign of a vector is
+ * shifts; for large ones, the leading few by orthogonal iteration. Deterministic: the sign of a vector is
  * that of its largest entry.
  *
  * Source: EISPACK tred2 and tql2 (as in JAMA, public domain).
@@ -16,7 +16,7 @@ export interface Eigen {
   readonly vectors: Float64Array;
 }
 
-/** Above this side all vectors would take minutes. */
+/** Larger matrices would take minutes for all eigenvectors. */
 const FULL_LIMIT = 512;
 const ITERATIONS = 24;
 

@@ -1,7 +1,7 @@
 /**
- * What becomes of one tensor: along one axis, blocks that are each a weighted sum of blocks of the old
- * tensor. And which tensor of a checkpoint that is, for the heads of a layer, in every layout: separate or
- * fused q, k, v; `[Out, In]` or Conv1D's `[In, Out]`; weights and biases.
+ * How one tensor changes: along one axis it consists of blocks, each a weighted sum of blocks of the old
+ * tensor. And the tensors that hold a layer's heads, in every layout: separate or fused q, k, v; `[Out, In]`
+ * or Conv1D's `[In, Out]`; weights and biases.
  */
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
@@ -10,7 +10,7 @@ import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
 export interface Block {
   /** Rows (or columns) of it. */
   readonly size: number;
-  /** Where each source begins in the old tensor; the same size. Empty: drawn anew. */
+  /** Where each source, of the same size, begins in the old tensor. Empty: a random block. */
   readonly sources: readonly BlockSource[];
 }
 
@@ -70,7 +70,7 @@ export function layerTensorPlans(
     put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H), transposed ? 0 : 1, 3, 0);
   }
   if (config.attentionSinks && !isSame(mix.query, N)) {
-    // A sink goes where its query head goes; turning a head leaves its scores as they are.
+    // A sink moves with its query head; alignment does not change the scores.
     const blocks = mix.query.map(([{ head }]) => ({ size: 1, sources: [{ first: head, weight: 1 }] }));
     put(`${layer.sinks}`, blocks, 0, 7, 0);
   }
@@ -79,7 +79,7 @@ export function layerTensorPlans(
 
 const ONE_GROUP = { before: 1, after: 1 };
 
-/** Blocks of q, k and v behind each other, once for every group. */
+/** Blocks of q, k and v in turn, once for every group. */
 function fusedBlocks(
   parts: readonly { readonly mixes: readonly HeadMix[]; readonly before: number }[],
   groups: { readonly before: number; readonly after: number },
@@ -113,7 +113,7 @@ function headBlock(mix: HeadMix, H: number, place: (head: number) => number): Bl
   };
 }
 
-/** Heads as blocks of H; all heads as one block when nothing happens to them. */
+/** Heads as blocks of H; one block for all heads when they do not change. */
 function headBlocks(mixes: readonly HeadMix[], before: number, H: number): Block[] {
   if (isSame(mixes, before)) return [{ size: before * H, sources: [{ first: 0, weight: 1 }] }];
   return mixes.map((mix) => headBlock(mix, H, (head) => head * H));

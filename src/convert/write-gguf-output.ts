@@ -66,8 +66,8 @@ function withFileType(
 }
 
 /**
- * Vectors stay f32 in GGUF, f64 becomes f32. Blocks that are computed with become q8_0; rows that no block
- * fits, f16.
+ * Vectors stay f32 in GGUF, f64 becomes f32. Block types that need computation become q8_0, or f16 when the
+ * row length is no multiple of the block size.
  */
 async function typed(
   { checkpoint, seed, dtype }: WriteJob,
@@ -78,7 +78,7 @@ async function typed(
   const fitting = (wanted: StorageType): StorageType =>
     columns % storageLayout(wanted).blockLength === 0 ? wanted : 'f16';
   const isMatrix = info.shape.length > 1;
-  // llama.cpp computes with no f64.
+  // llama.cpp has no f64 kernels.
   const stored = info.dtype === 'f64' ? 'f32' : info.dtype;
   const vector = stored === 'f16' || stored === 'bf16' ? 'f32' : stored;
   const wanted = !isMatrix ? vector : dtype === undefined ? stored : fitting(dtype);

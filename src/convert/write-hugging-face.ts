@@ -89,7 +89,7 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
   return { bytes: total, files };
 }
 
-/** K in the language model's part of a file that has one. */
+/** The config with the new K, in the language model's section if it has one. */
 function withHeads(config: ConvertedForm['config'], numKeyValueHeads: number): ConvertedForm['config'] {
   const { text_config: text } = config;
   const heads = { num_key_value_heads: numKeyValueHeads };
@@ -98,7 +98,7 @@ function withHeads(config: ConvertedForm['config'], numKeyValueHeads: number): C
     : { ...config, ...heads };
 }
 
-/** The tensors that GPT-2 stores by input and GPTBigCode by output. */
+/** The tensors that GPT-2 stores `[In, Out]` and GPTBigCode `[Out, In]`. */
 function layerMatrices(config: DecoderConfig, names: DecoderNames): Set<string> {
   const out = new Set<string>();
   for (let i = 0; i < config.numLayers; i++) {

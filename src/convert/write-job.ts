@@ -1,6 +1,5 @@
 /**
- * What the writers of both formats share: what they are told, what they say, the plans of the tensors, the
- * count of bytes.
+ * Shared by the writers of both formats: the job, its result, the tensor plans, the byte count.
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
@@ -11,8 +10,8 @@ import type { LayerMix } from './head-mix.ts';
 import { layerTensorPlans, type TensorPlan } from './tensor-plan.ts';
 
 /**
- * Tensors converted at the same time, so that others are read and written while one is computed: Node's four
- * threads less one that syncs.
+ * Tensors converted at the same time, so that reads and writes overlap with computation: Node's four I/O
+ * threads less one for fsync.
  */
 export const CONCURRENCY = 3;
 
@@ -32,7 +31,7 @@ export interface Written {
   readonly files: readonly string[];
 }
 
-/** By new name: a tensor of the old file, and what becomes of it. */
+/** By new name: the old tensor and its plan. */
 export type GgufTensors = ReadonlyMap<string, Pick<TensorJob, 'info' | 'plan'>>;
 
 /** The plan of every tensor that changes. */
@@ -56,7 +55,7 @@ export function tensorPlans(
 
 /**
  * Checks the free space for the new tensors.
- * @returns their bytes, and what counts them as they are written
+ * @returns their bytes, and a function that counts bytes written
  */
 export async function startOutput(
   { to, onProgress }: WriteJob,
