@@ -1,6 +1,6 @@
 /**
- * The activations of feed-forward layers. Those that every family uses are one kernel, gate and all; the
- * others are put together from ops.
+ * The activations of feed-forward layers. The common ones are one fused kernel with the gate; the others are
+ * composed of ops.
  *
  * Source: transformers/activations.py (ACT2CLS), whose names of them families/family.ts reads.
  */
@@ -57,8 +57,8 @@ const COMPOSED: Readonly<Record<Composed, (x: Tensor) => Tensor>> = {
 };
 
 /**
- * `x tanh(log(1 + e^x))` (Misra 2019) as `x n / (n + 2)` with `n = e^x (e^x + 2)`, which loses nothing where
- * e^x is small; from 20 on it is x.
+ * `x tanh(log(1 + e^x))` (Misra 2019) as `x n / (n + 2)` with `n = e^x (e^x + 2)`, which is accurate for
+ * small e^x; for x >= 20 it is x.
  */
 function mish(x: Tensor): Tensor {
   const e = exp(minimum(x, 20));

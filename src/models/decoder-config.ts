@@ -1,7 +1,7 @@
 /**
- * What the decoder of `decoder.ts` must know to run one model: sizes, norms, positions, what each layer sees,
- * and which projections have a bias. A family (families/*.ts) makes it from a file's own words; nothing here
- * says which file or family it was.
+ * The config of the decoder (`decoder.ts`): sizes, norms, positions, the window of each layer, and which
+ * projections have a bias. A family (families/*.ts) derives it from a checkpoint's config; no field depends
+ * on the family.
  */
 import type { Activation } from './activation.ts';
 import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
@@ -33,7 +33,7 @@ export interface DecoderConfig {
   /** RMS norms have a weight, layer norms a weight and a bias. */
   readonly norm: 'rms' | 'layer';
   /**
-   * Added to every norm's weight: 1 where files store what is left of it without the 1 (Gemma); default 0.
+   * Added to every norm's weight: 1 where files store the weight minus 1 (Gemma); default 0.
    */
   readonly normWeightOffset?: number;
   /** epsilon of all norms. */

@@ -1,6 +1,6 @@
 /**
- * What one pass over rows of tokens is about, the same for all layers: ids, places, the cache. `Model` makes
- * one for each forward pass, conversion one to look into the layers.
+ * The inputs of one pass over rows of tokens that all layers share: ids, positions, the cache. Made by
+ * `Model` for each forward pass, and by conversion to measure layers.
  */
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
@@ -22,21 +22,21 @@ export interface DecoderPass {
   readonly ids: Tensor;
   /** Real tokens of each row. */
   readonly lengths: readonly number[];
-  /** Of models with RoPE. */
+  /** For models with RoPE. */
   readonly rotation?: Rotation;
-  /** Of layers with a window, where they rotate otherwise. */
+  /** For layers with a window, if their rotary frequencies differ. */
   readonly windowRotation?: Rotation;
   /** i32 `[B, T]`; of models with learned positions. */
   readonly positions?: Tensor;
-  /** With its room for this pass reserved. */
+  /** With room for this pass already reserved. */
   readonly cache?: KeyValueCache;
-  /** Of a training pass, which has no cache. */
+  /** For training passes, which have no cache. */
   readonly dropout?: PassDropout;
-  /** Shown each layer's attention, but latent ones; it must not keep the tensors. */
+  /** Called with each layer's attention tensors, except latent ones; it must not keep them. */
   readonly observe?: (seen: SeenAttention) => void;
 }
 
-/** What one layer's attention compared and gave, on its way. */
+/** Intermediate tensors of one layer's attention. */
 export interface SeenAttention {
   readonly layer: number;
   /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. */
@@ -48,22 +48,22 @@ export interface SeenAttention {
   readonly output: Tensor;
 }
 
-/** What a pass needs to know of its model. */
+/** The parts of a model that a pass needs. */
 export interface PassModel extends RopeTables {
   readonly backend: Backend;
   readonly config: DecoderConfig;
 }
 
-/** Where the rows of a pass stand. */
+/** Positions of the rows of a pass. */
 export interface PassRows {
-  /** Of each row's first token. */
+  /** Position of each row's first token. */
   readonly offsets: readonly number[];
   /** The row lengths that choose the rotary frequencies. */
   readonly ends: readonly number[];
   readonly cache?: KeyValueCache;
 }
 
-/** Uploads what a pass over `batch` needs; the enclosing scope frees it, or `freePass`. */
+/** Uploads the tensors of a pass over `batch`; freed by the enclosing scope or `freePass`. */
 export function makePass(
   { backend, config, ropeTable, windowRopeTable }: PassModel,
   batch: TokenBatch,

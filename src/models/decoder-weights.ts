@@ -1,7 +1,6 @@
 /**
- * The decoder's weights: which there are, where each stands in the checkpoint, and its shape. The structure
- * is generic in what stands at each place, so that one walk checks a header and the same walk loads the
- * tensors.
+ * The decoder's weights: their list, and the name, place and shape of each in the checkpoint. The structure
+ * is generic in its leaves, so that the same code checks a header and loads the tensors.
  */
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -34,7 +33,7 @@ export interface DecoderLayerOf<T> {
   readonly sinks?: T;
   /** `[D, N*H]` (`[D, N*Hv]`) */
   readonly attentionOutput: ProjectionOf<T>;
-  /** Of what attention and the MLP give, before it is added. */
+  /** Norms of the outputs of attention and MLP, before the residual addition. */
   readonly attentionNormAfter?: NormOf<T>;
   readonly mlpNormAfter?: NormOf<T>;
   /** Absent: the MLP reads what attention reads. */
@@ -59,7 +58,7 @@ export interface MixtureOf<T> {
   readonly gateUp: readonly (readonly ProjectionOf<T>[])[];
   /** `[D, I]` */
   readonly down: readonly ProjectionOf<T>[];
-  /** Whether the experts' matrices are the other way round, `[In, Out]`. */
+  /** Whether the experts' matrices are transposed, `[In, Out]`. */
   readonly transposed: boolean;
   /** Experts that see every token, as one MLP. */
   readonly shared?: MlpOf<T>;
@@ -82,7 +81,7 @@ export interface LatentAttentionOf<T> {
   readonly value: T;
 }
 
-/** What is there once, before and after the layers. */
+/** The weights before and after the layers. */
 export interface DecoderEndsOf<T> {
   /** `[V, D]` */
   readonly embedding: T;
@@ -100,10 +99,10 @@ export interface DecoderWeights extends DecoderEndsOf<Tensor> {
   readonly layers: readonly DecoderLayer[];
 }
 
-/** A tensor of the checkpoint, or the part of one, that makes a weight. */
+/** The tensor of the checkpoint, or part of one, that holds a weight. */
 export interface WeightPlace {
   readonly name: string;
-  /** What the decoder takes. */
+  /** The shape of the weight. */
   readonly shape: Shape;
   /**
    * What the tensor must be in the file: more rows where projections are fused, `[In, Out]` where transposed.
@@ -116,13 +115,13 @@ export interface WeightPlace {
   readonly blocks?: { readonly size: number; readonly stride: number };
   /** The index along the first axis of `stored` that is this weight's; absent: there is no such axis. */
   readonly item?: number;
-  /** Whether the weight is wanted in f32 whatever it is stored as. */
+  /** Whether the weight is converted to f32 whatever its stored dtype. */
   readonly wide?: boolean;
   /** Whether it is no parameter: it follows no gradient, and an optimiser leaves it alone. */
   readonly buffer?: boolean;
 }
 
-/** Finds or makes what stands for a weight. */
+/** Finds or makes the leaf for a weight. */
 export type WeightSource<T> = (place: WeightPlace) => T;
 
 /** Takes the embedding, the positions, the final norm and the head from `source`. */
@@ -270,7 +269,7 @@ function mixture<T>(
     );
   return {
     router: projections(names.router, [E], D, config.routerBias)[0],
-    // Moved by the load of the experts, not by a gradient: weight decay would undo it.
+    // In training it is set by the load of the experts, not by a gradient; weight decay would undo that.
     ...(routing.choiceBias && {
       choiceBias: source({ ...whole(names.choiceBias as string, [E]), buffer: true }),
     }),
@@ -301,7 +300,7 @@ function latentWeights<T>(
     return biased ? { weight, bias: source(whole(`${name}.bias`, [out])) } : { weight };
   };
   const query = typeof names.query === 'string' ? undefined : names.query;
-  /** The rows of one half, from where they stand in each head's. */
+  /** The rows of one half, from their place in each head's rows. */
   const half = (
     name: string,
     out: number,

@@ -4,7 +4,7 @@
  *
  *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))     x = x + D (silu(G norm(x)) * U norm(x))
  *
- * or, in parallel, both of one x.
+ * or, with a parallel block, both from the same x.
  */
 import { attend } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
@@ -29,7 +29,7 @@ import { attentionDropout, dropped } from './pass-dropout.ts';
 
 /**
  * The residual stream after all layers and the final norm.
- * @returns f32 `[B, T, D]`; what stands past a row's end means nothing
+ * @returns f32 `[B, T, D]`; values past a row's end are undefined
  */
 export function decoderForward(config: DecoderConfig, weights: DecoderWeights, pass: DecoderPass): Tensor {
   let x = scope(() => dropped(pass.dropout, embed(config, weights, pass), 'embedding'));
@@ -94,7 +94,7 @@ export function decoderLayer(
   return add(middle, layer.mlpNormAfter ? normalize(config, hidden, layer.mlpNormAfter) : hidden);
 }
 
-/** What attention gives, `[B, T, N, H]`, and what it was made of unless it is latent. */
+/** The output of attention, `[B, T, N, H]`, and its queries, keys and values unless it is latent. */
 type Seen = { readonly attended: Tensor } & Partial<Pick<SeenAttention, 'query' | 'key' | 'value'>>;
 
 /** x: normalised, `[B, T, D]`. */

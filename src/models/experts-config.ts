@@ -1,9 +1,9 @@
 /**
- * What a mixture of experts must know: sizes, routing, activation, and what a checkpoint calls its tensors.
+ * The config of a mixture of experts: sizes, routing, activation, and tensor names.
  */
 import type { Activation } from './activation.ts';
 
-/** How tokens find their experts, and what an expert is. */
+/** Sizes, routing and activation of a mixture of experts. */
 export interface ExpertsConfig {
   /** E */
   readonly numExperts: number;
@@ -17,7 +17,7 @@ export interface ExpertsConfig {
   readonly layers: readonly boolean[];
   /** How a token chooses its experts. */
   readonly routing: RoutingConfig;
-  /** What stands between an expert's two projections. */
+  /** The activation between an expert's two projections. */
   readonly activation: ExpertActivation;
   /** Whether the router has a bias. */
   readonly routerBias: boolean;
@@ -28,20 +28,20 @@ export interface ExpertsConfig {
 /** How a token chooses its experts and their weights. */
 export interface RoutingConfig {
   /**
-   * What becomes of the router's logits: `softmax` over all experts, or `sigmoid` of each, before the choice;
-   * or `softmaxOfChosen`: logits choose, and the chosen ones' softmax are the weights.
+   * How router logits become scores and weights: `softmax` over all experts, or `sigmoid` of each, before the
+   * choice; or `softmaxOfChosen`: logits choose, and the chosen ones' softmax are the weights.
    */
   readonly scores: 'softmax' | 'sigmoid' | 'softmaxOfChosen';
   /**
-   * Only experts of the best `kept` of `count` groups, judged by the sum of their `best` largest scores;
-   * absent: of all.
+   * Only experts of the best `kept` of `count` groups are chosen; a group's score is the sum of its `best`
+   * largest scores. Absent: no groups.
    */
   readonly groups?: { readonly count: number; readonly kept: number; readonly best: number };
   /** Whether a stored bias per expert is added to the scores for the choice (not for the weights). */
   readonly choiceBias: boolean;
   /** Whether the chosen weights are divided by their sum. */
   readonly normalize: boolean;
-  /** Multiplies the weights in the end. */
+  /** Factor of the final weights. */
   readonly scale: number;
 }
 
@@ -52,7 +52,7 @@ export type ExpertActivation =
   | { readonly type: 'gated'; readonly function: Activation }
   | { readonly type: 'clamped'; readonly alpha: number; readonly limit: number };
 
-/** What a checkpoint calls the tensors of one layer's experts. */
+/** Tensor names of one layer's experts. */
 export interface ExpertNames {
   /** `<router>.weight` `[E, D]`, and `<router>.bias` `[E]`. */
   readonly router: string;

@@ -1,7 +1,6 @@
 /**
- * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids.
- * Between chunks and tokens the event loop gets a turn, so that an abort signal, progress and other requests
- * are served.
+ * Generation: prefill the prompt in chunks, then one token at a time, as an async generator of token ids. It
+ * yields to the event loop between chunks and tokens, so that abort signals and other requests are handled.
  */
 
 import { aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
@@ -46,7 +45,7 @@ export interface GenerateOptions {
   readonly cache?: KeyValueCache;
   /** Ends the generation by throwing the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told after each chunk how many tokens of the prompt have been fed. */
+  /** Called after each chunk with the number of prompt tokens processed. */
   readonly onPrefill?: (done: number, total: number) => void;
 }
 
@@ -120,7 +119,7 @@ export async function* generate(
     model.initCache({ batchSize: 1, maxLength: Math.min(prompt.length + maxNewTokens, capacity) });
   let yielded = 0;
   let failed = false;
-  /** Length of the cache at the end: the last token is fed by the next call, which needs its logits. */
+  /** The final length of the cache. The last token is left for the next call, which needs its logits. */
   const kept = () => start + prompt.length + yielded - (maxNewTokens > 0 ? 1 : 0);
   try {
     let logits: Float32Array | undefined;
@@ -163,7 +162,8 @@ export async function* generate(
 
 /**
  * Leaves `length` tokens in the cache.
- * @param quietly an error that is on its way, such as an abort's reason, is not hidden by another
+ * @param quietly whether to ignore errors here, so that one already thrown, such as an abort's reason, is
+ * kept
  */
 function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void {
   try {
@@ -175,8 +175,7 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
 }
 
 /**
- * @throws TypeError for options of a draw without a temperature: they would be ignored, and the likeliest
- * token taken.
+ * @throws TypeError for options of a draw without a temperature: they would have no effect.
  */
 function checkDraws(options: GenerateOptions): void {
   if (options.temperature !== undefined) return;
@@ -187,14 +186,14 @@ function checkDraws(options: GenerateOptions): void {
   );
 }
 
-/** @throws TypeError for what is no model, such as one that was not awaited. */
+/** @throws TypeError unless it is a model; a missing `await` is a common cause. */
 function checkModel(op: string, model: Model): void {
   if (typeof model?.forward === 'function') return;
   const hint = typeof (model as { then?: unknown } | undefined)?.then === 'function' ? '; await it' : '';
   throw new TypeError(`${op}: expected a model, such as loadModel gives, got ${describe(model)}${hint}`);
 }
 
-/** How long the row may get, and how long it is. @throws RangeError when the prompt does not fit. */
+/** The maximum and the current length of the row. @throws RangeError when the prompt does not fit. */
 function room(
   model: Model,
   promptLength: number,

@@ -74,7 +74,10 @@ export function makeCache(config: DecoderConfig, backend: Backend, options: Init
   }
 }
 
-/** What a layer keeps per token: keys and values per head, or one row of latent and rope key for all. */
+/**
+ * The cached row of a layer per token: keys and values per head, or one latent with its rope key for all
+ * heads.
+ */
 function cachedHeads({ latent, numKeyValueHeads, headDim }: DecoderConfig): CacheLayer {
   if (!latent) return { numKeyValueHeads, headDim };
   const { kvLoraRank: latentDim, qkRopeHeadDim } = latent;

@@ -1,6 +1,6 @@
 /**
- * A feed-forward layer of many experts, of which each token uses a few: a router scores the experts, the best
- * ones run, and their outputs are added up by weight; shared experts run for every token.
+ * A mixture of experts: a router scores the experts, the best k run for each token, and their outputs are
+ * summed by weight; shared experts run for every token.
  *
  *   y = sum over chosen e of weight_e * down_e(activation(gate_e x) * up_e x)  +  shared(x)
  *
@@ -51,7 +51,7 @@ function route(
   const scores = kind === 'softmax' ? softmax(logits) : kind === 'sigmoid' ? sigmoid(logits) : logits;
   const { values, ids } = chooseExperts(scores, { count, bias, groups });
   let weights = kind === 'softmaxOfChosen' ? softmax(values) : values;
-  // The tiny number is DeepSeek-V3's: sigmoids may all be 0.
+  // DeepSeek-V3's epsilon: all sigmoids may be 0.
   if (normalize) weights = div(weights, add(sum(weights, { axis: -1, keepDims: true }), 1e-20));
   return { weights: scale === 1 ? weights : mul(weights, scale), ids };
 }
@@ -64,7 +64,7 @@ function experts(list: readonly { readonly weight: Tensor; readonly bias?: Tenso
   return { weights: list.map(({ weight }) => weight), ...(biases.length > 0 && { biases }) };
 }
 
-/** `[rows, k, 2 I]` of gate and up in turns -> `[rows, k, I]` each. */
+/** `[rows, k, 2 I]` of interleaved gate and up -> `[rows, k, I]` each. */
 function alternating(both: Tensor, I: number): [Tensor, Tensor] {
   const [rows, k] = both.shape;
   const pairs = reshape(both, [rows, k, I, 2]);

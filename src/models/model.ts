@@ -1,4 +1,4 @@
-/** `Model`: a decoder-only language model, tokens in, logits out. */
+/** `Model`: a decoder-only language model. */
 
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
@@ -21,7 +21,7 @@ import type { RopeTable } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
 
-/** What `loadModel` hands over. The model owns the weights from then on. */
+/** The parts of a model. The model takes ownership of the weights. */
 export interface ModelParts extends PassModel {
   readonly weights: DecoderWeights;
   /** Every tensor of `weights`, to be freed with the model. */
@@ -32,8 +32,8 @@ export interface ModelParts extends PassModel {
 }
 
 /**
- * `dropoutRate` and `dropoutKey`, default none, are for training: they drop where nanoGPT does, in every
- * place by another mask.
+ * `dropoutRate` and `dropoutKey`, default none, are for training: dropout is applied at the places of
+ * nanoGPT, with an independent mask at each.
  */
 export interface ForwardOptions extends DropoutMask {
   /** Continues every row behind the tokens it holds, and adds these. */
@@ -49,7 +49,7 @@ const FORWARD_OPTIONS = optionKinds<ForwardOptions>({
   logits: anything,
 });
 
-/** Tokens per pass when a row is fed again: bounds the memory of the intermediates. */
+/** Tokens per pass when a row is recomputed; limits the memory of intermediates. */
 const REFEED_CHUNK = 512;
 
 /**
@@ -66,7 +66,7 @@ export class Model {
   /** Tokens after which an answer is over, as the checkpoint says; `generate` stops at them by default. */
   readonly endTokenIds: readonly number[];
   readonly #parts: Omit<ModelParts, 'makeTokenizer'>;
-  /** Of models whose rotary frequencies change with the length. */
+  /** For models whose rotary frequencies depend on the length. */
   readonly #history: TokenHistory | undefined;
   #makeTokenizer: (() => Tokenizer) | undefined;
   #tokenizer: Tokenizer | undefined;
@@ -155,7 +155,7 @@ export class Model {
   }
 
   /**
-   * Where each row's first token stands.
+   * The position of each row's first token.
    * @throws RangeError when a row does not fit into the cache's or the model's limits.
    */
   #offsets(batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
@@ -215,7 +215,7 @@ export class Model {
     return embedding(reshape(hidden, [B * T, D]), upload(this.#parts.backend, 'i32', last, [B, 1]));
   }
 
-  /** Zeros past each row's end; the head maps them to zeros. */
+  /** Sets values past each row's end to zero, which the head maps to zero. */
   #withoutPadding(hidden: Tensor, { batchSize: B, length: T, lengths }: TokenBatch): Tensor {
     if (lengths.every((length) => length === T)) return hidden;
     const mask = Float32Array.from({ length: B * T }, (_, i) => (i % T < lengths[Math.floor(i / T)] ? 1 : 0));

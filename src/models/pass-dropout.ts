@@ -1,6 +1,6 @@
 /**
- * Dropout of a training pass, where nanoGPT has it: after the embedding, on attention's weights, after its
- * output projection and after the MLP. One key makes a pass; each place draws its mask by a key of its own.
+ * Dropout of a training pass, at the places of nanoGPT: after the embedding, on attention's weights, after
+ * its output projection and after the MLP. A pass has one key; each place derives its own key from it.
  *
  * Source: github.com/karpathy/nanoGPT model.py.
  */
@@ -15,7 +15,7 @@ export interface PassDropout {
   readonly key: KeyWords;
 }
 
-/** Where in a layer; `embedding` comes before all layers. */
+/** The places in a layer; `embedding` is before all layers. */
 export type DropoutPlace = 'embedding' | 'attention' | 'attentionOutput' | 'mlp';
 const PLACES: readonly DropoutPlace[] = ['attention', 'attentionOutput', 'mlp'];
 
@@ -24,12 +24,12 @@ export function keyAt({ key }: PassDropout, place: DropoutPlace, layer = 0): Key
   return threefry2x32(key, 0, place === 'embedding' ? 0 : 3 * layer + 1 + PLACES.indexOf(place));
 }
 
-/** x with its share dropped; x itself without dropout. */
+/** x after dropout; x itself without dropout. */
 export function dropped(drop: PassDropout | undefined, x: Tensor, place: DropoutPlace, layer = 0): Tensor {
   return drop ? dropout(x, drop.rate, keyAt(drop, place, layer)) : x;
 }
 
-/** What attention takes of it: a draw for each weight. */
+/** Dropout options of attention: one draw per attention weight. */
 export function attentionDropout(
   drop: PassDropout | undefined,
   layer: number,

@@ -5,7 +5,7 @@
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 
-/** By the end of a tensor's name: what wrote it. */
+/** The quantisation method by the suffix of a tensor's name. */
 const MARKS: readonly (readonly [end: RegExp, method: string])[] = [
   [/\.lora_(A|B|embedding_A|embedding_B)(\.\w+)?(\.weight)?$/, 'adapter'],
   [/\.(qweight|qzeros|g_idx)$/, 'GPTQ or AWQ'],
@@ -17,7 +17,7 @@ const MARKS: readonly (readonly [end: RegExp, method: string])[] = [
 const REMEDY =
   'load the model in transformers, dequantize it (model.dequantize()) and save it, or take a GGUF of it (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)';
 
-/** @throws FormatError that says what the weights are and what to do */
+/** @throws FormatError with the quantisation method and a remedy */
 export function refuseForeignWeights({ tensors, config, directory, path }: Checkpoint): void {
   if (tensors.size === 0) return;
   let found: { readonly name: string; readonly method: string } | undefined;
@@ -37,7 +37,7 @@ export function refuseForeignWeights({ tensors, config, directory, path }: Check
     (name) => json[name] != null,
   );
   const stated = key === undefined ? undefined : (json[key] as Readonly<Record<string, unknown>>);
-  // gpt-oss has words of its own for its blocks.
+  // gpt-oss has its own suffixes for quantised blocks.
   if (stated?.quant_method === 'mxfp4' || (stated === undefined && found === undefined)) return;
   const own =
     stated?.quant_method ?? (stated?.load_in_4bit || stated?.load_in_8bit ? 'bitsandbytes' : undefined);

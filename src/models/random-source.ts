@@ -25,7 +25,7 @@ export function randomSource(seed: number): RandomSource {
     return z ^ (z >>> 15);
   };
   let a = splitmix();
-  // The seed's upper half joins here, so that all 53 bits count.
+  // Mix in the upper half of the seed, so that all 53 bits count.
   mix ^= Math.floor(seed / 2 ** 32);
   let b = splitmix();
   let c = splitmix();

@@ -1,10 +1,10 @@
 /**
  * Cosines and sines of rotary positions, rounded where Hugging Face rounds: the inverse frequencies are f32,
- * their product with the position is f32, and cos and sin of that are f32. At position 8000 doing it in f64
+ * their product with the position is f32, and cos and sin of that are f32. At position 8000, computing in f64
  * would differ by 5e-4.
  *
- * LongRoPE has two sets of frequencies: a sequence longer than the original context rotates all its tokens by
- * the second. Dynamic NTK scaling has one for every length past the original.
+ * LongRoPE has two sets of frequencies: a sequence longer than the original context uses the second for all
+ * its tokens. Dynamic NTK scaling has one set for every length past the original.
  *
  * Source: transformers/modeling_rope_utils.py (_compute_linear_scaling_rope_parameters,
  * _compute_llama3_parameters, _compute_yarn_parameters, _compute_longrope_parameters,
@@ -13,7 +13,7 @@
 
 import { sameShape } from '../tensor/shape.ts';
 
-/** How RoPE was stretched for longer contexts. */
+/** RoPE scaling for longer contexts. */
 export type RopeScaling =
   | { readonly type: 'linear'; readonly factor: number }
   | {
@@ -31,13 +31,14 @@ export type RopeScaling =
     }
   | {
       /**
-       * Peng et al. 2023: short wavelengths stay, long ones are stretched by `factor`, a ramp lies between.
+       * Peng et al. 2023: short wavelengths are unchanged, long ones scaled by `factor`, with a linear ramp
+       * between.
        */
       readonly type: 'yarn';
       readonly factor: number;
-      /** Pairs that turn more often than this within the original length stay as they are. */
+      /** Pairs with more rotations than this within the original length are unchanged. */
       readonly betaFast: number;
-      /** Pairs that turn less often are stretched whole. */
+      /** Pairs with fewer rotations than this are scaled by the full `factor`. */
       readonly betaSlow: number;
       /** Whether the ends of the ramp are rounded outwards to whole pairs. */
       readonly truncate: boolean;
@@ -66,7 +67,7 @@ export interface RopeConfig {
   readonly rotaryDim: number;
   /** Pairs (2i, 2i + 1) when true, (i, i + rotaryDim / 2) when false. */
   readonly interleaved: boolean;
-  /** How frequencies are stretched for longer contexts; default not. */
+  /** Scaling for longer contexts; default none. */
   readonly scaling?: RopeScaling;
   /**
    * `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`.
@@ -139,14 +140,14 @@ function scaledFrequency(
   return f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency);
 }
 
-/** How far pair i is stretched, 0 … 1. */
+/** The share of scaling of pair i, 0 to 1. */
 function yarnRamp(
   { theta, rotaryDim }: RopeConfig,
   scaling: Extract<RopeScaling, { type: 'yarn' }>,
   i: number,
 ): number {
   const { betaFast, betaSlow, truncate, originalMaxPositionEmbeddings: original } = scaling;
-  /** The pair that turns so often within the original length. */
+  /** The pair with this many rotations within the original length. */
   const pairOf = (turns: number) =>
     (rotaryDim * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
   const [low, high] = truncate
@@ -157,13 +158,13 @@ function yarnRamp(
   return Math.min(1, Math.max(0, ramp));
 }
 
-/** The tables of a model: of all layers, and of those with a window where they rotate otherwise. */
+/** The tables of a model: for all layers, and for layers with a window if their frequencies differ. */
 export interface RopeTables {
   readonly ropeTable?: RopeTable;
   readonly windowRopeTable?: RopeTable;
 }
 
-/** @throws RangeError when the dims that rotate are not pairs. */
+/** @throws RangeError when rotaryDim is odd. */
 export function ropeTables(config: {
   readonly rope?: RopeConfig;
   readonly windowRope?: RopeConfig;
@@ -192,14 +193,14 @@ export class RopeTable {
   readonly #config: RopeConfig;
   readonly #factor: number;
   readonly #short: PositionRows;
-  /** Of the longer set that was asked for last. */
+  /** The most recently used set for long sequences. */
   #long: { readonly set: number; readonly rows: PositionRows } | undefined;
-  /** What several rows were given last: each pass of a training run asks for the same. */
+  /** The most recent table of several rows: each pass of a training run needs the same. */
   #last:
     | { readonly starts: readonly number[]; readonly ends: readonly number[]; readonly rows: RopeRows }
     | undefined;
 
-  /** @throws RangeError when the dims that rotate are not pairs. */
+  /** @throws RangeError when rotaryDim is odd. */
   constructor(config: RopeConfig) {
     const { rotaryDim, scaling } = config;
     if (rotaryDim % 2 !== 0) {

@@ -57,20 +57,20 @@ export function sampleToken(logits: Float32Array, options: SamplingOptions, rand
   const max = logits[likeliest];
   if (temperature === 0 || max === Number.POSITIVE_INFINITY) return likeliest;
 
-  // e^-746 is 0 in f64: what lies lower cannot be drawn.
+  // e^-746 is 0 in f64, so lower logits cannot be drawn.
   let floor = max - 746 * temperature;
   if (topK < logits.length) floor = Math.max(floor, kthLargest(logits, topK));
   const minPFloor = max + temperature * Math.log(minP);
   if (topP === 1) {
-    // Min-p comes last, but may go first when no top-p counts the mass of what it removes.
+    // Min-p comes last, but may be applied first without top-p, whose mass it would change.
     return draw(candidatesFrom(logits, Math.max(floor, minPFloor), max, temperature), random);
   }
 
   let total = 0;
   if (topK >= logits.length) {
     for (let id = 0; id < logits.length; id++) total += Math.exp((logits[id] - max) / temperature);
-    // Tokens of probability up to (1 - p) / V sum to at most 1 - p, however many they are: most need no
-    // closer look. A hair lower, so that rounding cannot cut one that belongs.
+    // Tokens of probability up to (1 - p) / V sum to at most 1 - p, so they can be dropped at once. The bound
+    // is slightly lower, so that rounding drops no token that belongs.
     floor = Math.max(floor, max + temperature * (Math.log((total * (1 - topP)) / logits.length) - 1e-3));
   }
   const candidates = candidatesFrom(logits, floor, max, temperature);
@@ -101,7 +101,7 @@ export function checkSampling(op: string, options: SamplingOptions): void {
   }
 }
 
-/** The k-th largest logit: a min-heap of the k largest so far, so one pass whose inner work is rare. */
+/** The k-th largest logit: one pass with a min-heap of the k largest so far. */
 function kthLargest(logits: Float32Array, k: number): number {
   const heap = logits.slice(0, k).sort();
   for (let i = k; i < logits.length; i++) {
@@ -121,7 +121,7 @@ function kthLargest(logits: Float32Array, k: number): number {
   return heap[0];
 }
 
-/** Tokens in the running, by ascending id; the arrays are ours to change. */
+/** Candidate tokens by ascending id, in arrays that may be changed. */
 interface Candidates {
   readonly ids: Uint32Array;
   readonly logits: Float32Array;
@@ -162,9 +162,9 @@ function keep(from: Candidates, test: (logit: number, weight: number) => boolean
 }
 
 /**
- * The likeliest tokens that together weigh `mass`, at least one; of equal logits the lower ids. Found without
- * sorting, by halving the range of logits in which the last of them lies: the tokens still in question sit in
- * `order[begin … end)`.
+ * The most likely tokens with a total probability of `mass`, at least one; of equal logits the lower ids.
+ * Found without sorting, by bisection of the range of logits that holds the last of them: the tokens still in
+ * question sit in `order[begin … end)`.
  */
 function nucleus(from: Candidates, mass: number): Candidates {
   const { logits, weights } = from;

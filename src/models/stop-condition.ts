@@ -1,7 +1,7 @@
 /**
- * When a generation is over, and which of its tokens are known to be part of the answer. A stop string may
- * span several tokens and begin or end inside one, so tokens whose text may belong to one are held back until
- * that is decided; once it is, they are dropped whole. Without stop strings no text is made.
+ * Decides when generation stops, and which tokens are part of the answer. A stop string may span several
+ * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is
+ * decided. A token with any text of a stop string is dropped. Without stop strings no token is decoded.
  */
 import { describe } from '../arguments/kinds.ts';
 import { StopStrings } from '../text/stop-strings.ts';
@@ -25,7 +25,7 @@ export class StopCondition {
 
   /**
    * @param stop token ids and texts
-   * @param tokenizer needed when there is a text among them; called for only then
+   * @param tokenizer called only when `stop` holds a string
    * @throws TypeError for an item that is neither; RangeError for an empty text or one without a tokenizer.
    */
   constructor(stop: readonly (number | string)[], tokenizer: () => Tokenizer | undefined) {
@@ -71,7 +71,7 @@ export class StopCondition {
     this.#held.push({ id, end: undefined });
     const piece = decoder.push(id);
     this.#decoded += piece.length;
-    // A token that ends inside a character may be the beginning of a stop string's first one.
+    // A token that ends inside a character may begin the first character of a stop string.
     if (!tokenizer.decode(this.#held.map((token) => token.id)).endsWith('\uFFFD')) {
       for (const token of this.#held) token.end ??= this.#decoded;
     }

@@ -1,8 +1,8 @@
 /**
- * What a family expects against what a checkpoint holds: the prefix of its names, and whether its output head
- * is the embedding.
+ * Fits a family's tensor names to a checkpoint: the prefix of names, and whether the output head is tied to
+ * the embedding.
  *
- * transformers, whose rules these are, ties by the config unless both matrices are stored and differ.
+ * As in transformers, the config decides tying, unless both matrices are stored and differ.
  *
  * Source: transformers modeling_utils.py (tie_weights), core_model_loading.py (rename_source_key), 5.23.0.
  */
@@ -14,7 +14,7 @@ import { release } from '../tensor/storage.ts';
 import type { DecoderNames } from './decoder-config.ts';
 import type { DecoderDescription } from './families/family.ts';
 
-/** @throws FormatError when there is no output head where the config wants one of its own */
+/** @throws FormatError when the config has an untied output head and none is stored */
 export function asStored(
   checkpoint: Checkpoint,
   backend: Backend,
@@ -45,7 +45,7 @@ export function asStored(
 }
 
 /**
- * Names as a model without head saves them, where the file has those: without the first part (`model.`,
+ * Names as a base model without head saves them, if the file has those: without the first part (`model.`,
  * `transformer.`).
  */
 function withoutPrefix(names: DecoderNames, has: (name: string) => boolean): DecoderNames {
@@ -55,7 +55,7 @@ function withoutPrefix(names: DecoderNames, has: (name: string) => boolean): Dec
   return renamed(names, (name) => (name.startsWith(prefix) ? name.slice(prefix.length) : name));
 }
 
-/** `names` with every name in it replaced, also in what its functions give. */
+/** Applies `replace` to every name in `names`, also to the results of its functions. */
 export function renamed<T>(names: T, rename: (name: string) => string): T {
   const change = (value: unknown): unknown => {
     if (typeof value === 'string') return rename(value);
@@ -70,7 +70,7 @@ export function renamed<T>(names: T, rename: (name: string) => string): T {
 /** Bytes compared at a time. */
 const SLICE_BYTES = 1 << 22;
 
-/** Whether two matrices are stored alike, bit for bit; it ends at the first difference. */
+/** Whether two stored matrices are equal bit for bit. */
 function sameNumbers(checkpoint: Checkpoint, backend: Backend, one: string, other: string): boolean {
   const [a, b] = [checkpoint.tensor(one), checkpoint.tensor(other)];
   if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;

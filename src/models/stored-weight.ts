@@ -1,6 +1,6 @@
 /**
- * A weight and the tensor that holds it in a checkpoint, both ways: weights are loaded from where
- * `WeightPlace` says, and a trained model's are put back there.
+ * Weights and the checkpoint tensors that hold them: loading from the place that `WeightPlace` gives, and
+ * storing a trained model's weights there.
  */
 
 import type { Backend } from '../backend/backend.ts';
@@ -16,7 +16,7 @@ import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightPlace } from './decoder-weights.ts';
 
-/** A parameter and where it stands in the checkpoint. */
+/** A parameter and its place in the checkpoint. */
 export interface PlacedParam {
   readonly parameter: Param;
   readonly place: WeightPlace;
@@ -38,7 +38,7 @@ function walkOf({ shape, stored, first, transposed, blocks, item }: WeightPlace)
   };
 }
 
-/** The weight as stored, or as f32 or `dtype` where it can be. What stands in one piece is not copied. */
+/** The weight as stored, or converted to f32 or `dtype` if possible. Contiguous weights are not copied. */
 export function loadWeight(
   checkpoint: Checkpoint,
   place: WeightPlace,

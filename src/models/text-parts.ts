@@ -1,6 +1,5 @@
 /**
- * What a checkpoint says about text: its tokenizer, if it has one, and the tokens after which an answer is
- * over.
+ * The text parts of a checkpoint: its tokenizer, if it has one, and its end tokens.
  */
 
 import { readChatTemplates } from '../checkpoint/chat-templates.ts';
@@ -12,9 +11,9 @@ import type { Tokenizer, TokenizerConfigJson, TokenizerExtras, TokenizerJson } f
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
 
 /**
- * A function that builds the tokenizer, which takes long; undefined when there is none. Files are read here,
- * parsed there. The libraries behind it, a third of the package's code, are loaded when there is a tokenizer:
- * training on tokens at hand needs none.
+ * A function that builds the tokenizer; undefined when there is none. Files are read at once and parsed when
+ * it is called, which is slow. The tokenizer's code, a third of the package, is loaded only when there is
+ * one.
  */
 export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
   const { gguf } = checkpoint;
@@ -34,7 +33,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
   };
 }
 
-/** What a tokenizer refuses, with the checkpoint it came from. */
+/** Turns a tokenizer's RangeError into a FormatError that names the checkpoint. */
 function naming<T>(checkpoint: Checkpoint, build: () => T): T {
   try {
     return build();
@@ -44,7 +43,7 @@ function naming<T>(checkpoint: Checkpoint, build: () => T): T {
   }
 }
 
-/** What the files of a Hugging Face folder say about its tokenizer. */
+/** The parsed tokenizer files of a Hugging Face folder. */
 export interface TokenizerParts {
   readonly json: TokenizerJson;
   /** tokenizer_config.json, with the special tokens of its class where there is no tokenizer.json. */
@@ -53,8 +52,7 @@ export interface TokenizerParts {
 }
 
 /**
- * Reads the files of a folder's tokenizer; parses them in the function it gives. Undefined when there is
- * none.
+ * Reads a folder's tokenizer files and returns a function that parses them; undefined when there are none.
  */
 export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => TokenizerParts) | undefined> {
   const { chatTemplate, additionalChatTemplates } = await readChatTemplates(checkpoint);
@@ -110,8 +108,7 @@ const tokenizerFiles = [
 ] as const;
 
 /**
- * Enough of tokenizer.json's shape that what reads it finds what it looks for: a vocabulary, and a list of
- * added tokens.
+ * Checks the parts of tokenizer.json that are read: a vocabulary, and a list of added tokens.
  */
 function checkTokenizer(file: string, json: unknown): TokenizerJson {
   const { model, added_tokens: added = [] } = (json ?? {}) as Partial<TokenizerJson>;
@@ -144,12 +141,12 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
 }
 
 /**
- * The tokens after which an answer is over; `model.endTokenIds` and `tokenizer.eosTokenIds` alike.
+ * The end tokens of a checkpoint; `model.endTokenIds` and `tokenizer.eosTokenIds` alike.
  *
  * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and
- * of generation_config.json, each a number or a list, and the tokenizer's eos. transformers stops at
- * generation_config.json's alone, where there is one; but files are edited by hand and one of the three
- * forgotten, and generation past an end writes the user's next turn. Tokens in the order they are found.
+ * of generation_config.json, each a number or a list, and the tokenizer's eos. transformers uses only
+ * generation_config.json if there is one. All three are used here, since hand-edited files often disagree,
+ * and missing an end token makes the model continue with the user's turn. Tokens in the order they are found.
  */
 export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
   const { gguf } = checkpoint;
@@ -162,7 +159,7 @@ export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly numb
   return Object.freeze([...new Set(eos === undefined ? ids : [...ids, eos])]);
 }
 
-/** The tokenizer's eos, read without building the tokenizer, which is where damaged files are reported. */
+/** The tokenizer's eos, read without building the tokenizer. Damaged files are reported when it is built. */
 async function tokenizerEos(checkpoint: Checkpoint): Promise<number | undefined> {
   const { eos_token, added_tokens_decoder } = (await jsonOf(checkpoint, 'tokenizer_config.json')) ?? {};
   const eos = configTokenText(eos_token as ConfigToken | undefined);

@@ -2,10 +2,10 @@
  * Which tokens a cache holds, for models whose rotary frequencies change with the length (LongRoPE, dynamic
  * NTK scaling).
  *
- * Keys already in a cache were rotated, and later layers computed, by the frequencies of the length they had
- * then. When a row gets other frequencies its tokens are fed again, so that a row is always what one pass
- * over it would be; transformers' `generate` does the same for Phi-3. Past its original length a dynamic
- * model has other frequencies at every length. The tokens take four bytes each.
+ * Cached keys, and the layers above them, were computed with the frequencies of the length at that time. When
+ * the frequencies of a row change, its tokens are processed again, so that the cache always equals that of
+ * one pass; transformers' `generate` does the same for Phi-3. With dynamic NTK scaling the frequencies change
+ * with every token past the original length. A token takes four bytes here.
  */
 import type { KeyValueCache } from '../cache/cache.ts';
 import type { RopeTable } from './rope-table.ts';
@@ -26,12 +26,11 @@ export class TokenHistory {
   }
 
   /**
-   * Empties the rows of `cache` that get other frequencies by the next tokens (or that were cut back to
-   * others).
+   * Empties the rows of `cache` whose frequencies change with the next tokens (or changed by truncation).
    * @param ends lengths of the rows after the next tokens
    * @throws Error when the cache holds tokens that did not come through this history; nothing has changed
    * then
-   * @returns per row the tokens to feed again, empty for rows that stay
+   * @returns per row the tokens to process again; empty for unchanged rows
    */
   takeStale(cache: KeyValueCache, ends: readonly number[]): readonly (readonly number[])[] {
     const { lengths } = cache;
@@ -58,7 +57,7 @@ export class TokenHistory {
     });
   }
 
-  /** Notes tokens that `cache` has committed. `ends` are the lengths that chose their frequencies. */
+  /** Records tokens that `cache` has committed. `ends` are the lengths that chose their frequencies. */
   append(cache: KeyValueCache, added: readonly ArrayLike<number>[], ends: readonly number[]): void {
     this.#rows(cache).forEach((row, index) => {
       for (let i = 0; i < added[index].length; i++) row.tokens.push(added[index][i]);

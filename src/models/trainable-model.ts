@@ -1,6 +1,6 @@
 /**
- * A model whose weights are parameters: f32, its own, changed in place by an optimiser. It runs on the same
- * decoder as a loaded one; only who owns the weights differs. Fresh from a config, or from a checkpoint.
+ * A model whose weights are f32 parameters, which an optimiser changes in place. It uses the same decoder as
+ * a loaded model. Created from a config, or from a checkpoint.
  */
 
 import { anything, describe } from '../arguments/kinds.ts';
@@ -86,8 +86,7 @@ export class TrainableModel extends Model {
 
   /**
    * The weights as a checkpoint of this model's form stores them, f32, by name: projections that share a
-   * tensor behind each other, matrices transposed where the form has them so. The bytes are read when they
-   * are asked for.
+   * tensor are concatenated, and matrices transposed, as that form stores them. Bytes are read on demand.
    */
   storedTensors(): Record<string, TensorBytes> {
     const byName = new Map<string, PlacedParam[]>();
@@ -194,7 +193,7 @@ export async function loadTrainableModel(
   try {
     let next = 0;
     const { weights, params } = makeParams(config, names, ({ shape }) => {
-      // Mapped files cannot be written to, and block types not trained.
+      // Mapped files are read-only, and block types cannot be trained.
       const out = allocate(backend, 'f32', shape);
       backend.run(convert, { out, x: loaded.tensors[next++], count: out.size });
       return out;
@@ -206,7 +205,7 @@ export async function loadTrainableModel(
   }
 }
 
-/** What ends the experts of a layer: one name where they are stacked. */
+/** Names of a layer's expert output matrices; one repeated name when stacked. */
 function expertOutputNames({ experts }: DecoderConfig, { experts: names }: DecoderLayerNames): string[] {
   return Array.from(
     { length: names ? (experts?.numExperts ?? 0) : 0 },
@@ -214,7 +213,7 @@ function expertOutputNames({ experts }: DecoderConfig, { experts: names }: Decod
   );
 }
 
-/** Makes a parameter at every place of the decoder's weights, in their order. */
+/** Makes a parameter for every weight of the decoder, in the decoder's order. */
 function makeParams(
   config: DecoderConfig,
   names: DecoderNames,
@@ -239,8 +238,8 @@ function makeParams(
 }
 
 /**
- * `name[first:end]` where a tensor holds more, `name[first:end:stride]` where so many outputs recur every
- * stride, `name[item]` in front of these where it holds several experts.
+ * `name[first:end]` where a tensor holds more, `name[first:end:stride]` where the outputs recur every
+ * `stride`, `name[item]` in front of these where it holds several experts.
  */
 function parameterName({ name, shape, stored, first, blocks, item }: WeightPlace): string {
   const own = item === undefined ? name : `${name}[${item}]`;
@@ -265,5 +264,5 @@ function drawNormal(backend: Backend, out: Tensor, words: readonly [number, numb
   });
 }
 
-/** The float after -1: u stays inside (-1, 1), where erf_inv is finite. */
+/** The f32 after -1, so that u is inside (-1, 1), where erf_inv is finite. */
 const ABOVE_MINUS_ONE = -(1 - 2 ** -24);

@@ -102,7 +102,7 @@ function experts(
   if (E % count !== 0 || kept > count || k > (E / count) * kept) {
     throw keys.fail(
       'experts',
-      `expected groups that divide the experts and hold those of a token, got ${E} experts in ${count} groups, of which ${kept} serve ${k} experts per token`,
+      `expected groups to divide E=${E}, kept <= groups and k <= kept * E / groups, got groups=${count}, kept=${kept}, k=${k}`,
     );
   }
   return {
