@@ -36,10 +36,12 @@ const OPTIONS = optionKinds<StaticCacheOptions>({
  * A cache of fixed capacity: `[B, maxLength]` tokens per layer, allocated up front. Each row is one
  * contiguous segment; the capacity that a row does not use is wasted.
  * @example
- * const layers = [{ numKeyValueHeads: 2, headDim: 64 }]; const cache = new StaticCache({ backend:
- * getBackend(), layers, batchSize: 1, maxLength: 128, dtype: 'bf16' }); cache.reserve(1); cache.write(0,
- * zeros([1, 1, 2, 64]), zeros([1, 1, 2, 64])); // one token: [B, T, K, H] const out = attend(zeros([1, 1, 8,
- * 64]), cache.view(0)); // [B, T, N, H] cache.commit();
+ * const layers = [{ numKeyValueHeads: 2, headDim: 64 }];
+ * const cache = new StaticCache({ backend: getBackend(), layers, batchSize: 1, maxLength: 128, dtype: 'bf16' });
+ * cache.reserve(1);
+ * cache.write(0, zeros([1, 1, 2, 64]), zeros([1, 1, 2, 64])); // one token: [B, T, K, H]
+ * const out = attend(zeros([1, 1, 8, 64]), cache.view(0)); // [B, T, N, H]
+ * cache.commit();
  */
 export class StaticCache implements KeyValueCache {
   readonly batchSize: number;

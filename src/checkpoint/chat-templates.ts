@@ -1,8 +1,6 @@
 /** The chat templates that lie as files beside the weights, as transformers writes them. */
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readSmallText } from '../files/folder.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { readSmallFile } from './file-source.ts';
 
 /** The folder of the templates that have names. */
 export const TEMPLATE_FOLDER = 'additional_chat_templates';
@@ -19,23 +17,12 @@ export interface ChatTemplateFiles {
 
 /** @throws FormatError for a file that is no regular one, or too large */
 export async function readChatTemplates(checkpoint: Checkpoint): Promise<ChatTemplateFiles> {
-  const folder = join(checkpoint.directory, TEMPLATE_FOLDER);
+  const folder = checkpoint.folder.folder(TEMPLATE_FOLDER);
   const additionalChatTemplates = new Map<string, string>();
-  for (const file of (await namesIn(folder)).filter((name) => name.endsWith('.jinja')).sort()) {
-    const bytes = await readSmallFile(join(folder, file), MAX_TEMPLATE_BYTES);
-    if (bytes !== undefined) {
-      additionalChatTemplates.set(file.slice(0, -'.jinja'.length), new TextDecoder().decode(bytes));
-    }
+  for (const { name } of await folder.list()) {
+    if (!name.endsWith('.jinja')) continue;
+    const text = await readSmallText(folder, name, MAX_TEMPLATE_BYTES);
+    if (text !== undefined) additionalChatTemplates.set(name.slice(0, -'.jinja'.length), text);
   }
   return { chatTemplate: await checkpoint.readText('chat_template.jinja'), additionalChatTemplates };
-}
-
-async function namesIn(folder: string): Promise<readonly string[]> {
-  try {
-    return await readdir(folder);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
-    throw error;
-  }
 }

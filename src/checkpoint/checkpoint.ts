@@ -3,23 +3,19 @@
  * An opened checkpoint: the headers of its files, parsed and checked, and access to the bytes behind them. One type for
  * safetensors (one file or shards) and GGUF, so that converters and models need not care which it was.
  */
-import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import { show } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';
-import { FormatError } from '../format/format-error.ts';
+import { checkFileRange } from '../backend/memory-range.ts';
+import { type FileSource, type Folder, isPlainFileName, readSmallText } from '../files/folder.ts';
+import type { GgufPair } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
-import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
+import type { ModelShape } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
+import type { StorageType } from '../format/storage-type.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
-import {
-  checkIdentity,
-  type FileIdentity,
-  type FileSource,
-  MAX_SIDECAR_BYTES,
-  openFileSource,
-  readSmallFile,
-} from './file-source.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
+import type { TensorBytes } from './tensor-bytes.ts';
+import type { TrainRecipe } from './training-recipe.ts';
 
 /** A tensor and the file that holds it. */
 export interface CheckpointTensor extends TensorInfo {
@@ -27,27 +23,88 @@ export interface CheckpointTensor extends TensorInfo {
   readonly path: string;
 }
 
-/** What the opener found; see the properties of Checkpoint. */
+/** What a format's `open` found; see the properties of Checkpoint. */
 export interface CheckpointParts {
-  readonly kind: 'safetensors' | 'gguf';
-  readonly path: string;
-  readonly directory: string;
+  readonly folder: Folder;
   readonly config?: unknown;
   readonly generationConfig?: unknown;
   readonly gguf?: GgufHeader;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** The files whose headers were read, by path: later reads are of these or fail. */
-  readonly files?: ReadonlyMap<string, FileIdentity>;
+  /** The files whose headers were read, by name: later reads are of these or fail. */
+  readonly files?: ReadonlyMap<string, FileSource>;
+}
+
+/** What a checkpoint is written with. A format leaves out what it has no place for. */
+export interface CheckpointContents {
+  /** By name; in file order unless `order` says another. */
+  readonly tensors: ReadonlyMap<string, TensorBytes>;
+  readonly order?: readonly string[];
+  /** config.json */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** `__metadata__` of safetensors. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Metadata of GGUF. */
+  readonly keys?: ReadonlyMap<string, GgufPair>;
+  /** Files that travel with the weights, by name; one may have a folder in it. */
+  readonly files?: ReadonlyMap<string, Uint8Array>;
+  readonly recipe?: TrainRecipe;
+  /** The file of each tensor, where there are several. */
+  readonly shards?: ReadonlyMap<string, string>;
+  /** Tensors written at the same time; default 1. */
+  readonly atOnce?: number;
+}
+
+/** A checkpoint format: everything that differs between safetensors and GGUF. */
+export interface CheckpointFormat {
+  readonly kind: 'safetensors' | 'gguf';
+  /** Its name in messages. */
+  readonly title: string;
+  /** The naming scheme of its tensors and keys. */
+  readonly names: 'huggingFace' | 'gguf';
+  /** Types that all weights can be written in. */
+  readonly dtypes: readonly StorageType[];
+  /** The ending of the file that a whole checkpoint is; undefined where it is a folder of files. */
+  readonly ending: string | undefined;
+
+  /** @param start the first bytes of a file @param name of it, for a file whose content is damaged */
+  recognises(name: string, start: Uint8Array): boolean;
+  /** The file by which a folder is opened; undefined when there is none. @throws Error when there are several */
+  find(folder: Folder, names: readonly string[]): Promise<string | undefined>;
+  /** Reads the headers. @throws FormatError when one is damaged, or a file is missing */
+  open(folder: Folder, file: string): Promise<CheckpointParts>;
+  /** @throws FormatError when the config is missing, or contradicts itself */
+  shape(checkpoint: Checkpoint): ModelShape;
+  /**
+   * A function that builds the tokenizer; undefined when there is none. Files are read at once and parsed when it
+   * is called, which is slow. The tokenizer's code, a third of the package, is loaded only when there is one.
+   */
+  tokenizer(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined>;
+  /** The end tokens; `model.endTokenIds` and `tokenizer.eosTokenIds` alike. */
+  endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]>;
+  /** The recipe that a checkpoint carries; undefined when it carries none. @throws FormatError naming the value that is wrong */
+  recipe(checkpoint: Checkpoint): Promise<TrainRecipe | undefined>;
+  /** All but the tensors, to write the checkpoint of a model again with weights in f32. */
+  contents(
+    checkpoint: Checkpoint,
+    model: { readonly tiedEmbeddings: boolean },
+  ): Promise<Omit<CheckpointContents, 'tensors'>>;
+  /**
+   * Writes a checkpoint into an existing folder.
+   * @param file the name of the checkpoint, where it is one file
+   * @returns the names of its files
+   */
+  write(folder: Folder, contents: CheckpointContents, file?: string): Promise<readonly string[]>;
 }
 
 /** Made by `openCheckpoint`. Holds files open from the first read on: `close()` it, or use `await using`. */
 export class Checkpoint {
-  readonly kind: 'safetensors' | 'gguf';
+  /** @internal */
+  readonly format: CheckpointFormat;
   /** As given to `openCheckpoint`. */
   readonly path: string;
   /** The folder the files lie in. */
-  readonly directory: string;
+  readonly folder: Folder;
   /** config.json, parsed and not validated; undefined for GGUF and where there is none. */
   readonly config: unknown;
   /** generation_config.json, likewise. */
@@ -63,15 +120,14 @@ export class Checkpoint {
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
   #shape: ModelShape | undefined;
   #closed = false;
-  readonly #files: ReadonlyMap<string, FileIdentity>;
-  readonly #sources = new Map<string, Promise<FileSource>>();
+  readonly #files: ReadonlyMap<string, FileSource>;
   readonly #backendFiles = new Map<Backend, Map<string, BackendFile>>();
 
   /** @internal */
-  constructor(parts: CheckpointParts) {
-    this.kind = parts.kind;
-    this.path = parts.path;
-    this.directory = parts.directory;
+  constructor(format: CheckpointFormat, path: string, parts: CheckpointParts) {
+    this.format = format;
+    this.path = path;
+    this.folder = parts.folder;
     this.config = parts.config;
     this.generationConfig = parts.generationConfig;
     this.gguf = parts.gguf;
@@ -80,23 +136,24 @@ export class Checkpoint {
     this.#files = parts.files ?? new Map();
   }
 
+  /** The format of its files. */
+  get kind(): 'safetensors' | 'gguf' {
+    return this.format.kind;
+  }
+
+  /** What errors call the folder the files lie in: its path, where it has one. */
+  get directory(): string {
+    return this.folder.name;
+  }
+
   /**
    * The model's shape, from the GGUF header or config.json; worked out at the first read, so that a checkpoint of a model
    * this library does not know can still be inspected.
    * @throws FormatError when there is no config.json, or it contradicts itself
    */
   get shape(): ModelShape {
-    this.#shape ??= this.#readShape();
+    this.#shape ??= this.format.shape(this);
     return this.#shape;
-  }
-
-  #readShape(): ModelShape {
-    if (this.gguf !== undefined) return modelShapeFromGguf(this.gguf);
-    const file = join(this.directory, 'config.json');
-    if (this.config === undefined) {
-      throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
-    }
-    return modelShapeFromConfig(this.config, file);
   }
 
   /** @throws RangeError when there is no such tensor. */
@@ -119,14 +176,13 @@ export class Checkpoint {
   async readText(name: string): Promise<string | undefined> {
     if (!isPlainFileName(name))
       throw new RangeError(`readText: expected a plain file name, got ${show(name)}`);
-    const bytes = await readSmallFile(join(this.directory, name), MAX_SIDECAR_BYTES);
-    return bytes && new TextDecoder().decode(bytes);
+    return readSmallText(this.folder, name);
   }
 
   /** As `readText`, parsed. @throws FormatError that names the file when it is no JSON */
   async readJson(name: string): Promise<unknown> {
     const text = await this.readText(name);
-    return text === undefined ? undefined : parseJson(join(this.directory, name), text);
+    return text === undefined ? undefined : parseJson(this.folder.nameOf(name), text);
   }
 
   /**
@@ -140,8 +196,9 @@ export class Checkpoint {
     const info = this.tensor(name);
     const length = byteLength ?? info.byteLength - byteOffset;
     checkSlice('readBytes', info, byteOffset, length);
-    const source = await this.#source(info.path);
-    return source.read(info.byteOffset + byteOffset, length);
+    const bytes = new Uint8Array(length);
+    await this.#file(info.path).readInto(info.byteOffset + byteOffset, bytes);
+    return bytes;
   }
 
   /**
@@ -152,18 +209,12 @@ export class Checkpoint {
   async readInto(name: string, byteOffset: number, target: Uint8Array): Promise<void> {
     const info = this.tensor(name);
     checkSlice('readInto', info, byteOffset, target.byteLength);
-    const source = await this.#source(info.path);
-    await source.readInto(info.byteOffset + byteOffset, target);
+    await this.#file(info.path).readInto(info.byteOffset + byteOffset, target);
   }
 
-  #source(path: string): Promise<FileSource> {
+  #file(path: string): FileSource {
     this.#checkOpen();
-    let source = this.#sources.get(path);
-    if (source === undefined) {
-      source = openFileSource(path, this.#files.get(path));
-      this.#sources.set(path, source);
-    }
-    return source;
+    return this.#files.get(path) as FileSource;
   }
 
   /**
@@ -179,24 +230,9 @@ export class Checkpoint {
     }
     let file = files.get(path);
     if (file === undefined) {
-      file = this.#openBackendFile(backend, path);
+      const source = this.#file(path);
+      file = source.openByPath?.((at) => backend.openFile(at)) ?? fileInMemory(backend, source);
       files.set(path, file);
-    }
-    return file;
-  }
-
-  #openBackendFile(backend: Backend, path: string): BackendFile {
-    const file = backend.openFile(path);
-    const expected = this.#files.get(path);
-    try {
-      // After it was opened: what is there now is what was opened, or was put there since.
-      if (expected) {
-        const { dev, ino, mtimeNs } = statSync(path, { bigint: true });
-        checkIdentity(path, expected, { dev, ino, mtimeNs, size: BigInt(file.size) });
-      }
-    } catch (error) {
-      file.close();
-      throw error;
     }
     return file;
   }
@@ -210,10 +246,7 @@ export class Checkpoint {
     this.#closed = true;
     for (const files of this.#backendFiles.values()) for (const file of files.values()) file.close();
     this.#backendFiles.clear();
-    const sources = [...this.#sources.values()];
-    this.#sources.clear();
-    const settled = await Promise.allSettled(sources);
-    for (const result of settled) if (result.status === 'fulfilled') await result.value.close();
+    await Promise.all([...this.#files.values()].map((file) => file.close()));
   }
 
   /** As `close()`, for `await using`. */
@@ -231,7 +264,17 @@ function checkSlice(op: string, info: TensorInfo, byteOffset: number, length: nu
   }
 }
 
-/** True for a name that stays in its folder: names in an index or from a caller must not reach other files. */
-export function isPlainFileName(name: string): boolean {
-  return name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name);
+/** A file without a path: a backend gets copies of its bytes. */
+function fileInMemory(backend: Backend, { name, size, bytes }: FileSource): BackendFile {
+  if (bytes === undefined) throw new Error(`${name}: expected a file with a path, or one in memory`);
+  return {
+    size,
+    storage(byteOffset, byteLength) {
+      checkFileRange(name, size, byteOffset, byteLength);
+      const storage = backend.allocate(byteLength);
+      backend.write(storage, bytes.subarray(byteOffset, byteOffset + byteLength));
+      return storage;
+    },
+    close() {},
+  };
 }

@@ -2,6 +2,16 @@
  * Tensors from and to safetensors and GGUF files. Node only (file access).
  * @module gqa/checkpoint
  */
+export type {
+  FileContent,
+  FileSource,
+  FileWriter,
+  Folder,
+  FolderEntry,
+  Place,
+  Sized,
+} from '../files/folder.ts';
+export type { PlaceLike } from '../files/place.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export type { ModelShape } from '../format/model-shape.ts';

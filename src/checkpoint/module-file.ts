@@ -1,6 +1,7 @@
 /** Modules to and from safetensors: one file whose tensors have the parameters' paths as Flax names them (`query.kernel`). */
 
 import { describe } from '../arguments/kinds.ts';
+import { isPlace, type PlaceLike } from '../files/place.ts';
 import type { Module } from '../nn/module.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { loadTensor } from './load-tensor.ts';
@@ -12,7 +13,7 @@ import { writeSafetensors } from './write-safetensors.ts';
  * @param path a `.safetensors` file
  * @example await saveModule('out/layer.safetensors', layer)
  */
-export async function saveModule(path: string, module: Module): Promise<void> {
+export async function saveModule(path: PlaceLike, module: Module): Promise<void> {
   checkArguments('saveModule', path, module);
   await writeSafetensors(path, module.getState(), { metadata: { format: 'flax' } });
 }
@@ -21,7 +22,7 @@ export async function saveModule(path: string, module: Module): Promise<void> {
  * Reads the parameters of a module from a checkpoint, rounded to the parameters' dtypes.
  * @throws RangeError when a parameter is missing there, a tensor has no parameter, or shapes differ; the module is as it was then
  */
-export async function loadModule(path: string, module: Module): Promise<void> {
+export async function loadModule(path: PlaceLike, module: Module): Promise<void> {
   checkArguments('loadModule', path, module);
   await using checkpoint = await openCheckpoint(path);
   const state: Record<string, Tensor> = {};
@@ -38,8 +39,8 @@ export async function loadModule(path: string, module: Module): Promise<void> {
 }
 
 /** @throws TypeError, above all for the two the other way round */
-function checkArguments(op: string, path: string, module: Module): void {
-  if (typeof path !== 'string' || path === '') {
+function checkArguments(op: string, path: PlaceLike, module: Module): void {
+  if (!isPlace(path)) {
     throw new TypeError(
       `${op}: expected a path first, got ${path === '' ? 'an empty string' : describe(path)}`,
     );

@@ -1,12 +1,10 @@
-/** What a folder without weights for this package is, and what to do with it: adapters, caches, other frameworks' files. */
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { parseJson } from '../format/parse-json.ts';
-import { readSmallFile } from './file-source.ts';
+/** What a file or folder without weights for this package is, and what to do with it: adapters, caches, other frameworks' files. */
+import { type FileSource, type Folder, readSmallJson, readSmallText } from '../files/folder.ts';
+import { FormatError } from '../format/format-error.ts';
 
 const MAX_JSON_BYTES = 1 << 20;
 
-export const TO_SAFETENSORS =
+const TO_SAFETENSORS =
   'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
 
 /** By file name: whose files they are, and how they become safetensors. */
@@ -28,13 +26,13 @@ const FOREIGN: readonly (readonly [pattern: RegExp, whose: string, todo: string]
 
 /** @returns `got …; what to do`, or undefined for a folder of another kind */
 export async function describeOtherFolder(
-  directory: string,
+  folder: Folder,
   names: readonly string[],
 ): Promise<string | undefined> {
-  const adapter = await describeAdapter(directory, names);
+  const adapter = await describeAdapter(folder, names);
   if (adapter !== undefined) return adapter;
   if (names.includes('snapshots') && (names.includes('refs') || names.includes('blobs'))) {
-    return describeCachedModel(directory);
+    return describeCachedModel(folder);
   }
   const cached = names.filter((name) => name.startsWith('models--'));
   if (cached.length > 0) {
@@ -50,14 +48,10 @@ export async function describeOtherFolder(
 }
 
 /** Of a folder with an adapter, beside a model or not. */
-export async function describeAdapter(
-  directory: string,
-  names: readonly string[],
-): Promise<string | undefined> {
+export async function describeAdapter(folder: Folder, names: readonly string[]): Promise<string | undefined> {
   const name = 'adapter_config.json';
   if (!names.includes(name)) return undefined;
-  const bytes = await readSmallFile(join(directory, name), MAX_JSON_BYTES);
-  const config = bytes && parseJson(join(directory, name), bytes);
+  const config = await readSmallJson(folder, name, MAX_JSON_BYTES);
   const { peft_type: type, base_model_name_or_path: base } = (config ?? {}) as Readonly<
     Record<string, unknown>
   >;
@@ -67,11 +61,53 @@ export async function describeAdapter(
 }
 
 /** A model's folder in the cache of huggingface_hub: its files lie below `snapshots/<revision>`. */
-async function describeCachedModel(directory: string): Promise<string> {
-  const revisions = await readdir(join(directory, 'snapshots')).catch(() => []);
-  const main = await readSmallFile(join(directory, 'refs', 'main'), MAX_JSON_BYTES).catch(() => undefined);
-  const named = main && new TextDecoder().decode(main).trim();
-  const revision = revisions.find((name) => name === named) ?? revisions.sort()[0];
+async function describeCachedModel(folder: Folder): Promise<string> {
+  const snapshots = folder.folder('snapshots');
+  const revisions = (await snapshots.list().catch(() => [])).map(({ name }) => name);
+  const named = await readSmallText(folder.folder('refs'), 'main', MAX_JSON_BYTES).catch(() => undefined);
+  const revision = revisions.find((name) => name === named?.trim()) ?? revisions[0];
   if (revision === undefined) return 'got a cache folder without snapshots; download the model again';
-  return `got the cache folder of a download; give ${join(directory, 'snapshots', revision)}`;
+  return `got the cache folder of a download; give ${snapshots.nameOf(revision)}`;
+}
+
+const POINTER = 'expected weights, got a Git LFS pointer; fetch the file with git lfs pull';
+const isPointer = (start: Uint8Array) => ascii(start).startsWith('version https://git-lfs');
+
+/** @throws FormatError for what Git leaves in place of a large file */
+export async function refusePointer(source: FileSource): Promise<void> {
+  if (isPointer(await startOf(source))) throw new FormatError(source.name, 0, POINTER);
+}
+
+/** The first bytes of a file, enough to tell what it is. */
+export function startOf(source: FileSource): Promise<Uint8Array> {
+  return source.read(0, Math.min(source.size, 64));
+}
+
+/** Of a file that no format recognises. @param accepted what would be one */
+export function foreignFile(file: string, start: Uint8Array, accepted: string): FormatError {
+  const name = file.toLowerCase();
+  if (isPointer(start)) return new FormatError(file, 0, POINTER);
+  if (name.endsWith('.index.json')) {
+    return new FormatError(file, undefined, 'expected weights, got the index of shards; give its directory');
+  }
+  if (name.endsWith('.json')) {
+    return new FormatError(file, undefined, 'expected weights, got a JSON file; give its directory');
+  }
+  if (ascii(start).startsWith('PK') || /\.(bin|pth?|ckpt)$/.test(name)) {
+    const what = `expected safetensors or GGUF, got a PyTorch or zip file; ${TO_SAFETENSORS}`;
+    return new FormatError(file, 0, what);
+  }
+  const bytes = [...start.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  const got = `a file that begins with ${bytes || 'nothing (it is empty)'}`;
+  return new FormatError(file, 0, `expected ${accepted}, got ${got}`);
+}
+
+function ascii(bytes: Uint8Array): string {
+  return String.fromCharCode(...bytes.filter((byte) => byte < 0x80));
+}
+
+/** At most three names, as an error prints them. */
+export function nameList(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(', ');
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
 }

@@ -2,61 +2,51 @@
  * The folder of a training run: `step-N/` checkpoints, each whole or not there, and `latest`, a pointer file that is renamed
  * into place once the checkpoint it names is complete. A crash at any moment leaves a pointer to a whole checkpoint, or none.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { appendFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { show } from '../arguments/kinds.ts';
+import { type Folder, readSmallText } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { lockFolder } from './lock-folder.ts';
-import { writeContentAtomically, writeFolderAtomically } from './write-atomically.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
 const POINTER = 'latest';
 const STATE = 'trainer.json';
+export const OPTIMIZER = 'optimizer.safetensors';
 
 /** What a checkpoint of a run holds. */
 export interface RunCheckpoint {
   readonly step: number;
   /** Writes the model, in a form of its own, into the folder. */
-  readonly writeModel: (folder: string) => Promise<void>;
+  readonly writeModel: (folder: Folder) => Promise<unknown>;
   readonly optimizer: Readonly<Record<string, Tensor>>;
   /** Everything else that a run needs to go on. */
   readonly state: Readonly<Record<string, unknown>>;
 }
 
+/** `trainer.json` of a checkpoint. */
+export type RunState = Readonly<Record<string, unknown>> & { readonly step: number };
+
 export class RunDirectory {
-  readonly path: string;
+  readonly folder: Folder;
 
-  constructor(path: string) {
-    this.path = path;
-  }
-
-  /** Makes the folder, its parents too. */
-  create(): void {
-    mkdirSync(this.path, { recursive: true });
-  }
-
-  /** Keeps other processes out until what it returns is called. @throws FolderInUseError while one is in there */
-  lock(): () => void {
-    return lockFolder(this.path);
+  constructor(folder: Folder) {
+    this.folder = folder;
   }
 
   /** Names of what is in there, without what a killed run left unfinished. */
-  entries(): string[] {
-    return existsSync(this.path) ? readdirSync(this.path).filter((name) => !name.startsWith('.')) : [];
+  async entries(): Promise<string[]> {
+    const entries = await this.folder.list();
+    return entries.map(({ name }) => name).filter((name) => !name.startsWith('.'));
   }
 
   /** The folder of the newest complete checkpoint; undefined when there is none. @throws FormatError for a pointer to nothing. */
-  latest(): string | undefined {
-    const pointer = join(this.path, POINTER);
-    if (!existsSync(pointer)) return undefined;
-    const name = readFileSync(pointer, 'utf8').trim();
-    const folder = join(this.path, name);
-    if (!/^step-\d+$/.test(name) || !existsSync(join(folder, STATE))) {
+  async latest(): Promise<Folder | undefined> {
+    const name = (await readSmallText(this.folder, POINTER))?.trim();
+    if (name === undefined) return undefined;
+    const folder = this.folder.folder(name);
+    if (!/^step-\d+$/.test(name) || !(await folder.list()).some((entry) => entry.name === STATE)) {
       throw new FormatError(
-        pointer,
+        this.folder.nameOf(POINTER),
         0,
         `expected the name of a checkpoint beside it, got ${JSON.stringify(name)}`,
       );
@@ -65,37 +55,31 @@ export class RunDirectory {
   }
 
   /** Writes a checkpoint, points to it, and removes all but the newest `keep` of them. */
-  async save(checkpoint: RunCheckpoint, keep: number): Promise<string> {
-    this.#removeUnfinished();
+  async save(checkpoint: RunCheckpoint, keep: number): Promise<void> {
+    await this.#removeUnfinished();
     const name = `step-${checkpoint.step}`;
-    const folder = join(this.path, name);
-    await writeFolderAtomically(
-      folder,
-      async (temporary) => {
-        await checkpoint.writeModel(temporary);
-        await writeContentAtomically(
-          join(temporary, STATE),
-          `${JSON.stringify(checkpoint.state, null, 2)}\n`,
-        );
-        await writeSafetensors(join(temporary, 'optimizer.safetensors'), checkpoint.optimizer);
+    await this.folder.replace(
+      name,
+      async (folder) => {
+        await checkpoint.writeModel(folder);
+        await folder.write(STATE, `${JSON.stringify(checkpoint.state, null, 2)}\n`);
+        await writeSafetensors({ folder, file: OPTIMIZER }, checkpoint.optimizer);
       },
-      { replace: true },
+      { overwrite: true },
     );
-    await writeContentAtomically(join(this.path, POINTER), `${name}\n`);
-    const old = this.entries()
+    await this.folder.write(POINTER, `${name}\n`);
+    const old = (await this.entries())
       .filter((entry) => /^step-\d+$/.test(entry) && entry !== name)
       .sort((a, b) => Number(b.slice(5)) - Number(a.slice(5)));
-    for (const entry of old.slice(Math.max(0, keep - 1))) {
-      rmSync(join(this.path, entry), { recursive: true, force: true });
-    }
-    return folder;
+    for (const entry of old.slice(Math.max(0, keep - 1))) await this.folder.remove(entry);
   }
 
   /** The state of a checkpoint. @throws FormatError unless it is an object whose step is the folder's */
-  state(folder: string): Record<string, unknown> & { readonly step: number } {
-    const file = join(folder, STATE);
-    const state = parseJson(file, readFileSync(file)) as Record<string, unknown> | null;
-    const expected = Number(/step-(\d+)$/.exec(folder)?.[1]);
+  async state(checkpoint: Folder): Promise<RunState> {
+    const file = checkpoint.nameOf(STATE);
+    const text = (await readSmallText(checkpoint, STATE)) ?? '';
+    const state = parseJson(file, text) as RunState | null;
+    const expected = Number(/step-(\d+)$/.exec(checkpoint.name)?.[1]);
     if (typeof state !== 'object' || state === null || state.step !== expected) {
       throw new FormatError(
         file,
@@ -103,16 +87,14 @@ export class RunDirectory {
         `expected an object with step ${expected}, got ${show(state?.step)}`,
       );
     }
-    return state as Record<string, unknown> & { readonly step: number };
+    return state;
   }
 
   /** Lines of a `.jsonl` file that parse; a last one cut off by a crash does not. */
-  readLines(name: string): Record<string, unknown>[] {
-    const path = join(this.path, name);
-    if (!existsSync(path)) return [];
-    const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean);
+  async readLines(name: string): Promise<Record<string, unknown>[]> {
+    const text = await readSmallText(this.folder, name, Number.POSITIVE_INFINITY);
     const parsed: Record<string, unknown>[] = [];
-    for (const line of lines) {
+    for (const line of (text ?? '').split('\n').filter(Boolean)) {
       try {
         parsed.push(JSON.parse(line));
       } catch {
@@ -124,23 +106,13 @@ export class RunDirectory {
 
   /** Adds a line to a `.jsonl` file. */
   async appendLine(name: string, value: object): Promise<void> {
-    await appendFile(join(this.path, name), `${JSON.stringify(value)}\n`);
+    await this.folder.append(name, `${JSON.stringify(value)}\n`);
   }
 
-  /** Replaces a file as a whole. */
-  async replace(name: string, text: string): Promise<void> {
-    await writeContentAtomically(join(this.path, name), text);
-  }
-
-  /** Writes a file in place, for what may be lost. */
-  async write(name: string, text: string): Promise<void> {
-    await writeFile(join(this.path, name), text);
-  }
-
-  #removeUnfinished(): void {
-    for (const name of readdirSync(this.path)) {
-      if (/^\.(step-\d+|latest|metrics\.jsonl)\..*\.(tmp|old)$/.test(name)) {
-        rmSync(join(this.path, name), { recursive: true, force: true });
+  async #removeUnfinished(): Promise<void> {
+    for (const { name } of await this.folder.list()) {
+      if (/^\.(step-\d+|latest|metrics\.jsonl|report\.html)\..*\.(tmp|old)$/.test(name)) {
+        await this.folder.remove(name);
       }
     }
   }

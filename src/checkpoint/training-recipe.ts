@@ -4,13 +4,11 @@
  */
 
 import { show } from '../arguments/kinds.ts';
-import type { GgufPair } from '../format/encode-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
-import type { Checkpoint } from './checkpoint.ts';
 
-const RECIPE_FILE = 'gqa-train.json';
-const RECIPE_KEY = 'gqa.train';
+export const RECIPE_FILE = 'gqa-train.json';
+export const RECIPE_KEY = 'gqa.train';
 
 /** Everything a run's numbers depend on besides its model and text. The defaults are those of `Trainer`. */
 export interface TrainSettings {
@@ -80,17 +78,13 @@ const NOT_NEGATIVE = [
 ] as const;
 
 /**
- * The recipe that a checkpoint carries; undefined when it carries none.
+ * @param file what errors call the text; `key` names it inside of a file
  * @throws FormatError naming the value that is wrong
  */
-export async function readRecipe(checkpoint: Checkpoint): Promise<TrainRecipe | undefined> {
-  const { gguf } = checkpoint;
-  const file = gguf ? checkpoint.path : `${checkpoint.directory}/${RECIPE_FILE}`;
-  const text = gguf ? gguf.metadata.get(RECIPE_KEY) : await checkpoint.readText(RECIPE_FILE);
-  if (text === undefined) return undefined;
+export function parseRecipe(text: string, file: string, key?: string): TrainRecipe {
   const fail = (what: string) =>
-    new FormatError(file, undefined, `${gguf ? `${RECIPE_KEY}: ` : ''}expected ${what}`);
-  const json = parseJson(gguf ? `${file}: ${RECIPE_KEY}` : file, String(text)) as Partial<TrainRecipe>;
+    new FormatError(file, undefined, `${key === undefined ? '' : `${key}: `}expected ${what}`);
+  const json = parseJson(key === undefined ? file : `${file}: ${key}`, text) as Partial<TrainRecipe>;
   const runs = Array.isArray(json?.uptraining) ? json.uptraining : undefined;
   if (runs === undefined) throw fail('an object with a list named uptraining');
   const uptraining = runs.map((run) => checkedRun(run, fail));
@@ -130,14 +124,4 @@ function checkedRun(run: Partial<RunRecord> | null, fail: (what: string) => Erro
 
 function isNumber(value: unknown, least: number): value is number {
   return typeof value === 'number' && value >= least && value < Number.POSITIVE_INFINITY;
-}
-
-/** The recipe as a file beside config.json: its name, and its bytes. */
-export function recipeFile(recipe: TrainRecipe): [name: string, bytes: Uint8Array] {
-  return [RECIPE_FILE, new TextEncoder().encode(`${JSON.stringify(recipe, null, 2)}\n`)];
-}
-
-/** The recipe as an entry of a GGUF file's metadata. */
-export function recipeEntry(recipe: TrainRecipe): [key: string, pair: GgufPair] {
-  return [RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) }];
 }

@@ -2,11 +2,11 @@
 
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { outputPlace, type PlaceLike } from '../files/place.ts';
 import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
-import { writeAtomically } from './write-atomically.ts';
-import { writeAt, writeTensors } from './write-tensors.ts';
+import { writeTensors } from './write-tensors.ts';
 
 export type { GgufPair } from '../format/encode-gguf.ts';
 
@@ -26,7 +26,7 @@ const OPTIONS = optionKinds<WriteGgufOptions>({ atOnce: aNumber });
  * Source: ggml/docs/gguf.md.
  */
 export async function writeGguf(
-  path: string,
+  path: PlaceLike,
   metadata: ReadonlyMap<string, GgufPair>,
   tensors: ReadonlyMap<string, TensorBytes>,
   options: WriteGgufOptions = {},
@@ -42,14 +42,15 @@ export async function writeGguf(
     return { name, dtype: tensor.dtype, shape: tensor.shape };
   });
   const header = encodeGgufHeader(metadata, entries);
-  await writeAtomically(path, async (file) => {
-    writeAt(file, header.bytes, 0);
+  const { folder, file } = await outputPlace(path);
+  await folder.write(file, async (out) => {
+    await out.write(header.bytes, 0);
     const last = header.tensors.at(-1);
     if (last !== undefined) {
       const end = last.byteOffset + last.byteLength;
-      await file.truncate(Math.ceil(end / header.alignment) * header.alignment); // the last tensor is padded too
+      await out.truncate(Math.ceil(end / header.alignment) * header.alignment); // the last tensor is padded too
     }
-    await writeTensors(file, {
+    await writeTensors(out, {
       op: 'writeGguf',
       tensors: header.tensors,
       chunksOf: (name) => chunksOf(tensors.get(name)!),

@@ -5,12 +5,12 @@
 
 import { aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { isPlace, outputPlace, type PlaceLike } from '../files/place.ts';
 import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
-import { writeAtomically } from './write-atomically.ts';
-import { sizeError, writeAt, writeTensors } from './write-tensors.ts';
+import { sizeError, writeTensors } from './write-tensors.ts';
 
 /** Bytes copied out of a backend at a time. */
 const SLICE_BYTES = 8 << 20;
@@ -35,12 +35,13 @@ const OPTIONS = optionKinds<WriteSafetensorsOptions>({ metadata: anything, atOnc
  * Source: safetensors README, section "Format".
  */
 export async function writeSafetensors(
-  path: string,
+  path: PlaceLike,
   tensors: Readonly<Record<string, TensorBytes | Tensor>>,
   options: WriteSafetensorsOptions = {},
 ): Promise<void> {
   checkOptions(OP, options, OPTIONS);
-  if (typeof path !== 'string') throw new TypeError(`${OP}: expected a path first, got ${describe(path)}`);
+  if (!isPlace(path) && path !== '')
+    throw new TypeError(`${OP}: expected a path first, got ${describe(path)}`);
   checkObject(OP, 'tensors by name', tensors);
   if (tensors instanceof Map || Array.isArray(tensors)) {
     throw new TypeError(
@@ -59,9 +60,10 @@ export async function writeSafetensors(
       source instanceof Tensor || typeof source.data === 'function' ? byteLength : source.data.byteLength;
     if (given !== byteLength) throw sizeError(OP, name, byteLength, given);
   }
-  await writeAtomically(path, async (file) => {
-    writeAt(file, header.bytes, 0);
-    await writeTensors(file, {
+  const { folder, file } = await outputPlace(path);
+  await folder.write(file, async (out) => {
+    await out.write(header.bytes, 0);
+    await writeTensors(out, {
       op: OP,
       tensors: header.tensors,
       chunksOf(name) {

@@ -2,20 +2,13 @@
  * Tensors at their places in an open file: what the writers of safetensors and GGUF share. What is written is synced every
  * 64 MiB while the next is made, so that the sync at the end finds little to do.
  */
-import { writeSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
+import type { FileWriter } from '../files/folder.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { ByteChunks } from './tensor-bytes.ts';
 
 /** Left to itself, Linux begins to store a file when a tenth of the memory waits for it, or the sync at the end. */
 const SYNC_BYTES = 64 << 20;
-
-/**
- * Handing so few bytes to a thread would take longer than writing them into the page cache, so that is done in place. Larger writes
- * make Linux look for larger runs of free memory: in a virtual machine 1 MiB at a time took five times as long.
- */
-const WRITE_BYTES = 1 << 18;
 
 /** Where the tensors go, and what tells their bytes. */
 export interface TensorPlaces {
@@ -34,7 +27,7 @@ export interface TensorPlaces {
  * is no count; what `chunksOf` or the file system throws, with no write still under way
  */
 export async function writeTensors(
-  file: FileHandle,
+  file: FileWriter,
   { op, tensors, chunksOf, atOnce }: TensorPlaces,
 ): Promise<void> {
   if (!Number.isInteger(atOnce) || atOnce < 1) {
@@ -48,7 +41,7 @@ export async function writeTensors(
     unsynced = 0;
     // One after the other, and awaited at the end: the system reports a failed write to one sync only.
     const before = synced;
-    synced = before.then(() => file.datasync());
+    synced = before.then(() => file.sync());
     synced.catch(() => {});
     await before;
   };
@@ -58,7 +51,7 @@ export async function writeTensors(
       const at = byteOffset + written;
       written += chunk.byteLength;
       if (written > byteLength) throw sizeError(op, name, byteLength, written);
-      writeAt(file, chunk, at);
+      await file.write(chunk, at);
       await count(chunk.byteLength);
       await eventLoopTurn(); // writing in place gives no turn to what else the program does
     }
@@ -76,15 +69,6 @@ export async function writeTensors(
   const lanes = await Promise.allSettled(Array.from({ length: atOnce }, lane));
   const [sync] = await Promise.allSettled([synced]);
   for (const end of [...lanes, sync]) if (end.status === 'rejected') throw end.reason;
-}
-
-/** Writes all of `bytes`, `at` bytes into the file; a single `write` may take less. */
-export function writeAt(file: FileHandle, bytes: Uint8Array, at: number): void {
-  let done = 0;
-  while (done < bytes.byteLength) {
-    const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
-    done += writeSync(file.fd, bytes, done, length, at + done);
-  }
 }
 
 export function sizeError(op: string, name: string, expected: number, got: number): RangeError {

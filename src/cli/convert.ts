@@ -13,7 +13,6 @@ import {
   measureDrift,
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
-import { tokenizerMaker } from '../models/text-parts.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { exactSize, writeJson, writeNote, writeResult } from './output.ts';
@@ -156,7 +155,7 @@ async function checkMeasurable(
 ): Promise<void> {
   if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from);
-  const makeTokenizer = await tokenizerMaker(checkpoint);
+  const makeTokenizer = await checkpoint.format.tokenizer(checkpoint);
   if (!makeTokenizer)
     throw new Error(`${from}: expected a checkpoint with a tokenizer for --calibrate, got one without`);
   // The beginning is enough to find two tokens; encoding a whole book takes a while.

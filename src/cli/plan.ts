@@ -3,8 +3,8 @@
  * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
  */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { findPlace } from '../files/place.ts';
 import type { ModelShape } from '../format/model-shape.ts';
-import { kindOfPath } from '../plan/file-source.ts';
 import { hubUrl } from '../plan/hub.ts';
 import {
   compareHeads,
@@ -154,7 +154,7 @@ async function findModel(text: string): Promise<{ name: string; shape: ModelShap
   const local =
     /^[./~\\]|^[A-Za-z]:/.test(text) ||
     (!text.includes('/') && /\.(gguf|json|safetensors)$/i.test(text)) ||
-    (await kindOfPath(text)) !== undefined;
+    (await findPlace(text)) !== undefined;
   if (local) return { name: text, shape: await readModelShape(text) };
   const url = hubUrl(text, process.env.HF_ENDPOINT);
   if (url === undefined) throw unknownPreset(text);

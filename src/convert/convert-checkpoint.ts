@@ -16,18 +16,22 @@ import {
 } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import type { Checkpoint, CheckpointFormat } from '../checkpoint/checkpoint.ts';
+import { formatNamed } from '../checkpoint/formats.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { checkOutputPlace } from '../checkpoint/output.ts';
+import type { Folder } from '../files/folder.ts';
+import { findPlace, isPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
+import { ggufContents } from './gguf-contents.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
+import { huggingFaceContents } from './hugging-face-contents.ts';
 import { similarMixes } from './similar.ts';
-import { writeGgufOutput } from './write-gguf-output.ts';
-import { writeHuggingFace } from './write-hugging-face.ts';
+import type { WriteJob } from './write-job.ts';
 
 /**
  * How heads are merged: `mean`, `first` and `random` are the paper's; `similar` groups heads by their
@@ -38,13 +42,10 @@ export type ConvertMethod = PoolingMethod | 'similar';
 /** Options of `convertCheckpoint`. */
 export interface ConvertOptions {
   /** A Hugging Face directory with safetensors, or a `.gguf` file. */
-  readonly from: string;
+  readonly from: PlaceLike;
   /** A directory to make, or a `.gguf` file where its name ends so. */
-  readonly to: string;
-  /**
-   * K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same
-   * model).
-   */
+  readonly to: PlaceLike;
+  /** K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same model). */
   readonly numKeyValueHeads: number;
   /**
    * How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns
@@ -102,8 +103,6 @@ export interface ConvertResult {
   readonly layers: readonly LayerMix[];
 }
 
-const DTYPES = { safetensors: ['f32', 'f16', 'bf16'], gguf: ['f32', 'f16', 'bf16', 'q8_0'] };
-
 /**
  * Writes a checkpoint with `numKeyValueHeads` key/value heads.
  * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
@@ -117,36 +116,53 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   for (const name of ['from', 'to'] as const) {
     const path = options[name];
     // An empty path would mean the current folder.
-    if (typeof path !== 'string' || path === '') {
+    if (!isPlace(path)) {
       throw new TypeError(
         `convertCheckpoint: expected ${name} to be a path, got ${path === '' ? 'an empty string' : describe(path)}`,
       );
     }
   }
   checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
-  const { from, to, numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
+  const { numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
-  const format = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
+  const to = await outputPlace(options.to);
+  const format = formatNamed(to.file);
   checkForm(method, dtype, format);
-  await using checkpoint = await openCheckpoint(from);
+  await using checkpoint = await openCheckpoint(options.from);
   const description = describeModel(checkpoint, getBackend());
   const { config, names } = description;
-  checkHeads(config, after, dtype !== undefined || format !== checkpoint.kind);
+  checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);
-  await checkOutputPlace(checkpoint.path, to, force);
+  await checkOutputPlace((await findPlace(options.from)) ?? checkpoint, to, force);
   const layers = await planLayers(checkpoint, description, method, options);
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
-  const job = { checkpoint, ...description, ...heads, to, seed, dtype, force, onProgress };
-  const written = await (format === 'gguf' ? writeGgufOutput(job) : writeHuggingFace(job));
+  const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, onProgress };
+  const { bytes, files } = await write(job, force);
   return {
-    format,
+    format: format.kind,
     method,
     numHeads: config.numHeads,
     numKeyValueHeads: { before: config.numKeyValueHeads, after },
-    ...written,
+    bytes,
+    files: format.ending === undefined ? files : [placeName(options.to)],
     layers,
   };
+}
+
+/** @returns bytes of weights and the names of the files */
+async function write(
+  job: WriteJob,
+  overwrite: boolean,
+): Promise<{ readonly bytes: number; readonly files: readonly string[] }> {
+  const { format, to } = job;
+  const { bytes, contents } = await (format.names === 'gguf' ? ggufContents(job) : huggingFaceContents(job));
+  let files: readonly string[] = [];
+  const fill = async (folder: Folder) => {
+    files = await format.write(folder, contents, to.file);
+  };
+  await (format.ending === undefined ? to.folder.replace(to.file, fill, { overwrite }) : fill(to.folder));
+  return { bytes, files };
 }
 
 async function planLayers(
@@ -164,13 +180,13 @@ async function planLayers(
   return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));
 }
 
-function checkForm(method: string, dtype: StorageType | undefined, format: 'safetensors' | 'gguf'): void {
+function checkForm(method: string, dtype: StorageType | undefined, format: CheckpointFormat): void {
   if (!['mean', 'first', 'random', 'similar'].includes(method)) {
     throw new TypeError(`convert: expected method mean, first, random or similar, got ${method}`);
   }
-  if (dtype !== undefined && !DTYPES[format].includes(dtype)) {
+  if (dtype !== undefined && !format.dtypes.includes(dtype)) {
     throw new TypeError(
-      `convert: expected dtype ${DTYPES[format].join(', ')} for ${format === 'gguf' ? 'GGUF' : 'safetensors'}, got ${dtype}`,
+      `convert: expected dtype ${format.dtypes.join(', ')} for ${format.title}, got ${dtype}`,
     );
   }
 }

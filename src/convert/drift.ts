@@ -2,6 +2,7 @@
 
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenAttention } from '../models/decoder-pass.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
@@ -17,9 +18,9 @@ import { headSimilarity } from './similar.ts';
 /** Options of `measureDrift`. */
 export interface DriftOptions {
   /** The checkpoint before the conversion. */
-  readonly from: string;
+  readonly from: PlaceLike;
   /** The checkpoint that `convertCheckpoint` wrote. */
-  readonly to: string;
+  readonly to: PlaceLike;
   /** The result of `convertCheckpoint`. */
   readonly result: ConvertResult;
   /** A text that was not used for calibration. */
@@ -36,8 +37,8 @@ export interface DriftOptions {
 }
 
 const OPTIONS = optionKinds<DriftOptions>({
-  from: aString,
-  to: aString,
+  from: aPlace,
+  to: aPlace,
   result: anything,
   text: aString,
   window: checkPositiveInteger,
@@ -99,7 +100,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
   try {
     after = await OpenedDecoder.open(to);
     if (before.tokenizer === undefined) {
-      throw new Error(`${from}: expected a tokenizer to measure drift on a text, got none`);
+      throw new Error(`${placeName(from)}: expected a tokenizer to measure drift on a text, got none`);
     }
     const { maxPositionEmbeddings: context } = before.config;
     const tokens = before.tokenizer.encode(text, { addSpecialTokens: false });

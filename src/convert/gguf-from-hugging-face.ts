@@ -6,7 +6,6 @@
  * Source: llama.cpp convert_hf_to_gguf.py (LlamaModel: permute, generate_extra_tensors), gguf-py
  * constants.py.
  */
-import { readRecipe, recipeEntry } from '../checkpoint/training-recipe.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
@@ -83,8 +82,6 @@ export async function ggufFromHuggingFace(
   both('output_norm', names.finalNorm);
   if (!config.tiedEmbeddings) both('output', names.head);
   const metadata = new Map([...modelKeys(job), ...(await ggufTokenizer(checkpoint, config.vocabSize))]);
-  const recipe = await readRecipe(checkpoint);
-  if (recipe) metadata.set(...recipeEntry(recipe));
   return { metadata, tensors };
 }
 

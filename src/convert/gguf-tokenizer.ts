@@ -8,10 +8,10 @@
 
 import { show } from '../arguments/kinds.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { type TokenizerParts, tokenizerParts } from '../checkpoint/hugging-face-tokenizer.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { familyFacts } from '../format/families.ts';
 import { FormatError } from '../format/format-error.ts';
-import { type TokenizerParts, tokenizerParts } from '../models/text-parts.ts';
 import { AddedTokens } from '../text/added-tokens.ts';
 import { configTemplates } from '../text/chat.ts';
 import { gpt2Split, preTokenizerRecipe } from '../text/gguf-pre-tokenizers.ts';

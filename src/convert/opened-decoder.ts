@@ -4,6 +4,7 @@
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import type { PlaceLike } from '../files/place.ts';
 import { decoderLayer, embed, normalize, outputHead } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { type DecoderPass, makePass, type SeenAttention } from '../models/decoder-pass.ts';
@@ -27,7 +28,7 @@ export class OpenedDecoder {
     this.tokenizer = parts.makeTokenizer?.();
   }
 
-  static async open(path: string): Promise<OpenedDecoder> {
+  static async open(path: PlaceLike): Promise<OpenedDecoder> {
     await using checkpoint = await openCheckpoint(path);
     return await OpenedDecoder.of(checkpoint, describeModel(checkpoint, getBackend()));
   }

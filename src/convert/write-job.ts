@@ -1,8 +1,7 @@
-/**
- * Shared by the writers of both formats: the job, its result, the tensor plans, the byte count.
- */
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+/** Shared by the conversions to both formats: the job, its result, the tensor plans, the byte count. */
+import type { Checkpoint, CheckpointContents, CheckpointFormat } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
+import type { Place } from '../files/folder.ts';
 import { type StorageType, storageByteLength } from '../format/storage-type.ts';
 import type { DescribedModel } from '../models/families/family.ts';
 import { convertedShape, type TensorJob } from './convert-tensor.ts';
@@ -18,17 +17,19 @@ export const CONCURRENCY = 3;
 export interface WriteJob extends DescribedModel {
   readonly checkpoint: Checkpoint;
   readonly layers: readonly LayerMix[];
-  readonly to: string;
+  readonly format: CheckpointFormat;
+  readonly to: Required<Place>;
   readonly numKeyValueHeads: number;
   readonly seed: number;
   readonly dtype: StorageType | undefined;
-  readonly force: boolean;
   readonly onProgress: (done: number, total: number) => void;
 }
 
-export interface Written {
+/** A converted checkpoint that is computed as it is written. */
+export interface Converted {
+  readonly contents: CheckpointContents;
+  /** Of the weights. */
   readonly bytes: number;
-  readonly files: readonly string[];
 }
 
 /** By new name: the old tensor and its plan. */

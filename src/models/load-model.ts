@@ -9,6 +9,7 @@ import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import type { PlaceLike } from '../files/place.ts';
 import { FormatError } from '../format/format-error.ts';
 import { ggufKeys } from '../format/gguf-keys.ts';
 import { KeyReader } from '../format/key-reader.ts';
@@ -21,7 +22,6 @@ import { Model, type ModelParts } from './model.ts';
 import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
-import { endTokenIds, tokenizerMaker } from './text-parts.ts';
 
 /** Options of `loadModel`. */
 export interface LoadModelOptions {
@@ -42,7 +42,7 @@ const OPTIONS = optionKinds<LoadModelOptions>({ backend: anything, dtype: anythi
  * has another shape than the config says; UnsupportedError for weights of a type without kernels.
  * @example const model = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
  */
-export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<Model> {
+export async function loadModel(path: PlaceLike, options: LoadModelOptions = {}): Promise<Model> {
   checkOptions('loadModel', options, OPTIONS);
   const { dtype, onProgress } = options;
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
@@ -63,7 +63,7 @@ export async function loadParts(
 ): Promise<ModelParts> {
   const tensors: Tensor[] = [];
   try {
-    const makeTokenizer = await tokenizerMaker(checkpoint);
+    const makeTokenizer = await checkpoint.format.tokenizer(checkpoint);
     const weights = await loadWeights(checkpoint, config, names, { ...options, loaded: tensors });
     return {
       config,
@@ -71,7 +71,7 @@ export async function loadParts(
       tensors,
       backend: options.backend,
       ...ropeTables(config),
-      endTokenIds: await endTokenIds(checkpoint),
+      endTokenIds: Object.freeze(await checkpoint.format.endTokenIds(checkpoint)),
       makeTokenizer,
     };
   } catch (error) {

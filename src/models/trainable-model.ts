@@ -13,7 +13,10 @@ import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configWithTying } from '../checkpoint/config-json.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
+import { MemoryFolder } from '../files/memory-folder.ts';
+import type { PlaceLike } from '../files/place.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
@@ -137,13 +140,8 @@ export function createModel(
   checkOptions('createModel', options, CREATE_OPTIONS);
   const { seed = 0 } = options;
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
-  const checkpoint = new Checkpoint({
-    kind: 'safetensors',
-    path: 'config.json',
-    directory: '.',
-    config: configJson,
-    tensors: new Map(),
-  });
+  const parts = { folder: new MemoryFolder('.'), config: configJson, tensors: new Map() };
+  const checkpoint = new Checkpoint(safetensorsCheckpoint, 'config.json', parts);
   const { config, names } = describeModel(checkpoint, backend);
   const range = typeof configJson.initializer_range === 'number' ? configJson.initializer_range : 0.02;
   const ends = new Set(
@@ -172,8 +170,8 @@ export function createModel(
     return out;
   });
   root.dispose();
-  const parts = { config, weights, backend, endTokenIds: [] };
-  return new TrainableModel({ ...parts, ...ropeTables(config) }, params, configJson);
+  const made = { config, weights, backend, endTokenIds: [] };
+  return new TrainableModel({ ...made, ...ropeTables(config) }, params, configJson);
 }
 
 /**
@@ -181,7 +179,7 @@ export function createModel(
  * @throws as `loadModel`
  */
 export async function loadTrainableModel(
-  path: string,
+  path: PlaceLike,
   options: LoadTrainableModelOptions = {},
 ): Promise<TrainableModel> {
   checkOptions('loadTrainableModel', options, LOAD_OPTIONS);

@@ -116,9 +116,8 @@ export interface MultiHeadAttentionCall {
  *
  * Source: flax/nnx/nn/attention.py (MultiHeadAttention).
  * @example
- * const layer = new MultiHeadAttention({ numHeads: 32, numKeyValueHeads: 8, inFeatures: 512, decode: false,
- * rngs: new Rngs(0) }); const y = layer.forward(x, undefined, undefined, { isCausal: true }); // x and y
- * [..., T, 512]
+ * const layer = new MultiHeadAttention({ numHeads: 32, numKeyValueHeads: 8, inFeatures: 512, decode: false, rngs: new Rngs(0) });
+ * const y = layer.forward(x, undefined, undefined, { isCausal: true }); // x and y [..., T, 512]
  */
 export class MultiHeadAttention extends Module {
   /** kernel `[In, N, H]`, bias `[N, H]` */

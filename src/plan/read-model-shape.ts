@@ -2,6 +2,8 @@
  * A model's shape from wherever its description lies: a config.json, a GGUF header, or a safetensors file, whose header has no
  * head counts, so that the config.json beside it is read. Only headers are read, however large the file.
  */
+import { type FileSource, type Folder, withFile } from '../files/folder.ts';
+import { findPlace } from '../files/place.ts';
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
@@ -9,7 +11,6 @@ import { ggufModels, partCount } from '../format/gguf-split.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
-import { fileNames, kindOfPath, openLocalFile } from './file-source.ts';
 import { openUrl } from './url-source.ts';
 
 /** A path (Node), a URL, a Blob (a File of a form), or random-access bytes. */
@@ -45,36 +46,37 @@ async function fromUrl(url: string): Promise<ModelShape> {
 }
 
 async function fromPath(path: string): Promise<ModelShape> {
-  const kind = await kindOfPath(path);
-  if (kind === undefined) {
+  const place = await findPlace(path);
+  if (place === undefined) {
     throw new Error(`${path}: expected a config.json, .gguf or .safetensors file, got nothing there`);
   }
-  if (kind === 'file') return fromFile(path, `${path.slice(0, path.search(/[^/\\]*$/))}config.json`);
-  const names = await fileNames(path);
-  const inside = (name: string) => `${path.replace(/[/\\]$/, '')}/${name}`;
-  const config = names.find((name) => name === 'config.json');
-  const gguf = ggufModels(names);
-  if (config === undefined && gguf.length !== 1) {
-    throw new Error(`${path}: expected config.json or one .gguf file in it, got ${gguf.length} .gguf files`);
-  }
-  const name = config ?? gguf[0];
-  if (!names.includes(name)) throw new Error(`${path}: expected the first part ${name}, got later ones`);
-  return fromFile(inside(name));
+  const { folder, file } = place;
+  return withFile(folder, file ?? (await describingFile(folder)), async (source) => {
+    let config: FileSource | undefined;
+    try {
+      return await fromBytes(source, async () => {
+        config = await folder.open('config.json');
+        return config;
+      });
+    } finally {
+      await config?.close();
+    }
+  });
 }
 
-async function fromFile(path: string, config?: string): Promise<ModelShape> {
-  const source = await openLocalFile(path);
-  let beside: Awaited<ReturnType<typeof openLocalFile>> | undefined;
-  try {
-    return await fromBytes(source, async () => {
-      if (config === undefined || (await kindOfPath(config)) !== 'file') return undefined;
-      beside = await openLocalFile(config);
-      return beside;
-    });
-  } finally {
-    await source.close();
-    await beside?.close();
+/** The file of a folder that its model's shape stands in. */
+async function describingFile(folder: Folder): Promise<string> {
+  const names = (await folder.list()).map(({ name }) => name);
+  if (names.includes('config.json')) return 'config.json';
+  const models = ggufModels(names);
+  if (models.length !== 1) {
+    throw new Error(
+      `${folder.name}: expected config.json or one .gguf file in it, got ${models.length} .gguf files`,
+    );
   }
+  const [name] = models;
+  if (names.includes(name)) return name;
+  throw new Error(`${folder.name}: expected the first part ${name}, got later ones`);
 }
 
 /** @param openConfig the config.json beside a safetensors file; undefined when there is none */

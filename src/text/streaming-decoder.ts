@@ -12,9 +12,10 @@ const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
  * before it (a SentencePiece text loses its first space), so each token is decoded together with a few before
  * it, and only final text is returned. The concatenated pieces equal `tokenizer.decode(ids)`.
  * @example
- * const loaded = await loadModel('model.gguf'); const decoder = new StreamingDecoder(loaded.tokenizer!); for
- * await (const token of generate(loaded, loaded.tokenizer!.encode('Once')))
- * process.stdout.write(decoder.push(token)); process.stdout.write(decoder.flush());
+ * const loaded = await loadModel('model.gguf');
+ * const decoder = new StreamingDecoder(loaded.tokenizer!);
+ * for await (const token of generate(loaded, loaded.tokenizer!.encode('Once'))) process.stdout.write(decoder.push(token));
+ * process.stdout.write(decoder.flush());
  */
 export class StreamingDecoder {
   readonly #tokenizer: Tokenizer;

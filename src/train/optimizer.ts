@@ -22,8 +22,7 @@ export class Optimizer {
 
   /**
    * @param model its parameters, by path; they are changed in place
-   * @example
-   * const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
+   * @example const optimizer = new Optimizer(model, chain(clipByGlobalNorm(1), adamw({ learningRate: 1e-3 })));
    */
   constructor(model: ParameterOwner, transformation: Transformation) {
     if (typeof model?.parameters !== 'function') {

@@ -7,10 +7,11 @@ import { checkInteger, show } from '../arguments/kinds.ts';
 import { convert } from '../backend/calls/copy.ts';
 import { backendOfHandle } from '../backend/handle.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
-import { checkFolderIsFree } from '../checkpoint/lock-folder.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { RunDirectory } from '../checkpoint/run-directory.ts';
+import { OPTIMIZER, RunDirectory } from '../checkpoint/run-directory.ts';
 import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
+import type { Folder } from '../files/folder.ts';
+import { folderAt, type PlaceLike } from '../files/place.ts';
 import { FormatError } from '../format/format-error.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -100,37 +101,42 @@ export class RunConflictError extends Error {
  * @throws RunConflictError when it is not empty and `resume` is not set; FolderInUseError while another
  * process trains there
  */
-export function openRun(
-  path: string,
+export async function openRun(
+  path: PlaceLike,
   resume: boolean,
-): { readonly directory: RunDirectory; readonly latest: string | undefined } {
-  checkFolderIsFree(path);
-  const directory = new RunDirectory(path);
-  const latest = directory.latest();
-  const entries = directory.entries();
+): Promise<{ readonly directory: RunDirectory; readonly latest: Folder | undefined }> {
+  const folder = await folderAt(path);
+  const directory = new RunDirectory(folder);
+  if ((await folder.list()).length > 0) (await folder.lock())();
+  const latest = await directory.latest();
+  const entries = await directory.entries();
   if (!resume && entries.length > 0) {
     throw new RunConflictError(
-      `${path} is not empty: { resume: true } goes on with it, another { out } starts anew`,
+      `${folder.name} is not empty: { resume: true } goes on with it, another { out } starts anew`,
     );
   }
   if (latest === undefined && entries.some((name) => name.startsWith('step-'))) {
-    throw new Error(`${path}: expected a file named latest beside its checkpoints, got none`);
+    throw new Error(`${folder.name}: expected a file named latest beside its checkpoints, got none`);
   }
   return { directory, latest };
 }
 
-/** @throws RunConflictError with the first setting that differs from the checkpoint. */
-export function checkSameRun(directory: RunDirectory, latest: string, identity: RunIdentity): void {
-  // Runs without dropout or start tokens may omit these keys.
+/** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
+export async function checkSameRun(
+  directory: RunDirectory,
+  latest: Folder,
+  identity: RunIdentity,
+): Promise<void> {
+  // Runs from before there was dropout, or a start of blocks, do not name them.
   const before: RunIdentity = {
     dropout: 0,
     blockStart: '',
-    ...(directory.state(latest).identity as RunIdentity | undefined),
+    ...((await directory.state(latest)).identity as RunIdentity | undefined),
   };
   const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
   if (key === undefined) return;
   throw new RunConflictError(
-    `{ resume: true }: expected the run of ${latest}, whose ${key} is ${before[key]}, got ${identity[key]}`,
+    `{ resume: true }: expected the run of ${latest.name}, whose ${key} is ${before[key]}, got ${identity[key]}`,
   );
 }
 
@@ -139,9 +145,12 @@ export function computedOn({ description }: { readonly description: string }): s
   return description.replace(/, \d+ threads?\)$/, ')');
 }
 
-/** Backends of the steps up to a checkpoint; empty where it records none. */
-export function computedBefore(directory: RunDirectory, latest: string | undefined): readonly string[] {
-  const found = latest === undefined ? undefined : directory.state(latest).computedOn;
+/** What the steps up to a checkpoint were computed on; empty where it does not say. */
+export async function computedBefore(
+  directory: RunDirectory,
+  latest: Folder | undefined,
+): Promise<readonly string[]> {
+  const found = latest && (await directory.state(latest)).computedOn;
   return Array.isArray(found) ? found.filter((name) => typeof name === 'string') : [];
 }
 
@@ -158,12 +167,12 @@ export function tokensIdentity(tokens: Int32Array, start: readonly number[]): Ru
  */
 export async function restoreRun(
   directory: RunDirectory,
-  latest: string,
+  latest: Folder,
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
-  const state = directory.state(latest);
+  const state = await directory.state(latest);
   const backend = backendOfHandle(trainer.model.backend);
-  await using checkpoint = await openCheckpoint(`${latest}/optimizer.safetensors`);
+  await using checkpoint = await openCheckpoint({ folder: latest, file: OPTIMIZER });
   for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
     const { shape } = checkpoint.tensor(name);
     if (!sameShape(shape, tensor.shape)) {
@@ -179,11 +188,13 @@ export async function restoreRun(
     const value = counters[name];
     if (!Number.isSafeInteger(value) || Number(value) < 0) {
       const detail = `counters.${name}: expected an integer of at least 0, got ${show(value)}`;
-      throw new FormatError(`${latest}/trainer.json`, undefined, detail);
+      throw new FormatError(latest.nameOf('trainer.json'), undefined, detail);
     }
   }
   trainer.resumeAt(state.step, counters as Record<string, number>);
-  const lines = directory.readLines('metrics.jsonl').filter((line) => Number(line.step) <= state.step);
+  const lines = (await directory.readLines('metrics.jsonl')).filter(
+    (line) => Number(line.step) <= state.step,
+  );
   return lines as unknown as Metric[];
 }
 
@@ -204,8 +215,8 @@ export async function runTraining(
     const value = options[name];
     if (value !== undefined) checkInteger('train', name, value, 1);
   }
-  place?.directory.create();
-  const unlock = place?.directory.lock();
+  await place?.directory.folder.create();
+  const unlock = await place?.directory.folder.lock();
   try {
     return await advanceToTheEnd(trainer, options, place, before);
   } finally {
@@ -223,8 +234,9 @@ async function advanceToTheEnd(
   const { saveEvery = evaluateEvery } = options;
   const { steps } = trainer.settings;
   const metrics = [...before];
-  // Also those left by a run that was killed before its first checkpoint.
-  await place?.directory.replace('metrics.jsonl', before.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  // Also of a run that was killed before its first checkpoint.
+  const lines = before.map((line) => `${JSON.stringify(line)}\n`);
+  await place?.directory.folder.write('metrics.jsonl', lines.join(''));
 
   const note = async (metric: Metric): Promise<void> => {
     metrics.push(metric);

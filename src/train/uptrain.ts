@@ -4,21 +4,14 @@
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
  */
 
-import {
-  aBoolean,
-  aFunction,
-  anything,
-  aString,
-  checkPositiveInteger,
-  describe,
-} from '../arguments/kinds.ts';
+import { aBoolean, aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { readRecipe, type TrainSettings } from '../checkpoint/training-recipe.ts';
+import type { TrainSettings } from '../checkpoint/training-recipe.ts';
+import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
 import { describeModel } from '../models/load-model.ts';
-import { tokenizerMaker } from '../models/text-parts.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -40,18 +33,13 @@ import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-set
 
 /** Options of `uptrain`. */
 export interface UptrainOptions extends UptrainChoice, RunOptions {
-  /**
-   * A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever
-   * they are stored as.
-   */
-  readonly from: string;
+  /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
+  readonly from: PlaceLike;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
-  /**
-   * A folder for checkpoints and `metrics.jsonl`, from which a run can resume. Without it nothing is written.
-   */
-  readonly out?: string;
-  /** Resumes from the newest checkpoint in `out`. */
+  /** A folder for checkpoints, `metrics.jsonl` and going on; without it nothing is written. */
+  readonly out?: PlaceLike;
+  /** Goes on from the newest checkpoint in `out`. */
   readonly resume?: boolean;
 }
 
@@ -62,9 +50,9 @@ const OPTIONS = optionKinds<UptrainOptions>({
   keep: checkPositiveInteger,
   onMetric: aFunction,
   signal: anything,
-  from: aString,
+  from: aPlace,
   text: aString,
-  out: aString,
+  out: aPlace,
   resume: aBoolean,
 });
 
@@ -95,7 +83,7 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
   const { model } = run.trainer;
   try {
     const result = await runTraining(run.trainer, options, place, metrics);
-    return { ...result, model, settings, checkpoint: place?.directory.latest() };
+    return { ...result, model, settings, checkpoint: (await place?.directory.latest())?.name };
   } catch (error) {
     model.dispose();
     throw error;
@@ -105,24 +93,21 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
 /** Opens everything that `uptrain` needs; takes no step. The trainer's model is the caller's to dispose. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
   checkOptions('uptrain', options, OPTIONS);
-  for (const name of ['from', 'text'] as const) {
-    if (typeof options[name] !== 'string') {
-      throw new TypeError(`uptrain: expected ${name} to be a string, got ${describe(options[name])}`);
-    }
-  }
+  aPlace('uptrain', 'from', options.from);
+  aString('uptrain', 'text', options.text);
   const { from, out } = options;
-  const opened = out === undefined ? undefined : openRun(out, options.resume ?? false);
+  const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from);
   const { config } = describeModel(checkpoint, getBackend());
   const { maxPositionEmbeddings, vocabSize } = config;
-  const recipe = await readRecipe(checkpoint);
+  const recipe = await checkpoint.format.recipe(checkpoint);
   const settings = uptrainSettings(recipe, choiceOf(options), maxPositionEmbeddings);
   const tokenizer = await tokenizerOf(checkpoint);
   const tokens = Int32Array.from(tokenizer.encode(options.text, { addSpecialTokens: false }));
   const unknown = tokens.find((id) => id >= vocabSize);
   if (unknown !== undefined) {
     throw new RangeError(
-      `${from}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
+      `${placeName(from)}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
     );
   }
   const start = documentStart(tokenizer);
@@ -132,14 +117,14 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const shape = { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads };
   const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
   const { latest } = opened ?? {};
-  if (opened && latest !== undefined) checkSameRun(opened.directory, latest, identity);
+  if (opened && latest !== undefined) await checkSameRun(opened.directory, latest, identity);
   const model = await loadTrainableModel(latest ?? from);
   try {
     const { validation: _, ...training } = settings;
     const trainer = new Trainer(model, data, training);
     const place = opened && {
       directory: opened.directory,
-      computedOn: computedBefore(opened.directory, latest),
+      computedOn: await computedBefore(opened.directory, latest),
       identity,
       form: await formOf(checkpoint, model),
       recipe: (step: number) => ({
@@ -148,7 +133,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
       }),
     };
     const metrics = opened && latest !== undefined ? await restoreRun(opened.directory, latest, trainer) : [];
-    return { trainer, settings, tokenizer, data, place, resumedFrom: latest, metrics };
+    return { trainer, settings, tokenizer, data, place, resumedFrom: latest?.name, metrics };
   } catch (error) {
     model.dispose();
     throw error;
@@ -162,7 +147,7 @@ function choiceOf(options: UptrainOptions): UptrainChoice {
 }
 
 async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer> {
-  const make = await tokenizerMaker(checkpoint);
+  const make = await checkpoint.format.tokenizer(checkpoint);
   if (!make) {
     throw new Error(
       `${checkpoint.path}: expected a checkpoint with a tokenizer (tokenizer.json, or a vocabulary in GGUF), got one without`,

@@ -3,10 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { readCarriedFiles } from '../../src/checkpoint/hugging-face.ts';
 import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.ts';
-import { carryFiles, readCarriedFiles } from '../../src/checkpoint/output.ts';
 import { RunDirectory } from '../../src/checkpoint/run-directory.ts';
-import { writeContentAtomically, writeFolderAtomically } from '../../src/checkpoint/write-atomically.ts';
+import { NodeFolder } from '../../src/files/node-folder.ts';
 import { FormatError } from '../../src/format/format-error.ts';
 import { buildSafetensors } from '../format/build-files.ts';
 import { withFolder } from './temporary-folder.ts';
@@ -59,7 +59,7 @@ describe.skipIf(process.platform === 'win32')('in place of', () => {
     (_, put) =>
       withFolder(CHECKPOINT, async (folder) => {
         put(join(folder, 'm', 'LICENSE'));
-        await expect(readCarriedFiles(join(folder, 'm'))).rejects.toThrow(FormatError);
+        await expect(readCarriedFiles(new NodeFolder(join(folder, 'm')))).rejects.toThrow(FormatError);
       }),
   );
 });
@@ -71,16 +71,16 @@ test('links are carried within a folder and from the blobs of a hub cache, not f
       'm/LICENSE-2.0': 'free',
       'hub/blobs/abc': 'blob',
       'hub/snapshots/1/config.json': '{}',
-      'out/x': '',
     },
     async (folder) => {
       symlinkSync('LICENSE-2.0', join(folder, 'm', 'LICENSE'));
       symlinkSync('../../blobs/abc', join(folder, 'hub', 'snapshots', '1', 'tokenizer.json'));
-      expect(await carryFiles(join(folder, 'm'), join(folder, 'out'))).toEqual(['LICENSE', 'LICENSE-2.0']);
-      const cached = await readCarriedFiles(join(folder, 'hub', 'snapshots', '1'));
+      const own = new NodeFolder(join(folder, 'm'));
+      expect([...(await readCarriedFiles(own)).keys()]).toEqual(['LICENSE', 'LICENSE-2.0']);
+      const cached = await readCarriedFiles(new NodeFolder(join(folder, 'hub', 'snapshots', '1')));
       expect(new TextDecoder().decode(cached.get('tokenizer.json'))).toBe('blob');
       symlinkSync('../secret', join(folder, 'm', 'NOTICE'));
-      await expect(carryFiles(join(folder, 'm'), join(folder, 'out'))).rejects.toThrow(
+      await expect(readCarriedFiles(own)).rejects.toThrow(
         /NOTICE: expected a file of the checkpoint, got a link to .*secret; put a copy in its place/,
       );
     },
@@ -90,14 +90,15 @@ test('what a killed writer left is removed by the next one to the same place, an
   withFolder({}, async (folder) => {
     // The name that a writer of this machine gives now, with the id of a process that is gone.
     let name = '';
-    await writeFolderAtomically(join(folder, 'out'), async (temporary) => {
-      name = temporary;
+    const inside = new NodeFolder(folder);
+    await inside.replace('out', async (temporary) => {
+      name = temporary.path;
     });
     const left = (place: string) => name.replace(`.out.${process.pid}-`, `.${place}.999999999-`);
     for (const place of ['a.gguf', 'b.gguf']) writeFileSync(left(place), 'half');
     mkdirSync(left('out'));
-    await writeContentAtomically(join(folder, 'a.gguf'), 'whole');
-    await writeFolderAtomically(join(folder, 'out'), async () => {}, { replace: true });
+    await inside.write('a.gguf', 'whole');
+    await inside.replace('out', async () => {}, { overwrite: true });
     expect(
       readdirSync(folder)
         .map((entry) => entry.split('.999')[0])
@@ -108,8 +109,9 @@ test('what a killed writer left is removed by the next one to the same place, an
 test('of two writers into one folder the second is told', () =>
   withFolder({}, async (folder) => {
     const out = join(folder, 'out');
-    const write = writeFolderAtomically(out, async () => {
-      await writeFolderAtomically(out, (temporary) => writeContentAtomically(join(temporary, 'x'), '1'));
+    const inside = new NodeFolder(folder);
+    const write = inside.replace('out', async () => {
+      await inside.replace('out', (temporary) => temporary.write('x', '1'));
     });
     await expect(write).rejects.toThrow(
       `${out}: expected nothing there, got a folder that was written there meanwhile`,
@@ -119,17 +121,17 @@ test('of two writers into one folder the second is told', () =>
 
 test('trainer.json must be of its checkpoint', () =>
   withFolder({ latest: 'step-20\n', 'step-20/trainer.json': '{}' }, async (folder) => {
-    const run = new RunDirectory(folder);
-    const latest = run.latest()!;
+    const run = new RunDirectory(new NodeFolder(folder));
+    const latest = (await run.latest())!;
     for (const [state, got] of [
       ['null', 'nothing'],
       ['[]', 'nothing'],
       ['{"step":1e9}', '1000000000'],
       ['{"step":-5}', '-5'],
     ]) {
-      writeFileSync(join(latest, 'trainer.json'), state);
-      expect(() => run.state(latest)).toThrow(`expected an object with step 20, got ${got}`);
+      await latest.write('trainer.json', state);
+      await expect(run.state(latest)).rejects.toThrow(`expected an object with step 20, got ${got}`);
     }
-    writeFileSync(join(latest, 'trainer.json'), '{"step":20}');
-    expect(run.state(latest).step).toBe(20);
+    await latest.write('trainer.json', '{"step":20}');
+    expect((await run.state(latest)).step).toBe(20);
   }));

@@ -1,9 +1,10 @@
 /** A converted tokenizer reads texts as the one it came from, or is refused with the reason. */
 import { describe, expect, test } from 'vitest';
-import type { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { safetensorsCheckpoint } from '../../src/checkpoint/safetensors-checkpoint.ts';
 import { ggufTokenizer } from '../../src/convert/gguf-tokenizer.ts';
+import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import type { GgufValue } from '../../src/format/gguf.ts';
-import { tokenizerMaker } from '../../src/models/text-parts.ts';
 import { tokenizerFilesFromGguf } from '../../src/text/gguf-tokenizer.ts';
 import { tokenizerFromGguf } from '../../src/text/tokenizer.ts';
 import { byteLevelFixture } from '../text/fixtures.ts';
@@ -11,14 +12,11 @@ import { byteLevelFixture } from '../text/fixtures.ts';
 const size = 600;
 
 function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
-  return {
-    directory: 'folder',
-    config: {},
-    readText: async (name: string) => {
-      const content = files[name];
-      return content === undefined || typeof content === 'string' ? content : JSON.stringify(content);
-    },
-  } as unknown as Checkpoint;
+  const texts = Object.entries(files).map(([name, file]) => {
+    return [name, typeof file === 'string' ? file : JSON.stringify(file)];
+  });
+  const parts = { folder: new MemoryFolder('folder', Object.fromEntries(texts)), config: {} };
+  return new Checkpoint(safetensorsCheckpoint, 'folder', { ...parts, tensors: new Map() });
 }
 
 const special = (id: number, content: string, flags: object = {}): object => ({
@@ -210,7 +208,7 @@ describe('converted to GGUF, the ids are those of the folder', () => {
     expect(metadata.get('tokenizer.ggml.add_bos_token')).toBe(bos);
     expect(metadata.get('tokenizer.ggml.add_eos_token')).toBe(eos);
     expect(metadata.get('tokenizer.ggml.add_space_prefix')).toBe(space);
-    const before = (await tokenizerMaker(folder(files)))!();
+    const before = (await safetensorsCheckpoint.tokenizer(folder(files)))!();
     const after = tokenizerFromGguf(metadata);
     for (const text of ['', 'the the', ' a the', 'the<s>a</s> the<x>', 'cafe\u0301 12\n\n', '  é中']) {
       expect(after.encode(text)).toEqual(before.encode(text));
@@ -289,7 +287,7 @@ test('the unknown token that only the model names is not taken to be token 0', a
   const files = { 'tokenizer.json': json, 'tokenizer_config.json': {} };
   const header = await converted(files);
   expect(header.get('tokenizer.ggml.unknown_token_id')).toBe(vocab['<unk>']);
-  const made = await tokenizerMaker(folder(files));
+  const made = await safetensorsCheckpoint.tokenizer(folder(files));
   const bare = { addSpecialTokens: false };
   expect(tokenizerFromGguf(header).encode('the tea', bare)).toEqual(made?.().encode('the tea', bare));
 });

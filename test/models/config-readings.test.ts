@@ -5,6 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
 import { FormatError } from '../../src/checkpoint/index.ts';
+import { safetensorsCheckpoint } from '../../src/checkpoint/safetensors-checkpoint.ts';
+import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import { modelShapeFromConfig } from '../../src/format/model-shape.ts';
 import { describeModel } from '../../src/models/load-model.ts';
 import { RopeTable } from '../../src/models/rope-table.ts';
@@ -34,13 +36,8 @@ const { T } = golden;
 
 function read({ family, keys }: Case) {
   const config = { ...golden.configs[family], ...keys, model_type: family };
-  const checkpoint = new Checkpoint({
-    kind: 'safetensors',
-    path: 'x',
-    directory: 'x',
-    config,
-    tensors: new Map(),
-  });
+  const parts = { folder: new MemoryFolder('x'), config, tensors: new Map() };
+  const checkpoint = new Checkpoint(safetensorsCheckpoint, 'x', parts);
   return { config, described: () => describeModel(checkpoint, open('reference')).config };
 }
 

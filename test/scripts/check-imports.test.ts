@@ -60,9 +60,9 @@ describe('check-imports', () => {
     const down = 'tensor may import only folders above it, ops is not';
     expect(output.trim().split('\n').sort()).toEqual([
       `src/tensor/again.ts:2: imports ../ops/a.ts; ${down}`,
-      'src/tensor/bare.ts:1: imports fs; Node built-ins only in backend/platform, backend/native, plan/file-source, checkpoint, cli',
+      'src/tensor/bare.ts:1: imports fs; Node built-ins only in backend/platform, backend/native, files/node-*, cli',
       'src/tensor/bare.ts:1: imports fs; write node:fs',
-      'src/tensor/builtin.ts:1: imports node:fs; Node built-ins only in backend/platform, backend/native, plan/file-source, checkpoint, cli',
+      'src/tensor/builtin.ts:1: imports node:fs; Node built-ins only in backend/platform, backend/native, files/node-*, cli',
       'src/tensor/entry.ts:1: imports ../index.ts; tensor may import only folders above it, entry is not',
       `src/tensor/later.ts:1: imports ../ops/a.ts; ${down}`,
       'src/tensor/missing.ts:1: imports ./c.ts; no such file',
@@ -73,14 +73,14 @@ describe('check-imports', () => {
     expect(status).toBe(1);
   });
 
-  test('format imports no package, and plan only arguments and format', () => {
+  test('format imports no package, and plan only arguments, format and files', () => {
     const { output } = check({
       'format/a.ts': "import { x } from '@huggingface/jinja';\nexport const a = x;\n",
       'tensor/a.ts': leaf,
       'plan/a.ts': "import '../tensor/a.ts';\n",
     });
     expect(output).toContain('format imports nothing from outside');
-    expect(output).toContain('plan may import arguments, format, tensor is not');
+    expect(output).toContain('plan may import arguments, format, files, tensor is not');
   });
 
   test('the parts of the reference backend are for backend alone', () => {

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
-import { readRecipe } from '../../src/checkpoint/training-recipe.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
+import { NodeFolder } from '../../src/files/node-folder.ts';
 import { setBackend, setThreads } from '../../src/index.ts';
 import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
 import { formOf, huggingFaceForm } from '../../src/train/checkpoint-form.ts';
@@ -86,7 +86,7 @@ describe('settings', () => {
   test('a recipe from before there was dropout has none', async () => {
     const old = copyTiny('mha', {}, { 'gqa-train.json': recipeText({ dropout: undefined }) });
     await using checkpoint = await openCheckpoint(old);
-    expect((await readRecipe(checkpoint))?.uptraining[0].settings.dropout).toBe(0);
+    expect((await checkpoint.format.recipe(checkpoint))?.uptraining[0].settings.dropout).toBe(0);
   });
 
   test('options out of range', () => {
@@ -119,16 +119,16 @@ describe('checkpoints are written in the form they came in', () => {
     await using checkpoint = await openCheckpoint(from);
     const model = await loadTrainableModel(from);
     const form = await formOf(checkpoint, model);
-    await form.write(untouched, model, recipe);
+    await form.write(new NodeFolder(untouched), model, recipe);
     const trainer = new Trainer(model, splitTokens(rows, 12, 0.2), {
       ...{ batchSize: 2, blockLength: 12, steps: 2, learningRate: 1e-2, warmupSteps: 0 },
     });
     trainer.advance();
-    await form.write(stepped, model, recipe);
+    await form.write(new NodeFolder(stepped), model, recipe);
 
     await using copy = await openCheckpoint(untouched);
     expect(copy.kind).toBe(checkpoint.kind);
-    expect(await readRecipe(copy)).toEqual(recipe);
+    expect(await copy.format.recipe(copy)).toEqual(recipe);
     const used = [...checkpoint.tensors.values()].filter(({ dtype }) => dtype.startsWith('f'));
     for (const { name: tensor, shape, dtype } of used) {
       expect(copy.tensor(tensor).shape, tensor).toEqual(shape);
@@ -164,7 +164,7 @@ test.each(['llama both', 'llama head only', 'llama rolled', 'gpt2 rolled', 'falc
       ...{ batchSize: 2, blockLength: 12, steps: 2, learningRate: 1e-2, warmupSteps: 0 },
     });
     trainer.advance();
-    await form.write(to, model, { uptraining: [] });
+    await form.write(new NodeFolder(to), model, { uptraining: [] });
     warn.mockClear();
     const again = await loadTrainableModel(to);
     expect(warn).not.toHaveBeenCalled();
@@ -198,7 +198,7 @@ describe('uptrain', () => {
       ([name, json]) => [name, Buffer.from(JSON.stringify(json))] as const,
     );
     const recipe = { training: { settings: { ...own, validation }, step: 150 }, uptraining: [] };
-    await huggingFaceForm(config, new Map(written)).write(out, model, recipe);
+    await huggingFaceForm(config, new Map(written)).write(new NodeFolder(out), model, recipe);
     model.dispose();
     return out;
   }
@@ -253,7 +253,9 @@ describe('uptrain', () => {
       expect(read(join(out, 'step-12', file))).toEqual(read(join(folder, 'whole', 'step-12', file)));
     }
     await using last = await openCheckpoint(join(out, 'step-12'));
-    expect((await readRecipe(last))?.uptraining).toMatchObject([{ step: 12, settings: { dropout: 0.2 } }]);
+    expect((await last.format.recipe(last))?.uptraining).toMatchObject([
+      { step: 12, settings: { dropout: 0.2 } },
+    ]);
   });
 
   test.skipIf(!hasNative)('a run that goes on elsewhere says on what it was computed', async () => {

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { getBackend } from '../../backend/index.ts';
-import { writeContentAtomically, writeFolderAtomically } from '../../checkpoint/write-atomically.ts';
+import { splitPath } from '../../files/node-folder.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from '../backend-options.ts';
 import { exitCode, UsageError } from '../errors.ts';
 import { untilInterrupt } from '../interrupt.ts';
@@ -73,15 +73,16 @@ async function run(flags: DemoFlags): Promise<void> {
 async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: AbortSignal): Promise<void> {
   const { out } = flags;
   let result: DemoResult | undefined;
-  await writeFolderAtomically(
-    out,
+  const { folder: parent, file: name } = splitPath(out);
+  await parent.replace(
+    name,
     async (folder) => {
-      result = await runDemo({ folder, say, scale: scaleOf(flags), signal });
-      await writeContentAtomically(join(folder, PAGE_FILE), demoPage(out, result));
+      result = await runDemo({ folder: folder.path, say, scale: scaleOf(flags), signal });
+      await folder.write(PAGE_FILE, demoPage(out, result));
       const json = JSON.stringify({ demo: 1, ...result }, null, 2);
-      await writeContentAtomically(join(folder, RESULT_FILE), `${json}\n`);
+      await folder.write(RESULT_FILE, `${json}\n`);
     },
-    { replace: true },
+    { overwrite: true },
   );
   if (result === undefined) throw new Error('demo: expected a result');
   if (flags.json) writeJson({ out, report: join(out, PAGE_FILE), ...result });

@@ -2,7 +2,7 @@
  * The demo's work: the bundled multi-head model is converted to fewer key/value heads, uptrained, and
  * measured. Messages go to `say`, checkpoints into a folder.
  */
-import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getBackend } from '../../backend/index.ts';
@@ -251,9 +251,9 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
     const start = performance.now();
     const curve = [{ step: 0, loss: from.loss[from.method] }, ...(await train(stage, trainer, `K=${K} `))];
     const seconds = (performance.now() - start) / 1000;
-    await mkdir(to);
     const last = curve[curve.length - 1];
-    await place?.form.write(to, model, place.recipe(last.step));
+    await place?.directory.folder.create();
+    await place?.form.write(place.directory.folder, model, place.recipe(last.step));
     const cut = last.step < steps ? `, after ${last.step} of ${steps} steps: this machine became slower` : '';
     say(
       `  K=${K}  loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${Math.round(seconds)} s${cut}`,

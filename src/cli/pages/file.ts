@@ -2,8 +2,8 @@
 import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { withFileSource } from '../../checkpoint/file-source.ts';
-import { writeContentAtomically } from '../../checkpoint/write-atomically.ts';
+import { withFile } from '../../files/folder.ts';
+import { findPlace, outputPlace } from '../../files/place.ts';
 import { writeNote } from '../output.ts';
 
 /**
@@ -12,23 +12,22 @@ import { writeNote } from '../output.ts';
  */
 export async function checkPagePlace(path: string): Promise<void> {
   await access(dirname(resolve(path)), constants.W_OK);
-  try {
-    await withFileSource(path, async (source) => {
-      const start = new TextDecoder().decode(await source.read(0, Math.min(source.size, 15)));
-      if (source.size > 0 && start.toLowerCase() !== '<!doctype html>') {
-        throw new Error(
-          `${path}: expected nothing there, or a page to replace, got another file of ${source.size} bytes`,
-        );
-      }
-    });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+  if ((await findPlace(path)) === undefined) return;
+  const { folder, file } = await outputPlace(path);
+  await withFile(folder, file, async (source) => {
+    const start = new TextDecoder().decode(await source.read(0, Math.min(source.size, 15)));
+    if (source.size > 0 && start.toLowerCase() !== '<!doctype html>') {
+      throw new Error(
+        `${path}: expected nothing there, or a page to replace, got another file of ${source.size} bytes`,
+      );
+    }
+  });
 }
 
 /** Writes a page and prints its path. @throws as `checkPagePlace` */
 export async function writePage(path: string, html: string): Promise<void> {
   await checkPagePlace(path);
-  await writeContentAtomically(path, html);
+  const { folder, file } = await outputPlace(path);
+  await folder.write(file, html);
   writeNote(`wrote ${path}`);
 }

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { RunDirectory } from '../../checkpoint/run-directory.ts';
 import type { TrainSettings } from '../../checkpoint/training-recipe.ts';
+import { folderAt } from '../../files/place.ts';
 import type { TrainerOptions } from '../../train/trainer.ts';
 import { DEFAULT_ALPHA, type UptrainChoice } from '../../train/uptrain-settings.ts';
 import type { BackendFlags } from '../backend-options.ts';
@@ -111,15 +112,15 @@ export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): C
 /**
  * With `--resume`, flags that are not given come from the run; a given one must equal the run's.
  */
-export function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): F {
+export async function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): Promise<F> {
   if (!flags.resume) return flags;
-  const directory = new RunDirectory(flags.out);
-  const latest = directory.latest();
+  const directory = new RunDirectory(await folderAt(flags.out));
+  const latest = await directory.latest();
   if (latest === undefined) {
     writeNote(`no checkpoint to go on from in ${flags.out}: starting anew`);
     return flags;
   }
-  const { identity = {} } = directory.state(latest) as { identity?: Record<string, unknown> };
+  const { identity = {} } = (await directory.state(latest)) as { identity?: Record<string, unknown> };
   const kept = command.options
     .map((option) => option.attributeName())
     .filter((name) => command.getOptionValueSource(name) !== 'cli' && name in identity)

@@ -136,7 +136,7 @@ export class TrainReport {
       ],
       this.#sample,
     );
-    await place?.directory.write('report.html', page);
+    await place?.directory.folder.write('report.html', page);
   }
 }
 

@@ -6,7 +6,6 @@
 import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
 import { llamaConfig } from '../../models/llama-config.ts';
-import { tokenizerMaker } from '../../models/text-parts.ts';
 import { createModel, loadTrainableModel } from '../../models/trainable-model.ts';
 import { characterTokenizer } from '../../text/character-tokenizer.ts';
 import { documentStart } from '../../text/documents.ts';
@@ -46,7 +45,7 @@ export function trainCommand(): Command {
 }
 
 async function run(given: TrainFlags, command: Command): Promise<void> {
-  const flags = withFlagsOfRun(given, command);
+  const flags = await withFlagsOfRun(given, command);
   const { numHeads: N, numKeyValueHeads: K = N } = flags;
   if (N % K !== 0) throw new UsageError(`--kv-heads must divide --heads, got K=${K} and N=${N}`);
   await useBackend(flags);
@@ -54,7 +53,7 @@ async function run(given: TrainFlags, command: Command): Promise<void> {
 }
 
 async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
-  const { directory, latest } = openRun(flags.out, flags.resume ?? false);
+  const { directory, latest } = await openRun(flags.out, flags.resume ?? false);
   const text = await readTrainingText(flags.data);
   const { tokens, tokenizer, vocabSize, files } = await tokenize(text, flags.tokenizer);
   const start = documentStart(tokenizer);
@@ -74,12 +73,12 @@ async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
     const trainer = new Trainer(model, data, { ...training, steps });
     const settings = { ...trainer.settings, validation };
     const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
-    if (latest !== undefined) checkSameRun(directory, latest, identity);
+    if (latest !== undefined) await checkSameRun(directory, latest, identity);
     const form = huggingFaceForm(model.configJson ?? {}, files);
     const recipe = (step: number) => ({ training: { settings, step }, uptraining: [] });
     const metrics = latest === undefined ? [] : await restoreRun(directory, latest, trainer);
-    const place = { directory, identity, form, recipe, computedOn: computedBefore(directory, latest) };
-    return { trainer, settings, tokenizer, data, place, resumedFrom: latest, metrics };
+    const place = { directory, identity, form, recipe, computedOn: await computedBefore(directory, latest) };
+    return { trainer, settings, tokenizer, data, place, resumedFrom: latest?.name, metrics };
   } catch (error) {
     model.dispose();
     throw error;
@@ -105,7 +104,7 @@ async function tokenize(text: string, path: string | undefined): Promise<Tokeniz
     return { tokens: encode(text), vocabSize: characters.length, files: new Map(written), tokenizer };
   }
   await using checkpoint = await openCheckpoint(path);
-  const tokenizer = neededTokenizer(path, await tokenizerMaker(checkpoint))();
+  const tokenizer = neededTokenizer(path, await checkpoint.format.tokenizer(checkpoint))();
   const files = new Map<string, Uint8Array>();
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     const json = await checkpoint.readText(name);

@@ -39,7 +39,7 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
   if (given.alpha !== undefined && given.steps !== undefined) {
     throw new UsageError('expected --alpha or --steps, got both');
   }
-  const flags = withFlagsOfRun(given, command);
+  const flags = await withFlagsOfRun(given, command);
   const { alpha, out, resume } = flags;
   // A given --alpha must give the run's number of steps.
   const steps = alpha === undefined ? flags.steps : given.steps;

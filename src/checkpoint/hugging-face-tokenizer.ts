@@ -2,28 +2,16 @@
  * The text parts of a checkpoint: its tokenizer, if it has one, and its end tokens.
  */
 
-import { readChatTemplates } from '../checkpoint/chat-templates.ts';
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
-import { ggufEndTokenIds } from '../text/end-tokens.ts';
 import type { Tokenizer, TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
+import { readChatTemplates } from './chat-templates.ts';
+import type { Checkpoint } from './checkpoint.ts';
 
-/**
- * A function that builds the tokenizer; undefined when there is none. Files are read at once and parsed when
- * it is called, which is slow. The tokenizer's code, a third of the package, is loaded only when there is
- * one.
- */
-export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
-  const { gguf } = checkpoint;
-  if (gguf) {
-    const { metadata } = gguf;
-    if (!metadata.has('tokenizer.ggml.tokens')) return undefined;
-    const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
-    return () => naming(checkpoint, () => tokenizerFromGguf(metadata));
-  }
-  const endIds = await endTokenIds(checkpoint);
+/** See `CheckpointFormat.tokenizer`. */
+export async function huggingFaceTokenizer(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
+  const endIds = await huggingFaceEndTokenIds(checkpoint);
   const parts = await tokenizerParts(checkpoint);
   if (parts === undefined) return undefined;
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
@@ -34,7 +22,7 @@ export async function tokenizerMaker(checkpoint: Checkpoint): Promise<(() => Tok
 }
 
 /** Turns a tokenizer's RangeError into a FormatError that names the checkpoint. */
-function naming<T>(checkpoint: Checkpoint, build: () => T): T {
+export function naming<T>(checkpoint: Checkpoint, build: () => T): T {
   try {
     return build();
   } catch (error) {
@@ -141,22 +129,18 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
 }
 
 /**
- * The end tokens of a checkpoint; `model.endTokenIds` and `tokenizer.eosTokenIds` alike.
- *
- * GGUF: llama.cpp's set. A Hugging Face directory: `eos_token_id` of config.json (of its text model too) and
- * of generation_config.json, each a number or a list, and the tokenizer's eos. transformers uses only
- * generation_config.json if there is one. All three are used here, since hand-edited files often disagree,
- * and missing an end token makes the model continue with the user's turn. Tokens in the order they are found.
+ * `eos_token_id` of config.json (of its text model too) and of generation_config.json, each a number or a list,
+ * and the tokenizer's eos. transformers uses only generation_config.json if there is one. All three are used
+ * here, since hand-edited files often disagree, and missing an end token makes the model continue with the
+ * user's turn. Tokens in the order they are found.
  */
-export async function endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
-  const { gguf } = checkpoint;
-  if (gguf) return Object.freeze(ggufEndTokenIds(gguf.metadata));
+export async function huggingFaceEndTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
   const config = checkpoint.config as { text_config?: unknown } | undefined;
   const ids = [config, config?.text_config, checkpoint.generationConfig]
     .flatMap((json) => (json as { eos_token_id?: unknown } | undefined | null)?.eos_token_id)
     .filter((id): id is number => typeof id === 'number');
   const eos = await tokenizerEos(checkpoint);
-  return Object.freeze([...new Set(eos === undefined ? ids : [...ids, eos])]);
+  return [...new Set(eos === undefined ? ids : [...ids, eos])];
 }
 
 /** The tokenizer's eos, read without building the tokenizer. Damaged files are reported when it is built. */

@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { FolderInUseError } from './folder.ts';
 
 /** Who holds a folder. All of it stands in the file's name: a name is there whole or not at all. */
 interface Holder {
@@ -19,11 +20,6 @@ const NAME = /^\.lock-(.+)-(\d+)-(\d*)-[0-9a-z]+$/;
 /** Two that start together both step back, and try again after different times. */
 const ATTEMPTS = 5;
 const LONGEST_WAIT_MS = 40;
-
-/** Another process, or another run of this one, works in the folder. */
-export class FolderInUseError extends Error {
-  override readonly name = 'FolderInUseError';
-}
 
 /**
  * Takes the folder for this process. The files of processes that are gone, killed or crashed, are removed.
@@ -46,12 +42,6 @@ export function lockFolder(folder: string): () => void {
   }
 }
 
-/** @throws FolderInUseError while another holds it */
-export function checkFolderIsFree(folder: string): void {
-  const [holder] = holders(folder);
-  if (holder !== undefined) throw inUse(folder, holder);
-}
-
 function inUse(folder: string, { pid, name }: Holder & { name: string }): FolderInUseError {
   const who = pid === process.pid ? 'this process' : `process ${pid}`;
   return new FolderInUseError(
@@ -62,7 +52,7 @@ function inUse(folder: string, { pid, name }: Holder & { name: string }): Folder
 /** Those that are alive; the files of the others are removed. */
 function holders(folder: string): (Holder & { name: string })[] {
   const alive: (Holder & { name: string })[] = [];
-  for (const name of namesIn(folder)) {
+  for (const name of readdirSync(folder)) {
     const [, host, pid, began] = NAME.exec(name) ?? [];
     if (host === undefined) continue;
     const holder = { host: decodeURIComponent(host), pid: Number(pid), began, name };
@@ -70,15 +60,6 @@ function holders(folder: string): (Holder & { name: string })[] {
     else rmSync(join(folder, name), { force: true });
   }
   return alive;
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }
 
 function isAlive({ host, pid, began }: Holder): boolean {

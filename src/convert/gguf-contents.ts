@@ -3,7 +3,7 @@
  * one other type.
  */
 
-import { type GgufPair, metadataPairs, writeGguf } from '../checkpoint/write-gguf.ts';
+import { type GgufPair, metadataPairs } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import { type StorageType, storageLayout } from '../format/storage-type.ts';
@@ -15,18 +15,18 @@ import { SpareBuffers } from './spare-buffers.ts';
 import type { TensorPlan } from './tensor-plan.ts';
 import {
   CONCURRENCY,
+  type Converted,
   type GgufTensors,
   startOutput,
   tensorPlans,
   type WriteJob,
-  type Written,
 } from './write-job.ts';
 
 /** `general.file_type` (LLAMA_FTYPE_*) of files in one type. */
 const FILE_TYPES: Partial<Record<StorageType, number>> = { f32: 0, f16: 1, q8_0: 7, bf16: 32 };
 
-export async function writeGgufOutput(job: WriteJob): Promise<Written> {
-  const { checkpoint, to } = job;
+export async function ggufContents(job: WriteJob): Promise<Converted> {
+  const { checkpoint } = job;
   const plans = tensorPlans(job);
   const source = checkpoint.gguf
     ? { metadata: copiedMetadata(checkpoint.gguf, job), tensors: sameNames(job, plans) }
@@ -36,10 +36,10 @@ export async function writeGgufOutput(job: WriteJob): Promise<Written> {
   for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, { ...tensor, buffers }));
   const { total, count } = await startOutput(job, [...tensors.values()]);
   const bytes = new Map([...tensors].map(([name, tensor]) => [name, convertedTensor(tensor, count)]));
-  await writeGguf(to, withFileType(source.metadata, tensors.values(), job.dtype), bytes, {
-    atOnce: CONCURRENCY,
-  });
-  return { bytes: total, files: [to] };
+  const keys = withFileType(source.metadata, tensors.values(), job.dtype);
+  // GGUF's keys have the recipe already.
+  const recipe = checkpoint.gguf ? undefined : await checkpoint.format.recipe(checkpoint);
+  return { bytes: total, contents: { keys, tensors: bytes, recipe, atOnce: CONCURRENCY } };
 }
 
 function sameNames({ checkpoint }: WriteJob, plans: ReadonlyMap<string, TensorPlan>): GgufTensors {

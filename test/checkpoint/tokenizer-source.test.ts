@@ -2,9 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import type { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
+import { safetensorsCheckpoint } from '../../src/checkpoint/safetensors-checkpoint.ts';
+import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import { FormatError } from '../../src/format/format-error.ts';
-import { tokenizerMaker } from '../../src/models/text-parts.ts';
 
 const golden = JSON.parse(
   readFileSync(fileURLToPath(new URL('../golden/tokenizers/folders.json', import.meta.url)), 'utf8'),
@@ -15,20 +16,20 @@ const golden = JSON.parse(
 
 /** A folder with these files and no weights. */
 function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
-  return {
-    path: 'folder',
-    directory: 'folder',
+  const texts = Object.entries(files).map(([name, file]) => {
+    const content = file === 'shared' ? golden.vocab : file;
+    return [name, typeof content === 'string' ? content : JSON.stringify(content)];
+  });
+  const parts = {
+    folder: new MemoryFolder('folder', Object.fromEntries(texts)),
     config: files['config.json'],
-    readText: async (name: string) => {
-      const content = files[name] === 'shared' ? golden.vocab : files[name];
-      return content === undefined || typeof content === 'string' ? content : JSON.stringify(content);
-    },
-  } as unknown as Checkpoint;
+  };
+  return new Checkpoint(safetensorsCheckpoint, 'folder', { ...parts, tensors: new Map() });
 }
 
 describe('folders of a tokenizer', () => {
   test.each(golden.cases)('$name', async ({ files, rows }) => {
-    const tokenizer = (await tokenizerMaker(folder(files)))!();
+    const tokenizer = (await safetensorsCheckpoint.tokenizer(folder(files)))!();
     const got = rows.map(([text]) => {
       const ids = tokenizer.encode(text);
       return [text, ids, tokenizer.decode(ids), tokenizer.decode(ids, { skipSpecialTokens: true })];
@@ -42,9 +43,9 @@ describe('folders of a tokenizer', () => {
       'merges.txt': '',
       'tokenizer_config.json': { tokenizer_class: 'CTRLTokenizer' },
     };
-    const make = await tokenizerMaker(folder({ ...files, 'merges.txt': '#version: 0.2\n' }));
+    const make = await safetensorsCheckpoint.tokenizer(folder({ ...files, 'merges.txt': '#version: 0.2\n' }));
     expect(make).toThrow(/tokenizer_class to be one of GPT2Tokenizer.*got "CTRLTokenizer"/);
-    expect(await tokenizerMaker(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
+    expect(await safetensorsCheckpoint.tokenizer(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
   });
 
   const bpe = { type: 'BPE', vocab: { a: 0 }, merges: [] as unknown };
@@ -62,7 +63,7 @@ describe('folders of a tokenizer', () => {
       ],
     ),
   ])('what is refused names the checkpoint: %s', async (_, files, message) => {
-    const make = await tokenizerMaker(folder(files));
+    const make = await safetensorsCheckpoint.tokenizer(folder(files));
     expect(make).toThrow(FormatError);
     expect(make).toThrow(/^folder: tokenizer: expected /);
     expect(make).toThrow(message);

@@ -1,27 +1,22 @@
-/**
- * The converted checkpoint as a Hugging Face directory: the same shards with the same tensors, index and
- * config rewritten.
- */
+/** A converted checkpoint in Hugging Face's names: the same shards with the same tensors, and another config. */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
-import { configText, configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
-import { carryFiles } from '../checkpoint/output.ts';
+import { configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
+import { readCarriedFiles } from '../checkpoint/hugging-face.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
-import { writeContentAtomically, writeFolderAtomically } from '../checkpoint/write-atomically.ts';
-import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig, DecoderNames } from '../models/decoder-config.ts';
 import type { ConvertedForm } from '../models/families/family.ts';
 import { convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { SpareBuffers } from './spare-buffers.ts';
-import { CONCURRENCY, startOutput, tensorPlans, type WriteJob, type Written } from './write-job.ts';
+import { CONCURRENCY, type Converted, startOutput, tensorPlans, type WriteJob } from './write-job.ts';
 
 const FLOATS: readonly StorageType[] = ['f64', 'f32', 'f16', 'bf16'];
 
-export async function writeHuggingFace(job: WriteJob): Promise<Written> {
-  const { checkpoint, config, to, dtype, force } = job;
-  if (checkpoint.kind === 'gguf') {
+export async function huggingFaceContents(job: WriteJob): Promise<Converted> {
+  const { checkpoint, config, dtype } = job;
+  if (checkpoint.format.names !== 'huggingFace') {
     throw new FormatError(
       checkpoint.path,
       undefined,
@@ -54,39 +49,26 @@ export async function writeHuggingFace(job: WriteJob): Promise<Written> {
   }
   const all = [...shards.values()].flatMap((tensors) => [...tensors.values()]);
   const { total, count } = await startOutput(job, all);
-  const isSharded = shards.size > 1 || !shards.has('model.safetensors');
-  const files: string[] = [];
-  await writeFolderAtomically(
-    to,
-    async (folder) => {
-      const metadata = 'format' in checkpoint.metadata ? checkpoint.metadata : { format: 'pt' };
-      for (const [shard, tensors] of shards) {
-        await writeSafetensors(`${folder}/${shard}`, inFileOrder(tensors, count), {
-          metadata,
-          atOnce: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
-        });
-        files.push(shard);
-      }
-      const write = async (name: string, value: unknown) => {
-        await writeContentAtomically(`${folder}/${name}`, configText(value));
-        files.push(name);
-      };
-      if (isSharded) {
-        const map = [...shards].flatMap(([shard, tensors]) =>
-          [...tensors.keys()].map((name) => [name, shard]),
-        );
-        const sorted = map.sort(([a], [b]) => (a < b ? -1 : 1));
-        await write('model.safetensors.index.json', {
-          metadata: { total_size: total },
-          weight_map: Object.fromEntries(sorted),
-        });
-      }
-      await write('config.json', target.config);
-      files.push(...(await carryFiles(checkpoint.directory, folder)));
+  const tensors = new Map<string, TensorBytes>();
+  const shardOf = new Map<string, string>();
+  for (const [shard, jobs] of shards) {
+    const inFileOrder = [...jobs].sort(([, a], [, b]) => a.info.byteOffset - b.info.byteOffset);
+    for (const [name, tensor] of inFileOrder) {
+      tensors.set(name, convertedTensor(tensor, count));
+      shardOf.set(name, shard);
+    }
+  }
+  return {
+    bytes: total,
+    contents: {
+      tensors,
+      shards: checkpoint.format === job.format ? shardOf : undefined,
+      config: target.config,
+      metadata: 'format' in checkpoint.metadata ? checkpoint.metadata : undefined,
+      files: await readCarriedFiles(checkpoint.folder),
+      atOnce: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
     },
-    { replace: force },
-  );
-  return { bytes: total, files };
+  };
 }
 
 /** The config with the new K, in the language model's section if it has one. */
@@ -110,12 +92,4 @@ function layerMatrices(config: DecoderConfig, names: DecoderNames): Set<string> 
 
 function fileName({ path }: CheckpointTensor): string {
   return path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
-}
-
-function inFileOrder(
-  tensors: ReadonlyMap<string, TensorJob>,
-  count: (bytes: number) => void,
-): Record<string, TensorBytes> {
-  const ordered = [...tensors].sort(([, a], [, b]) => a.info.byteOffset - b.info.byteOffset);
-  return Object.fromEntries(ordered.map(([name, job]) => [name, convertedTensor(job, count)]));
 }

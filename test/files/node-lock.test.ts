@@ -5,11 +5,12 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checkFolderIsFree, FolderInUseError, lockFolder } from '../../src/checkpoint/lock-folder.ts';
+import { FolderInUseError } from '../../src/files/folder.ts';
+import { lockFolder } from '../../src/files/node-lock.ts';
 
 const PROCESSES = 3;
 const ROUNDS = 20;
-const module = new URL('../../dist/checkpoint/lock-folder.js', import.meta.url).href;
+const module = new URL('../../dist/files/node-lock.js', import.meta.url).href;
 /** Waits for the moment that it is told, takes the lock, holds it for a while and says whether it had it. */
 const CHILD = `
 import { lockFolder } from ${JSON.stringify(module)};
@@ -33,9 +34,8 @@ describe('lockFolder', () => {
   test('is refused while held, also by this process, and free afterwards', () => {
     const unlock = lockFolder(folder);
     expect(() => lockFolder(folder)).toThrow(FolderInUseError);
-    expect(() => checkFolderIsFree(folder)).toThrow(/this process is training there \(its file \.lock-/);
+    expect(() => lockFolder(folder)).toThrow(/this process is training there \(its file \.lock-/);
     unlock();
-    checkFolderIsFree(folder);
     lockFolder(folder)();
     expect(readdirSync(folder)).toEqual([]);
   });

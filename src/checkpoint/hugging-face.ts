@@ -1,0 +1,109 @@
+/**
+ * What formats with Hugging Face's config.json share: the config and its shape, and the files beside the weights (tokenizer, chat
+ * template, licence, how the model was trained).
+ *
+ * Source: Hugging Face hub layout.
+ */
+import { type Folder, isInside, readSmallFile, readSmallJson } from '../files/folder.ts';
+import { FormatError } from '../format/format-error.ts';
+import { modelShapeFromConfig } from '../format/model-shape.ts';
+import { TEMPLATE_FOLDER } from './chat-templates.ts';
+import type { Checkpoint, CheckpointContents, CheckpointFormat } from './checkpoint.ts';
+import { configText, configWithDtype, configWithTying } from './config-json.ts';
+import { huggingFaceEndTokenIds, huggingFaceTokenizer } from './hugging-face-tokenizer.ts';
+import { parseRecipe, RECIPE_FILE } from './training-recipe.ts';
+
+export const CONFIG = 'config.json';
+const MAX_CONFIG_BYTES = 1 << 24;
+
+/** Files beside the weights that say nothing about their shapes. */
+const CARRIED =
+  /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
+
+/** What they answer alike. */
+export const huggingFace: Pick<
+  CheckpointFormat,
+  'names' | 'shape' | 'tokenizer' | 'endTokenIds' | 'recipe' | 'contents'
+> = {
+  names: 'huggingFace',
+
+  shape({ config, folder }) {
+    const file = folder.nameOf(CONFIG);
+    if (config === undefined) {
+      throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
+    }
+    return modelShapeFromConfig(config, file);
+  },
+
+  tokenizer: huggingFaceTokenizer,
+  endTokenIds: huggingFaceEndTokenIds,
+
+  async recipe(checkpoint) {
+    const text = await checkpoint.readText(RECIPE_FILE);
+    return text === undefined ? undefined : parseRecipe(text, checkpoint.folder.nameOf(RECIPE_FILE));
+  },
+
+  async contents({ config, folder }, model) {
+    const tied = configWithTying(config as Readonly<Record<string, unknown>>, model);
+    return { config: configWithDtype(tied, 'f32'), files: await readCarriedFiles(folder) };
+  },
+};
+
+/** config.json and generation_config.json, parsed and not validated. */
+export async function readConfigs(folder: Folder): Promise<Pick<Checkpoint, 'config' | 'generationConfig'>> {
+  return {
+    config: await readSmallJson(folder, CONFIG, MAX_CONFIG_BYTES),
+    generationConfig: await readSmallJson(folder, 'generation_config.json', MAX_CONFIG_BYTES),
+  };
+}
+
+/**
+ * The files that travel with the weights, by name: tokenizer, chat templates, generation config, recipe and licences.
+ * @throws FormatError for one that is no regular file or too large, and for a link out of the folder: a downloaded checkpoint must not
+ * choose what else of a disk is copied
+ */
+export async function readCarriedFiles(folder: Folder): Promise<ReadonlyMap<string, Uint8Array>> {
+  const names = (await folder.list()).filter(({ name, kind }) => kind !== 'folder' && CARRIED.test(name));
+  const templates = (await folder.folder(TEMPLATE_FOLDER).list()).filter(
+    ({ name, kind }) => kind !== 'folder' && name.endsWith('.jinja'),
+  );
+  const files = new Map<string, Uint8Array>();
+  const roots = await rootsOf(folder);
+  const read = async (from: Folder, name: string, as: string) => {
+    const target = await from.location(name);
+    if (!roots.some((root) => isInside(target, root))) {
+      const detail = `expected a file of the checkpoint, got a link to ${target}; put a copy in its place`;
+      throw new FormatError(folder.nameOf(as), undefined, detail);
+    }
+    const bytes = await readSmallFile(from, name);
+    if (bytes !== undefined) files.set(as, bytes);
+  };
+  for (const { name } of names) await read(folder, name, name);
+  for (const { name } of templates) {
+    await read(folder.folder(TEMPLATE_FOLDER), name, `${TEMPLATE_FOLDER}/${name}`);
+  }
+  return files;
+}
+
+/** Where a folder's files may lie: in it and, for a folder `snapshots/REVISION` of Hugging Face's cache, among its blobs. */
+async function rootsOf(folder: Folder): Promise<readonly string[]> {
+  const own = await folder.location();
+  const [, cache] = /^(.*)\/snapshots\/[^/]+$/.exec(own) ?? [];
+  return cache === undefined ? [own] : [own, `${cache}/blobs`];
+}
+
+/** Writes config.json, the recipe and the files that travel with the weights, each whole or not there. @returns their names */
+export async function writeBeside(
+  folder: Folder,
+  { config, recipe, files = new Map() }: CheckpointContents,
+): Promise<readonly string[]> {
+  const all = new Map<string, string | Uint8Array>([[CONFIG, configText(config)], ...files]);
+  if (recipe) all.set(RECIPE_FILE, `${JSON.stringify(recipe, null, 2)}\n`);
+  for (const [name, content] of all) {
+    const [file, ...above] = name.split('/').reverse();
+    const place = above.reduceRight((outer, inner) => outer.folder(inner), folder);
+    await place.create();
+    await place.write(file, content);
+  }
+  return [...all.keys()];
+}

@@ -1,0 +1,154 @@
+/**
+ * A checkpoint as Hugging Face's folder: weights in safetensors, one file or shards with an index, and config.json beside them.
+ *
+ * Source: Hugging Face hub layout (model.safetensors, model.safetensors.index.json with `weight_map`).
+ */
+import { type FileSource, type Folder, isPlainFileName, readSmallFile, withFile } from '../files/folder.ts';
+import { FormatError } from '../format/format-error.ts';
+import { JsonReader } from '../format/json-reader.ts';
+import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
+import { storageByteLength } from '../format/storage-type.ts';
+import type { CheckpointFormat, CheckpointParts, CheckpointTensor } from './checkpoint.ts';
+import { configText } from './config-json.ts';
+import { huggingFace, readConfigs, writeBeside } from './hugging-face.ts';
+import { describeAdapter, nameList, refusePointer } from './other-folders.ts';
+import type { TensorBytes } from './tensor-bytes.ts';
+import { writeSafetensors } from './write-safetensors.ts';
+
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+/** The index of a model of 100,000 tensors has some 10 MB. */
+const MAX_INDEX_BYTES = 100_000_000;
+/** Shards opened at the same time. */
+const CONCURRENCY = 8;
+
+export const safetensorsCheckpoint: CheckpointFormat = {
+  ...huggingFace,
+  kind: 'safetensors',
+  title: 'safetensors',
+  dtypes: ['f32', 'f16', 'bf16'],
+  ending: undefined,
+
+  /** The header is JSON, after 8 bytes of length. */
+  recognises: (name, start) => name.toLowerCase().endsWith('.safetensors') || start[8] === 0x7b,
+
+  async find(folder, names) {
+    const found = [SINGLE, INDEX].find((name) => names.includes(name));
+    const adapter = found && (await describeAdapter(folder, names));
+    if (!adapter) return found;
+    // transformers would add the adapter, or not, by what else is installed.
+    throw new Error(
+      `${folder.name}: expected a model alone, ${adapter}, or move adapter_config.json away to use the model without it`,
+    );
+  },
+
+  async open(folder, file) {
+    const weights = file === INDEX ? await openShards(folder) : await openSingle(folder, file);
+    return { folder, ...weights, ...(await readConfigs(folder)) };
+  },
+
+  async write(folder, contents) {
+    const { tensors, shards, metadata, atOnce } = contents;
+    const files = new Map<string, Record<string, TensorBytes>>();
+    const index: [name: string, shard: string][] = [];
+    let total = 0;
+    for (const [name, tensor] of tensors) {
+      const shard = shards?.get(name) ?? SINGLE;
+      const stored = files.get(shard) ?? {};
+      files.set(shard, Object.assign(stored, { [name]: tensor }));
+      index.push([name, shard]);
+      total += storageByteLength(tensor.dtype, tensor.shape);
+    }
+    for (const [shard, stored] of files) {
+      await writeSafetensors({ folder, file: shard }, stored, { metadata, atOnce });
+    }
+    const names = [...files.keys()];
+    if (files.size > 1 || !files.has(SINGLE)) {
+      const weight_map = Object.fromEntries(index.sort(([a], [b]) => (a < b ? -1 : 1)));
+      await folder.write(INDEX, configText({ metadata: { total_size: total }, weight_map }));
+      names.push(INDEX);
+    }
+    return [...names, ...(await writeBeside(folder, contents))];
+  },
+};
+
+type Weights = Pick<CheckpointParts, 'tensors' | 'metadata' | 'files'>;
+
+async function openSingle(folder: Folder, file: string): Promise<Weights> {
+  const { header, source } = await openFile(folder, file);
+  const tensors = new Map([...header.tensors].map(([name, info]) => [name, { ...info, path: source.name }]));
+  return { tensors, metadata: header.metadata, files: new Map([[source.name, source]]) };
+}
+
+async function openShards(folder: Folder): Promise<Weights> {
+  const shardOf = await readIndex(folder);
+  const fail = (what: string) => new FormatError(folder.nameOf(INDEX), undefined, what);
+  const shards = [...new Set(shardOf.values())].sort();
+  const there = new Set((await folder.list()).map(({ name }) => name));
+  const missing = shards.filter((shard) => !there.has(shard));
+  if (missing.length > 0) {
+    throw fail(
+      `expected its ${shards.length} shards next to it, got no ${nameList(missing)}; fetch the missing files`,
+    );
+  }
+  const opened = new Map<string, OpenedFile>();
+  for (let i = 0; i < shards.length; i += CONCURRENCY) {
+    const batch = shards.slice(i, i + CONCURRENCY);
+    const read = await Promise.all(batch.map((shard) => openFile(folder, shard)));
+    batch.forEach((shard, j) => {
+      opened.set(shard, read[j]);
+    });
+  }
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const [name, shard] of shardOf) {
+    const { header, source } = opened.get(shard) as OpenedFile;
+    const info = header.tensors.get(name);
+    if (info === undefined) {
+      throw fail(
+        `expected tensor ${JSON.stringify(name)} in ${shard}, got a shard without it; fetch index and shards again`,
+      );
+    }
+    tensors.set(name, { ...info, path: source.name });
+  }
+  const files = new Map([...opened.values()].map(({ source }) => [source.name, source]));
+  return { tensors, metadata: opened.get(shards[0])?.header.metadata, files };
+}
+
+interface OpenedFile {
+  readonly header: SafetensorsHeader;
+  readonly source: FileSource;
+}
+
+function openFile(folder: Folder, file: string): Promise<OpenedFile> {
+  return withFile(folder, file, async (source) => {
+    await refusePointer(source);
+    return { header: await readSafetensorsHeader(source), source };
+  });
+}
+
+/** Tensor name to shard name, in the order of the index. */
+async function readIndex(folder: Folder): Promise<Map<string, string>> {
+  const index = folder.nameOf(INDEX);
+  const bytes = await readSmallFile(folder, INDEX, MAX_INDEX_BYTES);
+  if (bytes === undefined)
+    throw new FormatError(index, undefined, 'expected the index of shards, got nothing there');
+  const json = new JsonReader(index, bytes, 0);
+  const shardOf = new Map<string, string>();
+  let found = false;
+  json.object((key, at) => {
+    if (key !== 'weight_map') return json.skip();
+    found = json.object((name, shardAt) => {
+      const shard = json.string();
+      if (shard === undefined || !isPlainFileName(shard)) {
+        const detail = 'expected a file name without a folder';
+        throw json.fail(shardAt, `weight_map ${JSON.stringify(name)}: ${detail}`);
+      }
+      shardOf.set(name, shard);
+    });
+    if (!found)
+      throw json.fail(at, `expected a weight_map of tensor names to files, got ${json.describe(at)}`);
+  });
+  json.end();
+  if (!found) throw json.fail(0, 'expected a weight_map of tensor names to files, got none');
+  return shardOf;
+}

@@ -1,0 +1,160 @@
+/** A folder in memory: what a program made or fetched, without a file system. A folder in it is there while it holds a file. */
+import { bytesSource } from '../format/byte-source.ts';
+import {
+  type FileContent,
+  type FileSource,
+  type FileWriter,
+  type Folder,
+  type FolderEntry,
+  FolderInUseError,
+} from './folder.ts';
+
+/** What a folder and those in it share. */
+interface Store {
+  /** By path from the outermost folder, with `/` between names. */
+  readonly files: Map<string, Uint8Array>;
+  /** Paths of the folders that are taken. */
+  readonly locked: Set<string>;
+  readonly id: number;
+}
+
+let stores = 0;
+
+export class MemoryFolder implements Folder {
+  readonly name: string;
+  #store: Store;
+  /** The folder's own path with a `/` after it; empty of the outermost one. */
+  #prefix = '';
+
+  /** @param name what errors call it @param files what is in it, text as UTF-8; bytes are not copied */
+  constructor(name = 'memory', files: Readonly<Record<string, string | Uint8Array>> = {}) {
+    this.name = name;
+    const utf8 = new TextEncoder();
+    const bytes = Object.entries(files).map(
+      ([path, content]) => [path, typeof content === 'string' ? utf8.encode(content) : content] as const,
+    );
+    this.#store = { files: new Map(bytes), locked: new Set(), id: ++stores };
+  }
+
+  nameOf(file: string): string {
+    return `${this.name}/${file}`;
+  }
+
+  async list(): Promise<readonly FolderEntry[]> {
+    const found = new Map<string, FolderEntry>();
+    for (const path of this.#store.files.keys()) {
+      if (!path.startsWith(this.#prefix)) continue;
+      const [name, below] = path.slice(this.#prefix.length).split('/');
+      found.set(name, { name, kind: below === undefined ? 'file' : 'folder' });
+    }
+    return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async open(file: string): Promise<FileSource | undefined> {
+    const bytes = this.#store.files.get(this.#prefix + file);
+    if (bytes === undefined) return undefined;
+    const source = bytesSource(this.nameOf(file), bytes);
+    return {
+      ...source,
+      bytes,
+      async readInto(offset, target) {
+        target.set(await source.read(offset, target.length));
+      },
+      async close() {},
+    };
+  }
+
+  async create(): Promise<void> {}
+
+  async write(file: string, content: FileContent): Promise<void> {
+    this.#store.files.set(this.#prefix + file, await bytesOf(content));
+  }
+
+  async append(file: string, text: string): Promise<void> {
+    const before = this.#store.files.get(this.#prefix + file) ?? new Uint8Array(0);
+    await this.write(file, async (out) => {
+      await out.write(before, 0);
+      await out.write(new TextEncoder().encode(text), before.length);
+    });
+  }
+
+  folder(name: string): Folder {
+    const inner = new MemoryFolder(this.nameOf(name));
+    inner.#store = this.#store;
+    inner.#prefix = `${this.#prefix}${name}/`;
+    return inner;
+  }
+
+  async remove(name: string): Promise<void> {
+    const own = this.#prefix + name;
+    for (const path of this.#store.files.keys()) {
+      if (path === own || path.startsWith(`${own}/`)) this.#store.files.delete(path);
+    }
+  }
+
+  async replace(
+    name: string,
+    fill: (folder: Folder) => Promise<void>,
+    options: { readonly overwrite?: boolean } = {},
+  ): Promise<void> {
+    const filled = new MemoryFolder(this.nameOf(name));
+    await fill(filled);
+    if (!options.overwrite && (await this.list()).some((entry) => entry.name === name)) {
+      const what = 'expected nothing there, got a folder that was written there meanwhile';
+      throw new Error(`${this.nameOf(name)}: ${what}`);
+    }
+    await this.remove(name);
+    for (const [path, bytes] of filled.#store.files)
+      this.#store.files.set(`${this.#prefix}${name}/${path}`, bytes);
+  }
+
+  async lock(): Promise<() => void> {
+    const { locked } = this.#store;
+    if (locked.has(this.#prefix)) {
+      throw new FolderInUseError(
+        `${this.name}: this process is training there; choose another folder, or wait for it to end`,
+      );
+    }
+    locked.add(this.#prefix);
+    return () => {
+      locked.delete(this.#prefix);
+    };
+  }
+
+  async location(name?: string): Promise<string> {
+    const own = `memory:${this.#store.id}/${this.#prefix}`;
+    return name === undefined ? own.slice(0, -1) : own + name;
+  }
+
+  async space(): Promise<number> {
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
+async function bytesOf(content: FileContent): Promise<Uint8Array> {
+  if (typeof content === 'string') return new TextEncoder().encode(content);
+  if (typeof content !== 'function') return content.slice();
+  let bytes = new Uint8Array(0);
+  let size = 0;
+  const reach = (end: number) => {
+    size = Math.max(size, end);
+    if (end <= bytes.length) return;
+    const grown = new Uint8Array(Math.max(end, 2 * bytes.length));
+    grown.set(bytes);
+    bytes = grown;
+  };
+  const writer: FileWriter = {
+    write(chunk, at) {
+      reach(at + chunk.length);
+      bytes.set(chunk, at);
+    },
+    async truncate(end) {
+      reach(end);
+      bytes.fill(0, end);
+      size = end;
+    },
+    async sync() {},
+  };
+  await content(writer);
+  return bytes.length === size ? bytes : bytes.slice(0, size);
+}
