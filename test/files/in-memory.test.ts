@@ -1,0 +1,103 @@
+/** A whole life of a model in a folder in memory: loaded, converted to both formats, uptrained, resumed. Nothing is on a disk. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { beforeAll, expect, test } from 'vitest';
+import { loadModule, saveModule } from '../../src/checkpoint/index.ts';
+import { convertCheckpoint } from '../../src/convert/index.ts';
+import { MemoryFolder } from '../../src/files/memory-folder.ts';
+import { setBackend } from '../../src/index.ts';
+import { loadModel } from '../../src/models/index.ts';
+import { Linear, Rngs } from '../../src/nn/index.ts';
+import { uptrain } from '../../src/train/index.ts';
+
+const DEMO = new URL('../../demo/model/', import.meta.url);
+const prompt = [[10, 20, 30, 40, 50]];
+let memory: MemoryFolder;
+
+beforeAll(async () => {
+  await setBackend('native').catch(() => setBackend('wasm'));
+  const files = readdirSync(DEMO).map(
+    (name) => [`model/${name}`, readFileSync(new URL(name, DEMO))] as const,
+  );
+  memory = new MemoryFolder('memory', Object.fromEntries(files));
+});
+
+async function logitsOf(place: Parameters<typeof loadModel>[0]): Promise<number[]> {
+  const model = await loadModel(place);
+  try {
+    return Array.from(model.forward(prompt).dataSync());
+  } finally {
+    model.dispose();
+  }
+}
+
+test('a model gives the logits that it gives from a disk', async () => {
+  const onDisk = await logitsOf(DEMO.pathname);
+  expect(await logitsOf(memory.folder('model'))).toEqual(onDisk);
+});
+
+test('a conversion is written as it is on a disk, and runs', async () => {
+  const to = { folder: memory, file: 'one' };
+  const { files } = await convertCheckpoint({ from: memory.folder('model'), to, numKeyValueHeads: 1 });
+  expect(files).toContain('config.json');
+  const model = await loadModel(memory.folder('one'));
+  expect([model.config.numKeyValueHeads, model.tokenizer?.decode([10]).length]).toEqual([1, 1]);
+  model.dispose();
+  await expect(convertCheckpoint({ from: memory.folder('model'), to, numKeyValueHeads: 1 })).rejects.toThrow(
+    /one/,
+  );
+});
+
+test('a module is saved and loaded', async () => {
+  const [a, b] = [1, 2].map((seed) => new Linear({ inFeatures: 3, outFeatures: 2, rngs: new Rngs(seed) }));
+  await saveModule({ folder: memory, file: 'linear.safetensors' }, a);
+  await loadModule({ folder: memory, file: 'linear.safetensors' }, b);
+  expect(b.kernel.value.toArray()).toEqual(a.kernel.value.toArray());
+});
+
+test('a run keeps its checkpoints there, and resumes to the same numbers', async () => {
+  const text = 'Call me Ishmael. Some years ago, never mind how long precisely. '.repeat(120);
+  const run = (file: string, steps: number, resume = false) =>
+    uptrain({
+      from: memory.folder('one'),
+      text,
+      out: { folder: memory, file },
+      steps,
+      batchSize: 2,
+      evaluateEvery: 2,
+      saveEvery: 2,
+      resume,
+    });
+  const whole = await run('whole', 4);
+  whole.model.dispose();
+  const names = (await memory.folder('whole').list()).map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(['latest', 'metrics.jsonl', 'step-2', 'step-4']));
+  // As a process that ended after step 2 leaves it.
+  const files = new Map<string, Uint8Array>();
+  for (const [folder, prefix] of [
+    [memory.folder('whole'), ''],
+    [memory.folder('whole').folder('step-2'), 'step-2/'],
+  ] as const) {
+    for (const { name, kind } of await folder.list()) {
+      const source = kind === 'file' ? await folder.open(name) : undefined;
+      if (source) files.set(prefix + name, await source.read(0, source.size));
+    }
+  }
+  files.set('latest', new TextEncoder().encode('step-2\n'));
+  const half = new MemoryFolder('half', Object.fromEntries(files));
+  const resumed = await uptrain({
+    ...{
+      from: memory.folder('one'),
+      text,
+      out: half,
+      steps: 4,
+      batchSize: 2,
+      evaluateEvery: 2,
+      saveEvery: 2,
+      resume: true,
+    },
+  });
+  resumed.model.dispose();
+  expect(await logitsOf(half.folder('step-4'))).toEqual(
+    await logitsOf(memory.folder('whole').folder('step-4')),
+  );
+});
