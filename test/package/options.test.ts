@@ -143,7 +143,8 @@ const CALLS: Readonly<Record<string, Call>> = {
 
 /** What looks like options and is none: data, views of a cache, interfaces that a program implements. */
 const NOT_OPTIONS = [
-  /^gqa:Backend\./,
+  // Interfaces that are implemented, not called, by programs.
+  /^(gqa:Backend|checkpoint:Folder)\./,
   /^(models|train):(Model|TrainableModel|Optimizer)\.#/,
   /\.(#\w+|applyView|backendFile)#/,
   /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|format): (?!View$)/,
