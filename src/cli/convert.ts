@@ -135,9 +135,9 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
 }
 
 function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): void {
-  const byName = to.toLowerCase().endsWith('.gguf') ? 'gguf' : 'safetensors';
-  if (format !== undefined && format !== byName) {
-    const expected = format === 'gguf' ? 'an <out> that ends in .gguf' : 'a directory as <out>';
+  if (format !== undefined && format !== formatNamed(to).kind) {
+    const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
+    const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
     throw new UsageError(`expected ${expected} for --format ${format}, got ${to}`);
   }
   if (report !== undefined && calibrate === undefined) {
