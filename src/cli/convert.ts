@@ -3,6 +3,7 @@
  * drift: errors per layer, perplexity before and after, and a page with both.
  */
 import { Command, Option } from 'commander';
+import { FORMATS, formatNamed } from '../checkpoint/formats.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { driftPage } from '../convert/drift-page.ts';
 import {
