@@ -137,7 +137,7 @@ export class Checkpoint {
   }
 
   /** The format of its files. */
-  get kind(): 'safetensors' | 'gguf' {
+  get kind(): CheckpointFormat['kind'] {
     return this.format.kind;
   }
 

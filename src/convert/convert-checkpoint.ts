@@ -88,7 +88,7 @@ const OPTIONS = optionKinds<ConvertOptions>({
 /** What `convertCheckpoint` wrote, and from which heads. */
 export interface ConvertResult {
   /** The form of the output. */
-  readonly format: 'safetensors' | 'gguf';
+  readonly format: Checkpoint['kind'];
   /** How heads were merged. */
   readonly method: ConvertMethod;
   /** N */
