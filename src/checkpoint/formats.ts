@@ -1,4 +1,4 @@
-/** The formats of checkpoints. The first in a folder is taken; of a file's format the last is asked first, since GGUF has a magic number. */
+/** The formats of checkpoints, in the order in which a folder is searched for them. */
 import type { CheckpointFormat } from './checkpoint.ts';
 import { ggufCheckpoint } from './gguf-checkpoint.ts';
 import { safetensorsCheckpoint } from './safetensors-checkpoint.ts';

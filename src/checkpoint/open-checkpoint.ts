@@ -5,7 +5,7 @@
 import { describe } from '../arguments/kinds.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
 import { findPlace, isPlace, type PlaceLike, placeName } from '../files/place.ts';
-import { Checkpoint } from './checkpoint.ts';
+import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
 import { describeOtherFolder, foreignFile, nameList, startOf } from './other-folders.ts';
 
@@ -51,7 +51,10 @@ async function openFolder(folder: Folder): Promise<Checkpoint> {
   const names = (await folder.list()).map(({ name }) => name);
   for (const format of FORMATS) {
     const file = await format.find(folder, names);
-    if (file !== undefined) return new Checkpoint(format, folder.name, await format.open(folder, file));
+    if (file === undefined) continue;
+    // The name finds the file, the content says what it is: an index of shards says nothing.
+    const own = recognised(file, await withFile(folder, file, startOf)) ?? format;
+    return new Checkpoint(own, folder.name, await own.open(folder, file));
   }
   const other = await describeOtherFolder(folder, names);
   if (other !== undefined) throw new Error(`${folder.name}: expected safetensors or GGUF, ${other}`);
@@ -68,7 +71,12 @@ async function openFolder(folder: Folder): Promise<Checkpoint> {
 async function openFile(folder: Folder, file: string): Promise<Checkpoint> {
   const name = folder.nameOf(file);
   const start = await withFile(folder, file, startOf);
-  const format = FORMATS.findLast((one) => one.recognises(file, start));
+  const format = recognised(file, start);
   if (format === undefined) throw foreignFile(name, start, ACCEPTED);
   return new Checkpoint(format, name, await format.open(folder, file));
+}
+
+/** The last format that recognises the file, since GGUF has a magic number. */
+function recognised(file: string, start: Uint8Array): CheckpointFormat | undefined {
+  return FORMATS.findLast((format) => format.recognises(file, start));
 }

@@ -20,7 +20,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
-import type { FileContent, FileSource, Folder, FolderEntry, Place } from './folder.ts';
+import type { FileContent, FileSource, Folder, FolderEntry, Place, Sized } from './folder.ts';
 import { isRunning, lockFolder } from './node-lock.ts';
 
 const HOST = hostname()
@@ -233,7 +233,7 @@ class NodeFile implements FileSource {
     }
   }
 
-  openByPath<T extends { readonly size: number; close(): void }>(openFile: (path: string) => T): T {
+  openByPath<T extends Sized>(openFile: (path: string) => T): T {
     const file = openFile(this.name);
     try {
       // After it was opened: what is there now is what was opened, or was put there since.

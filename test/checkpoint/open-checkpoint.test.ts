@@ -58,6 +58,14 @@ describe('openCheckpoint', () => {
     });
   });
 
+  it('opens the file of a folder as what it contains, whatever its name', async () => {
+    const gguf = smallGguf();
+    await withFolder({ 'model.safetensors': gguf }, async (folder) => {
+      await using checkpoint = await openCheckpoint(folder);
+      expect([checkpoint.kind, checkpoint.path]).toEqual(['gguf', folder]);
+    });
+  });
+
   it('opens one safetensors file by path, with or without a config beside it', async () => {
     await withFolder({ 'w.safetensors': smallSafetensors() }, async (folder) => {
       const path = join(folder, 'w.safetensors');
