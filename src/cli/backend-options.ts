@@ -1,5 +1,5 @@
 /** `--backend`, `--threads` and `--json`, for all commands that run a model. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { type BackendName, setBackend, setThreads } from '../backend/index.ts';
 import * as parse from './options.ts';
 
@@ -9,16 +9,12 @@ export interface BackendFlags {
   readonly json?: true;
 }
 
+const BACKENDS: readonly BackendName[] = ['native', 'wasm', 'reference'];
+
 /** @param json what `--json` does */
 export function addBackendOptions(command: Command, json = 'print one JSON object'): Command {
   return command
-    .addOption(
-      new Option('--backend <name>', 'backend (default: native if it was built)').choices([
-        'native',
-        'wasm',
-        'reference',
-      ]),
-    )
+    .addOption(parse.oneOf('--backend <name>', 'default: native if it was built', BACKENDS))
     .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
     .option('--json', json);
 }

@@ -1,4 +1,4 @@
-/** The flags of a chat: earlier turns, a system message, tools, and variables of the model's template. */
+/** The flags of a chat: earlier turns, a system message, tools, and variables of the model's chat template. */
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ChatMessage, ChatTemplateOptions } from '../text/chat.ts';
@@ -16,25 +16,20 @@ export interface ChatFlags {
   readonly templateVar?: Readonly<Record<string, unknown>>;
 }
 
+const VARIABLE_HELP =
+  'variable of the chat template, such as enable_thinking=false (with --chat; may be given several times)';
+
 export function addChatOptions(command: Command): Command {
   return command
-    .option('--chat', "put the prompt into the model's chat template, as the user's turn")
-    .option('--system <text>', 'a system message before it (with --chat)')
-    .option(
-      '--messages <file>',
-      'turns before the prompt: a JSON list of { role, content } (with --chat, instead of --prompt or before it)',
-      parse.path,
-    )
+    .option('--chat', "apply the model's chat template, with the prompt as the user's message")
+    .option('--system <text>', 'system message (with --chat)')
+    .option('--messages <file>', 'earlier turns: a JSON list of { role, content } (with --chat)', parse.path)
     .option(
       '--tools <file>',
       'functions the model may call: a JSON list of schemas (with --chat)',
       parse.path,
     )
-    .option(
-      '--template-var <name=value>',
-      'a variable of the template, such as enable_thinking=false (with --chat; may be given several times)',
-      variable,
-    );
+    .option('--template-var <name=value>', VARIABLE_HELP, variable);
 }
 
 /** Parses the value as JSON, or keeps it as text when it is not JSON. */

@@ -2,9 +2,10 @@
  * `gqa convert`: writes a checkpoint with another number of key/value heads and, given a text, measures the
  * drift: errors per layer, perplexity before and after, and a page with both.
  */
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { FORMATS, formatNamed } from '../checkpoint/formats.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { METHODS } from '../convert/convert-checkpoint.ts';
 import { driftPage } from '../convert/drift-page.ts';
 import {
   type ConvertMethod,
@@ -16,10 +17,10 @@ import {
 import type { StorageType } from '../format/storage-type.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { exactSize, writeJson, writeNote, writeResult } from './output.ts';
+import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
-import { startProgress } from './progress.ts';
-import { readTrainingText } from './read-text.ts';
+import { withProgress } from './progress.ts';
+import { DATA_HELP, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts, table } from './table.ts';
 
 interface ConvertFlags {
@@ -34,75 +35,57 @@ interface ConvertFlags {
   readonly json?: true;
 }
 
-const example = `
+const HEADS_HELP = "new number of key/value heads: a divisor of the model's K, or a multiple that divides N";
+const METHOD_HELP = 'how to merge heads (default: similar with --calibrate, else mean)';
+const DTYPES = ['f32', 'f16', 'bf16', 'q8_0'];
+const KINDS = FORMATS.map(({ kind }) => kind);
+
+const about = `
+The drift is measured on the text given to --calibrate. With --method similar, the first half of the text is used
+to group and align the heads, and the drift is measured on the second half.
+
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
-  npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0
-
-Drift is measured on the text given to --calibrate. With --method similar, the first half of the text groups and aligns the heads, and drift is measured on the second half.`;
+  npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0`;
 
 export function convertCommand(): Command {
   return new Command('convert')
     .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
     .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file', parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
-    .requiredOption(
-      '--kv-heads <K>',
-      "new number of key/value heads: a divisor of the checkpoint's K, or a multiple that divides N",
-      parse.positiveInteger,
-    )
-    .addOption(
-      new Option(
-        '--method <name>',
-        'how to merge heads (default: similar with --calibrate, else mean)',
-      ).choices(['mean', 'first', 'random', 'similar']),
-    )
+    .requiredOption('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
+    .addOption(parse.oneOf('--method <name>', METHOD_HELP, METHODS))
     .option('--seed <n>', 'seed of --method random', parse.wholeNumber, 0)
-    .addOption(
-      new Option('--dtype <dtype>', 'type of the weights (default: as stored)').choices([
-        'f32',
-        'f16',
-        'bf16',
-        'q8_0',
-      ]),
-    )
-    .addOption(
-      new Option('--format <name>', 'output format (default: by the name of <out>)').choices([
-        'safetensors',
-        'gguf',
-      ]),
-    )
-    .option('--calibrate <text>', 'measure drift on a text file, a folder of them, or moby-dick', parse.path)
+    .addOption(parse.oneOf('--dtype <dtype>', 'type of the weights (default: as stored)', DTYPES))
+    .addOption(parse.oneOf('--format <name>', 'output format (default: by the ending of <out>)', KINDS))
+    .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
     .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path)
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', example)
+    .addHelpText('after', helpEnd(about))
     .action(run);
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads, seed, dtype, force, report } = flags;
-  const method = flags.method ?? (flags.calibrate === undefined ? 'mean' : 'similar');
+  const { kvHeads: numKeyValueHeads, seed, dtype, force, report, calibrate } = flags;
+  const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
-  const text = flags.calibrate === undefined ? undefined : await readTrainingText(flags.calibrate);
-  const half = text?.lastIndexOf('\n', text.length / 2) ?? 0;
-  const split = half > 0 ? half : Math.floor((text?.length ?? 0) / 2);
-  const isFitted = method === 'similar' && text !== undefined;
-  if (text !== undefined) await checkMeasurable(from, isFitted ? text.slice(split) : text, flags);
-  const progress = startProgress('converting', `converting ${from} to K=${kvHeads} by ${method}`);
-  let result: ConvertResult;
-  try {
-    result = await convertCheckpoint({
-      ...{ from, to, numKeyValueHeads: kvHeads, method, seed, dtype, force },
-      calibration: isFitted ? text.slice(0, split) : undefined,
-      onProgress: progress.update,
-    });
-  } finally {
-    progress.stop();
-  }
+  const { calibration, text } =
+    calibrate === undefined ? {} : split(await readTrainingText(calibrate), method === 'similar');
+  if (text !== undefined) await checkMeasurable(from, text, flags);
+  const result = await withProgress(
+    'converting',
+    `converting ${from} to K=${numKeyValueHeads} by ${method}`,
+    (onProgress) =>
+      convertCheckpoint({ from, to, numKeyValueHeads, method, seed, dtype, force, calibration, onProgress }),
+  );
   const drift =
-    text === undefined ? undefined : await measure(from, to, result, isFitted ? text.slice(split) : text);
+    text === undefined
+      ? undefined
+      : await withProgress('measuring', 'measuring the drift', (onProgress) =>
+          measureDrift({ from, to, result, text, onProgress }),
+        );
   if (flags.json) {
     const { layers: _, ...rest } = result;
     writeJson({ from, to, ...rest, drift });
@@ -111,27 +94,30 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
     if (drift) writeResult(`\n${driftText(drift)}`);
   }
   warnOfCost(result, drift);
-  if (report !== undefined && drift) {
-    await writePage(report, driftPage(`${from} to ${to}`, drift));
-  }
+  if (report !== undefined && drift) await writePage(report, driftPage(`${from} to ${to}`, drift));
 }
 
-/**
- * Warns that fewer heads cost quality until the model is uptrained: how much, or that it was not measured.
- */
+/** The texts to calibrate and to measure on: two halves of the given one, or all of it for measuring. */
+function split(given: string, calibrates: boolean): { calibration?: string; text: string } {
+  if (!calibrates) return { text: given };
+  const lineEnd = given.lastIndexOf('\n', given.length / 2);
+  const half = lineEnd > 0 ? lineEnd : Math.floor(given.length / 2);
+  return { calibration: given.slice(0, half), text: given.slice(half) };
+}
+
+/** Warns that the model is worse until it is uptrained: by how much, or that this was not measured. */
 function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport | undefined): void {
   if (K.after >= K.before) return;
   if (drift === undefined) {
     writeNote(
-      'gqa: warning: quality was not measured, and most models need gqa uptrain after this conversion to write sensible text; --calibrate <text> measures it, and merges heads by --method similar, which loses less',
+      'gqa: warning: quality was not measured, and most models need gqa uptrain after this conversion; --calibrate <text> measures it and merges heads by --method similar, which loses less',
     );
     return;
   }
-  const { before, after } = drift;
-  const times = after.perplexity / before.perplexity;
-  if (times < 1.5) return;
+  const [before, after] = [drift.before.perplexity, drift.after.perplexity];
+  if (after < 1.5 * before) return;
   writeNote(
-    `gqa: warning: perplexity ${before.perplexity.toFixed(2)} became ${after.perplexity.toFixed(2)}, ${times.toFixed(1)} times as much; gqa uptrain recovers most of it`,
+    `gqa: warning: the perplexity rose from ${before.toFixed(2)} to ${after.toFixed(2)}; gqa uptrain recovers most of it`,
   );
 }
 
@@ -142,63 +128,41 @@ function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): vo
     throw new UsageError(`expected ${expected} for --format ${format}, got ${to}`);
   }
   if (report !== undefined && calibrate === undefined) {
-    throw new UsageError('expected --calibrate with --report: drift is measured on a text');
+    throw new UsageError('expected --calibrate with --report, since drift is measured on a text');
   }
 }
 
-/**
- * Reports what would prevent the drift measurement or its page before the conversion, which can take long.
- */
-async function checkMeasurable(
-  from: string,
-  text: string,
-  { calibrate, report }: ConvertFlags,
-): Promise<void> {
+/** Finds what would prevent the measurement or its page before the conversion, which can take long. */
+async function checkMeasurable(from: string, text: string, flags: ConvertFlags): Promise<void> {
+  const { calibrate, report } = flags;
   if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from);
-  const makeTokenizer = await checkpoint.format.tokenizer(checkpoint);
-  if (!makeTokenizer)
-    throw new Error(`${from}: expected a checkpoint with a tokenizer for --calibrate, got one without`);
+  const tokenizer = neededTokenizer(from, await checkpoint.format.tokenizer(checkpoint))();
   // The beginning is enough to find two tokens; encoding a whole book takes a while.
-  const { length } = makeTokenizer().encode(text.slice(0, 1000), { addSpecialTokens: false });
+  const { length } = tokenizer.encode(text.slice(0, 1000), { addSpecialTokens: false });
   if (length < 2)
     throw new Error(`${calibrate}: expected a text of at least 2 tokens to measure on, got ${length}`);
 }
 
-async function measure(from: string, to: string, result: ConvertResult, text: string): Promise<DriftReport> {
-  const progress = startProgress('measuring', 'measuring the drift');
-  try {
-    return await measureDrift({ from, to, result, text, onProgress: progress.update });
-  } finally {
-    progress.stop();
-  }
-}
-
-function describe(
-  to: string,
-  { format, method, numHeads, numKeyValueHeads: K, bytes, files }: ConvertResult,
-): string {
-  const rows: [string, string, string][] = [
-    [
-      'wrote',
-      to,
-      `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`,
-    ],
+function describe(to: string, result: ConvertResult): string {
+  const { format, method, numHeads, numKeyValueHeads: K, bytes, files } = result;
+  const size = `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`;
+  return facts([
+    ['wrote', to, size],
     [
       'heads',
       `N=${numHeads}, K=${K.before} to ${K.after}`,
-      K.after < K.before ? method : 'repeated, the same model',
+      K.after < K.before ? method : 'repeated: the same model',
     ],
-    ['KV cache', cacheText(K.before, K.after), ''],
-  ];
-  return facts(rows);
+    ['KV cache', cacheText(K.before, K.after)],
+  ]);
 }
 
 function cacheText(before: number, after: number): string {
-  if (before === after) return 'as it was';
+  if (before === after) return 'unchanged';
   return after < before
-    ? `1/${Number((before / after).toFixed(2))} of what it was`
-    : `${Number((after / before).toFixed(2))} times what it was`;
+    ? `1/${Number((before / after).toFixed(2))} of the size before`
+    : `${Number((after / before).toFixed(2))} times the size before`;
 }
 
 function driftText({ before, after, kl, topOneAgreement, predicted, layers }: DriftReport): string {

@@ -3,8 +3,8 @@
  * without a stack unless GQA_DEBUG=1.
  */
 
-import { printable } from '../arguments/printable.ts';
-import { RunConflictError } from '../train/training-run.ts';
+import { RunConflictError } from '../train/prepare-run.ts';
+import { writeNote } from './output.ts';
 
 export const exitCode = { done: 0, failed: 1, wrongUsage: 2, interrupted: 130 } as const;
 
@@ -18,11 +18,8 @@ export function oneLine(message: string): string {
   return message.trim().replace(/\s*\n\s*/g, ' ');
 }
 
-/**
- * Error codes of the file system in words. Node's own `EACCES: permission denied, scandir 'x'` has the path
- * last.
- */
-const FILE_TROUBLE: Readonly<Record<string, string>> = {
+/** Error codes of the file system in words. Node's own message has the path last: `EACCES: …, scandir 'x'`. */
+const FILE_ERRORS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'operation not permitted',
   EROFS: 'the file system is read-only',
@@ -32,14 +29,12 @@ const FILE_TROUBLE: Readonly<Record<string, string>> = {
   ENOTDIR: 'a file where a folder was expected',
   EISDIR: 'a folder where a file was expected',
   EMFILE: 'too many open files',
-  ELOOP: 'links that lead to each other',
+  ELOOP: 'symbolic links in a circle',
   ENAMETOOLONG: 'the name is too long',
   EIO: 'the disk cannot be read or written',
 };
 
-/**
- * Replaces options in a library's error, `{ force: true }` or `{ steps }`, by the command's flags.
- */
+/** Replaces options in a library's error, `{ force: true }` or `{ steps }`, by the command's flags. */
 function withFlags(message: string): string {
   return message.replace(
     /\{ (\w+)(: true)? \}/g,
@@ -47,20 +42,18 @@ function withFlags(message: string): string {
   );
 }
 
-/**
- * `path: cannot open: permission denied (EACCES)` for a file system error; other messages unchanged.
- */
+/** `path: cannot open: permission denied (EACCES)` for a file system error; other messages unchanged. */
 function messageOf(error: Error): string {
   const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { readonly dest?: string };
-  const trouble = FILE_TROUBLE[code ?? ''];
+  const reason = FILE_ERRORS[code ?? ''];
   // Keep the library's own message, which says more.
-  if (trouble === undefined || syscall === undefined || !error.message.startsWith(`${code}:`)) {
+  if (reason === undefined || syscall === undefined || !error.message.startsWith(`${code}:`)) {
     return error.message || error.name;
   }
   const action = ACTIONS[syscall] ?? syscall;
   // Files are written under a temporary name and renamed: show the requested name.
   const place = (dest ?? path)?.replace(/(^|\/)\.([^/]+)\.\d+-[\w-]+\.tmp(\/.*)?$/, '$1$2');
-  return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${trouble} (${code})`;
+  return `${place === undefined ? '' : `${place}: `}cannot ${action}: ${reason} (${code})`;
 }
 
 const ACTIONS: Readonly<Record<string, string>> = {
@@ -81,8 +74,8 @@ const ACTIONS: Readonly<Record<string, string>> = {
  */
 export function reportFailure(error: unknown): number {
   const message = error instanceof Error ? messageOf(error) : String(error);
-  const debug = process.env.GQA_DEBUG === '1' && error instanceof Error && error.stack !== undefined;
-  process.stderr.write(`gqa: ${printable(debug ? (error.stack ?? message) : oneLine(withFlags(message)))}\n`);
+  const stack = process.env.GQA_DEBUG === '1' && error instanceof Error ? error.stack : undefined;
+  writeNote(`gqa: ${stack ?? oneLine(withFlags(message))}`);
   return error instanceof UsageError || error instanceof RunConflictError
     ? exitCode.wrongUsage
     : exitCode.failed;

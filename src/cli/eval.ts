@@ -7,9 +7,9 @@ import { documentStart } from '../text/documents.ts';
 import { evaluationPasses, type TextLoss } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import * as parse from './options.ts';
-import { count, writeJson, writeResult } from './output.ts';
+import { count, helpEnd, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
-import { knownText, neededTokenizer, readTrainingText } from './read-text.ts';
+import { DATA_HELP, knownText, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts } from './table.ts';
 
 interface EvalFlags extends BackendFlags {
@@ -22,20 +22,16 @@ Examples:
   npx gqa eval run/step-2000 --data moby-dick
   npx gqa eval model.gguf --data book.txt --context 512 --json`;
 
-/** A pass blocks the event loop and so delays Ctrl-C: keep the batches small. */
+/** A pass blocks the event loop, which delays Ctrl-C: keep the batches small. */
 const TOKENS_PER_PASS = 2048;
 
 export function evalCommand(): Command {
   const command = new Command('eval')
-    .description('loss, perplexity and bits per character of a checkpoint on a text')
-    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory, with a tokenizer', parse.path)
-    .requiredOption('--data <text>', 'a text file, a folder of them, or moby-dick', parse.path)
-    .option(
-      '--context <n>',
-      "tokens per window (default: the model's context, at most 1024)",
-      parse.positiveInteger,
-    );
-  return addBackendOptions(command).addHelpText('after', example).action(run);
+    .description('measure the loss, perplexity and bits per character of a checkpoint on a text')
+    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
+    .requiredOption('--data <text>', DATA_HELP, parse.path)
+    .option('--context <n>', "tokens per window (default: the model's, at most 1024)", parse.positiveInteger);
+  return addBackendOptions(command).addHelpText('after', helpEnd(example)).action(run);
 }
 
 async function run(path: string, flags: EvalFlags): Promise<void> {
@@ -75,8 +71,8 @@ async function run(path: string, flags: EvalFlags): Promise<void> {
       writeResult(
         facts([
           ['loss', loss.toFixed(4), 'nats per token'],
-          ['perplexity', result.perplexity.toFixed(3), ''],
-          ['bits per character', result.bitsPerCharacter.toFixed(4), ''],
+          ['perplexity', result.perplexity.toFixed(3)],
+          ['bits per character', result.bitsPerCharacter.toFixed(4)],
           ['tokens', count(predicted), `in windows of ${count(context)}`],
         ]),
       );

@@ -1,9 +1,9 @@
 /**
- * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout as it is made; how
- * it went (tokens per second, bytes of KV cache) is printed to stderr at the end.
+ * `gqa generate`: a model continues a prompt or answers a chat. The text streams to stdout; tokens per second
+ * and the bytes of the KV cache are printed to stderr at the end.
  */
 import { randomInt } from 'node:crypto';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { getBackend } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { generate, loadModel, type Model } from '../models/index.ts';
@@ -15,7 +15,7 @@ import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } f
 import { exitCode, UsageError } from './errors.ts';
 import { untilInterrupt } from './interrupt.ts';
 import * as parse from './options.ts';
-import { count, errColors, exactSize, writeJson, writeNote, writePiece } from './output.ts';
+import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
 
@@ -28,7 +28,7 @@ interface GenerateFlags extends BackendFlags, ChatFlags {
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly context?: number;
-  readonly kvDtype: 'f32' | 'f16' | 'bf16' | 'q8_0';
+  readonly kvDtype: (typeof KV_DTYPES)[number];
 }
 
 /** Why the text ends: an end token or stop string, `--max-tokens`, a full cache or context, Ctrl-C. */
@@ -45,6 +45,8 @@ interface Outcome {
   readonly decodeSeconds: number;
 }
 
+const KV_DTYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
+
 const example = `
 Examples:
   npx gqa generate model.gguf --prompt "Once upon a time" --max-tokens 64
@@ -55,32 +57,24 @@ Examples:
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('continue a prompt, or answer it as a chat')
-    .argument('<checkpoint>', 'a .gguf file or a Hugging Face directory', parse.path)
-    .option('--prompt <text>', 'what to continue; - reads it from stdin, without its last line end');
+    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
+    .option('--prompt <text>', 'text to continue; - reads stdin, without the newline at its end');
   addChatOptions(command)
     .option('--max-tokens <n>', 'maximum number of tokens to generate', parse.wholeNumber, 256)
     .option('--temperature <t>', 'sampling temperature; 0 takes the most likely token', parse.notNegative, 0)
     .option('--top-k <k>', 'sample from the k most likely tokens', parse.positiveInteger)
-    .option(
-      '--top-p <p>',
-      'sample from the most likely tokens that together have probability p',
-      parse.probability,
-    )
+    .option('--top-p <p>', 'sample from the most likely tokens, of total probability p', parse.probability)
     .option('--min-p <p>', 'sample from tokens at least p times as likely as the most likely', parse.fraction)
-    .option('--seed <n>', 'the same seed gives the same text (default: a fresh one)', parse.wholeNumber)
-    .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
     .option(
-      '--context <n>',
-      'tokens the KV cache has room for (default: prompt and --max-tokens)',
-      parse.positiveInteger,
+      '--seed <n>',
+      'random seed; the same seed gives the same text (default: random)',
+      parse.wholeNumber,
     )
-    .addOption(
-      new Option('--kv-dtype <dtype>', 'how the KV cache is stored')
-        .choices(['f32', 'f16', 'bf16', 'q8_0'])
-        .default('f32'),
-    );
+    .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
+    .option('--context <n>', 'tokens in the KV cache (default: prompt + --max-tokens)', parse.positiveInteger)
+    .addOption(parse.oneOf('--kv-dtype <dtype>', 'type of the KV cache', KV_DTYPES, 'f32'));
   return addBackendOptions(command, 'print one JSON object at the end instead of the text')
-    .addHelpText('after', example)
+    .addHelpText('after', helpEnd(example))
     .action(run);
 }
 
@@ -93,7 +87,9 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
   ]) {
     // A warning, as in transformers.
     if (value !== undefined && flags.temperature === 0)
-      writeNote(`${flag} changes nothing at --temperature 0, which takes the likeliest token`);
+      writeNote(
+        `gqa: warning: ${flag} changes nothing at --temperature 0, which takes the most likely token`,
+      );
   }
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
@@ -117,7 +113,7 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
 
 async function answer(model: Model, path: string, text: string | Chat, flags: GenerateFlags): Promise<void> {
   const tokenizer = neededTokenizer(path, model.tokenizer);
-  // Printed after loading, so that a wrong file gives one line only.
+  // Not before loading: a file that cannot be loaded gives one line only.
   if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
   const prompt = promptTokens(tokenizer, path, text);
   const cache = makeCache(model, prompt.length, flags);
@@ -151,7 +147,7 @@ function promptTokens(tokenizer: Tokenizer, path: string, text: string | Chat): 
 function makeCache(model: Model, promptLength: number, flags: GenerateFlags): KeyValueCache {
   const limit = model.config.maxPositionEmbeddings;
   if (flags.context !== undefined && flags.context > limit) {
-    throw new Error(`expected --context of at most ${limit}, which is the model's, got ${flags.context}`);
+    throw new Error(`expected --context of at most ${limit}, the model's context, got ${flags.context}`);
   }
   const maxLength = flags.context ?? Math.min(promptLength + flags.maxTokens, limit);
   if (promptLength > maxLength) {
@@ -235,8 +231,8 @@ function finishReason(
 }
 
 const finishText: Record<FinishReason, string> = {
-  stop: 'ended by itself',
-  length: 'as many as --max-tokens allows',
+  stop: 'end token or stop string',
+  length: 'reached --max-tokens',
   context: 'the context is full',
   interrupted: 'interrupted',
 };

@@ -9,7 +9,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
 import { oneLine } from './errors.ts';
 import * as parse from './options.ts';
-import { binarySize, count, exactSize, writeJson, writeNote, writeResult } from './output.ts';
+import { binarySize, count, exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { facts, table } from './table.ts';
 
 interface InspectOptions {
@@ -32,11 +32,11 @@ Examples:
 
 export function inspectCommand(): Command {
   return new Command('inspect')
-    .description('show what a checkpoint holds and what its KV cache takes')
-    .argument('<checkpoint>', 'a .gguf or .safetensors file, or a Hugging Face directory', parse.path)
+    .description('show the attention shape, weights and KV cache size of a checkpoint')
+    .argument('<checkpoint>', 'a Hugging Face directory, or a .gguf or .safetensors file', parse.path)
     .option('--tensors', 'list every tensor')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', example)
+    .addHelpText('after', helpEnd(example))
     .action(inspect);
 }
 

@@ -5,7 +5,6 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
-import { printable } from '../arguments/printable.ts';
 import { convertCommand } from './convert.ts';
 import { demoCommand } from './demo/demo.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
@@ -13,6 +12,7 @@ import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
 import { handleInterrupts } from './interrupt.ts';
+import { helpEnd, writeNote } from './output.ts';
 import { planCommand } from './plan.ts';
 import { trainCommand } from './train/train.ts';
 import { uptrainCommand } from './train/uptrain.ts';
@@ -21,11 +21,13 @@ const { version } = createRequire(import.meta.url)('../../package.json') as { ve
 
 function makeProgram(): Command {
   const program = new Command('gqa')
-    .description('Grouped-query attention: look into checkpoints, plan KV caches, convert and run models')
+    .description(
+      'Grouped-query attention: inspect checkpoints, plan KV caches, convert, train and run models',
+    )
     .version(version)
-    .configureHelp({ showGlobalOptions: false })
+    .configureHelp({ showGlobalOptions: false, minWidthToWrap: 20 })
     .configureOutput({
-      outputError: (message, write) => write(`gqa: ${printable(oneLine(message.replace(/^error: /, '')))}\n`),
+      outputError: (message) => writeNote(`gqa: ${oneLine(message.replace(/^error: /, ''))}`),
     })
     .exitOverride();
   for (const command of [
@@ -40,7 +42,7 @@ function makeProgram(): Command {
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
-  return program.addHelpText('after', '\nExamples:\n  npx gqa demo\n  npx gqa inspect model.gguf');
+  return program.addHelpText('after', helpEnd('\nExamples:\n  npx gqa demo\n  npx gqa inspect model.gguf'));
 }
 
 /** @returns the exit code; commander has printed its own messages */

@@ -1,5 +1,5 @@
 /** Parsers of option values. They reject invalid values before any file is touched. */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 type Parse<T> = (text: string) => T;
 
@@ -11,26 +11,25 @@ function numberIn(expected: string, accept: (value: number) => boolean): Parse<n
   };
 }
 
-export const positiveInteger: Parse<number> = numberIn(
-  'a whole number of at least 1',
-  (v) => isWhole(v) && v >= 1,
-);
-export const wholeNumber: Parse<number> = numberIn(
-  'a whole number of at least 0',
-  (v) => isWhole(v) && v >= 0,
-);
-export const notNegative: Parse<number> = numberIn(
-  'a number of at least 0',
-  (v) => v >= 0 && Number.isFinite(v),
-);
+function wholeNumberFrom(least: number, most?: number): Parse<number> {
+  const range = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
+  const isInRange = (v: number) => v >= least && v <= (most ?? Number.MAX_SAFE_INTEGER);
+  return numberIn(`a whole number ${range}`, (v) => Number.isInteger(v) && isInRange(v));
+}
+
+export const wholeNumber: Parse<number> = wholeNumberFrom(0);
+export const positiveInteger: Parse<number> = wholeNumberFrom(1);
+export const threadCount: Parse<number> = wholeNumberFrom(1, 64);
+export const notNegative: Parse<number> = numberIn('a number of at least 0', (v) => v >= 0 && v < Infinity);
 export const probability: Parse<number> = numberIn('a number above 0 and up to 1', (v) => v > 0 && v <= 1);
 export const fraction: Parse<number> = numberIn('a number from 0 to 1', (v) => v >= 0 && v <= 1);
 export const belowOne: Parse<number> = numberIn('a number of at least 0 and below 1', (v) => v >= 0 && v < 1);
 export const share: Parse<number> = numberIn('a number between 0 and 1', (v) => v > 0 && v < 1);
-export const threadCount: Parse<number> = numberIn(
-  'a whole number from 1 to 64',
-  (v) => isWhole(v) && v >= 1 && v <= 64,
-);
+
+/** An option whose value is one of `choices`. @param initial its default; without one it is undefined */
+export function oneOf(flag: string, help: string, choices: readonly string[], initial?: string): Option {
+  return new Option(flag, help).choices(choices).default(initial);
+}
 
 const UNITS: Readonly<Record<string, number>> = { B: 0, K: 1, M: 2, G: 3, T: 4 };
 
@@ -40,17 +39,12 @@ export function memorySize(text: string): number {
   const power = UNITS[(prefix ?? 'B').toUpperCase()];
   const bytes = Math.floor(Number(number) * (binary ? 1024 : 1000) ** power);
   if (!Number.isSafeInteger(bytes)) {
-    throw new InvalidArgumentError(
-      'Expected a size with its unit, such as 24GiB (2^30 bytes) or 24GB (10^9).',
-    );
+    throw new InvalidArgumentError('Expected a size with its unit, such as 24GiB or 24GB.');
   }
   return bytes;
 }
 
-/**
- * A path that is not empty: an unset shell variable gives an empty one, which some calls take for the current
- * folder.
- */
+/** A path that is not empty: an unset shell variable gives '', which some calls take for the current folder. */
 export function path(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected a path of at least one character.');
   return text;
@@ -60,8 +54,4 @@ export function path(text: string): string {
 export function moreText(text: string, before: readonly string[] = []): readonly string[] {
   if (text === '') throw new InvalidArgumentError('Expected a text of at least one character.');
   return [...before, text];
-}
-
-function isWhole(value: number): boolean {
-  return Number.isSafeInteger(value);
 }

@@ -68,6 +68,16 @@ export function shellLines(command: string): string {
   return lines.replaceAll('\n', ' \\\n    ').replaceAll('\u00a0', ' ');
 }
 
+/**
+ * The text below the options of a help, wrapped to the terminal's width: paragraphs, and examples, which are
+ * the lines that begin with spaces.
+ */
+export function helpEnd(text: string): () => string {
+  const lines = text.replace(/(\S)\n(?=\S)/g, '$1 ').split('\n');
+  const fitted = (line: string) => (line.startsWith('  ') ? `  ${shellLines(line.trim())}` : wrapped(line));
+  return () => lines.map(fitted).join('\n');
+}
+
 /** Wraps lines between words; a word longer than the width stays whole. */
 export function broken(text: string, width: number): string {
   const lines: string[] = [];

@@ -2,7 +2,7 @@
  * `gqa plan`: the KV cache size of a model at a context length and batch size in a given runtime; what fits
  * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
  */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { findPlace } from '../files/place.ts';
 import type { ModelShape } from '../format/model-shape.ts';
 import { hubUrl } from '../plan/hub.ts';
@@ -22,10 +22,11 @@ import {
 } from '../plan/index.ts';
 import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
 import { nearPresets } from '../plan/presets.ts';
+import { RUNTIMES } from '../plan/runtime-rules.ts';
 import { NoSuchFileError } from '../plan/url-source.ts';
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
-import { binarySize, count, writeJson, writeNote, writeResult } from './output.ts';
+import { binarySize, count, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { writePage } from './pages/file.ts';
 import { planPage } from './pages/plan.ts';
 import { facts, table } from './table.ts';
@@ -55,49 +56,25 @@ Examples:
 
 export function planCommand(): Command {
   return new Command('plan')
-    .description("show what a model's KV cache takes, and what fewer heads would save")
-    .argument(
-      '[model]',
-      'a preset, a config.json, a .gguf or .safetensors file, a directory, a URL of one, or a hub id (org/name)',
-    )
-    .option(
-      '--context <tokens>',
-      "tokens of each sequence (default: the model's own context)",
-      parse.positiveInteger,
-    )
+    .description("compute the size of a model's KV cache, and what fewer key/value heads would save")
+    .argument('[model]', 'a preset, a hub id (org/name), or a path or URL of a checkpoint or config.json')
+    .option('--context <tokens>', "tokens per sequence (default: the model's context)", parse.positiveInteger)
     .option('--batch <n>', 'batch size', parse.positiveInteger, 1)
+    .option('--kv-dtype <dtype>', 'type of the cache, or two for K and V: q8_0/f16', kvDtype, 'f16')
     .option(
-      '--kv-dtype <dtype>',
-      'how keys and values are stored; q8_0/f16 for K and V apart',
-      kvDtype,
-      'f16',
+      '--kv-heads <K>',
+      'plan for K key/value heads instead of the number in the model',
+      parse.positiveInteger,
     )
-    .option('--kv-heads <K>', 'plan as if the model had K key/value heads', parse.positiveInteger)
-    .option(
-      '--memory <size>',
-      'show what fits into this much memory, such as 24GiB or 24GB',
-      parse.memorySize,
-    )
-    .addOption(
-      new Option('--runtime <name>', 'the runtime that holds the cache; exact is this library')
-        .choices(['exact', 'llama.cpp', 'vllm', 'transformers'])
-        .default('exact'),
-    )
+    .option('--memory <size>', 'show what fits into this memory, such as 24GiB or 24GB', parse.memorySize)
+    .addOption(parse.oneOf('--runtime <name>', 'runtime to plan for; exact: this library', RUNTIMES, 'exact'))
     .option('--tensor-parallel <ranks>', 'ranks that share the heads (exact, vllm)', parse.positiveInteger, 1)
-    .option(
-      '--block-size <tokens>',
-      'tokens of a block (vllm: 16; exact: plans a paged cache)',
-      parse.positiveInteger,
-    )
-    .option(
-      '--batch-tokens <n>',
-      'most new tokens in a pass (llama.cpp: 512; vllm: 2048)',
-      parse.positiveInteger,
-    )
+    .option('--block-size <tokens>', 'tokens per block (vllm: 16; exact: paged cache)', parse.positiveInteger)
+    .option('--batch-tokens <n>', 'new tokens per pass (llama.cpp: 512; vllm: 2048)', parse.positiveInteger)
     .option('--html <file>', 'also write a page with curves over the context', parse.path)
     .option('--list', 'list the presets')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', example)
+    .addHelpText('after', helpEnd(example))
     .action(run);
 }
 

@@ -1,6 +1,4 @@
-/**
- * Progress of long work: a bar on stderr if that is a terminal, else one plain line.
- */
+/** Progress of long work: a bar on stderr if that is a terminal, else one plain line. */
 import { writeNote } from './output.ts';
 import { bar, clearStatus, hasStatusLine, showStatus } from './status-line.ts';
 
@@ -30,4 +28,18 @@ export function startProgress(label: string, plain?: string): Progress {
       running = false;
     },
   };
+}
+
+/** Runs `work`, which reports its progress to the function it gets. @param label,plain of `startProgress` */
+export async function withProgress<T>(
+  label: string,
+  plain: string | undefined,
+  work: (update: Progress['update']) => Promise<T>,
+): Promise<T> {
+  const progress = startProgress(label, plain);
+  try {
+    return await work(progress.update);
+  } finally {
+    progress.stop();
+  }
 }

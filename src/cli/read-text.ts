@@ -3,27 +3,16 @@
  * from npm.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 import { unknownText } from '../text/known-characters.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { UsageError } from './errors.ts';
 import { writeNote } from './output.ts';
 
-const TEXT_FILES = new Set([
-  '.txt',
-  '.md',
-  '.text',
-  '.markdown',
-  '.rst',
-  '.csv',
-  '.json',
-  '.jsonl',
-  '.ts',
-  '.js',
-  '.py',
-  '.c',
-  '.h',
-]);
+const TEXT_FILE = /\.(txt|text|md|markdown|rst|csv|jsonl?|ts|js|py|c|h)$/i;
+
+/** The help of an option whose value `readTrainingText` reads. */
+export const DATA_HELP = 'a text file, a folder of text files, or moby-dick';
 
 /** @throws UsageError when the data set is not installed, Error for a missing, empty or non-UTF-8 text. */
 export async function readTrainingText(source: string): Promise<string> {
@@ -39,10 +28,7 @@ export function neededTokenizer<T>(path: string, tokenizer: T | undefined): T {
   return tokenizer;
 }
 
-/**
- * Removes characters that the tokenizer does not know, and prints how many. (Training on such a text is an
- * error.)
- */
+/** Removes characters that the tokenizer has no token for, and prints how many. In training they are an error. */
 export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
   const unknown = tokenizer.unknownCharacters(text);
   if (unknown.size === 0) return text;
@@ -58,7 +44,7 @@ function readText(path: string): string {
   if (!stats.isDirectory())
     throw new Error(`${path}: expected a text file or a folder of them, got a pipe or a device`);
   const files = readdirSync(path, { recursive: true, encoding: 'utf8' })
-    .filter((name) => TEXT_FILES.has(extname(name).toLowerCase()))
+    .filter((name) => TEXT_FILE.test(name))
     .sort()
     .map((name) => join(path, name))
     .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);

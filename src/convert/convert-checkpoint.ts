@@ -38,6 +38,7 @@ import type { WriteJob } from './write-job.ts';
  * activations and aligns them before it takes the mean.
  */
 export type ConvertMethod = PoolingMethod | 'similar';
+export const METHODS: readonly ConvertMethod[] = ['mean', 'first', 'random', 'similar'];
 
 /** Options of `convertCheckpoint`. */
 export interface ConvertOptions {
@@ -180,9 +181,9 @@ async function planLayers(
   return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));
 }
 
-function checkForm(method: string, dtype: StorageType | undefined, format: CheckpointFormat): void {
-  if (!['mean', 'first', 'random', 'similar'].includes(method)) {
-    throw new TypeError(`convert: expected method mean, first, random or similar, got ${method}`);
+function checkForm(method: ConvertMethod, dtype: StorageType | undefined, format: CheckpointFormat): void {
+  if (!METHODS.includes(method)) {
+    throw new TypeError(`convert: expected method ${METHODS.join(', ')}, got ${method}`);
   }
   if (dtype !== undefined && !format.dtypes.includes(dtype)) {
     throw new TypeError(

@@ -23,6 +23,7 @@ export {
   type SgdOptions,
   sgd,
 } from './optimizers.ts';
+export { RunConflictError } from './prepare-run.ts';
 export {
   type CosineDecayScheduleOptions,
   constantSchedule,
@@ -42,6 +43,6 @@ export {
   type TokenSplit,
 } from './token-data.ts';
 export { DivergedError, Trainer, type TrainerOptions, type TrainerSettings } from './trainer.ts';
-export { type Metric, RunConflictError, type RunOptions, type RunResult } from './training-run.ts';
+export type { Metric, RunOptions, RunResult } from './training-run.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';
 export { type UptrainOptions, type UptrainResult, uptrain } from './uptrain.ts';

@@ -3,21 +3,11 @@
  * on the same backend and instruction set, with any number of threads. It prints nothing; `onMetric` reports.
  */
 
-import { checkInteger, show } from '../arguments/kinds.ts';
-import { convert } from '../backend/calls/copy.ts';
-import { backendOfHandle } from '../backend/handle.ts';
-import { loadTensor } from '../checkpoint/load-tensor.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { OPTIMIZER, RunDirectory } from '../checkpoint/run-directory.ts';
-import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
-import type { Folder } from '../files/folder.ts';
-import { folderAt, type PlaceLike } from '../files/place.ts';
-import { FormatError } from '../format/format-error.ts';
+import { checkInteger } from '../arguments/kinds.ts';
+import type { RunDirectory } from '../checkpoint/run-directory.ts';
+import type { TrainRecipe } from '../checkpoint/training-recipe.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
-import { sameShape, shapeText } from '../tensor/shape.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
-import type { TokenSplit } from './token-data.ts';
 import type { Trainer } from './trainer.ts';
 
 /** A line of metrics.jsonl: a step and the loss of its batches, or estimates of both losses after a step. */
@@ -64,19 +54,6 @@ export interface RunPlace {
   readonly computedOn: readonly string[];
 }
 
-/** A run that is ready for its next step. */
-export interface PreparedRun {
-  readonly trainer: Trainer;
-  readonly settings: TrainSettings;
-  readonly tokenizer: Tokenizer;
-  readonly data: TokenSplit;
-  readonly place: RunPlace | undefined;
-  /** The checkpoint it resumes from. */
-  readonly resumedFrom: string | undefined;
-  /** Metrics of the earlier steps. */
-  readonly metrics: readonly Metric[];
-}
-
 /** How a run ended. */
 export interface RunResult {
   /** False when the signal ended it before its last step. */
@@ -91,111 +68,9 @@ export interface RunResult {
   readonly computedOn: readonly string[];
 }
 
-/** The options conflict with the run in the folder. */
-export class RunConflictError extends Error {
-  override readonly name = 'RunConflictError';
-}
-
-/**
- * The folder of a run and, when resuming, its newest checkpoint.
- * @throws RunConflictError when it is not empty and `resume` is not set; FolderInUseError while another
- * process trains there
- */
-export async function openRun(
-  path: PlaceLike,
-  resume: boolean,
-): Promise<{ readonly directory: RunDirectory; readonly latest: Folder | undefined }> {
-  const folder = await folderAt(path);
-  const directory = new RunDirectory(folder);
-  if ((await folder.list()).length > 0) (await folder.lock())();
-  const latest = await directory.latest();
-  const entries = await directory.entries();
-  if (!resume && entries.length > 0) {
-    throw new RunConflictError(
-      `${folder.name} is not empty: { resume: true } goes on with it, another { out } starts anew`,
-    );
-  }
-  if (latest === undefined && entries.some((name) => name.startsWith('step-'))) {
-    throw new Error(`${folder.name}: expected a file named latest beside its checkpoints, got none`);
-  }
-  return { directory, latest };
-}
-
-/** @throws RunConflictError naming the first thing that is not as in the checkpoint. */
-export async function checkSameRun(
-  directory: RunDirectory,
-  latest: Folder,
-  identity: RunIdentity,
-): Promise<void> {
-  // Runs from before there was dropout, or a start of blocks, do not name them.
-  const before: RunIdentity = {
-    dropout: 0,
-    blockStart: '',
-    ...((await directory.state(latest)).identity as RunIdentity | undefined),
-  };
-  const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
-  if (key === undefined) return;
-  throw new RunConflictError(
-    `{ resume: true }: expected the run of ${latest.name}, whose ${key} is ${before[key]}, got ${identity[key]}`,
-  );
-}
-
 /** Backend and instruction set, which decide the last bits of a run; the number of threads does not. */
 export function computedOn({ description }: { readonly description: string }): string {
   return description.replace(/, \d+ threads?\)$/, ')');
-}
-
-/** What the steps up to a checkpoint were computed on; empty where it does not say. */
-export async function computedBefore(
-  directory: RunDirectory,
-  latest: Folder | undefined,
-): Promise<readonly string[]> {
-  const found = latest && (await directory.state(latest)).computedOn;
-  return Array.isArray(found) ? found.filter((name) => typeof name === 'string') : [];
-}
-
-/** Tokens, and what blocks of them begin with, as entries of an identity. */
-export function tokensIdentity(tokens: Int32Array, start: readonly number[]): RunIdentity {
-  let hash = 0x811c9dc5; // FNV-1a over ids
-  for (const id of tokens) hash = Math.imul(hash ^ id, 0x01000193);
-  return { tokens: tokens.length, tokensHash: hash >>> 0, blockStart: start.join(' ') };
-}
-
-/**
- * Restores optimiser state and step from the checkpoint that the trainer's model was loaded from.
- * @returns the metrics up to it; later ones are logged again
- */
-export async function restoreRun(
-  directory: RunDirectory,
-  latest: Folder,
-  trainer: Trainer,
-): Promise<readonly Metric[]> {
-  const state = await directory.state(latest);
-  const backend = backendOfHandle(trainer.model.backend);
-  await using checkpoint = await openCheckpoint({ folder: latest, file: OPTIMIZER });
-  for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
-    const { shape } = checkpoint.tensor(name);
-    if (!sameShape(shape, tensor.shape)) {
-      const detail = `${name}: expected shape ${shapeText(tensor.shape)}, got ${shapeText(shape)}`;
-      throw new FormatError(checkpoint.path, undefined, detail);
-    }
-    const loaded = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
-    backend.run(convert, { out: tensor, x: loaded, count: tensor.size });
-    loaded.dispose();
-  }
-  const counters = { ...(state.counters as object | undefined) } as Record<string, unknown>;
-  for (const name of Object.keys(trainer.optimizer.counters)) {
-    const value = counters[name];
-    if (!Number.isSafeInteger(value) || Number(value) < 0) {
-      const detail = `counters.${name}: expected an integer of at least 0, got ${show(value)}`;
-      throw new FormatError(latest.nameOf('trainer.json'), undefined, detail);
-    }
-  }
-  trainer.resumeAt(state.step, counters as Record<string, number>);
-  const lines = (await directory.readLines('metrics.jsonl')).filter(
-    (line) => Number(line.step) <= state.step,
-  );
-  return lines as unknown as Metric[];
 }
 
 /**

@@ -13,22 +13,10 @@ import type { TrainSettings } from '../checkpoint/training-recipe.ts';
 import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
 import { describeModel } from '../models/load-model.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
-import { splitTokens } from './token-data.ts';
-import { Trainer } from './trainer.ts';
-import {
-  checkSameRun,
-  computedBefore,
-  openRun,
-  type PreparedRun,
-  type RunOptions,
-  type RunResult,
-  restoreRun,
-  runTraining,
-  tokensIdentity,
-} from './training-run.ts';
+import { openRun, type PreparedRun, prepareRun } from './prepare-run.ts';
+import { type RunOptions, type RunResult, runTraining } from './training-run.ts';
 import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
 
 /** Options of `uptrain`. */
@@ -90,7 +78,7 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
   }
 }
 
-/** Opens everything that `uptrain` needs; takes no step. The trainer's model is the caller's to dispose. */
+/** Prepares what `uptrain` runs; takes no step. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
   checkOptions('uptrain', options, OPTIONS);
   aPlace('uptrain', 'from', options.from);
@@ -99,45 +87,24 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from);
   const { config } = describeModel(checkpoint, getBackend());
-  const { maxPositionEmbeddings, vocabSize } = config;
   const recipe = await checkpoint.format.recipe(checkpoint);
-  const settings = uptrainSettings(recipe, choiceOf(options), maxPositionEmbeddings);
+  const settings = uptrainSettings(recipe, choiceOf(options), config.maxPositionEmbeddings);
   const tokenizer = await tokenizerOf(checkpoint);
   const tokens = Int32Array.from(tokenizer.encode(options.text, { addSpecialTokens: false }));
+  const { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads } = config;
   const unknown = tokens.find((id) => id >= vocabSize);
   if (unknown !== undefined) {
     throw new RangeError(
       `${placeName(from)}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
     );
   }
-  const start = documentStart(tokenizer);
-  const data = splitTokens(tokens, settings.blockLength, settings.validation, start);
-
-  const { hiddenSize, numLayers, numHeads, numKeyValueHeads } = config;
-  const shape = { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads };
-  const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
-  const { latest } = opened ?? {};
-  if (opened && latest !== undefined) await checkSameRun(opened.directory, latest, identity);
-  const model = await loadTrainableModel(latest ?? from);
-  try {
-    const { validation: _, ...training } = settings;
-    const trainer = new Trainer(model, data, training);
-    const place = opened && {
-      directory: opened.directory,
-      computedOn: await computedBefore(opened.directory, latest),
-      identity,
-      form: await formOf(checkpoint, model),
-      recipe: (step: number) => ({
-        ...recipe,
-        uptraining: [...(recipe?.uptraining ?? []), { settings, step }],
-      }),
-    };
-    const metrics = opened && latest !== undefined ? await restoreRun(opened.directory, latest, trainer) : [];
-    return { trainer, settings, tokenizer, data, place, resumedFrom: latest?.name, metrics };
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
+  return await prepareRun({
+    ...{ opened, tokenizer, tokens, settings },
+    sizes: { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
+    initialModel: () => loadTrainableModel(from),
+    form: (model) => formOf(checkpoint, model),
+    recipe: (step) => ({ ...recipe, uptraining: [...(recipe?.uptraining ?? []), { settings, step }] }),
+  });
 }
 
 /** The settings among the options. */

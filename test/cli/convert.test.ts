@@ -158,5 +158,5 @@ test('more heads take more cache, and it says so', () =>
     const out = join(folder, '..', `${folder.split('/').at(-1)}-out`);
     const { code, stdout } = await runCli(['convert', folder, out, '--kv-heads', `${N}`]);
     rmSync(out, { recursive: true });
-    expect([code, stdout]).toEqual([0, expect.stringMatching(`KV cache +${N / K} times what it was`)]);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(`KV cache +${N / K} times the size before`)]);
   }));

@@ -52,7 +52,7 @@ describe('gqa generate on a tiny checkpoint', () => {
       const [loading, prefill, decode, cache] = stderr.split('\n');
       expect(loading).toMatch(/^loaded .* on reference/);
       expect(prefill).toMatch(/^prefill +7 tokens, [\d.]+ tokens\/s$/);
-      expect(decode).toMatch(/^decode +24 tokens, [\d.]+ tokens\/s \(as many as --max-tokens allows\)$/);
+      expect(decode).toMatch(/^decode +24 tokens, [\d.]+ tokens\/s \(reached --max-tokens\)$/);
       expect(cache).toBe('KV cache 11,904 bytes (11.6 KiB), f32: 31 tokens of 384 bytes');
     }));
 
@@ -84,7 +84,7 @@ describe('gqa generate on a tiny checkpoint', () => {
         "gqa: expected a prompt within the model's context of 20 tokens, got 24\n",
       );
       const over = await tiny(folder, '--prompt', 'a', '--context', '21');
-      expect(over.stderr).toContain("gqa: expected --context of at most 20, which is the model's, got 21\n");
+      expect(over.stderr).toContain("gqa: expected --context of at most 20, the model's context, got 21\n");
       expect(over.code).toBe(1);
     }));
 

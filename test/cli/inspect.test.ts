@@ -153,14 +153,14 @@ describe('gqa inspect', () => {
       }
     }));
 
-  test('links that lead to each other are told in words', () =>
+  test('symbolic links in a circle are described', () =>
     withFolder({}, async (folder) => {
       const link = `${folder}/model.safetensors`;
       symlinkSync('model.safetensors', link);
       const { code, stderr } = await runCli(['inspect', folder]);
       expect([code, stderr]).toEqual([
         1,
-        `gqa: ${link}: cannot open: links that lead to each other (ELOOP)\n`,
+        `gqa: ${link}: cannot open: symbolic links in a circle (ELOOP)\n`,
       ]);
     }));
 

@@ -276,7 +276,7 @@ describe('errors', () => {
   test('no config', () =>
     fails({ from: join(llama, 'model.safetensors', '..', '..', 'none') }, /got nothing there/));
   test('an unknown method and type', async () => {
-    await fails({ method: 'median' as 'mean' }, 'expected method mean, first, random or similar, got median');
+    await fails({ method: 'median' as 'mean' }, 'expected method mean, first, random, similar, got median');
     await fails({ dtype: 'q8_0' }, 'expected dtype f32, f16, bf16 for safetensors, got q8_0');
   });
   test('GGUF to a directory', async () => {

@@ -242,7 +242,7 @@ describe('uptrain', () => {
     const stopped = await uptrain({ ...options, out, onMetric, signal: stopping.signal });
     stopped.model.dispose();
     expect([stopped.finished, stopped.checkpoint]).toEqual([false, join(out, 'step-5')]);
-    await expect(uptrain({ ...options, out })).rejects.toThrow(/is not empty: \{ resume: true \} goes on/);
+    await expect(uptrain({ ...options, out })).rejects.toThrow(/is not empty: \{ resume: true \} continues/);
     await expect(uptrain({ ...options, steps: 13, out, resume: true })).rejects.toThrow(
       /whose steps is 12, got 13/,
     );

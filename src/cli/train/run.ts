@@ -3,7 +3,8 @@
  * progress.
  */
 import { getBackend } from '../../backend/index.ts';
-import { computedOn, type Metric, type PreparedRun, runTraining } from '../../train/training-run.ts';
+import type { PreparedRun } from '../../train/prepare-run.ts';
+import { computedOn, type Metric, runTraining } from '../../train/training-run.ts';
 import { exitCode } from '../errors.ts';
 import { untilInterrupt } from '../interrupt.ts';
 import { count, writeJson, writeNote } from '../output.ts';

@@ -6,21 +6,12 @@
 import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
 import { llamaConfig } from '../../models/llama-config.ts';
-import { createModel, loadTrainableModel } from '../../models/trainable-model.ts';
+import { createModel } from '../../models/trainable-model.ts';
 import { characterTokenizer } from '../../text/character-tokenizer.ts';
-import { documentStart } from '../../text/documents.ts';
 import type { Tokenizer } from '../../text/tokenizer.ts';
 import { huggingFaceForm } from '../../train/checkpoint-form.ts';
-import { splitTokens } from '../../train/token-data.ts';
-import { Trainer } from '../../train/trainer.ts';
-import {
-  checkSameRun,
-  computedBefore,
-  openRun,
-  type PreparedRun,
-  restoreRun,
-  tokensIdentity,
-} from '../../train/training-run.ts';
+import { openRun, type PreparedRun, prepareRun } from '../../train/prepare-run.ts';
+import { trainerSettings } from '../../train/trainer.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
 import { neededTokenizer, readTrainingText } from '../read-text.ts';
@@ -53,36 +44,21 @@ async function run(given: TrainFlags, command: Command): Promise<void> {
 }
 
 async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
-  const { directory, latest } = await openRun(flags.out, flags.resume ?? false);
+  const opened = await openRun(flags.out, flags.resume ?? false);
   const text = await readTrainingText(flags.data);
-  const { tokens, tokenizer, vocabSize, files } = await tokenize(text, flags.tokenizer);
-  const start = documentStart(tokenizer);
+  const { files, ...tokenized } = await tokenize(text, flags.tokenizer);
+  const { vocabSize } = tokenized;
   const { numLayers, numHeads, numKeyValueHeads = numHeads, hiddenSize = 32 * numHeads } = flags;
-  const { blockLength, steps } = flags;
+  const { steps, blockLength: maxPositionEmbeddings, seed } = flags;
+  const sizes = { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads, maxPositionEmbeddings };
   const { validation, ...training } = settingsOf(flags);
-  const data = splitTokens(tokens, blockLength, validation, start);
-  const shape = {
-    ...{ vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
-    maxPositionEmbeddings: blockLength,
-  };
-  const model =
-    latest === undefined
-      ? createModel(llamaConfig(shape), { seed: flags.seed })
-      : await loadTrainableModel(latest);
-  try {
-    const trainer = new Trainer(model, data, { ...training, steps });
-    const settings = { ...trainer.settings, validation };
-    const identity = { ...shape, ...settings, ...tokensIdentity(tokens, start) };
-    if (latest !== undefined) await checkSameRun(directory, latest, identity);
-    const form = huggingFaceForm(model.configJson ?? {}, files);
-    const recipe = (step: number) => ({ training: { settings, step }, uptraining: [] });
-    const metrics = latest === undefined ? [] : await restoreRun(directory, latest, trainer);
-    const place = { directory, identity, form, recipe, computedOn: await computedBefore(directory, latest) };
-    return { trainer, settings, tokenizer, data, place, resumedFrom: latest?.name, metrics };
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
+  const settings = { ...trainerSettings({ ...training, steps }), validation };
+  return await prepareRun({
+    ...{ opened, ...tokenized, settings, sizes },
+    initialModel: () => createModel(llamaConfig(sizes), { seed }),
+    form: (model) => huggingFaceForm(model.configJson ?? {}, files),
+    recipe: (step) => ({ training: { settings, step }, uptraining: [] }),
+  });
 }
 
 /** The tokens of a text, and the tokenizer files for a checkpoint. */

@@ -250,7 +250,7 @@ describe('options out of range', () => {
     ]),
     ['a resume with other dropout', ['--resume', '--dropout', '0.2'], 2, /dropout is 0.1, got 0.2/],
     ['a resume with another shape', ['--resume', '--dim', '64'], 2, /hiddenSize is 32, got 64/],
-    ['a folder that is not empty', [], 2, /is not empty: --resume goes on/],
+    ['a folder that is not empty', [], 2, /is not empty: --resume continues the run/],
   ];
   test.each(wrong)('%s', async (_, more, code, message) => {
     const result = await runCli(command('whole', ...more));

@@ -107,7 +107,7 @@ test('wrong usage is one line, and leaves nothing', async () => {
     expect(existsSync(at('never'))).toBe(false);
   }
   const twice = await runCli(command('whole'));
-  expect([twice.code, twice.stderr]).toEqual([2, expect.stringMatching(/is not empty: --resume goes on/)]);
+  expect([twice.code, twice.stderr]).toEqual([2, expect.stringMatching(/is not empty: --resume continues/)]);
 });
 
 test('a checkpoint from elsewhere needs --steps, and a tokenizer', () =>
