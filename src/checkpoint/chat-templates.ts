@@ -1,22 +1,21 @@
-/** The chat templates that lie as files beside the weights, as transformers writes them. */
+/** The chat templates in files beside the weights, as transformers writes them. */
 import { readSmallText } from '../files/folder.ts';
+import type { TokenizerExtras } from '../text/tokenizer.ts';
 import type { Checkpoint } from './checkpoint.ts';
 
-/** The folder of the templates that have names. */
+/** The folder of the named templates. */
 export const TEMPLATE_FOLDER = 'additional_chat_templates';
 
-/** Far more than a template may have. */
+/** More than any template has. */
 const MAX_TEMPLATE_BYTES = 1 << 24;
 
-export interface ChatTemplateFiles {
-  /** `chat_template.jinja` */
-  readonly chatTemplate: string | undefined;
-  /** `additional_chat_templates/NAME.jinja` by name. */
-  readonly additionalChatTemplates: ReadonlyMap<string, string>;
-}
-
-/** @throws FormatError for a file that is no regular one, or too large */
-export async function readChatTemplates(checkpoint: Checkpoint): Promise<ChatTemplateFiles> {
+/**
+ * Reads `chat_template.jinja` and `additional_chat_templates/NAME.jinja`, the latter by name.
+ * @throws FormatError for one that is no regular file or too large
+ */
+export async function readChatTemplates(
+  checkpoint: Checkpoint,
+): Promise<Pick<TokenizerExtras, 'chatTemplate' | 'additionalChatTemplates'>> {
   const folder = checkpoint.folder.folder(TEMPLATE_FOLDER);
   const additionalChatTemplates = new Map<string, string>();
   for (const { name } of await folder.list()) {

@@ -55,6 +55,14 @@ export interface CheckpointContents {
   readonly atOnce?: number;
 }
 
+/** The tokenizer and the end tokens of a checkpoint. */
+export interface TextParts {
+  /** Parses the tokenizer's files and builds it, which is slow; undefined when there is none. */
+  readonly makeTokenizer?: () => Tokenizer;
+  /** `model.endTokenIds` and `tokenizer.eosTokenIds`. */
+  readonly endTokenIds: readonly number[];
+}
+
 /** A checkpoint format: everything that differs between safetensors and GGUF. */
 export interface CheckpointFormat {
   readonly kind: 'safetensors' | 'gguf';
@@ -75,13 +83,8 @@ export interface CheckpointFormat {
   open(folder: Folder, file: string): Promise<CheckpointParts>;
   /** @throws FormatError when the config is missing, or contradicts itself */
   shape(checkpoint: Checkpoint): ModelShape;
-  /**
-   * A function that builds the tokenizer; undefined when there is none. Files are read at once and parsed when it
-   * is called, which is slow. The tokenizer's code, a third of the package, is loaded only when there is one.
-   */
-  tokenizer(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined>;
-  /** The end tokens; `model.endTokenIds` and `tokenizer.eosTokenIds` alike. */
-  endTokenIds(checkpoint: Checkpoint): Promise<readonly number[]>;
+  /** Reads the tokenizer's files. Its code, a third of the package, is loaded only when there is a tokenizer. */
+  text(checkpoint: Checkpoint): Promise<TextParts>;
   /** The recipe that a checkpoint carries; undefined when it carries none. @throws FormatError naming the value that is wrong */
   recipe(checkpoint: Checkpoint): Promise<TrainRecipe | undefined>;
   /** All but the tensors, to write the checkpoint of a model again with weights in f32. */

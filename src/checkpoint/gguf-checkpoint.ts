@@ -10,7 +10,7 @@ import { ggufModels, joinedHeader, partCount, partName } from '../format/gguf-sp
 import { modelShapeFromGguf } from '../format/model-shape.ts';
 import { ggufEndTokenIds } from '../text/end-tokens.ts';
 import type { Checkpoint, CheckpointFormat, CheckpointParts, CheckpointTensor } from './checkpoint.ts';
-import { naming } from './hugging-face-tokenizer.ts';
+import { withFormatError } from './hugging-face-tokenizer.ts';
 import { nameList, refusePointer } from './other-folders.ts';
 import type { TensorBytes } from './tensor-bytes.ts';
 import { parseRecipe, RECIPE_KEY } from './training-recipe.ts';
@@ -48,15 +48,14 @@ export const ggufCheckpoint: CheckpointFormat = {
 
   shape: ({ gguf }) => modelShapeFromGguf(gguf as GgufHeader),
 
-  async tokenizer(checkpoint) {
+  async text(checkpoint) {
     const metadata = metadataOf(checkpoint);
-    if (!metadata.has('tokenizer.ggml.tokens')) return undefined;
+    const endTokenIds = ggufEndTokenIds(metadata);
+    if (!metadata.has('tokenizer.ggml.tokens')) return { endTokenIds };
     const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
-    return () => naming(checkpoint, () => tokenizerFromGguf(metadata));
+    const makeTokenizer = () => withFormatError(checkpoint, () => tokenizerFromGguf(metadata));
+    return { endTokenIds, makeTokenizer };
   },
-
-  /** As llama.cpp has them. */
-  endTokenIds: async (checkpoint) => ggufEndTokenIds(metadataOf(checkpoint)),
 
   async recipe(checkpoint) {
     const text = metadataOf(checkpoint).get(RECIPE_KEY);

@@ -1,28 +1,46 @@
 /**
- * The text parts of a checkpoint: its tokenizer, if it has one, and its end tokens.
+ * The tokenizer and the end tokens of a Hugging Face folder, from tokenizer.json or, without it, vocab.json and
+ * merges.txt.
  */
-
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
-import type { Tokenizer, TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
+import type { TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
 import { readChatTemplates } from './chat-templates.ts';
-import type { Checkpoint } from './checkpoint.ts';
+import type { Checkpoint, TextParts } from './checkpoint.ts';
 
-/** See `CheckpointFormat.tokenizer`. */
-export async function huggingFaceTokenizer(checkpoint: Checkpoint): Promise<(() => Tokenizer) | undefined> {
-  const endIds = await huggingFaceEndTokenIds(checkpoint);
-  const parts = await tokenizerParts(checkpoint);
-  if (parts === undefined) return undefined;
+type Json = Readonly<Record<string, unknown>>;
+
+const FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+] as const;
+
+/** Texts of tokenizer files by name; undefined where there is no such file. */
+type TokenizerTexts = Readonly<Partial<Record<(typeof FILES)[number], string>>>;
+
+/** See `CheckpointFormat.text`. */
+export async function huggingFaceText(checkpoint: Checkpoint): Promise<TextParts> {
+  const texts = await readTokenizerTexts(checkpoint);
+  const endTokenIds = endTokensOf(checkpoint, texts);
+  const parts = await tokenizerParts(checkpoint, texts);
+  if (parts === undefined) return { endTokenIds };
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
-  return () => {
+  const makeTokenizer = () => {
     const { json, config, extras } = parts();
-    return naming(checkpoint, () => tokenizerFromJson(json, config, { ...extras, eosTokenIds: endIds }));
+    return withFormatError(checkpoint, () =>
+      tokenizerFromJson(json, config, { ...extras, eosTokenIds: endTokenIds }),
+    );
   };
+  return { endTokenIds, makeTokenizer };
 }
 
-/** Turns a tokenizer's RangeError into a FormatError that names the checkpoint. */
-export function naming<T>(checkpoint: Checkpoint, build: () => T): T {
+/** What `build` returns. @throws FormatError with the checkpoint's path in place of a RangeError */
+export function withFormatError<T>(checkpoint: Checkpoint, build: () => T): T {
   try {
     return build();
   } catch (error) {
@@ -39,46 +57,49 @@ export interface TokenizerParts {
   readonly extras: TokenizerExtras;
 }
 
+/** Reads the tokenizer files. @throws FormatError for one that is no regular file or too large */
+export async function readTokenizerTexts(checkpoint: Checkpoint): Promise<TokenizerTexts> {
+  const texts: Partial<Record<string, string>> = {};
+  for (const name of FILES) texts[name] = await checkpoint.readText(name);
+  return texts;
+}
+
 /**
- * Reads a folder's tokenizer files and returns a function that parses them; undefined when there are none.
+ * A function that parses the tokenizer files, which is slow; undefined when there is no tokenizer.
+ * The chat templates are read at once.
  */
-export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => TokenizerParts) | undefined> {
-  const { chatTemplate, additionalChatTemplates } = await readChatTemplates(checkpoint);
-  const { directory } = checkpoint;
-  const texts = new Map<string, string | undefined>();
-  for (const name of tokenizerFiles) texts.set(name, await checkpoint.readText(name));
-  if (!texts.get('tokenizer.json') && !(texts.get('vocab.json') && texts.get('merges.txt'))) return undefined;
+export async function tokenizerParts(
+  checkpoint: Checkpoint,
+  texts: TokenizerTexts,
+): Promise<(() => TokenizerParts) | undefined> {
+  const { 'vocab.json': vocab, 'merges.txt': merges } = texts;
+  if (!texts['tokenizer.json'] && !(vocab && merges)) return undefined;
+  const templates = await readChatTemplates(checkpoint);
   const { tokenizerJsonFromVocab } = await import('../text/vocab-files.ts');
-  const parsed = (name: string): unknown => {
-    const text = texts.get(name);
-    return text === undefined ? undefined : parseJson(`${directory}/${name}`, text);
-  };
-  const table = (name: string): Readonly<Record<string, unknown>> | undefined => {
+  const fileName = (name: string) => checkpoint.folder.nameOf(name);
+  const parsed = (name: keyof TokenizerTexts): unknown =>
+    texts[name] === undefined ? undefined : parseJson(fileName(name), texts[name]);
+  const table = (name: keyof TokenizerTexts): Json | undefined => {
     const value = parsed(name);
     if (value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value)))
-      return value as Readonly<Record<string, unknown>> | undefined;
-    throw new FormatError(`${directory}/${name}`, undefined, 'expected an object');
+      return value as Json | undefined;
+    throw new FormatError(fileName(name), undefined, 'expected an object');
   };
   return () => {
-    const ownConfig = (table('tokenizer_config.json') ?? {}) as TokenizerConfigJson;
-    const specialTokensMap = table('special_tokens_map.json');
-    const addedTokens = table('added_tokens.json');
+    const config = (table('tokenizer_config.json') ?? {}) as TokenizerConfigJson;
     const extras = {
-      ...(chatTemplate !== undefined && { chatTemplate }),
-      additionalChatTemplates,
-      ...(specialTokensMap !== undefined && { specialTokensMap }),
-      ...(addedTokens !== undefined && { addedTokens }),
+      ...templates,
+      specialTokensMap: table('special_tokens_map.json'),
+      addedTokens: table('added_tokens.json'),
     };
     const json = parsed('tokenizer.json');
-    if (json !== undefined)
-      return { json: checkTokenizer(`${directory}/tokenizer.json`, json), config: ownConfig, extras };
-    const modelType = (checkpoint.config as { model_type?: unknown } | undefined)?.model_type;
-    const vocab = table('vocab.json') as Readonly<Record<string, number>>;
-    const made = naming(checkpoint, () =>
+    if (json !== undefined) return { json: checkTokenizer(fileName('tokenizer.json'), json), config, extras };
+    const { model_type: modelType } = (checkpoint.config ?? {}) as { model_type?: unknown };
+    const made = withFormatError(checkpoint, () =>
       tokenizerJsonFromVocab({
-        vocab,
-        merges: texts.get('merges.txt') as string,
-        config: ownConfig,
+        vocab: table('vocab.json') as Readonly<Record<string, number>>,
+        merges: merges as string,
+        config,
         modelType: typeof modelType === 'string' ? modelType : undefined,
       }),
     );
@@ -86,36 +107,18 @@ export async function tokenizerParts(checkpoint: Checkpoint): Promise<(() => Tok
   };
 }
 
-const tokenizerFiles = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-] as const;
-
-/**
- * Checks the parts of tokenizer.json that are read: a vocabulary, and a list of added tokens.
- */
+/** Checks the parts of tokenizer.json that are read: a vocabulary, and a list of added tokens. */
 function checkTokenizer(file: string, json: unknown): TokenizerJson {
   const { model, added_tokens: added = [] } = (json ?? {}) as Partial<TokenizerJson>;
+  const fail = (what: string) => new FormatError(file, undefined, `expected ${what}`);
   if (typeof model?.vocab !== 'object' || model.vocab === null) {
-    throw new FormatError(
-      file,
-      undefined,
-      `expected an object with model.vocab, got ${JSON.stringify(json)?.slice(0, 60)}`,
-    );
+    throw fail(`an object with model.vocab, got ${JSON.stringify(json)?.slice(0, 60)}`);
   }
   if (
     !Array.isArray(added) ||
     added.some((token) => typeof token?.content !== 'string' || !Number.isInteger(token.id))
   ) {
-    throw new FormatError(
-      file,
-      undefined,
-      'expected added_tokens to be a list of objects with id and content',
-    );
+    throw fail('added_tokens to be a list of objects with id and content');
   }
   return {
     normalizer: null,
@@ -130,29 +133,27 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
 
 /**
  * `eos_token_id` of config.json (of its text model too) and of generation_config.json, each a number or a list,
- * and the tokenizer's eos. transformers uses only generation_config.json if there is one. All three are used
- * here, since hand-edited files often disagree, and missing an end token makes the model continue with the
- * user's turn. Tokens in the order they are found.
+ * and the tokenizer's eos, in this order. transformers uses only generation_config.json if there is one. Hand-edited
+ * files often disagree, and after a missed end token the model goes on with the user's turn, so all three count.
  */
-export async function huggingFaceEndTokenIds(checkpoint: Checkpoint): Promise<readonly number[]> {
+function endTokensOf(checkpoint: Checkpoint, texts: TokenizerTexts): readonly number[] {
   const config = checkpoint.config as { text_config?: unknown } | undefined;
   const ids = [config, config?.text_config, checkpoint.generationConfig]
     .flatMap((json) => (json as { eos_token_id?: unknown } | undefined | null)?.eos_token_id)
     .filter((id): id is number => typeof id === 'number');
-  const eos = await tokenizerEos(checkpoint);
+  const eos = tokenizerEos(texts);
   return [...new Set(eos === undefined ? ids : [...ids, eos])];
 }
 
-/** The tokenizer's eos, read without building the tokenizer. Damaged files are reported when it is built. */
-async function tokenizerEos(checkpoint: Checkpoint): Promise<number | undefined> {
-  const { eos_token, added_tokens_decoder } = (await jsonOf(checkpoint, 'tokenizer_config.json')) ?? {};
+/** The tokenizer's eos, found without building the tokenizer. Building reports damaged files. */
+function tokenizerEos(texts: TokenizerTexts): number | undefined {
+  const { eos_token, added_tokens_decoder } = objectIn(texts['tokenizer_config.json']);
   const eos = configTokenText(eos_token as ConfigToken | undefined);
   if (eos === undefined) return undefined;
   const listed = Object.entries((added_tokens_decoder ?? {}) as Record<string, { content?: unknown }>);
   const entry = listed.find(([, token]) => token?.content === eos);
   if (entry) return Number(entry[0]);
-  const { model, added_tokens } = ((await jsonOf(checkpoint, 'tokenizer.json')) ??
-    {}) as Partial<TokenizerJson>;
+  const { model, added_tokens } = objectIn(texts['tokenizer.json']) as Partial<TokenizerJson>;
   const added = Array.isArray(added_tokens) ? added_tokens.find(({ content }) => content === eos) : undefined;
   if (added) return added.id;
   const vocab = model?.vocab;
@@ -160,11 +161,11 @@ async function tokenizerEos(checkpoint: Checkpoint): Promise<number | undefined>
   return typeof id === 'number' && id >= 0 ? id : undefined;
 }
 
-async function jsonOf(checkpoint: Checkpoint, name: string): Promise<Record<string, unknown> | undefined> {
+/** The JSON object in a text; empty when there is none. */
+function objectIn(text = ''): Json {
   try {
-    const json: unknown = JSON.parse((await checkpoint.readText(name)) ?? '');
-    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : undefined;
+    return Object(JSON.parse(text));
   } catch {
-    return undefined;
+    return {};
   }
 }

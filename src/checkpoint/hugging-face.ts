@@ -10,7 +10,7 @@ import { modelShapeFromConfig } from '../format/model-shape.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from './checkpoint.ts';
 import { configText, configWithDtype, configWithTying } from './config-json.ts';
-import { huggingFaceEndTokenIds, huggingFaceTokenizer } from './hugging-face-tokenizer.ts';
+import { huggingFaceText } from './hugging-face-tokenizer.ts';
 import { parseRecipe, RECIPE_FILE } from './training-recipe.ts';
 
 export const CONFIG = 'config.json';
@@ -21,10 +21,7 @@ const CARRIED =
   /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
 
 /** What they answer alike. */
-export const huggingFace: Pick<
-  CheckpointFormat,
-  'names' | 'shape' | 'tokenizer' | 'endTokenIds' | 'recipe' | 'contents'
-> = {
+export const huggingFace: Pick<CheckpointFormat, 'names' | 'shape' | 'text' | 'recipe' | 'contents'> = {
   names: 'huggingFace',
 
   shape({ config, folder }) {
@@ -35,8 +32,7 @@ export const huggingFace: Pick<
     return modelShapeFromConfig(config, file);
   },
 
-  tokenizer: huggingFaceTokenizer,
-  endTokenIds: huggingFaceEndTokenIds,
+  text: huggingFaceText,
 
   async recipe(checkpoint) {
     const text = await checkpoint.readText(RECIPE_FILE);

@@ -137,7 +137,8 @@ async function checkMeasurable(from: string, text: string, flags: ConvertFlags):
   const { calibrate, report } = flags;
   if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from);
-  const tokenizer = neededTokenizer(from, await checkpoint.format.tokenizer(checkpoint))();
+  const { makeTokenizer } = await checkpoint.format.text(checkpoint);
+  const tokenizer = neededTokenizer(from, makeTokenizer)();
   // The beginning is enough to find two tokens; encoding a whole book takes a while.
   const { length } = tokenizer.encode(text.slice(0, 1000), { addSpecialTokens: false });
   if (length < 2)

@@ -8,7 +8,11 @@
 
 import { show } from '../arguments/kinds.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import { type TokenizerParts, tokenizerParts } from '../checkpoint/hugging-face-tokenizer.ts';
+import {
+  readTokenizerTexts,
+  type TokenizerParts,
+  tokenizerParts,
+} from '../checkpoint/hugging-face-tokenizer.ts';
 import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { familyFacts } from '../format/families.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -53,7 +57,7 @@ export async function ggufTokenizer(
   vocabSize: number,
 ): Promise<Map<string, GgufPair>> {
   const model = (value: string): [string, GgufPair] => ['tokenizer.ggml.model', { type: 'string', value }];
-  const parts = await tokenizerParts(checkpoint);
+  const parts = await tokenizerParts(checkpoint, await readTokenizerTexts(checkpoint));
   if (parts === undefined) return new Map([model('no_vocab')]);
   const file = `${checkpoint.directory}/tokenizer.json`;
   const refuse = (what: string): never => {

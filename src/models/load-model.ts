@@ -63,7 +63,7 @@ export async function loadParts(
 ): Promise<ModelParts> {
   const tensors: Tensor[] = [];
   try {
-    const makeTokenizer = await checkpoint.format.tokenizer(checkpoint);
+    const { makeTokenizer, endTokenIds } = await checkpoint.format.text(checkpoint);
     const weights = await loadWeights(checkpoint, config, names, { ...options, loaded: tensors });
     return {
       config,
@@ -71,7 +71,7 @@ export async function loadParts(
       tensors,
       backend: options.backend,
       ...ropeTables(config),
-      endTokenIds: Object.freeze(await checkpoint.format.endTokenIds(checkpoint)),
+      endTokenIds: Object.freeze(endTokenIds),
       makeTokenizer,
     };
   } catch (error) {

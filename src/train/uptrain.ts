@@ -114,11 +114,11 @@ function choiceOf(options: UptrainOptions): UptrainChoice {
 }
 
 async function tokenizerOf(checkpoint: Checkpoint): Promise<Tokenizer> {
-  const make = await checkpoint.format.tokenizer(checkpoint);
-  if (!make) {
+  const { makeTokenizer } = await checkpoint.format.text(checkpoint);
+  if (!makeTokenizer) {
     throw new Error(
       `${checkpoint.path}: expected a checkpoint with a tokenizer (tokenizer.json, or a vocabulary in GGUF), got one without`,
     );
   }
-  return make();
+  return makeTokenizer();
 }

@@ -29,7 +29,7 @@ function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
 
 describe('folders of a tokenizer', () => {
   test.each(golden.cases)('$name', async ({ files, rows }) => {
-    const tokenizer = (await safetensorsCheckpoint.tokenizer(folder(files)))!();
+    const tokenizer = (await safetensorsCheckpoint.text(folder(files))).makeTokenizer!();
     const got = rows.map(([text]) => {
       const ids = tokenizer.encode(text);
       return [text, ids, tokenizer.decode(ids), tokenizer.decode(ids, { skipSpecialTokens: true })];
@@ -43,9 +43,27 @@ describe('folders of a tokenizer', () => {
       'merges.txt': '',
       'tokenizer_config.json': { tokenizer_class: 'CTRLTokenizer' },
     };
-    const make = await safetensorsCheckpoint.tokenizer(folder({ ...files, 'merges.txt': '#version: 0.2\n' }));
+    const { makeTokenizer: make } = await safetensorsCheckpoint.text(
+      folder({ ...files, 'merges.txt': '#version: 0.2\n' }),
+    );
     expect(make).toThrow(/tokenizer_class to be one of GPT2Tokenizer.*got "CTRLTokenizer"/);
-    expect(await safetensorsCheckpoint.tokenizer(folder({ 'vocab.json': { a: 0 } }))).toBeUndefined();
+    expect(
+      (await safetensorsCheckpoint.text(folder({ 'vocab.json': { a: 0 } }))).makeTokenizer,
+    ).toBeUndefined();
+  });
+
+  test('each file is read once', async () => {
+    const opened: string[] = [];
+    const checkpoint = folder(golden.cases[0].files);
+    const { folder: files } = checkpoint;
+    const open = files.open.bind(files);
+    files.open = (file) => {
+      opened.push(file);
+      return open(file);
+    };
+    await safetensorsCheckpoint.text(checkpoint);
+    expect(opened).toContain('tokenizer_config.json');
+    expect(opened).toEqual([...new Set(opened)]);
   });
 
   const bpe = { type: 'BPE', vocab: { a: 0 }, merges: [] as unknown };
@@ -63,7 +81,7 @@ describe('folders of a tokenizer', () => {
       ],
     ),
   ])('what is refused names the checkpoint: %s', async (_, files, message) => {
-    const make = await safetensorsCheckpoint.tokenizer(folder(files));
+    const { makeTokenizer: make } = await safetensorsCheckpoint.text(folder(files));
     expect(make).toThrow(FormatError);
     expect(make).toThrow(/^folder: tokenizer: expected /);
     expect(make).toThrow(message);

@@ -208,7 +208,7 @@ describe('converted to GGUF, the ids are those of the folder', () => {
     expect(metadata.get('tokenizer.ggml.add_bos_token')).toBe(bos);
     expect(metadata.get('tokenizer.ggml.add_eos_token')).toBe(eos);
     expect(metadata.get('tokenizer.ggml.add_space_prefix')).toBe(space);
-    const before = (await safetensorsCheckpoint.tokenizer(folder(files)))!();
+    const before = (await safetensorsCheckpoint.text(folder(files))).makeTokenizer!();
     const after = tokenizerFromGguf(metadata);
     for (const text of ['', 'the the', ' a the', 'the<s>a</s> the<x>', 'cafe\u0301 12\n\n', '  é中']) {
       expect(after.encode(text)).toEqual(before.encode(text));
@@ -287,7 +287,7 @@ test('the unknown token that only the model names is not taken to be token 0', a
   const files = { 'tokenizer.json': json, 'tokenizer_config.json': {} };
   const header = await converted(files);
   expect(header.get('tokenizer.ggml.unknown_token_id')).toBe(vocab['<unk>']);
-  const made = await safetensorsCheckpoint.tokenizer(folder(files));
+  const { makeTokenizer: made } = await safetensorsCheckpoint.text(folder(files));
   const bare = { addSpecialTokens: false };
   expect(tokenizerFromGguf(header).encode('the tea', bare)).toEqual(made?.().encode('the tea', bare));
 });

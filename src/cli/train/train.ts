@@ -80,7 +80,8 @@ async function tokenize(text: string, path: string | undefined): Promise<Tokeniz
     return { tokens: encode(text), vocabSize: characters.length, files: new Map(written), tokenizer };
   }
   await using checkpoint = await openCheckpoint(path);
-  const tokenizer = neededTokenizer(path, await checkpoint.format.tokenizer(checkpoint))();
+  const { makeTokenizer } = await checkpoint.format.text(checkpoint);
+  const tokenizer = neededTokenizer(path, makeTokenizer)();
   const files = new Map<string, Uint8Array>();
   for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
     const json = await checkpoint.readText(name);
