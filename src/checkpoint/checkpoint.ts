@@ -9,6 +9,7 @@ import { checkFileRange } from '../backend/memory-range.ts';
 import { type FileSource, type Folder, isPlainFileName, readSmallText } from '../files/folder.ts';
 import type { GgufPair } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
+import type { KeyReader } from '../format/key-reader.ts';
 import type { ModelShape } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { StorageType } from '../format/storage-type.ts';
@@ -31,15 +32,14 @@ export interface CheckpointParts {
   readonly gguf?: GgufHeader;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** The files whose headers were read, by name: later reads are of these or fail. */
-  readonly files?: ReadonlyMap<string, FileSource>;
+  /** The files whose headers were read. */
+  readonly files?: readonly FileSource[];
 }
 
 /** What a checkpoint is written with. A format leaves out what it has no place for. */
 export interface CheckpointContents {
-  /** By name; in file order unless `order` says another. */
+  /** By name, in file order. */
   readonly tensors: ReadonlyMap<string, TensorBytes>;
-  readonly order?: readonly string[];
   /** config.json */
   readonly config?: Readonly<Record<string, unknown>>;
   /** `__metadata__` of safetensors. */
@@ -65,9 +65,8 @@ export interface TextParts {
 
 /** A checkpoint format: everything that differs between safetensors and GGUF. */
 export interface CheckpointFormat {
-  readonly kind: 'safetensors' | 'gguf';
-  /** Its name in messages. */
-  readonly title: string;
+  /** Its name, such as `safetensors` or `gguf`. */
+  readonly kind: string;
   /** The naming scheme of its tensors and keys. */
   readonly names: 'huggingFace' | 'gguf';
   /** Types that all weights can be written in. */
@@ -81,6 +80,8 @@ export interface CheckpointFormat {
   find(folder: Folder, names: readonly string[]): Promise<string | undefined>;
   /** Reads the headers. @throws FormatError when one is damaged, or a file is missing */
   open(folder: Folder, file: string): Promise<CheckpointParts>;
+  /** The keys that describe the model. @throws FormatError when the config is missing */
+  keys(checkpoint: Checkpoint): KeyReader;
   /** @throws FormatError when the config is missing, or contradicts itself */
   shape(checkpoint: Checkpoint): ModelShape;
   /** Reads the tokenizer's files. Its code, a third of the package, is loaded only when there is a tokenizer. */
@@ -136,11 +137,11 @@ export class Checkpoint {
     this.gguf = parts.gguf;
     this.metadata = parts.metadata ?? {};
     this.tensors = parts.tensors;
-    this.#files = parts.files ?? new Map();
+    this.#files = new Map(parts.files?.map((file) => [file.name, file]));
   }
 
-  /** The format of its files. */
-  get kind(): CheckpointFormat['kind'] {
+  /** The format of its files: `safetensors` or `gguf`. */
+  get kind(): string {
     return this.format.kind;
   }
 

@@ -6,6 +6,7 @@
  */
 import { type Folder, isInside, readSmallFile, readSmallJson } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
+import { KeyReader } from '../format/key-reader.ts';
 import { modelShapeFromConfig } from '../format/model-shape.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from './checkpoint.ts';
@@ -21,16 +22,18 @@ const CARRIED =
   /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
 
 /** What they answer alike. */
-export const huggingFace: Pick<CheckpointFormat, 'names' | 'shape' | 'text' | 'recipe' | 'contents'> = {
+export const huggingFace: Pick<
+  CheckpointFormat,
+  'names' | 'keys' | 'shape' | 'text' | 'recipe' | 'contents'
+> = {
   names: 'huggingFace',
 
-  shape({ config, folder }) {
-    const file = folder.nameOf(CONFIG);
-    if (config === undefined) {
-      throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
-    }
-    return modelShapeFromConfig(config, file);
+  keys(checkpoint) {
+    const config = (configOf(checkpoint) ?? {}) as Readonly<Record<string, unknown>>;
+    return new KeyReader(checkpoint.folder.nameOf(CONFIG), (key) => config[key]);
   },
+
+  shape: (checkpoint) => modelShapeFromConfig(configOf(checkpoint), checkpoint.folder.nameOf(CONFIG)),
 
   text: huggingFaceText,
 
@@ -44,6 +47,12 @@ export const huggingFace: Pick<CheckpointFormat, 'names' | 'shape' | 'text' | 'r
     return { config: configWithDtype(tied, 'f32'), files: await readCarriedFiles(folder) };
   },
 };
+
+function configOf({ config, folder }: Checkpoint): unknown {
+  if (config !== undefined) return config;
+  const what = 'expected config.json next to the weights, got none';
+  throw new FormatError(folder.nameOf(CONFIG), undefined, what);
+}
 
 /** config.json and generation_config.json, parsed and not validated. */
 export async function readConfigs(folder: Folder): Promise<Pick<Checkpoint, 'config' | 'generationConfig'>> {

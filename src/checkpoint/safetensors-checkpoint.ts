@@ -3,15 +3,16 @@
  *
  * Source: Hugging Face hub layout (model.safetensors, model.safetensors.index.json with `weight_map`).
  */
-import { type FileSource, type Folder, isPlainFileName, readSmallFile, withFile } from '../files/folder.ts';
+import { type Folder, isPlainFileName, readSmallFile } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { JsonReader } from '../format/json-reader.ts';
-import { readSafetensorsHeader, type SafetensorsHeader } from '../format/safetensors.ts';
+import { readSafetensorsHeader } from '../format/safetensors.ts';
 import { storageByteLength } from '../format/storage-type.ts';
 import type { CheckpointFormat, CheckpointParts, CheckpointTensor } from './checkpoint.ts';
 import { configText } from './config-json.ts';
 import { huggingFace, readConfigs, writeBeside } from './hugging-face.ts';
-import { describeAdapter, nameList, refusePointer } from './other-folders.ts';
+import { describeAdapter } from './other-folders.ts';
+import { checkPresent, readHeaders, tensorsOf } from './read-headers.ts';
 import type { TensorBytes } from './tensor-bytes.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
@@ -19,13 +20,10 @@ const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 /** The index of a model of 100,000 tensors has some 10 MB. */
 const MAX_INDEX_BYTES = 100_000_000;
-/** Shards opened at the same time. */
-const CONCURRENCY = 8;
 
 export const safetensorsCheckpoint: CheckpointFormat = {
   ...huggingFace,
   kind: 'safetensors',
-  title: 'safetensors',
   dtypes: ['f32', 'f16', 'bf16'],
   ending: undefined,
 
@@ -75,55 +73,28 @@ export const safetensorsCheckpoint: CheckpointFormat = {
 type Weights = Pick<CheckpointParts, 'tensors' | 'metadata' | 'files'>;
 
 async function openSingle(folder: Folder, file: string): Promise<Weights> {
-  const { header, source } = await openFile(folder, file);
-  const tensors = new Map([...header.tensors].map(([name, info]) => [name, { ...info, path: source.name }]));
-  return { tensors, metadata: header.metadata, files: new Map([[source.name, source]]) };
+  const headers = await readHeaders(folder, [file], readSafetensorsHeader);
+  const [{ header, source }] = headers;
+  return { tensors: tensorsOf(headers), metadata: header.metadata, files: [source] };
 }
 
 async function openShards(folder: Folder): Promise<Weights> {
   const shardOf = await readIndex(folder);
-  const fail = (what: string) => new FormatError(folder.nameOf(INDEX), undefined, what);
   const shards = [...new Set(shardOf.values())].sort();
-  const there = new Set((await folder.list()).map(({ name }) => name));
-  const missing = shards.filter((shard) => !there.has(shard));
-  if (missing.length > 0) {
-    throw fail(
-      `expected its ${shards.length} shards next to it, got no ${nameList(missing)}; fetch the missing files`,
-    );
-  }
-  const opened = new Map<string, OpenedFile>();
-  for (let i = 0; i < shards.length; i += CONCURRENCY) {
-    const batch = shards.slice(i, i + CONCURRENCY);
-    const read = await Promise.all(batch.map((shard) => openFile(folder, shard)));
-    batch.forEach((shard, j) => {
-      opened.set(shard, read[j]);
-    });
-  }
+  await checkPresent(folder, INDEX, shards, `${shards.length} shards`);
+  const headers = await readHeaders(folder, shards, readSafetensorsHeader);
+  const headerOf = new Map(headers.map((read, i) => [shards[i], read]));
   const tensors = new Map<string, CheckpointTensor>();
   for (const [name, shard] of shardOf) {
-    const { header, source } = opened.get(shard) as OpenedFile;
+    const { header, source } = headerOf.get(shard)!;
     const info = header.tensors.get(name);
     if (info === undefined) {
-      throw fail(
-        `expected tensor ${JSON.stringify(name)} in ${shard}, got a shard without it; fetch index and shards again`,
-      );
+      const what = `expected tensor ${JSON.stringify(name)} in ${shard}, got a shard without it; fetch index and shards again`;
+      throw new FormatError(folder.nameOf(INDEX), undefined, what);
     }
     tensors.set(name, { ...info, path: source.name });
   }
-  const files = new Map([...opened.values()].map(({ source }) => [source.name, source]));
-  return { tensors, metadata: opened.get(shards[0])?.header.metadata, files };
-}
-
-interface OpenedFile {
-  readonly header: SafetensorsHeader;
-  readonly source: FileSource;
-}
-
-function openFile(folder: Folder, file: string): Promise<OpenedFile> {
-  return withFile(folder, file, async (source) => {
-    await refusePointer(source);
-    return { header: await readSafetensorsHeader(source), source };
-  });
+  return { tensors, metadata: headers[0]?.header.metadata, files: headers.map(({ source }) => source) };
 }
 
 /** Tensor name to shard name, in the order of the index. */

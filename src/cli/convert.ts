@@ -28,7 +28,7 @@ interface ConvertFlags {
   readonly method?: ConvertMethod;
   readonly seed: number;
   readonly dtype?: StorageType;
-  readonly format?: 'safetensors' | 'gguf';
+  readonly format?: string;
   readonly calibrate?: string;
   readonly report?: string;
   readonly force?: true;
@@ -37,7 +37,7 @@ interface ConvertFlags {
 
 const HEADS_HELP = "new number of key/value heads: a divisor of the model's K, or a multiple that divides N";
 const METHOD_HELP = 'how to merge heads (default: similar with --calibrate, else mean)';
-const DTYPES = ['f32', 'f16', 'bf16', 'q8_0'];
+const DTYPES = [...new Set(FORMATS.flatMap(({ dtypes }) => dtypes))];
 const KINDS = FORMATS.map(({ kind }) => kind);
 
 const about = `

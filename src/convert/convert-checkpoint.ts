@@ -187,7 +187,7 @@ function checkForm(method: ConvertMethod, dtype: StorageType | undefined, format
   }
   if (dtype !== undefined && !format.dtypes.includes(dtype)) {
     throw new TypeError(
-      `convert: expected dtype ${format.dtypes.join(', ')} for ${format.title}, got ${dtype}`,
+      `convert: expected dtype ${format.dtypes.join(', ')} for ${format.kind}, got ${dtype}`,
     );
   }
 }

@@ -10,9 +10,6 @@ import { getBackend, open } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { PlaceLike } from '../files/place.ts';
-import { FormatError } from '../format/format-error.ts';
-import { ggufKeys } from '../format/gguf-keys.ts';
-import { KeyReader } from '../format/key-reader.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import { FAMILIES } from './families/families.ts';
@@ -82,21 +79,17 @@ export async function loadParts(
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */
 export function describeModel(checkpoint: Checkpoint, backend: Backend): DescribedModel {
-  const { gguf, directory, path, tensors } = checkpoint;
-  const file = gguf ? path : `${directory}/config.json`;
-  if (!gguf) refuseForeignWeights(checkpoint);
-  if (!gguf && checkpoint.config === undefined) {
-    throw new FormatError(file, undefined, 'expected config.json next to the weights, got none');
-  }
-  const config = (checkpoint.config ?? {}) as Readonly<Record<string, unknown>>;
-  const keys = gguf ? ggufKeys(gguf) : new KeyReader(file, (key) => config[key]);
-  const typeKey = gguf ? 'general.architecture' : 'model_type';
-  const known = (family: Family): readonly string[] => (gguf ? family.ggufArchitectures : family.modelTypes);
+  const { format, tensors } = checkpoint;
+  const isGguf = format.names === 'gguf';
+  if (!isGguf) refuseForeignWeights(checkpoint);
+  const keys = format.keys(checkpoint);
+  const typeKey = isGguf ? 'general.architecture' : 'model_type';
+  const known = (family: Family) => (isGguf ? family.ggufArchitectures : family.modelTypes);
   const type = keys.raw(typeKey);
   const family = FAMILIES.find((candidate) => known(candidate).includes(String(type)));
   if (!family) {
     const supported = FAMILIES.flatMap(known).join(', ');
-    const classes = gguf ? undefined : keys.raw('architectures');
+    const classes = keys.raw('architectures');
     const beside = classes === undefined ? '' : ` (architectures ${JSON.stringify(classes)})`;
     throw keys.fail(
       typeKey,
@@ -109,8 +102,8 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Describ
     hasTensor: (name: string) => tensors.has(name),
     floats: (name: string, length: number) => readFloats(checkpoint, backend, name, length),
   };
-  const stated = gguf ? family.fromGguf(source) : family.fromConfig(source);
-  const { config: read, names } = gguf ? stated : asStored(checkpoint, backend, stated);
+  const stated = isGguf ? family.fromGguf(source) : family.fromConfig(source);
+  const { config: read, names } = isGguf ? stated : asStored(checkpoint, backend, stated);
   return { family, config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
 }
 

@@ -36,8 +36,10 @@ export async function formOf(checkpoint: Checkpoint, model: TrainableModel): Pro
   const trained = model.storedTensors();
   const tensors = new Map<string, TensorBytes>();
   for (const [name, { dtype, shape }] of checkpoint.tensors) {
-    if (Object.hasOwn(trained, name)) continue;
-    tensors.set(name, { dtype, shape, data: await checkpoint.readBytes(name) });
+    const bytes = Object.hasOwn(trained, name)
+      ? trained[name]
+      : { dtype, shape, data: await checkpoint.readBytes(name) };
+    tensors.set(name, bytes);
   }
   return formWith(format, { tensors, ...(await format.contents(checkpoint, model.config)) });
 }
