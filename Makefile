@@ -1,10 +1,11 @@
-# The C side. What a user needs is built by `npm run build`; this is for those who change kernels/.
+# Targets for changes of kernels/. `npm run build` builds what a user needs.
 #
-#   make native     build/gqa.node for this machine
-#   make wasm       src/backend/kernels.generated.ts, the WASM kernels as the package carries them (fetches a clang of 100 MB from npm)
-#   make sanitize-addon  the addon itself under the address sanitizer, driven by the tests of hostile arguments
-#   make sanitize   kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
-#   make format     clang-format over kernels/ (CLANG_FORMAT=... for another binary)
+#   make native          build/gqa.node for this machine
+#   make wasm            src/backend/kernels.generated.ts, the WASM kernels of the package (downloads clang, 100 MB, from npm)
+#   make sanitize        runs kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
+#   make sanitize-addon  runs the tests with hostile arguments on an addon built with the address sanitizer
+#                        (TESTS=test/cache adds others)
+#   make format          clang-format over kernels/ (CLANG_FORMAT=... names another binary)
 
 CC ?= cc
 CLANG_FORMAT ?= clang-format
@@ -21,7 +22,7 @@ tools/wasm/node_modules: tools/wasm/package-lock.json
 format:
 	$(CLANG_FORMAT) -i kernels/*.[ch] $(wildcard kernels/test/*.[ch])
 
-# Widths that this machine runs: 4 everywhere, 8 with AVX2, 16 with AVX-512.
+# The vector widths that this machine has: 4 everywhere, 8 with AVX2, 16 with AVX-512.
 CPU := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
 WIDTHS := 4 $(and $(filter avx2,$(CPU)),$(filter fma,$(CPU)),8) $(and $(filter avx512vl,$(CPU)),$(filter avx512dq,$(CPU)),16)
 FLAGS_4 :=
@@ -43,7 +44,7 @@ build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
 endef
 $(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width))))
 
-# V8 frees nothing at exit; tests ask for more memory than there is.
+# No leak check, because V8 frees nothing at exit. Tests ask for more memory than there is: malloc must return NULL.
 ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so)
 sanitize-addon:
 	node scripts/build-native.mjs --sanitize

@@ -1,7 +1,12 @@
-// Builds the native kernels: build/gqa.node, for this machine's platform, with whatever C compiler is there.
-// One object per instruction set (its own -m flags), one Node-API binary; the choice between them is made at load time.
-// With --optional a missing compiler is one line and exit 0: WASM runs then. Unchanged sources are not built again.
-// With --sanitize under the address sanitizer, as build/sanitize/gqa.node (make sanitize-addon).
+/**
+ * Builds the native kernels with the C compiler of this machine: build/gqa.node, one Node-API addon. Each instruction
+ * set is one object file with its own -m flags; the addon chooses among them when it loads. Unchanged sources are not
+ * compiled again.
+ *
+ * Usage: node scripts/build-native.mjs [--optional] [--sanitize]
+ *   --optional   without a compiler print one line and exit with 0; the package then runs on its WASM kernels
+ *   --sanitize   build/sanitize/gqa.node, under the address sanitizer (make sanitize-addon)
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
@@ -67,7 +72,7 @@ const how = JSON.stringify([compiler.version, COMMON, SANITIZE, units, process.a
 const stamp = join(build, 'gqa.stamp');
 const digest = createHash('sha256').update(how).digest('hex');
 if (existsSync(binary) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) {
-  // Newer than its sources, so that loading it compares nothing.
+  // A binary newer than its sources loads without hashing them (src/backend/native.ts).
   utimesSync(binary, new Date(), new Date());
   process.exit(0);
 }
@@ -79,7 +84,7 @@ try {
   giveUp('the package node-api-headers is not installed');
 }
 mkdirSync(build, { recursive: true });
-// Names of this process: two builds may run at once.
+// The process id in the names: two builds may run at once.
 const objects = Object.keys(units).map((name) => join(build, name.replace(/c$/, `${process.pid}.o`)));
 const codes = await Promise.all(
   Object.entries(units).map(([name, flags], i) =>
@@ -102,7 +107,7 @@ const link = [
 const failed = codes.some((code) => code !== 0) || (await run(compiler.command, link)) !== 0;
 for (const object of objects) rmSync(object, { force: true });
 if (failed) giveUp(`${compiler.version} failed`);
-// A running process may have the old binary mapped: replace the name, not the bytes.
+// A running process may have the old binary mapped: rename over it instead of writing into it.
 renameSync(temporary, binary);
 writeFileSync(stamp, digest);
 console.error(`gqa: native kernels built with ${compiler.version}`);

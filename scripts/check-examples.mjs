@@ -1,7 +1,8 @@
 /**
- * The examples that nothing runs, as a user's strict compiler sees them: every `@example` of src/, and the ts blocks of README.md and
- * docs/*.md without `run` (check-readme.mjs runs the others). One program, so it takes seconds. A name that an example uses without
- * making it is an export, of its own entry first, or one of GIVEN.
+ * Type-checks the examples that are not run, with strict options as in a user's project: every `@example` of src/, and
+ * the ts blocks of README.md and docs/*.md without `run` (check-readme.mjs runs the others). All examples are compiled
+ * as one program, which takes seconds. A name that an example does not declare is imported, first from the entry whose
+ * folder it is in, or is one of GIVEN.
  *
  * Usage: node scripts/check-examples.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */
@@ -10,7 +11,7 @@ import { join, resolve, sep } from 'node:path';
 import ts from 'typescript';
 
 const TENSOR = "import('gqa').Tensor";
-/** What examples talk about: a name and its type. */
+/** Names that examples may use without declaring them, and their types. */
 const GIVEN = {
   ...{ q: TENSOR, k: TENSOR, v: TENSOR, x: TENSOR, Q: TENSOR, K: TENSOR, V: TENSOR },
   ...{ from: 'string', to: 'string', text: 'string', tokens: 'number[][]' },
@@ -26,7 +27,7 @@ const names = readdirSync(join(root, 'src')).filter((name) => existsSync(join(ro
 const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const entries = ['gqa', ...names.filter((name) => `./${name}` in exports).map((name) => `gqa/${name}`)];
 
-/** `text` with everything before `index` as a line number. */
+/** The line number of position `index`. */
 const lineAt = (text, index) => text.slice(0, index).split('\n').length;
 
 /** @returns {{ where: string, folder: string, body: string }[]} */
@@ -58,7 +59,7 @@ function examples() {
   return found;
 }
 
-/** Entry -> what it exports, types too. */
+/** Entry -> the names of its exports, types included. */
 function exportsOf() {
   const file = (entry) => join(root, entry === 'gqa' ? 'src/index.ts' : `src/${entry.slice(4)}/index.ts`);
   const program = ts.createProgram(entries.map(file), options);
@@ -71,7 +72,7 @@ function exportsOf() {
   );
 }
 
-/** The example as a module: what it uses is imported, what it is given is declared. */
+/** The example as a module: with imports of the exports it uses and declarations of the names of GIVEN. */
 function moduleOf({ folder, body }, exported) {
   const own = entries.includes(`gqa/${folder}`) ? [`gqa/${folder}`] : [];
   const source = ts.createSourceFile('x.ts', body, ts.ScriptTarget.ESNext, true);

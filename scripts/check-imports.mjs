@@ -1,8 +1,9 @@
 /**
- * The arrows between the folders of src/ (ARCHITECTURE.md, "Layers"): a folder imports only from folders above it in
- * LAYERS, `arguments` imports nothing and `page` and `format` only that, `backend/reference/` is for `backend` alone,
- * Node's built-ins stay where a file, a process or an addon is at hand, and no chain of imports is a cycle. Types
- * count: a type that points down the list is a wrong arrow too.
+ * Checks the imports between the folders of src/ (ARCHITECTURE.md, "Layers"), type imports included:
+ * - a folder imports only from folders below it (before it in LAYERS), and those of ONLY from fewer;
+ * - `backend/reference/` is imported only from `backend`;
+ * - Node built-ins are imported only by the files of NODE_ALLOWED;
+ * - no chain of imports is a cycle.
  *
  * Usage: node scripts/check-imports.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */
@@ -29,7 +30,7 @@ const LAYERS = [
   ],
   ...['text', 'checkpoint', 'models', 'train', 'convert', 'cli'],
 ];
-/** Folders that may import less than everything above them. */
+/** Folders that may import from these folders only. */
 const ONLY = {
   arguments: [],
   page: ['arguments'],
@@ -48,14 +49,14 @@ const problems = [];
 /** File -> the files of src/ that it imports. */
 const graph = new Map(files.map((file) => [file, []]));
 
-// Files directly in src/ are entries: they see every folder and nothing imports them.
+// Files directly in src/ are entries: they may import from every folder, and nothing imports them.
 const layerOf = (file) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : 'entry');
 const rank = (layer) => (layer === 'entry' ? LAYERS.length : LAYERS.indexOf(layer));
 
 for (const file of files) {
   const layer = layerOf(file);
   if (rank(layer) < 0)
-    problems.push(`src/${file}: folder ${layer} has no place in scripts/check-imports.mjs LAYERS`);
+    problems.push(`src/${file}: folder ${layer} is missing in LAYERS of scripts/check-imports.mjs`);
   const text = readFileSync(join(source, file), 'utf8');
   for (const { fileName: specifier, pos } of ts.preProcessFile(text, true, true).importedFiles) {
     const fail = (rule) => {
@@ -66,8 +67,8 @@ for (const file of files) {
       if (isBuiltin(specifier)) {
         if (!specifier.startsWith('node:')) fail(`write node:${specifier}`);
         if (!NODE_ALLOWED.test(file))
-          fail('Node built-ins only in backend/platform, backend/native, files/node-*, cli');
-      } else if (layer in ONLY) fail(`${layer} imports nothing from outside`);
+          fail('only backend/platform, backend/native, files/node-* and cli may import Node built-ins');
+      } else if (layer in ONLY) fail(`${layer} may import no package`);
       continue;
     }
     const target = relative(source, resolve(source, dirname(file), specifier))
@@ -79,10 +80,10 @@ for (const file of files) {
       graph.get(file).push(target);
       const to = layerOf(target);
       const allowed = to === layer || (rank(to) < rank(layer) && (ONLY[layer]?.includes(to) ?? true));
-      if (!allowed)
-        fail(`${layer} may import ${ONLY[layer]?.join(', ') || 'only folders above it'}, ${to} is not`);
+      const rule = ONLY[layer] ? ONLY[layer].join(', ') || 'nothing' : 'folders below it';
+      if (!allowed) fail(`${layer} may import ${rule}, not ${to}`);
       else if (target.startsWith('backend/reference/') && layer !== 'backend')
-        fail('backend/reference/ only from backend');
+        fail('only backend may import backend/reference/');
     }
   }
 }
@@ -104,5 +105,5 @@ if (problems.length > 0) {
   console.error(problems.join('\n'));
   process.exitCode = 1;
 } else {
-  console.log(`${files.length} files, every arrow up, no cycle`);
+  console.log(`${files.length} files, no wrong import, no cycle`);
 }

@@ -1,6 +1,6 @@
 /**
- * The relative links of the repository's pages (*.md): each leads to a file and, after `#`, to a heading of it. Links of a page that is
- * in the npm package lead to files of the package.
+ * Checks the relative links of the repository's pages (*.md): each must lead to an existing file and, after `#`, to one
+ * of its headings. Links of a page that is in the npm package must lead to files of the package.
  *
  * Usage: node scripts/check-links.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */
@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, posix, resolve, sep } from 'node:path';
 
 const SKIPPED = ['node_modules', 'build', 'dist', '.git'];
-/** What `npm run docs` writes, and checks itself. */
+/** Written by `npm run docs`, which checks its own links. */
 const GENERATED = 'docs/api/';
 const root = resolve(process.argv[2] ?? '.');
 const { files = [] } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));

@@ -1,14 +1,14 @@
 /**
- * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked to run, against the built package, so that what the pages
- * show is what happens. A block is marked in its info string:
+ * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked `run`, against the built package. The marks,
+ * in a block's info string:
  *
- *   ```ts run                       run it; it imports `gqa` and its subpaths as a program outside would
- *   ```ts run examples/a.ts         the same, and the block must equal that file
- *   ```sh run                       run it with bash -euo pipefail; a leading `npm ci && npm run build &&` counts as done
- *   ```sh run model                 `model.gguf` stands for a real checkpoint: GQA_MODEL, else the first .gguf of
- *                                   ../shared/models; skipped, and said so, when there is neither
+ *   ```ts run                  run it; it imports `gqa` and its subpaths as a user's program does
+ *   ```ts run examples/a.ts    the same, and the block must equal that file
+ *   ```sh run                  run it with bash -euo pipefail, without `npm ci &&` and `npm run build &&` at its start
+ *   ```sh run model            the same with `model.gguf` in the folder: the file that GQA_MODEL names, else the first
+ *                              .gguf of ../shared/models; without either the block is skipped, with a message
  *
- * A ```text block right after it is the output on stdout to the letter, but that `…` stands for anything.
+ * A ```text block right after a marked block is its exact output on stdout; `…` in it stands for any text.
  *
  * Usage: node scripts/check-readme.mjs [root]. Prints one line per block; exit code 1 when one fails.
  */
@@ -34,7 +34,7 @@ const SETUP_DONE = /^(npm ci|npm run build)\s*&&\s*/;
 const root = resolve(process.argv[2] ?? '.');
 const run = promisify(execFile);
 
-/** The marked blocks of a page, each with the output it promises. */
+/** The marked blocks of a page, each with the output that the page shows. */
 function blocksOf(page) {
   const blocks = [];
   const fence = /^```(\S*)[ \t]*([^\n]*)\n([\s\S]*?)^```[ \t]*$/gm;
@@ -61,7 +61,7 @@ function findModel() {
   return name ? join(folder, name) : undefined;
 }
 
-/** Checks the types of a TypeScript block as a user's compiler would and writes its JavaScript beside it. */
+/** Type-checks a TypeScript block with strict options and writes its JavaScript beside it. */
 function compile(file) {
   const options = {
     ...{ target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.NodeNext, strict: true, skipLibCheck: true },

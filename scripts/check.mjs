@@ -1,6 +1,6 @@
 /**
- * `npm run check`: everything that can be wrong with the repository besides its behaviour (that is `npm test`). The
- * checks run side by side; each prints one line, and its whole output when it fails. It needs dist/ (`npm run check` builds it first).
+ * `npm run check`: all checks except the tests (`npm test`). They run side by side; each prints one line, and its whole
+ * output when it fails. They need dist/, which `npm run check` builds first.
  *
  * Usage: node scripts/check.mjs [name …] runs only those checks.
  */
@@ -18,7 +18,7 @@ const tarball = () =>
     readdirSync(temporary).find((name) => name.endsWith('.tgz')),
   );
 
-/** name -> command; publint and attw look at one tarball, packed first, as npm would publish it. */
+/** name -> command. publint and attw check the tarball that npm would publish, which is packed first. */
 const checks = {
   readme: () => ['node', 'scripts/check-readme.mjs'],
   examples: () => ['node', 'scripts/check-examples.mjs'],
@@ -54,7 +54,7 @@ if (unknown.length > 0) {
 const failed = [];
 function report(name, { ok, output }, seconds) {
   console.log(`${ok ? 'ok' : 'FAILED'}  ${name} (${seconds} s)`);
-  // What did not run must not hide behind an ok.
+  // Skipped parts are shown for a passed check too.
   const shown = ok
     ? output
         .split('\n')

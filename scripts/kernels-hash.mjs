@@ -1,5 +1,8 @@
-// Which kernel sources the WASM build compiles, and their SHA-256: stamped into src/backend/kernels.generated.ts, recomputed by a test.
-// The native build carries that of all sources, which src/backend/native.ts compares where sources are newer than the build.
+/**
+ * The SHA-256 of the kernel sources, by which stale builds are found. The WASM build holds the hash of the sources it
+ * is compiled from (src/backend/kernels.generated.ts); a test compares it with kernels/. The native build holds the
+ * hash of all sources; src/backend/native.ts compares it where a source is newer than the build.
+ */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The checker of examples on small trees: what a strict compiler would refuse must fail with its place. */
+/** check-examples.mjs on small trees: each type error of an example must fail with its file and line. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
