@@ -1,4 +1,4 @@
-/** Attention against PyTorch, ONNX Runtime and jax-js: the rows of bench/README.md. */
+/** Attention beside PyTorch, ONNX Runtime and jax-js: the rows of attention in bench/README.md. */
 import { measureAttention } from './rows.mjs';
 
 const prefill = (T, H) => ({ B: 1, T, S: T, N: 32, K: 8, H, causal: true, dtype: 'f32' });
@@ -47,7 +47,7 @@ export async function attention(options) {
     { ...wasm, name: 'WASM prefill T2048 H128 f32', shape: prefill(2048, 128), contenders: ['wasm'] },
     options,
   );
-  // WASM memory ends at 4 GiB, and jax-js keeps its copies there too: fewer rotated buffers.
+  // Less memory to rotate through: WASM has 4 GiB at most, and jax-js keeps its copies there too.
   const shape = decode(8, 'f32', Math.min(rotateBytes, 2 ** 30));
   await measureAttention(
     { ...wasm, roof: 'read', name: 'WASM decode S4096 K8 f32', shape, contenders: ['wasm', 'jax-js'] },

@@ -1,6 +1,7 @@
 /**
- * What a decode step of attention costs by cache: storage types beside f32 at S4096, a window at 1k and at 100k tokens, pages
- * beside one piece, and DeepSeek's latent rows at S4096. Contenders take turns; keys and values are rotated through memory past the last-level cache.
+ * The time of a decode step of attention by cache: storage types beside f32 at S4096, a window at 1,000 and
+ * 100,000 tokens, paged caches beside a static one, and DeepSeek's latent rows at S4096. The contenders take
+ * turns. Keys and values are rotated through more memory than the last-level cache holds.
  *
  * Usage: node bench/caches.mjs [--threads 1,2] [--rounds 15]. It needs dist/ and the native build.
  */
@@ -18,7 +19,7 @@ const { values } = parseArgs({
 const backend = await setBackend('native');
 const roofs = new Roofs(0);
 const [N, H, CHUNK] = [32, 128, 512];
-const MOST_BYTES = Math.min(2 * lastLevelCache(), 1 << 30);
+const ROTATED_BYTES = Math.min(2 * lastLevelCache(), 1 << 30);
 let state = 1;
 const noise = (size) =>
   Float32Array.from({ length: size }, () => {
@@ -26,7 +27,7 @@ const noise = (size) =>
     return state / 2147483647 - 0.5;
   });
 
-/** Without `value` (latent rows) keys are all that is written. */
+/** Writes S tokens; only keys when `value` is false (latent rows). */
 function fill(cache, K, S, width = H, value = true) {
   const x = tensor(noise(CHUNK * K * width), { shape: [1, CHUNK, K, width] });
   for (let done = 0; done < S; done += CHUNK) {
@@ -38,14 +39,17 @@ function fill(cache, K, S, width = H, value = true) {
   return cache;
 }
 
-/** As many copies of a cache as fill the memory to rotate through. */
+/** Enough copies of a cache to fill ROTATED_BYTES, at least 2. */
 function copies(make, ...contents) {
   const first = fill(make(), ...contents);
-  const count = Math.max(2, Math.ceil(MOST_BYTES / first.bytes));
+  const count = Math.max(2, Math.ceil(ROTATED_BYTES / first.bytes));
   return [first, ...Array.from({ length: count - 1 }, () => fill(make(), ...contents))];
 }
 
-/** name -> milliseconds of one call, contenders in turn; with `flops`, where there is a roof, `FMA` -> milliseconds that so many take there. */
+/**
+ * name -> milliseconds of one call, the contenders taking turns. With `flops` and a measured roof also `FMA`
+ * -> the milliseconds that so many operations take at the FMA peak.
+ */
 async function measure(contenders, rounds, calls, threads, flops) {
   const times = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
   const atRoof = [];
@@ -66,17 +70,17 @@ async function measure(contenders, rounds, calls, threads, flops) {
   return Object.fromEntries(Object.entries(times).map(([name, list]) => [name, summarize(list)]));
 }
 
-/** @param flops of a call, where they and not the bytes are the bound */
+/** @param flops operations of a call; given where they, not the bytes read, limit the speed */
 async function report(title, contenders, base, calls, flops) {
   for (const threads of values.threads.split(',').map(Number)) {
     setThreads(threads);
     const { FMA, ...results } = await measure(contenders, Number(values.rounds), calls, threads, flops);
     const cells = Object.entries(results).map(([name, { median, min }]) => {
       const ratio = results[base].median / median;
-      const roof = FMA ? `, ${(median / FMA.median).toFixed(2)}x of the FMA time` : '';
-      return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}${roof}; ${ratio.toFixed(2)}x)`;
+      const roof = FMA ? `, ${(median / FMA.median).toFixed(2)}x the FMA time` : '';
+      return `${name} ${median.toFixed(3)} ms (min ${min.toFixed(3)}${roof}; ${ratio.toFixed(2)}x)`;
     });
-    if (FMA) cells.push(`FMA ${FMA.median.toFixed(3)} ms (least ${FMA.min.toFixed(3)})`);
+    if (FMA) cells.push(`FMA ${FMA.median.toFixed(3)} ms (min ${FMA.min.toFixed(3)})`);
     else if (flops) cells.push(`no FMA time: ${roofs.missing}`);
     console.log(`${title}, ${threads} threads: ${cells.join('  ')}`);
   }
@@ -109,7 +113,7 @@ await report(
 for (const K of [32, 8]) {
   const paged = (blockSize) => () => {
     const pool = new BlockPool({ ...common(K), numBlocks: 4096 / blockSize, blockSize });
-    // Every other block first: neighbours in a row are no neighbours in memory, as in a pool that has been in use.
+    // Even blocks are freed first: neighbours in a row are then apart in memory, as in a pool in use.
     const odd = Array.from({ length: pool.numBlocks }, () => pool.take());
     for (const block of odd.filter((b) => b % 2 === 0)) pool.release(block);
     for (const block of odd.filter((b) => b % 2 === 1)) pool.release(block);
@@ -123,7 +127,8 @@ for (const K of [32, 8]) {
   await report(`decode S4096 K${K} f32 by pages`, contenders, 'static', 2);
 }
 {
-  // DeepSeek V2 and V3: 128 heads on one row of 512 + 64 values, which is key and value: operations are the bound, not bytes.
+  // DeepSeek V2 and V3: 128 heads share one row of 512 + 64 values as key and value, so operations limit the
+  // speed.
   const [heads, latent, rope, S] = [128, 512, 64, 4096];
   const width = latent + rope;
   const layers = [{ numKeyValueHeads: 1, headDim: width, latentDim: latent }];

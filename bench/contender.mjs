@@ -1,4 +1,4 @@
-/** The bench's side of a contender: a program that is started once, does one thing at a time, and is silent otherwise. */
+/** The bench's side of a contender: a program that answers one request at a time (serve.mjs). */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
@@ -28,7 +28,7 @@ export class Contender {
     });
   }
 
-  /** One request. @throws Error with the contender's reason. */
+  /** Sends one request and resolves to its answer. @throws Error with the contender's message. */
   async ask(command, argument = {}) {
     const answer = this.#ended
       ? { error: this.#ended }
@@ -41,7 +41,7 @@ export class Contender {
     return answer.ok;
   }
 
-  /** Ends the program and waits until it is gone. */
+  /** Ends the program and waits for its exit; kills it after 5 seconds. */
   async stop() {
     if (this.#ended) return;
     const closed = new Promise((resolve) => this.#child.on('close', resolve));

@@ -1,8 +1,10 @@
 /**
- * Converts a generated checkpoint and copies it, in alternating order, both to stable storage: seconds by the clock and of processor
- * time (the latter hardly depends on what else the machine does), ratios, and the most anonymous memory the converter held. With --kill it is killed at twenty moments instead, and what is there must be whole or nothing.
+ * A conversion beside a copy of the same generated checkpoint, both with fsync, in alternating order. Prints
+ * the wall time, the processor time (which depends little on other programs), their ratios, and the
+ * converter's peak anonymous memory. With --kill it kills the converter at twenty moments instead: the output
+ * must then be complete or absent.
  *
- * Usage: node bench/convert.mjs [--gb 2] [--folder /tmp] [--rounds 3] [--kill]   (after npm run build)
+ * Usage: node bench/convert.mjs [--gb 2] [--folder /tmp] [--rounds 3] [--kill]. It needs dist/.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import {
@@ -32,7 +34,7 @@ const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const work = mkdtempSync(join(values.folder, 'gqa-bench-convert-'));
 const [source, target, copy] = ['in', 'out', 'copy'].map((name) => join(work, name));
 
-/** A multi-head Llama in bf16 of about so many bytes: D = 2048, N = K = 16, in two shards. */
+/** Writes a multi-head Llama in bf16 of about `bytes` bytes, D = 2048 and N = K = 16, in two shards. */
 async function generate(bytes) {
   const [D, H, I, V] = [2048, 128, 5632, 4096];
   const layerBytes = 2 * (4 * D * D + 3 * D * I + 2 * D);
@@ -103,7 +105,7 @@ const start = () =>
   spawn(process.execPath, [cli, 'convert', source, target, '--kv-heads', '4'], { stdio: 'ignore' });
 const ended = (child) => new Promise((resolve) => child.on('close', resolve));
 
-/** Runs the converter; most anonymous memory in MB, sampled every 20 ms. */
+/** Runs the converter. Returns its peak anonymous memory in MiB, sampled every 20 ms. */
 async function convert() {
   const child = start();
   let most = 0;
@@ -119,7 +121,7 @@ async function convert() {
   return most;
 }
 
-/** Seconds by the clock, and of processor time that this process's children took meanwhile (Linux; NaN elsewhere). */
+/** Wall time, and processor time of this process's children meanwhile (NaN outside Linux), in seconds. */
 const seconds = async (work) => {
   const [from, before] = [performance.now(), childrenSeconds()];
   await work();
@@ -142,7 +144,7 @@ async function time() {
   const copyOnce = async () => {
     const work = () => {
       execFileSync('cp', ['-r', '--reflink=never', source, copy]);
-      // fsync of each, by a process of its own so that its processor time counts as the converter's does
+      // fsync of each file, in a child process: its processor time counts, as the converter's does.
       execFileSync(
         'sync',
         readdirSync(copy).map((name) => join(copy, name)),
@@ -156,7 +158,7 @@ async function time() {
       rmSync(once === copyOnce ? copy : target, { recursive: true, force: true });
       await once();
     }
-    // The first does not count: memory that is touched for the first time costs more, in a virtual machine several times as much.
+    // The first round does not count: the first use of memory is slower, in a virtual machine several times.
     if (round === 0) for (const list of [copies, conversions]) list.length = 0;
   }
   for (const kind of ['clock', 'processor']) {
@@ -167,17 +169,17 @@ async function time() {
       );
       return [median(all), Math.min(...all)];
     };
-    console.log(kind === 'clock' ? 'by the clock' : 'processor time');
+    console.log(kind === 'clock' ? 'wall time' : 'processor time');
     const copied = line('cp and fsync', copies);
     const ratios = line('gqa convert', conversions).map((value, i) => (value / copied[i]).toFixed(2));
-    console.log(`ratio          ${ratios[0]} of the medians, ${ratios[1]} of the shortest`);
+    console.log(`ratio          ${ratios[0]} of the medians, ${ratios[1]} of the minima`);
   }
-  console.log(`anonymous memory at most ${Math.max(...memory).toFixed(0)} MB`);
+  console.log(`peak anonymous memory ${Math.max(...memory).toFixed(0)} MiB`);
 }
 
 async function kill() {
   const { clock: whole } = await seconds(convert);
-  const outcomes = { absent: 0, whole: 0 };
+  const outcomes = { absent: 0, complete: 0 };
   for (let i = 0; i < 20; i++) {
     rmSync(target, { recursive: true, force: true });
     const child = start();
@@ -197,10 +199,10 @@ async function kill() {
     if (checkpoint.shape.numKeyValueHeads !== 4 || names !== expected)
       throw new Error(`try ${i}: got ${names}`);
     await checkpoint.close();
-    outcomes.whole++;
+    outcomes.complete++;
   }
   console.log(
-    `killed 20 times within ${whole.toFixed(1)} s: ${outcomes.absent} absent, ${outcomes.whole} whole`,
+    `killed 20 times within ${whole.toFixed(1)} s: ${outcomes.absent} absent, ${outcomes.complete} complete`,
   );
 }
 

@@ -1,7 +1,7 @@
 /**
- * What a mixture-of-experts layer reads: one token through models that have the same 4 chosen experts among 4, 16 and 64. If
- * only the chosen ones' weights are touched, the times are the same; `all 64` chooses every one, for comparison. Contenders
- * take turns, each with a different token every time, so that the chosen experts change.
+ * The time of a mixture-of-experts layer by number of experts: one token through models that choose 4 experts
+ * of 4, 16 and 64. The times are equal if only the weights of chosen experts are read; `64 of 64` is for
+ * comparison. The contenders take turns, with another token each time, so that the chosen experts change.
  *
  * Usage: node bench/experts.mjs [--threads 1,2] [--rounds 15]. It needs dist/ and the native build.
  */
@@ -54,7 +54,7 @@ for (const threads of values.threads.split(',').map(Number)) {
   const base = summarize(times['4 of 4']).median;
   const cells = Object.entries(times).map(([name, list]) => {
     const { median, min } = summarize(list);
-    return `${name} ${median.toFixed(3)} ms (least ${min.toFixed(3)}; ${(median / base).toFixed(2)}x)`;
+    return `${name} ${median.toFixed(3)} ms (min ${min.toFixed(3)}; ${(median / base).toFixed(2)}x)`;
   });
   console.log(`one token, ${LAYERS} layers of ${HIDDEN}, ${threads} threads: ${cells.join('  ')}`);
 }

@@ -1,13 +1,13 @@
 /**
- * The numbers that every contender of an attention row computes with, and the answer they must give. Element i of an input
- * is a hash of (seed, i), uniform in [-1, 1) and exact in f32, so each program makes them itself (peers/torch/sdpa.py has
- * the same few lines).
+ * The inputs of an attention row, the same for every contender, and the expected output. Element i of an
+ * input is a hash of (seed, i), uniform in [-1, 1) and exact in f32, so that each program can make it
+ * (peers/torch/sdpa.py does it in Python).
  */
 
-/** q, k, v of a case take these seeds. */
+/** The seeds of a row's inputs. */
 export const SEEDS = { query: 1, key: 2, value: 3 };
 
-/** Element `index` of the input `seed`: murmur3's finaliser over both. */
+/** Element `index` of the input with this seed: murmur3's finaliser over both. */
 function element(seed, index) {
   let x = (Math.imul(index, 0x9e3779b1) + Math.imul(seed, 0x7f4a7c15)) | 0;
   x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
@@ -33,13 +33,13 @@ function roundToBfloat(value) {
   return word.getFloat32(0);
 }
 
-/** Which output rows are looked at: [query, head] of batch row 0. */
+/** The output rows that are checked: [query, head] of batch row 0. */
 export function checkedRows({ T, N }) {
   const ends = (n) => [...new Set([0, n >> 1, n - 1])];
   return ends(T).flatMap((t) => ends(N).map((n) => [t, n]));
 }
 
-/** Those rows, from the formula in double precision: [query * head rows][H], flat. */
+/** The expected values of the checked rows by the formula in double precision: [checked rows][H], flat. */
 export function truth(shape) {
   const { S, N, K, H, causal, dtype } = shape;
   const stored = dtype === 'bf16' ? roundToBfloat : (x) => x;
@@ -68,7 +68,7 @@ export function truth(shape) {
   return out;
 }
 
-/** Largest difference, relative to max(1, the largest expected value). */
+/** The largest difference, relative to max(1, max |expected|). */
 export function largestError(got, expected) {
   if (got.length !== expected.length) return Number.POSITIVE_INFINITY;
   let error = 0;

@@ -1,4 +1,4 @@
-/** Where and with what a run was made: facts for the results file. */
+/** The machine and the versions of a run, for the results file. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
@@ -26,7 +26,7 @@ function read(path) {
   }
 }
 
-/** Bytes of the last-level cache as the system says, 32 MiB where it says nothing. */
+/** Bytes of the last-level cache; 32 MiB where the system does not report it. */
 export function lastLevelCache() {
   const folder = '/sys/devices/system/cpu/cpu0/cache';
   let largest = 0;

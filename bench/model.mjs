@@ -1,6 +1,6 @@
 /**
- * A whole model: SmolLM2-135M-Instruct in Q4_1, against llama.cpp on the same file. Prefill of 512 tokens, decode of 128,
- * start of a process to its first forward pass, memory.
+ * A whole model beside llama.cpp on the same file, SmolLM2-135M-Instruct in Q4_1: prefill of 512 tokens,
+ * decode of 128, the time from process start to the end of the first forward pass, and memory.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -77,7 +77,7 @@ export async function model(options) {
   for (const contender of running) await contender.stop();
 }
 
-/** Prefill or decode with so many threads; WASM, which has one, takes part in the row of one thread. */
+/** Prefill or decode on a number of threads. WASM has one thread, so it is only in the rows of one thread. */
 async function measure({ kind, threads, running, skipped }, { rounds, milliseconds, report }) {
   const taking = running.filter(({ name }) => threads === 1 || name !== 'model wasm');
   for (const contender of taking) await contender.ask('setThreads', threads);
@@ -112,7 +112,7 @@ async function measure({ kind, threads, running, skipped }, { rounds, millisecon
     };
     if (ours && turn !== ours) {
       result.oursFaster = median(turn.medians.map((time, i) => time / ours.medians[i]));
-      // llama.cpp rounds activations to 8 bits, so its greedy tokens part from ours sooner or later.
+      // llama.cpp rounds activations to 8 bits, so its greedy tokens differ from ours after some steps.
       if (kind === 'decode') result.sameTokens = commonPrefix(turn.tokens, ours.tokens);
     }
     return result;

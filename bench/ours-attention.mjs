@@ -1,4 +1,4 @@
-/** Our `dotProductAttention` as a contender, on the backend of `GQA_BACKEND`: the whole call from TypeScript is timed. */
+/** Our `dotProductAttention` on the backend of GQA_BACKEND as a contender. The whole call is timed. */
 import { add, cast, dotProductAttention, getBackend, setThreads, tensor, zeros } from 'gqa';
 import { checkedRows, numbers, SEEDS } from './inputs.mjs';
 import { sample, serve } from './serve.mjs';
@@ -13,7 +13,7 @@ function release() {
   sets = [];
 }
 
-/** A copy in memory of its own, in the dtype that keys and values have. */
+/** A copy in separate memory, cast to `dtype`. */
 function copy(x, dtype) {
   const zero = zeros([]);
   const sum = add(x, zero);
@@ -27,7 +27,7 @@ function copy(x, dtype) {
 await serve({
   about: () => ({ description: getBackend().description }),
 
-  /** Inputs, in as many copies as it takes to fill `rotateBytes` with keys and values; returns the rows to check. */
+  /** Makes the inputs, in enough copies for `rotateBytes` of keys and values. Returns the rows to check. */
   async prepare(shape) {
     release();
     const { B, T, S, N, K, H, dtype, causal, rotateBytes = 0 } = shape;

@@ -1,4 +1,4 @@
-/** Our model as a contender: the path a program takes, `loadModel`, `forward` and `generate`. */
+/** Our model as a contender, by the public functions `loadModel`, `forward` and `generate`. */
 import { getBackend, setThreads } from 'gqa';
 import { generate, loadModel } from 'gqa/models';
 import { sample, serve, usage } from './serve.mjs';
@@ -6,13 +6,13 @@ import { sample, serve, usage } from './serve.mjs';
 let model;
 let threads = 1;
 
-/** Tokens that mean nothing, the same for everyone. */
+/** Arbitrary tokens, the same for every contender. */
 const prompt = (count) => Array.from({ length: count }, (_, i) => (i * 7919 + 13) % 40000);
 
 await serve({
   about: () => ({ description: getBackend().description }),
 
-  /** Loads and runs one token; answers when that was done, in milliseconds since `spawned` (Date.now()). */
+  /** Loads the model and runs one token. Returns when each was done, in milliseconds since `spawned`. */
   async load({ path, spawned }) {
     model = await loadModel(path);
     const loaded = Date.now();
@@ -42,7 +42,7 @@ await serve({
     return result;
   },
 
-  /** `count` greedy tokens after a prompt of 16: each token's milliseconds, and the tokens. */
+  /** `count` greedy tokens after a prompt of 16. Returns the milliseconds of each token, and the tokens. */
   async decode({ count }) {
     globalThis.gc?.();
     const times = [];

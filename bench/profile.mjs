@@ -1,13 +1,17 @@
 /**
- * Where the time of a model's forward pass goes: every call of the backend is timed, the rest is TypeScript.
+ * The time of a model's forward pass by kernel call. Backend methods are timed; the rest is TypeScript.
  *
- *   node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64] [checkpoint]
+ * Usage: node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64] [checkpoint]
+ * It needs dist/. The default checkpoint is SmolLM2-135M-Instruct.Q4_1.gguf in the folder that GQA_MODELS
+ * names.
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { setBackend, setThreads } from 'gqa';
+import { setThreads } from 'gqa';
 import { loadModel } from 'gqa/models';
+// The backend itself: what `setBackend` of 'gqa' returns has no methods to time.
+import { setBackend } from '../dist/backend/registry.js';
 import { median } from './stats.mjs';
 
 const { values, positionals } = parseArgs({
@@ -45,14 +49,15 @@ for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(backend))) {
   backend[name] = (...args) => time(label(name, args), () => method.apply(backend, args));
 }
 
-/** A linear is named by its parts' outputs, so that qkv, o, gate-up, down and the head are told apart. */
-function label(name, args) {
-  if (name !== 'linear') return name;
-  const [, , inFeatures, parts] = args;
+/** Kernel calls by name; `linear` also by its features, which separates qkv, o, gate-up, down and the head. */
+function label(method, [call, callArguments]) {
+  if (method !== 'run') return method;
+  if (call.name !== 'linear') return call.name;
+  const { inFeatures, parts } = callArguments;
   return `linear ${inFeatures} -> ${parts.map(({ weight }) => weight.shape[0]).join(' + ')}`;
 }
 
-/** Medians of calls, times their number: what other programs take in between does not count. */
+/** Times are a call's median times the number of calls, so that interruptions do not count. */
 function report(title, passes, outside) {
   const rows = [...spent].map(([name, times]) => [name, times.length / passes, median(times)]);
   rows.push(['TypeScript', 1, median(outside)]);

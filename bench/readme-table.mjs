@@ -1,5 +1,7 @@
 /**
- * Prints the Markdown table of a results file: `node bench/readme-table.mjs [results/<file>.json]`, by default the newest.
+ * Prints the tables of bench/README.md from a results file.
+ *
+ * Usage: node bench/readme-table.mjs [bench/results/<file>.json]   (default: the newest)
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -10,11 +12,12 @@ const folder = fileURLToPath(new URL('results/', import.meta.url));
 
 function newest() {
   const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
-  if (files.length === 0) throw new Error('no results: npm run bench makes them');
+  if (files.length === 0)
+    throw new Error('expected a file in bench/results, got none (npm run bench writes one)');
   return `${folder}${files.sort().at(-1)}`;
 }
 
-/** `1.23 ms (81 %)`: median, and its share of the roof. */
+/** Median and share of the roof, `1.23 ms (81 %)`; for a model tokens per second; for memory MiB. */
 function cell(row, result, roofs) {
   if (!result) return '';
   if (result.tokensPerSecond) return `${result.tokensPerSecond.toFixed(0)} tokens/s`;

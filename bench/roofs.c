@@ -1,13 +1,14 @@
 /*
- * roofs.c: what this machine can do at best, measured beside the kernels: fused multiply-adds per second and bytes read per second, on
- * one or more threads. It answers one line per request on stdin:
+ * roofs.c: the machine's limits, fused multiply-adds per second and bytes read per second, on one or more
+ * threads. A contender of the bench (protocol: bench/serve.mjs) with two commands:
  *
- *   fma [bits, threads, milliseconds]        {"gflops": ...}   bits 512, 256 or 128; 0 = the widest this processor has
- *   read [mebibytes, threads, pieces]        {"gbs": ...}      each thread's median over pieces of 2 MiB, added up, going round a buffer
+ *   fma [bits, threads, milliseconds]   {"gflops": …}   bits 512, 256 or 128; 0 = the widest of this processor
+ *   read [mebibytes, threads, pieces]   {"gbs": …}      per thread the median over pieces of 2 MiB; their sum
  *
- * FMA: 24 independent accumulators, more than the latency times the width of any x86 or arm64 core, all in registers (16 and 12 of them for
- * the instruction sets with 16). Read: vector loads that are added up, in 1, 2 or 4 streams per thread (by turns from request to request), in huge
- * pages where the system gives them. The asker keeps the best answer.
+ * FMA: independent accumulators, all in registers: 24, more than latency times width of any x86 or arm64
+ * core, and 12 for instruction sets with 16 registers. Read: vector loads that are added up, in 1, 2 or 4
+ * streams per thread (another number at each request), round a buffer in huge pages where the system has
+ * them. roofs.mjs keeps the best answer.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -33,7 +34,7 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* `rounds` times COUNT fused multiply-adds of LANES floats; COUNT accumulators and two operands stay in registers. */
+/* `rounds` times COUNT fused multiply-adds of LANES floats; accumulators and operands stay in registers. */
 #define FMA_LOOP(NAME, ISA, LANES, COUNT, CONSTRAINT)                             \
   TARGET(ISA) static void NAME(long rounds) {                                     \
     typedef float vector __attribute__((vector_size(4 * LANES)));                 \
@@ -74,7 +75,7 @@ static fma_kernel choose(int bits) {
   return (fma_kernel){0, 0, 0};
 }
 
-/* --- threads: each does its share after a common start; the time is from the first start to the last end --- */
+/* Threads start together; the time is from the first start to the last end. */
 
 typedef struct {
   int index, threads;
@@ -118,7 +119,7 @@ static void fma_share(int index, int threads) {
   kernel.run(rounds);
 }
 
-/* Best of several short runs: a roof is what is possible, not what an interrupted run gave. */
+/* The best of several short runs: an interrupted run is slower than the processor. */
 static double measure_fma(int bits, int threads, double milliseconds) {
   kernel = choose(bits);
   if (!kernel.run) return 0;
@@ -128,7 +129,7 @@ static double measure_fma(int bits, int threads, double milliseconds) {
     double seconds = timed(threads, fma_share);
     double gflops = 2e-9 * (double)rounds * kernel.lanes * kernel.accumulators * threads / seconds;
     if (gflops > best) best = gflops;
-    if (seconds < 1e-3) rounds *= 2; /* shorter than a time slice: some run is undisturbed even on a busy machine */
+    if (seconds < 1e-3) rounds *= 2; /* shorter than a time slice, so that some run is not interrupted */
   } while (now() < until);
   return best;
 }
@@ -158,7 +159,7 @@ static size_t cursor[MAX_THREADS];
 static double rates[MAX_THREADS][MAX_PIECES];
 static int pieces_each;
 
-/* A piece is shorter than a time slice, so the median piece is undisturbed even where other programs run. */
+/* A piece is shorter than a time slice, so that the median piece is not interrupted by other programs. */
 static void read_share(int index, int threads) {
   size_t part = buffer_bytes / (size_t)threads / PIECE * PIECE;
   for (int i = 0; i < pieces_each; i++) {

@@ -1,4 +1,7 @@
-/** The machine's roofs, by roofs.c: compiled on first use, asked again beside every row, the best answer kept. */
+/**
+ * The machine's roofs (peak FMA rate, peak read bandwidth), measured by roofs.c again in every round of a
+ * row; the best figure counts.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -20,14 +23,14 @@ function compile() {
 }
 
 export class Roofs {
-  /** Best figures so far by name: `fma 0 2` (bits, threads; 0 = widest) in GFLOP/s, `read 2` in GB/s. */
+  /** The best figures by name: `fma widest 2` or `fma 128 1` (bits, threads) in GFLOP/s, `read 2` in GB/s. */
   best = {};
-  /** Why there are none. */
+  /** Why roofs cannot be measured; undefined when they can. */
   missing;
   #program;
   #mebibytes;
 
-  /** @param rotateBytes what the read roof goes through, the same as the decode rows. */
+  /** @param rotateBytes the size of the buffer for the read roof, as for the decode rows */
   constructor(rotateBytes) {
     this.#mebibytes = Math.round(rotateBytes / 2 ** 20);
     try {
@@ -39,7 +42,7 @@ export class Roofs {
   }
 
   /**
-   * Measures a roof once more.
+   * Measures a roof and keeps the best figure. Returns undefined when roofs cannot be measured.
    * @param roof `{ kind: 'fma', bits, threads }` or `{ kind: 'read', threads }`
    */
   async measure(roof) {
@@ -55,7 +58,7 @@ export class Roofs {
     return value;
   }
 
-  /** The best figure of a roof so far, undefined where it was not measured. */
+  /** The best figure of a roof; undefined before it is measured. */
   get(roof) {
     return this.best[Roofs.nameOf(roof)];
   }
@@ -69,7 +72,7 @@ export class Roofs {
   }
 }
 
-/** All roofs, several times. */
+/** Measures all roofs `rounds` times. */
 export async function measureRoofs(roofs, threadCounts, rounds) {
   for (let round = 0; round < rounds; round++) {
     for (const threads of threadCounts) {

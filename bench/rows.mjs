@@ -1,19 +1,20 @@
 /**
- * How a row is measured: every contender is checked against the formula, then they take turns (ours, peer, ours, peer …)
- * for a number of rounds, each turn a few tens of milliseconds, with the row's roof measured in every round too. Medians
- * over all rounds; a speedup is the median of the rounds' own ratios, so that drift of the machine cancels.
+ * Measures a row of attention. Each contender's output is checked against the formula. Then they take turns
+ * (ours, peer, ours, peer, …), each turn some tens of milliseconds, and the row's roof is measured in every
+ * round. A time is the median over all rounds; a ratio is the median of the rounds' ratios, so that drift of
+ * the machine cancels.
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { largestError, truth } from './inputs.mjs';
 import { start } from './peers.mjs';
 import { median, summarize } from './stats.mjs';
 
-/** Contenders that stay up between rows. */
-export class Stage {
+/** The running contenders; they stay running between rows. */
+export class Contenders {
   #running = new Map();
   #failed = new Map();
 
-  /** The running contender of that name. @throws Error with the reason it is not there. */
+  /** The contender of that name, started on first use. @throws Error with the reason when it cannot run */
   async get(name) {
     if (this.#failed.has(name)) throw this.#failed.get(name);
     let contender = this.#running.get(name);
@@ -29,7 +30,7 @@ export class Stage {
     return contender;
   }
 
-  /** name -> description of all that ran. */
+  /** name -> description of each running contender. */
   get descriptions() {
     return Object.fromEntries([...this.#running].map(([name, { description }]) => [name, description]));
   }
@@ -40,7 +41,7 @@ export class Stage {
   }
 }
 
-/** Multiply-adds counted as two, of what the mask lets through. */
+/** Operations of unmasked scores and of their weighted sums; a multiply-add counts as two. */
 export function attentionFlops({ B, T, S, N, H, causal }) {
   const pairs = causal ? (T * (T + 1)) / 2 : T * S;
   return 4 * B * N * H * pairs;
@@ -52,11 +53,12 @@ export function cacheBytes({ B, S, K, H, dtype }) {
 }
 
 /**
- * Rows of one shape for several thread counts (inputs are made once).
- * @param work `{ section, name, shape, contenders, threads: [1, 2], roof: 'fma' | 'read', roofBits? }`; contenders[0] is ours
- * @param options `{ rounds, milliseconds, roofs, stage, report }`; report is called with each row
+ * Measures the rows of one shape, one per number of threads, on the same inputs.
+ * @param work `{ section, name, shape, contenders, threads: [1, 2], roof: 'fma' | 'read', roofBits? }`; the
+ *   first contender is ours
+ * @param options `{ rounds, milliseconds, roofs, contenders, report }`; `report` is called with each row
  */
-export async function measureAttention(work, { rounds, milliseconds, roofs, stage, report }) {
+export async function measureAttention(work, { rounds, milliseconds, roofs, contenders, report }) {
   const { shape } = work;
   const expected = truth(shape);
   const ready = [];
@@ -64,7 +66,7 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, stag
   const errors = {};
   for (const name of work.contenders) {
     try {
-      const contender = await stage.get(name);
+      const contender = await contenders.get(name);
       const { rows } = await contender.ask('prepare', { ...shape, threads: work.threads[0] });
       const error = largestError(rows, expected);
       // PyTorch computes a bf16 row in bf16 throughout.
@@ -87,7 +89,7 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, stag
     for (let round = 0; round < rounds; round++) {
       await roofs.measure(roof);
       for (const contender of ready) {
-        // A peer's threads may still spin for a moment after its turn.
+        // A peer's threads may spin for a moment after its turn.
         await pause(10);
         const { times, cpu, busy } = await contender.ask('sample', milliseconds);
         const turn = turns[contender.name];

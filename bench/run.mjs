@@ -1,15 +1,15 @@
 /**
- * `npm run bench`: our speed beside the peers' and the machine's roofs, in one run. Tables go to stdout, progress to
- * stderr, and a complete run to results/<date>-<cpu>.json.
+ * `npm run bench`: the speed of gqa beside its peers and the machine's roofs, in one run. Rows go to stdout;
+ * a complete run is written to bench/results/<date>-<cpu>.json.
  *
- *   --only <names>   sections, comma-separated: roofs, attention, model, scaling (default: all)
- *   --quick          few rounds: for looking, not for citing
- *   --rounds <n>     turns of each contender per row (default 15)
- *   --threads <list> default 1,2 (no more than the processors)
- *   --out <file>     where the JSON goes; a partial or quick run is written only with this
- *   --install        first installs the JavaScript peers into bench/peers
+ *   --only <names>     sections, comma-separated: roofs, attention, model, scaling (default: all)
+ *   --quick            3 rounds, for a first look; not for figures on a page
+ *   --rounds <n>       turns of each contender per row (default 15)
+ *   --threads <list>   numbers of threads (default 1,2; those above the number of processors are left out)
+ *   --out <file>       the results file; a partial or quick run is written only with this option
+ *   --install          installs the JavaScript peers into bench/peers first
  *
- * PyTorch: GQA_BENCH_PYTHON=<python with torch>. Models: GQA_MODELS=<folder>.
+ * GQA_BENCH_PYTHON names a Python with torch, GQA_MODELS a folder of models.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -21,7 +21,7 @@ import { describeMachine, describeVersions, lastLevelCache } from './machine.mjs
 import { model } from './model.mjs';
 import { installPeers } from './peers.mjs';
 import { measureRoofs, Roofs } from './roofs.mjs';
-import { Stage } from './rows.mjs';
+import { Contenders } from './rows.mjs';
 import { growth, scaling } from './scaling.mjs';
 import { rowText } from './table.mjs';
 
@@ -48,7 +48,7 @@ function options() {
   }
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 15));
   if (!Number.isInteger(rounds) || rounds < 1)
-    throw new RangeError(`--rounds: expected a count, got ${values.rounds}`);
+    throw new RangeError(`--rounds: expected an integer >= 1, got ${values.rounds}`);
   const complete = !values.quick && sections.length === SECTIONS.length;
   return {
     ...values,
@@ -62,7 +62,7 @@ function options() {
 async function main() {
   const wanted = options();
   if (!existsSync(new URL('../dist/index.js', import.meta.url)))
-    throw new Error('no dist/: run npm run build first');
+    throw new Error('expected dist/, got none (run npm run build first)');
   if (wanted.install) installPeers();
   const machine = describeMachine();
   const versions = describeVersions();
@@ -72,14 +72,14 @@ async function main() {
   );
   if (busy > 0.3)
     console.log(
-      `warning: the machine is busy (load ${machine.loadBefore.toFixed(1)}); medians will say little`,
+      `warning: other programs are running (load ${machine.loadBefore.toFixed(1)}): the figures will not be reliable`,
     );
 
-  // Twice the last-level cache, as far as memory allows three programs to hold it.
+  // Twice the last-level cache, but at most a tenth of memory, because three programs hold that much each.
   const rotateBytes = Math.min(2 * lastLevelCache(), os.totalmem() / 10);
   const roofs = new Roofs(rotateBytes);
   if (roofs.missing) console.log(`skipped: roofs: ${roofs.missing}`);
-  const stage = new Stage();
+  const contenders = new Contenders();
   const rows = [];
   const section = {
     ...wanted,
@@ -87,7 +87,7 @@ async function main() {
     starts: wanted.quick ? 2 : 7,
     rotateBytes,
     roofs,
-    stage,
+    contenders,
     descriptions: {},
     report(row) {
       rows.push(row);
@@ -105,12 +105,12 @@ async function main() {
         console.log(`  ${from} -> ${to}: ${time.toFixed(2)}x time for ${work.toFixed(2)}x work`);
       }
     }
-    Object.assign(section.descriptions, stage.descriptions);
-    await stage.stop();
+    Object.assign(section.descriptions, contenders.descriptions);
+    await contenders.stop();
     if (wanted.sections.includes('model')) await model(section);
     if (!roofs.missing) await measureRoofs(roofs, wanted.threads, 2);
   } finally {
-    await stage.stop();
+    await contenders.stop();
     await roofs.stop();
   }
   console.log(roofsText(roofs.best));
@@ -151,7 +151,7 @@ function roofsText(best) {
   return `roofs (threads): ${parts.join(', ') || 'none'}`;
 }
 
-/** Six digits are more than the clock gives. */
+/** Rounds to six digits, more than the clock resolves. */
 function rounded(_, value) {
   return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
 }

@@ -1,4 +1,4 @@
-/** How our cost grows: prefill over T, decode over S and K, threads, batch. */
+/** How the cost of our attention grows: prefill with T and B, decode with S, K and B, each by threads. */
 import { measureAttention } from './rows.mjs';
 
 export async function scaling(options) {
@@ -30,25 +30,23 @@ export async function scaling(options) {
   }
 }
 
-/** Growth of the median from each row to the one after it in a series, where the work doubles: `[from, to, ratio, work ratio]`. */
+/** Each pair of rows where one number of the name doubles, with the ratios of their times and their work. */
 export function growth(rows) {
-  const out = [];
-  const series = (row) => `${row.name.replace(/[TSKB]\d+/, '').split(',')[0]} ${row.threads}`;
-  for (const row of rows) {
-    const before = rows.find((other) => series(other) === series(row) && isHalf(other.shape, row.shape));
-    if (!before) continue;
-    const work = row.roof.kind === 'fma' ? row.flops / before.flops : row.bytes / before.bytes;
-    out.push({
-      from: before.name,
-      to: row.name,
-      time: row.results[0].median / before.results[0].median,
-      work,
-    });
-  }
-  return out;
+  return rows.flatMap((to) =>
+    rows
+      .filter((from) => from.threads === to.threads && isDoubled(from, to))
+      .map((from) => ({
+        from: from.name,
+        to: to.name,
+        time: to.results[0].median / from.results[0].median,
+        work: to.roof.kind === 'fma' ? to.flops / from.flops : to.bytes / from.bytes,
+      })),
+  );
 }
 
-function isHalf(a, b) {
-  const differing = ['B', 'T', 'S', 'K'].filter((name) => a[name] !== b[name]);
-  return a.roof === b.roof && differing.length > 0 && differing.every((name) => 2 * a[name] === b[name]);
+/** Whether the names differ in one number (`decode S1024 K8`, `decode S2048 K8`), which doubles. */
+function isDoubled(a, b) {
+  const [from, to] = [a, b].map(({ name }) => name.split(/(\d+)/));
+  const changed = to.flatMap((part, i) => (part === from[i] ? [] : [part / from[i]]));
+  return from.length === to.length && changed.length === 1 && changed[0] === 2;
 }

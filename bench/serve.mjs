@@ -1,10 +1,11 @@
 /**
- * The contender's side of the bench: answers requests that come as lines `command JSON` on stdin, with one line
- * `#bench JSON` each on stdout. Whatever else a library prints is passed over.
+ * The contender's side of the bench. A request is a line `command JSON` on stdin, its answer a line `#bench
+ * JSON` on stdout: `{ "ok": result }` or `{ "error": message }`. Other lines, which a library may print, are
+ * ignored.
  */
 import { createInterface } from 'node:readline';
 
-/** Answers until stdin closes. `commands` maps a name to a function of the request's argument, which may be async. */
+/** Answers until stdin closes. `commands`: name -> a function (may be async) of the request's argument. */
 export async function serve(commands) {
   for await (const line of createInterface({ input: process.stdin })) {
     const space = line.indexOf(' ');
@@ -21,7 +22,7 @@ export async function serve(commands) {
 
 /**
  * Runs `once` until `milliseconds` have passed, at least once.
- * @returns each run's milliseconds, the processor time of one run, and the share of `threads` processors this process had.
+ * @returns `times`: milliseconds of each run; `cpu` and `busy`: see `usage`
  */
 export async function sample(once, milliseconds, threads) {
   globalThis.gc?.();
@@ -39,7 +40,10 @@ export async function sample(once, milliseconds, threads) {
   return { times, ...usage(cpu, now - start, times.length, threads) };
 }
 
-/** Processor time since `cpu` (process.cpuUsage()), per run, and as a share of what `threads` processors had to give. */
+/**
+ * Processor time since `cpu` (a result of process.cpuUsage()).
+ * @returns `cpu`: milliseconds per run; `busy`: its share of `threads` times the elapsed time
+ */
 export function usage(cpu, elapsed, runs, threads) {
   const { user, system } = process.cpuUsage(cpu);
   const used = (user + system) / 1000;

@@ -13,7 +13,7 @@ export function median(values) {
   );
 }
 
-/** Median and least, and the spread: the middle half's width as a share of the median. */
+/** Median, minimum, and spread: the interquartile range as a share of the median. */
 export function summarize(times) {
   const sorted = times.toSorted((a, b) => a - b);
   const middle = quantile(sorted, 0.5);

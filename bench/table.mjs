@@ -1,6 +1,6 @@
-/** Rows as text: one line per contender of a row. */
+/** Rows as text for the terminal: one line per contender. */
 
-/** 0.01234 -> `12.3 µs`, 1234 -> `1.23 s`. */
+/** Milliseconds as text: 0.01234 -> `12.3 µs`, 1234 -> `1.23 s`. */
 export function duration(ms) {
   const [value, unit] = ms < 1 ? [ms * 1000, 'µs'] : ms < 1000 ? [ms, 'ms'] : [ms / 1000, 's'];
   return `${value.toPrecision(3).replace(/^(\d+)\.?e\+.*$/, () => value.toFixed(0))} ${unit}`;
@@ -8,7 +8,7 @@ export function duration(ms) {
 
 export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
-/** The cells of one contender's line, by column. `roof` is the row's roof in GFLOP/s or GB/s, if measured. */
+/** The cells of a contender's line, label -> text. `roof`: the row's roof in GFLOP/s or GB/s, if measured. */
 export function cells(row, result, roof) {
   const out = { contender: result.contender };
   if (result.median !== undefined) {
@@ -21,17 +21,17 @@ export function cells(row, result, roof) {
     out['GB/s'] = result.gbs.toFixed(1);
     if (roof) {
       out['of roof'] = percent(rate(row, result) / roof);
-      out.best = percent((rate(row, result) * result.median) / result.min / roof);
+      out['of roof by min'] = percent((rate(row, result) * result.median) / result.min / roof);
     }
   }
   if (result.tokensPerSecond !== undefined) out['tokens/s'] = result.tokensPerSecond.toFixed(1);
   if (result.rssMiB !== undefined) out.RSS = `${result.rssMiB.toFixed(0)} MiB`;
-  if (result.mostMiB !== undefined) out.most = `${result.mostMiB.toFixed(0)} MiB`;
-  if (result.oursFaster !== undefined) out.ours = `${result.oursFaster.toFixed(2)}x`;
-  if (result.sameTokens !== undefined) out.tokens = `${result.sameTokens} same`;
-  // Other work on the machine took the processors away: the median says little, the best and the processor time more.
+  if (result.mostMiB !== undefined) out['peak RSS'] = `${result.mostMiB.toFixed(0)} MiB`;
+  if (result.oursFaster !== undefined) out.gqa = `${result.oursFaster.toFixed(2)}x as fast`;
+  if (result.sameTokens !== undefined) out['first equal tokens'] = String(result.sameTokens);
+  // Other programs used the processors: minimum and processor time are then more reliable than the median.
   if (result.busy !== undefined && result.busy < 0.85) {
-    out.note = `had ${percent(result.busy)} of its processors`;
+    out['processor time'] = `${percent(result.busy)} of the threads' time`;
     if (row.threads === 1)
       out.cpu =
         duration(result.cpu) +
@@ -40,7 +40,7 @@ export function cells(row, result, roof) {
   return out;
 }
 
-/** What the row's roof bounds. */
+/** The figure that the row's roof limits. */
 function rate(row, result) {
   return row.roof.kind === 'fma' ? result.gflops : result.gbs;
 }

@@ -1,10 +1,13 @@
 /**
- * Whether a plain training loop's memory is bounded: resident memory and V8's heap over 20,000 steps of the 0.74M-parameter
- * GPT. Fails when the last step's resident memory is more than 32 MiB above step 1,000's.
+ * The memory of a training loop without scopes: resident memory and V8's heap over 20,000 steps of the
+ * 0.74M-parameter GPT, about ten minutes. It fails when the last step's resident memory is more than 32 MiB
+ * above step 1,000's.
  *
- * V8's heap grows and shrinks by some MiB with the moments of its collections; tensors, kernels' scratch and malloc are in
- * the rest. The run takes about ten minutes.
- * Usage: npm run build && node bench/training-memory.mjs [--steps 20000] [--threads 1] [--draw]: a new batch each step instead of one
+ * V8's heap varies by some MiB with the times of its collections. The rest holds tensors, the kernels'
+ * scratch memory and malloc.
+ *
+ * Usage: node bench/training-memory.mjs [--steps 20000] [--threads 1] [--draw]. It needs dist/.
+ *   --draw   a new batch in every step instead of the same one
  */
 import { parseArgs } from 'node:util';
 import { setThreads, valueAndGrad } from 'gqa';
@@ -21,7 +24,7 @@ import {
 
 const SIZES = { vocabSize: 65, hiddenSize: 128, numLayers: 4, numHeads: 4, numKeyValueHeads: 2 };
 const [BLOCK, BATCH] = [64, 12];
-/** Growth counts from here: by then code is compiled and buffers of every size are there. */
+/** Growth counts from this step on: code is compiled and buffers of every size are allocated by then. */
 const FROM = 1000;
 const MAX_GROWTH = 32 * 2 ** 20;
 
@@ -34,7 +37,7 @@ const { values } = parseArgs({
 });
 const steps = Number(values.steps);
 if (!(Number.isInteger(steps) && steps > FROM)) {
-  throw new RangeError(`--steps: expected a whole number above ${FROM}, got ${values.steps}`);
+  throw new RangeError(`--steps: expected an integer above ${FROM}, got ${values.steps}`);
 }
 setThreads(Number(values.threads));
 const model = createModel(llamaConfig({ ...SIZES, maxPositionEmbeddings: BLOCK }), { seed: 1 });
@@ -57,9 +60,7 @@ for (let step = 1; step <= steps; step++) {
   const { rss, heapTotal: heap } = process.memoryUsage();
   if (step === FROM) start = rss;
   const [all, v8, rest] = [rss, heap, rss - heap].map((bytes) => (bytes / 2 ** 20).toFixed(1).padStart(6));
-  console.log(
-    `step ${String(step).padStart(6)}  resident ${all} MiB, of it V8's heap ${v8}, the rest ${rest}`,
-  );
+  console.log(`step ${String(step).padStart(6)}  resident ${all} MiB: V8's heap ${v8}, the rest ${rest}`);
   if (step === steps) {
     const growth = `${((rss - start) / 2 ** 20).toFixed(1)} MiB above step ${FROM}`;
     console.log(`node ${process.version}, ${values.threads} thread(s): ${growth}`);

@@ -1,10 +1,11 @@
 /**
- * Training beside PyTorch eager with fused AdamW: the same weights, tokens and recipe, first the same losses, then times by
- * turns. And attention forward plus backward beside scaled_dot_product_attention and autograd.
+ * Training beside PyTorch eager with fused AdamW, from the same weights, tokens and recipe; and attention
+ * forward plus backward beside scaled_dot_product_attention and autograd. The losses must be equal; then the
+ * two programs take turns. Each row has new processes, so that the peak memory is the row's. The column cpu
+ * is processor time per run, to be compared where other programs run.
  *
- * Usage: npm run build && node bench/training.mjs [--threads 1,2] [--rows small,large,...] [--rounds 5]
- *   GQA_BENCH_PYTHON names a Python with torch and safetensors. Fresh processes per row, so that peak memory is the row's.
- * The column cpu is processor time per run: what to compare when other work has the machine.
+ * Usage: node bench/training.mjs [--threads 1,2] [--rows small,large,…] [--rounds 5]. It needs dist/.
+ * GQA_BENCH_PYTHON names a Python with torch and safetensors.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -68,10 +69,10 @@ async function runRow(name, threads, rounds, gqa, torch) {
   const peer = await torch.ask('prepare', { ...row, threads, ...own });
   for (const [i, loss] of row.sizes ? peer.losses.entries() : []) {
     if (!(Math.abs(loss - own.losses[i]) <= 1e-3))
-      throw new Error(`losses differ: ${own.losses}, ${peer.losses}`);
+      throw new Error(`${name}: expected equal losses, got ${own.losses} and ${peer.losses}`);
   }
   const results = { gqa: [], torch: [] };
-  // A first round does not count: in it V8 compiles, and memory is touched for the first time.
+  // The first round does not count: V8 compiles in it, and memory is used for the first time.
   for (let round = -1; round < rounds; round++) {
     const samples = [await gqa.ask('sample', row.runs), await torch.ask('sample', row.runs)];
     if (round < 0) continue;
@@ -81,7 +82,7 @@ async function runRow(name, threads, rounds, gqa, torch) {
   const tokens = row.sizes ? row.batch * row.block : undefined;
   const flops = row.sizes
     ? own.flops
-    : // Two products forward, five back, half of each under the causal mask.
+    : // Two products forward and five backward; the causal mask leaves half of each.
       7 * row.N * row.T * row.T * row.H;
   const line = {};
   for (const [contender, samples] of Object.entries(results)) {
@@ -96,11 +97,11 @@ async function runRow(name, threads, rounds, gqa, torch) {
   }
   const ratio = (key) => (line.torch[key] / line.gqa[key]).toFixed(2);
   console.log(
-    `${name.padEnd(21)} ${threads} threads  ours: median ${ratio('median')}x, min ${ratio('min')}x, cpu ${ratio('cpu')}x`,
+    `${name.padEnd(21)} ${threads} threads  gqa is faster: median ${ratio('median')}x, min ${ratio('min')}x, cpu ${ratio('cpu')}x`,
   );
 }
 
-/** The contender that is this library: dist/, as programs import it. */
+/** This library as the contender. */
 async function serveOurs() {
   const gqa = await import('../dist/index.js');
   const train = await import('../dist/train/index.js');
@@ -140,7 +141,8 @@ async function serveOurs() {
         optimizer.update(model, gradients);
         return value;
       };
-      // 6 per matrix weight and token, the tied head included; 12 T D per token and layer for attention, halved by the mask.
+      // Per token 6 per matrix weight, the tied head included, and 12 T D per layer for attention, halved by
+      // the mask.
       const { hiddenSize: D, numLayers } = row.sizes;
       const perToken = 6 * model.parameterCount + 6 * numLayers * row.block * D;
       const flops = perToken * row.batch * row.block;
@@ -160,7 +162,7 @@ async function serveOurs() {
   });
 }
 
-/** The sum of attention times weights, and its gradients by all three inputs; both libraries start from tensors that are there. */
+/** The sum of attention's output times weights, and its gradients by all three inputs. */
 function attention(gqa, { T, H, N, K }) {
   const make = (heads) =>
     gqa.tensor(

@@ -1,7 +1,7 @@
 /**
- * Builds the native kernels with the C compiler of this machine: build/gqa.node, one Node-API addon. Each instruction
- * set is one object file with its own -m flags; the addon chooses among them when it loads. Unchanged sources are not
- * compiled again.
+ * Builds the native kernels with the C compiler of this machine: build/gqa.node, one Node-API addon. Each
+ * instruction set is one object file with its own -m flags; the addon chooses among them when it loads.
+ * Unchanged sources are not compiled again.
  *
  * Usage: node scripts/build-native.mjs [--optional] [--sanitize]
  *   --optional   without a compiler print one line and exit with 0; the package then runs on its WASM kernels

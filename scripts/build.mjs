@@ -1,7 +1,8 @@
 /**
- * `npm run build`: the native kernels where there is a C compiler (elsewhere the package runs on its WASM kernels),
- * then dist/ from src/. tsc writes into a folder beside dist/, and each finished file is renamed into its place: a
- * program that loads dist/ meanwhile never finds a missing or half-written file. Files of an earlier build go last.
+ * `npm run build`: the native kernels where there is a C compiler (elsewhere the package runs on its WASM
+ * kernels), then dist/ from src/. tsc writes into a folder beside dist/, and each finished file is renamed
+ * into its place: a program that loads dist/ meanwhile never finds a missing or half-written file. Files of
+ * an earlier build go last.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -47,8 +48,8 @@ try {
   rmSync(built, { recursive: true, force: true });
 }
 
-// npx looks in node_modules/.bin first. Without this link it makes one for this folder in its own cache on first use,
-// and finds no command there ever after if that was before the first build.
+// npx looks in node_modules/.bin first. Without this link it makes one for this folder in its own cache on
+// first use, and finds no command there ever after if that was before the first build.
 const bin = join(root, 'node_modules/.bin');
 if (process.exitCode === undefined && process.platform !== 'win32' && existsSync(bin)) {
   rmSync(join(bin, 'gqa'), { force: true });

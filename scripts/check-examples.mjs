@@ -1,8 +1,8 @@
 /**
- * Type-checks the examples that are not run, with strict options as in a user's project: every `@example` of src/, and
- * the ts blocks of README.md and docs/*.md without `run` (check-readme.mjs runs the others). All examples are compiled
- * as one program, which takes seconds. A name that an example does not declare is imported, first from the entry whose
- * folder it is in, or is one of GIVEN.
+ * Type-checks the examples that are not run, with strict options as in a user's project: every `@example` of
+ * src/, and the ts blocks of README.md and docs/*.md without `run` (check-readme.mjs runs the others). All
+ * examples are compiled as one program, which takes seconds. A name that an example does not declare is
+ * imported, first from the entry whose folder it is in, or is one of GIVEN.
  *
  * Usage: node scripts/check-examples.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */

@@ -1,6 +1,6 @@
 /**
- * Checks the relative links of the repository's pages (*.md): each must lead to an existing file and, after `#`, to one
- * of its headings. Links of a page that is in the npm package must lead to files of the package.
+ * Checks the relative links of the repository's pages (*.md): each must lead to an existing file and, after
+ * `#`, to one of its headings. Links of a page that is in the npm package must lead to files of the package.
  *
  * Usage: node scripts/check-links.mjs [root]. Prints one line per problem; exit code 1 when there is one.
  */

@@ -1,6 +1,6 @@
 /**
- * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked `run`, against the built package. The marks,
- * in a block's info string:
+ * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked `run`, against the built package.
+ * The marks, in a block's info string:
  *
  *   ```ts run                  run it; it imports `gqa` and its subpaths as a user's program does
  *   ```ts run examples/a.ts    the same, and the block must equal that file
@@ -102,7 +102,7 @@ async function runBlock(block, index) {
   return run(process.execPath, [language === 'ts' ? compile(source) : source], options);
 }
 
-/** Compares line by line; in `want`, `…` matches anything (on a line of its own also nothing, or several lines). */
+/** Compares line by line; `…` in `want` matches any text, on a line of its own also no line or several. */
 function matches(want, got) {
   const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
   const lines = (text) =>

@@ -1,6 +1,6 @@
 /**
- * `npm run check`: all checks except the tests (`npm test`). They run side by side; each prints one line, and its whole
- * output when it fails. They need dist/, which `npm run check` builds first.
+ * `npm run check`: all checks except the tests (`npm test`). They run side by side; each prints one line, and
+ * its whole output when it fails. They need dist/, which `npm run check` builds first.
  *
  * Usage: node scripts/check.mjs [name …] runs only those checks.
  */

@@ -1,6 +1,6 @@
 /**
- * Prints the last line of a CI run from vitest's JSON report: `N passed, N failed`, and `, N skipped` when there are any.
- * A file that failed before its tests ran counts as one failed test.
+ * Prints the last line of a CI run from vitest's JSON report: `N passed, N failed`, and `, N skipped` when
+ * there are any. A file that failed before its tests ran counts as one failed test.
  *
  * Usage: node scripts/test-summary.mjs <report.json>
  */

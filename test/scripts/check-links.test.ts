@@ -1,4 +1,4 @@
-/** The link checker on a small package: each link that leads nowhere must fail. */
+/** check-links.mjs on a small package: each broken link must fail. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** The page checker on a small package: what a page promises and the program does not print must fail. */
+/** check-readme.mjs on a small package: a block whose output differs from the page's must fail. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,10 @@ import { afterEach, describe, expect, test } from 'vitest';
 const script = fileURLToPath(new URL('../../scripts/check-readme.mjs', import.meta.url));
 const roots: string[] = [];
 
-/** Runs the checker on a package `gqa` that exports `answer = 42`, with this README (`~~~` stands for a fence). */
+/**
+ * Runs the checker on a package `gqa` that exports `answer = 42`, with this README (`~~~` stands for a
+ * fence).
+ */
 function check(readme: string, environment: Record<string, string> = {}) {
   const temporary = mkdtempSync(join(tmpdir(), 'gqa-readme-'));
   roots.push(temporary);
@@ -50,7 +53,7 @@ describe('check-readme', () => {
     expect(status).toBe(0);
   });
 
-  test('each broken promise fails', () => {
+  test('each wrong block fails', () => {
     const broken = [
       [`~~~ts run\n${program}~~~\n~~~text\n41\n~~~\n`, 'printed\n42'],
       ['~~~sh run\necho a; echo b\n~~~\n~~~text\na\n~~~\n', 'printed\na\nb'],
@@ -69,7 +72,7 @@ describe('check-readme', () => {
     expect(check(`~~~ts run example.ts\n${program}~~~\n`).output).toContain('ok README.md:1');
   });
 
-  test('a block that needs a model runs on GQA_MODEL and is skipped aloud without one', () => {
+  test('a block that needs a model runs on GQA_MODEL and is skipped with a message without one', () => {
     const readme = '~~~sh run model\ncat model.gguf\n~~~\n~~~text\nGGUF\n~~~\n';
     expect(check(readme).output).toContain('skipped README.md:1: needs a model');
     const { output } = check(readme, { GQA_MODEL: 'weights.gguf' });

@@ -1,4 +1,4 @@
-/** What is written down twice must agree: the embedded WASM with the sources of kernels/, and the two lists of operations. */
+/** The embedded WASM must be built from kernels/, and both lists of operations must be equal. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';

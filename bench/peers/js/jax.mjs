@@ -1,4 +1,4 @@
-/** jax-js's `nn.dotProductAttention`, compiled with `jit` on its WebAssembly device, as a contender of the bench. Needs Node 22. */
+/** jax-js's `nn.dotProductAttention`, compiled with `jit` for WebAssembly, as a contender. Needs Node 22. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { blockUntilReady, defaultDevice, init, jit, nn, numpy } from '@jax-js/jax';
@@ -31,7 +31,7 @@ await serve({
   async prepare(shape) {
     release();
     const { B, T, S, N, K, H, causal, dtype } = shape;
-    if (dtype !== 'f32') throw new Error(`no ${dtype} on its WebAssembly device`);
+    if (dtype !== 'f32') throw new Error(`jax-js: expected f32 on its WebAssembly device, got ${dtype}`);
     const make = (seed, dims) =>
       numpy
         .array(

@@ -1,13 +1,13 @@
 /**
- * onnxruntime-node's GroupQueryAttention (com.microsoft) as a contender of the bench. The one-node model is written here,
- * byte by byte; a decode row shares one buffer between past and present keys, as ONNX Runtime's own generation does, so
- * that it does not copy the cache.
+ * onnxruntime-node's GroupQueryAttention (com.microsoft) as a contender. The model of one node is encoded
+ * here. In a decode row past and present keys share one buffer, as in ONNX Runtime's own generation, so the
+ * cache is not copied.
  */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { checkedRows, numbers, SEEDS } from '../../inputs.mjs';
 import { sample, serve } from '../../serve.mjs';
 
-/** Protocol buffers: a field of bytes (a string, a message) or of an integer. */
+/** A field of a protocol buffer: bytes (a string, a message) or an integer. */
 function field(number, value) {
   if (typeof value === 'number') return Buffer.from([...varint(number << 3), ...varint(value)]);
   const bytes = typeof value === 'string' ? Buffer.from(value) : Buffer.concat([value].flat(9));
@@ -30,7 +30,7 @@ const valueInfo = (name, type, rank) => {
 };
 const attribute = (name, value) => field(5, [field(1, name), field(3, value), field(20, 2)]);
 
-/** A ModelProto of one GroupQueryAttention (onnx.proto: field numbers). */
+/** A ModelProto of one GroupQueryAttention node. The field numbers are those of onnx.proto. */
 function model({ N, K }) {
   const inputs = [
     ['query', FLOAT, 3],
@@ -75,7 +75,7 @@ async function release() {
   sets = [];
 }
 
-/** One set of feeds and of outputs to write into. */
+/** The feeds of one call, and for a decode row the outputs to write into. */
 function makeSet({ T, S, N, K, H }, query, key, value) {
   const f32 = (data, dims) => new Tensor('float32', data, dims);
   const common = {
@@ -88,15 +88,15 @@ function makeSet({ T, S, N, K, H }, query, key, value) {
     const fresh = { key: f32(key, [1, T, K * H]), value: f32(value, [1, T, K * H]) };
     return { feeds: { ...common, ...fresh, past_key: none(), past_value: none() }, fetches: undefined };
   }
-  // [tokens, K, H] -> the cache's [K, tokens, H]; the last token comes as the step's own key and value.
-  const turned = (x) => {
+  // The cache: [S, K, H] -> [1, K, S, H]. The last token is the step's own key and value.
+  const transposed = (x) => {
     const out = new Float32Array(x.length);
     for (let s = 0; s < S; s++)
       for (let k = 0; k < K; k++) out.set(x.subarray((s * K + k) * H, (s * K + k + 1) * H), (k * S + s) * H);
     return f32(out, [1, K, S, H]);
   };
   const last = (x) => f32(x.slice((S - 1) * K * H), [1, 1, K * H]);
-  const [pastKey, pastValue] = [turned(key), turned(value)];
+  const [pastKey, pastValue] = [transposed(key), transposed(value)];
   return {
     feeds: { ...common, key: last(key), value: last(value), past_key: pastKey, past_value: pastValue },
     fetches: {
@@ -128,7 +128,8 @@ await serve({
     await release();
     shape = { ...wanted };
     const { B, T, S, N, K, H, dtype, rotateBytes = 0 } = shape;
-    if (dtype !== 'f32' || B !== 1) throw new Error(`its CPU GroupQueryAttention has no ${dtype}`);
+    if (dtype !== 'f32' || B !== 1)
+      throw new Error(`GroupQueryAttention: expected f32 and B=1, got ${dtype} and B=${B}`);
     await open(shape.threads);
     const query = numbers(SEEDS.query, T * N * H);
     const key = numbers(SEEDS.key, S * K * H);

@@ -1,4 +1,4 @@
-/** llama.cpp's CPU build through node-llama-cpp, on the same file, as a contender of the bench (commands: bench/ours-model.mjs). */
+/** llama.cpp's CPU build (node-llama-cpp) as a contender, with the commands of bench/ours-model.mjs. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { getLlama, LlamaLogLevel } from 'node-llama-cpp';

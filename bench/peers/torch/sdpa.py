@@ -1,7 +1,7 @@
-"""PyTorch's scaled_dot_product_attention(enable_gqa=True) as a contender of the bench (protocol: bench/serve.mjs).
+"""PyTorch's scaled_dot_product_attention(enable_gqa=True) as a contender (protocol: bench/serve.mjs).
 
-Inputs are [B, heads, tokens, H] contiguous, the layout PyTorch likes best; a bf16 row has bf16 queries too, since
-PyTorch asks for one dtype.
+Inputs are contiguous [B, heads, tokens, H], PyTorch's fastest layout. In a bf16 row queries are bf16 too,
+because PyTorch requires one dtype.
 """
 
 import json
@@ -16,7 +16,7 @@ state = {"sets": [], "next": 0, "causal": False, "threads": 1}
 
 
 def numbers(seed, size):
-    """bench/inputs.mjs: murmur3's finaliser over seed and index, uniform in [-1, 1)."""
+    """The inputs of bench/inputs.mjs: murmur3's finaliser over seed and index, uniform in [-1, 1)."""
     x = numpy.arange(size, dtype=numpy.uint32)
     x *= numpy.uint32(0x9E3779B1)
     x += numpy.uint32(seed * 0x7F4A7C15 & 0xFFFFFFFF)
@@ -91,6 +91,6 @@ with torch.inference_mode():
         command, argument = line.split(" ", 1)
         try:
             answer = {"ok": commands[command](json.loads(argument))}
-        except Exception as error:  # noqa: BLE001 the reason goes to the bench
+        except Exception as error:  # noqa: BLE001 the message is the answer
             answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
         print("#bench " + json.dumps(answer), flush=True)

@@ -1,5 +1,7 @@
-"""PyTorch eager as a contender of bench/training.mjs (protocol: bench/serve.mjs): training a Llama-form GPT with fused
-AdamW and clipping, and attention forward plus backward by scaled_dot_product_attention(enable_gqa=True) and autograd.
+"""PyTorch eager as a contender of bench/training.mjs (protocol: bench/serve.mjs).
+
+Trains a Llama-form GPT with fused AdamW and clipping, and runs attention forward and backward by
+scaled_dot_product_attention(enable_gqa=True) and autograd.
 """
 
 import json
@@ -136,6 +138,6 @@ for line in sys.stdin:
     command, argument = line.split(" ", 1)
     try:
         answer = {"ok": commands[command](json.loads(argument))}
-    except Exception as error:  # noqa: BLE001 the reason goes to the bench
+    except Exception as error:  # noqa: BLE001 the message is the answer
         answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
     print("#bench " + json.dumps(answer), flush=True)
