@@ -3,6 +3,7 @@ import { fail, reserve, unsupported } from './limits.ts';
 import { fixed } from './literals.ts';
 import {
   codePointLength,
+  codePoints,
   Dict,
   defined,
   either,
@@ -26,9 +27,10 @@ export function percentFormat(template: string, value: Value): string {
   let named = false;
   const next = (): Value =>
     used < list.length ? list[used++] : fail('not enough arguments for format string');
-  const out = template.replace(PERCENT, (_, name, flags: string, width, precision, type: string) => {
+  const out = template.replace(PERCENT, (code, name, flags: string, width, places, type: string) => {
     if (type === '%') return '%';
-    if (width === '*' || precision === '*') unsupported('* as the width in a % format');
+    if (type === '') fail('incomplete format');
+    if (width === '*' || places === '*' || flags.includes('#')) unsupported(`${code} as a format`);
     let argument: Value;
     if (name === undefined) argument = next();
     else {
@@ -36,9 +38,11 @@ export function percentFormat(template: string, value: Value): string {
       argument = either(value.get(name), () => fail(`format: expected a key '${name}', got none`));
       named = true;
     }
-    const body = percentBody(type, argument, flags, precision === undefined ? undefined : Number(precision));
-    const align = flags.includes('-') ? '<' : flags.includes('0') && !'sr'.includes(type) ? '=' : '>';
-    return pad(body, Number(width ?? 0), align, align === '=' ? '0' : ' ');
+    const body = percentBody(code, type, argument, places === undefined ? undefined : Number(places));
+    if (type === 's' || type === 'r') return pad(body, Number(width ?? 0), flags.includes('-') ? '<' : '>');
+    const plus = flags.includes('+') ? '+' : flags.includes(' ') ? ' ' : '';
+    const align = flags.includes('-') ? '<' : flags.includes('0') ? '=' : '>';
+    return pad(signed(body, plus), Number(width ?? 0), align, align === '=' ? '0' : ' ');
   });
   // Unused arguments are allowed for lists and dicts, but not for tuples and strings.
   const isMapping =
@@ -50,47 +54,39 @@ export function percentFormat(template: string, value: Value): string {
   return out;
 }
 
-function percentBody(type: string, value: Value, flags: string, precision: number | undefined): string {
-  const plus = flags.includes('+') ? '+' : flags.includes(' ') ? ' ' : '';
-  switch (type) {
-    case 's':
-    case 'r': {
-      const text = type === 's' ? textFor(value) : reprOf(value);
-      return precision === undefined ? text : Array.from(text).slice(0, precision).join('');
-    }
-    case 'd':
-    case 'i':
-    case 'u': {
-      const number = numeric(value);
-      if (number === undefined)
-        return fail(`%${type} format: a real number is required, not ${typeName(value)}`);
-      if (precision !== undefined) unsupported(`a precision in %${type}`);
-      return signed(typeof number === 'bigint' ? number.toString() : whole(number).toString(), plus);
-    }
-    case 'f':
-    case 'F': {
-      const number = numeric(value);
-      if (number === undefined) return fail(`must be real number, not ${typeName(value)}`);
-      return signed(fixedText(Number(number), precision ?? 6), plus);
-    }
-    case 'x':
-    case 'X':
-    case 'o': {
-      const number = numeric(value);
-      if (typeof number !== 'bigint')
-        return fail(`%${type} format: an integer is required, not ${typeName(value)}`);
-      if (flags.includes('#') || precision !== undefined) unsupported(`'#' or a precision in %${type}`);
-      const text = number.toString(type === 'o' ? 8 : 16);
-      return signed(type === 'X' ? text.toUpperCase() : text, plus);
-    }
-  }
-  return type === '' ? fail('incomplete format') : unsupported(`%${type} in a format`);
+function percentBody(code: string, type: string, value: Value, places: number | undefined): string {
+  if (type === 's' || type === 'r') return shortened(type === 's' ? textFor(value) : reprOf(value), places);
+  const number = numeric(value);
+  if (!'diufFxXo'.includes(type)) unsupported(`${code} as a format`);
+  if (number === undefined || ('xXo'.includes(type) && typeof number !== 'bigint'))
+    return fail(`%${type} format: a number is required, not ${typeName(value)}`);
+  if (!'diu'.includes(type)) return numberText(number, type, places, code);
+  return numberText(typeof number === 'bigint' ? number : whole(number), 'd', places, code);
+}
+
+function shortened(text: string, length: number | undefined): string {
+  return length === undefined ? text : codePoints(text).slice(0, length).join('');
 }
 
 /** The integer part of a float. */
 export function whole(value: number): bigint {
   if (!Number.isFinite(value)) fail('cannot convert float infinity or NaN to integer');
   return BigInt(Math.trunc(value));
+}
+
+/** A number in the notation `type`. */
+function numberText(
+  number: bigint | number,
+  type: string,
+  places: number | undefined,
+  format: string,
+): string {
+  if (type === 'f' || type === 'F') return fixedText(Number(number), places ?? 6);
+  if (type === '%') return `${fixedText(Number(number) * 100, places ?? 6)}%`;
+  const base = { d: 10, x: 16, X: 16, o: 8, b: 2 }[type];
+  if (typeof number !== 'bigint' || base === undefined || places !== undefined)
+    return unsupported(`${format} as the format of a ${typeName(number)}`);
+  return type === 'X' ? number.toString(base).toUpperCase() : number.toString(base);
 }
 
 function signed(text: string, plus: string): string {
@@ -100,20 +96,22 @@ function signed(text: string, plus: string): string {
 function fixedText(value: number, places: number): string {
   if (!Number.isFinite(value) || Math.abs(value) >= 1e21 || places > 100)
     unsupported(`a float such as ${value} with ${places} places`);
-  return Object.is(value, -0) || (value < 0 && Number(fixed(value, places)) === 0)
-    ? `-${fixed(Math.abs(value), places)}`
-    : fixed(value, places);
+  return value < 0 || Object.is(value, -0) ? `-${fixed(-value, places)}` : fixed(value, places);
 }
 
-/** `=` puts the padding after the sign. */
-function pad(text: string, width: number, align: string, fill: string): string {
+/**
+ * Pads to `width` characters: after the text (`<`), before it (`>`), after its sign (`=`), or on both sides
+ * (`^`; `center` as in `str.center`, which places an odd blank by the width).
+ */
+export function pad(text: string, width: number, align: string, fill = ' '): string {
+  if (codePointLength(fill) !== 1) fail(`expected one character to fill with, got '${fill}'`);
   const room = width - codePointLength(text);
   if (room <= 0) return text;
-  reserve(width);
-  if (align === '<') return text + fill.repeat(room);
-  if (align === '^') return fill.repeat(Math.floor(room / 2)) + text + fill.repeat(Math.ceil(room / 2));
+  reserve(width * fill.length);
   const sign = align === '=' ? (/^[-+ ]/.exec(text)?.[0] ?? '') : '';
-  return sign + fill.repeat(room) + text.slice(sign.length);
+  const half = Math.floor(room / 2) + (align === 'center' ? room & width & 1 : 0);
+  const left = align === '<' ? 0 : align === '^' || align === 'center' ? half : room;
+  return sign + fill.repeat(left) + text.slice(sign.length) + fill.repeat(room - left);
 }
 
 /** Looks up `.name` and `[key]` of a field, as templates do. */
@@ -132,10 +130,9 @@ export function braceFormat(
     const [, path, conversion, specification = ''] =
       /^([^!:]*)(?:!([^:]*))?(?::(.*))?$/s.exec(body) ?? fail(`format: expected a field, got {${body}}`);
     if (/[{}]/.test(specification)) unsupported('a field inside the format of a field');
-    const [, first, rest] = /^([^.[]*)(.*)$/s.exec(path) ?? ['', '', ''];
-    let value: Value | undefined;
-    if (first === '') value = args[automatic++];
-    else value = /^[0-9]+$/.test(first) ? args[Number(first)] : keywords.get(first);
+    const [, first, rest] = /^([^.[]*)(.*)$/s.exec(path) as RegExpExecArray;
+    const index = first === '' ? automatic++ : /^[0-9]+$/.test(first) ? Number(first) : undefined;
+    let value = index === undefined ? keywords.get(first) : args[index];
     if (value === undefined) fail(`format: expected an argument for {${body}}, got none`);
     for (const [step, name, key] of rest.matchAll(/\.([^.[]+)|\[([^\]]+)\]|./gs)) {
       if (name === undefined && key === undefined) fail(`format: expected .name or [key], got '${step}'`);
@@ -144,57 +141,41 @@ export function braceFormat(
     if (conversion === 'r') value = reprOf(value);
     else if (conversion === 's') value = textFor(value);
     else if (conversion !== undefined) unsupported(`!${conversion} in a format`);
-    return formatted(value, specification);
+    return specification === '' ? textFor(value) : formatted(value, specification);
   };
-  const out = template.replace(
-    /\{\{|\}\}|\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|[{}]/g,
-    (match, body?: string) => {
-      if (match === '{{' || match === '}}') return match[0];
-      return body === undefined
-        ? fail(`format: expected pairs of braces, got a single '${match}'`)
-        : field(body);
-    },
-  );
+  const pattern = /\{\{|\}\}|\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}|[{}]/g;
+  const out = template.replace(pattern, (match, body?: string) => {
+    if (match === '{{' || match === '}}') return match[0];
+    return body === undefined
+      ? fail(`format: expected pairs of braces, got a single '${match}'`)
+      : field(body);
+  });
   reserve(out.length);
   return out;
 }
 
 function formatted(value: Value, specification: string): string {
-  if (specification === '') return textFor(value);
-  const parts = /^(?:(.)?([<>=^]))?([-+ ])?(#)?(0)?([0-9]+)?([,_])?(?:\.([0-9]+))?([a-zA-Z%])?$/su.exec(
-    specification,
-  );
-  if (parts === null) return fail(`format: invalid format specifier '${specification}'`);
-  const [, fill, align, sign, sharp, zero, width, group, precision, type] = parts;
-  if (sharp !== undefined || group === '_') unsupported(`'${specification}' in a format`);
+  const parts =
+    /^(?:(.)?([<>=^]))?([-+ ])?(#)?(0)?([0-9]+)?([,_])?(?:\.([0-9]+))?([a-zA-Z%])?$/su.exec(specification) ??
+    fail(`format: invalid format specifier '${specification}'`);
+  const [, fill, align, sign = '-', sharp, zero, width = 0, group, precision, type] = parts;
+  const refuse = (): never => unsupported(`'${specification}' as the format of a ${typeName(value)}`);
+  if (sharp !== undefined || group === '_') refuse();
+  const places = precision === undefined ? undefined : Number(precision);
   const outer = (text: string, usual: string): string =>
-    pad(text, Number(width ?? 0), align ?? (zero ? '=' : usual), fill ?? (zero ? '0' : ' '));
+    pad(text, Number(width), align ?? (zero ? '=' : usual), fill ?? (zero ? '0' : ' '));
   if (typeof value === 'string') {
-    if (type !== undefined && type !== 's')
-      fail(`format: unknown format code '${type}' for object of type 'str'`);
-    if (sign !== undefined || group !== undefined)
+    if ((type ?? 's') !== 's') fail(`format: unknown format code '${type}' for object of type 'str'`);
+    if (parts[3] !== undefined || group !== undefined)
       fail(`format: invalid format specifier '${specification}'`);
-    return outer(
-      precision === undefined ? value : Array.from(value).slice(0, Number(precision)).join(''),
-      '<',
-    );
+    return outer(shortened(value, places), '<');
   }
-  const number = value instanceof Undefined ? undefined : numeric(value);
-  if (number === undefined || (typeof value === 'boolean' && type === undefined)) {
-    unsupported(`'${specification}' in the format of a ${typeName(value)}`);
-  }
-  let text: string;
-  if (type === 'f' || type === 'F') text = fixedText(Number(number), Number(precision ?? 6));
-  else if (type === '%') text = `${fixedText(Number(number) * 100, Number(precision ?? 6))}%`;
-  else if (typeof number === 'bigint' && (type === undefined || type === 'd') && precision === undefined)
-    text = number.toString();
-  else if (typeof number === 'bigint' && /^[xXob]$/.test(type ?? '') && precision === undefined) {
-    text = number.toString({ x: 16, X: 16, o: 8, b: 2 }[type as 'x']);
-    if (type === 'X') text = text.toUpperCase();
-  } else return unsupported(`'${specification}' in the format of a ${typeName(value)}`);
+  const number = numeric(value);
+  if (number === undefined || (typeof value === 'boolean' && type === undefined)) return refuse();
+  let text = numberText(number, type ?? 'd', places, `'${specification}'`);
   if (group !== undefined) {
-    if (zero !== undefined) unsupported(`'${specification}' in a format`);
+    if (zero !== undefined) refuse();
     text = text.replace(/^(-?[0-9]+)/, (digits) => digits.replace(/\B(?=(?:[0-9]{3})+$)/g, ','));
   }
-  return outer(signed(text, sign === undefined || sign === '-' ? '' : sign), '>');
+  return outer(signed(text, sign === '-' ? '' : sign), '>');
 }

@@ -2,7 +2,7 @@
  * The global functions of templates: Jinja's, with transformers' `raise_exception`, `strftime_now`, `dict`
  * and `namespace`.
  */
-import { asInteger, asString, bind } from './arguments.ts';
+import { asInteger, bySignature } from './arguments.ts';
 import { fail, step, TemplateError, unsupported } from './limits.ts';
 import { unpack } from './operators.ts';
 import { strftime } from './strftime.ts';
@@ -46,32 +46,23 @@ function cycler(args: readonly Value[]): Native {
     at = 0;
     return null;
   });
-  return new Native('Cycler', (name) =>
-    name === 'next'
-      ? next
-      : name === 'reset'
-        ? reset
-        : name === 'current'
-          ? args[at]
-          : name === 'pos'
-            ? BigInt(at)
-            : undefined,
-  );
+  return new Native('Cycler', {
+    next: () => next,
+    reset: () => reset,
+    current: () => args[at],
+    pos: () => BigInt(at),
+  });
 }
 
-function joiner(args: readonly Value[], keywords: Keywords): Native {
-  const [separator = ', '] = bind('joiner', ['sep'], 0, args, keywords);
+function joiner(separator: Value = ', '): Native {
   let used = false;
   const call = (): Value => {
     const text = used ? separator : '';
     used = true;
     return text;
   };
-  return new Native(
-    'Joiner',
-    (name) => (name === 'sep' ? separator : name === 'used' ? used : undefined),
-    call,
-  );
+  const attributes: Readonly<Record<string, () => Value>> = { sep: () => separator, used: () => used };
+  return new Native('Joiner', attributes, call);
 }
 
 const functions: Readonly<Record<string, Fn['call']>> = {
@@ -89,18 +80,21 @@ const functions: Readonly<Record<string, Fn['call']>> = {
     return namespace;
   },
   cycler,
-  joiner,
   lipsum: () => unsupported('lipsum'),
-  raise_exception: (args, keywords) => {
-    const [message = null] = bind('raise_exception', ['message'], 1, args, keywords);
-    throw new TemplateError(textFor(message));
-  },
-  strftime_now: (args, keywords) => {
-    const [format = null] = bind('strftime_now', ['format'], 1, args, keywords);
-    return strftime(new Date(), asString('strftime_now', format));
-  },
 };
 
-export const globals: ReadonlyMap<string, Value> = new Map(
-  Object.entries(functions).map(([name, call]) => [name, new Fn(name, call)]),
-);
+const withSignatures = bySignature<null, Value>({
+  'joiner(sep?)': (_, separator?: Value) => joiner(separator),
+  'raise_exception(message)': (_, message: Value) => {
+    throw new TemplateError(textFor(message));
+  },
+  'strftime_now(format: str)': (_, format: string) => strftime(new Date(), format),
+});
+
+export const globals: ReadonlyMap<string, Value> = new Map<string, Value>([
+  ...Object.entries(functions).map(([name, call]) => [name, new Fn(name, call)] as const),
+  ...Array.from(
+    withSignatures,
+    ([name, run]) => [name, new Fn(name, (...args) => run(null, ...args))] as const,
+  ),
+]);

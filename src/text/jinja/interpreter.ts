@@ -5,12 +5,12 @@
  * Source: jinja2 3.1.6, compiler.py and runtime.py.
  */
 import { attribute, item } from './attributes.ts';
-import { type Filter, makeFilters, otherFilters } from './filters.ts';
 import { type FrameNames, frameNames, targetNames } from './frame-names.ts';
 import { globals, setMember } from './globals.ts';
+import { filterNamed, testNamed } from './library.ts';
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import { makeLoop } from './loop.ts';
-import { binary, contains, negate, positive, slice, unpack } from './operators.ts';
+import { binary, holds, negate, positive, slice, unpack } from './operators.ts';
 import type {
   Arguments,
   Callee,
@@ -20,13 +20,10 @@ import type {
   Statement,
   Target,
 } from './syntax.ts';
-import { makeTests, type Test } from './tests.ts';
 import {
-  compare,
   Dict,
   defined,
   either,
-  equal,
   Fn,
   iterate,
   type Keywords,
@@ -76,35 +73,16 @@ type End = 'break' | 'continue' | undefined;
 
 export class Interpreter {
   readonly #variables: ReadonlyMap<string, Value>;
-  readonly #filters: ReadonlyMap<string, Filter>;
-  readonly #tests: ReadonlyMap<string, Test>;
   #depth = 0;
 
   constructor(variables: ReadonlyMap<string, Value>) {
     this.#variables = variables;
-    const library = {
-      has: (kind: 'filter' | 'test', name: string) =>
-        kind === 'test' ? this.#tests.has(name) : this.#filters.has(name) || otherFilters.has(name),
-      filter: (name: string) => this.#filter(name),
-      test: (name: string) => this.#test(name),
-    };
-    this.#filters = makeFilters(library);
-    this.#tests = makeTests(library);
   }
 
   run(body: readonly Statement[]): string {
     const out: string[] = [];
     this.#runAll(body, new Scope(undefined, frameNames(body)), out);
     return out.join('');
-  }
-
-  #filter(name: string): Filter {
-    if (otherFilters.has(name)) unsupported(`the filter ${name}`);
-    return this.#filters.get(name) ?? fail(`No filter named '${name}'.`);
-  }
-
-  #test(name: string): Test {
-    return this.#tests.get(name) ?? fail(`No test named '${name}'.`);
   }
 
   #deeper<T>(run: () => T): T {
@@ -297,14 +275,14 @@ export class Interpreter {
       this.#runAll(callee.body, scope, out);
       return out.join('');
     };
-    const attributes: Readonly<Record<string, Value>> = {
-      name,
-      arguments: new Tuple(names),
-      caller: takes('caller'),
-      catch_kwargs: takes('kwargs'),
-      catch_varargs: takes('varargs'),
+    const attributes = {
+      name: () => name,
+      arguments: () => new Tuple(names),
+      caller: () => takes('caller'),
+      catch_kwargs: () => takes('kwargs'),
+      catch_varargs: () => takes('varargs'),
     };
-    return new Native('Macro', (key) => (Object.hasOwn(attributes, key) ? attributes[key] : undefined), call);
+    return new Native('Macro', attributes, call);
   }
 
   #arguments(args: Arguments, scope: Scope): [Value[], Map<string, Value>] {
@@ -340,7 +318,7 @@ export class Interpreter {
   }
 
   #applyFilter(node: FilterExpression, value: Value, scope: Scope): Value {
-    const filter = this.#filter(node.name);
+    const filter = filterNamed(node.name);
     const [args, keywords] = this.#arguments(node.args, scope);
     return filter(value, args, keywords);
   }
@@ -393,7 +371,7 @@ export class Interpreter {
         return this.#applyFilter(node, value, scope);
       }
       case 'test': {
-        const test = this.#test(node.name);
+        const test = testNamed(node.name);
         const value = this.#evaluate(node.value, scope);
         return test(value, ...this.#arguments(node.args, scope));
       }
@@ -425,19 +403,4 @@ export class Interpreter {
         return new Undefined('the inline if-expression evaluated to false and no else section was defined.');
     }
   }
-}
-
-function holds(sign: string, left: Value, right: Value): boolean {
-  switch (sign) {
-    case '==':
-      return equal(left, right);
-    case '!=':
-      return !equal(left, right);
-    case 'in':
-      return contains(right, left);
-    case 'not in':
-      return !contains(right, left);
-  }
-  const order = compare(left, right, sign);
-  return sign === '<' ? order < 0 : sign === '<=' ? order <= 0 : sign === '>' ? order > 0 : order >= 0;
 }

@@ -1,8 +1,7 @@
 /** transformers' `tojson`: Python's `json.dumps` with `ensure_ascii=False`. */
-import { bind } from './arguments.ts';
-import { exceeded, fail, limits, reserve, step } from './limits.ts';
+import { fail, nest, reserve } from './limits.ts';
 import { floatText } from './literals.ts';
-import { compare, Dict, type Keywords, Markup, Tuple, truthy, typeName, type Value } from './values.ts';
+import { compare, Dict, Markup, sequence, typeName, type Value } from './values.ts';
 
 interface Settings {
   readonly ascii: boolean;
@@ -13,26 +12,18 @@ interface Settings {
   readonly sorted: boolean;
 }
 
-export function toJson(value: Value, args: readonly Value[], keywords: Keywords): string {
-  const names = ['ensure_ascii', 'indent', 'separators', 'sort_keys'];
-  const [ascii = false, indent = null, separators = null, sorted = false] = bind(
-    'tojson',
-    names,
-    0,
-    args,
-    keywords,
-  );
-  const pair =
-    separators instanceof Tuple ? separators.items : Array.isArray(separators) ? separators : undefined;
-  if (separators !== null && (pair?.length !== 2 || pair.some((part) => typeof part !== 'string'))) {
+export function toJson(
+  value: Value,
+  ascii = false,
+  indent: Value = null,
+  separators: Value = null,
+  sorted = false,
+): string {
+  const pair = separators === null ? [indent === null ? ', ' : ',', ': '] : sequence(separators);
+  if (pair?.length !== 2 || pair.some((part) => typeof part !== 'string'))
     fail(`tojson: expected two separators, got a '${typeName(separators)}'`);
-  }
-  const [between, colon] = (pair ?? [indent === null ? ', ' : ',', ': ']) as string[];
-  return write(
-    value,
-    { ascii: truthy(ascii), indent: indentText(indent), between, colon, sorted: truthy(sorted) },
-    0,
-  );
+  const [between, colon] = pair as readonly string[];
+  return write(value, { ascii, indent: indentText(indent), between, colon, sorted }, 0);
 }
 
 function indentText(indent: Value): string | undefined {
@@ -47,24 +38,15 @@ function indentText(indent: Value): string | undefined {
 }
 
 function write(value: Value, settings: Settings, depth: number): string {
-  step();
-  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  nest(depth);
   if (value === null) return 'null';
   if (typeof value === 'boolean') return String(value);
   if (typeof value === 'bigint') return value.toString();
   if (typeof value === 'number') return jsonFloat(value);
   if (typeof value === 'string') return quoted(value, settings.ascii);
   if (value instanceof Markup) return quoted(value.text, settings.ascii);
-  if (Array.isArray(value) || value instanceof Tuple) {
-    const items = Array.isArray(value) ? value : value.items;
-    return container(
-      '[',
-      items.map((item) => write(item, settings, depth + 1)),
-      ']',
-      settings,
-      depth,
-    );
-  }
+  const items = sequence(value)?.map((item) => write(item, settings, depth + 1));
+  if (items !== undefined) return container('[', items, ']', settings, depth);
   if (!(value instanceof Dict)) return fail(`Object of type ${typeName(value)} is not JSON serializable`);
   const entries = Array.from(value.entries());
   if (settings.sorted) entries.sort(([a], [b]) => compare(a, b));

@@ -54,6 +54,12 @@ export function step(count = 1): void {
   if (steps > limits.steps) exceeded('steps', 'steps in one render', steps);
 }
 
+/** Counts one step at a depth of lists and dicts. */
+export function nest(depth: number): void {
+  step();
+  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+}
+
 /** Counts text that is read or about to be created. */
 export function reserve(count: number): void {
   characters += count;

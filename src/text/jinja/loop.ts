@@ -36,7 +36,7 @@ export function makeLoop(items: readonly Value[], depth: number, recurse: (items
   };
   const value = new Native(
     'LoopContext',
-    (name) => (Object.hasOwn(attributes, name) ? attributes[name]() : undefined),
+    attributes,
     ([inner = null]) => recurse(inner),
     () => `<LoopContext ${at + 1}/${items.length}>`,
   );

@@ -7,7 +7,7 @@ import { defined, numeric, typeName, type Value } from './values.ts';
 
 function trimmed(text: string): string {
   reserve(text.length * 4);
-  const inner = strip(text, undefined, { left: true, right: true });
+  const inner = strip(text);
   if (/(?![0-9])\p{Nd}/u.test(inner)) unsupported(`digits such as those of '${inner.slice(0, 20)}'`);
   return inner;
 }

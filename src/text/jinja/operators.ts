@@ -4,6 +4,7 @@ import { percentFormat } from './format.ts';
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import {
   codePoints,
+  compare,
   Dict,
   defined,
   equal,
@@ -189,6 +190,22 @@ export function negate(value: Value): Value {
 
 export function positive(value: Value): Value {
   return numeric(defined(value)) ?? fail(`bad operand type for unary +: '${typeName(value)}'`);
+}
+
+/** A comparison such as `left <= right` or `left in right`. */
+export function holds(sign: string, left: Value, right: Value): boolean {
+  switch (sign) {
+    case '==':
+      return equal(left, right);
+    case '!=':
+      return !equal(left, right);
+    case 'in':
+      return contains(right, left);
+    case 'not in':
+      return !contains(right, left);
+  }
+  const order = compare(left, right, sign);
+  return sign === '<' ? order < 0 : sign === '<=' ? order <= 0 : sign === '>' ? order > 0 : order >= 0;
 }
 
 /** `value in container`. */

@@ -1,16 +1,12 @@
-/** Jinja's tests (`is defined`). */
-import { bind } from './arguments.ts';
-import type { Library } from './filters.ts';
-import { fail, unsupported } from './limits.ts';
-import { binary, contains } from './operators.ts';
+/** Jinja's tests (`is defined`) on values; those on names of filters and tests are in library.ts. */
+import { type Bound, bySignature } from './arguments.ts';
+import { unsupported } from './limits.ts';
+import { binary, contains, holds } from './operators.ts';
 import { isLower, isUpper } from './text.ts';
 import {
-  compare,
   Dict,
   equal,
   Fn,
-  hashKey,
-  type Keywords,
   lengthOf,
   Markup,
   Native,
@@ -23,30 +19,9 @@ import {
   View,
 } from './values.ts';
 
-export type Test = (value: Value, args: readonly Value[], keywords: Keywords) => boolean;
+export type Test = Bound<Value, boolean>;
 
-function ordered(sign: string, holds: (order: number) => boolean): Test {
-  return (value, args, keywords) => {
-    const [other = null] = bind(sign, ['b'], 1, args, keywords);
-    return holds(compare(value, other, sign));
-  };
-}
-
-function remainder(value: Value, by: Value): Value {
-  return binary('%', value, by);
-}
-
-const equals: Test = (value, args) =>
-  args.length === 1 ? equal(value, args[0]) : fail(`eq: expected one argument, got ${args.length}`);
-const differs: Test = (value, args, keywords) => !equals(value, args, keywords);
-const isIn: Test = (value, [container = null]) => contains(container, value);
-const less = ordered('<', (order) => order < 0);
-const lessOrEqual = ordered('<=', (order) => order <= 0);
-const greater = ordered('>', (order) => order > 0);
-const greaterOrEqual = ordered('>=', (order) => order >= 0);
-
-const sameAs: Test = (value, args, keywords) => {
-  const [other = null] = bind('sameas', ['other'], 1, args, keywords);
+function sameAs(value: Value, other: Value): boolean {
   const isSmall = (one: Value): boolean => typeof one !== 'bigint' || (one >= -5n && one <= 256n);
   const hasIdentity = (one: Value): boolean => !['string', 'number'].includes(typeof one) && isSmall(one);
   if (
@@ -57,66 +32,40 @@ const sameAs: Test = (value, args, keywords) => {
     unsupported(`sameas of two ${typeName(value)}`);
   }
   return value === other;
-};
-
-export function makeTests(library: Library): ReadonlyMap<string, Test> {
-  const isNameOf =
-    (kind: 'filter' | 'test'): Test =>
-    (value) => {
-      hashKey(value);
-      return typeof value === 'string' && library.has(kind, value);
-    };
-  return new Map<string, Test>([
-    ['!=', differs],
-    ['<', less],
-    ['<=', lessOrEqual],
-    ['==', equals],
-    ['>', greater],
-    ['>=', greaterOrEqual],
-    ['boolean', (value) => typeof value === 'boolean'],
-    [
-      'callable',
-      (value) =>
-        value instanceof Fn ||
-        value instanceof Undefined ||
-        (value instanceof Native && value.call !== undefined),
-    ],
-    ['defined', (value) => !(value instanceof Undefined)],
-    [
-      'divisibleby',
-      (value, args, keywords) => {
-        const [by = null] = bind('divisibleby', ['num'], 1, args, keywords);
-        return equal(remainder(value, by), 0n);
-      },
-    ],
-    ['eq', equals],
-    ['equalto', equals],
-    ['escaped', (value) => value instanceof Markup],
-    ['even', (value) => equal(remainder(value, 2n), 0n)],
-    ['false', (value) => value === false],
-    ['filter', isNameOf('filter')],
-    ['float', (value) => typeof value === 'number'],
-    ['ge', greaterOrEqual],
-    ['greaterthan', greater],
-    ['gt', greater],
-    ['in', isIn],
-    ['integer', (value) => typeof value === 'bigint'],
-    ['iterable', (value) => typeof value === 'string' || tryIterate(value) !== undefined],
-    ['le', lessOrEqual],
-    ['lessthan', less],
-    ['lower', (value) => isLower(textFor(value))],
-    ['lt', less],
-    ['mapping', (value) => value instanceof Dict],
-    ['ne', differs],
-    ['none', (value) => value === null],
-    ['number', (value) => numeric(value) !== undefined],
-    ['odd', (value) => equal(remainder(value, 2n), 1n)],
-    ['sameas', sameAs],
-    ['sequence', (value) => lengthOf(value) !== undefined && !(value instanceof View)],
-    ['string', (value) => typeof value === 'string' || value instanceof Markup],
-    ['test', isNameOf('test')],
-    ['true', (value) => value === true],
-    ['undefined', (value) => value instanceof Undefined],
-    ['upper', (value) => isUpper(textFor(value))],
-  ]);
 }
+
+const isDivisible = (value: Value, by: Value): boolean => equal(binary('%', value, by), 0n);
+
+export const tests: ReadonlyMap<string, Test> = bySignature<Value, boolean>({
+  '==|eq|equalto(b)': (value, other: Value) => equal(value, other),
+  '!=|ne(b)': (value, other: Value) => !equal(value, other),
+  '<|lt|lessthan(b)': (value, other: Value) => holds('<', value, other),
+  '<=|le(b)': (value, other: Value) => holds('<=', value, other),
+  '>|gt|greaterthan(b)': (value, other: Value) => holds('>', value, other),
+  '>=|ge(b)': (value, other: Value) => holds('>=', value, other),
+  'boolean()': (value) => typeof value === 'boolean',
+  'callable()': (value) =>
+    value instanceof Fn ||
+    value instanceof Undefined ||
+    (value instanceof Native && value.call !== undefined),
+  'defined()': (value) => !(value instanceof Undefined),
+  'divisibleby(num)': isDivisible,
+  'escaped()': (value) => value instanceof Markup,
+  'even()': (value) => isDivisible(value, 2n),
+  'false()': (value) => value === false,
+  'float()': (value) => typeof value === 'number',
+  'in(seq)': (value, container: Value) => contains(container, value),
+  'integer()': (value) => typeof value === 'bigint',
+  'iterable()': (value) => typeof value === 'string' || tryIterate(value) !== undefined,
+  'lower()': (value) => isLower(textFor(value)),
+  'mapping()': (value) => value instanceof Dict,
+  'none()': (value) => value === null,
+  'number()': (value) => numeric(value) !== undefined,
+  'odd()': (value) => equal(binary('%', value, 2n), 1n),
+  'sameas(other)': sameAs,
+  'sequence()': (value) => lengthOf(value) !== undefined && !(value instanceof View),
+  'string()': (value) => typeof value === 'string' || value instanceof Markup,
+  'true()': (value) => value === true,
+  'undefined()': (value) => value instanceof Undefined,
+  'upper()': (value) => isUpper(textFor(value)),
+});

@@ -11,28 +11,18 @@ export function isSpace(unit: number): boolean {
   return SPACES.test(String.fromCharCode(unit));
 }
 
-/** `str.strip(chars)` at the given ends. */
-export function strip(
-  text: string,
-  characters: string | undefined,
-  ends: { left?: boolean; right?: boolean },
-): string {
-  if (characters !== undefined && /[\ud800-\udfff]/.test(characters + text)) {
-    const set = new Set(characters);
-    const points = Array.from(text);
-    let start = 0;
-    let end = points.length;
-    while (ends.left && start < end && set.has(points[start])) start++;
-    while (ends.right && end > start && set.has(points[end - 1])) end--;
-    return points.slice(start, end).join('');
-  }
-  const drop = (at: number): boolean =>
-    characters === undefined ? isSpace(text.charCodeAt(at)) : characters.includes(text[at]);
+/** `str.strip(chars)`, or only at one side. */
+export function strip(text: string, characters?: string, side?: 'left' | 'right'): string {
+  const isAstral = characters !== undefined && /[\ud800-\udfff]/.test(characters + text);
+  const units = isAstral ? Array.from(text) : text;
+  const set = characters === undefined ? undefined : new Set(characters);
+  const drops = (at: number): boolean => (set ? set.has(units[at]) : isSpace(text.charCodeAt(at)));
   let start = 0;
-  let end = text.length;
-  while (ends.left && start < end && drop(start)) start++;
-  while (ends.right && end > start && drop(end - 1)) end--;
-  return text.slice(start, end);
+  let end = units.length;
+  while (side !== 'right' && start < end && drops(start)) start++;
+  while (side !== 'left' && end > start && drops(end - 1)) end--;
+  const kept = units.slice(start, end);
+  return typeof kept === 'string' ? kept : kept.join('');
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: Python ends lines there too.

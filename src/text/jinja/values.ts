@@ -2,7 +2,7 @@
  * Python's values in JavaScript: an int is a bigint, a float a number, None null, a list an array; other
  * types are classes here. Truth, equality, order, hashing and printing are Python's.
  */
-import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
+import { exceeded, fail, limits, nest, reserve, reserveItems, unsupported } from './limits.ts';
 import { floatText, stringLiteral } from './literals.ts';
 
 export type Value =
@@ -147,12 +147,12 @@ export class Fn {
 /** An object with attributes and optionally callable: `loop`, a macro, `cycler`. */
 export class Native {
   readonly name: string;
-  readonly attribute: (name: string) => Value | undefined;
+  readonly attributes: Readonly<Record<string, () => Value>>;
   readonly call: Fn['call'] | undefined;
   readonly text: (() => string) | undefined;
-  constructor(name: string, attribute: Native['attribute'], call?: Fn['call'], text?: () => string) {
+  constructor(name: string, attributes: Native['attributes'], call?: Fn['call'], text?: () => string) {
     this.name = name;
-    this.attribute = attribute;
+    this.attributes = attributes;
     this.call = call;
     this.text = text;
   }
@@ -274,8 +274,7 @@ export function numeric(value: Value): bigint | number | undefined {
 
 /** Whether Python can hash a value: not a list, dict or view, nor a tuple containing one. */
 export function isHashable(value: Value, depth = 0): boolean {
-  step();
-  if (depth > limits.depth) exceeded('depth', 'tuples inside one another', depth);
+  nest(depth);
   if (value instanceof Tuple) return value.items.every((item) => isHashable(item, depth + 1));
   return !(
     Array.isArray(value) ||
@@ -319,13 +318,13 @@ function textOf(value: Value): string | undefined {
   return typeof value === 'string' ? value : value instanceof Markup ? value.text : undefined;
 }
 
-function sequence(value: Value): readonly Value[] | undefined {
+/** The items of a list or tuple. */
+export function sequence(value: Value): readonly Value[] | undefined {
   return Array.isArray(value) ? value : value instanceof Tuple ? value.items : undefined;
 }
 
 export function equal(left: Value, right: Value, depth = 0): boolean {
-  step();
-  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  nest(depth);
   const a = numeric(left);
   const b = numeric(right);
   // biome-ignore lint/suspicious/noDoubleEquals: a bigint and a number of the same value are equal.
@@ -337,11 +336,10 @@ export function equal(left: Value, right: Value, depth = 0): boolean {
     return text === other;
   }
   if (left instanceof Undefined) return right instanceof Undefined;
-  if (Array.isArray(left) ? Array.isArray(right) : left instanceof Tuple && right instanceof Tuple) {
-    const one = sequence(left) ?? [];
-    const other = sequence(right) ?? [];
+  const one = sequence(left);
+  const other = sequence(right);
+  if (one && other && Array.isArray(left) === Array.isArray(right))
     return one.length === other.length && one.every((item, i) => equal(item, other[i], depth + 1));
-  }
   if (left instanceof Dict && right instanceof Dict) {
     if (left.size !== right.size) return false;
     for (const [key, value] of left.entries()) {
@@ -372,8 +370,7 @@ function compareText(a: string, b: string): number {
 
 /** Negative, zero or positive; NaN when a float is NaN. `sign` is the operator, for errors. */
 export function compare(left: Value, right: Value, sign = '<', depth = 0): number {
-  step();
-  if (depth > limits.depth) exceeded('depth', 'lists inside one another', depth);
+  nest(depth);
   defined(left);
   defined(right);
   const a = numeric(left);
@@ -382,15 +379,15 @@ export function compare(left: Value, right: Value, sign = '<', depth = 0): numbe
     return a < b ? -1 : a > b ? 1 : Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : 0;
   }
   const text = textOf(left);
-  const other = textOf(right);
-  if (text !== undefined && other !== undefined) return compareText(text, other);
-  if (Array.isArray(left) ? Array.isArray(right) : left instanceof Tuple && right instanceof Tuple) {
-    const one = sequence(left) ?? [];
-    const two = sequence(right) ?? [];
-    for (let i = 0; i < Math.min(one.length, two.length); i++) {
-      if (!equal(one[i], two[i])) return compare(one[i], two[i], sign, depth + 1);
+  const otherText = textOf(right);
+  if (text !== undefined && otherText !== undefined) return compareText(text, otherText);
+  const one = sequence(left);
+  const other = sequence(right);
+  if (one && other && Array.isArray(left) === Array.isArray(right)) {
+    for (let i = 0; i < Math.min(one.length, other.length); i++) {
+      if (!equal(one[i], other[i])) return compare(one[i], other[i], sign, depth + 1);
     }
-    return one.length - two.length;
+    return one.length - other.length;
   }
   if (left instanceof View && right instanceof View) unsupported(`comparing two ${typeName(left)}`);
   return fail(`'${sign}' not supported between instances of '${typeName(left)}' and '${typeName(right)}'`);
@@ -406,8 +403,7 @@ export function textFor(value: Value): string {
 
 /** Python's `repr()`. */
 export function reprOf(value: Value, depth = 0): string {
-  step();
-  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  nest(depth);
   const inner = (item: Value): string => reprOf(item, depth + 1);
   const pair = ([key, item]: readonly [Value, Value]): string => `${inner(key)}: ${inner(item)}`;
   const made = (text: string): string => {
