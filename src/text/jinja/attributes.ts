@@ -4,7 +4,9 @@
  *
  * Source: jinja2 3.1.6, sandbox.py.
  */
+
 import { type Bound, bySignature, methodOf } from './arguments.ts';
+import { equal } from './comparison.ts';
 import { braceFormat } from './format.ts';
 import { fail, reserveItems, unsupported } from './limits.ts';
 import { subscript } from './operators.ts';
@@ -13,7 +15,6 @@ import {
   Dict,
   defined,
   either,
-  equal,
   Fn,
   Group,
   Markup,

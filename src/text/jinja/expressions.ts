@@ -30,15 +30,21 @@ export class ExpressionParser {
 
   /** An expression, or a tuple when separated by commas. `choice`: whether `… if …` may follow. */
   protected tuple(choice = true, isEnd: () => boolean = () => false, inParentheses = false): Expression {
-    const items: Expression[] = [];
-    let isTuple = false;
-    while (!isEnd() && !['close variable', 'close block', ')'].includes(this.stream.current.type)) {
-      items.push(this.expression(choice));
-      if (!this.stream.skip(',')) break;
-      isTuple = true;
-    }
+    const [items, isTuple] = this.#separated(isEnd, ['close variable', ')'], () => this.expression(choice));
     if (isTuple || (inParentheses && items.length === 0)) return { kind: 'tuple', items };
     return items[0] ?? this.stream.unexpected('an expression');
+  }
+
+  /** Items up to one of `ends`, and whether a comma followed one of them. */
+  #separated<T>(isEnd: () => boolean, ends: readonly string[], item: () => T): [T[], boolean] {
+    const items: T[] = [];
+    let hasComma = false;
+    while (!isEnd() && ![...ends, 'close block'].includes(this.stream.current.type)) {
+      items.push(item());
+      if (!this.stream.skip(',')) break;
+      hasComma = true;
+    }
+    return [items, hasComma];
   }
 
   protected expression(choice = true): Expression {
@@ -54,19 +60,7 @@ export class ExpressionParser {
   }
 
   #or(): Expression {
-    return this.#chain(
-      () => this.#and(),
-      () => (this.stream.skipName('or') ? 'or' : undefined),
-      (_, left, right) => ({ kind: 'or', left, right }),
-    );
-  }
-
-  #and(): Expression {
-    return this.#chain(
-      () => this.#not(),
-      () => (this.stream.skipName('and') ? 'and' : undefined),
-      (_, left, right) => ({ kind: 'and', left, right }),
-    );
+    return this.#chain(['or'], () => this.#chain(['and'], () => this.#not()));
   }
 
   #not(): Expression {
@@ -83,56 +77,33 @@ export class ExpressionParser {
         this.stream.next();
         rest.push([type, this.#sum()]);
       } else if (this.stream.skipName('in')) rest.push(['in', this.#sum()]);
-      else if (
-        this.stream.isName('not') &&
-        this.stream.following.value === 'in' &&
-        this.stream.following.type === 'name'
-      ) {
-        this.stream.next();
-        this.stream.next();
-        rest.push(['not in', this.#sum()]);
-      } else return rest.length === 0 ? first : { kind: 'compare', first, rest };
+      else if (this.stream.skipName('not', 'in')) rest.push(['not in', this.#sum()]);
+      else return rest.length === 0 ? first : { kind: 'compare', first, rest };
     }
   }
 
   #sum(): Expression {
-    return this.#binary(['+', '-'], () => this.#concat());
+    return this.#chain(['+', '-'], () => this.#concat());
   }
 
   #concat(): Expression {
-    const items = [this.#product()];
-    while (this.stream.skip('~')) items.push(this.#product());
+    const product = (): Expression =>
+      this.#chain(['*', '/', '//', '%'], () => this.#chain(['**'], () => this.#unary()));
+    const items = [product()];
+    while (this.stream.skip('~')) items.push(product());
     return items.length === 1 ? items[0] : { kind: 'concat', items };
   }
 
-  #product(): Expression {
-    return this.#binary(['*', '/', '//', '%'], () => this.#power());
-  }
-
-  #power(): Expression {
-    return this.#binary(['**'], () => this.#unary());
-  }
-
-  #binary(operators: readonly string[], operand: () => Expression): Expression {
-    return this.#chain(
-      operand,
-      () => (operators.includes(this.stream.current.type) ? this.stream.next().type : undefined),
-      (operator, left, right) => ({ kind: 'binary', operator, left, right }),
-    );
-  }
-
   /** `a op b op c`, left-associative. The tree is as deep as the chain is long, so the length is bounded. */
-  #chain(
-    operand: () => Expression,
-    operator: () => string | undefined,
-    make: (operator: string, left: Expression, right: Expression) => Expression,
-  ): Expression {
+  #chain(operators: readonly string[], operand: () => Expression): Expression {
     let left = operand();
     for (let links = 1; ; links++) {
-      const found = operator();
-      if (found === undefined) return left;
+      const { type, value } = this.stream.current;
+      const operator = type === 'name' ? value : type;
+      if (!operators.includes(operator)) return left;
       if (links > limits.nesting) exceeded('nesting', 'operators in a row', links);
-      left = make(found, left, operand());
+      this.stream.next();
+      left = { kind: 'binary', operator, left, right: operand() };
     }
   }
 
@@ -329,21 +300,19 @@ export class ExpressionParser {
     return { positional, keywords, spread, keywordSpread };
   }
 
-  /** A name, or comma-separated names. */
-  protected target(isEnd: () => boolean, members = false): Target {
-    const items: Target[] = [];
-    let isTuple = false;
-    while (!isEnd() && !['close block', ')', '='].includes(this.stream.current.type)) {
-      items.push(this.#oneTarget(members));
-      if (!this.stream.skip(',')) break;
-      isTuple = true;
-    }
+  /** A name, or comma-separated names. `members`: whether attributes of a namespace are allowed. */
+  protected target(members = false): Target {
+    const [items, isTuple] = this.#separated(
+      () => this.stream.isName('in'),
+      [')', '=', '|'],
+      () => this.#oneTarget(members),
+    );
     return isTuple ? { kind: 'tuple', items } : (items[0] ?? this.stream.unexpected('a name'));
   }
 
   #oneTarget(members: boolean): Target {
     if (this.stream.skip('(')) {
-      const inner = this.stream.nested(() => this.target(() => false, members));
+      const inner = this.stream.nested(() => this.target(members));
       this.stream.expect(')');
       return inner;
     }

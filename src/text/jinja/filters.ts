@@ -4,8 +4,10 @@
  *
  * Source: jinja2 3.1.6, filters.py.
  */
+
 import { asInteger, asString, type Bound, bySignature } from './arguments.ts';
 import { attribute, item } from './attributes.ts';
+import { compare, equal } from './comparison.ts';
 import { pad, percentFormat, whole } from './format.ts';
 import { toJson } from './json.ts';
 import { fail, reserve, reserveItems, step, unsupported } from './limits.ts';
@@ -16,10 +18,8 @@ import { capitalize, SPACE, splitLines, strip } from './text.ts';
 import {
   codePointLength,
   codePoints,
-  compare,
   Dict,
   defined,
-  equal,
   Group,
   Iter,
   iterate,

@@ -5,20 +5,22 @@
  * Source: jinja2 3.1.6, compiler.py and runtime.py.
  */
 import { attribute, item } from './attributes.ts';
-import { type FrameNames, frameNames, targetNames } from './frame-names.ts';
 import { globals, setMember } from './globals.ts';
 import { filterNamed, testNamed } from './library.ts';
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import { makeLoop } from './loop.ts';
 import { binary, holds, negate, positive, slice, unpack } from './operators.ts';
-import type {
-  Arguments,
-  Callee,
-  Expression,
-  FilterExpression,
-  ForStatement,
-  Statement,
-  Target,
+import { Scope, undefinedName } from './scope.ts';
+import {
+  type Arguments,
+  type Block,
+  type Callee,
+  type Expression,
+  type FilterExpression,
+  type ForStatement,
+  namesOf,
+  type Statement,
+  type Target,
 } from './syntax.ts';
 import {
   Dict,
@@ -39,35 +41,6 @@ import {
   type Value,
 } from './values.ts';
 
-class Scope {
-  readonly names = new Map<string, Value>();
-  readonly outer: Scope | undefined;
-  readonly #mentioned: ReadonlySet<string>;
-
-  constructor(outer: Scope | undefined, { mentioned, unset }: FrameNames) {
-    this.outer = outer;
-    this.#mentioned = mentioned;
-    for (const name of unset) if (!outer?.mentions(name)) this.names.set(name, undefinedName(name));
-  }
-
-  /** Whether this block or an outer one reads or sets the name. */
-  mentions(name: string): boolean {
-    return this.#mentioned.has(name) || (this.outer?.mentions(name) ?? false);
-  }
-
-  find(name: string): Value | undefined {
-    for (let scope: Scope | undefined = this; scope; scope = scope.outer) {
-      const value = scope.names.get(name);
-      if (value !== undefined) return value;
-    }
-    return undefined;
-  }
-}
-
-function undefinedName(name: string): Undefined {
-  return new Undefined(`'${name}' is undefined`);
-}
-
 /** How a list of statements ended: `break`, `continue`, or undefined at its end. */
 type End = 'break' | 'continue' | undefined;
 
@@ -79,9 +52,9 @@ export class Interpreter {
     this.#variables = variables;
   }
 
-  run(body: readonly Statement[]): string {
+  run(body: Block): string {
     const out: string[] = [];
-    this.#runAll(body, new Scope(undefined, frameNames(body)), out);
+    this.#runAll(body, new Scope(undefined, body), out);
     return out.join('');
   }
 
@@ -94,19 +67,12 @@ export class Interpreter {
     return result;
   }
 
-  #runAll(body: readonly Statement[], scope: Scope, out: string[]): End {
+  #runAll(body: Block, scope: Scope, out: string[]): End {
     for (const statement of body) {
       const end = this.#deeper(() => this.#runOne(statement, scope, out));
       if (end !== undefined) return end;
     }
     return undefined;
-  }
-
-  /** The output of a block with its own scope, and how it ended. */
-  #capture(body: readonly Statement[], outer: Scope): [string, End] {
-    const out: string[] = [];
-    const end = this.#runAll(body, new Scope(outer, frameNames(body)), out);
-    return [out.join(''), end];
   }
 
   #write(text: string, out: string[]): void {
@@ -134,31 +100,27 @@ export class Interpreter {
       case 'set':
         this.#assign(statement.target, this.#evaluate(statement.value, scope), scope);
         return;
-      case 'set block': {
-        const [text, end] = this.#capture(statement.body, scope);
-        if (end !== undefined) return end;
-        this.#assign(statement.target, this.#filtered(statement.filter, text, scope), scope);
-        return;
-      }
+      case 'set block':
       case 'filter block': {
-        const [text, end] = this.#capture(statement.body, scope);
+        const text: string[] = [];
+        const end = this.#runAll(statement.body, new Scope(scope, statement.body), text);
         if (end !== undefined) return end;
-        const value = this.#filtered(statement.filter, text, scope);
+        const value = this.#filtered(statement.filter, text.join(''), scope);
+        if (statement.kind === 'set block') this.#assign(statement.target, value, scope);
         // The result of a filter block must be a string: it is joined, not converted.
-        if (typeof value !== 'string' && !(value instanceof Markup))
-          fail(`expected a filter block to return a string, got a '${typeName(value)}'`);
-        this.#write(textFor(value), out);
+        else if (typeof value === 'string' || value instanceof Markup) this.#write(textFor(value), out);
+        else fail(`expected a filter block to return a string, got a '${typeName(value)}'`);
         return;
       }
       case 'with': {
-        const own = statement.values.flatMap(([target]) => targetNames(target));
-        const inner = new Scope(scope, frameNames(statement.body, own));
+        const own = statement.values.flatMap(([target]) => namesOf(target));
+        const inner = new Scope(scope, statement.body, own);
         for (const [target, value] of statement.values)
           this.#assign(target, this.#evaluate(value, scope), inner);
         return this.#runAll(statement.body, inner, out);
       }
       case 'scope':
-        return this.#runAll(statement.body, new Scope(scope, frameNames(statement.body)), out);
+        return this.#runAll(statement.body, new Scope(scope, statement.body), out);
       case 'macro':
         scope.names.set(statement.name, this.#callable(statement.name, statement.callee, scope));
         return;
@@ -186,10 +148,10 @@ export class Interpreter {
   #loop(statement: ForStatement, iterable: Value, outer: Scope, out: string[], depth: number): void {
     let items = listOf(iterable);
     const { target, test, body, otherwise } = statement;
-    const own = [...targetNames(target), 'loop'];
+    const own = [...namesOf(target), 'loop'];
     if (test !== undefined) {
       items = items.filter((value) => {
-        const scope = new Scope(outer, { mentioned: new Set(own), unset: [] });
+        const scope = new Scope(outer, [], own);
         this.#assign(target, value, scope);
         return truthy(this.#evaluate(test, scope));
       });
@@ -206,14 +168,14 @@ export class Interpreter {
     for (let i = 0; i < items.length; i++) {
       step();
       loop.moveTo(i);
-      const scope = new Scope(outer, frameNames(body, own));
+      const scope = new Scope(outer, body, own);
       scope.names.set('loop', loop.value);
       this.#assign(target, items[i], scope);
       const end = this.#runAll(body, scope, out);
       if (end === 'break') break;
       isDone ||= end === undefined;
     }
-    if (!isDone) this.#runAll(otherwise, new Scope(outer, frameNames(otherwise)), out);
+    if (!isDone) this.#runAll(otherwise, new Scope(outer, otherwise), out);
   }
 
   #assign(target: Target, value: Value, scope: Scope): void {
@@ -247,7 +209,7 @@ export class Interpreter {
     const takes = (special: string): boolean => callee.reads.has(special) && !names.includes(special);
     const own = [...names, ...['caller', 'kwargs', 'varargs'].filter(takes)];
     const call = (args: readonly Value[], given: Keywords): Value => {
-      const scope = new Scope(closure, frameNames(callee.body, own));
+      const scope = new Scope(closure, callee.body, own);
       const keywords = new Map(given);
       const missing: [string, Expression | undefined][] = [];
       callee.parameters.forEach(([parameter, otherwise], i) => {
@@ -381,13 +343,14 @@ export class Interpreter {
         return negate(this.#evaluate(node.value, scope));
       case 'positive':
         return positive(this.#evaluate(node.value, scope));
-      case 'and':
-      case 'or': {
+      case 'binary': {
+        const { operator } = node;
         const left = this.#evaluate(node.left, scope);
-        return truthy(left) === (node.kind === 'or') ? left : this.#evaluate(node.right, scope);
+        const isLogical = operator === 'and' || operator === 'or';
+        if (isLogical && truthy(left) === (operator === 'or')) return left;
+        const right = this.#evaluate(node.right, scope);
+        return isLogical ? right : binary(operator, left, right);
       }
-      case 'binary':
-        return binary(node.operator, this.#evaluate(node.left, scope), this.#evaluate(node.right, scope));
       case 'compare': {
         let left = this.#evaluate(node.first, scope);
         for (const [sign, operand] of node.rest) {

@@ -1,7 +1,8 @@
 /** transformers' `tojson`: Python's `json.dumps` with `ensure_ascii=False`. */
+import { compare } from './comparison.ts';
 import { fail, nest, reserve } from './limits.ts';
 import { floatText } from './literals.ts';
-import { compare, Dict, Markup, sequence, typeName, type Value } from './values.ts';
+import { Dict, Markup, sequence, typeName, type Value } from './values.ts';
 
 interface Settings {
   readonly ascii: boolean;

@@ -1,6 +1,7 @@
 /** The variable `loop`. */
+import { equal } from './comparison.ts';
 import { fail } from './limits.ts';
-import { equal, Fn, Native, Undefined, type Value } from './values.ts';
+import { Fn, Native, Undefined, type Value } from './values.ts';
 
 export interface Loop {
   readonly value: Native;

@@ -1,13 +1,12 @@
 /** Python's operators, subscripts and slices. */
 
+import { compare, equal } from './comparison.ts';
 import { percentFormat } from './format.ts';
 import { exceeded, fail, limits, reserve, reserveItems, step, unsupported } from './limits.ts';
 import {
   codePoints,
-  compare,
   Dict,
   defined,
-  equal,
   hasSurrogates,
   isHashable,
   listOf,

@@ -7,17 +7,11 @@
 import { ExpressionParser } from './expressions.ts';
 import { tokenize } from './lexer.ts';
 import { fail, unsupported } from './limits.ts';
-import type { Callee, Expression, Statement, Target } from './syntax.ts';
+import { type Block, type Callee, type Expression, namesOf, type Statement, type Target } from './syntax.ts';
 import { TokenStream } from './token-stream.ts';
 
 export function parse(template: string): Statement[] {
   return new Parser(new TokenStream(tokenize(template))).template();
-}
-
-/** The names that an assignment sets; an attribute of a namespace is not a name. */
-function namesOf(target: Target): readonly string[] {
-  if (target.kind === 'tuple') return target.items.flatMap(namesOf);
-  return target.kind === 'name' ? [target.name] : [];
 }
 
 const UNSUPPORTED = ['include', 'import', 'from', 'extends', 'block', 'autoescape'];
@@ -52,7 +46,7 @@ class Parser extends ExpressionParser {
   }
 
   /** The body of a block, and the name that ended it. */
-  #block(...ends: string[]): [readonly Statement[], string] {
+  #block(...ends: string[]): [Block, string] {
     this.stream.skip(':');
     this.stream.expect('close block');
     const body = this.#statements(ends);
@@ -103,7 +97,7 @@ class Parser extends ExpressionParser {
   }
 
   #set(): Statement {
-    const target = this.target(() => this.stream.current.type === '|', true);
+    const target = this.target(true);
     if (namesOf(target).includes('loop')) this.#assignsLoop = true;
     if (this.stream.skip('=')) return { kind: 'set', target, value: this.tuple() };
     const filter = this.filters(undefined);
@@ -114,7 +108,7 @@ class Parser extends ExpressionParser {
     const { stream } = this;
     const assignedBefore = this.#assignsLoop;
     this.#assignsLoop = false;
-    const target = this.target(() => stream.isName('in'));
+    const target = this.target();
     if (namesOf(target).includes('loop')) this.#assignsLoop = true;
     stream.expectName('in');
     const iterable = this.tuple(false, () => stream.isName('recursive', 'if'));
@@ -130,7 +124,7 @@ class Parser extends ExpressionParser {
   }
 
   #if(): Statement {
-    const branches: [Expression | undefined, readonly Statement[]][] = [];
+    const branches: [Expression | undefined, Block][] = [];
     for (let end = 'elif'; end !== 'endif'; ) {
       const test = end === 'elif' ? this.tuple(false) : undefined;
       const [body, next] = end === 'elif' ? this.#block('elif', 'else', 'endif') : this.#block('endif');
@@ -144,7 +138,7 @@ class Parser extends ExpressionParser {
     const values: [Target, Expression][] = [];
     while (this.stream.current.type !== 'close block') {
       if (values.length > 0) this.stream.expect(',');
-      const name = this.target(() => false);
+      const name = this.target();
       this.stream.expect('=');
       values.push([name, this.expression()]);
     }

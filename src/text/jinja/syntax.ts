@@ -10,39 +10,22 @@ export interface Arguments {
 }
 
 export type Expression =
-  | { readonly kind: 'constant'; readonly value: Value }
-  | { readonly kind: 'name'; readonly name: string }
-  | { readonly kind: 'list' | 'tuple' | 'concat'; readonly items: readonly Expression[] }
-  | { readonly kind: 'dict'; readonly items: readonly (readonly [Expression, Expression])[] }
-  | { readonly kind: 'attribute'; readonly object: Expression; readonly name: string }
-  | { readonly kind: 'item'; readonly object: Expression; readonly index: Expression }
-  | {
-      readonly kind: 'slice';
-      readonly object: Expression;
-      readonly bounds: readonly (Expression | undefined)[];
-    }
-  | { readonly kind: 'call'; readonly callee: Expression; readonly args: Arguments }
   | FilterExpression
-  | { readonly kind: 'test'; readonly value: Expression; readonly name: string; readonly args: Arguments }
-  | { readonly kind: 'not' | 'negative' | 'positive'; readonly value: Expression }
-  | { readonly kind: 'and' | 'or'; readonly left: Expression; readonly right: Expression }
-  | {
-      readonly kind: 'binary';
-      readonly operator: string;
-      readonly left: Expression;
-      readonly right: Expression;
-    }
-  | {
-      readonly kind: 'compare';
-      readonly first: Expression;
-      readonly rest: readonly (readonly [string, Expression])[];
-    }
-  | {
-      readonly kind: 'choice';
-      readonly test: Expression;
-      readonly yes: Expression;
-      readonly no: Expression | undefined;
-    };
+  | Readonly<
+      | { kind: 'constant'; value: Value }
+      | { kind: 'name'; name: string }
+      | { kind: 'list' | 'tuple' | 'concat'; items: readonly Expression[] }
+      | { kind: 'dict'; items: readonly (readonly [Expression, Expression])[] }
+      | { kind: 'attribute'; object: Expression; name: string }
+      | { kind: 'item'; object: Expression; index: Expression }
+      | { kind: 'slice'; object: Expression; bounds: readonly (Expression | undefined)[] }
+      | { kind: 'call'; callee: Expression; args: Arguments }
+      | { kind: 'test'; value: Expression; name: string; args: Arguments }
+      | { kind: 'not' | 'negative' | 'positive'; value: Expression }
+      | { kind: 'binary'; operator: string; left: Expression; right: Expression }
+      | { kind: 'compare'; first: Expression; rest: readonly (readonly [string, Expression])[] }
+      | { kind: 'choice'; test: Expression; yes: Expression; no: Expression | undefined }
+    >;
 
 /** `value` is undefined for the block of a filter or set statement. */
 export interface FilterExpression {
@@ -53,44 +36,43 @@ export interface FilterExpression {
 }
 
 /** An assignment target: a name, a tuple of names, or an attribute of a namespace. */
-export type Target =
-  | { readonly kind: 'name'; readonly name: string }
-  | { readonly kind: 'tuple'; readonly items: readonly Target[] }
-  | { readonly kind: 'member'; readonly name: string; readonly attribute: string };
+export type Target = Readonly<
+  | { kind: 'name'; name: string }
+  | { kind: 'tuple'; items: readonly Target[] }
+  | { kind: 'member'; name: string; attribute: string }
+>;
+
+/** The names that an assignment sets; an attribute of a namespace is not a name. */
+export function namesOf(target: Target): readonly string[] {
+  if (target.kind === 'tuple') return target.items.flatMap(namesOf);
+  return target.kind === 'name' ? [target.name] : [];
+}
 
 /** The common part of macros and call blocks. */
 export interface Callee {
   readonly parameters: readonly (readonly [string, Expression | undefined])[];
-  readonly body: readonly Statement[];
+  readonly body: Block;
   /** Which of `caller`, `kwargs` and `varargs` the body reads. */
   readonly reads: ReadonlySet<string>;
 }
 
+export type Block = readonly Statement[];
+
 export type Statement =
-  | { readonly kind: 'data'; readonly text: string }
-  | { readonly kind: 'print'; readonly values: readonly Expression[] }
   | ForStatement
-  | {
-      readonly kind: 'if';
-      readonly branches: readonly (readonly [Expression | undefined, readonly Statement[]])[];
-    }
-  | { readonly kind: 'set'; readonly target: Target; readonly value: Expression }
-  | {
-      readonly kind: 'set block';
-      readonly target: Target;
-      readonly filter: FilterExpression | undefined;
-      readonly body: readonly Statement[];
-    }
-  | {
-      readonly kind: 'with';
-      readonly values: readonly (readonly [Target, Expression])[];
-      readonly body: readonly Statement[];
-    }
-  | { readonly kind: 'macro'; readonly name: string; readonly callee: Callee }
-  | { readonly kind: 'call block'; readonly call: Expression & { kind: 'call' }; readonly callee: Callee }
-  | { readonly kind: 'filter block'; readonly filter: FilterExpression; readonly body: readonly Statement[] }
-  | { readonly kind: 'scope'; readonly body: readonly Statement[] }
-  | { readonly kind: 'break' | 'continue' };
+  | Readonly<
+      | { kind: 'data'; text: string }
+      | { kind: 'print'; values: readonly Expression[] }
+      | { kind: 'if'; branches: readonly (readonly [Expression | undefined, Block])[] }
+      | { kind: 'set'; target: Target; value: Expression }
+      | { kind: 'set block'; target: Target; filter: FilterExpression | undefined; body: Block }
+      | { kind: 'with'; values: readonly (readonly [Target, Expression])[]; body: Block }
+      | { kind: 'macro'; name: string; callee: Callee }
+      | { kind: 'call block'; call: Expression & { kind: 'call' }; callee: Callee }
+      | { kind: 'filter block'; filter: FilterExpression; body: Block }
+      | { kind: 'scope'; body: Block }
+      | { kind: 'break' | 'continue' }
+    >;
 
 export interface ForStatement {
   readonly kind: 'for';
@@ -98,6 +80,6 @@ export interface ForStatement {
   readonly iterable: Expression;
   readonly test: Expression | undefined;
   readonly recursive: boolean;
-  readonly body: readonly Statement[];
-  readonly otherwise: readonly Statement[];
+  readonly body: Block;
+  readonly otherwise: Block;
 }

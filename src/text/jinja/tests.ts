@@ -1,11 +1,12 @@
 /** Jinja's tests (`is defined`) on values; those on names of filters and tests are in library.ts. */
+
 import { type Bound, bySignature } from './arguments.ts';
+import { equal } from './comparison.ts';
 import { unsupported } from './limits.ts';
 import { binary, contains, holds } from './operators.ts';
 import { isLower, isUpper } from './text.ts';
 import {
   Dict,
-  equal,
   Fn,
   lengthOf,
   Markup,

@@ -29,9 +29,13 @@ export class TokenStream {
     return this.current.type === 'name' && names.includes(this.current.value);
   }
 
-  skipName(name: string): boolean {
-    const found = this.isName(name);
-    if (found) this.next();
+  /** Skips these names when all of them follow. */
+  skipName(...names: string[]): boolean {
+    const found = names.every((name, i) => {
+      const token = this.#tokens[this.#at + i];
+      return token.type === 'name' && token.value === name;
+    });
+    if (found) this.#at += names.length;
     return found;
   }
 

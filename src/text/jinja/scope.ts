@@ -1,46 +1,62 @@
 /**
- * Jinja's scope analysis before rendering: a name that a block sets, and does not read before, is local to
- * the block and undefined until set. This matters to inner scopes that read it: a loop, a macro.
+ * The names of a block with its own scope. Jinja analyses scopes before rendering: a name that a block sets, and does
+ * not read before, is local to the block and undefined until set. This matters to inner scopes that read it: a
+ * loop, a macro.
  *
  * Source: jinja2 3.1.6, idtracking.py (FrameSymbolVisitor, Symbols.branch_update).
  */
 import { step } from './limits.ts';
-import type { Statement, Target } from './syntax.ts';
+import type { Block, Statement, Target } from './syntax.ts';
+import { either, Undefined, type Value } from './values.ts';
 
-/** The names of one block with its own scope. */
-export interface FrameNames {
-  /** Names read or set in it, without inner scopes. */
-  readonly mentioned: ReadonlySet<string>;
-  /** Names undefined at its beginning, unless an outer block mentions them. */
-  readonly unset: readonly string[];
+export class Scope {
+  readonly names: Map<string, Value> = new Map();
+  readonly outer: Scope | undefined;
+  readonly #begins: Begins;
+
+  /** @param own names defined at its beginning: a loop's target, a macro's parameters */
+  constructor(outer: Scope | undefined, body: Block, own: readonly string[] = []) {
+    this.outer = outer;
+    this.#begins = namesIn(body, own);
+    for (const [name, how] of this.#begins)
+      if (how === 'unset' && !outer?.mentions(name)) this.names.set(name, undefinedName(name));
+  }
+
+  /** Whether this block or an outer one reads or sets the name. */
+  mentions(name: string): boolean {
+    return this.#begins.has(name) || (this.outer?.mentions(name) ?? false);
+  }
+
+  find(name: string): Value | undefined {
+    return either(this.names.get(name), () => this.outer?.find(name));
+  }
 }
 
-const known = new WeakMap<readonly Statement[], FrameNames>();
+export function undefinedName(name: string): Undefined {
+  return new Undefined(`'${name}' is undefined`);
+}
 
-/** @param own names defined at its beginning: a loop's target, a macro's parameters */
-export function frameNames(body: readonly Statement[], own: readonly string[] = []): FrameNames {
-  let names = known.get(body);
-  if (names === undefined) {
+/** Where a name has its value from at the beginning of a block: the outer block, or it is undefined. */
+type Begins = Map<string, 'outer' | 'unset'>;
+
+const known = new WeakMap<Block, Begins>();
+
+/** The names that a block reads or sets, without inner scopes. */
+function namesIn(body: Block, own: readonly string[]): Begins {
+  let begins = known.get(body);
+  if (begins === undefined) {
     const part = new Part();
     for (const name of own) part.begins.set(name, 'outer');
     visitAll(body, part);
-    const unset = [...part.begins].filter(([, how]) => how === 'unset').map(([name]) => name);
-    names = { mentioned: new Set(part.begins.keys()), unset };
-    known.set(body, names);
+    begins = part.begins;
+    known.set(body, begins);
   }
-  return names;
-}
-
-/** Names that an assignment sets. */
-export function targetNames(target: Target): readonly string[] {
-  if (target.kind === 'tuple') return target.items.flatMap(targetNames);
-  return target.kind === 'name' ? [target.name] : [];
+  return begins;
 }
 
 /** A block, or one branch of an `if` in it: the names it adds. */
 class Part {
-  /** The initial value of a name: from the outer block, or undefined. */
-  readonly begins = new Map<string, 'outer' | 'unset'>();
+  readonly begins: Begins = new Map();
   readonly stores = new Set<string>();
   readonly #before: Part | undefined;
 
@@ -57,7 +73,7 @@ class Part {
   }
 }
 
-function visitAll(body: readonly Statement[], part: Part): void {
+function visitAll(body: Block, part: Part): void {
   for (const statement of body) visit(statement, part);
 }
 
@@ -98,7 +114,7 @@ function visit(statement: Statement, part: Part): void {
 }
 
 /** A name first set in a branch starts with its value in the outer block. */
-function visitBranch(body: readonly Statement[], part: Part): void {
+function visitBranch(body: Block, part: Part): void {
   const branch = new Part(part);
   visitAll(body, branch);
   for (const name of branch.begins.keys()) part.begins.set(name, 'outer');
