@@ -2,9 +2,9 @@
  * Added tokens (special or added by a user), which are matched in a text before any other step. Source: Rust
  * `tokenizers`, src/tokenizer/added_vocabulary.rs.
  */
-import type { Normalizer } from './normalizers.ts';
-import { spacesAtEnd } from './normalizers.ts';
+import { type Normalizer, spacesAtEnd } from './normalizers.ts';
 import { isWordOrJoiner } from './pre-tokenizers.ts';
+import { testAround } from './regex-parser.ts';
 import type { AddedTokenJson } from './tokenizer-json.ts';
 import { Trie } from './trie.ts';
 
@@ -98,7 +98,9 @@ export class AddedTokens {
       at = stop;
       const token = this.tokens.get(id) as AddedTokenJson;
       if (this.#splitSpecial && token.special === true) continue;
-      if (token.single_word === true && (isWordBefore(text, start) || isWordAt(text, stop))) continue;
+      const isInWord =
+        testAround(isWordOrJoiner, text, start)[0] || testAround(isWordOrJoiner, text, stop)[1];
+      if (token.single_word === true && isInWord) continue;
       if (token.lstrip === true) start = Math.max(spacesAtEnd(text.slice(done, start)) + done, done);
       if (token.rstrip === true) while (stop < text.length && /\p{White_Space}/u.test(text[stop])) stop++;
       if (done < start) yield part(done, start, -1);
@@ -123,14 +125,4 @@ function longest(trie: Trie, text: string, at: number): [value: number, length: 
     }
   }
   return [value, length];
-}
-
-function isWordAt(text: string, at: number): boolean {
-  return at < text.length && isWordOrJoiner(text.codePointAt(at) as number);
-}
-
-function isWordBefore(text: string, at: number): boolean {
-  if (at === 0) return false;
-  const low = text.charCodeAt(at - 1);
-  return isWordAt(text, low >= 0xdc00 && low < 0xe000 && at > 1 ? at - 2 : at - 1);
 }

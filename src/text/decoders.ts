@@ -1,7 +1,7 @@
 /** The decoders of a tokenizer.json: tokens back to text. Source: Rust `tokenizers`, src/decoders. */
 import { lettersAsBytes } from './byte-letters.ts';
-import { prependScheme, replacementOf } from './pre-tokenizers.ts';
-import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
+import { metaspaceOptions, prependScheme, replacementOf } from './pre-tokenizers.ts';
+import { type Components, checkLength, flatten, makeComponent, option, replacer } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
 /** One step: maps token texts to token texts. */
@@ -9,7 +9,7 @@ type Decoder = (tokens: string[]) => string[];
 
 /** @throws RangeError for an unknown decoder or option */
 export function decoderOf(step: Step | null): (tokens: string[]) => string {
-  const steps = flatten(step, 'decoders').map(make);
+  const steps = flatten(step, 'decoders').map((each) => makeComponent('decoder', decoders, each));
   if (step === null) return (tokens) => tokens.join(' ');
   const lengthOf = (tokens: readonly string[]): number =>
     tokens.reduce((sum, token) => sum + token.length, 0);
@@ -24,43 +24,31 @@ export function decoderOf(step: Step | null): (tokens: string[]) => string {
   };
 }
 
-function make(step: Step): Decoder {
-  switch (step.type) {
-    case 'ByteLevel':
-      checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
-      return byteLevel;
-    case 'ByteFallback':
-      checkKeys(step, 'ByteFallback', '');
-      return byteFallback;
-    case 'Fuse':
-      checkKeys(step, 'Fuse', '');
-      return (tokens) => [tokens.join('')];
-    case 'Replace': {
-      const replace = replacer(step);
-      return (tokens) => tokens.map(replace);
-    }
-    case 'Strip':
-      return strip(step);
-    case 'Metaspace': {
-      const keepsFirst = prependScheme(step) === 'never';
-      const sign = replacementOf(step);
-      checkKeys(step, 'Metaspace', 'replacement prepend_scheme split add_prefix_space str_rep');
-      return (tokens) => tokens.map((token, i) => token.replaceAll(sign, i === 0 && !keepsFirst ? '' : ' '));
-    }
-    case 'BPEDecoder': {
-      checkKeys(step, 'BPEDecoder', 'suffix');
-      const suffix = option(step, 'suffix', 'string', '</w>');
-      return (tokens) =>
-        tokens.map((token, i) => token.replaceAll(suffix, i === tokens.length - 1 ? '' : ' '));
-    }
-    case 'WordPiece':
-      return wordPiece(step);
-    default:
-      return refuse(
-        'a decoder among BPEDecoder, ByteFallback, ByteLevel, Fuse, Metaspace, Replace, Sequence, Strip and WordPiece',
-        step.type,
-      );
-  }
+const decoders: Components<Decoder> = {
+  BPEDecoder: ['suffix', bpe],
+  ByteFallback: ['', () => byteFallback],
+  ByteLevel: ['add_prefix_space trim_offsets use_regex', () => byteLevel],
+  Fuse: ['', () => (tokens) => [tokens.join('')]],
+  Metaspace: [metaspaceOptions, metaspace],
+  Replace: ['pattern content', replace],
+  Strip: ['content start stop', strip],
+  WordPiece: ['prefix cleanup', wordPiece],
+};
+
+function metaspace(step: Step): Decoder {
+  const keepsFirst = prependScheme(step) === 'never';
+  const sign = replacementOf(step);
+  return (tokens) => tokens.map((token, i) => token.replaceAll(sign, i === 0 && !keepsFirst ? '' : ' '));
+}
+
+function bpe(step: Step): Decoder {
+  const suffix = option(step, 'suffix', 'string', '</w>');
+  return (tokens) => tokens.map((token, i) => token.replaceAll(suffix, i === tokens.length - 1 ? '' : ' '));
+}
+
+function replace(step: Step): Decoder {
+  const inToken = replacer(step);
+  return (tokens) => tokens.map(inToken);
 }
 
 const encoder = new TextEncoder();
@@ -98,7 +86,6 @@ function byteFallback(tokens: string[]): string[] {
 }
 
 function strip(step: Step): Decoder {
-  checkKeys(step, 'Strip', 'content start stop');
   const content = option(step, 'content', 'string', ' ');
   const start = option(step, 'start', 'number', 0);
   const stop = option(step, 'stop', 'number', 0);
@@ -114,7 +101,6 @@ function strip(step: Step): Decoder {
 }
 
 function wordPiece(step: Step): Decoder {
-  checkKeys(step, 'WordPiece', 'prefix cleanup');
   const prefix = option(step, 'prefix', 'string', '##');
   const cleanup = option(step, 'cleanup', 'boolean', true);
   return (tokens) =>

@@ -6,30 +6,10 @@
  */
 import type { GgufValue } from '../format/gguf.ts';
 
-const END_TEXTS: ReadonlySet<string> = new Set([
-  '<|eot_id|>',
-  '<|im_end|>',
-  '<|end|>',
-  '<|return|>',
-  '<|call|>',
-  '<|flush|>',
-  '<|calls|>',
-  '<end_of_turn>',
-  '<|endoftext|>',
-  '</s>',
-  '<|eom_id|>',
-  '<EOT>',
-  '_<EOT>',
-  '[EOT]',
-  '[EOS]',
-  '<|end_of_text|>',
-  '<end_of_utterance>',
-  '<eos>',
-  '<turn|>',
-  '<|tool_response>',
-  '<｜end▁of▁sentence｜>',
-  '[e~[',
-]);
+const END_TEXTS: readonly string[] = (
+  '<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> ' +
+  '<|eom_id|> <EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜> [e~['
+).split(' ');
 
 /** Separators of files in fill-in-the-middle training, which end an answer. One token per key. */
 const FILE_ENDS: readonly (readonly [key: string, texts: readonly string[]])[] = [

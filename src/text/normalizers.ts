@@ -3,14 +3,14 @@
  * `tokenizers`, src/normalizers.
  */
 import { bytesAsLetters } from './byte-letters.ts';
-import { checkKeys, checkLength, flatten, option, refuse, replacer } from './steps.ts';
+import { type Components, checkLength, flatten, makeComponent, option, refuse, replacer } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
 export type Normalizer = (text: string) => string;
 
 /** @throws RangeError for an unknown normalizer or option */
 export function normalizerOf(step: Step | null): Normalizer | undefined {
-  const steps = flatten(step, 'normalizers').map(make);
+  const steps = flatten(step, 'normalizers').map((each) => makeComponent('normalizer', normalizers, each));
   if (steps.length === 0) return undefined;
   return (text) => {
     let out = text;
@@ -22,47 +22,32 @@ export function normalizerOf(step: Step | null): Normalizer | undefined {
   };
 }
 
-function make(step: Step): Normalizer {
-  switch (step.type) {
-    case 'NFC':
-    case 'NFD':
-    case 'NFKC':
-    case 'NFKD': {
-      checkKeys(step, step.type, '');
-      const form = step.type;
-      return (text) => text.normalize(form);
-    }
-    case 'Lowercase':
-      checkKeys(step, 'Lowercase', '');
-      return lowercase;
-    case 'StripAccents':
-      checkKeys(step, 'StripAccents', '');
-      return (text) => text.replace(/\p{M}/gu, '');
-    case 'Strip': {
-      checkKeys(step, 'Strip', 'strip_left strip_right');
-      const left = option(step, 'strip_left', 'boolean', false);
-      const right = option(step, 'strip_right', 'boolean', false);
-      return (text) => trim(text, left, right);
-    }
-    case 'Prepend': {
-      checkKeys(step, 'Prepend', 'prepend');
-      const prefix = option(step, 'prepend', 'string', '');
-      if (prefix.length > 1000) refuse("Prepend's prepend to be at most 1000 letters long", prefix.length);
-      return (text) => (text === '' ? '' : prefix + text);
-    }
-    case 'Replace':
-      return replacer(step);
-    case 'ByteLevel':
-      checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
-      return bytesAsLetters;
-    case 'BertNormalizer':
-      return bert(step);
-    default:
-      return refuse(
-        'a normalizer among BertNormalizer, ByteLevel, Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence, Strip and StripAccents',
-        step.type,
-      );
-  }
+const form = (name: 'NFC' | 'NFD' | 'NFKC' | 'NFKD') => (): Normalizer => (text) => text.normalize(name);
+
+const normalizers: Components<Normalizer> = {
+  NFC: ['', form('NFC')],
+  NFD: ['', form('NFD')],
+  NFKC: ['', form('NFKC')],
+  NFKD: ['', form('NFKD')],
+  Lowercase: ['', () => lowercase],
+  StripAccents: ['', () => (text) => text.replace(/\p{M}/gu, '')],
+  Strip: ['strip_left strip_right', strip],
+  Prepend: ['prepend', prepend],
+  Replace: ['pattern content', replacer],
+  ByteLevel: ['add_prefix_space trim_offsets use_regex', () => bytesAsLetters],
+  BertNormalizer: ['clean_text handle_chinese_chars strip_accents lowercase', bert],
+};
+
+function strip(step: Step): Normalizer {
+  const left = option(step, 'strip_left', 'boolean', false);
+  const right = option(step, 'strip_right', 'boolean', false);
+  return (text) => trim(text, left, right);
+}
+
+function prepend(step: Step): Normalizer {
+  const prefix = option(step, 'prepend', 'string', '');
+  if (prefix.length > 1000) refuse("Prepend's prepend to be at most 1000 letters long", prefix.length);
+  return (text) => (text === '' ? '' : prefix + text);
 }
 
 /** Per letter, so that a final Σ becomes σ, not ς. */
@@ -93,7 +78,6 @@ const chinese =
   /[\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{F900}-\u{FAFF}\u{2F800}-\u{2FA1F}]/gu;
 
 function bert(step: Step): Normalizer {
-  checkKeys(step, 'BertNormalizer', 'clean_text handle_chinese_chars strip_accents lowercase');
   const clean = option(step, 'clean_text', 'boolean', true);
   const spaceChinese = option(step, 'handle_chinese_chars', 'boolean', true);
   const lower = option(step, 'lowercase', 'boolean', true);

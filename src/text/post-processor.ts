@@ -2,7 +2,7 @@
  * The post-processor of a tokenizer.json, which adds ids before and after a text. Source: Rust `tokenizers`,
  * src/processors.
  */
-import { checkKeys, flatten, refuse } from './steps.ts';
+import { type Components, flatten, makeComponent, refuse } from './steps.ts';
 import { configTokenText, type Step, type TokenizerConfigJson } from './tokenizer-json.ts';
 
 /** Ids before and after a text. */
@@ -14,7 +14,7 @@ export interface Surroundings {
 /** @throws RangeError for an unknown post-processor or option */
 export function surroundingsOf(step: Step | null): Surroundings {
   return flatten(step, 'processors')
-    .map(make)
+    .map((each) => makeComponent('post-processor', processors, each))
     .reduce(
       (inner, outer) => ({
         before: [...outer.before, ...inner.before],
@@ -29,34 +29,24 @@ interface Template {
   readonly special_tokens: Readonly<Record<string, { ids: readonly number[] }>>;
 }
 
-function make(step: Step): Surroundings {
-  switch (step.type) {
-    case 'ByteLevel':
-      checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
-      return { before: [], after: [] };
-    case 'BertProcessing':
-    case 'RobertaProcessing': {
-      checkKeys(step, step.type, 'sep cls trim_offsets add_prefix_space');
-      const [before, after] = [step.cls, step.sep].map((token) => {
-        const id = Array.isArray(token) ? token[1] : undefined;
-        return Number.isInteger(id)
-          ? [id as number]
-          : refuse(`${step.type}'s cls and sep to be [token, id]`, token);
-      });
-      return { before, after };
-    }
-    case 'TemplateProcessing':
-      return template(step);
-    default:
-      return refuse(
-        'a post-processor among BertProcessing, ByteLevel, RobertaProcessing, Sequence and TemplateProcessing',
-        step.type,
-      );
-  }
+const processors: Components<Surroundings> = {
+  ByteLevel: ['add_prefix_space trim_offsets use_regex', () => ({ before: [], after: [] })],
+  BertProcessing: ['sep cls trim_offsets add_prefix_space', clsAndSep],
+  RobertaProcessing: ['sep cls trim_offsets add_prefix_space', clsAndSep],
+  TemplateProcessing: ['single pair special_tokens', template],
+};
+
+function clsAndSep(step: Step): Surroundings {
+  const [before, after] = [step.cls, step.sep].map((token) => {
+    const id = Array.isArray(token) ? token[1] : undefined;
+    return Number.isInteger(id)
+      ? [id as number]
+      : refuse(`${step.type}'s cls and sep to be [token, id]`, token);
+  });
+  return { before, after };
 }
 
 function template(step: Step): Surroundings {
-  checkKeys(step, 'TemplateProcessing', 'single pair special_tokens');
   const { single, special_tokens: tokens = {} } = step as Step & Template;
   if (!Array.isArray(single) || single.filter((piece) => piece?.Sequence?.id === 'A').length !== 1)
     refuse("TemplateProcessing's single to be a list with the sequence A once", single);

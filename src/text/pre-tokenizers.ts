@@ -6,7 +6,7 @@ import { bytesAsLetters } from './byte-letters.ts';
 import { gpt2Split } from './gguf-pre-tokenizers.ts';
 import { Regex } from './regex.ts';
 import { type CodePointTest, isSpace, isWord, unicode } from './regex-parser.ts';
-import { checkKeys, type Finder, finder, flatten, option, refuse } from './steps.ts';
+import { type Components, type Finder, finder, flatten, makeComponent, option, refuse } from './steps.ts';
 import type { Step } from './tokenizer-json.ts';
 
 /** Words in order. */
@@ -18,11 +18,14 @@ export interface Words {
 
 export type PreTokenizer = (words: Words) => Words;
 
-type Behavior = 'Isolated' | 'Removed' | 'Contiguous' | 'MergedWithPrevious' | 'MergedWithNext';
+const behaviors = ['Isolated', 'Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'] as const;
+type Behavior = (typeof behaviors)[number];
 
 /** @throws RangeError for an unknown pre-tokenizer or option */
 export function preTokenizerOf(step: Step | null): PreTokenizer | undefined {
-  const steps = flatten(step, 'pretokenizers').map(make);
+  const steps = flatten(step, 'pretokenizers').map((each) =>
+    makeComponent('pre-tokenizer', preTokenizers, each),
+  );
   if (steps.length === 0) return undefined;
   return (words) => steps.reduce((current, cut) => cut(current), words);
 }
@@ -30,58 +33,51 @@ export function preTokenizerOf(step: Step | null): PreTokenizer | undefined {
 const isPunctuation = unicode('[\\p{P}!-/:-@\\[-`{-~]');
 const isNumeric = unicode('\\p{N}');
 
-function make(step: Step): PreTokenizer {
-  switch (step.type) {
-    case 'ByteLevel':
-      return byteLevel(step);
-    case 'Metaspace':
-      return metaspace(step);
-    case 'Split': {
-      checkKeys(step, 'Split', 'pattern behavior invert');
-      const invert = option(step, 'invert', 'boolean', false);
-      return cutting(finder(step.pattern, 'Split'), behaviorOf(step, 'Isolated'), invert);
-    }
-    case 'Digits': {
-      checkKeys(step, 'Digits', 'individual_digits');
-      const single = option(step, 'individual_digits', 'boolean', false);
-      return cutting(each(isNumeric), single ? 'Isolated' : 'Contiguous');
-    }
-    case 'Punctuation':
-      checkKeys(step, 'Punctuation', 'behavior');
-      return cutting(each(isPunctuation), behaviorOf(step, 'Isolated'));
-    case 'Whitespace':
-      checkKeys(step, 'Whitespace', '');
-      return cutting(wordsAndSigns, 'Removed', true);
-    case 'WhitespaceSplit':
-      checkKeys(step, 'WhitespaceSplit', '');
-      return cutting(each(isSpace), 'Removed');
-    case 'BertPreTokenizer': {
-      checkKeys(step, 'BertPreTokenizer', '');
+/** Options of Metaspace, as pre-tokenizer and as decoder. */
+export const metaspaceOptions = 'replacement prepend_scheme split add_prefix_space str_rep';
+
+const preTokenizers: Components<PreTokenizer> = {
+  BertPreTokenizer: [
+    '',
+    () => {
       const bySpace = cutting(each(isSpace), 'Removed');
       const bySign = cutting(each(isPunctuation), 'Isolated');
       return (words) => bySign(bySpace(words));
-    }
-    case 'CharDelimiterSplit': {
-      checkKeys(step, 'CharDelimiterSplit', 'delimiter');
+    },
+  ],
+  ByteLevel: ['add_prefix_space trim_offsets use_regex', byteLevel],
+  CharDelimiterSplit: [
+    'delimiter',
+    (step) => {
       const delimiter = option(step, 'delimiter', 'string', '').codePointAt(0);
-      return cutting(
-        each((codePoint) => codePoint === delimiter),
-        'Removed',
-      );
-    }
-    default:
-      return refuse(
-        'a pre-tokenizer among BertPreTokenizer, ByteLevel, CharDelimiterSplit, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace and WhitespaceSplit',
-        step.type,
-      );
-  }
-}
+      const isDelimiter: CodePointTest = (codePoint) => codePoint === delimiter;
+      return cutting(each(isDelimiter), 'Removed');
+    },
+  ],
+  Digits: [
+    'individual_digits',
+    (step) => {
+      const single = option(step, 'individual_digits', 'boolean', false);
+      return cutting(each(isNumeric), single ? 'Isolated' : 'Contiguous');
+    },
+  ],
+  Metaspace: [metaspaceOptions, metaspace],
+  Punctuation: ['behavior', (step) => cutting(each(isPunctuation), behaviorOf(step))],
+  Split: [
+    'pattern behavior invert',
+    (step) => {
+      const invert = option(step, 'invert', 'boolean', false);
+      return cutting(finder(step.pattern, 'Split'), behaviorOf(step), invert);
+    },
+  ],
+  Whitespace: ['', () => cutting(wordsAndSigns, 'Removed', true)],
+  WhitespaceSplit: ['', () => cutting(each(isSpace), 'Removed')],
+};
 
-function behaviorOf(step: Step, fallback: Behavior): Behavior {
-  const behavior = step.behavior ?? fallback;
-  const known = ['Isolated', 'Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'];
-  if (!known.includes(behavior as string))
-    refuse(`${step.type}'s behavior to be one of ${known.join(', ')}`, behavior);
+function behaviorOf(step: Step): Behavior {
+  const behavior = step.behavior ?? 'Isolated';
+  if (!behaviors.includes(behavior as Behavior))
+    refuse(`${step.type}'s behavior to be one of ${behaviors.join(', ')}`, behavior);
   return behavior as Behavior;
 }
 
@@ -162,24 +158,18 @@ function cut(
   }
   if (end < text.length) add(end, text.length, false);
 
-  const kept: [number, number][] = [];
-  const keep = (start: number, stop: number): void => {
-    if (start < stop) kept.push([start, stop]);
-  };
+  const pieces: [start: number, end: number][] = [];
   let previous = false;
-  const n = starts.length;
   if (behavior === 'MergedWithNext') {
     // From last to first: a match is merged with the piece after it.
-    const pieces: [number, number][] = [];
-    for (let i = n - 1; i >= 0; i--) {
+    for (let i = starts.length - 1; i >= 0; i--) {
       if (matched[i] && !previous && pieces.length > 0) pieces[pieces.length - 1][0] = starts[i];
       else pieces.push([starts[i], ends[i]]);
       previous = matched[i];
     }
-    for (const [start, stop] of pieces.reverse()) keep(start, stop);
+    pieces.reverse();
   } else {
-    const pieces: [number, number][] = [];
-    for (let i = 0; i < n; i++) {
+    for (let i = 0; i < starts.length; i++) {
       if (behavior === 'Removed' && matched[i]) continue;
       const joins =
         (behavior === 'Contiguous' && matched[i] === previous) ||
@@ -188,14 +178,13 @@ function cut(
       else pieces.push([starts[i], ends[i]]);
       previous = matched[i];
     }
-    for (const [start, stop] of pieces) keep(start, stop);
   }
-  for (const [start, stop] of kept) out.push(text.slice(start, stop));
+  const kept = pieces.filter(([from, to]) => from < to);
+  for (const [from, to] of kept) out.push(text.slice(from, to));
   return kept.length > 0 ? kept[0][0] : text.length;
 }
 
 function byteLevel(step: Step): PreTokenizer {
-  checkKeys(step, 'ByteLevel', 'add_prefix_space trim_offsets use_regex');
   const prefix = option(step, 'add_prefix_space', 'boolean', false);
   const regex = option(step, 'use_regex', 'boolean', true) ? new Regex(gpt2Split) : undefined;
   const cutWords = regex === undefined ? undefined : cutting((text) => regex.matches(text), 'Isolated');
@@ -209,7 +198,6 @@ function byteLevel(step: Step): PreTokenizer {
 
 /** When Metaspace adds its sign before a text; `add_prefix_space: false` of old files means never. */
 export function prependScheme(step: Step): 'always' | 'first' | 'never' {
-  checkKeys(step, 'Metaspace', 'replacement prepend_scheme split add_prefix_space str_rep');
   const scheme = step.prepend_scheme ?? (step.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never')
     refuse("Metaspace's prepend_scheme to be always, first or never", scheme);

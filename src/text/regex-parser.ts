@@ -27,8 +27,8 @@ export type RegexNode =
   | { readonly kind: 'edge'; readonly test: EdgeTest };
 
 const isNumber = unicode('\\p{Nd}');
-const isSpace: CodePointTest = unicode('\\p{White_Space}');
-const isWord: CodePointTest = unicode('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');
+export const isSpace: CodePointTest = unicode('\\p{White_Space}');
+export const isWord: CodePointTest = unicode('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]');
 /** Outside brackets Oniguruma's `\w` includes ², ³, ¹, ¼, ½ and ¾. */
 const isWordOrFraction = unicode('[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u00B2\\u00B3\\u00B9\\u00BC-\\u00BE]');
 const isHexDigit = unicode('[0-9A-Fa-f]');
@@ -49,19 +49,10 @@ const otherCases: Readonly<Record<string, number>> = { s: 0x17f, k: 0x212a };
 /** Pairs that fold to one letter (ß, ﬀ, ﬁ, ﬂ, ﬅ); not supported. */
 const foldingPair = /ss|f[fil]|st/i;
 
-/** The test of a set in JavaScript's syntax, cached for the lower 65,536 code points. */
-function unicode(source: string): CodePointTest {
+/** The test of a set in JavaScript's syntax. */
+export function unicode(source: string): CodePointTest {
   const pattern = new RegExp(`^${source}$`, 'u');
-  const known = new Uint8Array(0x10000);
-  return (codePoint) => {
-    if (codePoint > 0xffff) return pattern.test(String.fromCodePoint(codePoint));
-    let answer = known[codePoint];
-    if (answer === 0) {
-      answer = pattern.test(String.fromCharCode(codePoint)) ? 1 : 2;
-      known[codePoint] = answer;
-    }
-    return answer === 1;
-  };
+  return remembered((codePoint) => pattern.test(String.fromCodePoint(codePoint)));
 }
 
 const properties = new Map<string, CodePointTest>();
@@ -161,13 +152,8 @@ class RegexParser {
       if (node.kind === 'edge' || node.kind === 'look') throw this.#refuse('a repeated edge');
       const interval = text.length > 1;
       const min = interval ? Number(exact ?? low) : text === '+' ? 1 : 0;
-      const max = interval
-        ? exact !== undefined || high !== ''
-          ? Number(exact ?? high)
-          : Infinity
-        : text === '?'
-          ? 1
-          : Infinity;
+      const most = interval ? (exact ?? high) : text === '?' ? '1' : '';
+      const max = most === '' ? Infinity : Number(most);
       if (min > max || min > maxRepeat || (max !== Infinity && max > maxRepeat))
         throw this.#refuse(`the repetition ${text}`);
       const lazy = this.#takes('?');
@@ -305,7 +291,7 @@ const anyOf =
   (codePoint) =>
     tests.some((test) => test(codePoint));
 
-/** Caches the results of a test. */
+/** Caches the results of a test for the lower 65,536 code points. */
 function remembered(test: CodePointTest): CodePointTest {
   const known = new Uint8Array(0x10000);
   return (codePoint) => {
@@ -324,22 +310,29 @@ function casesOf(codePoint: number): readonly number[] {
   return Object.hasOwn(otherCases, lower) ? [...cases, otherCases[lower]] : cases;
 }
 
-function isWordAt(text: string, place: number): boolean {
-  return place < text.length && isWordOrFraction(text.codePointAt(place) as number);
+/** Whether the characters before and after a position pass a test; none does at an end of the text. */
+export function testAround(
+  test: CodePointTest,
+  text: string,
+  place: number,
+): [before: boolean, after: boolean] {
+  const low = text.charCodeAt(place - 1);
+  const before = text.codePointAt(low >= 0xdc00 && low < 0xe000 && place > 1 ? place - 2 : place - 1);
+  const after = text.codePointAt(place);
+  return [before !== undefined && test(before), after !== undefined && test(after)];
 }
 
-function isWordBefore(text: string, place: number): boolean {
-  if (place === 0) return false;
-  const low = text.charCodeAt(place - 1);
-  return isWordAt(text, low >= 0xdc00 && low < 0xe000 && place > 1 ? place - 2 : place - 1);
+function isWordEdge(text: string, place: number): boolean {
+  const [before, after] = testAround(isWordOrFraction, text, place);
+  return before !== after;
 }
 
 const anchors: Readonly<Record<string, EdgeTest>> = {
   A: (_, place) => place === 0,
   z: (text, place) => place === text.length,
   Z: (text, place) => place === text.length || (place === text.length - 1 && text[place] === '\n'),
-  b: (text, place) => isWordAt(text, place) !== isWordBefore(text, place),
-  B: (text, place) => isWordAt(text, place) === isWordBefore(text, place),
+  b: isWordEdge,
+  B: (text, place) => !isWordEdge(text, place),
 };
 
 function isNullable(node: RegexNode): boolean {
@@ -358,5 +351,3 @@ function isNullable(node: RegexNode): boolean {
       return true;
   }
 }
-
-export { isSpace, isWord, unicode };

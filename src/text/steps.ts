@@ -17,6 +17,21 @@ export function refuse(what: string, got: unknown): never {
   throw new RangeError(`tokenizer: expected ${what}, got ${JSON.stringify(got)?.slice(0, 200) ?? 'none'}`);
 }
 
+/**
+ * Components by type: `[options, make]`. `options` are the names of the options, separated by spaces; Sequence is
+ * handled by `flatten`.
+ */
+export type Components<T> = Readonly<Record<string, readonly [options: string, make: (step: Step) => T]>>;
+
+/** @throws RangeError for an unknown component or option */
+export function makeComponent<T>(kind: string, components: Components<T>, step: Step): T {
+  if (!Object.hasOwn(components, step.type))
+    refuse(`a ${kind} among Sequence, ${Object.keys(components).join(', ')}`, step.type);
+  const [options, make] = components[step.type];
+  checkKeys(step, step.type, options);
+  return make(step);
+}
+
 /** @throws RangeError for an unknown option */
 export function checkKeys(component: Readonly<Record<string, unknown>>, name: string, known: string): void {
   const names = ['type', ...known.split(' ')];
@@ -69,7 +84,6 @@ export function finder(pattern: unknown, name: string): Finder {
 
 /** Replaces every match by `content`. */
 export function replacer(step: Step): (text: string) => string {
-  checkKeys(step, 'Replace', 'pattern content');
   const find = finder(step.pattern, 'Replace');
   const content = option(step, 'content', 'string', '');
   return (text) => {
