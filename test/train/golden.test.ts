@@ -15,7 +15,7 @@ import type { CaseInput } from '../cases/inputs.ts';
 import { backends } from '../ops/backends.ts';
 import { type GoldenFile, readGolden } from '../ops/golden.ts';
 import { difference } from '../ops/run-cases.ts';
-import { seedGpt } from './seed-gpt.ts';
+import { smallGpt } from './small-gpt.ts';
 
 interface Case {
   readonly checkpoint: string | null;
@@ -48,7 +48,7 @@ function storedGradient(
 
 const names = [
   ...['tiny-llama-mha', 'tiny-llama-gqa-tied', 'tiny-llama-mqa'],
-  ...['tiny-qwen3-plain', 'tiny-gpt2-bare', 'seed-004'],
+  ...['tiny-qwen3-plain', 'tiny-gpt2-bare', 'small-gpt'],
 ];
 
 for (const backend of backends) {
@@ -60,7 +60,7 @@ for (const backend of backends) {
         const [{ checkpoint, losses }] = golden.cases;
         const model =
           checkpoint === null
-            ? seedGpt(golden)
+            ? smallGpt(golden)
             : await loadTrainableModel(fileURLToPath(new URL(`../golden/${checkpoint}`, import.meta.url)));
         const ids = golden.input('tokens') as CaseInput;
         const [B, T] = ids.shape;

@@ -7,7 +7,7 @@ A row: the config's keys that say something about sizes or layers (what it says 
 adds 4,096. Layers that add nothing are left out. Each default config comes twice: as transformers saves it, and as hubs have it,
 without the lists that the class works out.
 
-Usage: python tools/golden/cache_growth.py test/golden/cache-growth.json
+Usage: python cache_growth.py OUT        # OUT is test/golden/planner/cache-growth.json
 """
 
 import json

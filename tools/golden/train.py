@@ -1,8 +1,8 @@
 """Makes test/golden/train/: losses, every gradient, and ten AdamW steps with clipping, from PyTorch.
 
-The models are the tiny checkpoints beside it (made by tiny_llama.py and tiny_families.py, loaded by transformers) and a
-small GPT around the attention module of seed 004, whose weights are stored here too. Loss: transformers' own for `labels`,
-the mean cross-entropy of the next token. Steps: torch.nn.utils.clip_grad_norm_(1.0), torch.optim.AdamW, the same batch.
+The models are tiny checkpoints of tiny_llama.py and tiny_families.py, loaded by transformers, and a small GPT written
+here, whose weights are stored too. Loss: transformers' for `labels`, the mean cross-entropy of the next token. Steps:
+torch.nn.utils.clip_grad_norm_(1.0), torch.optim.AdamW, the same batch in each.
 
 Usage: python train.py GOLDEN        # GOLDEN is test/golden
 """
@@ -24,7 +24,9 @@ ADAMW = dict(lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
 CLIP = 1.0
 
 
-class GQAttention(nn.Module):  # seed 004, verbatim
+class GQAttention(nn.Module):
+    """Grouped queries as PyTorch users often write them: keys and values repeated for their query heads."""
+
     def __init__(self, dim=4096, n_head=32, n_kv_head=8):
         super().__init__()
         self.n_head, self.n_kv_head = n_head, n_kv_head
@@ -58,7 +60,7 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """nanoGPT's form with the module above; the head is the embedding."""
+    """nanoGPT's architecture with GQAttention; the head is tied to the embedding."""
 
     def __init__(self, vocab, context, dim, n_layer, n_head, n_kv_head):
         super().__init__()
@@ -75,7 +77,7 @@ class Gpt(nn.Module):
 
 
 def run(model, ids, loss_of):
-    """The first loss, its gradients, and the loss before each of ten steps and after the last."""
+    """The gradients of the first loss, the losses before each step and after the last, and the gradient norms."""
     model.train()
     loss = loss_of(model, ids)
     loss.backward()
@@ -95,9 +97,9 @@ def run(model, ids, loss_of):
 
 def main(golden):
     torch.set_num_threads(1)
-    for index, pattern in enumerate([*CHECKPOINTS, "seed-004"]):
+    for index, pattern in enumerate([*CHECKPOINTS, "small-gpt"]):
         torch.manual_seed(900 + index)
-        if pattern == "seed-004":
+        if pattern == "small-gpt":
             path = pattern
             model = Gpt(vocab=41, context=32, dim=24, n_layer=2, n_head=6, n_kv_head=2)
             vocab, loss_of = 41, lambda m, ids: m.loss(ids)
@@ -112,7 +114,7 @@ def main(golden):
                     module.p = 0.0
             vocab, loss_of = model.config.vocab_size, lambda m, ids: m(input_ids=ids, labels=ids).loss
             arrays = {}
-        ids = torch.randint(3, vocab, (B, T))  # 0 to 2 may be padding, whose embedding torch does not train
+        ids = torch.randint(3, vocab, (B, T))  # ids 0 to 2 may be padding, whose embedding PyTorch does not train
         gradients, losses, norms = run(model, ids, loss_of)
         arrays["tokens"] = ids.numpy().astype(np.int32)
         for name, gradient in gradients.items():
@@ -122,7 +124,7 @@ def main(golden):
         write_json(golden / "train" / f"{name}.json", {
             "script": "tools/golden/train.py", "versions": versions("torch", "transformers"),
             "adamw": {**ADAMW, "betas": list(ADAMW["betas"])}, "clip": CLIP,
-            "cases": [{"checkpoint": None if pattern == "seed-004" else path, "losses": losses, "norms": norms}],
+            "cases": [{"checkpoint": None if pattern == "small-gpt" else path, "losses": losses, "norms": norms}],
         })
         print(name, f"{losses[0]:.5f} -> {losses[-1]:.5f}")
 

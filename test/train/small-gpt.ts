@@ -1,4 +1,4 @@
-/** The small GPT of tools/golden/train.py around the attention of seed 004, in ops and parameters of this library. */
+/** The GPT that tools/golden/train.py writes in PyTorch, in ops and parameters of this library. */
 import {
   add,
   dotProductAttention,
@@ -18,7 +18,7 @@ import type { GoldenFile } from '../ops/golden.ts';
 const [N, K, D, LAYERS] = [6, 2, 24, 2];
 const H = D / N;
 
-export function seedGpt(golden: GoldenFile<unknown>): LanguageModel & {
+export function smallGpt(golden: GoldenFile<unknown>): LanguageModel & {
   parameters(): Map<string, Param>;
   dispose(): void;
 } {
