@@ -3,12 +3,13 @@
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { outputPlace, type PlaceLike } from '../files/place.ts';
-import { encodeGgufHeader, type GgufEntry, type GgufPair } from '../format/encode-gguf.ts';
+import { encodeGgufHeader } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
+import type { GgufPair } from '../format/gguf-value.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
 import { writeTensors } from './write-tensors.ts';
 
-export type { GgufPair } from '../format/encode-gguf.ts';
+export type { GgufPair } from '../format/gguf-value.ts';
 
 /** Options of `writeGguf`. */
 export interface WriteGgufOptions {
@@ -37,7 +38,7 @@ export async function writeGguf(
       `writeGguf: expected metadata and tensors as maps, got ${describe(metadata)} and ${describe(tensors)}`,
     );
   }
-  const entries: GgufEntry[] = [...tensors].map(([name, tensor]) => {
+  const entries = [...tensors].map(([name, tensor]) => {
     checkTensorBytes('writeGguf', name, tensor);
     return { name, dtype: tensor.dtype, shape: tensor.shape };
   });

@@ -6,7 +6,8 @@
 import { aNumber, anything, checkObject, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { isPlace, outputPlace, type PlaceLike } from '../files/place.ts';
-import { encodeSafetensorsHeader, type SafetensorsEntry } from '../format/safetensors.ts';
+import { encodeSafetensorsHeader } from '../format/safetensors.ts';
+import type { TensorEntry } from '../format/tensor-info.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
@@ -48,7 +49,7 @@ export async function writeSafetensors(
       `${OP}: expected an object of tensors by name, got ${describe(tensors)}; Object.fromEntries makes one of a Map`,
     );
   }
-  const entries: SafetensorsEntry[] = [];
+  const entries: TensorEntry[] = [];
   for (const [name, tensor] of Object.entries(tensors)) {
     if (!(tensor instanceof Tensor)) checkTensorBytes(OP, name, tensor);
     entries.push({ name, dtype: tensor.dtype, shape: tensor.shape });

@@ -1,14 +1,14 @@
 /**
- * A position in the first bytes of a GGUF file. Reading is synchronous over a window; when the window ends inside the
- * file it throws MoreBytesNeeded, and the caller reads a larger window and repeats the item it was in.
+ * A position in the first bytes of a GGUF file. Reading is synchronous over a window of bytes. When the window ends
+ * inside the file it throws MoreBytesNeeded, and the caller reads a larger window and repeats the last item.
  * (Awaiting every field would cost more than parsing it.) Little-endian throughout.
  */
 import { FormatError } from './format-error.ts';
 
-/** The largest real headers, of vocabularies of 262,144 tokens, take 15 MB. Past this a length in a huge file would ask for the memory of the machine. */
+/** The largest real headers (vocabularies of 262,144 tokens) take 15 MB. Without a bound, a wrong length in a huge file could exhaust memory. */
 const MAX_HEADER_BYTES = 1 << 26;
 
-/** Not an error of the file: the window must reach byte `end` for parsing to go on. */
+/** Not a fault of the file: parsing needs the bytes up to `end`. */
 export class MoreBytesNeeded extends Error {
   readonly end: number;
   constructor(end: number) {
@@ -27,7 +27,7 @@ export class GgufCursor {
   readonly #view: DataView;
   /** Bytes from the start of the file. */
   at: number;
-  /** Arrays inside of arrays read so far. */
+  /** Arrays inside arrays that have been read so far. */
   innerArrays = 0;
 
   /**
@@ -52,44 +52,43 @@ export class GgufCursor {
     const start = this.at;
     const end = start + length;
     if (end > this.size) {
-      throw this.fail(
-        start,
-        `expected ${length} bytes of ${what}, got ${this.size - start} before the end of the file`,
-      );
+      const rest = this.size - start;
+      throw this.fail(start, `expected ${length} bytes of ${what}, got ${rest} before the end of the file`);
     }
     if (end > MAX_HEADER_BYTES) {
-      throw this.fail(
-        start,
-        `expected a header below ${MAX_HEADER_BYTES} bytes, got ${length} bytes of ${what}`,
-      );
+      const limit = `expected a header below ${MAX_HEADER_BYTES} bytes`;
+      throw this.fail(start, `${limit}, got ${length} bytes of ${what}`);
     }
     if (end > this.#bytes.length) throw new MoreBytesNeeded(end);
     this.at = end;
     return start;
   }
 
+  u8(what: string): number {
+    return this.#bytes[this.skip(1, what)];
+  }
+
   u32(what: string): number {
     return this.#view.getUint32(this.skip(4, what), true);
   }
 
-  /** A u64 that counts or places something: an integer below 2^53. */
+  /** A count or an offset stored as u64: an integer below 2^53. */
   count(what: string): number {
     const start = this.skip(8, what);
-    const value = this.#view.getUint32(start, true) + this.#view.getUint32(start + 4, true) * 2 ** 32;
-    if (!Number.isSafeInteger(value))
-      throw this.fail(start, `expected ${what} below 2^53, got about ${value}`);
-    return value;
+    const value = Number(this.#view.getBigUint64(start, true));
+    if (Number.isSafeInteger(value)) return value;
+    throw this.fail(start, `expected ${what} below 2^53, got about ${value}`);
   }
 
-  /** A count of items that take at least `itemBytes` each, so that no count can ask for more than the file holds, nor for more than `most`. */
-  itemCount(what: string, itemBytes: number, most: number = Number.POSITIVE_INFINITY): number {
+  /** A count of items of at least `minBytes` each: at most `maxCount`, and no more than the rest of the file can hold. */
+  itemCount(what: string, minBytes: number, maxCount: number = Number.POSITIVE_INFINITY): number {
     const start = this.at;
     const count = this.count(what);
-    const room = Math.floor((this.size - this.at) / itemBytes);
+    const room = Math.floor((this.size - this.at) / minBytes);
     if (count > room) {
       throw this.fail(start, `expected a ${what} of at most ${room} in the rest of the file, got ${count}`);
     }
-    if (count > most) throw this.fail(start, `expected a ${what} of at most ${most}, got ${count}`);
+    if (count > maxCount) throw this.fail(start, `expected a ${what} of at most ${maxCount}, got ${count}`);
     return count;
   }
 
@@ -101,7 +100,7 @@ export class GgufCursor {
     throw this.fail(at + 8, `expected ${what} in UTF-8, got other bytes`);
   }
 
-  /** The same for a text that may never be needed: its bytes where they are not UTF-8. */
+  /** The same for a text that may never be needed: bytes that are not UTF-8 are returned as they are. */
   text(what: string): string | Uint8Array {
     const length = this.itemCount(`length of ${what}`, 1);
     const start = this.skip(length, what);
@@ -112,15 +111,9 @@ export class GgufCursor {
     }
   }
 
-  view(start: number, length: number): DataView {
-    return new DataView(this.#view.buffer, this.#view.byteOffset + start, length);
-  }
-
-  /** A fresh, aligned copy of `length` bytes from `start`. */
+  /** A new, aligned copy of `length` bytes from `start`. */
   copy(start: number, length: number): ArrayBuffer {
     // Not slice(): on a Node Buffer that is a view, and its buffer the whole pool.
-    const fresh = new Uint8Array(length);
-    fresh.set(this.#bytes.subarray(start, start + length));
-    return fresh.buffer;
+    return new Uint8Array(this.#bytes.subarray(start, start + length)).buffer;
   }
 }

@@ -1,12 +1,10 @@
 /**
- * The GGUF header, versions 2 and 3, little-endian: counts, metadata (which carries the tokenizer), tensor infos. Tensor
- * dims are stored fastest first and come out reversed, so shapes here are row-major like everyone else's.
+ * The GGUF header, versions 2 and 3, little-endian: counts, metadata (with the tokenizer), tensor infos. The file has
+ * the fastest dim first; shapes are given reversed, row-major as everywhere in this library.
  *
  * Source: ggml/docs/gguf.md; the checks of gguf.cpp in llama.cpp.
  */
-import type { ByteSource } from './byte-source.ts';
-import { checkSource } from './byte-source.ts';
-import { FormatError } from './format-error.ts';
+import { type ByteSource, checkSource } from './byte-source.ts';
 import { GgufCursor, MoreBytesNeeded } from './gguf-cursor.ts';
 import { type GgufValue, MAX_DIMS, readGgufValue } from './gguf-value.ts';
 import { storageByteLength, storageTypeOfGgml } from './storage-type.ts';
@@ -34,56 +32,45 @@ export interface GgufHeader {
 
 const MAGIC = 0x46554747;
 const DEFAULT_ALIGNMENT = 32;
-/** First window. Vocabularies take a few MB, so a header is one read for a small model and two or three for a large one. */
+/** A vocabulary takes a few MB, so a header is one read for a small model and two or three for a large one. */
 const FIRST_WINDOW = 1 << 20;
-/** The least a key-value pair takes (empty key, u8) and a tensor info (empty name, no dims). */
+/** The smallest key-value pair (empty key, u8) and the smallest tensor info (empty name, no dims). */
 const MIN_PAIR_BYTES = 8 + 4 + 1;
 const MIN_INFO_BYTES = 8 + 4 + 4 + 8;
-/** In memory each takes ten times that; no model has so many of either. */
+/** Most pairs, and most tensors: far more than any model has. In memory each takes ten times its bytes in the file. */
 const MAX_ITEMS = 1 << 18;
 
+/** What has been read so far. With a larger window, parsing continues at byte `at`, the end of the last whole item. */
 interface Draft {
-  version: 2 | 3;
-  tensorCount: number;
-  pairCount: number;
-  metadata: Map<string, GgufValue>;
-  metadataTypes: Map<string, string>;
-  infos: RawInfo[];
+  at: number;
+  counts?: { readonly version: 2 | 3; readonly tensors: number; readonly pairs: number };
+  readonly metadata: Map<string, GgufValue>;
+  readonly metadataTypes: Map<string, string>;
+  readonly infos: LocatedInfo[];
 }
 
-interface RawInfo {
+interface LocatedInfo {
   readonly info: TensorInfo;
-  /** Where the info stands in the file. */
+  /** Byte of the file at which the info itself begins, for errors. */
   readonly at: number;
 }
 
 /**
  * Reads and checks the header of a GGUF file; tensor data is not read.
  * @param source read from byte 0 in a window that grows fourfold, never past the end of the file
- * @throws FormatError with the byte at fault: no GGUF, version 1, big-endian, a count larger than the file, an unknown
- * value or tensor type, a name given twice, a tensor outside of the file, misaligned or over another one
+ * @throws FormatError with the byte at fault: not a GGUF file, version 1, big-endian, a count larger than the file, an
+ *   unknown value or tensor type, a name given twice, a tensor that is misaligned, overlaps another one or ends outside
+ *   the file
  * Source: ggml/docs/gguf.md.
  */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   checkSource('readGgufHeader', source);
   const { name: file, size } = source;
-  const draft: Draft = {
-    version: 3,
-    tensorCount: -1,
-    pairCount: -1,
-    metadata: new Map(),
-    metadataTypes: new Map(),
-    infos: [],
-  };
+  const draft: Draft = { at: 0, metadata: new Map(), metadataTypes: new Map(), infos: [] };
   let bytes = await source.read(0, Math.min(size, FIRST_WINDOW));
-  let done = 0;
   for (;;) {
-    const cursor = new GgufCursor(file, bytes, size, done);
     try {
-      parse(cursor, draft, (at) => {
-        done = at;
-      });
-      return finish(draft, file, size, done);
+      return parse(new GgufCursor(file, bytes, size, draft.at), draft);
     } catch (error) {
       if (!(error instanceof MoreBytesNeeded)) throw error;
       bytes = await widen(source, bytes, Math.min(size, Math.max(error.end, bytes.length * 4)));
@@ -98,50 +85,48 @@ async function widen(source: ByteSource, bytes: Uint8Array, end: number): Promis
   return wider;
 }
 
-/** Goes on where `draft` stands; `commit` marks each finished item, so that a retry repeats at most one. */
-function parse(cursor: GgufCursor, draft: Draft, commit: (at: number) => void): void {
-  if (draft.pairCount < 0) {
-    readCounts(cursor, draft);
-    commit(cursor.at);
-  }
-  while (draft.metadata.size < draft.pairCount) {
+/** Continues at `draft.at`. @throws MoreBytesNeeded when the window ends inside an item */
+function parse(cursor: GgufCursor, draft: Draft): GgufHeader {
+  draft.counts ??= readCounts(cursor);
+  draft.at = cursor.at;
+  const { version, tensors: tensorCount, pairs: pairCount } = draft.counts;
+  const { metadata, metadataTypes, infos } = draft;
+  while (metadata.size < pairCount) {
     const at = cursor.at;
     const key = cursor.string('a metadata key');
     if (key === '') throw cursor.fail(at, 'expected a metadata key, got an empty one');
-    if (draft.metadata.has(key)) throw cursor.fail(at, `expected each metadata key once, got ${key} again`);
+    if (metadata.has(key)) throw cursor.fail(at, `expected each metadata key once, got ${key} again`);
     const { type, value } = readGgufValue(cursor, key);
     if (key === 'general.alignment') checkAlignment(cursor, type, value, at);
-    draft.metadata.set(key, value);
-    draft.metadataTypes.set(key, type);
-    commit(cursor.at);
+    metadata.set(key, value);
+    metadataTypes.set(key, type);
+    draft.at = cursor.at;
   }
-  while (draft.infos.length < draft.tensorCount) {
-    const at = cursor.at;
-    draft.infos.push({ info: readInfo(cursor), at });
-    commit(cursor.at);
+  while (infos.length < tensorCount) {
+    infos.push({ info: readInfo(cursor), at: draft.at });
+    draft.at = cursor.at;
   }
+  const alignment = (metadata.get('general.alignment') as number | undefined) ?? DEFAULT_ALIGNMENT;
+  const dataOffset = Math.ceil(draft.at / alignment) * alignment;
+  const tensors = fileTensors(cursor, infos, alignment, dataOffset);
+  return { file: cursor.file, version, metadata, metadataTypes, tensors, alignment, dataOffset };
 }
 
-function readCounts(cursor: GgufCursor, draft: Draft): void {
+function readCounts(cursor: GgufCursor): NonNullable<Draft['counts']> {
   const magic = cursor.u32('GGUF magic');
   if (magic !== MAGIC) {
     throw cursor.fail(0, `expected the magic "GGUF", got 0x${magic.toString(16).padStart(8, '0')}`);
   }
   const version = cursor.u32('GGUF version');
   if (version >= 0x10000 && (version & 0xffff) === 0) {
-    throw cursor.fail(
-      4,
-      `expected a little-endian GGUF file, got a big-endian one (version ${version >>> 24})`,
-    );
+    const got = `a big-endian one (version ${version >>> 24})`;
+    throw cursor.fail(4, `expected a little-endian GGUF file, got ${got}`);
   }
   if (version !== 2 && version !== 3) {
     throw cursor.fail(4, `expected GGUF version 2 or 3, got ${version}`);
   }
-  draft.version = version;
-  const tensorCount = cursor.itemCount('tensor count', MIN_INFO_BYTES, MAX_ITEMS);
-  const pairCount = cursor.itemCount('metadata count', MIN_PAIR_BYTES, MAX_ITEMS);
-  draft.tensorCount = tensorCount;
-  draft.pairCount = pairCount;
+  const tensors = cursor.itemCount('tensor count', MIN_INFO_BYTES, MAX_ITEMS);
+  return { version, tensors, pairs: cursor.itemCount('metadata count', MIN_PAIR_BYTES, MAX_ITEMS) };
 }
 
 function checkAlignment(cursor: GgufCursor, type: string, value: GgufValue, at: number): void {
@@ -150,7 +135,7 @@ function checkAlignment(cursor: GgufCursor, type: string, value: GgufValue, at: 
     throw cursor.fail(at, `general.alignment: expected a u32 power of two, got ${String(value)} (${type})`);
 }
 
-/** The offset is still relative to the data section: that begins after the last info. */
+/** Its offset counts from the data section, whose place is known only after the last info. */
 function readInfo(cursor: GgufCursor): TensorInfo {
   const nameAt = cursor.at;
   const name = cursor.string('a tensor name');
@@ -164,8 +149,7 @@ function readInfo(cursor: GgufCursor): TensorInfo {
   const typeAt = cursor.at;
   const id = cursor.u32(`type of ${name}`);
   const dtype = storageTypeOfGgml(id);
-  if (dtype === undefined)
-    throw cursor.fail(typeAt, `${name}: expected a ggml type this reader knows, got id ${id}`);
+  if (dtype === undefined) throw cursor.fail(typeAt, `${name}: expected a known ggml type, got id ${id}`);
   let byteLength: number;
   try {
     byteLength = storageByteLength(dtype, shape);
@@ -176,46 +160,39 @@ function readInfo(cursor: GgufCursor): TensorInfo {
   return { name, dtype, shape, byteOffset, byteLength };
 }
 
-function finish(draft: Draft, file: string, size: number, headerEnd: number): GgufHeader {
-  const alignment = (draft.metadata.get('general.alignment') as number | undefined) ?? DEFAULT_ALIGNMENT;
-  const dataOffset = Math.ceil(headerEnd / alignment) * alignment;
+/** The tensors with offsets from the start of the file. @throws FormatError for a tensor in a wrong place */
+function fileTensors(
+  cursor: GgufCursor,
+  infos: readonly LocatedInfo[],
+  alignment: number,
+  dataOffset: number,
+): Map<string, TensorInfo> {
   const tensors = new Map<string, TensorInfo>();
-  const places: RawInfo[] = [];
-  for (const { info, at } of draft.infos) {
-    const { name, byteLength } = info;
-    const byteOffset = dataOffset + info.byteOffset;
-    if (info.byteOffset % alignment !== 0) {
-      throw new FormatError(
-        file,
-        at,
-        `${name}: expected an offset in steps of ${alignment}, got ${info.byteOffset}`,
-      );
+  const filled: LocatedInfo[] = [];
+  for (const { info: stored, at } of infos) {
+    const info = { ...stored, byteOffset: dataOffset + stored.byteOffset };
+    const { name, byteOffset, byteLength } = info;
+    if (stored.byteOffset % alignment !== 0) {
+      const steps = `expected an offset in steps of ${alignment}`;
+      throw cursor.fail(at, `${name}: ${steps}, got ${stored.byteOffset}`);
     }
-    if (byteOffset + byteLength > size) {
-      throw new FormatError(
-        file,
-        at,
-        `${name}: expected data inside the file's ${size} bytes, got ${byteLength} bytes at ${byteOffset} (file cut short?)`,
-      );
+    if (byteOffset + byteLength > cursor.size) {
+      const got = `${byteLength} bytes at ${byteOffset} (file cut short?)`;
+      throw cursor.fail(at, `${name}: expected data inside the file's ${cursor.size} bytes, got ${got}`);
     }
-    if (tensors.has(name))
-      throw new FormatError(file, at, `expected each tensor name once, got ${name} again`);
-    const placed = { ...info, byteOffset };
-    tensors.set(name, placed);
-    if (byteLength > 0) places.push({ info: placed, at });
+    if (tensors.has(name)) throw cursor.fail(at, `expected each tensor name once, got ${name} again`);
+    tensors.set(name, info);
+    if (byteLength > 0) filled.push({ info, at });
   }
-  places.sort((a, b) => a.info.byteOffset - b.info.byteOffset);
-  for (let i = 1; i < places.length; i++) {
-    const before = places[i - 1].info;
-    const { info, at } = places[i];
-    if (before.byteOffset + before.byteLength > info.byteOffset) {
-      throw new FormatError(
-        file,
-        at,
-        `${info.name}: expected data after ${before.name} (up to byte ${before.byteOffset + before.byteLength}), got byte ${info.byteOffset}`,
-      );
+  filled.sort((a, b) => a.info.byteOffset - b.info.byteOffset);
+  for (let i = 1; i < filled.length; i++) {
+    const { info: before } = filled[i - 1];
+    const { info, at } = filled[i];
+    const end = before.byteOffset + before.byteLength;
+    if (info.byteOffset < end) {
+      const expected = `expected data after ${before.name} (up to byte ${end})`;
+      throw cursor.fail(at, `${info.name}: ${expected}, got byte ${info.byteOffset}`);
     }
   }
-  const { version, metadata, metadataTypes } = draft;
-  return { file, version, metadata, metadataTypes, tensors, alignment, dataOffset };
+  return tensors;
 }

@@ -1,19 +1,22 @@
-/** Typed look-ups in a bag of keys (config.json, GGUF metadata): the first name that is there wins, a wrong value is an error that names the key. */
+/**
+ * Typed look-ups in config.json or GGUF metadata. Where several names are given, the first that is present counts. A
+ * wrong value is an error that names its key.
+ */
 import { show } from '../arguments/kinds.ts';
 import { FormatError } from './format-error.ts';
 
-/** More layers than any model has; a bound before a list of that length is built. */
+/** More layers than any model has. It bounds the lists with one entry per layer. */
 const MAX_LAYERS = 65_536;
 
 export class KeyReader {
   readonly file: string;
   readonly #get: (key: string) => unknown;
-  /** Every key asked for so far, there or not. */
+  /** Every key looked up so far, present or not. */
   readonly asked: Set<string>;
 
   /**
    * @param get returns the value of a key, or undefined; null counts as absent
-   * @param asked a set to share with another reader of the same file
+   * @param asked the set of another reader of the same file, to add to
    */
   constructor(file: string, get: (key: string) => unknown, asked: Set<string> = new Set()) {
     this.file = file;
@@ -21,7 +24,7 @@ export class KeyReader {
     this.asked = asked;
   }
 
-  /** The same file with some keys of other values, as one layer has them. */
+  /** A reader of the same file with other values for some keys. */
   with(overrides: Readonly<Record<string, unknown>>): KeyReader {
     const get = (key: string) => (Object.hasOwn(overrides, key) ? overrides[key] : this.#get(key));
     return new KeyReader(this.file, get, this.asked);
@@ -38,7 +41,7 @@ export class KeyReader {
     return this.#get(key) ?? undefined;
   }
 
-  /** True when the key is there with the value null. */
+  /** Whether the key is present with the value null. */
   isNull(key: string): boolean {
     return this.#get(key) === null;
   }
@@ -47,18 +50,18 @@ export class KeyReader {
     return this.raw(key) !== undefined;
   }
 
-  /** The name of the first of `keys` that is there; the others count as asked for, since they are other names of it. */
+  /** The first of `keys` that is present. All of them count as looked up, since they are names of one thing. */
   find(keys: readonly string[]): string | undefined {
     return keys.filter((key) => this.has(key))[0];
   }
 
-  /** A positive integer, or undefined when none of the keys is there. @throws FormatError for anything else */
+  /** A positive integer; undefined when no key is present. @throws FormatError for another value */
   int(...keys: string[]): number | undefined {
     const key = this.find(keys);
     return key === undefined ? undefined : this.#checked(key, this.raw(key), 1);
   }
 
-  /** As `int`, but one of the keys must be there. */
+  /** A positive integer. @throws FormatError also when no key is present */
   needInt(...keys: string[]): number {
     const value = this.int(...keys);
     if (value === undefined) {
@@ -68,7 +71,7 @@ export class KeyReader {
     return value;
   }
 
-  /** A positive number of layers below 65,536. */
+  /** A positive number of layers, at most 65,536. */
   layerCount(...keys: string[]): number {
     const layers = this.needInt(...keys);
     if (layers > MAX_LAYERS) {
@@ -77,7 +80,12 @@ export class KeyReader {
     return layers;
   }
 
-  /** A non-negative integer per layer from one number or a list of at least `layers`; undefined when absent. */
+  /** A non-negative integer, of a list the first; undefined when no key is present. */
+  count(...keys: string[]): number | undefined {
+    return this.perLayer(1, ...keys)?.[0];
+  }
+
+  /** A non-negative integer per layer, from one number or a list of at least `layers`; undefined when absent. */
   perLayer(layers: number, ...keys: string[]): readonly number[] | undefined {
     const key = this.find(keys);
     if (key === undefined) return undefined;
@@ -95,7 +103,7 @@ export class KeyReader {
     return value;
   }
 
-  /** An array or typed array as an array; undefined when the key is absent or holds something else. */
+  /** An array or typed array as an array; undefined when the key is absent or has another value. */
   list(key: string): readonly unknown[] | undefined {
     const value = this.raw(key);
     if (Array.isArray(value)) return value;

@@ -1,11 +1,10 @@
 /**
  * The safetensors header: 8 bytes of little-endian length, a JSON object `{ name: { dtype, shape, data_offsets } }`
- * padded with spaces, then the data. Every check the format asks for is made here, so that a reader may trust offsets.
+ * padded with spaces, then the data. All checks that the format requires are made here, so readers can trust offsets.
  *
  * Source: safetensors README ("Format") and the validation in safetensors/src/tensor.rs.
  */
-import type { ByteSource } from './byte-source.ts';
-import { checkSource } from './byte-source.ts';
+import { type ByteSource, checkSource } from './byte-source.ts';
 import { FormatError } from './format-error.ts';
 import { JsonReader } from './json-reader.ts';
 import {
@@ -15,7 +14,7 @@ import {
   storageLayout,
   storageTypeOfSafetensors,
 } from './storage-type.ts';
-import type { TensorInfo } from './tensor-info.ts';
+import type { TensorEntry, TensorInfo } from './tensor-info.ts';
 
 /** What stands before the data of a safetensors file. */
 export interface SafetensorsHeader {
@@ -27,51 +26,46 @@ export interface SafetensorsHeader {
   readonly dataOffset: number;
 }
 
-/** The cap that the reference implementation sets, so that a length field cannot ask for the memory of the machine. */
+/** The limit of the reference implementation. Without one, a wrong length could exhaust memory. */
 const MAX_HEADER_BYTES = 100_000_000;
 const PREFIX_BYTES = 8;
-/** A tensor's entry takes some 50 bytes of header at least and four times that in memory; no model has so many. */
+/** Most tensors: far more than any model has. Each takes at least 50 bytes of header and four times that in memory. */
 const MAX_ITEMS = 1 << 18;
 const MAX_DIMS = 64;
 
 /**
  * Reads and checks the header of a safetensors file; the data is not read.
  * @param source two reads: 8 bytes, then the header
- * @throws FormatError with the byte at fault: a length outside the file or over 100 MB, JSON that is not JSON, a key given
- * twice, an unknown dtype, a shape that does not fill its bytes, tensors that overlap or leave a gap, data that is
- * shorter or longer than the header says
+ * @throws FormatError with the byte at fault: a length outside the file or over 100 MB, invalid JSON, a key given twice,
+ *   an unknown dtype, a shape that does not match its bytes, tensors that overlap or leave a gap, data that is shorter
+ *   or longer than the header says
  * @returns tensors with offsets from the start of the file
  * Source: safetensors README, section "Format".
  */
 export async function readSafetensorsHeader(source: ByteSource): Promise<SafetensorsHeader> {
   checkSource('readSafetensorsHeader', source);
   const { name: file, size } = source;
+  const fail = (at: number, detail: string) => new FormatError(file, at, detail);
   if (size < PREFIX_BYTES) {
-    throw new FormatError(file, size, `expected 8 bytes of header length, got a file of ${size} bytes`);
+    throw fail(size, `expected 8 bytes of header length, got a file of ${size} bytes`);
   }
   const prefix = await source.read(0, PREFIX_BYTES);
   const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
   const headerBytes = Number(view.getBigUint64(0, true));
   const limit = Math.min(MAX_HEADER_BYTES, size - PREFIX_BYTES);
   if (headerBytes < 2 || headerBytes > limit) {
-    throw new FormatError(
-      file,
-      0,
-      `expected a header of 2 to ${limit} bytes, got ${headerBytes} (not a safetensors file, or cut short)`,
-    );
+    const got = `${headerBytes} (not a safetensors file, or cut short)`;
+    throw fail(0, `expected a header of 2 to ${limit} bytes, got ${got}`);
   }
   const bytes = await source.read(PREFIX_BYTES, headerBytes);
   if (bytes[0] !== 0x7b) {
-    throw new FormatError(
-      file,
-      PREFIX_BYTES,
-      `expected a header that starts with "{", got byte 0x${hex(bytes[0])}`,
-    );
+    const got = `byte 0x${bytes[0].toString(16).padStart(2, '0')}`;
+    throw fail(PREFIX_BYTES, `expected a header that starts with "{", got ${got}`);
   }
   const json = new JsonReader(file, bytes, PREFIX_BYTES);
   const dataOffset = PREFIX_BYTES + headerBytes;
   const tensors = new Map<string, TensorInfo>();
-  const places: Place[] = [];
+  const located: LocatedInfo[] = [];
   let metadata: Record<string, string> = {};
   json.object((name, at) => {
     if (name === '__metadata__') {
@@ -81,15 +75,16 @@ export async function readSafetensorsHeader(source: ByteSource): Promise<Safeten
     if (tensors.size === MAX_ITEMS) throw json.fail(at, `expected at most ${MAX_ITEMS} tensors, got more`);
     const info = readEntry(json, name, at, dataOffset, size);
     tensors.set(name, info);
-    places.push({ info, at });
+    located.push({ info, at });
   });
   json.end();
-  checkLayout(json, places, dataOffset, source);
+  checkLayout(json, located, dataOffset, source);
   return { tensors, metadata, dataOffset };
 }
 
-interface Place {
+interface LocatedInfo {
   readonly info: TensorInfo;
+  /** Index of its entry in the JSON text, for errors. */
   readonly at: number;
 }
 
@@ -162,37 +157,30 @@ function readEntry(json: JsonReader, name: string, at: number, dataOffset: numbe
   return { name, dtype, shape, byteOffset: dataOffset + begin, byteLength };
 }
 
-function checkLayout(json: JsonReader, places: Place[], dataOffset: number, source: ByteSource): void {
-  places.sort((a, b) => a.info.byteOffset - b.info.byteOffset || a.info.byteLength - b.info.byteLength);
+/** @throws FormatError unless the tensors fill the data section without gaps */
+function checkLayout(json: JsonReader, located: LocatedInfo[], dataOffset: number, source: ByteSource): void {
+  located.sort((a, b) => a.info.byteOffset - b.info.byteOffset || a.info.byteLength - b.info.byteLength);
   let next = dataOffset;
-  for (const { info, at } of places) {
+  for (const { info, at } of located) {
     if (info.byteOffset !== next) {
       const what = info.byteOffset < next ? 'an overlap with the tensor before it' : 'a gap before it';
-      throw json.fail(
-        at,
-        `tensor ${JSON.stringify(info.name)}: expected data at ${next - dataOffset}, got ${info.byteOffset - dataOffset}: ${what}`,
-      );
+      const got = `${info.byteOffset - dataOffset}: ${what}`;
+      const expected = `expected data at ${next - dataOffset}`;
+      throw json.fail(at, `tensor ${JSON.stringify(info.name)}: ${expected}, got ${got}`);
     }
     next += info.byteLength;
   }
   if (next !== source.size) {
     const rest = source.size - next;
-    throw new FormatError(source.name, next, `expected the end of the file, got ${rest} bytes of no tensor`);
+    throw new FormatError(source.name, next, `expected the end of the file, got ${rest} more bytes`);
   }
 }
 
-/** A tensor to be written. */
-export interface SafetensorsEntry {
-  readonly name: string;
-  readonly dtype: StorageType;
-  readonly shape: readonly number[];
-}
-
-/** A header ready to write, and where each tensor's data goes. */
+/** A header ready to write, and the place of each tensor's data. */
 export interface EncodedSafetensorsHeader {
   /** Length prefix, JSON and padding; a multiple of 8 bytes. The data follows directly. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** In the order of the data: wider elements first (so that each tensor is aligned), the caller's order within a width. */
+  /** In the order of the data: wider elements first, so that each tensor is aligned; else the caller's order. */
   readonly tensors: readonly TensorInfo[];
 }
 
@@ -204,7 +192,7 @@ export interface EncodedSafetensorsHeader {
  * Source: safetensors README, section "Format".
  */
 export function encodeSafetensorsHeader(
-  entries: readonly SafetensorsEntry[],
+  entries: readonly TensorEntry[],
   metadata: Readonly<Record<string, string>> = {},
 ): EncodedSafetensorsHeader {
   const ordered = [...entries].sort(
@@ -212,30 +200,24 @@ export function encodeSafetensorsHeader(
   );
   const parts: string[] = [];
   if (Object.keys(metadata).length > 0) parts.push(`"__metadata__":${JSON.stringify(metadata)}`);
-  const seen = new Set<string>(['__metadata__']);
-  const placed: TensorInfo[] = [];
-  let end = 0;
+  const infos = new Map<string, TensorInfo>();
+  let dataEnd = 0;
   for (const { name, dtype, shape } of ordered) {
     const stored = safetensorsTypeOf(dtype);
     const quoted = JSON.stringify(name);
-    if (stored === undefined) {
-      throw new TypeError(
-        `encodeSafetensorsHeader: ${quoted}: expected a type safetensors stores, got ${dtype}`,
-      );
+    const fail = (detail: string) => `encodeSafetensorsHeader: ${quoted}: ${detail}`;
+    if (stored === undefined) throw new TypeError(fail(`expected a type of safetensors, got ${dtype}`));
+    if (infos.has(name) || name === '__metadata__') {
+      throw new RangeError(fail(`expected unique names, got ${quoted} again`));
     }
-    if (seen.has(name))
-      throw new RangeError(`encodeSafetensorsHeader: expected unique names, got ${quoted} again`);
     if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) {
-      throw new RangeError(
-        `encodeSafetensorsHeader: ${quoted}: expected dims >= 0, got [${shape.join(', ')}]`,
-      );
+      throw new RangeError(fail(`expected dims >= 0, got [${shape.join(', ')}]`));
     }
-    seen.add(name);
     const byteLength = storageByteLength(dtype, shape);
-    placed.push({ name, dtype, shape: [...shape], byteOffset: end, byteLength });
-    const offsets = [end, end + byteLength];
+    infos.set(name, { name, dtype, shape: [...shape], byteOffset: dataEnd, byteLength });
+    const offsets = [dataEnd, dataEnd + byteLength];
     parts.push(`${quoted}:${JSON.stringify({ dtype: stored, shape, data_offsets: offsets })}`);
-    end += byteLength;
+    dataEnd += byteLength;
   }
   const json = new TextEncoder().encode(`{${parts.join(',')}}`);
   const headerBytes = Math.ceil(json.length / 8) * 8;
@@ -247,10 +229,6 @@ export function encodeSafetensorsHeader(
   const bytes = new Uint8Array(PREFIX_BYTES + headerBytes).fill(0x20);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(headerBytes), true);
   bytes.set(json, PREFIX_BYTES);
-  const tensors = placed.map((info) => ({ ...info, byteOffset: bytes.length + info.byteOffset }));
-  return { bytes, tensors };
-}
-
-function hex(byte: number): string {
-  return byte.toString(16).padStart(2, '0');
+  const fromStart = (info: TensorInfo) => ({ ...info, byteOffset: bytes.length + info.byteOffset });
+  return { bytes, tensors: [...infos.values()].map(fromStart) };
 }

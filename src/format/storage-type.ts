@@ -1,6 +1,6 @@
 /**
- * How numbers are stored in files: plain element types, and ggml's block formats, where `blockLength` values along
- * the last dimension share `blockBytes` bytes. A byte length is computable for every type, also for those no kernel reads.
+ * Storage types of files: plain element types, and ggml's block types, where `blockLength` values along the last
+ * dimension share `blockBytes` bytes. Types without a kernel are here too, since headers need their byte lengths.
  *
  * Source: ggml/src/ggml-common.h (block structs, QK_K = 256) and the enum ggml_type; safetensors README (dtypes).
  */
@@ -20,60 +20,54 @@ export interface StorageLayout {
   readonly blockBytes: number;
 }
 
-/** type: [values per block, bytes per block, ggml type id or -1, safetensors dtype or '']. */
-const TYPES: Readonly<Record<StorageType, readonly [number, number, number, string]>> = {
+/** Values per block, bytes per block, ggml's type id, safetensors' dtype. */
+type Row = readonly [number, number, (number | undefined)?, string?];
+
+const TYPES: Readonly<Record<StorageType, Row>> = {
   f64: [1, 8, 28, 'F64'],
   f32: [1, 4, 0, 'F32'],
   f16: [1, 2, 1, 'F16'],
   bf16: [1, 2, 30, 'BF16'],
-  f8_e4m3: [1, 1, -1, 'F8_E4M3'],
-  f8_e5m2: [1, 1, -1, 'F8_E5M2'],
-  f8_e8m0: [1, 1, -1, 'F8_E8M0'],
+  f8_e4m3: [1, 1, undefined, 'F8_E4M3'],
+  f8_e5m2: [1, 1, undefined, 'F8_E5M2'],
+  f8_e8m0: [1, 1, undefined, 'F8_E8M0'],
   i64: [1, 8, 27, 'I64'],
   i32: [1, 4, 26, 'I32'],
   i16: [1, 2, 25, 'I16'],
   i8: [1, 1, 24, 'I8'],
-  u64: [1, 8, -1, 'U64'],
-  u32: [1, 4, -1, 'U32'],
-  u16: [1, 2, -1, 'U16'],
-  u8: [1, 1, -1, 'U8'],
-  bool: [1, 1, -1, 'BOOL'],
-  q4_0: [32, 18, 2, ''],
-  q4_1: [32, 20, 3, ''],
-  q5_0: [32, 22, 6, ''],
-  q5_1: [32, 24, 7, ''],
-  q8_0: [32, 34, 8, ''],
-  // Two half floats and 32 bytes, as in C; gguf-py's table says 40. No file stores it: it is ggml's activation format.
-  q8_1: [32, 36, 9, ''],
-  q2_k: [256, 84, 10, ''],
-  q3_k: [256, 110, 11, ''],
-  q4_k: [256, 144, 12, ''],
-  q5_k: [256, 176, 13, ''],
-  q6_k: [256, 210, 14, ''],
-  q8_k: [256, 292, 15, ''],
-  iq2_xxs: [256, 66, 16, ''],
-  iq2_xs: [256, 74, 17, ''],
-  iq3_xxs: [256, 98, 18, ''],
-  iq1_s: [256, 50, 19, ''],
-  iq4_nl: [32, 18, 20, ''],
-  iq3_s: [256, 110, 21, ''],
-  iq2_s: [256, 82, 22, ''],
-  iq4_xs: [256, 136, 23, ''],
-  iq1_m: [256, 56, 29, ''],
-  tq1_0: [256, 54, 34, ''],
-  tq2_0: [256, 66, 35, ''],
-  mxfp4: [32, 17, 39, ''],
-  nvfp4: [64, 36, 40, ''],
-  q1_0: [128, 18, 41, ''],
+  u64: [1, 8, undefined, 'U64'],
+  u32: [1, 4, undefined, 'U32'],
+  u16: [1, 2, undefined, 'U16'],
+  u8: [1, 1, undefined, 'U8'],
+  bool: [1, 1, undefined, 'BOOL'],
+  q4_0: [32, 18, 2],
+  q4_1: [32, 20, 3],
+  q5_0: [32, 22, 6],
+  q5_1: [32, 24, 7],
+  q8_0: [32, 34, 8],
+  // Two half floats and 32 bytes, as in C; gguf-py's table says 40. ggml uses it for activations, not in files.
+  q8_1: [32, 36, 9],
+  q2_k: [256, 84, 10],
+  q3_k: [256, 110, 11],
+  q4_k: [256, 144, 12],
+  q5_k: [256, 176, 13],
+  q6_k: [256, 210, 14],
+  q8_k: [256, 292, 15],
+  iq2_xxs: [256, 66, 16],
+  iq2_xs: [256, 74, 17],
+  iq3_xxs: [256, 98, 18],
+  iq1_s: [256, 50, 19],
+  iq4_nl: [32, 18, 20],
+  iq3_s: [256, 110, 21],
+  iq2_s: [256, 82, 22],
+  iq4_xs: [256, 136, 23],
+  iq1_m: [256, 56, 29],
+  tq1_0: [256, 54, 34],
+  tq2_0: [256, 66, 35],
+  mxfp4: [32, 17, 39],
+  nvfp4: [64, 36, 40],
+  q1_0: [128, 18, 41],
 };
-
-const BY_GGML_ID = new Map<number, StorageType>();
-const BY_SAFETENSORS_NAME = new Map<string, StorageType>();
-for (const type of Object.keys(TYPES) as StorageType[]) {
-  const [, , id, name] = TYPES[type];
-  if (id >= 0) BY_GGML_ID.set(id, type);
-  if (name !== '') BY_SAFETENSORS_NAME.set(name, type);
-}
 
 /** Every storage type, in table order. */
 export const STORAGE_TYPES: readonly StorageType[] = Object.freeze(Object.keys(TYPES) as StorageType[]);
@@ -84,25 +78,24 @@ export function storageLayout(type: StorageType): StorageLayout {
   return { blockLength, blockBytes };
 }
 
-/** @returns the type of a ggml type id (as in GGUF tensor infos), or undefined for an unknown or withdrawn id */
+/** @returns the type of a ggml type id (as in GGUF tensor infos); undefined for an unknown or removed id */
 export function storageTypeOfGgml(id: number): StorageType | undefined {
-  return BY_GGML_ID.get(id);
+  return STORAGE_TYPES.find((type) => TYPES[type][2] === id);
 }
 
-/** @returns the ggml type id, or undefined for a type GGUF cannot store */
+/** @returns the ggml type id; undefined for a type that GGUF does not have */
 export function ggmlTypeOf(type: StorageType): number | undefined {
-  const id = TYPES[type][2];
-  return id < 0 ? undefined : id;
+  return TYPES[type][2];
 }
 
-/** @returns the type of a safetensors dtype such as `BF16`, or undefined for an unknown one */
+/** @returns the type of a safetensors dtype such as `BF16`; undefined for an unknown one */
 export function storageTypeOfSafetensors(dtype: string): StorageType | undefined {
-  return BY_SAFETENSORS_NAME.get(dtype);
+  return STORAGE_TYPES.find((type) => TYPES[type][3] === dtype);
 }
 
-/** @returns the safetensors dtype such as `BF16`, or undefined for a type safetensors cannot store (all blocks) */
+/** @returns the safetensors dtype such as `BF16`; undefined for a type that safetensors does not have (blocks) */
 export function safetensorsTypeOf(type: StorageType): string | undefined {
-  return TYPES[type][3] || undefined;
+  return TYPES[type][3];
 }
 
 /**
@@ -116,7 +109,7 @@ export function storageByteLength(type: StorageType, shape: readonly number[]): 
   if (last % blockLength !== 0) {
     throw new RangeError(`expected a last dimension in whole ${type} blocks of ${blockLength}, got ${last}`);
   }
-  // A product past 2^53 is inexact but still past 2^53 (factors are integers), so one check at the end is enough.
+  // A product past 2^53 is inexact but still past 2^53, since factors are integers: one check at the end is enough.
   let elements = 1;
   for (const dim of shape) elements *= dim;
   const bytes = (elements / blockLength) * blockBytes;

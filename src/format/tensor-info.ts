@@ -1,4 +1,4 @@
-/** What a header says about one tensor, the same for safetensors and GGUF. */
+/** One tensor of a header, the same for safetensors and GGUF. */
 import type { StorageType } from './storage-type.ts';
 
 /** A tensor's place in its file. */
@@ -12,3 +12,6 @@ export interface TensorInfo {
   /** `storageByteLength(dtype, shape)`, and inside the file. */
   readonly byteLength: number;
 }
+
+/** A tensor to be written. */
+export type TensorEntry = Pick<TensorInfo, 'name' | 'dtype' | 'shape'>;

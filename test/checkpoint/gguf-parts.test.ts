@@ -166,7 +166,7 @@ test('a part that is another one, or none, is named', async () => {
   const foreign = await split(whole);
   copyFileSync(whole, join(foreign, part(2)));
   expect((await failure(foreign)).message).toBe(
-    `${join(foreign, part(2))}: expected part 3 of 3, got a file that is no part`,
+    `${join(foreign, part(2))}: expected part 3 of 3, got another file`,
   );
 });
 

@@ -155,7 +155,7 @@ describe('readGgufHeader', () => {
     [
       'a withdrawn type',
       { tensors: [{ ...tensor, type: 31 }] },
-      'w: expected a ggml type this reader knows, got id 31',
+      'w: expected a known ggml type, got id 31',
     ],
     ['half a block', { tensors: [{ ...tensor, type: 8, dims: [48] }] }, 'whole q8_0 blocks of 32, got 48'],
     [
