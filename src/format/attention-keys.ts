@@ -1,8 +1,8 @@
 /**
- * Keys about attention that are known not to change what a cache holds. A key that looks like one of attention's and is
- * neither read nor listed here gives the shape a warning: the sizes may be wrong.
+ * Keys about attention that do not change what a cache holds. A key that looks like one about attention, and is neither
+ * read nor listed here, gives the shape a warning: its sizes may be wrong.
  *
- * Source: the configurations of transformers 5.23.0, each compared with what its model's cache grows by
+ * Source: the configurations of transformers 5.23.0, each compared with the growth of its model's cache
  * (tools/golden/cache_growth.py); llama.cpp's llama-arch.cpp for GGUF.
  */
 import { show } from '../arguments/kinds.ts';
@@ -18,7 +18,7 @@ const LOOKS_LIKE_ATTENTION = new RegExp(
   'i',
 );
 
-/** About something else, by their form: biases, dropout, norms, rotation, experts, states, other models in the file. */
+/** Names about something else: biases, dropout, norms, rotation, experts, states, other models in the file. */
 const HARMLESS = new RegExp(
   `(${words('bias dropout _prob pdrop softcap(ping)? theta _eps epsilon dtype fp32').join('|')})$|^(${words(`
     output return moe expert mlp mtp router rope num_expert n_expert vision audio image video encoder mamba ssm linear conv
@@ -27,7 +27,7 @@ const HARMLESS = new RegExp(
   'i',
 );
 
-/** About attention, and without a say in what is cached. */
+/** Keys about attention that do not change the cache. */
 const KNOWN: ReadonlySet<string> = new Set(
   words(`
     _sliding_window_pattern _attn_implementation _attn_implementation_autoset activation_sparsity_pattern add_cross_attention attention_hidden_size
@@ -48,8 +48,8 @@ const KNOWN: ReadonlySet<string> = new Set(
   `),
 );
 
-/** Which layers are of which kind: without a say where the file lists its layers. */
-const SAID_BY_A_LIST: ReadonlySet<string> = new Set(
+/** Keys about the kinds of layers. They do not matter where the file lists the kind of each layer. */
+const KNOWN_WITH_LIST: ReadonlySet<string> = new Set(
   words(`
     attention_chunk_size attn_layer_indices attn_layer_offset attn_layer_period attn_type_list full_attention_interval
     full_attn_idxs global_attn_every_n_layers hybrid_layer_ids hybrid_layer_pattern hybrid_override_pattern layer_group_size
@@ -57,7 +57,7 @@ const SAID_BY_A_LIST: ReadonlySet<string> = new Set(
   `),
 );
 
-/** Below `{arch}.` in GGUF: about attention, and without a say in what is cached. */
+/** GGUF keys about attention, without `{arch}.`, that do not change the cache. */
 const KNOWN_IN_GGUF: ReadonlySet<string> = new Set(
   words(`
     attention.causal attention.clamp_kqv attention.group_norm_epsilon attention.group_norm_groups attention.head_count
@@ -76,13 +76,13 @@ const KNOWN_IN_GGUF: ReadonlySet<string> = new Set(
  * @param entries of the language model's config
  * @param asked the keys that were read
  * @param own keys that do not change the cache of this family
- * @returns one sentence with the keys that look like attention's and are not known; undefined when there are none
+ * @returns a warning that lists unknown keys about attention; none without such keys
  */
 export function unknownAttentionKeys(
   entries: readonly (readonly [string, unknown])[],
   asked: ReadonlySet<string>,
   own: readonly string[] = [],
-): string | undefined {
+): readonly string[] {
   const listed = entries.some(([key, value]) => /^layer(s_block|)_types?$/.test(key) && Array.isArray(value));
   const unknown = entries.filter(
     ([key, value]) =>
@@ -91,11 +91,11 @@ export function unknownAttentionKeys(
       LOOKS_LIKE_ATTENTION.test(key) &&
       !HARMLESS.test(key) &&
       !KNOWN.has(key) &&
-      !(listed && SAID_BY_A_LIST.has(key)) &&
+      !(listed && KNOWN_WITH_LIST.has(key)) &&
       !asked.has(key) &&
       !own.includes(key),
   );
-  return sentence(unknown);
+  return warning(unknown);
 }
 
 /**
@@ -106,7 +106,7 @@ export function unknownGgufKeys(
   metadata: ReadonlyMap<string, unknown>,
   asked: ReadonlySet<string>,
   arch: string,
-): string | undefined {
+): readonly string[] {
   const prefix = `${arch}.`;
   const unknown = [...metadata].filter(([key]) => {
     const name = key.slice(prefix.length);
@@ -118,12 +118,12 @@ export function unknownGgufKeys(
       !asked.has(key)
     );
   });
-  return sentence(unknown);
+  return warning(unknown);
 }
 
-function sentence(unknown: readonly (readonly [string, unknown])[]): string | undefined {
-  if (unknown.length === 0) return undefined;
+function warning(unknown: readonly (readonly [string, unknown])[]): readonly string[] {
+  if (unknown.length === 0) return [];
   const named = unknown.slice(0, 8).map(([key, value]) => `${key} (${show(value)})`);
   const more = unknown.length > 8 ? ` and ${unknown.length - 8} more` : '';
-  return `the cache may be of another size: not known here: ${named.join(', ')}${more}`;
+  return [`the cache may be of another size: unknown keys: ${named.join(', ')}${more}`];
 }

@@ -1,9 +1,9 @@
 /**
- * Where the header parsers read from: anything with a size and random-access reads (a file, a Blob, a URL with
- * range requests, bytes in memory). Parsers ask for as little as they need and never for more than `size`.
+ * The input of the header parsers: anything with a size and random-access reads (a file, a Blob, a URL with range
+ * requests, bytes in memory). Parsers read as little as they need and nothing past `size`.
  */
 
-/** Random-access bytes. Nothing here is mutable; `size` is fixed when the source is made. */
+/** Random-access bytes. They do not change, and `size` is fixed when the source is created. */
 export interface ByteSource {
   /** What errors call the source: a path or a URL. */
   readonly name: string;

@@ -1,17 +1,17 @@
 /**
- * The table of families whose files leave something out: one row each, by `model_type`, and by GGUF's architecture where that
- * is another name. Families that state everything in their files need no row; families that are alike share one. `name*`
- * stands for every name that begins so and is in no other row.
+ * The table of families: one row per `model_type`, and per GGUF architecture where its name differs. Families whose files
+ * state everything need no row. Families with the same facts share one. `name*` is every name that begins so and is in
+ * no other row.
  *
- * Source: the configuration_*.py and modeling_*.py files of transformers 5.23.0; nemotron-nas: the repository's own
- * block_config.py. GGUF and llama.cpp: the `load_arch_hparams` of llama.cpp's src/models/*.cpp, as in llama-cpp-python 0.3.36.
+ * Source: the configuration_*.py and modeling_*.py files of transformers 5.23.0; for nemotron-nas the block_config.py of
+ * its repository; for GGUF and llama.cpp `load_arch_hparams` in llama.cpp's src/models/*.cpp, as in llama-cpp-python
+ * 0.3.36.
  */
-import { type FamilyFacts, firstOf, type Kind, lastOf } from './family-facts.ts';
+import { byLayer, type FamilyFacts, firstOf, lastOf } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
 
-const byIndex = (length: number, kindOf: (i: number) => Kind) => Array.from({ length }, (_, i) => kindOf(i));
 const multiQuery = (keys: KeyReader) => keys.flag('multi_query') ?? true;
-/** Full in the last layer of all, and of each period. */
+/** Full in the last layer of the model and of each period. */
 const endsFull = (i: number, n: number, every: number) =>
   i === n - 1 || (i + 1) % every === 0 ? 'full' : 'sliding';
 
@@ -20,12 +20,12 @@ const falcon: FamilyFacts = {
   tied: true,
   fourfold: true,
   slides: 'never',
-  // The file's K counts only in the new architecture or without `multi_query`.
+  // K = 1, unless `new_decoder_architecture` is true or `multi_query` false.
   keyValueHeads: (keys, stated, numHeads) =>
     multiQuery(keys) && keys.flag('new_decoder_architecture') !== true ? 1 : (stated ?? numHeads),
 };
 const mimo2: FamilyFacts = {
-  // It counts the tokens before the query.
+  // `sliding_window_size` counts the tokens before the query.
   windowFromKeys(keys) {
     const before = keys.int('sliding_window_size');
     return before && before + 1;
@@ -55,14 +55,14 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     slidesInLlamaCpp: true,
     gguf: { layers: lastOf(4) },
   },
-  // The dense layers at the front have a pattern of their own.
+  // The first, dense layers have another pattern.
   cohere2_moe: {
     kindsFromKeys(keys, numLayers) {
-      const dense = keys.perLayer(1, 'first_k_dense_replace')?.[0] ?? 0;
+      const dense = keys.count('first_k_dense_replace') ?? 0;
       const front = keys.int('prefix_dense_sliding_window_pattern') ?? 1;
       const rest = keys.int('sliding_window_pattern') ?? 4;
       const full = (i: number) => (i < dense ? (i + 1) % front : (i - dense + 1) % rest) === 0;
-      return byIndex(numLayers, (i) => (full(i) ? 'full' : 'sliding'));
+      return byLayer(numLayers, (i) => (full(i) ? 'full' : 'sliding'));
     },
     slidesInLlamaCpp: true,
   },
@@ -123,7 +123,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(6, { window: 4096, needsWindow: true }),
     slidesInLlamaCpp: true,
   },
-  // llama.cpp takes 20 layers with a cache of their own for every model of the family.
+  // llama.cpp assumes 20 layers with a cache of their own in every model of the family.
   gemma3n: { slidesInLlamaCpp: true, gguf: { layers: lastOf(5), ownCaches: 20, tokensInMergeOrder: true } },
   gemma3n_text: { tied: true, layers: lastOf(5, { window: 512 }), slidesInLlamaCpp: true },
   gemma4: { ...gemma4, slidesInLlamaCpp: true },
@@ -134,7 +134,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(6, { window: 1024, layer: endsFull }),
     slidesInLlamaCpp: true,
   },
-  // GLM 5.2, known by its context, has the choice of every fourth layer shared by the three after it.
+  // GLM 5.2, recognised by its context, has an indexer in every fourth layer; the three after it use its choice.
   'glm-dsa': {
     gguf: {
       indexer: (keys) =>
@@ -157,9 +157,9 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   'gptj mpt': { fourfold: true },
   granite_swa: { layers: firstOf(4, { window: 128 }), slidesInLlamaCpp: true },
   granitemoe_swa: { layers: firstOf(4, { window: 128 }) },
-  // A layer of another use is counted with those that draft tokens.
+  // One of its layers is counted in `nextn_predict_layers` although it is part of a forward pass.
   graniteswitch: { gguf: { draftsInPass: true } },
-  // An indexer in layer 0 and in every fourth from layer 1 on.
+  // Layer 0, and every fourth from layer 1 on.
   hy_v4: { indexerPeriod: 4 },
   'inkling_text inkling2_text': { layers: lastOf(6) },
   'internlm2 ministral ministral3 mixtral phi4_multimodal phimoe zaya': { slides: 'all' },
@@ -186,7 +186,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     },
     slides: 'never',
   },
-  // Layers with positions see one chunk; GGUF has no key for its length.
+  // Layers with rotary positions attend within a chunk; GGUF has no key for its length.
   llama4: { slidesInLlamaCpp: true, gguf: { layers: lastOf(4, { fixedWindow: 8192, window: 8192 }) } },
   llama4_text: {
     windowFromKeys: (keys) => keys.int('attention_chunk_size') ?? 8192,
@@ -194,7 +194,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
       const interval = keys.int('no_rope_layer_interval') ?? 4;
       const listed = keys.list('no_rope_layers') ?? [];
       const slides = (i: number) => (listed.length > 0 ? listed[i] === 1 : (i + 1) % interval !== 0);
-      return byIndex(numLayers, (i) => (slides(i) ? 'sliding' : 'full'));
+      return byLayer(numLayers, (i) => (slides(i) ? 'sliding' : 'full'));
     },
     slidesInLlamaCpp: true,
   },
@@ -213,7 +213,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   'minimax-m3': {
     gguf: {
       indexer(keys) {
-        const dense = keys.perLayer(1, 'minimax-m3.leading_dense_block_count')?.[0] ?? 0;
+        const dense = keys.count('minimax-m3.leading_dense_block_count') ?? 0;
         return (i) => i >= dense;
       },
     },
@@ -233,11 +233,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   phi3small: {
     otherKeys: [
       ...['blocksparse_block_size', 'blocksparse_homo_head_pattern', 'blocksparse_num_local_blocks'],
-      ...[
-        'blocksparse_triton_kernel_block_size',
-        'blocksparse_vert_stride',
-        'dense_attention_every_n_layers',
-      ],
+      ...['blocksparse_triton_kernel_block_size', 'blocksparse_vert_stride'],
+      'dense_attention_every_n_layers',
     ],
   },
   plamo3: { slidesInLlamaCpp: true, gguf: { layers: lastOf(8) } },
@@ -247,7 +244,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(4, { key: 'full_attention_interval' }, 'linear'),
   },
   'qwen35 qwen35moe qwen3next qwen4exp': { gguf: { attentionPeriod: 4 } },
-  // Falcon 40B as first released, where multi_query goes with a K of its own.
+  // Falcon 40B as first released: it states K although `multi_query` is true.
   RefinedWeb: {
     ...falcon,
     keyValueHeads(keys, stated, numHeads) {
@@ -264,9 +261,9 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     doubleWidth: true,
     kindsFromKeys(keys, numLayers) {
       const period = keys.int('attn_layer_period') ?? 6;
-      const offset = keys.perLayer(1, 'attn_layer_offset')?.[0] ?? 4;
+      const offset = keys.count('attn_layer_offset') ?? 4;
       const full = (i: number) => i === 2 || (i > 2 && (i - 3) % period === offset);
-      return byIndex(numLayers, (i) => (full(i) ? 'full' : 'linear'));
+      return byLayer(numLayers, (i) => (full(i) ? 'full' : 'linear'));
     },
   },
   'zamba*': { doubleWidth: true },
@@ -287,9 +284,7 @@ const FAMILIES = new Map(
  * @param name `model_type` of a config.json, or `general.architecture` of a GGUF file
  */
 export function familyFacts(name: string): FamilyFacts {
-  const own = FAMILIES.get(name);
-  if (own !== undefined) return own;
   const starts = [...FAMILIES.keys()].filter((key) => key.endsWith('*') && name.startsWith(key.slice(0, -1)));
-  const longest = starts.sort((a, b) => b.length - a.length)[0];
-  return FAMILIES.get(longest) ?? {};
+  const [longest] = starts.sort((a, b) => b.length - a.length);
+  return FAMILIES.get(name) ?? FAMILIES.get(longest) ?? {};
 }

@@ -1,7 +1,7 @@
 /**
- * A JSON reader for headers: JSON.parse neither says where a value stood nor refuses a key given twice, and both matter when
- * the text decides which bytes of a file are read. Values are read where they are wanted and skipped elsewhere, so that no
- * tree of them is built. RFC 8259, nesting limited, keys unique.
+ * A JSON reader for headers. JSON.parse gives no position of a value and accepts a key given twice; both matter when the
+ * text decides which bytes of a file are read. Values are read where they are needed and skipped elsewhere, so that no
+ * tree of objects is built. RFC 8259 with limited nesting and unique keys.
  */
 import { FormatError } from './format-error.ts';
 
@@ -10,7 +10,7 @@ const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const LITERAL = /true|false|null/y;
 const DIGITS = /\d+(?![.eE\d])/y;
 
-/** A JSON text inside a file, which knows the byte of each of its characters, and a place in it. */
+/** A position in a JSON text inside a file. Errors give the byte of the file. */
 export class JsonReader {
   readonly #file: string;
   readonly #start: number;
@@ -47,8 +47,8 @@ export class JsonReader {
 
   /**
    * Reads an object if the next value is one; another value is skipped.
-   * @param field reads or skips the value behind each key; `at` is the index of that value
-   * @throws FormatError when a key stands a second time, or what `field` throws
+   * @param field reads or skips the value of each key; `at` is the index of that value
+   * @throws FormatError when a key is given twice, or what `field` throws
    * @returns whether it was an object
    */
   object(field: (key: string, at: number) => void): boolean {
@@ -65,7 +65,7 @@ export class JsonReader {
     return true;
   }
 
-  /** The next value if it is a string, else undefined; it is skipped then. */
+  /** The next value if it is a string; another value is skipped and gives undefined. */
   string(): string | undefined {
     if (this.#text[this.next()] === '"') return this.#string();
     this.skip();
@@ -73,32 +73,32 @@ export class JsonReader {
   }
 
   /**
-   * The next value if it is an array of at most `most` integers in 0..2^53, else undefined. Plain digits only: `1.0` and `1e3` are no
-   * indices, and a number past 2^53 would be read inexactly.
+   * The next value if it is an array of at most `maxCount` integers in 0..2^53; another value is skipped and gives
+   * undefined. Plain digits only: `1.0` and `1e3` are not indices, and numbers past 2^53 would be inexact.
    */
-  integers(most: number): number[] | undefined {
-    const isArray = this.#text[this.next()] === '[';
-    const numbers: number[] = [];
-    let fits = isArray;
-    if (!isArray) this.skip();
-    else {
-      this.#items(() => {
-        this.#space();
-        const number = fits ? Number(this.#match(DIGITS) ?? Number.NaN) : Number.NaN;
-        if (Number.isNaN(number)) this.skip(1);
-        fits &&= Number.isSafeInteger(number) && numbers.push(number) <= most;
-      });
+  integers(maxCount: number): number[] | undefined {
+    let fits = this.#text[this.next()] === '[';
+    if (!fits) {
+      this.skip();
+      return undefined;
     }
+    const numbers: number[] = [];
+    this.#sequence(']', () => {
+      this.#space();
+      const number = fits ? Number(this.#match(DIGITS) ?? Number.NaN) : Number.NaN;
+      if (Number.isNaN(number)) this.skip(1);
+      fits &&= Number.isSafeInteger(number) && numbers.push(number) <= maxCount;
+    });
     return fits ? numbers : undefined;
   }
 
-  /** Passes the next value, of any kind. @throws FormatError where the text stops being JSON, or is nested too deep */
+  /** Skips the next value, of any kind. @throws FormatError where the text is not JSON or is nested too deep */
   skip(depth = 0): void {
     const at = this.next();
     if (depth > MAX_DEPTH) throw this.fail(at, `expected at most ${MAX_DEPTH} levels of JSON, got more`);
     const first = this.#text[at];
     if (first === '{') this.#fields(() => this.skip(depth + 1));
-    else if (first === '[') this.#items(() => this.skip(depth + 1));
+    else if (first === '[') this.#sequence(']', () => this.skip(depth + 1));
     else if (first === '"') this.#string();
     else if (!(this.#match(NUMBER) ?? this.#match(LITERAL))) throw this.#unexpected('a JSON value');
   }
@@ -119,29 +119,25 @@ export class JsonReader {
   }
 
   #fields(field: (key: string, keyAt: number) => void): void {
-    this.#at++;
-    this.#space();
-    if (this.#take('}')) return;
-    do {
+    this.#sequence('}', () => {
       const keyAt = this.next();
       const key = this.#string();
       this.#space();
       if (!this.#take(':')) throw this.#unexpected('":"');
       field(key, keyAt);
-      this.#space();
-    } while (this.#take(','));
-    if (!this.#take('}')) throw this.#unexpected('"," or "}"');
+    });
   }
 
-  #items(item: () => void): void {
+  /** From an opening bracket to `close`: items with commas between them. */
+  #sequence(close: '}' | ']', item: () => void): void {
     this.#at++;
     this.#space();
-    if (this.#take(']')) return;
+    if (this.#take(close)) return;
     do {
       item();
       this.#space();
     } while (this.#take(','));
-    if (!this.#take(']')) throw this.#unexpected('"," or "]"');
+    if (!this.#take(close)) throw this.#unexpected(`"," or "${close}"`);
   }
 
   #string(): string {

@@ -1,9 +1,9 @@
 /**
- * What each layer of a Hugging Face model keeps: its kind, its heads and their dims. Where layers differ, the file says so in a
- * list, in keys for the sliding layers (`swa_…`), or layer by layer (`per_layer_config`, `block_configs`).
+ * What each layer of a Hugging Face model caches: its kind, its heads and their dims. Files with layers that differ have
+ * a list, keys for the sliding layers (`swa_…`), or an object per layer (`per_layer_config`, `block_configs`).
  *
- * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's block_config.py; OpenELM:
- * its repository's configuration_openelm.py.
+ * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's block_config.py;
+ * OpenELM: its repository's configuration_openelm.py.
  */
 import { show } from '../arguments/kinds.ts';
 import { familyFacts } from './families.ts';
@@ -39,7 +39,7 @@ export const KEY_VALUE_HEADS: readonly string[] = [
 type HeadShape = Pick<LayerShape, 'numHeads' | 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
 type Overrides = Readonly<Record<string, unknown>>;
 
-/** What a sliding layer may have of its own, as `swa_…`. */
+/** Keys that may have another value for sliding layers, as `swa_…`. */
 const SLIDING = [
   ...['num_attention_heads', 'num_key_value_heads', 'head_dim', 'v_head_dim'],
   ...['kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim'],
@@ -47,8 +47,8 @@ const SLIDING = [
 
 /**
  * @param hiddenSize D, for files without a head dim
- * @param warn takes what is only a guess
- * @throws FormatError that names the key: heads missing, a list of the wrong length, a head dim that does not come out whole
+ * @param warnings gets those about what is only assumed
+ * @throws FormatError that names the key: heads missing, a list of the wrong length, a head dim that is not whole
  * @returns the layers, and the largest N
  */
 export function layerShapes(
@@ -56,32 +56,31 @@ export function layerShapes(
   modelType: string,
   hiddenSize: number,
   numLayers: number,
-  warn: (text: string) => void,
+  warnings: string[],
 ): { readonly numHeads: number; readonly layers: LayerShape[] } {
   const facts = familyFacts(modelType);
-  const kinds = layerKinds(keys, modelType, numLayers, warn);
+  const kinds = layerKinds(keys, modelType, numLayers, warnings);
   const isList = (names: readonly string[]) => keys.list(keys.find(names) ?? names[0]) !== undefined;
   const counts = isList(HEADS) ? keys.perLayer(numLayers, ...HEADS) : undefined;
   const groups = isList(KEY_VALUE_HEADS) ? keys.perLayer(numLayers, ...KEY_VALUE_HEADS) : undefined;
   if (counts === undefined) keys.needInt(...HEADS);
-  const blocks = blockConfigs(keys, numLayers, warn);
-  const overrides = kinds.map((layer, i): Overrides => {
-    const { kind } = layer;
-    return {
+  const blocks = blockConfigs(keys, numLayers, warnings);
+  const overrides = kinds.map(
+    ({ kind }, i): Overrides => ({
       ...(counts !== undefined && { num_attention_heads_per_layer: counts[i] }),
       ...(groups !== undefined && { num_key_value_heads_per_layer: groups[i] }),
       ...(kind === 'sliding' && slidingOverrides(keys, facts)),
       ...(kind === 'full' && fullOverrides(keys, facts)),
       ...blocks?.[i],
       ...perLayerConfig(keys, i),
-    };
-  });
-  const indexed = indexedLayers(keys, modelType, facts, kinds, warn);
-  const firstShared = numLayers - (keys.perLayer(1, 'num_kv_shared_layers')?.[0] ?? 0);
+    }),
+  );
+  const indexed = indexedLayers(keys, modelType, kinds, warnings);
+  const firstShared = numLayers - (keys.count('num_kv_shared_layers') ?? 0);
   const heads = kinds.map((layer, i): HeadShape | undefined => {
     const own = keys.with(overrides[i]);
-    const numHeads = own.perLayer(1, ...HEADS)?.[0] ?? 0;
-    if (layer.kind === 'linear' || numHeads === 0 || overrides[i].keepsNothing === true) return undefined;
+    const numHeads = own.count(...HEADS) ?? 0;
+    if (layer.kind === 'linear' || numHeads === 0 || overrides[i].noCache === true) return undefined;
     return { numHeads, ...headShape(own, facts, hiddenSize, numHeads) };
   });
   const numHeads = heads.reduce((most, own) => Math.max(most, own?.numHeads ?? 0), 0);
@@ -108,10 +107,8 @@ function headShape(keys: KeyReader, facts: FamilyFacts, hiddenSize: number, numH
   if (keyHeadDim === undefined) {
     const width = keys.int('attention_hidden_size') ?? (facts.doubleWidth ? 2 : 1) * hiddenSize;
     if (width % numHeads !== 0) {
-      throw keys.fail(
-        keys.find(HEADS) ?? HEADS[1],
-        `expected a divisor of ${keys.find(HIDDEN)} ${hiddenSize} where there is no head_dim, got ${numHeads}`,
-      );
+      const expected = `expected a divisor of ${keys.find(HIDDEN)} ${hiddenSize} without head_dim`;
+      throw keys.fail(keys.find(HEADS) ?? HEADS[1], `${expected}, got ${numHeads}`);
     }
     keyHeadDim = width / numHeads;
   }
@@ -121,10 +118,10 @@ function headShape(keys: KeyReader, facts: FamilyFacts, hiddenSize: number, numH
   return { numKeyValueHeads, keyHeadDim, valueHeadDim };
 }
 
-/** MLA: what expands from the latent row has N heads of nope + rope dims; `head_dim` in such files means something else. */
+/** MLA: the latent row expands to N heads of nope + rope dims. `head_dim` of such files is something else. */
 function latentShape(keys: KeyReader, numHeads: number, rank: number) {
-  // 0 dims rotate in models without positions.
-  const ropeDim = keys.perLayer(1, 'qk_rope_head_dim')?.[0] ?? keys.needInt('qk_rope_head_dim');
+  // In models without positions it is 0.
+  const ropeDim = keys.count('qk_rope_head_dim') ?? keys.needInt('qk_rope_head_dim');
   return {
     numKeyValueHeads: numHeads,
     keyHeadDim: keys.needInt('qk_nope_head_dim') + ropeDim,
@@ -133,7 +130,7 @@ function latentShape(keys: KeyReader, numHeads: number, rank: number) {
   };
 }
 
-/** What the sliding layers have of their own. */
+/** Keys with other values in sliding layers. */
 function slidingOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
   const own: Record<string, unknown> = { ...facts.slidingHeads };
   for (const name of SLIDING) {
@@ -144,7 +141,7 @@ function slidingOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
   if (factor !== undefined && own.num_key_value_heads === undefined) {
     own.num_key_value_heads = factor * keys.needInt(...KEY_VALUE_HEADS);
   }
-  // Step 3.5: N, K (as num_attention_groups) and H of the other kind of layer.
+  // Step 3.5: N, K (as num_attention_groups) and H of sliding layers.
   const other = keys.raw('attention_other_setting') as Overrides | undefined;
   if (other !== undefined) {
     for (const name of ['num_attention_heads', 'num_attention_groups', 'head_dim'])
@@ -154,28 +151,26 @@ function slidingOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
   return heads === undefined ? own : { ...own, num_attention_heads: heads };
 }
 
-/** What the full layers have of their own, in Gemma 4. */
+/** Keys with other values in full layers (Gemma 4). */
 function fullOverrides(keys: KeyReader, facts: FamilyFacts): Overrides {
   const dim = keys.int('global_head_dim') ?? facts.fullHeadDim;
   const K = keys.flag('attention_k_eq_v') === true ? keys.int('num_global_key_value_heads') : undefined;
   return { ...(dim !== undefined && { head_dim: dim }), ...(K !== undefined && { num_key_value_heads: K }) };
 }
 
-/** transformers' own form: overrides by the number of the layer, which may be written `05`. */
+/** Overrides of one layer as transformers writes them: by its index, such as `5` or `05`. */
 function perLayerConfig(keys: KeyReader, layer: number): Overrides | undefined {
   const all = keys.raw('per_layer_config') as Readonly<Record<string, Overrides>> | undefined;
   return all?.[layer] ?? all?.[String(layer).padStart(2, '0')];
 }
 
-/** nemotron-nas: how many query heads share a key head, layer by layer; a layer may have no attention. */
+/** nemotron-nas: K or the group size of each layer, which may have no attention. */
 function blockConfigs(
   keys: KeyReader,
   numLayers: number,
-  warn: (text: string) => void,
+  warnings: string[],
 ): readonly Overrides[] | undefined {
-  const blocks = keys.list('block_configs') as
-    | readonly { readonly attention?: Overrides | null }[]
-    | undefined;
+  const blocks = keys.list('block_configs') as readonly { attention?: Overrides | null }[] | undefined;
   if (blocks === undefined) return undefined;
   if (blocks.length < numLayers) {
     throw keys.fail('block_configs', `expected ${numLayers} layers, got ${blocks.length}`);
@@ -185,32 +180,29 @@ function blockConfigs(
   const overrides = blocks.slice(0, numLayers).map((block, i): Overrides => {
     const attention = block?.attention;
     if (attention == null || attention.no_op === true || attention.replace_with_linear === true) {
-      return { keepsNothing: true };
+      return { noCache: true };
     }
     if (attention.window_length != null) windowed++;
-    if (attention.num_key_value_heads != null)
-      return { num_key_value_heads_per_layer: attention.num_key_value_heads };
-    const size = attention.n_heads_in_group;
+    const { num_key_value_heads: K, n_heads_in_group: size } = attention;
+    if (K != null) return { num_key_value_heads_per_layer: K };
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 1 || numHeads % size !== 0) {
-      throw keys.fail(
-        'block_configs',
-        `expected an n_heads_in_group that divides N=${numHeads} in layer ${i}, got ${show(size)}`,
-      );
+      const expected = `expected an n_heads_in_group that divides N=${numHeads} in layer ${i}`;
+      throw keys.fail('block_configs', `${expected}, got ${show(size)}`);
     }
     return { num_key_value_heads_per_layer: numHeads / size };
   });
-  if (windowed > 0) warn(`the windows of ${windowed} layers in block_configs are not counted`);
+  if (windowed > 0) warnings.push(`the windows of ${windowed} layers in block_configs are not counted`);
   return overrides;
 }
 
-/** Which layers cache a key of an indexer: those that the file names so, or every full one where it only gives the key's width. */
+/** Which layers cache a key of an indexer: those that the file lists, or with latent attention every full one. */
 function indexedLayers(
   keys: KeyReader,
   modelType: string,
-  facts: FamilyFacts,
   kinds: readonly KindOfLayer[],
-  warn: (text: string) => void,
+  warnings: string[],
 ): readonly boolean[] {
+  const facts = familyFacts(modelType);
   if (keys.find(['index_head_dim', 'indexer_head_dim']) === undefined || keys.flag('use_dsa') === false) {
     return kinds.map(() => false);
   }
@@ -220,15 +212,15 @@ function indexedLayers(
   const listed = sparse?.sparse_attention_freq;
   const mla = keys.has('kv_lora_rank') || keys.has('indexer_head_dim');
   if (!named && listed === undefined && !mla && !keys.has('layer_types') && facts.indexerListed !== true) {
-    warn(`which layers have an indexer is not known for ${modelType}: its keys are not counted`);
+    warnings.push(`which layers have an indexer is not known for ${modelType}: its keys are not counted`);
   }
   const types = keys.list('indexer_types') ?? indexerPattern(keys);
   const frequency = keys.int('index_topk_freq') ?? facts.indexerPeriod ?? 1;
-  const offset = keys.perLayer(1, 'index_skip_topk_offset')?.[0] ?? 2;
+  const offset = keys.count('index_skip_topk_offset') ?? 2;
   return kinds.map((layer, i) => {
     if (layer.kind !== 'full') return false;
     if (named ? layer.indexed !== true : listed !== undefined ? !listed[i] : !mla) return false;
-    // A layer may take the choice of the one before it.
+    // A `shared` layer uses the choice of the layer before it.
     if (types !== undefined) return types[i] !== 'shared' && types[i] !== 'S';
     return Math.max(i - offset + 1, 0) % frequency === 0;
   });

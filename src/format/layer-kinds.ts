@@ -1,27 +1,27 @@
 /**
- * Which layers of a Hugging Face model see everything, which slide, which keep no cache. Newer files list it in
- * `layer_types`; older ones leave it to the model's code, whose rules stand in `families.ts`.
+ * Which layers of a Hugging Face model attend to every token, which to a window, and which have no KV cache. Newer files
+ * list this in `layer_types`. For older ones it is only in the model's code, whose rules are in `families.ts`.
  *
  * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`).
  */
 import { show } from '../arguments/kinds.ts';
 import { familyFacts } from './families.ts';
-import type { FamilyFacts, Kind } from './family-facts.ts';
+import { byLayer, type FamilyFacts, type Kind } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
 
 export interface KindOfLayer {
   readonly kind: Kind;
-  /** Keys seen, the query's own included; on sliding layers. */
+  /** Keys that a query sees, its own included; on sliding layers. */
   readonly window?: number;
-  /** The file says that an indexer chooses the keys. */
+  /** Whether an indexer chooses the keys. */
   readonly indexed?: true;
 }
 
-const FULL: KindOfLayer = { kind: 'full' };
-const LINEAR: KindOfLayer = { kind: 'linear' };
+/** The kind of a layer before its window is known. `chunked`: sliding by `attention_chunk_size`; `indexed`: full. */
+type NamedKind = Kind | 'indexed' | 'chunked';
 
-/** What a name in `layer_types` means for the cache. `hybrid` layers hold attention next to a state. */
-const NAMED: Readonly<Record<string, Kind | 'indexed' | 'chunked'>> = {
+/** The names in `layer_types`. `hybrid` layers have attention besides a state. */
+const NAMED: Readonly<Record<string, NamedKind>> = {
   full_attention: 'full',
   attention: 'full',
   multihead_attention: 'full',
@@ -40,17 +40,14 @@ const NAMED: Readonly<Record<string, Kind | 'indexed' | 'chunked'>> = {
   moe: 'linear',
 };
 
-/** Lists of layers by which a file without a number of layers says how many it has. */
+/** Lists with one entry per layer. */
 const LISTS = ['layers_block_type', 'layer_types', 'block_configs'];
 
-/** The number of layers from the list of their kinds; undefined when the file has none. Nemotron-H files have only this. */
+/** The number of layers by the list of their kinds; undefined without one. Nemotron-H files state it only so. */
 export function listedLayers(keys: KeyReader): number | undefined {
-  for (const key of LISTS) {
-    const list = keys.list(key);
-    if (list !== undefined && list.length > 0) return list.length;
-  }
   const pattern = keys.raw('hybrid_override_pattern');
-  return typeof pattern === 'string' && pattern.length > 0 ? pattern.length : undefined;
+  const lists = [...LISTS.map((key) => keys.list(key)), typeof pattern === 'string' ? pattern : ''];
+  return lists.find((list) => list !== undefined && list.length > 0)?.length;
 }
 
 /**
@@ -58,89 +55,98 @@ export function listedLayers(keys: KeyReader): number | undefined {
  * @param keys of the text model's config
  * @param modelType its `model_type`
  * @param numLayers length of the result
- * @param warn takes what is only a guess
- * @throws FormatError for a family whose cache is of another kind, for a `layer_types` of another length or with a name not known here
+ * @param warnings gets one where kinds are only assumed
+ * @throws FormatError for a family whose cache is not supported, for a `layer_types` of another length or with an unknown
+ *   name
  */
 export function layerKinds(
   keys: KeyReader,
   modelType: string,
   numLayers: number,
-  warn: (text: string) => void,
+  warnings: string[],
 ): readonly KindOfLayer[] {
   const facts = familyFacts(modelType);
-  const { slides, layers: rule } = facts;
   if (facts.otherCache === true) {
-    throw keys.fail('model_type', `expected a family whose cache is known here, got ${modelType}`);
+    throw keys.fail('model_type', `expected a family whose cache is supported, got ${modelType}`);
   }
-  const byIndex = (kindOf: (i: number) => KindOfLayer) =>
-    Array.from({ length: numLayers }, (_, i) => kindOf(i));
-  const listed = keys.find(['layer_types', 'layers_block_type']);
-  const spans = slides === 'never' ? undefined : windows(keys, facts, numLayers);
-  const slide = (i: number): KindOfLayer => {
-    const window = spans?.[i % spans.length];
-    return window === undefined || window === 0 ? FULL : { kind: 'sliding', window };
-  };
-  const kindOf = (kind: Kind, i: number) => (kind === 'full' ? FULL : kind === 'linear' ? LINEAR : slide(i));
+  const spans = facts.slides === 'never' ? undefined : windows(keys, facts, numLayers);
+  return namedKinds(keys, modelType, numLayers, spans, warnings).map((kind, i): KindOfLayer => {
+    if (kind === 'indexed') return { kind: 'full', indexed: true };
+    if (kind !== 'sliding' && kind !== 'chunked') return { kind };
+    const window = kind === 'chunked' ? keys.needInt('attention_chunk_size') : spans?.[i % spans.length];
+    return window ? { kind: 'sliding', window } : { kind: 'full' };
+  });
+}
 
-  if (slides === 'never' || slides === 'always' || (slides === 'unlisted' && listed === undefined)) {
-    if (listed !== undefined) namedKinds(keys, listed, numLayers, () => FULL); // checked, as in transformers, and not used
-    return byIndex(slide);
+function namedKinds(
+  keys: KeyReader,
+  modelType: string,
+  numLayers: number,
+  spans: readonly number[] | undefined,
+  warnings: string[],
+): readonly NamedKind[] {
+  const facts = familyFacts(modelType);
+  const { slides, layers: rule } = facts;
+  const kinds = (kindOf: (i: number) => Kind) => byLayer(numLayers, kindOf);
+  const allSlide = () => kinds(() => 'sliding');
+  const listKey = keys.find(['layer_types', 'layers_block_type']);
+  if (slides === 'never' || slides === 'always' || (slides === 'unlisted' && listKey === undefined)) {
+    if (listKey !== undefined) listedKinds(keys, listKey, numLayers); // transformers checks it and does not use it
+    return allSlide();
   }
-  // Layers whose cache is of the vision tokens: a fixed number of rows.
-  const cross = new Set(keys.list('cross_attention_layers'));
-  if (cross.size > 0) return byIndex((i) => (cross.has(i) ? LINEAR : FULL));
-  if (listed !== undefined) {
-    return namedKinds(keys, listed, numLayers, (i) => {
-      if (spans === undefined) throw noWindow(keys);
-      return slide(i);
-    });
+  // The cache of these layers holds the vision tokens: a fixed number of rows.
+  const cross = keys.list('cross_attention_layers') ?? [];
+  if (cross.length > 0) return kinds((i) => (cross.includes(i) ? 'linear' : 'full'));
+  if (listKey !== undefined) {
+    const listed = listedKinds(keys, listKey, numLayers);
+    if (listed.includes('sliding') && spans === undefined) throw noWindow(keys);
+    return listed;
   }
   const stated = statedKinds(keys, numLayers) ?? facts.kindsFromKeys?.(keys, numLayers);
-  if (stated !== undefined) return byIndex((i) => kindOf(stated[i], i));
+  if (stated !== undefined) return stated;
 
   const attentionPeriod = keys.int('attn_layer_period');
   if (attentionPeriod !== undefined) {
-    const offset = keys.perLayer(1, 'attn_layer_offset')?.[0] ?? 0;
-    return byIndex((i) => (i % attentionPeriod === offset ? FULL : LINEAR));
+    const offset = keys.count('attn_layer_offset') ?? 0;
+    return kinds((i) => (i % attentionPeriod === offset ? 'full' : 'linear'));
   }
   if (spans === undefined && rule?.needsWindow === true) throw noWindow(keys);
   const pattern = rule?.fixedPeriod === true ? undefined : keys.raw('sliding_window_pattern');
   if (typeof pattern === 'string' && /^[LG]+$/.test(pattern)) {
-    return byIndex((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? FULL : slide(i)));
+    return kinds((i) => (i === numLayers - 1 || pattern[i % pattern.length] === 'G' ? 'full' : 'sliding'));
   }
   if (pattern !== undefined && (!Number.isSafeInteger(pattern) || (pattern as number) < 1)) {
-    throw keys.fail(
-      'sliding_window_pattern',
-      `expected a period >= 1 or a string of L and G, got ${show(pattern)}`,
-    );
+    const got = show(pattern);
+    throw keys.fail('sliding_window_pattern', `expected a period >= 1 or a string of L and G, got ${got}`);
   }
   if (rule !== undefined) {
     const period = (rule.key && keys.int(rule.key)) || (pattern as number | undefined) || rule.period;
-    return byIndex((i) => kindOf(rule.layer(i, numLayers, period), i));
+    return kinds((i) => rule.layer(i, numLayers, period));
   }
   const interval = keys.int('full_attention_interval');
-  if (interval !== undefined) return byIndex((i) => ((i + 1) % interval === 0 ? FULL : LINEAR));
-  if (spans === undefined) return byIndex(() => FULL);
-  if (pattern !== undefined) return byIndex((i) => ((i + 1) % (pattern as number) === 0 ? FULL : slide(i)));
-  if (slides === 'switched' || slides === 'late') {
-    const first = keys.perLayer(1, 'max_window_layers')?.[0] ?? 28;
-    return byIndex((i) => (i >= first ? slide(i) : FULL));
+  if (interval !== undefined) return kinds((i) => ((i + 1) % interval === 0 ? 'full' : 'linear'));
+  if (pattern !== undefined) return kinds((i) => ((i + 1) % (pattern as number) === 0 ? 'full' : 'sliding'));
+  if (spans !== undefined && (slides === 'switched' || slides === 'late')) {
+    const first = keys.count('max_window_layers') ?? 28;
+    return kinds((i) => (i >= first ? 'sliding' : 'full'));
   }
-  if (slides !== 'all' && keys.list('sliding_window') === undefined) {
-    warn(
-      `which layers slide is not known for ${modelType}: every layer is taken to slide over ${spans[0]} tokens`,
-    );
+  if (spans !== undefined && slides !== 'all' && keys.list('sliding_window') === undefined) {
+    const assumed = `every layer is assumed to slide over ${spans[0]} tokens`;
+    warnings.push(`which layers slide is not known for ${modelType}: ${assumed}`);
   }
-  return byIndex(slide);
+  return allSlide();
 }
 
-/** Keys seen by a sliding layer: one number, or one per layer with 0 for a full one; undefined when the window is off or absent. */
+/**
+ * Keys that a sliding layer sees: one number, or one per layer with 0 for a full one; undefined when the window is off
+ * or absent.
+ */
 function windows(keys: KeyReader, facts: FamilyFacts, numLayers: number): readonly number[] | undefined {
   const { slides, layers: rule } = facts;
   const ignoresSwitch =
     slides === 'always' || slides === 'unlisted' || (rule !== undefined && rule.switched !== true);
   const on = ignoresSwitch || (keys.flag('use_sliding_window') ?? slides !== 'switched');
-  // Some classes of transformers turn another key into the window; ModernBERT's counts both sides.
+  // Some classes of transformers have another key for the window; ModernBERT's counts both sides.
   const before = keys.int('sliding_window_size');
   const both = keys.int('local_attention');
   if (!on) return undefined;
@@ -149,10 +155,8 @@ function windows(keys: KeyReader, facts: FamilyFacts, numLayers: number): readon
   const list = keys.list('sliding_window');
   if (list !== undefined) {
     if (list.length === 0 || numLayers % list.length !== 0) {
-      throw keys.fail(
-        'sliding_window',
-        `expected a window per layer (${numLayers}, or a part that repeats), got ${list.length}`,
-      );
+      const expected = `expected a window per layer (${numLayers}, or a part that repeats)`;
+      throw keys.fail('sliding_window', `${expected}, got ${list.length}`);
     }
     return list.map((window) => {
       if (window === null) return 0;
@@ -161,71 +165,50 @@ function windows(keys: KeyReader, facts: FamilyFacts, numLayers: number): readon
     });
   }
   if (keys.isNull('sliding_window')) return undefined;
-  const window = keys.perLayer(1, 'sliding_window')?.[0] ?? before ?? (both && both >> 1);
+  const window = keys.count('sliding_window') ?? before ?? (both && both >> 1);
   const found = window ?? rule?.window;
-  return found === undefined || found === 0 ? undefined : [found];
+  return found ? [found] : undefined;
 }
 
-function namedKinds(
-  keys: KeyReader,
-  key: string,
-  numLayers: number,
-  slide: (layer: number) => KindOfLayer,
-): readonly KindOfLayer[] {
+function listedKinds(keys: KeyReader, key: string, numLayers: number): readonly NamedKind[] {
   const names = keys.list(key);
   // Some files list the layers that only draft tokens as well (Step 3.5).
-  const drafts = keys.perLayer(1, 'num_nextn_predict_layers')?.[0] ?? 0;
+  const drafts = keys.count('num_nextn_predict_layers') ?? 0;
   if (names === undefined || (names.length !== numLayers && names.length !== numLayers + drafts)) {
     throw keys.fail(key, `expected ${numLayers} names, one per layer, got ${names?.length ?? 'no list'}`);
   }
-  return names.slice(0, numLayers).map((name, i): KindOfLayer => {
-    switch (typeof name === 'string' && Object.hasOwn(NAMED, name) ? NAMED[name] : undefined) {
-      case 'full':
-        return FULL;
-      case 'indexed':
-        return { kind: 'full', indexed: true };
-      case 'sliding':
-        return slide(i);
-      case 'chunked':
-        return { kind: 'sliding', window: keys.needInt('attention_chunk_size') };
-      case 'linear':
-        return LINEAR;
-      default:
-        throw keys.fail(key, `expected ${Object.keys(NAMED).join(', ')}, got ${show(name)} in layer ${i}`);
-    }
+  return names.slice(0, numLayers).map((name, i) => {
+    if (typeof name === 'string' && Object.hasOwn(NAMED, name)) return NAMED[name];
+    throw keys.fail(key, `expected ${Object.keys(NAMED).join(', ')}, got ${show(name)} in layer ${i}`);
   });
 }
 
-/** As transformers, which has no mask for such a layer. */
+/** As in transformers, which has no mask for such a layer. */
 function noWindow(keys: KeyReader): Error {
   const off = keys.raw('use_sliding_window') === false ? ', switched off by use_sliding_window' : '';
-  return keys.fail(
-    'sliding_window',
-    `expected the window of the layers that slide, got ${show(keys.raw('sliding_window') ?? null)}${off}`,
-  );
+  const got = `${show(keys.raw('sliding_window') ?? null)}${off}`;
+  return keys.fail('sliding_window', `expected the window of the layers that slide, got ${got}`);
 }
 
-/** What files say of each layer without naming kinds; undefined for other files. */
+/** The kinds by other lists than `layer_types`; undefined without one. */
 function statedKinds(keys: KeyReader, numLayers: number): readonly Kind[] | undefined {
-  const byIndex = (kindOf: (i: number) => Kind) => Array.from({ length: numLayers }, (_, i) => kindOf(i));
   const softmax = keys.perLayer(numLayers, 'attn_type_list');
   if (softmax !== undefined) return softmax.map((flag) => (flag === 0 ? 'linear' : 'full'));
   const full = listedFullLayers(keys);
-  if (full !== undefined) return byIndex((i) => (full.has(i) ? 'full' : 'linear'));
+  if (full !== undefined) return byLayer(numLayers, (i) => (full.includes(i) ? 'full' : 'linear'));
   const local = keys.list('local_layer_ids');
-  return local === undefined ? undefined : byIndex((i) => (local.includes(i) ? 'sliding' : 'full'));
+  return local && byLayer(numLayers, (i) => (local.includes(i) ? 'sliding' : 'full'));
 }
 
-/** The attention layers of a hybrid whose file lists them, counted from 0; undefined for other files. */
-function listedFullLayers(keys: KeyReader): ReadonlySet<unknown> | undefined {
+/** Indices of a hybrid model's attention layers, where the file lists them. */
+function listedFullLayers(keys: KeyReader): readonly unknown[] | undefined {
   const indices = keys.list('attn_layer_indices') ?? keys.list('full_attn_idxs');
-  if (indices !== undefined) return new Set(indices);
+  if (indices !== undefined) return indices;
   // Nemotron-H: one letter per layer, M state space, - feed-forward, E experts, * attention.
   const pattern = keys.raw('hybrid_override_pattern');
-  if (typeof pattern === 'string')
-    return new Set([...pattern].flatMap((letter, i) => (letter === '*' ? [i] : [])));
+  if (typeof pattern === 'string') return [...pattern].flatMap((letter, i) => (letter === '*' ? [i] : []));
   // Kimi Linear counts from 1.
   const linear = keys.raw('linear_attn_config') as { full_attn_layers?: unknown } | undefined;
   const list = linear?.full_attn_layers;
-  return Array.isArray(list) ? new Set(list.map((layer) => layer - 1)) : undefined;
+  return Array.isArray(list) ? list.map((layer) => layer - 1) : undefined;
 }

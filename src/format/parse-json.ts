@@ -3,11 +3,12 @@ import { FormatError } from './format-error.ts';
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** A string, which is left as it is, or one of the numbers that Python writes and JSON has not. */
+/** A string (kept as it is), or a number that Python writes and JSON does not have. */
 const PYTHON_NUMBERS = /"(?:[^"\\]|\\.)*"|-?\b(?:Infinity|NaN)\b/g;
 
 /**
- * Parses the text of a file, or its bytes. Python's `Infinity` and `NaN`, as in the `time_step_limit` of Nemotron-H, become null.
+ * Parses the text of a file, or its bytes. Python's `Infinity` and `NaN`, as in the `time_step_limit` of Nemotron-H,
+ * become null.
  * @param file what errors call it
  * @throws FormatError that names the file when it is not UTF-8 or not JSON
  */
@@ -21,7 +22,7 @@ export function parseJson(file: string, content: string | Uint8Array): unknown {
       try {
         return JSON.parse(text.replace(PYTHON_NUMBERS, (found) => (found.startsWith('"') ? found : 'null')));
       } catch {
-        // The first error says what is wrong with the text as it stands.
+        // The first error is about the text as it is.
       }
     }
     throw new FormatError(file, undefined, `expected JSON, got: ${(cause as Error).message}`, { cause });

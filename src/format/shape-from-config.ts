@@ -1,6 +1,6 @@
 /**
  * A model's shape from a Hugging Face config.json. Families name the same sizes differently (n_embd, d_model, num_heads,
- * n_head_kv …) and leave some to their code, which `families.ts` has.
+ * n_head_kv …) and have some only in their code; those are in `families.ts`.
  *
  * Source: the configuration and modeling files of transformers 5.23.0.
  */
@@ -13,7 +13,7 @@ import { FormatError } from './format-error.ts';
 import { KeyReader } from './key-reader.ts';
 import { HEADS, HIDDEN, KEY_VALUE_HEADS, layerShapes } from './layer-heads.ts';
 import { listedLayers } from './layer-kinds.ts';
-import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
+import { freezeShape, type ModelShape } from './shape-types.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -45,15 +45,15 @@ const POSITIONS = [
   'n_ctx',
 ];
 
-/** Where multimodal files keep the language model. */
-const NESTED = ['text_config', 'language_config', 'llm_config'];
+/** Keys of the language model's config in multimodal files. */
+const NESTED = ['text_config', 'language_config', 'llm_config', 'thinker_config'];
 
 /**
- * Reads the attention facts from a parsed config.json.
- * @param json the parsed file; a multimodal one is read through its `text_config`
+ * Reads a model's shape from a parsed config.json.
+ * @param json the parsed file; of a multimodal one its `text_config` is read
  * @param name what errors call it, such as the path
- * @throws FormatError that names the key: heads missing, K not a divisor of N, a head dim that does not come out whole,
- * a layer list of the wrong length
+ * @throws FormatError that names the key: heads missing, K not a divisor of N, a head dim that is not whole, a list of
+ *   layers of the wrong length
  * @returns a frozen shape
  */
 export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
@@ -68,7 +68,7 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const attnConfig = asObject(config.attn_config);
   const keys = new KeyReader(name, (key) => {
     if (Object.hasOwn(config, key)) return config[key];
-    // MPT and DBRX keep these in an object of their own.
+    // MPT and DBRX have these in `attn_config`.
     if (key === 'num_kv_heads' && attnConfig?.attn_type === 'multiquery_attention') return 1;
     if (key === 'num_kv_heads' && attnConfig?.kv_n_heads !== undefined) return attnConfig.kv_n_heads;
     return defaults[key];
@@ -76,22 +76,13 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const hiddenSize = keys.needInt(...HIDDEN);
   const numLayers = layerCount(keys, facts);
   const warnings: string[] = [];
-  const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, (text) =>
-    warnings.push(text),
-  );
-  const cached = layers.filter((layer) => layer.kind !== 'linear');
-  const largest = (of: (layer: LayerShape) => number) =>
-    cached.reduce((most, layer) => Math.max(most, of(layer)), 0);
-  const shape: ModelShape = {
+  const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, warnings);
+  const widths = keys.perLayer(numLayers, ...INTERMEDIATE);
+  const shape = {
     modelType,
-    numLayers,
     numHeads,
-    numKeyValueHeads: largest((layer) => layer.numKeyValueHeads),
-    headDim: largest((layer) => layer.keyHeadDim),
-    valueHeadDim: largest((layer) => layer.valueHeadDim),
     hiddenSize,
-    intermediateSize:
-      intermediateSize(keys, numLayers) ?? (facts.fourfold === true ? 4 * hiddenSize : undefined),
+    intermediateSize: widths ? Math.max(...widths) : facts.fourfold && 4 * hiddenSize,
     vocabSize:
       keys.int('padded_vocab_size', 'vocab_size') ??
       new KeyReader(name, (key) => outer[key]).int('vocab_size'),
@@ -101,12 +92,9 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   };
   const { attn_config: _, ...flat } = config;
   const entries = Object.entries(attnConfig === undefined ? config : { ...flat, ...attnConfig });
-  const unknown = unknownAttentionKeys(entries, keys.asked, facts.otherKeys);
-  if (unknown !== undefined) warnings.push(unknown);
-  return freezeShape(name, warnings.length === 0 ? shape : { ...shape, warnings }, {
-    heads: keys.find(HEADS) ?? HEADS[0],
-    keyValueHeads: keys.find(KEY_VALUE_HEADS) ?? KEY_VALUE_HEADS[0],
-  });
+  warnings.push(...unknownAttentionKeys(entries, keys.asked, facts.otherKeys));
+  const [heads, keyValueHeads] = [HEADS, KEY_VALUE_HEADS].map((names) => keys.find(names) ?? names[0]);
+  return freezeShape(name, { ...shape, warnings }, { heads, keyValueHeads });
 }
 
 function asObject(value: unknown): Json | undefined {
@@ -114,7 +102,7 @@ function asObject(value: unknown): Json | undefined {
   return ok ? (value as Json) : undefined;
 }
 
-/** The stated number, which some files leave to the list of the layers. */
+/** The stated number, or the length of the list of layers in files without one. */
 function layerCount(keys: KeyReader, facts: FamilyFacts): number {
   const listed = listedLayers(keys);
   const byList = listed !== undefined && (facts.countedByList === true || keys.find(LAYERS) === undefined);
@@ -122,21 +110,12 @@ function layerCount(keys: KeyReader, facts: FamilyFacts): number {
   return counted.layerCount(...LAYERS);
 }
 
-/** The nested text model when the outer object has no layers or heads of its own. */
+/** The nested text model, when the outer object has no layers or heads. */
 function languageModel(outer: Json): Json {
   const whole = [LAYERS, HEADS, HIDDEN].every((names) => names.some((key) => outer[key] != null));
   if (whole) return outer;
-  for (const key of NESTED) {
-    const nested = asObject(outer[key]);
-    if (nested !== undefined) return languageModel(nested);
-  }
-  const thinker = asObject(outer.thinker_config);
-  return thinker === undefined ? outer : languageModel(thinker);
-}
-
-function intermediateSize(keys: KeyReader, numLayers: number): number | undefined {
-  const perLayer = keys.perLayer(numLayers, ...INTERMEDIATE);
-  return perLayer?.reduce((most, size) => Math.max(most, size), 0);
+  const nested = NESTED.map((key) => asObject(outer[key])).find((config) => config !== undefined);
+  return nested === undefined ? outer : languageModel(nested);
 }
 
 function statedTying(outer: Json, config: Json): boolean | undefined {

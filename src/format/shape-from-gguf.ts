@@ -1,9 +1,9 @@
 /**
- * A model's shape from a GGUF header: the keys `{arch}.block_count`, `{arch}.attention.head_count_kv` and so on. Layer patterns
- * are not in older files: `families.ts` has the rule of each architecture.
+ * A model's shape from a GGUF header: `{arch}.block_count`, `{arch}.attention.head_count_kv` and so on. Older files do
+ * not say which layers slide; `families.ts` has the rule of each architecture.
  *
- * Source: gguf-py constants.py and llama.cpp's llama-arch.cpp (keys); the `load_arch_hparams` of llama.cpp's src/models/*.cpp, as
- * in llama-cpp-python 0.3.36 (windows, patterns, intervals, MLA and indexer sizes).
+ * Source: gguf-py constants.py and llama.cpp's llama-arch.cpp (keys); `load_arch_hparams` in llama.cpp's
+ * src/models/*.cpp, as in llama-cpp-python 0.3.36 (windows, patterns, intervals, MLA and indexer sizes).
  */
 import { unknownGgufKeys } from './attention-keys.ts';
 import { familyFacts } from './families.ts';
@@ -18,44 +18,35 @@ const factsOf = (arch: string) => familyFacts(arch).gguf ?? {};
 type Head = Pick<LayerShape, 'keyHeadDim' | 'valueHeadDim' | 'latent'>;
 
 /**
- * Reads the attention facts from a GGUF header.
+ * Reads a model's shape from a GGUF header.
  * @throws FormatError that names the key: no architecture, heads missing, K not a divisor of N
  * @returns a frozen shape; `modelType` is the architecture
  */
 export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   if (!(header?.metadata instanceof Map)) {
-    throw new TypeError(`modelShapeFromGguf: expected what readGgufHeader gives, got ${typeof header}`);
+    throw new TypeError(`modelShapeFromGguf: expected the result of readGgufHeader, got ${typeof header}`);
   }
   const { file, metadata, tensors } = header;
   const arch = metadata.get('general.architecture');
   const keys = ggufKeys(header);
   if (typeof arch !== 'string') throw keys.fail('general.architecture', 'expected a string, got none');
   if (factsOf(arch).otherCache === true) {
-    throw keys.fail('general.architecture', `expected one whose cache is known here, got ${arch}`);
+    throw keys.fail('general.architecture', `expected one whose cache is supported, got ${arch}`);
   }
   const numLayers = layerCount(keys, arch);
   const hiddenSize = keys.needInt(`${arch}.embedding_length`);
   const headCounts = keys.perLayer(numLayers, `${arch}.attention.head_count`);
   const numHeads = headCounts === undefined ? 0 : Math.max(...headCounts);
   if (headCounts === undefined || numHeads === 0) {
-    throw keys.fail(
-      `${arch}.attention.head_count`,
-      `expected query heads, got ${headCounts ? 0 : 'no such key'}`,
-    );
+    const got = headCounts ? 0 : 'no such key';
+    throw keys.fail(`${arch}.attention.head_count`, `expected query heads, got ${got}`);
   }
   const layers = layerShapes(keys, arch, hiddenSize, numHeads, headCounts);
-  const cached = layers.filter((layer) => layer.kind !== 'linear');
-  const largest = (of: (layer: LayerShape) => number) =>
-    cached.reduce((most, layer) => Math.max(most, of(layer)), 0);
   const widths = keys.perLayer(numLayers, `${arch}.feed_forward_length`);
   const tokens = metadata.get('tokenizer.ggml.tokens');
-  const shape: ModelShape = {
+  const shape = {
     modelType: arch,
-    numLayers,
     numHeads,
-    numKeyValueHeads: largest((layer) => layer.numKeyValueHeads),
-    headDim: largest((layer) => layer.keyHeadDim),
-    valueHeadDim: largest((layer) => layer.valueHeadDim),
     hiddenSize,
     intermediateSize: widths === undefined ? undefined : Math.max(...widths),
     vocabSize:
@@ -63,21 +54,19 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
       tensors.get('token_embd.weight')?.shape[0] ??
       (Array.isArray(tokens) ? tokens.length : undefined),
     maxPositionEmbeddings: keys.int(`${arch}.context_length`),
-    // A file without tensors (a vocabulary, a first shard) cannot tell.
+    // Not known from a file without tensors (a vocabulary, the first part of a model).
     tiedEmbeddings: tensors.has('token_embd.weight') ? !tensors.has('output.weight') : undefined,
     layers,
   };
-  const unknown = unknownGgufKeys(metadata, keys.asked, arch);
-  return freezeShape(file, unknown === undefined ? shape : { ...shape, warnings: [unknown] }, {
-    heads: `${arch}.attention.head_count`,
-    keyValueHeads: `${arch}.attention.head_count_kv`,
-  });
+  const heads = `${arch}.attention.head_count`;
+  const warnings = unknownGgufKeys(metadata, keys.asked, arch);
+  return freezeShape(file, { ...shape, warnings }, { heads, keyValueHeads: `${heads}_kv` });
 }
 
-/** The layers a pass goes through: `block_count` without those that only draft tokens, times the loops. */
+/** The layers of a forward pass: `block_count` without those that only draft tokens, times the loops. */
 function layerCount(keys: KeyReader, arch: string): number {
   const blocks = keys.layerCount(`${arch}.decoder_block_count`, `${arch}.block_count`);
-  const drafts = keys.perLayer(1, `${arch}.nextn_predict_layers`)?.[0] ?? 0;
+  const drafts = keys.count(`${arch}.nextn_predict_layers`) ?? 0;
   const own = drafts < blocks && factsOf(arch).draftsInPass !== true ? blocks - drafts : blocks;
   const loops = keys.int(`${arch}.num_loops`) ?? 1;
   return loops === 1
@@ -100,38 +89,32 @@ function layerShapes(
   const slides = slidingLayers(keys, arch, numLayers);
   const linear = linearLayers(keys, arch);
   const indexed = indexedLayers(keys, arch);
-  const shared = keys.perLayer(1, `${arch}.attention.shared_kv_layers`)?.[0];
+  const shared = keys.count(`${arch}.attention.shared_kv_layers`);
   const { ownCaches = numLayers } = factsOf(arch);
   const firstShared = shared === undefined ? ownCaches : numLayers - shared;
   return counts.map((numKeyValueHeads, i): LayerShape => {
-    // No K/V heads, or no query heads: a state-space, convolution or feed-forward layer of a hybrid model.
+    // Without key/value or query heads: a state-space, convolution or feed-forward layer of a hybrid model.
     if (numKeyValueHeads === 0 || headCounts[i] === 0 || linear(i)) {
       return { kind: 'linear', numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
     }
     const window = slides(i) ? windows?.[i % windows.length] : undefined;
     const isSliding = window !== undefined && window > 0;
     const { latent, ...head } = isSliding ? sliding : full;
-    const own = headCounts[i] !== numHeads && { numHeads: headCounts[i] };
-    const span = isSliding ? { window } : {};
-    const index = indexed(i) && { indexKeyDim: keys.needInt(`${arch}.attention.indexer.key_length`) };
     const kind =
       i >= firstShared ? 'shared' : isSliding ? 'sliding' : latent === undefined ? 'full' : 'latent';
-    if (latent !== undefined) {
-      return {
-        kind,
-        ...own,
-        numKeyValueHeads: headCounts[i],
-        ...head,
-        latent: { ...latent },
-        ...span,
-        ...index,
-      };
-    }
-    return { kind, ...own, numKeyValueHeads, ...head, ...span, ...index };
+    return {
+      kind,
+      ...(headCounts[i] !== numHeads && { numHeads: headCounts[i] }),
+      numKeyValueHeads: latent === undefined ? numKeyValueHeads : headCounts[i],
+      ...head,
+      ...(latent !== undefined && { latent }),
+      ...(isSliding && { window }),
+      ...(indexed(i) && { indexKeyDim: keys.needInt(`${arch}.attention.indexer.key_length`) }),
+    };
   });
 }
 
-/** @param suffix `_swa` for the sliding layers, which may have dims of their own */
+/** @param suffix `_swa` for the sliding layers, whose dims may differ */
 function headShape(
   keys: KeyReader,
   arch: string,
@@ -145,7 +128,8 @@ function headShape(
   };
   const rank = keys.int(...own('kv_lora_rank'));
   if (rank !== undefined) {
-    // Newer files put the latent row in key_length (rank + rope) and the expanded heads in *_mla; older ones the expanded heads.
+    // Newer files have the latent row's width (rank + rope) in key_length and the expanded heads' in *_mla; older
+    // files have those in key_length.
     const split = keys.find(own('key_length_mla')) !== undefined;
     const dims = [`${arch}.rope.dimension_count${suffix}`, `${arch}.rope.dimension_count`];
     return {
@@ -153,8 +137,8 @@ function headShape(
       valueHeadDim: keys.needInt(...own('value_length_mla'), ...own('value_length')),
       latent: {
         rank,
-        // 0 dims rotate in models without positions.
-        ropeDim: keys.perLayer(1, ...dims)?.[0] ?? keys.needInt(...dims),
+        // In models without positions it is 0.
+        ropeDim: keys.count(...dims) ?? keys.needInt(...dims),
         ...(!split && { expandedInLlamaCpp: true }),
       },
     };
@@ -162,10 +146,8 @@ function headShape(
   const keyHeadDim = keys.int(...own('key_length'));
   const valueHeadDim = keys.int(...own('value_length'));
   if ((keyHeadDim === undefined || valueHeadDim === undefined) && hiddenSize % numHeads !== 0) {
-    throw keys.fail(
-      `${arch}.attention.head_count`,
-      `expected a divisor of embedding_length ${hiddenSize} where key_length or value_length is absent, got ${numHeads}`,
-    );
+    const expected = `expected a divisor of embedding_length ${hiddenSize} without key_length or value_length`;
+    throw keys.fail(`${arch}.attention.head_count`, `${expected}, got ${numHeads}`);
   }
   return {
     keyHeadDim: keyHeadDim ?? hiddenSize / numHeads,
@@ -178,7 +160,7 @@ function windowsOf(keys: KeyReader, arch: string, numLayers: number): readonly n
   const rule = factsOf(arch).layers;
   const key = `${arch}.attention.sliding_window`;
   if (keys.list(key) !== undefined) return keys.perLayer(numLayers, key);
-  const stated = keys.perLayer(1, key)?.[0];
+  const stated = keys.count(key);
   if (stated === 0) return undefined;
   const window = stated === undefined ? rule?.window : (rule?.fixedWindow ?? stated);
   return window === undefined ? undefined : [window];
@@ -205,7 +187,7 @@ function linearLayers(keys: KeyReader, arch: string): (layer: number) => boolean
   return period === undefined ? () => false : (i) => (i + 1) % period !== 0;
 }
 
-/** Layers that cache a key of an indexer. */
+/** Layers whose indexer caches a key. */
 function indexedLayers(keys: KeyReader, arch: string): (layer: number) => boolean {
   if (keys.int(`${arch}.attention.indexer.key_length`) === undefined) return () => false;
   const types = keys.list(`${arch}.attention.indexer.types`);

@@ -1,12 +1,13 @@
 /**
- * The attention facts of a model: what a KV-cache planner and a model loader need, whatever file they came from.
- * Letters: N query heads, K key/value heads, H head dim.
+ * The sizes of a model that its KV cache depends on, the same for every kind of file. Letters: N query heads,
+ * K key/value heads, H head dim.
  */
 import { FormatError } from './format-error.ts';
 
 /**
- * What a layer keeps per token. `full`: K and V of every token. `sliding`: of the last `window` tokens. `latent`: one
- * compressed row (MLA). `linear`: a state of fixed size, nothing per token. `shared`: it reads another layer's cache.
+ * What a layer caches. `full`: keys and values of every token. `sliding`: of the last `window` tokens. `latent`: one
+ * compressed row per token (MLA). `linear`: a state of fixed size. `shared`: nothing, since it reads another layer's
+ * cache.
  */
 export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 
@@ -14,30 +15,30 @@ export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 export interface LayerShape {
   /** What the layer caches. */
   readonly kind: LayerKind;
-  /** N of this layer, where it is not the model's `numHeads`. */
+  /** N of this layer, where it differs from the model's `numHeads`. */
   readonly numHeads?: number;
-  /** K of this layer; 0 in a `linear` layer. In a `latent` layer the heads the latent expands to (N). */
+  /** K of this layer; 0 in a `linear` layer; N in a `latent` layer, whose row expands to N heads. */
   readonly numKeyValueHeads: number;
   /** H of queries and keys. */
   readonly keyHeadDim: number;
   /** H of values. */
   readonly valueHeadDim: number;
-  /** Keys a query sees, itself included; on `sliding` layers only. (For a chunked layer: the chunk.) */
+  /** Keys a query sees, its own included; only for `sliding` layers. For chunked attention the length of a chunk. */
   readonly window?: number;
-  /** What a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim` values. */
+  /** The row that a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim` values. */
   readonly latent?: {
-    /** Width of the latent that keys and values are made from. */
+    /** Width of the latent vector that keys and values are projected from. */
     readonly rank: number;
     /** Width of the rotated key that all heads share. */
     readonly ropeDim: number;
-    /** A GGUF without `key_length_mla`: llama.cpp expands its rows before it caches them. */
+    /** Of a GGUF file without `key_length_mla`: llama.cpp caches the expanded keys and values. */
     readonly expandedInLlamaCpp?: true;
   };
-  /** Width of the one key per token that a sparse layer's indexer caches beside its keys and values. */
+  /** Width of the one key per token that the indexer of sparse attention caches besides keys and values. */
   readonly indexKeyDim?: number;
 }
 
-/** Frozen, as are its layers. Values that a file need not state are undefined when it does not. */
+/** Frozen, as are its layers. A value is undefined where the file does not state it. */
 export interface ModelShape {
   /** Hugging Face's `model_type` of the text model, or GGUF's `general.architecture`. */
   readonly modelType: string;
@@ -45,11 +46,11 @@ export interface ModelShape {
   readonly numLayers: number;
   /** N; the largest when layers differ. */
   readonly numHeads: number;
-  /** K; the largest when layers differ. It says nothing about an MLA cache: see `layers`. */
+  /** K; the largest when layers differ. The size of an MLA cache does not depend on it: see `layers`. */
   readonly numKeyValueHeads: number;
   /** H of queries and keys; the largest when layers differ. Not always `hiddenSize / numHeads`. */
   readonly headDim: number;
-  /** H of values. */
+  /** H of values; the largest when layers differ. */
   readonly valueHeadDim: number;
   /** D, the width of the residual stream. */
   readonly hiddenSize: number;
@@ -61,33 +62,31 @@ export interface ModelShape {
   readonly tiedEmbeddings: boolean | undefined;
   /** One entry per decoder layer, in order. */
   readonly layers: readonly LayerShape[];
-  /** Doubts about the sizes: keys about attention that are not known here. Absent when there are none. */
+  /** Reasons why sizes may be wrong, such as unknown keys about attention. Absent when there are none. */
   readonly warnings?: readonly string[];
 }
 
-/** More heads than any model has. It bounds what is done per head, such as listing the divisors of N. */
+/** More heads than any model has. It bounds work per head, such as listing the divisors of N. */
 const MAX_HEADS = 65_536;
 
-/** The names the file uses, so that an error says what to look for in it. */
-export interface ShapeKeys {
-  readonly heads: string;
-  readonly keyValueHeads: string;
-}
+/** What follows from the layers. */
+type Derived = 'numLayers' | 'numKeyValueHeads' | 'headDim' | 'valueHeadDim';
 
 /**
- * Checks what every family must satisfy and freezes the shape.
+ * Checks a shape, adds what follows from its layers, and freezes it.
  * @param file what errors call the source
- * @param keys the file's own names of the head counts
+ * @param keys the file's own names of N and K, for errors
  * @throws FormatError when K does not divide N in a layer, or a size is not a positive integer
  */
-export function freezeShape(file: string, shape: ModelShape, keys: ShapeKeys): ModelShape {
+export function freezeShape(
+  file: string,
+  { warnings, ...shape }: Omit<ModelShape, Derived>,
+  keys: { readonly heads: string; readonly keyValueHeads: string },
+): ModelShape {
   const { layers } = shape;
+  const fail = (detail: string) => new FormatError(file, undefined, detail);
   if (shape.numHeads > MAX_HEADS) {
-    throw new FormatError(
-      file,
-      undefined,
-      `${keys.heads}: expected at most ${MAX_HEADS} query heads, got ${shape.numHeads}`,
-    );
+    throw fail(`${keys.heads}: expected at most ${MAX_HEADS} query heads, got ${shape.numHeads}`);
   }
   for (let i = 0; i < layers.length; i++) {
     const { kind, numKeyValueHeads: K, keyHeadDim, valueHeadDim } = layers[i];
@@ -98,25 +97,26 @@ export function freezeShape(file: string, shape: ModelShape, keys: ShapeKeys): M
         (layer) => layer.numKeyValueHeads === K && layer.numHeads === layers[i].numHeads,
       );
       const where = alike ? '' : ` in layer ${i}`;
-      throw new FormatError(
-        file,
-        undefined,
-        `${keys.keyValueHeads}: expected a divisor of the query heads (${keys.heads} N=${N}), got K=${K}${where}`,
-      );
+      const expected = `expected a divisor of the query heads (${keys.heads} N=${N})`;
+      throw fail(`${keys.keyValueHeads}: ${expected}, got K=${K}${where}`);
     }
     if (keyHeadDim < 1 || valueHeadDim < 1) {
-      throw new FormatError(
-        file,
-        undefined,
-        `expected head dims >= 1, got ${keyHeadDim} and ${valueHeadDim}`,
-      );
+      throw fail(`expected head dims >= 1, got ${keyHeadDim} and ${valueHeadDim}`);
     }
   }
   for (const layer of layers) {
     if (layer.latent !== undefined) Object.freeze(layer.latent);
     Object.freeze(layer);
   }
-  Object.freeze(layers);
-  if (shape.warnings !== undefined) Object.freeze(shape.warnings);
-  return Object.freeze({ ...shape });
+  const largest = (size: 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim') =>
+    layers.reduce((most, layer) => Math.max(most, layer[size]), 0);
+  return Object.freeze({
+    ...shape,
+    numLayers: layers.length,
+    numKeyValueHeads: largest('numKeyValueHeads'),
+    headDim: largest('keyHeadDim'),
+    valueHeadDim: largest('valueHeadDim'),
+    layers: Object.freeze(layers),
+    ...(warnings !== undefined && warnings.length > 0 && { warnings: Object.freeze(warnings) }),
+  });
 }

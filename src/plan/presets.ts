@@ -1,6 +1,6 @@
 /**
- * Models whose attention facts are known without a file, by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others.
- * For a T5 the decoder's self-attention is meant; its cross-attention holds as much again per encoder token.
+ * Shapes of well-known models by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others. That of a T5 has the decoder's
+ * self-attention; its cross-attention caches as many bytes again per token of the encoder.
  */
 import { show } from '../arguments/kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
@@ -12,25 +12,25 @@ export interface Preset {
   readonly id: string;
   /** The model's own name. */
   readonly name: string;
-  /** What `planKvCache` needs of it. */
+  /** Its sizes, for `planKvCache`. */
   readonly shape: ModelShape;
-  /** False when no config file or official repository states the facts. */
+  /** False when no config file or official repository states the sizes. */
   readonly verified: boolean;
 }
 
 let presets: ReadonlyMap<string, Preset> | undefined;
 
-/** Every preset, in order of families. */
+/** All presets, ordered by family. */
 export function listPresets(): readonly Preset[] {
   return [...all().values()];
 }
 
 /**
- * The preset of that id; case does not count.
- * @throws RangeError for an unknown id, with near ones
+ * The preset with an id; upper and lower case are the same.
+ * @throws RangeError for an unknown id; the message names similar ones
  */
 export function preset(id: string): Preset {
-  checkId('preset', id);
+  if (typeof id !== 'string') throw new TypeError(`preset: expected an id, got ${String(id)}`);
   const found = all().get(id.toLowerCase());
   if (found !== undefined) return found;
   const near = nearPresets(id);
@@ -38,13 +38,8 @@ export function preset(id: string): Preset {
   throw new RangeError(`expected the id of a preset, got ${show(id)}${hint}`);
 }
 
-function checkId(op: string, id: string): void {
-  if (typeof id !== 'string') throw new TypeError(`${op}: expected an id, got ${String(id)}`);
-}
-
-/** At most five ids that look like `id`: they contain its letters and digits, or differ by few edits. */
+/** At most five ids similar to `id`: one contains the other's letters and digits, or few edits lead to it. */
 export function nearPresets(id: string): readonly string[] {
-  checkId('nearPresets', id);
   const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]/g, '');
   const wanted = plain(id.slice(id.lastIndexOf('/') + 1));
   const scored: [id: string, edits: number][] = [];
@@ -78,20 +73,16 @@ function presetOf(line: string): Preset {
   const [, kind, size, rope, every] = rule.match(/^(\w+) (?:(\d+)(?:\+(\d+))? ?)?(?:every (\d+))?$/) ?? [];
   const base = { numKeyValueHeads, keyHeadDim, valueHeadDim };
   const layers = Array.from({ length: Number(layerCount) }, (_, i): LayerShape => {
-    // Layers slide (or are linear) except the last of each period; period 0 has no such layer.
+    // The last layer of each period is full, the others slide or are linear; with period 0 none is full.
     const full = kind === undefined || (kind !== 'latent' && (i + 1) % Number(every) === 0);
     if (full) return { kind: 'full', ...base };
     if (kind === 'linear') return { kind, numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
     if (kind === 'latent') return { kind, ...base, latent: { rank: Number(size), ropeDim: Number(rope) } };
     return { kind: 'sliding', ...base, window: Number(size) };
   });
-  const shape: ModelShape = {
+  const shape = {
     modelType,
-    numLayers: layers.length,
     numHeads,
-    numKeyValueHeads,
-    headDim: keyHeadDim,
-    valueHeadDim,
     hiddenSize: Number(hidden),
     intermediateSize: Number(width),
     vocabSize: Number(vocab),
@@ -103,7 +94,7 @@ function presetOf(line: string): Preset {
   return { id, name, shape: freezeShape(id, shape, keys), verified: flag !== 'unverified' };
 }
 
-/** Levenshtein's distance. */
+/** The Levenshtein distance. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {

@@ -151,7 +151,7 @@ describe('gqa plan', () => {
     const unknown = { ...JSON.parse(config), kv_stride: 3 };
     await withFolder({ 'config.json': JSON.stringify(unknown) }, async (folder) => {
       const page = join(folder, 'page.html');
-      const doubt = 'the cache may be of another size: not known here: kv_stride (3)';
+      const doubt = 'the cache may be of another size: unknown keys: kv_stride (3)';
       const { code, stdout, stderr } = await plan(join(folder, 'config.json'), '--json', '--html', page);
       expect(code).toBe(0);
       expect(stderr).toContain(`gqa: warning: ${doubt}\n`);

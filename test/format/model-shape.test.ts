@@ -305,7 +305,7 @@ describe('modelShapeFromConfig', () => {
     [
       'a head dim that is not whole',
       { ...LLAMA3, hidden_size: 4100 },
-      'num_attention_heads: expected a divisor of hidden_size 4100 where there is no head_dim, got 32',
+      'num_attention_heads: expected a divisor of hidden_size 4100 without head_dim, got 32',
     ],
     [
       'too few layer types',

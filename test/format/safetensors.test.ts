@@ -78,7 +78,7 @@ describe('readSafetensorsHeader', () => {
     ['data past the end of the file', one, 7, undefined, 'expected data_offsets inside 0..7, got 0..8'],
     ['a shape that does not fill its bytes', entry('F32', [3], [0, 8]), 8, undefined, 'expected 12 bytes'],
     ['a gap at the start', entry('F32', [2], [4, 12]), 12, 13, 'expected data at 0, got 4: a gap'],
-    ['bytes of no tensor', one, 11, 8 + one.length + 8, 'got 3 more bytes'],
+    ['bytes after the last tensor', one, 11, 8 + one.length + 8, 'got 3 more bytes'],
     ['metadata that is no object', '{"__metadata__":[]}', 0, 24, '__metadata__'],
     ['metadata that is no string', '{"__metadata__":{"a":1}}', 0, 29, 'expected a string, got 1'],
     ['nesting without end', `{"w":${'['.repeat(5000)}`, 0, undefined, 'levels of JSON'],

@@ -35,7 +35,7 @@ function runs(layers: readonly LayerShape[]): string {
 /** What is refused, and why: a head dim that is no whole number in the class's default, caches of another kind. */
 const REFUSED: Readonly<Record<string, string>> = {
   glm4_moe: 'num_attention_heads: expected a divisor of hidden_size 4096',
-  deepseek_v4: 'model_type: expected a family whose cache is known here',
+  deepseek_v4: 'model_type: expected a family whose cache is supported',
 };
 
 describe('every causal model of transformers', () => {
@@ -185,10 +185,10 @@ describe('keys that are not known', () => {
 
   test('are named beside the number, with their values', () => {
     expect(warnings({ kv_compression_ratio: 4, attention_bias: true, attention_dropout: 0.1 })).toEqual([
-      'the cache may be of another size: not known here: kv_compression_ratio (4)',
+      'the cache may be of another size: unknown keys: kv_compression_ratio (4)',
     ]);
     expect(warnings({ hybrid_layer_pattern: [0, 1, 1, 0], num_loops: 3, head_size: 5 })).toEqual([
-      'the cache may be of another size: not known here: hybrid_layer_pattern (an array), num_loops (3), head_size (5)',
+      'the cache may be of another size: unknown keys: hybrid_layer_pattern (an array), num_loops (3), head_size (5)',
     ]);
     expect(warnings({ global_attn_every_n_layers: 2 }).length).toBe(1);
     expect(warnings({ attention_type_of_tomorrow: null })).toEqual([]);
@@ -282,7 +282,7 @@ describe('keys that are not known', () => {
 
   test('windows without a rule for which layers slide', () => {
     expect(warnings({ sliding_window: 9 })).toEqual([
-      'which layers slide is not known for x: every layer is taken to slide over 9 tokens',
+      'which layers slide is not known for x: every layer is assumed to slide over 9 tokens',
     ]);
   });
 

@@ -116,7 +116,7 @@ describe('DeepSeek', () => {
 
   test('V4 has another cache and is refused', async () => {
     await expect(load('deepseek4', newer)).rejects.toThrow(
-      'general.architecture: expected one whose cache is known here, got deepseek4',
+      'general.architecture: expected one whose cache is supported, got deepseek4',
     );
   });
 });
@@ -240,7 +240,7 @@ describe('keys that are not known', () => {
       'attention.causal': 1,
     });
     expect(shape.warnings).toEqual([
-      'the cache may be of another size: not known here: llama.attention.kv_stride (4)',
+      'the cache may be of another size: unknown keys: llama.attention.kv_stride (4)',
     ]);
     expect(planKvCache(shape, { contextLength: 5 }).warnings).toEqual(shape.warnings);
   });
