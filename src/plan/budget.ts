@@ -1,18 +1,19 @@
-/** The planner turned round: what fits into a given memory. */
+/** The longest context, or the most sequences, whose cache fits into given memory. */
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { PLAN_KINDS, type PlanOptions, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { PLAN_KINDS, type PlanOptions } from './runtime-rules.ts';
 
 const { contextLength, batchSize, ...REST } = PLAN_KINDS;
 const CONTEXT_OPTIONS = optionKinds<Omit<PlanOptions, 'contextLength'>>({ ...REST, batchSize });
 const BATCH_OPTIONS = optionKinds<Omit<PlanOptions, 'batchSize'>>({ ...REST, contextLength });
 
 /**
- * The longest context whose cache fits, `batchSize` sequences at once; Infinity when the cache stops growing within the
- * memory (every layer slides).
- * @param memoryBytes for the cache alone
- * @param options as for `planKvCache`; `contextLength` is what is asked for
+ * The longest context whose cache fits, with `batchSize` sequences.
+ * @param memoryBytes of the cache alone
+ * @param options as for `planKvCache`, without `contextLength`
  * @throws RangeError when not even one token fits
- * @returns tokens per sequence; it may be beyond the model's own context
+ * @returns tokens per sequence; it may be longer than the model's own context, and is Infinity when every layer slides
+ *   and all windows fit
  * @example maxContext('llama-3-8b', 8 * 2 ** 30, { kvDtype: 'q8_0' });
  */
 export function maxContext(
@@ -24,10 +25,10 @@ export function maxContext(
   const shape = shapeOf(source);
   const bytesAt = (contextLength: number) => planKvCache(shape, { ...options, contextLength }).totalBytes;
   checkMemory('maxContext', memoryBytes, bytesAt(1));
-  const MOST = 2 ** 32;
+  const MAX_TOKENS = 2 ** 32;
   let high = 2;
-  while (high < MOST && bytesAt(high) <= memoryBytes) high *= 2;
-  if (high >= MOST && bytesAt(MOST) <= memoryBytes) return Number.POSITIVE_INFINITY;
+  while (high < MAX_TOKENS && bytesAt(high) <= memoryBytes) high *= 2;
+  if (high === MAX_TOKENS && bytesAt(MAX_TOKENS) <= memoryBytes) return Number.POSITIVE_INFINITY;
   let low = high / 2;
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2);
@@ -39,7 +40,7 @@ export function maxContext(
 
 /**
  * The most sequences of `contextLength` tokens whose caches fit.
- * @param memoryBytes for the caches alone
+ * @param memoryBytes of the caches alone
  * @throws RangeError when not even one token fits
  * @returns 0 when one sequence of that length does not fit
  */

@@ -1,25 +1,19 @@
-/** What other attention would cost the same model: K from N down to 1, and a latent row in place of heads. */
+/** The cache of a model with other attention: K from N down to 1, or a latent row in place of heads. */
 import { anything, checkPositiveInteger, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { LayerShape, ModelShape } from '../format/shape-types.ts';
-import {
-  type KvCachePlan,
-  PLAN_KINDS,
-  type PlanOptions,
-  type PlanSource,
-  planKvCache,
-  shapeOf,
-} from './plan-kv-cache.ts';
+import { type KvCachePlan, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { PLAN_KINDS, type PlanOptions } from './runtime-rules.ts';
 
-/** One choice of heads, and what its cache takes. */
+/** A number of heads, and the size of its cache. */
 export interface HeadChoice {
-  /** MHA: K = N; MQA: K = 1; GQA: between; MLA: one latent row per token. */
+  /** MHA has K = N, MQA has K = 1, GQA a K between; MLA has one latent row per token. */
   readonly attention: 'MHA' | 'GQA' | 'MQA' | 'MLA';
-  /** K; undefined for MLA, which caches no heads. */
+  /** K; undefined for MLA. */
   readonly numKeyValueHeads: number | undefined;
-  /** Whether the model is so already. */
+  /** Whether this is the model's own attention. */
   readonly isOwn: boolean;
-  /** What its cache takes. */
+  /** Its cache. */
   readonly plan: KvCachePlan;
   /** `totalBytes` of K = N divided by this one's. */
   readonly saving: number;
@@ -27,9 +21,9 @@ export interface HeadChoice {
 
 /** Options of `compareHeads`. */
 export interface CompareOptions extends Omit<PlanOptions, 'numKeyValueHeads'> {
-  /** The K to compare; default N, the model's own, and the divisors of N among 8, 4, 2, 1. */
+  /** The values of K to compare; default N, the model's own, and those of 8, 4, 2, 1 that divide N. */
   readonly heads?: readonly number[];
-  /** The latent row to compare with, by default DeepSeek's 512 + 64; the model's own where it has one. */
+  /** The latent row to compare with; default the model's own, or else DeepSeek's 512 + 64. */
   readonly latent?: { readonly rank: number; readonly ropeDim: number };
 }
 
@@ -41,10 +35,12 @@ const LATENT = optionKinds<NonNullable<CompareOptions['latent']>>({
 });
 
 /**
- * Plans the same model with other attention. It compares memory alone, not quality.
+ * Plans the same model with other attention. It compares memory, not quality.
  * @throws as `planKvCache`
  * @returns from most to fewest heads, then MLA
- * @example compareHeads('llama-3-8b', { contextLength: 8192 }).map(({ numKeyValueHeads, saving }) => [numKeyValueHeads, saving]);
+ * @example
+ * const choices = compareHeads('llama-3-8b', { contextLength: 8192 });
+ * choices.map(({ numKeyValueHeads, saving }) => [numKeyValueHeads, saving]);
  */
 export function compareHeads(source: PlanSource, options: CompareOptions = {}): readonly HeadChoice[] {
   checkOptions('compareHeads', options, OPTIONS);
@@ -68,13 +64,8 @@ export function compareHeads(source: PlanSource, options: CompareOptions = {}): 
     .map((K): HeadChoice => {
       const plan = planKvCache(shape, { ...rest, numKeyValueHeads: K });
       const attention = K === N ? 'MHA' : K === 1 ? 'MQA' : 'GQA';
-      return {
-        attention,
-        numKeyValueHeads: K,
-        isOwn: K === own,
-        plan,
-        saving: most.totalBytes / plan.totalBytes,
-      };
+      const saving = most.totalBytes / plan.totalBytes;
+      return { attention, numKeyValueHeads: K, isOwn: K === own, plan, saving };
     });
   const plan = planKvCache(withLatent(shape, latent ?? ownLatent ?? { rank: 512, ropeDim: 64 }), rest);
   const isOwn = ownLatent !== undefined && (latent === undefined || sameRow(latent, ownLatent));

@@ -1,5 +1,5 @@
 /**
- * What a model's KV cache costs, before anything is loaded. Runs anywhere; paths need Node.
+ * The size of a model's KV cache, before anything is loaded. Runs anywhere; paths need Node.
  * @module gqa/plan
  */
 export type { ByteSource } from '../format/byte-source.ts';
@@ -9,13 +9,7 @@ export type { StorageType } from '../format/storage-type.ts';
 export { maxBatch, maxContext } from './budget.ts';
 export { type CompareOptions, compareHeads, type HeadChoice } from './compare.ts';
 export type { KvDtype } from './kv-dtype.ts';
-export {
-  type KvCachePlan,
-  type LayerPlan,
-  type PlanOptions,
-  type PlanSource,
-  planKvCache,
-} from './plan-kv-cache.ts';
+export { type KvCachePlan, type LayerPlan, type PlanSource, planKvCache } from './plan-kv-cache.ts';
 export { listPresets, type Preset, preset } from './presets.ts';
 export { readModelShape, type ShapeSource } from './read-model-shape.ts';
-export type { Runtime } from './runtime-rules.ts';
+export type { PlanOptions, Runtime } from './runtime-rules.ts';

@@ -1,13 +1,12 @@
 /**
- * How keys and values are stored, and what that takes: a plain type, or one of ggml's blocks with its scales in it. K and V
- * may differ.
+ * Storage types of keys and values: a plain type, or a block type of ggml. Their types may differ.
  */
 import { STORAGE_TYPES, type StorageType, storageLayout } from '../format/storage-type.ts';
 
 /** One type for both, or one each. */
 export type KvDtype = StorageType | { readonly key: StorageType; readonly value: StorageType };
 
-/** Floating-point types and blocks: what a cache can hold. */
+/** Types that a cache can have: floating-point types and blocks. */
 export const KV_DTYPES: readonly StorageType[] = STORAGE_TYPES.filter(
   (type) => !/^([iu]\d+|bool|f64|f8_e8m0)$/.test(type),
 );
@@ -17,7 +16,7 @@ export interface KeyValueTypes {
   readonly value: StorageType;
 }
 
-/** @throws RangeError for a type no cache holds */
+/** @throws RangeError for a type that a cache cannot have */
 export function keyValueTypes(dtype: KvDtype): KeyValueTypes {
   const { key, value } = typeof dtype === 'object' && dtype !== null ? dtype : { key: dtype, value: dtype };
   for (const type of [key, value]) {

@@ -1,54 +1,23 @@
 /**
- * What a model's KV cache takes, layer by layer. Pure arithmetic:
+ * The size of a model's KV cache, layer by layer. Pure arithmetic:
  *
- *   bytes of a layer = tokens it holds x K x (bytes of a key head + bytes of a value head), or x bytes of the latent row
+ *   bytes of a layer = cached tokens x K x (bytes of a key head + bytes of a value head), or x bytes of the latent row
  *
- * where tokens, K and the rounding are the runtime's (runtime-rules.ts).
+ * where tokens, K and the rounding follow the runtime's rules (runtime-rules.ts).
  */
 
-import { anything, checkPositiveInteger } from '../arguments/kinds.ts';
-import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
+import { checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
-import { type KeyValueTypes, type KvDtype, keyValueTypes, rowBytes } from './kv-dtype.ts';
+import { type KeyValueTypes, keyValueTypes, rowBytes } from './kv-dtype.ts';
 import { preset } from './presets.ts';
-import { RULES, RUNTIMES, type Runtime, type RuntimeRules } from './runtime-rules.ts';
+import { PLAN_KINDS, type PlanOptions, RULES, RUNTIMES, type RuntimeRules } from './runtime-rules.ts';
+
+const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
 
 /** A shape, a parsed config.json, or the id of a preset. */
 export type PlanSource = ModelShape | Readonly<Record<string, unknown>> | string;
-
-/** Options of `planKvCache`. */
-export interface PlanOptions {
-  /** Tokens per sequence; default the model's own context. */
-  readonly contextLength?: number;
-  /** Sequences; default 1. */
-  readonly batchSize?: number;
-  /** Default `f16`. */
-  readonly kvDtype?: KvDtype;
-  /** Plans as if every layer had this K, a divisor of N; a latent (MLA) layer then has K heads of its expanded size. */
-  readonly numKeyValueHeads?: number;
-  /** Whose cache; default `exact`, this library's. */
-  readonly runtime?: Runtime;
-  /** Ranks the heads are split over, for `exact` and `vllm`; past K the heads are copied. Default 1. */
-  readonly tensorParallelSize?: number;
-  /** Tokens of a block: vLLM's (default 16), or that of a paged cache of `exact` (default: not paged). */
-  readonly blockSize?: number;
-  /** Most new tokens in one pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default 2048). */
-  readonly batchTokens?: number;
-}
-
-/** Sizes are looked at with their defaults. */
-export const PLAN_KINDS: OptionKinds<PlanOptions> = {
-  contextLength: anything,
-  batchSize: anything,
-  kvDtype: anything,
-  numKeyValueHeads: anything,
-  runtime: anything,
-  tensorParallelSize: anything,
-  blockSize: anything,
-  batchTokens: anything,
-};
-const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
 
 /** The cache of one layer. */
 export interface LayerPlan {
@@ -60,11 +29,11 @@ export interface LayerPlan {
   readonly bytes: number;
 }
 
-/** What a KV cache takes, in bytes. */
+/** The size of a KV cache, in bytes. */
 export interface KvCachePlan {
-  /** All cached layers without their windows: the growth per token of one sequence. */
+  /** Growth per token of one sequence over all layers, windows ignored. */
   readonly bytesPerToken: number;
-  /** One sequence at `contextLength`, windows applied. */
+  /** One sequence of `contextLength` tokens, with windows. */
   readonly bytesPerSequence: number;
   /** `batchSize * bytesPerSequence`, over all ranks. */
   readonly totalBytes: number;
@@ -74,16 +43,16 @@ export interface KvCachePlan {
   readonly contextLength: number;
   /** Sequences. */
   readonly batchSize: number;
-  /** What holds but may surprise, such as a context beyond the model's; keys about attention that are not known here. */
+  /** Such as a context longer than the model's, or unknown keys about attention, with which sizes may be wrong. */
   readonly warnings: readonly string[];
 }
 
 /**
  * Plans a KV cache.
  * @param source a model's shape (`readModelShape`), a parsed config.json, or a preset's id such as `llama-3-8b`
- * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide N, a dtype that the
- * runtime has not; FormatError for a config without heads
- * @returns bytes; fixed-size states of linear layers are not counted
+ * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide N, a dtype
+ *   that the runtime does not have; FormatError for a config without heads
+ * @returns bytes; the fixed-size states of linear layers are not counted
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */
 export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCachePlan {
@@ -92,9 +61,9 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', tensorParallelSize: ranks = 1 } = options;
   const contextLength = options.contextLength ?? shape.maxPositionEmbeddings;
   if (contextLength === undefined) {
-    throw new RangeError('planKvCache: expected contextLength, since the model states none of its own');
+    throw new RangeError('planKvCache: expected contextLength, since the model states none');
   }
-  checkSizes({ ...options, contextLength, batchSize, tensorParallelSize: ranks });
+  checkPositiveInteger('planKvCache', 'contextLength', contextLength);
   const rules = RULES[runtime];
   if (rules === undefined) {
     throw new RangeError(`planKvCache: expected runtime ${RUNTIMES.join(', ')}, got ${String(runtime)}`);
@@ -103,7 +72,7 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
     throw new RangeError(`planKvCache: expected tensorParallelSize 1 for ${runtime}, got ${ranks}`);
   }
   const types = keyValueTypes(kvDtype);
-  const sized = { contextLength, blockSize: options.blockSize, batchTokens: options.batchTokens };
+  const sized = { ...options, contextLength };
   const slides = rules.slides(shape);
   let bytesPerToken = 0;
   let bytesPerSequence = 0;
@@ -137,14 +106,6 @@ export function shapeOf(source: PlanSource): ModelShape {
   if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
     return source as unknown as ModelShape;
   return modelShapeFromConfig(source, 'config');
-}
-
-function checkSizes(options: PlanOptions): void {
-  const { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens } = options;
-  const sizes = { contextLength, batchSize, numKeyValueHeads, tensorParallelSize, blockSize, batchTokens };
-  for (const [name, size] of Object.entries(sizes)) {
-    if (size !== undefined) checkPositiveInteger('planKvCache', name, size);
-  }
 }
 
 function withHeads(shape: ModelShape, layer: LayerShape, K: number): LayerShape {

@@ -1,6 +1,6 @@
 /**
- * A model's shape from wherever its description lies: a config.json, a GGUF header, or a safetensors file, whose header has no
- * head counts, so that the config.json beside it is read. Only headers are read, however large the file.
+ * A model's shape from a config.json, a GGUF header, or a safetensors file. The header of the last has no head counts, so
+ * the config.json beside it is read. Only headers are read, however large the file is.
  */
 import { type FileSource, type Folder, withFile } from '../files/folder.ts';
 import { findPlace } from '../files/place.ts';
@@ -13,18 +13,18 @@ import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
 import { openUrl } from './url-source.ts';
 
-/** A path (Node), a URL, a Blob (a File of a form), or random-access bytes. */
+/** A path (Node), a URL, a Blob (such as a File of a form), or random-access bytes. */
 export type ShapeSource = string | URL | Blob | ByteSource;
 
-/** Larger ones are no config.json. */
+/** A larger file is not a config.json. */
 const MAX_CONFIG_BYTES = 1 << 24;
 
 /**
  * Reads a model's shape.
- * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must answer range
- * requests), a Blob or a ByteSource
- * @throws FormatError for a damaged or truncated header, or a config without heads; Error when nothing is there, the server ignores
- * ranges, or a safetensors file has no config.json beside it
+ * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must support range
+ *   requests), a Blob or a ByteSource
+ * @throws FormatError for a damaged or truncated header, or a config without heads; Error when there is no such file, the
+ *   server does not support ranges, or a safetensors file has no config.json beside it
  * @example (await readModelShape('model.gguf')).numKeyValueHeads
  */
 export async function readModelShape(source: ShapeSource): Promise<ModelShape> {
@@ -64,7 +64,7 @@ async function fromPath(path: string): Promise<ModelShape> {
   });
 }
 
-/** The file of a folder that its model's shape stands in. */
+/** The file of a folder that states its model's shape. */
 async function describingFile(folder: Folder): Promise<string> {
   const names = (await folder.list()).map(({ name }) => name);
   if (names.includes('config.json')) return 'config.json';

@@ -1,22 +1,22 @@
 /**
- * A file on a web server as a ByteSource, read by range requests: of a model of many gigabytes only its header travels.
- * Neighbouring reads are served from what the last request brought.
+ * A file on a web server as a ByteSource, read by range requests, so that only the header of a large model is
+ * downloaded. Reads within the bytes of the last request need no new one.
  *
  * Source: RFC 9110 section 14 (Range, Content-Range, 206).
  */
 import { type ByteSource, checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 
-/** Asked for at least: a config.json whole, the first keys of a GGUF, most safetensors headers of small models. */
-const LEAST = 1 << 16;
-/** A server without ranges may send a file of up to this many bytes whole (a config.json). */
-const WHOLE = 1 << 20;
-/** Asked for at most, all requests together. Real headers take some ten MB. */
-const MOST = 1 << 26;
-/** For the first byte and a small answer; a larger one has a second more per 256 KiB. */
+/** Fewest bytes of a request: enough for a config.json and for the safetensors headers of small models. */
+const MIN_REQUEST_BYTES = 1 << 16;
+/** Most bytes of a file that a server without ranges may send whole (a config.json). */
+const MAX_WHOLE_BYTES = 1 << 20;
+/** Most bytes of all requests together. Real headers take about 10 MB. */
+const MAX_TOTAL_BYTES = 1 << 26;
+/** For a response of at most 256 KiB; each further 256 KiB has a second more. */
 const TIMEOUT_MS = 30_000;
 
-/** The server has no such file (404), or wants a login for it (401, 403). */
+/** The server does not have the file (404, 410) or requires a login for it (401, 403). */
 export class NoSuchFileError extends Error {
   override readonly name = 'NoSuchFileError';
   readonly status: number;
@@ -28,32 +28,30 @@ export class NoSuchFileError extends Error {
 
 /**
  * @param url of a file; redirects are followed
- * @param timeoutMs how long an answer of at most 256 KiB may take
- * @throws NoSuchFileError for 401, 403, 404 and 410; Error when the server cannot be reached or stops, answers with another status,
- * with other bytes than were asked for or in another encoding, or sends a large file whole because it ignores ranges. Reads throw
- * the same, and Error past 64 MiB in all
+ * @param timeoutMs how long a response of at most 256 KiB may take
+ * @throws NoSuchFileError for 401, 403, 404 and 410; Error when the server cannot be reached or stops, responds with
+ *   another status, other bytes than requested or another encoding, or sends a large file whole because it does not
+ *   support ranges. Reads throw the same, and Error past 64 MiB in all
  */
 export async function openUrl(url: string, timeoutMs: number = TIMEOUT_MS): Promise<ByteSource> {
-  const first = await request(url, 0, LEAST, timeoutMs);
-  let asked = LEAST;
-  let { start, bytes } = first;
-  const { size } = first;
+  let { start, bytes, size } = await request(url, 0, MIN_REQUEST_BYTES, timeoutMs);
+  let requested = MIN_REQUEST_BYTES;
   return {
     name: url,
     size,
     async read(offset, length) {
       checkRange(url, size, offset, length);
       if (offset < start || offset + length > start + bytes.length) {
-        const wanted = Math.min(size - offset, Math.max(length, LEAST));
-        asked += wanted;
-        if (asked > MOST) {
-          throw new Error(
-            `${url}: expected a header within ${MOST} bytes, got ${length} more to read at byte ${offset}; download it and give its path`,
-          );
+        const wanted = Math.min(size - offset, Math.max(length, MIN_REQUEST_BYTES));
+        requested += wanted;
+        if (requested > MAX_TOTAL_BYTES) {
+          const got = `${length} more at byte ${offset}; download the file and give its path`;
+          throw new Error(`${url}: expected a header of at most ${MAX_TOTAL_BYTES} bytes, got ${got}`);
         }
         const next = await request(url, offset, wanted, timeoutMs);
-        if (next.size !== size)
-          throw new Error(`${url}: expected the ${size} bytes of before, got ${next.size}`);
+        if (next.size !== size) {
+          throw new Error(`${url}: expected ${size} bytes as in the first response, got ${next.size}`);
+        }
         ({ start, bytes } = next);
         if (bytes.length < length) {
           throw new FormatError(url, offset + bytes.length, `expected ${length} bytes, got ${bytes.length}`);
@@ -64,7 +62,7 @@ export async function openUrl(url: string, timeoutMs: number = TIMEOUT_MS): Prom
   };
 }
 
-/** What a request brought: bytes from `start` on, at most as many as asked for, and the size of the whole file. */
+/** The response to a range request: bytes from `start` on, at most as many as requested, and the file's size. */
 interface Part {
   readonly start: number;
   readonly size: number;
@@ -80,11 +78,10 @@ async function request(url: string, start: number, length: number, timeoutMs: nu
     return await partOf(url, start, length, await fetch(url, { headers, signal }));
   } catch (cause) {
     if (signal.aborted) {
-      throw new Error(`${url}: expected an answer within ${ms / 1000} s, got none or a part of it`, {
-        cause,
-      });
+      const message = `${url}: expected a whole response within ${ms / 1000} s, got none or a part of it`;
+      throw new Error(message, { cause });
     }
-    // What partOf says names the address already.
+    // Errors of partOf begin with the URL.
     if ((cause as Error).message.startsWith(url)) throw cause;
     throw new Error(`${url}: cannot be reached: ${reasonOf(cause)}`, { cause });
   }
@@ -99,10 +96,8 @@ async function partOf(url: string, start: number, length: number, response: Resp
   if (status === 206) {
     const encoding = headers.get('content-encoding') ?? 'identity';
     if (encoding !== 'identity') {
-      // Bytes of a compressed form are of no use, and few of them may become many.
-      return refuse(
-        new Error(`${url}: expected the file's bytes as they are, got content-encoding ${encoding}`),
-      );
+      // A range of compressed bytes is useless, and few bytes could decompress to very many.
+      return refuse(new Error(`${url}: expected uncompressed bytes, got content-encoding ${encoding}`));
     }
     const stated = headers.get('content-range') ?? 'none';
     const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(stated);
@@ -118,16 +113,13 @@ async function partOf(url: string, start: number, length: number, response: Resp
   }
   if (status === 200) {
     const stated = headers.get('content-length');
-    const bytes = Number(stated) > WHOLE ? undefined : await body(response, WHOLE);
+    const bytes = Number(stated) > MAX_WHOLE_BYTES ? undefined : await body(response, MAX_WHOLE_BYTES);
     if (bytes !== undefined) return { start: 0, size: bytes.length, bytes };
-    return refuse(
-      new Error(
-        `${url}: expected a server that answers range requests, got the whole file${stated ? ` of ${stated} bytes` : ''}; download it and give its path`,
-      ),
-    );
+    const got = `the whole file${stated ? ` of ${stated} bytes` : ''}; download it and give its path`;
+    return refuse(new Error(`${url}: expected a server with range requests, got ${got}`));
   }
   if ([401, 403, 404, 410].includes(status)) return refuse(new NoSuchFileError(url, status));
-  // 416: nothing at byte 0, so the file is empty.
+  // 416 at byte 0: the file is empty.
   if (status === 416 && start === 0) {
     await response.body?.cancel();
     return { start: 0, size: 0, bytes: new Uint8Array(0) };
@@ -135,8 +127,8 @@ async function partOf(url: string, start: number, length: number, response: Resp
   return refuse(new Error(`${url}: expected status 206 for a range request, got ${status}`));
 }
 
-/** The body, if it has at most `most` bytes; undefined for a longer one, of which the rest is not fetched. */
-async function body(response: Response, most: number): Promise<Uint8Array | undefined> {
+/** The body; undefined if it has more than `maxBytes` bytes, of which the rest is not downloaded. */
+async function body(response: Response, maxBytes: number): Promise<Uint8Array | undefined> {
   const parts: Uint8Array[] = [];
   let size = 0;
   const reader = response.body?.getReader();
@@ -145,7 +137,7 @@ async function body(response: Response, most: number): Promise<Uint8Array | unde
     if (part === undefined || part.done) break;
     parts.push(part.value);
     size += part.value.length;
-    if (size > most) {
+    if (size > maxBytes) {
       await reader?.cancel();
       return undefined;
     }

@@ -88,7 +88,7 @@ describe('gqa plan', () => {
     await withServer({ '/m.gguf': largeGguf() }, { ranges: false }, async (server) => {
       const { code, stderr } = await plan(`${server.url}/m.gguf`);
       expect(code).toBe(1);
-      expect(stderr).toMatch(/^gqa: http.*m\.gguf: expected a server that answers range requests, .*\n$/);
+      expect(stderr).toMatch(/^gqa: http.*m\.gguf: expected a server with range requests, .*\n$/);
     });
   });
 

@@ -94,7 +94,7 @@ describe('URLs', () => {
     await withServer({ '/model.gguf': gguf, '/config.json': config }, { ranges: false }, async (server) => {
       expect(await readModelShape(`${server.url}/config.json`)).toMatchObject(sizes);
       await expect(readModelShape(`${server.url}/model.gguf`)).rejects.toThrow(
-        `${server.url}/model.gguf: expected a server that answers range requests, got the whole file of ${gguf.length} bytes; download it and give its path`,
+        `${server.url}/model.gguf: expected a server with range requests, got the whole file of ${gguf.length} bytes; download it and give its path`,
       );
     });
   });
@@ -123,11 +123,11 @@ describe('URLs', () => {
 
   test.each([
     ['endless', /: expected bytes 0 to 65535, got content-range bytes 0-65535\/\d+$/],
-    ['endless 200', /: expected a server that answers range requests, got the whole file; download it/],
-    ['drip', /: expected an answer within 0\.4 s, got none or a part of it$/],
-    ['silent', /: expected an answer within 0\.4 s, got none or a part of it$/],
+    ['endless 200', /: expected a server with range requests, got the whole file; download it/],
+    ['drip', /: expected a whole response within 0\.4 s, got none or a part of it$/],
+    ['silent', /: expected a whole response within 0\.4 s, got none or a part of it$/],
     ['reset', /: cannot be reached: (other side closed|terminated)/],
-    ['gzip', /: expected the file's bytes as they are, got content-encoding gzip$/],
+    ['gzip', /: expected uncompressed bytes, got content-encoding gzip$/],
     ['shifted', /: expected bytes 0 to 65535, got content-range bytes 1-65535\/\d+$/],
     ['huge size', /: expected bytes 0 to 65535, got content-range bytes 0-0\/9+$/],
     ['loop', /: cannot be reached: redirect count exceeded$/],
