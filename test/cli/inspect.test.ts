@@ -158,10 +158,7 @@ describe('gqa inspect', () => {
       const link = `${folder}/model.safetensors`;
       symlinkSync('model.safetensors', link);
       const { code, stderr } = await runCli(['inspect', folder]);
-      expect([code, stderr]).toEqual([
-        1,
-        `gqa: ${link}: cannot open: symbolic links in a circle (ELOOP)\n`,
-      ]);
+      expect([code, stderr]).toEqual([1, `gqa: ${link}: cannot open: symbolic links in a circle (ELOOP)\n`]);
     }));
 
   test('what the file system refuses is told in words, the place first', () =>

@@ -152,11 +152,7 @@ describe('readGgufHeader', () => {
       { tensors: [{ ...tensor, dims: [2n ** 40n, 2n ** 40n] }] },
       'w: expected fewer than 2^53',
     ],
-    [
-      'a withdrawn type',
-      { tensors: [{ ...tensor, type: 31 }] },
-      'w: expected a known ggml type, got id 31',
-    ],
+    ['a withdrawn type', { tensors: [{ ...tensor, type: 31 }] }, 'w: expected a known ggml type, got id 31'],
     ['half a block', { tensors: [{ ...tensor, type: 8, dims: [48] }] }, 'whole q8_0 blocks of 32, got 48'],
     [
       'an offset off the grid',
