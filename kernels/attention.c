@@ -1,6 +1,6 @@
 /*
- * attention.c: the attention operation. Chooses the decode or the panel form by the number of query rows per KV head, splits the work into
- * units, and merges partial results when the keys were split.
+ * attention.c: the attention operation. Chooses the decode or the panel form by the number of query rows per
+ * KV head, splits the work into units, and merges partial results when the keys were split.
  *
  * The split depends on shapes only, so results have the same bits for any number of threads.
  */
@@ -66,7 +66,10 @@ static void op_attention(const double *a) {
   int64_t rows = (int64_t)c->T * c->G;
   if (c->B == 0 || rows == 0 || c->K == 0) return;
   attn_find_levels(c);
-  /* The backward pass recomputes the scores in the panel form's order of summation: another order would change large scores. */
+  /*
+   * The backward pass recomputes the scores in the panel form's order of summation: another order would
+   * change large scores.
+   */
   p.decode = rows <= DECODE_ROWS && !c->lse_rest;
   for (int b = 0; b < c->B; b++) {
     int64_t keys = attn_row_of(c, b).key_length;
@@ -82,8 +85,9 @@ static void op_attention(const double *a) {
     p.head_units = (c->K + p.heads_per_unit - 1) / p.heads_per_unit;
   } else {
     /*
-     * Fewer rows per unit (whole panels) when there would be too few units. Not when the keys can be split instead, since each unit reads
-     * all keys again (latent attention: a query's 128 heads are rows of one KV head).
+     * Fewer rows per unit (whole panels) when there would be too few units. Not when the keys can be split
+     * instead, since each unit reads all keys again (latent attention: a query's 128 heads are rows of one KV
+     * head).
      */
     share_keys = rows <= ATTN_ROWS && c->T * (int64_t)(8 * ATTN_CHUNK) <= p.max_keys && reach == p.max_keys;
     if (!share_keys)

@@ -1,14 +1,17 @@
 /*
- * attention.h: shared by both forms of attention: the call's arguments, the keys a query may see, the adjustment of raw scores (soft cap,
- * bias, mask, dropout), reading K and V of any storage type, and the merge of partial results.
+ * attention.h: shared by both forms of attention: the call's arguments, the keys a query may see, the
+ * adjustment of raw scores (soft cap, bias, mask, dropout), reading K and V of any storage type, and the
+ * merge of partial results.
  *
- * Rows of a (batch, KV head) pair are r = t * G + g, so that the G query heads of a group share every read of K and V. Scores are in base
- * e; with a bias they are relative to the row's level (attention_level.h), so that a bias common to all keys loses no precision. A key is
- * masked, with a score of -infinity, if it is outside the lengths or the window, hidden by the mask, or has a bias of -infinity. A running
- * maximum starts at the lowest f32, so that it is never infinite and every finite score counts.
+ * Rows of a (batch, KV head) pair are r = t * G + g, so that the G query heads of a group share every read of
+ * K and V. Scores are in base e; with a bias they are relative to the row's level (attention_level.h), so
+ * that a bias common to all keys loses no precision. A key is masked, with a score of -infinity, if it is
+ * outside the lengths or the window, hidden by the mask, or has a bias of -infinity. A running maximum starts
+ * at the lowest f32, so that it is never infinite and every finite score counts.
  *
- * Numerics: f32; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs by about 1e-6 of the largest
- * value. A row whose result is not finite is recomputed in f64 (attention_exact.h). NaN in a masked key or value never reaches the result.
+ * Numerics: f32; sums of products in vector lanes; exp2 within 1 ulp of f32. Against f64 the output differs
+ * by about 1e-6 of the largest value. A row whose result is not finite is recomputed in f64
+ * (attention_exact.h). NaN in a masked key or value never reaches the result.
  */
 #ifndef GQA_ATTENTION_H
 #define GQA_ATTENTION_H
@@ -45,7 +48,10 @@ typedef struct {
   int index;
 } attn_cursor;
 
-/* An unnormalised row: Hv weighted sums of values, the maximum, the sum of weights, and whether the sums are finite. */
+/*
+ * An unnormalised row: Hv weighted sums of values, the maximum, the sum of weights, and whether the sums are
+ * finite.
+ */
 typedef struct {
   const float *acc;
   float m, l;
@@ -53,8 +59,8 @@ typedef struct {
 } attn_result;
 
 /*
- * Partial results when the keys are split into chunks: [rows][Hv] sums, [rows] maxima, [rows] sums of weights; `row` is the index of the
- * first. NULL = not split.
+ * Partial results when the keys are split into chunks: [rows][Hv] sums, [rows] maxima, [rows] sums of
+ * weights; `row` is the index of the first. NULL = not split.
  */
 typedef struct {
   float *at;
@@ -91,12 +97,14 @@ typedef struct {
 } attn;
 
 /*
- * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token and head strides, value type,
- * value token and head strides, scale, soft cap (0 none), window left, window right, mask (u8) and 4 strides, bias (f32) and 4 strides,
- * sinks, log-sum-exp, its rest and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key
- * length, first segment; then per segment: key address, value address, length.
+ * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token
+ * and head strides, value type, value token and head strides, scale, soft cap (0 none), window left, window
+ * right, mask (u8) and 4 strides, bias (f32) and 4 strides, sinks, log-sum-exp, its rest and 3 strides,
+ * dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key length, first
+ * segment; then per segment: key address, value address, length.
  *
- * The log-sum-exp is f32; its rest (0 = not computed) is the f32 rounding error. The backward pass needs the sum of both.
+ * The log-sum-exp is f32; its rest (0 = not computed) is the f32 rounding error. The backward pass needs the
+ * sum of both.
  */
 GQA_INLINE attn attn_parse(const double *a) {
   attn c;
@@ -143,7 +151,9 @@ GQA_INLINE attn_segment attn_segment_of(const attn *c, int index) {
   return (attn_segment){gqa_pointer(s[0]), gqa_pointer(s[1]), (int64_t)s[2]};
 }
 
-/* The offset of (b, i, j) by these strides: batch row, query, head; for mask and bias batch row, head, query. */
+/*
+ * The offset of (b, i, j) by these strides: batch row, query, head; for mask and bias batch row, head, query.
+ */
 GQA_INLINE int64_t attn_at(const int64_t *strides, int b, int64_t i, int64_t j) { return b * strides[0] + i * strides[1] + j * strides[2]; }
 
 /* The cursor at key `low` of a row; without a segment when there are no keys before `high`. */
@@ -223,8 +233,8 @@ GQA_INLINE double log_scalar(float x) {
 }
 
 /*
- * Applies soft cap, bias and mask to a block of raw scores, which are then relative to the row's level. The score of row i and key j0 + j
- * is s[i * row_stride + j * key_stride].
+ * Applies soft cap, bias and mask to a block of raw scores, which are then relative to the row's level. The
+ * score of row i and key j0 + j is s[i * row_stride + j * key_stride].
  */
 GQA_NOINLINE void attn_adjust(const attn *c, attn_rows rows, int64_t j0, int keys, float *s, int row_stride, int key_stride) {
   const int b = rows.b;
@@ -263,8 +273,8 @@ GQA_NOINLINE void attn_adjust(const attn *c, attn_rows rows, int64_t j0, int key
 }
 
 /*
- * Applies dropout to a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 - rate) over [B, N, T, S]
- * or [1, 1, T, S].
+ * Applies dropout to a block of weights, laid out as for attn_adjust. The mask is JAX's bernoulli(key, 1 -
+ * rate) over [B, N, T, S] or [1, 1, T, S].
  */
 GQA_NOINLINE void attn_drop(const attn *c, attn_rows rows, int64_t j0, int keys, float *p, int row_stride, int key_stride) {
   int64_t S = 0;
@@ -291,8 +301,8 @@ GQA_NOINLINE void attn_drop(const attn *c, attn_rows rows, int64_t j0, int keys,
 }
 
 /*
- * q8_0: 34 bytes hold 32 values, an f16 scale and 32 int8. Heads take whole blocks, so x is a multiple of 32 at a head's first dim and of
- * VL everywhere.
+ * q8_0: 34 bytes hold 32 values, an f16 scale and 32 int8. Heads take whole blocks, so x is a multiple of 32
+ * at a head's first dim and of VL everywhere.
  */
 GQA_INLINE const char *attn_block(const char *base, int64_t x) { return base + (x >> 5) * 34; }
 GQA_INLINE vf attn_block_scale(const char *block) {
@@ -383,7 +393,10 @@ GQA_INLINE void attn_emit(const attn *c, int b, int k, int64_t r, attn_result x,
   p.at[p.rows * c->Hv + p.rows + p.row] = x.l;
 }
 
-/* Merges one row's `chunks` partial records, `stride` floats apart, into the output. acc: scratch of Hv floats. */
+/*
+ * Merges one row's `chunks` partial records, `stride` floats apart, into the output. acc: scratch of Hv
+ * floats.
+ */
 GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, attn_partial p, int64_t stride, int chunks, float *acc) {
   const int64_t rows = p.rows;
   float m = ATTN_ROW_EMPTY, l = 0;

@@ -1,11 +1,12 @@
 /*
- * attention_backward.c: the gradients of attention. A unit is a run of rows of one (batch, KV head): it keeps dK and dV of all its keys, so
- * the G query heads of a group accumulate in place and K and V are never expanded. With few (batch, KV head) pairs the rows are split into
- * chunks with separate sums, added afterwards in order. Splits depend on shapes only: the same bits for any number of threads.
+ * attention_backward.c: the gradients of attention. A unit is a run of rows of one (batch, KV head): it keeps
+ * dK and dV of all its keys, so the G query heads of a group accumulate in place and K and V are never
+ * expanded. With few (batch, KV head) pairs the rows are split into chunks with separate sums, added
+ * afterwards in order. Splits depend on shapes only: the same bits for any number of threads.
  *
- * attention_backward: dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks (0 = absent), the elements between batch rows of dKey and of
- * dValue, elements of dBias, then the arguments of attention (attention.h) as it was called, with log-sum-exp, its rest and one
- * segment per row.
+ * attention_backward: dOut, dLogSumExp, dQuery, dKey, dValue, dBias, dSinks (0 = absent), the elements
+ * between batch rows of dKey and of dValue, elements of dBias, then the arguments of attention (attention.h)
+ * as it was called, with log-sum-exp, its rest and one segment per row.
  *
  * Numerics: f32; sums over rows run in blocks of NR. The dropout mask is recomputed from the same bits.
  */
@@ -123,7 +124,10 @@ static void back_merge_task(void *context, int task, int worker) {
   back_write(c, task / c->f.K, task % c->f.K, c->sums + (int64_t)task * c->row_chunks * c->sum_floats, c->row_chunks);
 }
 
-/* dBias of one tile of keys (of all keys when the bias is broadcast along them): each query contributes once, in a fixed order. */
+/*
+ * dBias of one tile of keys (of all keys when the bias is broadcast along them): each query contributes once,
+ * in a fixed order.
+ */
 static void back_bias_task(void *context, int task, int worker) {
   const back *c = context;
   const attn *f = &c->f;

@@ -1,14 +1,16 @@
 /*
- * attention_backward.h: one block of attention's backward pass: the weights P and their gradients dS of up to PAIR panels of query rows
- * against a tile of keys, and the three products they enter. Flash-style (Dao et al. 2022): P is recomputed from the saved log-sum-exp,
- * kept in two f32 numbers: when all keys share a large score, one f32 cannot also hold the logarithm of their number.
+ * attention_backward.h: one block of attention's backward pass: the weights P and their gradients dS of up to
+ * PAIR panels of query rows against a tile of keys, and the three products they enter. Flash-style (Dao et
+ * al. 2022): P is recomputed from the saved log-sum-exp, kept in two f32 numbers: when all keys share a large
+ * score, one f32 cannot also hold the logarithm of their number.
  *
- * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and everything is one micro kernel:
+ * As in attention_panel.h rows are r = t * G + g of one (batch, KV head), in panels of NR lanes, and
+ * everything is one micro kernel:
  *   S^T [keys][NR]  = K Q^T          P^T  = exp(S^T - logSumExp)
  *   dP^T [keys][NR] = V dO^T         dS^T = P^T * (dP^T - delta),  delta = dO . O - dLogSumExp
  *   dQ^T [H][NR]   += K^T dS^T       dV [keys][Hv] += P^T dO       dK [keys][H] += dS^T Q
- * For the last two the lanes are dims: Q and dO are also packed as [dims / DN][rows][DN]. Register tiles are wide instead of high there,
- * since head dims are multiples of four vectors more often than of three.
+ * For the last two the lanes are dims: Q and dO are also packed as [dims / DN][rows][DN]. Register tiles are
+ * wide instead of high there, since head dims are multiples of four vectors more often than of three.
  */
 #ifndef GQA_ATTENTION_BACKWARD_H
 #define GQA_ATTENTION_BACKWARD_H
@@ -16,7 +18,10 @@
 #include "attention_pack.h"
 #include "tasks.h"
 
-/* Register tiles: MR keys or dims by NV vectors of rows; DR keys by DV vectors of dims. KEYS is a multiple of MR and of DR. */
+/*
+ * Register tiles: MR keys or dims by NV vectors of rows; DR keys by DV vectors of dims. KEYS is a multiple of
+ * MR and of DR.
+ */
 #define BACK_MR ATTN_MR
 #define BACK_NV ATTN_NV
 #define BACK_NR (BACK_NV * VL)
@@ -24,14 +29,17 @@
 #define BACK_DV (VL == 16 ? 4 : BACK_NV)
 #define BACK_DN (BACK_DV * VL)
 #define BACK_KEYS 120
-/* Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are computed together. */
+/*
+ * Panels of a block of rows, whose packed operands stay in L2, and panels whose P and dS are computed
+ * together.
+ */
 #define BACK_PANELS 10
 #define BACK_PAIR 2
 #define BACK_ROWS (BACK_PANELS * BACK_NR)
 
 /*
- * Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp (from the row's level, natural; its rest in base 2) and
- * its delta.
+ * Beside a panel's matrices: per lane the keys [low, high) it sees, its log-sum-exp (from the row's level,
+ * natural; its rest in base 2) and its delta.
  */
 typedef struct {
   float lse[BACK_NR], rest[BACK_NR], delta[BACK_NR];
@@ -88,8 +96,8 @@ GQA_INLINE back_scratch back_split(const back *c, float *at) {
 }
 
 /*
- * c[i][width] (+)= sum over s < segments, k < n of a[s * jump + i * row + k * step] * b[s * depth + k][width]; n = depth but for the last
- * segment, which has `last`.
+ * c[i][width] (+)= sum over s < segments, k < n of a[s * jump + i * row + k * step] * b[s * depth +
+ * k][width]; n = depth but for the last segment, which has `last`.
  */
 typedef struct {
   const float *a, *b;
@@ -98,7 +106,10 @@ typedef struct {
   int depth, segments, last;
 } back_product;
 
-/* i < mr. mr, nv and width are constants where this is inlined; of rows of b and c only nv vectors are touched. */
+/*
+ * i < mr. mr, nv and width are constants where this is inlined; of rows of b and c only nv vectors are
+ * touched.
+ */
 GQA_INLINE void back_micro(const int mr, const int nv, const int width, back_product p, int accumulate) {
   vf c[8][4];
   GQA_UNROLL(8)
@@ -129,7 +140,8 @@ GQA_INLINE void back_micro(const int mr, const int nv, const int width, back_pro
 }
 
 /*
- * Lanes are rows: c[begin … end][NR] (+)= a b, of one segment, a in blocks of MR that lie `block` apart; of the lanes the first nv vectors.
+ * Lanes are rows: c[begin … end][NR] (+)= a b, of one segment, a in blocks of MR that lie `block` apart; of
+ * the lanes the first nv vectors.
  */
 GQA_INLINE void back_rows_of(const int nv, back_product p, int64_t block, int begin, int end, const int accumulate) {
   for (int i = begin; i < end; i += BACK_MR) {
@@ -144,7 +156,10 @@ GQA_INLINE void back_rows(int lanes, back_product p, int64_t block, int begin, i
   else back_rows_of(BACK_NV, p, block, begin, end, accumulate);
 }
 
-/* Lanes are dims: c[keys begin … end][nv vectors] += weights^T rows, of `pair` panels, the last with `lanes` rows. */
+/*
+ * Lanes are dims: c[keys begin … end][nv vectors] += weights^T rows, of `pair` panels, the last with `lanes`
+ * rows.
+ */
 GQA_INLINE void back_dims_of(const int nv, const float *weights, const float *rows, float *c, int begin, int end, int pair, int lanes) {
   for (int j = begin; j < end; j += BACK_DR) {
     const back_product p = {weights + j * BACK_NR, rows, c + j * BACK_DN, BACK_NR, 1, BACK_KEYS * BACK_NR, BACK_NR, pair, lanes};
@@ -170,8 +185,8 @@ GQA_INLINE int back_lanes(int rows, int p) { return rows - p * BACK_NR < BACK_NR
 GQA_INLINE attn_rows back_panel_rows(attn_rows block, int p) { return (attn_rows){block.b, block.k, back_lanes(block.count, p), block.first + p * BACK_NR}; }
 
 /*
- * NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times `plain`, the latter `next_dims`
- * floats on.
+ * NR rows of `dims` floats, NULL = zeros, as [dims][NR] times `scale` and as [dims / DN][…][DN] times
+ * `plain`, the latter `next_dims` floats on.
  */
 GQA_INLINE void back_pack_rows(const float *const *from, int dims, float scale, float *turned, float plain, float *rows, int64_t next_dims) {
   for (int r = 0; r < BACK_NR; r += VL)
@@ -236,7 +251,10 @@ GQA_NOINLINE void back_pack_block(const back *c, const back_scratch *w, attn_row
   }
 }
 
-/* Copies keys and values [j0, j0 + n) of (b, k), zero rows up to a multiple of MR. Returns 0 when a key is not finite. */
+/*
+ * Copies keys and values [j0, j0 + n) of (b, k), zero rows up to a multiple of MR. Returns 0 when a key is
+ * not finite.
+ */
 GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int k, int64_t j0, int n) {
   const attn *f = &c->f;
   const attn_segment s = attn_segment_of(f, attn_row_of(f, b).first_segment);
@@ -263,7 +281,10 @@ GQA_NOINLINE int back_pack_tile(const back *c, const back_scratch *w, int b, int
   return vf_sum(bad) == 0;
 }
 
-/* P^T (dropped) and dS^T of one panel for keys [j0, j1) of the tile at k0; panel p of the block of rows, `slot` of the pair. */
+/*
+ * P^T (dropped) and dS^T of one panel for keys [j0, j1) of the tile at k0; panel p of the block of rows,
+ * `slot` of the pair.
+ */
 GQA_INLINE void back_weights(const back *c, const back_scratch *w, attn_rows block, int p, int slot, int64_t k0, int j0, int j1) {
   const attn *f = &c->f;
   const attn_rows rows = back_panel_rows(block, p);

@@ -1,9 +1,10 @@
 /*
- * attention_decode.h: attention for few query rows (one decoded token, or a handful). Bound by reading K and V, so each stored row is read
- * once for its whole group, directly from the cache, and widened in registers.
+ * attention_decode.h: attention for few query rows (one decoded token, or a handful). Bound by reading K and
+ * V, so each stored row is read once for its whole group, directly from the cache, and widened in registers.
  *
- * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys all heads are processed in turn, so that memory
- * is read in storage order. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by one transpose.
+ * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys all heads are
+ * processed in turn, so that memory is read in storage order. Scores: VL dot products (rows x keys)
+ * accumulate in VL registers and are reduced by one transpose.
  */
 #ifndef GQA_ATTENTION_DECODE_H
 #define GQA_ATTENTION_DECODE_H
@@ -58,7 +59,10 @@ typedef struct {
   int n;
 } decode_span;
 
-/* Memory to prefetch for the next run, key by key: `bytes` every `step` from `at` on, which may be any address; NULL = none. */
+/*
+ * Memory to prefetch for the next run, key by key: `bytes` every `step` from `at` on, which may be any
+ * address; NULL = none.
+ */
 typedef struct {
   const char *at;
   int64_t step, bytes;
@@ -73,10 +77,11 @@ GQA_INLINE void decode_prefetch(decode_next next, int j) {
 #define DECODE_BLOCKS 8 /* of q8_0, of which the scales are converted at a time */
 
 /*
- * acc[r * key_block + j] += the products of the codes of key j and row r, times their scales, over the whole blocks of H; returns the dims
- * done. Scales are converted ahead, a vector at a time: a broadcast from memory is free, one from a register is not. Rows of 136 bytes are
- * consumed faster than L1 can fetch them, so the next rows are prefetched into L2, between the products (measured: 3.2 ms against 5.0 ms
- * with bursts into L1, S4096 K32 on one thread).
+ * acc[r * key_block + j] += the products of the codes of key j and row r, times their scales, over the whole
+ * blocks of H; returns the dims done. Scales are converted ahead, a vector at a time: a broadcast from memory
+ * is free, one from a register is not. Rows of 136 bytes are consumed faster than L1 can fetch them, so the
+ * next rows are prefetched into L2, between the products (measured: 3.2 ms against 5.0 ms with bursts into
+ * L1, S4096 K32 on one thread).
  */
 GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const int64_t *at, vf *acc, decode_next next, const int row_block) {
   const int key_block = VL / row_block;
@@ -111,7 +116,10 @@ GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const i
   return whole;
 }
 
-/* scores[r * DECODE_KEYS + j] for row_block rows and VL / row_block keys: q rows are H apart, key row j starts at element at[j]. */
+/*
+ * scores[r * DECODE_KEYS + j] for row_block rows and VL / row_block keys: q rows are H apart, key row j
+ * starts at element at[j].
+ */
 GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, decode_next next, const int row_block, const int type) {
   const int key_block = VL / row_block;
   int H = c->H, d = 0;
@@ -140,7 +148,10 @@ GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, cons
   for (int r = 0; r < row_block; r++) memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)key_block * sizeof(float));
 }
 
-/* acc[r][0 … nv * VL) += p[r][j] * V[j] over the values, which begin at the dim that acc begins at, for row_block rows. */
+/*
+ * acc[r][0 … nv * VL) += p[r][j] * V[j] over the values, which begin at the dim that acc begins at, for
+ * row_block rows.
+ */
 GQA_INLINE void decode_accumulate(const attn *c, const float *p, decode_span v0, float *acc, decode_next next, const int row_block, const int nv, const int type) {
   const char *value = v0.base;
   int64_t at = v0.at;
@@ -257,12 +268,18 @@ GQA_INLINE void decode_values(const attn *c, const float *p, int rows, const dec
   if (d < c->Hv) decode_accumulate_tail(c, p, values, acc, rows, d, 0);
 }
 
-/* Scratch memory of one KV head: scaled queries [rows][H], scores [rows][DECODE_KEYS], sums [rows][Hv], maxima and sums of weights. */
+/*
+ * Scratch memory of one KV head: scaled queries [rows][H], scores [rows][DECODE_KEYS], sums [rows][Hv],
+ * maxima and sums of weights.
+ */
 typedef struct {
   float *q, *scores, *acc, *m, *l;
 } decode_head;
 
-/* One KV head, n keys from global key j0, which stands at the cursor, all in its segment. `next`: the keys that are read afterwards. */
+/*
+ * One KV head, n keys from global key j0, which stands at the cursor, all in its segment. `next`: the keys
+ * that are read afterwards.
+ */
 GQA_INLINE void decode_block(const attn *c, const attn_row *row, attn_rows of, const attn_cursor *at, int64_t j0, int n, decode_head head, const char *next) {
   const int rows = of.count;
   float *scores = head.scores, *acc = head.acc, *m = head.m, *l = head.l;

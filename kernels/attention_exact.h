@@ -1,6 +1,6 @@
 /*
- * attention_exact.h: one row of attention in f64, key by key. For rows whose scores or weighted sums overflow f32, for rows that see no
- * key, and for rows with NaN. Included by attention.h.
+ * attention_exact.h: one row of attention in f64, key by key. For rows whose scores or weighted sums overflow
+ * f32, for rows that see no key, and for rows with NaN. Included by attention.h.
  */
 
 /* The score of key j, which is at the cursor; -infinity when masked. */

@@ -1,9 +1,9 @@
 /*
- * attention_level.h: the level of each row of scores: the largest bias among the keys that its query sees, or the head's sink where that
- * is larger (0 without a bias); -infinity when bias and mask hide every key.
+ * attention_level.h: the level of each row of scores: the largest bias among the keys that its query sees, or
+ * the head's sink where that is larger (0 without a bias); -infinity when bias and mask hide every key.
  *
- * With a bias, scores are relative to the level: f32 would round away a score of 0.5 next to a bias of -1e9. They are added in f64
- * (attn_adjust).
+ * With a bias, scores are relative to the level: f32 would round away a score of 0.5 next to a bias of -1e9.
+ * They are added in f64 (attn_adjust).
  */
 #ifndef GQA_ATTENTION_LEVEL_H
 #define GQA_ATTENTION_LEVEL_H
@@ -50,7 +50,10 @@ static void attn_level_task(void *context, int task, int worker) {
   for (int n = 0; n < c->level_heads; n++) p->levels[(int64_t)task * c->level_heads + n] = attn_find_level(c, &row, b, task % c->T, n);
 }
 
-/* Computes the levels of a call with bias or mask, once for all heads if they share it. Valid until the next call. */
+/*
+ * Computes the levels of a call with bias or mask, once for all heads if they share it. Valid until the next
+ * call.
+ */
 GQA_INLINE void attn_find_levels(attn *c) {
   if (!c->bias.base && !c->mask.base) return;
   c->level_heads = (c->bias.base && (c->bias.strides[1] || c->sinks)) || (c->mask.base && c->mask.strides[1]) ? c->N : 1;

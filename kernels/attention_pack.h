@@ -4,8 +4,9 @@
 #include "attention.h"
 
 /*
- * The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand. Measured: three vectors are 3 to 8
- * % faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM; steps unrolled by two gain up to 3 %, and cost V8 25 %.
+ * The micro kernel's block: MR values of the broadcast operand by up to NV vectors of the lane operand.
+ * Measured: three vectors are 3 to 8 % faster than two on AVX-512, AVX2 and SSE2, and slower in V8's WASM;
+ * steps unrolled by two gain up to 3 %, and cost V8 25 %.
  */
 #define ATTN_MR (VL == 16 ? 8 : 4)
 #if defined(__wasm__)
@@ -16,24 +17,30 @@
 #define ATTN_UNROLL 2
 #endif
 #define ATTN_NR (ATTN_NV * VL)
-/* Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2 (590 kB at H = 128). */
+/*
+ * Rows of a unit and keys of a tile: more rows read K and V less often, as long as Q^T and O^T stay in L2
+ * (590 kB at H = 128).
+ */
 #define ATTN_ROWS 576
 #define ATTN_KEYS 128
 /* Keys from one block of values to the next: 128 would put all blocks of a key into one set of L1. */
 #define ATTN_STEP (ATTN_KEYS + 4)
 /*
- * Padding after each copied key that is also its value (latent attention): with a row length of 576 a block's keys would use a quarter of
- * the sets of L1.
+ * Padding after each copied key that is also its value (latent attention): with a row length of 576 a block's
+ * keys would use a quarter of the sets of L1.
  */
 #define ATTN_LATENT_PAD 16
 
 /*
- * The factor that makes a value of 2^80 infinite: below that no weighted sum of 2^31 values overflows. Values from 2^80 on, infinities and
- * NaN are not ordinary.
+ * The factor that makes a value of 2^80 infinite: below that no weighted sum of 2^31 values overflows. Values
+ * from 2^80 on, infinities and NaN are not ordinary.
  */
 #define ATTN_LARGE 0x1p48f
 
-/* One panel: its rows, Q^T [H][NR] and O^T [Hv_mr][NR]; per lane the maximum, the sum and the keys [low, high) that it sees. */
+/*
+ * One panel: its rows, Q^T [H][NR] and O^T [Hv_mr][NR]; per lane the maximum, the sum and the keys [low,
+ * high) that it sees.
+ */
 typedef struct {
   attn_rows rows;
   float *q, *o;
@@ -48,8 +55,10 @@ typedef struct {
   int Hv_mr; /* Hv rounded up to MR */
 } attn_panel_scratch;
 
-/* Keys [k0, k0 + n), and where the micro kernel reads them: key j dim d at keys[j * key_row + d], value j dims [d, d + MR) from
- * values[d * value_block + j * value_step]. */
+/*
+ * Keys [k0, k0 + n), and where the micro kernel reads them: key j dim d at keys[j * key_row + d], value j
+ * dims [d, d + MR) from values[d * value_block + j * value_step].
+ */
 typedef struct {
   int64_t k0;
   int n, finite; /* finite: whether all values are ordinary, or need not be */
@@ -65,8 +74,8 @@ GQA_INLINE size_t attn_panel_scratch_bytes(const attn *c) {
 }
 
 /*
- * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR. Returns 0 when one of the
- * first `value_dims` dims (whole vectors) is not an ordinary value.
+ * Copies n keys of KV head k from the cursor on, as f32 rows [n][row], with zero rows up to a multiple of MR.
+ * Returns 0 when one of the first `value_dims` dims (whole vectors) is not an ordinary value.
  */
 GQA_INLINE int attn_pack_keys(const attn *c, float *keys, int64_t row, int value_dims, int k, attn_cursor at, int n, const int type) {
   int H = c->H;
@@ -101,7 +110,10 @@ GQA_INLINE void attn_store_blocks(float *to, vf v) {
 #endif
 }
 
-/* Copies n values from the cursor on as [Hv_mr / MR][STEP][MR]. Returns 0 when one of them is not an ordinary value. */
+/*
+ * Copies n values from the cursor on as [Hv_mr / MR][STEP][MR]. Returns 0 when one of them is not an ordinary
+ * value.
+ */
 GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, int n, const int type) {
   int Hv = c->Hv;
   vf bad = vf_set(0);
@@ -126,12 +138,17 @@ GQA_INLINE int attn_pack_values(const attn *c, const attn_panel_scratch *w, int 
   return vf_sum(bad) == 0;
 }
 
-/* Whether the n values at the cursor are the first dims of their keys (latent attention), in whole vectors. */
+/*
+ * Whether the n values at the cursor are the first dims of their keys (latent attention), in whole vectors.
+ */
 GQA_INLINE int attn_is_latent(const attn *c, const attn_cursor *at, int n) {
   return at->segment.key == at->segment.value && c->key_type == c->value_type && c->key_token == c->value_token && c->key_head == c->value_head && c->Hv <= c->H && c->Hv % VL == 0 && at->skip + n <= at->segment.length;
 }
 
-/* Copies keys and values of the tile at the cursor, which moves on. Values that are dims of the keys are copied once. */
+/*
+ * Copies keys and values of the tile at the cursor, which moves on. Values that are dims of the keys are
+ * copied once.
+ */
 GQA_INLINE void attn_pack(const attn *c, const attn_panel_scratch *w, int k, attn_cursor *at, attn_tile *tile) {
   int n = tile->n, latent = attn_is_latent(c, at, n), value_dims = latent ? c->Hv : 0, finite = 0;
   int64_t row = latent ? c->H + ATTN_LATENT_PAD : c->H;
@@ -170,8 +187,8 @@ GQA_INLINE void attn_pack_queries(const attn *c, float *q, attn_rows rows) {
 }
 
 /*
- * Prefetches the memory of the next copies (rows of queries, outputs, keys and values), a few lines at a time between micro kernels, so
- * that the copies do not wait for the last-level cache.
+ * Prefetches the memory of the next copies (rows of queries, outputs, keys and values), a few lines at a time
+ * between micro kernels, so that the copies do not wait for the last-level cache.
  */
 enum { ATTN_AHEAD = 2 * ATTN_KEYS + 2 * ATTN_NR };
 typedef struct {

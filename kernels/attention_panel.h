@@ -1,16 +1,17 @@
 /*
- * attention_panel.h: attention for many query rows. Flash-style (Dao et al. 2022, 2023: running maximum and sum over key tiles), turned so
- * that query rows lie in vector lanes.
+ * attention_panel.h: attention for many query rows. Flash-style (Dao et al. 2022, 2023: running maximum and
+ * sum over key tiles), transposed so that query rows lie in vector lanes.
  *
- * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows form panels of NR = NV * VL
- * lanes. Per tile of KEYS keys, K is copied once (converted to f32, rows contiguous) and V once (in blocks of MR dims; not where V is dims
- * of K), then for each panel
+ * A unit is up to ROWS rows of one (batch, KV head): all G query heads of a group share its K and V. Rows
+ * form panels of NR = NV * VL lanes. Per tile of KEYS keys, K is copied once (converted to f32, rows
+ * contiguous) and V once (in blocks of MR dims; not where V is dims of K), then for each panel
  *   S^T [keys][NR]  = K Q^T        K broadcast, Q^T packed once per unit
  *   P^T             = exp(S^T - m), reference and sums per lane: no horizontal operation
  *   O^T [Hv][NR]   += V^T P^T      V broadcast, the panel's P^T still in L1
- * Both products are one micro kernel, no operand is transposed, and masks by position are lane compares that whole blocks skip.
- * Keys that no row of a panel sees are cut at blocks of MR, so a causal diagonal costs little.
- * Queries are packed when a panel meets its first tile and rows written after its last; what comes next is prefetched meanwhile.
+ * Both products are one micro kernel, no operand is transposed, and masks by position are lane compares that
+ * whole blocks skip. Keys that no row of a panel sees are cut at blocks of MR, so a causal diagonal costs
+ * little. Queries are packed before a panel's first tile and its rows written after the last; the next data
+ * is prefetched meanwhile.
  */
 #ifndef GQA_ATTENTION_PANEL_H
 #define GQA_ATTENTION_PANEL_H
@@ -21,7 +22,10 @@ enum { ATTN_MICRO_SET, ATTN_MICRO_ADD, ATTN_MICRO_SCALE };
 /* Dims of Q^T that a panel processes at a time: 37 kB with 48 lanes. */
 #define ATTN_DEPTH 192
 
-/* c[i][NR] = start + sum over k < n of a[i * row + k * step] * b[k][NR], i < MR; only nv vectors of the lanes. */
+/*
+ * c[i][NR] = start + sum over k < n of a[i * row + k * step] * b[k][NR], i < MR; only nv vectors of the
+ * lanes.
+ */
 typedef struct {
   const float *a, *b;
   float *c;
@@ -76,8 +80,8 @@ GQA_INLINE void attn_panel_start(const attn *c, const attn_row *row, attn_panel 
 }
 
 /*
- * A tile in which some value is NaN, infinite or very large: the product runs on a copy with zeros in their place, and they are added
- * afterwards where their weight is not zero. So a weight of zero cancels any value.
+ * A tile in which some value is NaN, infinite or very large: the product runs on a copy with zeros in their
+ * place, and they are added afterwards where their weight is not zero. So a weight of zero cancels any value.
  */
 GQA_NOINLINE void attn_copy_finite(const attn_panel_scratch *w, int n) {
   for (int64_t d = 0; d < w->Hv_mr; d += ATTN_MR)
@@ -97,9 +101,10 @@ GQA_NOINLINE void attn_add_not_finite(const attn_panel_scratch *w, int Hv, float
 
 #define ATTN_SLACK 11.0f
 /*
- * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its maximum: e^(s - m) keeps all its
- * bits as long as nothing overflows, so m moves only when a score exceeds it by SLACK (from ATTN_ROW_EMPTY at once). Returns 1 when no
- * lane's m moved; otherwise `correction` holds the factors of earlier sums.
+ * Scores [n][NR] to weights in place, and their sums to the panel. The reference of a lane need not be its
+ * maximum: e^(s - m) keeps all its bits as long as nothing overflows, so m moves only when a score exceeds it
+ * by SLACK (from ATTN_ROW_EMPTY at once). Returns 1 when no lane's m moved; otherwise `correction` holds the
+ * factors of earlier sums.
  */
 GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction, const int nv) {
   vf m[ATTN_NV], top[2][ATTN_NV], sum[ATTN_NV];
@@ -158,7 +163,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     return;
   }
   float *s = w->s;
-  /* Without values (Hv 0) a few keys would make none. */
+  /* At least one call: without values (Hv = 0) there would be none for fewer than MR keys. */
   int calls = (j1 - j0) / ATTN_MR + w->Hv_mr / ATTN_MR + !w->Hv_mr, pieces = (ahead->count + calls - 1) / calls;
   for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
     if (tile->keys != w->keys) /* in place: the values of this block and the keys of the next tile */
@@ -170,7 +175,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
     const attn_product scores = {tile->keys + j * tile->key_row, q, s + (int64_t)j * ATTN_NR, tile->key_row, 1, c->H < ATTN_DEPTH ? c->H : ATTN_DEPTH};
     attn_micro(scores, ATTN_MICRO_SET, 0, nv);
   }
-  /* Heads so wide that Q^T leaves L1 (latent attention: 576 dims): a part of them at a time. */
+  /* Wide heads (latent attention: 576 dims) in parts, so that Q^T stays in L1. */
   for (int d = ATTN_DEPTH; d < c->H; d += ATTN_DEPTH) {
     int depth = c->H - d < ATTN_DEPTH ? c->H - d : ATTN_DEPTH;
     for (int j = j0 / ATTN_MR * ATTN_MR; j < j1; j += ATTN_MR) {
@@ -210,8 +215,9 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
 }
 
 /*
- * With a single panel a copy of the tile would be read only once: reads K and V in place when they are f32 in one segment, in whole blocks,
- * and visible to every row (so that no NaN must be excluded). Returns 0 when the tile must be packed.
+ * With a single panel a copy of the tile would be read only once: reads K and V in place when they are f32 in
+ * one segment, in whole blocks, and visible to every row (so that no NaN must be excluded). Returns 0 when
+ * the tile must be packed.
  */
 GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const attn_panel *p, attn_tile *tile) {
   const int n = tile->n;
@@ -223,7 +229,10 @@ GQA_INLINE int attn_in_place(const attn *c, const attn_cursor *at, int k, const 
   return 1;
 }
 
-/* Writes a panel's rows, transposed to [row][Hv] through `lines`. `bounded`: no sum of values can have overflowed. */
+/*
+ * Writes a panel's rows, transposed to [row][Hv] through `lines`. `bounded`: no sum of values can have
+ * overflowed.
+ */
 GQA_INLINE void attn_emit_panel(const attn *c, const attn_panel_scratch *w, const attn_panel *panel, int bounded, attn_partial partial) {
   const int Hv_mr = w->Hv_mr, rows = panel->rows.count;
   const float *o = panel->o;

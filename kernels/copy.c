@@ -2,13 +2,17 @@
  * copy.c: fill, conversion between storage types, strided copies, embedding lookup.
  *
  * fill:         [out, dtype, count, value]
- * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]   offsets in elements, whole blocks for block types (to f32, from f32 to q8_0)
- * copy_strided: [out, outOffset, x, xOffset, elementBytes, rank, dims[rank], outStrides[rank], xStrides[rank]]   strides in elements
+ * convert:      [out, outDtype, outOffset, x, xDtype, xOffset, count]
+ *   offsets in elements, whole blocks for block types (to f32, from f32 to q8_0)
+ * copy_strided: [out, outOffset, x, xOffset, elementBytes, rank, dims[rank], outStrides[rank], xStrides[rank]]
+ *   strides in elements
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
- * embedding_backward: [dTable, V, D, ids, n, dOut]                      dTable [V, D] = rows of dOut [n, D] added up by id, in their order
+ * embedding_backward: [dTable, V, D, ids, n, dOut]
+ *   dTable [V, D] = rows of dOut [n, D] added up by id, in their order
  *
- * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers truncate and wrap as
- * JavaScript's ToInt32 does (NaN and infinities give 0); to bool, nonzero and NaN give 1.
+ * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers
+ * truncate and wrap as JavaScript's ToInt32 does (NaN and infinities give 0); to bool, nonzero and NaN give
+ * 1.
  */
 #include "quant.h"
 #include "strides.h"
@@ -44,7 +48,10 @@ GQA_INLINE double read_element(int dtype, const void *x, size_t i) {
 /* ToInt32 for numbers that f32, i32 and u32 can hold: past 2^63 every f32 is a multiple of 2^32. */
 GQA_INLINE uint32_t wrap_integer(double value) { return value > -0x1p63 && value < 0x1p63 ? (uint32_t)(uint64_t)(int64_t)value : 0; }
 
-/* f64 to f32, rounded to odd (the last bit is set when digits were lost), so that rounding the result to f16 or bf16 rounds only once. */
+/*
+ * f64 to f32, rounded to odd (the last bit is set when digits were lost), so that rounding the result to f16
+ * or bf16 rounds only once.
+ */
 GQA_INLINE float round_to_odd(double value) {
   float rounded = (float)value;
   if (rounded == value || value != value) return rounded;
@@ -244,7 +251,9 @@ typedef struct {
 
 enum { EMBEDDING_COLUMNS = 64 };
 
-/* Each task owns a strip of columns of the whole table, so each element accumulates in the order of the ids. */
+/*
+ * Each task owns a strip of columns of the whole table, so each element accumulates in the order of the ids.
+ */
 static void embedding_backward_task(void *context, int task, int worker) {
   const embedding_backward_call *c = context;
   const size_t at = (size_t)task * EMBEDDING_COLUMNS, n = gqa_min(EMBEDDING_COLUMNS, c->width - at);

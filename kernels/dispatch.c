@@ -1,4 +1,7 @@
-/* dispatch.c: chooses the table of kernels once, by the features of the processor and the operating system (CPUID, XGETBV). */
+/*
+ * dispatch.c: chooses the table of kernels once, by the features of the processor and the operating system
+ * (CPUID, XGETBV).
+ */
 #include "dispatch.h"
 
 #include <string.h>

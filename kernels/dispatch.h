@@ -2,8 +2,9 @@
 #define GQA_DISPATCH_H
 #include "gqa.h"
 /*
- * The table for the instruction set `wanted` ("avx512", "avx2", "baseline"; "" = the best here). `isa` gets the chosen name. NULL when
- * `wanted` is unknown or not supported by this processor; `isa` is then the best supported.
+ * The table for the instruction set `wanted` ("avx512", "avx2", "baseline"; "" = the best here). `isa` gets
+ * the chosen name. NULL when `wanted` is unknown or not supported by this processor; `isa` is then the best
+ * supported.
  */
 const gqa_op *gqa_dispatch(const char *wanted, const char **isa);
 #endif

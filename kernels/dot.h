@@ -1,10 +1,11 @@
 /*
  * dot.h: rows of weights times few rows of x, as dot products: most of a decode step.
  *
- * dot_stored reads the stored form directly (one row of x; the weights pass through once, from memory). dot_tile works on f32
- * (2 or more rows of x, on weights decoded just before).
+ * dot_stored reads the stored form directly (one row of x; the weights pass through once, from memory).
+ * dot_tile works on f32 (2 or more rows of x, on weights decoded just before).
  *
- * Numerics: f32, two vectors of lanes per dot product; a 4-bit block with minimum m adds m * (sum of x) in the same lanes (VL < 16).
+ * Numerics: f32, two vectors of lanes per dot product; a 4-bit block with minimum m adds m * (sum of x) in
+ * the same lanes (VL < 16).
  */
 #ifndef GQA_DOT_H
 #define GQA_DOT_H
@@ -16,7 +17,10 @@ enum { DOT_W = 4, DOT_X = VL == 16 ? 4 : 2 };
 /* Prefetch distance in a row, in bytes. */
 enum { DOT_AHEAD = 4096 };
 
-/* acc[0] + acc[1] += the lanes of one group's products with x; s = the group's scale and minimum; sums = lanes of the sum of x. */
+/*
+ * acc[0] + acc[1] += the lanes of one group's products with x; s = the group's scale and minimum; sums =
+ * lanes of the sum of x.
+ */
 GQA_INLINE void dot_group(int type, const uint8_t *p, const float *s, const float *x, const float *sums, vf *acc) {
   vf w[GQA_GROUP_VECTORS];
   (void)sums;
@@ -90,7 +94,10 @@ GQA_INLINE vf dot_stored(int type, const uint8_t *w, const float *x, const float
   return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-/* out[r] = weight row r . x for `rows` rows stored row_bytes apart. One row after the other: memory is read in one stream. */
+/*
+ * out[r] = weight row r . x for `rows` rows stored row_bytes apart. One row after the other: memory is read
+ * in one stream.
+ */
 GQA_INLINE void dot_stored_rows(int type, const uint8_t *w, size_t row_bytes, const float *x, const float *sums, size_t k, size_t rows, float *out) {
   for (size_t r = 0; r < rows; r += DOT_W) {
     const size_t n = gqa_min(DOT_W, rows - r);
@@ -102,7 +109,10 @@ GQA_INLINE void dot_stored_rows(int type, const uint8_t *w, size_t row_bytes, co
   }
 }
 
-/* out[i][j] += w[j] . x[i] over k elements; w and x are DOT_W and n <= DOT_X rows (n a constant where this is inlined). */
+/*
+ * out[i][j] += w[j] . x[i] over k elements; w and x are DOT_W and n <= DOT_X rows (n a constant where this is
+ * inlined).
+ */
 GQA_INLINE void dot_tile_n(const int n, const float *const *w, const float *x, size_t ldx, size_t k, float (*out)[DOT_W]) {
   vf acc[DOT_X][DOT_W];
   for (int i = 0; i < n; i++)

@@ -1,13 +1,18 @@
 /*
  * elementwise.c: f32 unary and binary operations and the gate of a gated MLP.
  *
- * unary:  [op, out, x, count]                                        op in UnaryOp order (src/backend/calls/elementwise.ts); may be in place
- * binary: [op, out, a, b, rank, dims[rank], aStrides[rank], bStrides[rank]]   out is contiguous; stride 0 broadcasts
- * gated:  [activation, out, gate, up, count]                         activation 0 silu, 1 gelu, 2 geluTanh; may be in place
- * unary_backward: [op, dX, x, dOut, count]                           dOut * f'(x); may be in place (dX = dOut)
+ * unary:  [op, out, x, count]
+ *   op in UnaryOp order (src/backend/calls/elementwise.ts); may be in place
+ * binary: [op, out, a, b, rank, dims[rank], aStrides[rank], bStrides[rank]]
+ *   out is contiguous; stride 0 broadcasts
+ * gated:  [activation, out, gate, up, count]
+ *   activation 0 silu, 1 gelu, 2 geluTanh; may be in place
+ * unary_backward: [op, dX, x, dOut, count]
+ *   dOut * f'(x); may be in place (dX = dOut)
  * gated_backward: [activation, dGate, dUp, gate, up, dOut, count]
  *
- * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes through, also min and max.
+ * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes
+ * through, also min and max.
  */
 #include "simd.h"
 #include "strides.h"

@@ -1,18 +1,19 @@
 /*
- * experts.c: mixture of experts: top-k routing, and linear with the weights of each row's experts. Only the weights of chosen experts are
- * read.
+ * experts.c: mixture of experts: top-k routing, and linear with the weights of each row's experts. Only the
+ * weights of chosen experts are read.
  *
  * choose_experts: [scores, rows, experts, bias (0 = none), groups, keptGroups, best, k, values, ids]
- * scores, f32 [rows, experts]; a row's experts are the k of largest score + bias (f32 [experts]) among the keptGroups of `groups` equal
- * groups of experts whose `best` largest have the largest sum; ties go to the lower index. values f32 [rows, k] are the scores without
- * bias, ids i32 [rows, k], best first.
+ * scores, f32 [rows, experts]; a row's experts are the k of largest score + bias (f32 [experts]) among the
+ * keptGroups of `groups` equal groups of experts whose `best` largest have the largest sum; ties go to the
+ * lower index. values f32 [rows, k] are the scores without bias, ids i32 [rows, k], best first.
  *
  * expert_linear: [x, pairs, each, In, ids, experts, transposed, parts, then per part: dtype, Out, y, then per expert: weight, bias (0 = none)]
- * y[p] = x[p / each] W[ids[p]]^T + bias[ids[p]]: x [pairs / each, In] f32; ids i32 [pairs]; W [Out, In], or [In, Out] when transposed, of
- * any storage type, read in place; y f32 [pairs, Out].
+ * y[p] = x[p / each] W[ids[p]]^T + bias[ids[p]]: x [pairs / each, In] f32; ids i32 [pairs]; W [Out, In], or
+ * [In, Out] when transposed, of any storage type, read in place; y f32 [pairs, Out].
  *
  * expert_linear_backward: [x, dY, pairs, each, In, Out, ids, experts, transposed, then per expert: dW (0 = none), dBias (0 = none)]
- * dW[e] = the sum over e's pairs of dY[p]^T x[p / each], shaped as W, f32; dBias[e] = the sum of dY[p]; zeros for an expert without pairs.
+ * dW[e] = the sum over e's pairs of dY[p]^T x[p / each], shaped as W, f32; dBias[e] = the sum of dY[p]; zeros
+ * for an expert without pairs.
  *
  * Numerics: as linear.c; transposed weights add up In products in f32 in their order.
  */
@@ -85,7 +86,10 @@ static void op_choose_experts(const double *a) {
 
 /* --- rows by expert --- */
 
-/* The pairs sorted by their expert: those of e are order[start[e]] … order[start[e + 1] - 1], in their own order. */
+/*
+ * The pairs sorted by their expert: those of e are order[start[e]] … order[start[e + 1] - 1], in their own
+ * order.
+ */
 typedef struct {
   size_t *start, *order, bytes;
 } by_expert;
@@ -175,7 +179,9 @@ static void expert_rows(const double *a, const by_expert *sorted) {
   gqa_free(call, bytes);
 }
 
-/* --- weights [In, Out]: EXPERT_DEPTH rows by EXPERT_COLUMNS of them decoded into L1, added to every row's outputs --- */
+/* --- weights [In, Out] --- */
+
+/* EXPERT_DEPTH rows by EXPERT_COLUMNS of the weights are decoded into L1 and multiplied with every row. */
 
 typedef struct {
   const float *x;

@@ -1,12 +1,14 @@
 /*
  * gemm.h: the f32 matrix kernel that matmul.c and linear.c share.
  *
- * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to MR rows of c stay in registers
- * while k runs; a's elements are broadcast. `b` is packed into panels of NR columns first. `a` is read in place if possible; if it is
- * transposed, decoded, or would map to few sets of L1, it is packed into blocks of MC rows or more with the row stride KC. KC floats of a
- * panel fill half of L1, a block of `a` part of L2; more rows per block hide more of the panels' traffic.
+ * c[M][columns] (+)= a[M][k] * b[k][columns], where b is a panel: one or two vectors of columns per k. Up to
+ * MR rows of c stay in registers while k runs; a's elements are broadcast. `b` is packed into panels of NR
+ * columns first. `a` is read in place if possible; if it is transposed, decoded, or would map to few sets of
+ * L1, it is packed into blocks of MC rows or more with the row stride KC. KC floats of a panel fill half of
+ * L1, a block of `a` part of L2; more rows per block hide more of the panels' traffic.
  *
- * Numerics: one f32 accumulator per element, k in order, in runs of KC that are added up in order: the same for every tiling.
+ * Numerics: one f32 accumulator per element, k in order, in runs of KC that are added up in order: the same
+ * for every tiling.
  */
 #ifndef GQA_GEMM_H
 #define GQA_GEMM_H
@@ -20,8 +22,9 @@ enum { GEMM_MR = VL == 16 ? 12 : 6, GEMM_NR = 2 * VL, GEMM_KC = 256, GEMM_MC = 9
 GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), GEMM_KC)), 32) * 32; }
 
 /*
- * Prefetches into L2 during a panel's run, a line every few k so that no fetch waits for another: two walks over `lines` lines of 16
- * floats, `jump` apart (memory that the hardware prefetcher does not predict: the next panel, the rows packed next).
+ * Prefetches into L2 during a panel's run, a line every few k so that no fetch waits for another: two walks
+ * over `lines` lines of 16 floats, `jump` apart (memory that the hardware prefetcher does not predict: the
+ * next panel, the rows packed next).
  */
 typedef struct {
   const float *at;
@@ -61,7 +64,10 @@ GQA_INLINE void gemm_step(const int m, const int nv, const float *a, size_t lda,
   }
 }
 
-/* c [m][nv vectors] (+)= a [m][k] * b [k][nv vectors], row strides lda, ldb and ldc; lda = GEMM_KC says that `a` is packed. */
+/*
+ * c [m][nv vectors] (+)= a [m][k] * b [k][nv vectors], row strides lda, ldb and ldc; lda = GEMM_KC says that
+ * `a` is packed.
+ */
 typedef struct {
   const float *a, *b;
   float *c;
@@ -127,7 +133,10 @@ GQA_INLINE void gemm_panel(const gemm_product *g, gemm_ahead *ahead) {
   else gemm_panel_in_place(g, ahead);
 }
 
-/* The same for `columns` of c's columns: where they are fewer than the panel has, through `tile` [m][GEMM_NR]. */
+/*
+ * The same for `columns` of c's columns: where they are fewer than the panel has, through `tile`
+ * [m][GEMM_NR].
+ */
 GQA_INLINE void gemm_panel_part(const gemm_product *g, size_t columns, float *tile, gemm_ahead *ahead) {
   if (columns == (size_t)g->nv * VL) {
     gemm_panel(g, ahead);
@@ -175,7 +184,10 @@ GQA_NOINLINE void transpose_into(float *to, size_t ldt, const float *from, size_
 /* Vectors in the panel that holds columns at, at + 1, … of n: two, or one when at most VL are left. */
 GQA_INLINE int panel_vectors(size_t n, size_t at) { return n - at > VL ? 2 : 1; }
 
-/* Packs rows at … of x [rows, k] (row stride ldx) as the columns of a panel [k][VL or GEMM_NR], missing ones as zeros. */
+/*
+ * Packs rows at … of x [rows, k] (row stride ldx) as the columns of a panel [k][VL or GEMM_NR], missing ones
+ * as zeros.
+ */
 GQA_INLINE void pack_panel_transposed(float *panel, const float *x, size_t ldx, size_t rows, size_t at, size_t k) {
   const size_t width = (size_t)panel_vectors(rows, at) * VL, have = gqa_min(width, rows - at);
   if (have < width) memset(panel, 0, k * width * sizeof(float));

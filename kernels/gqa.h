@@ -1,16 +1,20 @@
 /*
- * gqa.h: the interface of the kernel library for its two hosts (Node-API in napi.c, WASM in wasm.c), and declarations shared by kernels.
+ * gqa.h: the interface of the kernel library for its two hosts (Node-API in napi.c, WASM in wasm.c), and
+ * declarations shared by kernels.
  *
- * A call is an operation number and a block of doubles; addresses are doubles too (exact below 2^53; 0 is NULL). One ABI for both hosts
- * keeps calls cheap, and lets a host record and replay them. The caller has checked the arguments; kernels do not check them again.
+ * A call is an operation number and a block of doubles; addresses are doubles too (exact below 2^53; 0 is
+ * NULL). One ABI for both hosts keeps calls cheap, and lets a host record and replay them. The caller has
+ * checked the arguments; kernels do not check them again.
  *
- * Each kernel file defines `static void op_<name>(const double *a)` for its operations and documents their arguments.
- * isa_<name>.c compiles all kernel files once for one instruction set into a table in GQA_OPS order; dispatch.c picks a table.
+ * Each kernel file defines `static void op_<name>(const double *a)` for its operations and documents their
+ * arguments. isa_<name>.c compiles all kernel files once for one instruction set into a table in GQA_OPS
+ * order; dispatch.c picks a table.
  *
- * Names: snake_case for functions, types, fields and locals; sizes may be the letters of the shape alphabet (ARCHITECTURE.md: B, T, S, N,
- * K, G, H, Hv; M, N, K of products). All kernels are one compilation unit, so names begin with the word of their file (gemm_tile),
- * constants and macros with the same word in capitals (GEMM_MR), and with gqa_ or GQA_ where several files share them. VL alone, which each
- * unit is compiled with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields
+ * Names: snake_case for functions, types, fields and locals; sizes may be the letters of the shape alphabet
+ * (ARCHITECTURE.md: B, T, S, N, K, G, H, Hv; M, N, K of products). All kernels are one compilation unit, so
+ * names begin with the word of their file (gemm_tile), constants and macros with the same word in capitals
+ * (GEMM_MR), and with gqa_ or GQA_ where several files share them. VL alone, which each unit is compiled
+ * with, has no prefix. The head of a file documents calls under the names that TypeScript gives their fields
  * (weightOffset).
  */
 #ifndef GQA_H
@@ -18,7 +22,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The operations, in call-number order. src/backend/calls/index.ts holds the same list (a test compares them). */
+/*
+ * The operations, in call-number order. src/backend/calls/index.ts holds the same list (a test compares
+ * them).
+ */
 #define GQA_OPS(X) \
   X(fill)          \
   X(convert)       \
@@ -50,7 +57,10 @@
   X(expert_linear_backward) \
   X(linear_backward)
 
-/* Raise it together with KERNEL_ABI of calls/index.ts when the arguments of an operation change: older addons are then refused. */
+/*
+ * Raise it together with KERNEL_ABI of calls/index.ts when the arguments of an operation change: older addons
+ * are then refused.
+ */
 #define GQA_ABI 4
 
 /* Element types, by number; DTYPE_CODES of src/backend/calls/call.ts. */
@@ -66,14 +76,18 @@ void gqa_free(void *buffer, size_t bytes);
 
 /* --- threads.c / threads_single.c --- */
 typedef void (*gqa_task)(void *context, int task, int worker);
-/* Runs task(context, i, worker) for i in 0 … tasks-1, each once, in any order; returns when all are done. worker < gqa_threads(). */
+/*
+ * Runs task(context, i, worker) for i in 0 … tasks-1, each once, in any order; returns when all are done.
+ * worker < gqa_threads().
+ */
 void gqa_parallel(int tasks, gqa_task task, void *context);
 int gqa_threads(void);
 void gqa_set_threads(int threads);
 /*
- * Scratch memory of at least `bytes`, 64-byte aligned, contents undefined, valid until the next call with the same slot.
- * Slot = worker for a task's own scratch; GQA_SHARED (called outside tasks) for memory that all workers of a call share.
- * Never returns NULL: it aborts the process when out of memory (hosts check sizes first).
+ * Scratch memory of at least `bytes`, 64-byte aligned, contents undefined, valid until the next call with the
+ * same slot. Slot = worker for a task's own scratch; GQA_SHARED (called outside tasks) for memory that all
+ * workers of a call share. Never returns NULL: it aborts the process when out of memory (hosts check sizes
+ * first).
  */
 enum { GQA_MAX_THREADS = 64, GQA_SHARED = GQA_MAX_THREADS, GQA_SHARED2 };
 void *gqa_scratch(int slot, size_t bytes);

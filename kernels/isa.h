@@ -1,4 +1,7 @@
-/* isa.h: all kernels, compiled once per instruction set. The including file defines VL and GQA_ISA; the result is one table. */
+/*
+ * isa.h: all kernels, compiled once per instruction set. The including file defines VL and GQA_ISA; the
+ * result is one table.
+ */
 #include "gqa.h"
 
 #include "attention.c"

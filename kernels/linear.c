@@ -2,15 +2,18 @@
  * linear.c: y = x W^T + bias for one or more weights that share x: the projections of a model.
  *
  * linear: [x, rows, In, parts, then per part: weight, dtype, Out, bias (0 = none), y]
- * x [rows, In] f32; weight [Out, In] of any storage type (quant.h), read in place; bias [Out] f32; y [rows, Out] f32.
+ * x [rows, In] f32; weight [Out, In] of any storage type (quant.h), read in place; bias [Out] f32; y [rows,
+ * Out] f32.
  *
  * Four methods, by the number of rows:
  * - 1: dot products on the stored form, bound by memory (dot.h);
  * - 2 to FEW - 1: four weight rows at a time are decoded into L1 and multiplied with every row of x;
- * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by KC, whose elements are the
- *   broadcast operand of gemm.h, and runs it over all panels. The block's result is y^T; it is transposed when it is complete.
- * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x are the broadcast operand: y is
- *   written as it is computed, and packing a weight costs little beside its products with so many rows.
+ * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by
+ *   KC, whose elements are the broadcast operand of gemm.h, and runs it over all panels. The block's result
+ *   is y^T; it is transposed when it is complete.
+ * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x are
+ *   the broadcast operand: y is written as it is computed, and packing a weight costs little beside its
+ *   products with so many rows.
  * All parts share one parallel region.
  *
  * Numerics: f32 accumulation on exactly decoded weights; within 1e-5 of f64.
@@ -170,7 +173,12 @@ static void linear_some(linear_call *c) {
   gqa_run(linear_count_tasks(c, LINEAR_BLOCK_ROWS), linear_block_task, c, linear_count_weights(c) * (double)c->rows / 16);
 }
 
-/* --- many rows: units of some outputs of a part, whose packed weights stay in L2; several are packed at once, from first_unit on --- */
+/* --- many rows --- */
+
+/*
+ * A unit is some outputs of a part, whose packed weights stay in L2. Several are packed at once, from
+ * first_unit on.
+ */
 
 static void linear_pack_unit_task(void *context, int number, int worker) {
   const linear_call *c = context;

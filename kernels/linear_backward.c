@@ -1,12 +1,15 @@
 /*
  * linear_backward.c: the gradients of linear (linear.c) with f32 weights, all parts in one call.
  *
- * linear_backward: [dX, x, rows, In, parts, then per part: weight, Out, dOut, dWeight]   dX, dWeight: 0 = not wanted
- * dX [rows, In] = the sum over parts of dOut [rows, Out] @ weight [Out, In]; dWeight [Out, In] = dOut^T @ x [rows, In].
+ * linear_backward: [dX, x, rows, In, parts, then per part: weight, Out, dOut, dWeight]
+ *   dX, dWeight: 0 = not wanted
+ * dX [rows, In] = the sum over parts of dOut [rows, Out] @ weight [Out, In]; dWeight [Out, In] = dOut^T @ x
+ * [rows, In].
  *
- * dX is one product whose inner dimension runs through all parts: their weights are packed into panels, some columns of In at once, and a
- * task is a block of rows. For dWeight the inner dimension is the rows, many: a task holds a block of dWeight in L2 while it reads dOut and
- * x once from top to bottom, and packs pieces of both as it goes.
+ * dX is one product whose inner dimension runs through all parts: their weights are packed into panels, some
+ * columns of In at once, and a task is a block of rows. For dWeight the inner dimension is the rows, many: a
+ * task holds a block of dWeight in L2 while it reads dOut and x once from top to bottom, and packs pieces of
+ * both as it goes.
  *
  * Numerics: gemm.h; in dX the parts are added up in order.
  */
@@ -94,7 +97,10 @@ static void linear_back_rows(linear_back *c) {
 
 /* --- d_weight --- */
 
-/* The size of blocks: where they are few (smaller than the largest) they cut n into equal ones, but for rounding up to `unit`. */
+/*
+ * The size of blocks: where they are few (smaller than the largest) they cut n into equal ones, but for
+ * rounding up to `unit`.
+ */
 static size_t linear_back_block(size_t n, size_t block, size_t largest, size_t unit) {
   return block == largest ? block : gqa_ceil(gqa_max(1, gqa_ceil(n, gqa_max(1, gqa_ceil(n, block)))), unit) * unit;
 }

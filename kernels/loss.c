@@ -1,8 +1,10 @@
 /*
  * loss.c: softmax cross-entropy of f32 rows [rows, n] against i32 labels; a negative label does not count.
  *
- * cross_entropy:          [loss, sums, logits, labels, rows, n]             loss = maximum + log sum - logits[label], 0 without label
- * cross_entropy_backward: [dLogits, logits, sums, labels, dLoss, rows, n]   dLoss * (softmax(logits) - [column = label]); may be in place
+ * cross_entropy:          [loss, sums, logits, labels, rows, n]
+ *   loss = maximum + log sum - logits[label], 0 without label
+ * cross_entropy_backward: [dLogits, logits, sums, labels, dLoss, rows, n]
+ *   dLogits = dLoss * (softmax(logits) - [column = label]); may be in place
  *
  * sums: [2, rows], each row's maximum and the log of its sum of exponentials after the maximum is taken out. They are stored separately: in
  * their f32 sum a large maximum would round away the log.

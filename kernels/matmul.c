@@ -2,10 +2,12 @@
  * matmul.c: batched f32 matrix products with either operand transposed.
  *
  * matmul: [out, a, b, batch, M, N, K, transposeA, transposeB, aBatchStride, bBatchStride]
- * out [batch, M, N] = a [M, K] (or [K, M]) @ b [K, N] (or [N, K]); batch strides in elements, 0 = the same matrix each time.
+ * out [batch, M, N] = a [M, K] (or [K, M]) @ b [K, N] (or [N, K]); batch strides in elements, 0 = the same
+ * matrix each time.
  *
- * b is packed into panels once (gemm.h), all threads helping; a task is a block of MC rows by BLOCK_COLUMNS columns. With few rows
- * packing costs more than it saves: then b is read in place, as dot products when it is transposed.
+ * b is packed into panels once (gemm.h), all threads helping; a task is a block of MC rows by BLOCK_COLUMNS
+ * columns. With few rows packing costs more than it saves: then b is read in place, as dot products when it
+ * is transposed.
  *
  * Numerics: gemm.h, dot.h.
  */

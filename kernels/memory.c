@@ -1,8 +1,9 @@
 /*
- * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most 12.5 % waste), and a freed
- * buffer is kept in its class and reused for the next one of that size, so tensors of a decode step use the same memory each time. The
- * native build keeps at most the recent peak use, and 256 MiB: a training step then reuses its memory (a new page from the system costs
- * more than computing with it), and memory that a program no longer uses is returned. WASM memory can only grow, so all is kept.
+ * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most
+ * 12.5 % waste), and a freed buffer is kept in its class and reused for the next one of that size, so tensors
+ * of a decode step use the same memory each time. The native build keeps at most the recent peak use, and 256
+ * MiB: a training step then reuses its memory (a new page from the system costs more than computing with it),
+ * and memory that a program no longer uses is returned. WASM memory can only grow, so all is kept.
  */
 #include "gqa.h"
 
@@ -61,7 +62,10 @@ static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
-/* Large buffers ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6 to 12 % on decode). */
+/*
+ * Large buffers ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6 to 12 %
+ * on decode).
+ */
 #define MEMORY_HUGE_PAGE ((size_t)2 << 20)
 static void *system_alloc(size_t bytes) {
   void *buffer = 0;
@@ -112,7 +116,10 @@ static int give_back(void *buffer, size_t bytes) {
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
-/* Each buffer from malloc, with its exact size: in a pool the sanitizer would detect neither overflow nor use after free. */
+/*
+ * Each buffer from malloc, with its exact size: in a pool the sanitizer would detect neither overflow nor use
+ * after free.
+ */
 void *gqa_alloc(size_t bytes) {
   void *buffer = 0;
   if (bytes > (size_t)-1 / 4 || posix_memalign(&buffer, 64, bytes ? bytes : 1) != 0) return 0;

@@ -1,6 +1,7 @@
 /*
- * napi.c: the Node-API host. Each function reads its arguments without checking them beyond what memory safety of the call itself
- * needs: its only caller is src/backend/native.ts. Kernels of several Node workers run one at a time.
+ * napi.c: the Node-API host. Each function reads its arguments without checking them beyond what memory
+ * safety of the call itself needs: its only caller is src/backend/native.ts. Kernels of several Node workers
+ * run one at a time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -160,7 +161,10 @@ static napi_value fail(napi_env env, const char *path) {
 }
 
 #ifdef __linux__
-/* A mapped file that is truncated ends the process: print the reason, then let the access fault again with the default action. */
+/*
+ * A mapped file that is truncated ends the process: print the reason, then let the access fault again with
+ * the default action.
+ */
 static void on_bus_error(int number) {
   static const char line[] = "gqa: a file in use was cut short (replace a checkpoint by renaming, not by writing into it)\n";
   if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return;

@@ -1,9 +1,9 @@
 /*
  * narrow.h: conversion between f32 and the narrow storage types: f16, bf16, bytes. Included by simd.h.
  *
- * Widening is exact for every bit pattern (NaN payloads apart); narrowing rounds to nearest even, subnormals included, and
- * overflows to infinity. Source: IEEE 754 binary16; bfloat16 = the upper half of binary32. Checked over all 65536 patterns in
- * test/test_copy.c.
+ * Widening is exact for every bit pattern (NaN payloads apart); narrowing rounds to nearest even, subnormals
+ * included, and overflows to infinity. Source: IEEE 754 binary16; bfloat16 = the upper half of binary32.
+ * Checked over all 65,536 patterns in kernels/test/test_copy.c.
  */
 #ifndef GQA_NARROW_H
 #define GQA_NARROW_H

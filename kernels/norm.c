@@ -1,11 +1,15 @@
 /*
- * norm.c: RMS and layer normalisation of f32 rows [rows, n]; weight and bias [n], address 0 = none; may be in place.
+ * norm.c: RMS and layer normalisation of f32 rows [rows, n]; weight and bias [n], address 0 = none; may be in
+ * place.
  *
- * rms_norm:   [out, x, rows, n, weight, eps, weightOffset]   x / sqrt(mean(x^2) + eps) * (weight + weightOffset)
- * layer_norm: [out, x, rows, n, weight, bias, eps]           (x - mean) / sqrt(var + eps) * weight + bias, var over n
- * norm_backward: [centred, dOut, x, rows, n, weight, eps, weightOffset, dX, dWeight, dBias]   address 0 = not wanted
- *   with u = (x - mean) * scale and h = dOut * weight: dX = scale * (h - mean(h) - u * mean(h u)), without mean(h) for rms_norm;
- *   dWeight = sum over rows of dOut * u, dBias of dOut: per task first, the tasks then in order.
+ * rms_norm:   [out, x, rows, n, weight, eps, weightOffset]
+ *   x / sqrt(mean(x^2) + eps) * (weight + weightOffset)
+ * layer_norm: [out, x, rows, n, weight, bias, eps]
+ *   (x - mean) / sqrt(var + eps) * weight + bias, var over n
+ * norm_backward: [centred, dOut, x, rows, n, weight, eps, weightOffset, dX, dWeight, dBias]
+ *   address 0 = not wanted. With u = (x - mean) * scale and h = dOut * weight:
+ *   dX = scale * (h - mean(h) - u * mean(h u)), without mean(h) for rms_norm;
+ *   dWeight = sum over rows of dOut * u, dBias = sum of dOut; first per task, then over the tasks in order.
  *
  * Numerics: sums in 4 * VL f32 lanes; the variance is taken around the mean in a second pass, which also
  * corrects the mean. Within 1e-5 of f64 also when the mean is much larger than the deviation.
@@ -112,8 +116,8 @@ typedef struct {
 } norm_backward_call;
 
 /*
- * sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias if requested. The order of the branches decides
- * which products the compiler fuses into sums, and so the last bit.
+ * sums[0] = sum of h, sums[1] = sum of h u; adds d_out * u to d_weight and d_out to d_bias if requested. The
+ * order of the branches decides which products the compiler fuses into sums, and so the last bit.
  */
 GQA_INLINE void norm_backward_sums(const norm_backward_call *c, const float *x, const float *g, norm_moments m, float *d_weight, float *d_bias, float *sums) {
   const norm_call *f = &c->forward;

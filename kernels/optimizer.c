@@ -4,7 +4,8 @@
  * sum_of_squares: [out, count, then per tensor: x, n]   out f32: the sum over all tensors
  * adamw: [gradientScale (0 = 1, else the address of an f32), learningRate, b1, b2, eps, c1, c2, count,
  *         then per parameter: parameter, n, gradient, m, v, weightDecay]
- * m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= rate * (m / c1 / (sqrt(v / c2) + eps) + decay p), c1 = 1 - b1^t, c2 = 1 - b2^t.
+ * m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= rate * (m / c1 / (sqrt(v / c2) + eps) + decay p), c1 =
+ * 1 - b1^t, c2 = 1 - b2^t.
  *
  * Numerics: squares run in f32 lanes over a chunk at most; chunks are added up in f64, in order.
  * Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization"; optax.adamw.
@@ -12,7 +13,10 @@
 #include "simd.h"
 #include "tasks.h"
 
-/* Several arrays split into chunks; each array has `fields` doubles, of which the first two are its address and length. */
+/*
+ * Several arrays split into chunks; each array has `fields` doubles, of which the first two are its address
+ * and length.
+ */
 typedef struct {
   const double *array;
   size_t count, fields;

@@ -1,6 +1,6 @@
 /*
- * owned.h: the memory of one Node environment (main thread or worker), so that it can be freed when the environment ends. A hash table by
- * address with linear probing; only napi.c includes it.
+ * owned.h: the memory of one Node environment (main thread or worker), so that it can be freed when the
+ * environment ends. A hash table by address with linear probing; only napi.c includes it.
  */
 #ifndef GQA_OWNED_H
 #define GQA_OWNED_H

@@ -1,12 +1,14 @@
 /*
  * quant.h: the storage types of weights, read in groups of 32 elements.
  *
- * A group is 32 f32, f16 or bf16 values, or one ggml block: q8_0 = f16 d, 32 int8: d * q; q4_0 = f16 d, 16 bytes: d * (q - 8);
- * q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its low nibble and value i + 16 in its high nibble.
- * q5_0, q5_1 and the blocks of 256 values are in quant_k.h. Nothing is read past a group: weights may end where a mapped file ends.
- * Decoded values equal d * q + m rounded to f32 (once where FMA exists).
+ * A group is 32 f32, f16 or bf16 values, or one ggml block: q8_0 = f16 d, 32 int8: d * q; q4_0 = f16 d, 16
+ * bytes: d * (q - 8); q4_1 = f16 d, f16 m, 16 bytes: d * q + m. Byte i of a 4-bit block holds value i in its
+ * low nibble and value i + 16 in its high nibble. q5_0, q5_1 and the blocks of 256 values are in quant_k.h.
+ * Nothing is read past a group: weights may end where a mapped file ends. Decoded values equal d * q + m
+ * rounded to f32 (once where FMA exists).
  *
- * Source: ggml-common.h. Checked against src/tensor/encode.ts's layouts in test/test_linear.c.
+ * Source: ggml-common.h. Checked in kernels/test/test_linear.c; src/tensor/decode-blocks.ts reads the same
+ *   layouts.
  */
 #ifndef GQA_QUANT_H
 #define GQA_QUANT_H
@@ -31,7 +33,9 @@ GQA_INLINE int type_is_block(int type) { return type >= GQA_Q8_0; }
 /* Bytes of n elements; whole blocks for block types. */
 GQA_INLINE size_t stored_bytes(int type, size_t n) { return type_is_k(type) ? k_bytes(type, n) : type_is_block(type) ? n / GQA_GROUP * group_bytes(type) : n * (group_bytes(type) / GQA_GROUP); }
 
-/* The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats. */
+/*
+ * The f16 pair at the head of a block as f32: the scale in [0], and in [1] q4_1's minimum. Writes 4 floats.
+ */
 GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 #if defined(__F16C__)
   (void)type;
@@ -55,7 +59,10 @@ GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
 }
 
 #if VL == 16
-/* All 32 values of a 4-bit block: a permute looks its low index bits up in the 16 possible values, so nothing is masked or converted. */
+/*
+ * All 32 values of a 4-bit block: a permute looks its low index bits up in the 16 possible values, so nothing
+ * is masked or converted.
+ */
 GQA_INLINE void q4_lookup(int type, const uint8_t *block, const float *scales, vf *w) {
   const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512 d = _mm512_set1_ps(scales[0]);
@@ -118,9 +125,10 @@ GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
 }
 
 /*
- * n values (a multiple of 32) as q8_0 blocks. The scale is the largest magnitude / 127 rounded to f16, and codes are x / scale rounded to
- * nearest even, so a value is off by at most half a scale (ggml divides by the scale before its rounding, which adds up to 2^-11 of the
- * value). A block with a NaN, an infinity or a value past 8.3e6 becomes NaN as a whole.
+ * n values (a multiple of 32) as q8_0 blocks. The scale is the largest magnitude / 127 rounded to f16, and
+ * codes are x / scale rounded to nearest even, so a value is off by at most half a scale (ggml divides by the
+ * scale before its rounding, which adds up to 2^-11 of the value). A block with a NaN, an infinity or a value
+ * past 8.3e6 becomes NaN as a whole.
  */
 GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
   for (size_t i = 0; i < n; i += GQA_GROUP, x += GQA_GROUP, out += 34) {
@@ -136,7 +144,10 @@ GQA_NOINLINE void encode_q8_0(const float *x, uint8_t *out, size_t n) {
     float d = half_to_float(scale), inverse = d > 0.0f && finite ? 1.0f / d : 0.0f;
     memcpy(out, &scale, 2);
     for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
-      /* Adding 1.5 * 2^23 leaves the rounded integer in the low bits. Below f16's normal numbers the scale may be far too small: clamp. */
+      /*
+       * Adding 1.5 * 2^23 leaves the rounded integer in the low bits. Below f16's normal numbers the scale
+       * may be far too small: clamp.
+       */
       vf v = finite ? vf_min(vf_max(vf_load(x + j * VL) * inverse, vf_set(-127.0f)), vf_set(127.0f)) : vf_set(0.0f);
       vi q = (vi)(v + vf_set(12582912.0f));
       for (int l = 0; l < VL; l++) out[2 + j * VL + l] = (uint8_t)q[l];

@@ -1,12 +1,15 @@
 /*
- * quant_k.h: ggml's 5-bit blocks and its super-blocks of 256 values, decoded 32 values (a group) at a time, and one row of them times x.
+ * quant_k.h: ggml's 5-bit blocks and its super-blocks of 256 values, decoded 32 values (a group) at a time,
+ * and one row of them times x.
  *
  * q5_0 = f16 d, 32 high bits, 16 bytes: d * (q - 16); q5_1 = f16 d, f16 m, 32 high bits, 16 bytes: d * q + m.
- * q4_k = f16 d, f16 dmin, 12 bytes of eight 6-bit scales and minimums, 128 bytes: (d * scale) * q - (dmin * min) per group.
- * q5_k = the same with 32 bytes of high bits (bit g of byte i is that of value i in group g) before its 128 bytes.
- * q6_k = 128 bytes of low nibbles, 64 of high bits, 16 int8 scales of 16 values each, f16 d: (d * scale) * (q - 32).
+ * q4_k = f16 d, f16 dmin, 12 bytes of eight 6-bit scales and minimums, 128 bytes: (d * scale) * q - (dmin *
+ * min) per group. q5_k = the same with 32 bytes of high bits (bit g of byte i is that of value i in group g)
+ * before its 128 bytes. q6_k = 128 bytes of low nibbles, 64 of high bits, 16 int8 scales of 16 values each,
+ * f16 d: (d * scale) * (q - 32).
  *
- * Nothing is read past a block. Every product of scales and codes is exact in f32, so decoded values are those of ggml, rounded once.
+ * Nothing is read past a block. Every product of scales and codes is exact in f32, so decoded values are
+ * those of ggml, rounded once.
  *
  * Source: ggml-common.h and gguf-py quants.py (layouts). Included by quant.h, after the group sizes.
  */
@@ -38,7 +41,10 @@ GQA_INLINE float half_at(const uint8_t *p) {
   return half_to_float(h);
 }
 
-/* The scales of a block, one per 16 values (q6_k), else one per group; from K_MINIMUMS on the minimums to add. */
+/*
+ * The scales of a block, one per 16 values (q6_k), else one per group; from K_MINIMUMS on the minimums to
+ * add.
+ */
 enum { K_MINIMUMS = 8 };
 typedef struct {
   float v[16];

@@ -1,19 +1,21 @@
 /*
- * random.c: random arrays equal to jax.random's bit for bit. Each element depends only on the key and its index, so the work can be split
- * anywhere.
+ * random.c: random arrays equal to jax.random's bit for bit. Each element depends only on the key and its
+ * index, so the work can be split anywhere.
  *
  * random: [kind, out, count, key0, key1, minval, maxval, factor, low, high, scale]
  *   0 bits       u32: the element's random bits
  *   1 uniform    max(minval, u * (maxval - minval) + minval) * scale, u uniform in [0, 1) with 23 bits
- *   2 normal     clamp(factor * erfInv(uniform), low, high) * scale; erf of the bounds as minval and maxval truncates
+ *   2 normal     clamp(factor * erfInv(uniform), low, high) * scale; minval and maxval = erf of the bounds truncate
  *   3 gumbel     -log(-log(uniform)); JAX's minval is the smallest normal f32
  *   4 bernoulli  bool: uniform < high
  *
- * Numerics: XLA computes log, log1p and erf_inv of f32 by the polynomials below and fuses multiply-adds where they are fused here; the same
- * operations in the same order give the same bits. So fused and unfused steps are explicit: random_fma rounds once on every target (through
- * f64 where there is no instruction), and random_round keeps a product from being fused with what follows.
+ * Numerics: XLA computes log, log1p and erf_inv of f32 by the polynomials below and fuses multiply-adds where
+ * they are fused here; the same operations in the same order give the same bits. So fused and unfused steps
+ * are explicit: random_fma rounds once on every target (through f64 where there is no instruction), and
+ * random_round keeps a product from being fused with what follows.
  *
- * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010), read from the code it emits.
+ * Source: jax/_src/random/core.py; XLA's plog (Cephes logf), log1p (Cephes) and erf_inv (Giles 2010), read
+ *   from the code it emits.
  */
 #include "simd.h"
 #include "tasks.h"
@@ -33,7 +35,10 @@ GQA_INLINE vf random_fma(vf a, vf b, vf c) {
   for (int i = 0; i < VL; i++) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
   return r;
 #else
-  /* The product is exact in f64. Rounding the sum twice differs from once in about 1 of 2^29 cases, by an ulp. */
+  /*
+   * The product is exact in f64. Rounding the sum twice differs from once in about 1 of 2^29 cases, by an
+   * ulp.
+   */
   typedef double vd __attribute__((vector_size(VL * 8)));
   vd r = __builtin_convertvector(a, vd) * __builtin_convertvector(b, vd) + __builtin_convertvector(c, vd);
   return __builtin_convertvector(r, vf);
@@ -108,7 +113,10 @@ typedef struct {
   float minval, maxval, factor, low, high, scale;
 } random_call;
 
-/* Elements at … at + VL - 1. No chunk crosses a multiple of 2^32, so they share the high word of their counters. */
+/*
+ * Elements at … at + VL - 1. No chunk crosses a multiple of 2^32, so they share the high word of their
+ * counters.
+ */
 GQA_INLINE vu random_element(int kind, const random_call *c, size_t at) {
   vu lane;
   for (int i = 0; i < VL; i++) lane[i] = (uint32_t)i;

@@ -4,8 +4,8 @@
  * reduce:  [op, out, x, outer, n, inner]   op 0 sum, 1 max, 2 min; x [outer, n, inner] -> out [outer, inner]
  * softmax: [out, x, rows, n]               may be in place
  *
- * Numerics: sums run in blocks of f32 lanes that are added up in f64 (rows) or f32 (columns), so the error does not grow with n. max and
- * min propagate NaN. A softmax row that is all -infinity gives zeros.
+ * Numerics: sums run in blocks of f32 lanes that are added up in f64 (rows) or f32 (columns), so the error
+ * does not grow with n. max and min propagate NaN. A softmax row that is all -infinity gives zeros.
  */
 #include "simd.h"
 #include "tasks.h"

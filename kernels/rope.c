@@ -1,12 +1,13 @@
 /*
  * rope.c: rotary position embedding of [tokens, heads, headDim] f32, in place or not.
  *
- * rope: [out, x, tokens, heads, headDim, cos, sin, half, interleaved, direction]   cos and sin [tokens, half] f32
- * Rotates the pairs (i, i + half), or (2i, 2i + 1) when interleaved, for i < half; dims from 2 * half on are copied. Direction -1 is the
- * inverse rotation.
+ * rope: [out, x, tokens, heads, headDim, cos, sin, half, interleaved, direction]
+ *   cos and sin [tokens, half] f32
+ * Rotates the pairs (i, i + half), or (2i, 2i + 1) when interleaved, for i < half; dims from 2 * half on are
+ * copied. Direction -1 is the inverse rotation.
  *
- * Source: Su et al., RoFormer (arXiv 2104.09864); pairings as Hugging Face (halves) and Meta, GPT-J (interleaved).
- * Numerics: f32, two products and a sum per value.
+ * Source: Su et al., RoFormer (arXiv 2104.09864); pairings as Hugging Face (halves) and Meta, GPT-J
+ * (interleaved). Numerics: f32, two products and a sum per value.
  */
 #include "simd.h"
 #include "tasks.h"

@@ -1,10 +1,11 @@
 /*
  * simd.h: the vector operations that all kernels use.
  *
- * VL, which each unit defines before it includes the kernels, is the width in f32 lanes: 16 (AVX-512), 8 (AVX2 + FMA + F16C), 4 (SSE2
- * baseline, NEON, WASM SIMD128). It is the one macro without a prefix. The arithmetic is compiler vector extensions (gcc, clang);
- * intrinsics are used only where the compilers do not find the instruction. Loads and stores need no alignment. Accuracy: vf_exp within 2
- * ulp over the whole range of f32.
+ * VL, which each unit defines before it includes the kernels, is the width in f32 lanes: 16 (AVX-512), 8
+ * (AVX2 + FMA + F16C), 4 (SSE2 baseline, NEON, WASM SIMD128). It is the one macro without a prefix. The
+ * arithmetic is compiler vector extensions (gcc, clang); intrinsics are used only where the compilers do not
+ * find the instruction. Loads and stores need no alignment. Accuracy: vf_exp within 2 ulp over the whole
+ * range of f32.
  */
 #ifndef GQA_SIMD_H
 #define GQA_SIMD_H
@@ -34,8 +35,8 @@
 #define GQA_UNROLL(n) GQA_PRAGMA(GCC unroll n)
 
 /*
- * Repeats the statement for each value of a list, with GQA_VALUE as a constant, so that inlined code is specialised for it.
- * A list is a macro: #define LIST(X, ...) X(VALUE, __VA_ARGS__) X(OTHER, __VA_ARGS__)
+ * Repeats the statement for each value of a list, with GQA_VALUE as a constant, so that inlined code is
+ * specialised for it. A list is a macro: #define LIST(X, ...) X(VALUE, __VA_ARGS__) X(OTHER, __VA_ARGS__)
  */
 #define GQA_SPECIALISE(list, value, ...) switch (value) { list(GQA_CASE, __VA_ARGS__) }
 #define GQA_CASE(value, ...) case value: { enum { GQA_VALUE = value }; __VA_ARGS__; break; }
@@ -65,7 +66,10 @@ GQA_INLINE vi vi_set(int32_t x) {
   return x - zero;
 }
 
-/* a * b + c: fused where the target has it (native contracts the expression; relaxed SIMD needs the intrinsic). */
+/*
+ * a * b + c: fused where the target has it (native contracts the expression; relaxed SIMD needs the
+ * intrinsic).
+ */
 GQA_INLINE vf vf_fma(vf a, vf b, vf c) {
 #if defined(__wasm_relaxed_simd__)
   return (vf)wasm_f32x4_relaxed_madd((v128_t)a, (v128_t)b, (v128_t)c);
@@ -135,7 +139,10 @@ GQA_INLINE vf vf_abs(vf v) { return (vf)((vi)v & vi_set(0x7fffffff)); }
 
 /* --- lanes --- */
 
-/* Lanes of a (0 … VL - 1) and b (VL … 2 VL - 1) by constant numbers. gcc has clang's builtin from version 12 on. */
+/*
+ * Lanes of a (0 … VL - 1) and b (VL … 2 VL - 1) by constant numbers. gcc has clang's builtin from version 12
+ * on.
+ */
 #if defined(__clang__) || __GNUC__ >= 12
 #define VF_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -236,8 +243,8 @@ GQA_INLINE void vf_store_upto(float *p, vf v, size_t left) {
 }
 
 /*
- * e^x from the smallest subnormal (x = -103.97) to the largest f32 (88.72), 0 below and infinity above. Cody-Waite reduction by ln 2 and a
- * degree-6 polynomial (the coefficients are Cephes' expf).
+ * e^x from the smallest subnormal (x = -103.97) to the largest f32 (88.72), 0 below and infinity above.
+ * Cody-Waite reduction by ln 2 and a degree-6 polynomial (the coefficients are Cephes' expf).
  */
 GQA_INLINE vf vf_exp(vf x) {
   vf c = vf_max(vf_min(x, vf_set(89.0f)), vf_set(-105.0f));
@@ -258,7 +265,9 @@ GQA_INLINE vf vf_exp(vf x) {
   (void)n;
   r = (vf)_mm512_scalef_ps((__m512)r, (__m512)t);
 #else
-  /* 2^n in two factors, each a normal number: the second product rounds into the subnormals, or to infinity. */
+  /*
+   * 2^n in two factors, each a normal number: the second product rounds into the subnormals, or to infinity.
+   */
   vi half = n >> 1;
   r = r * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
 #endif
@@ -305,7 +314,10 @@ GQA_INLINE vf vf_log(vf x) {
   return vf_select(x >= 0.0f, r, vf_set(__builtin_nanf("")));
 }
 
-/* erf(x), absolute error below 4.5e-7, exactly +-1 from |x| = 4 on: the rational approximation on [-4, 4] that Eigen and XLA use. */
+/*
+ * erf(x), absolute error below 4.5e-7, exactly +-1 from |x| = 4 on: the rational approximation on [-4, 4]
+ * that Eigen and XLA use.
+ */
 GQA_INLINE vf vf_erf(vf x) {
   vf c = vf_max(vf_min(x, vf_set(4.0f)), vf_set(-4.0f)), z = c * c;
   vf p = vf_set(-2.72614225801306e-10f);

@@ -1,6 +1,6 @@
 /*
- * strides.h: the fewest dims that describe two strided arrays of one shape: dims of 1 are dropped, and adjacent dims are merged when both
- * arrays traverse them with one stride.
+ * strides.h: the fewest dims that describe two strided arrays of one shape: dims of 1 are dropped, and
+ * adjacent dims are merged when both arrays traverse them with one stride.
  */
 #ifndef GQA_STRIDES_H
 #define GQA_STRIDES_H

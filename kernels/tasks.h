@@ -1,12 +1,15 @@
 /*
- * tasks.h: when a call uses threads. The size of a task depends on the shapes only, so results are the same bit for bit for any number of
- * threads.
+ * tasks.h: when a call uses threads. The size of a task depends on the shapes only, so results are the same
+ * bit for bit for any number of threads.
  */
 #ifndef GQA_TASKS_H
 #define GQA_TASKS_H
 #include "gqa.h"
 
-/* Below this many elements (or fused multiply-adds divided by 16), about 10 us of work, a call runs on the calling thread only. */
+/*
+ * Below this many elements (or fused multiply-adds divided by 16), about 10 us of work, a call runs on the
+ * calling thread only.
+ */
 enum { GQA_SERIAL_WORK = 1 << 15 };
 /* Elements per task of an elementwise operation: 64 KiB of f32. */
 enum { GQA_CHUNK = 1 << 14 };

@@ -1,9 +1,10 @@
 /*
- * threads.c: the persistent pool of the native build. The calling thread works too. Workers spin for a moment after a job, since
- * a decode step asks for the next one within microseconds, then sleep.
+ * threads.c: the persistent pool of the native build. The calling thread works too. Workers spin for a moment
+ * after a job, since a decode step asks for the next one within microseconds, then sleep.
  *
- * A job is published through `ticket`, (epoch << 32 | next task). A worker takes a task by compare-and-swap on the whole ticket, so
- * one that read the fields of an older job can never take a task of a newer one; while fields change the ticket reads CLOSED.
+ * A job is published through `ticket`, (epoch << 32 | next task). A worker takes a task by compare-and-swap
+ * on the whole ticket, so one that read the fields of an older job can never take a task of a newer one;
+ * while fields change the ticket reads CLOSED.
  */
 #include <pthread.h>
 #include <sched.h>

@@ -1,9 +1,9 @@
 /*
- * threefry.h: the random bits of JAX. Element i of an array drawn from `key` has bits out0 ^ out1 of Threefry-2x32 with 20 rounds on the
- * counter (high word of i, low word of i).
+ * threefry.h: the random bits of JAX. Element i of an array drawn from `key` has bits out0 ^ out1 of
+ * Threefry-2x32 with 20 rounds on the counter (high word of i, low word of i).
  *
- * Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"; jax/_src/prng.py, threefry_2x32 and the
- * partitionable form of random_bits (JAX's default).
+ * Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3"; jax/_src/prng.py, threefry_2x32
+ * and the partitionable form of random_bits (JAX's default).
  */
 #ifndef GQA_THREEFRY_H
 #define GQA_THREEFRY_H

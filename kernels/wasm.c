@@ -1,4 +1,6 @@
-/* wasm.c: the kernels as one WASM module. Freestanding; the linker exports gqa_alloc, gqa_free and gqa_call. */
+/*
+ * wasm.c: the kernels as one WASM module. Freestanding; the linker exports gqa_alloc, gqa_free and gqa_call.
+ */
 #define VL 4
 #define GQA_ISA wasm
 #include "isa.h"

@@ -1,6 +1,7 @@
 /*
- * check.h: what the C tests share. A test compares an operation with plain loops in double, on heap buffers of the exact size (so that
- * the address sanitizer sees any access outside), and prints op, sizes, index, got and want when they differ.
+ * check.h: what the C tests share. A test compares an operation with plain loops in double, on heap buffers
+ * of the exact size (so that the address sanitizer sees any access outside), and prints op, sizes, index, got
+ * and want when they differ.
  */
 #ifndef GQA_CHECK_H
 #define GQA_CHECK_H

@@ -1,6 +1,7 @@
 /*
- * test_attention.c: attention against plain double loops, for random shapes and every option, in buffers of exactly the needed size, so
- * that the address sanitizer sees any read or write past an end. What may not be seen is filled with NaN: no result may show it.
+ * test_attention.c: attention against plain loops in double, for random shapes and every option, in buffers
+ * of exactly the needed size, so that the address sanitizer reports any access past an end. Masked keys and
+ * values are NaN, which must not reach a result.
  */
 #include "check.h"
 #include "attention.c"
@@ -15,7 +16,9 @@ static const int TYPES[] = {GQA_F32, GQA_F16, GQA_BF16, GQA_Q8_0};
 static int head_stride(int type, int H) { return type == GQA_Q8_0 ? (H + 31) / 32 * 32 : H; }
 static size_t stored_size(int type, size_t heads, int H) { return heads * (size_t)attn_bytes(type, head_stride(type, H)); }
 
-/* Stored heads of H dims of one segment; returns the buffer and the doubles that the stored bits stand for. */
+/*
+ * Stored heads of H dims of one segment; returns the buffer and the doubles that the stored bits stand for.
+ */
 static void *store_segment(int type, size_t heads, int H, double *exact) {
   uint8_t *bytes = new_bytes(stored_size(type, heads, H));
   if (type == GQA_Q8_0) {
@@ -84,10 +87,10 @@ static void random_case(int number) {
   int hidden = with_mask && S ? (int)below((uint32_t)S) : -1; /* from every query */
   for (size_t i = 0; i < masks; i++) mask[i] = below(4) != 0 && (int)(i % (size_t)S) != hidden;
   for (size_t i = 0; i < biases; i++) bias[i] = below(8) ? uniform() : -INFINITY;
-  /* Scores that grow from tile to tile: every row's reference must follow. */
+  /* Scores grow from tile to tile, so that each row's reference must change. */
   if (S <= 300 && below(2))
     for (size_t i = 0; i < biases; i++) bias[i] += 0.15f * (float)(i % (size_t)S);
-  /* A bias common to all keys takes no digits from the scores. */
+  /* A bias common to all keys must not cost precision of the scores. */
   static const float commons[] = {-1e3f, -1e6f, -1e9f, 1e9f, -3.4e38f, -0x1.fffffep+127f};
   float common = with_bias && below(3) == 0 ? commons[below(6)] : 0;
   for (size_t i = 0; i < biases; i++) bias[i] += common;
@@ -176,7 +179,10 @@ static void random_case(int number) {
   free(q), free(out), free(lse), free(rest), free(sinks), free(want), free(want_lse), free(mask), free(bias), free(p);
 }
 
-/* Numbers at the ends of f32: scores q * key, key[last] the largest, of S keys; every value is `value` but the last, which is `last`. */
+/*
+ * Numbers at the ends of f32: scores q * key of S keys, key[last] the largest; all values are `value`, the
+ * last is `last`.
+ */
 static void end_case(const char *name, int T, int S, float q, float key, float top, float value, float last, double scale, double cap, float bias, float sink, double want) {
   enum { H = 16 };
   float *qs = new_floats((size_t)T * H), *ks = new_floats((size_t)S * H), *vs = new_floats((size_t)S * H), *out = new_floats((size_t)T * H), *lse = new_floats((size_t)T);

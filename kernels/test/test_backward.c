@@ -1,6 +1,7 @@
 /*
- * test_backward.c: the ways back against plain double loops, for random shapes and options, in buffers of exactly the needed size, so that
- * the address sanitizer sees any access past an end; and the same bits for any number of threads.
+ * test_backward.c: the backward kernels against plain loops in double, for random shapes and options, in
+ * buffers of exactly the needed size, so that the address sanitizer reports any access past an end. The bits
+ * must be the same for any number of threads.
  */
 #include "check.h"
 #include "attention.c"
@@ -13,7 +14,7 @@
 static uint32_t below(uint32_t n) { return random_bits() % n; }
 static int pick(const int *values, int count) { return values[below((uint32_t)count)]; }
 
-/* One output of a call: exactly sized, NaN before, with what the double loops add up. */
+/* One output of a call, of exactly its size and NaN before, and the expected sums in double. */
 typedef struct {
   float *got;
   double *want;
@@ -40,7 +41,7 @@ static void attention_case(int number) {
   int64_t bn = repeats & 1 ? 0 : T * S, bt = repeats & 2 ? 0 : S, bb = repeats & 1 ? 0 : (int64_t)N * T * S;
   size_t biases = (size_t)(bb ? B * N * T * S : T * S);
   float *bias = random_floats(biases);
-  /* A bias common to all keys takes no digits from the gradients. */
+  /* A bias common to all keys must not cost precision of the gradients. */
   static const float commons[] = {-1e3f, -1e6f, -1e9f, 1e9f, -3.4e38f, -0x1.fffffep+127f};
   const float common = with_bias && below(3) == 0 ? commons[below(6)] : 0;
   for (size_t i = 0; i < biases; i++) bias[i] += common;
@@ -163,7 +164,7 @@ static void loss_case(size_t rows, size_t n) {
   int32_t *labels = new_bytes(rows * sizeof(int32_t));
   result dx = new_result(rows * n);
   double *want = new_doubles(rows);
-  /* Logits that have a large number in common. */
+  /* A large number is added to all logits. */
   const float common = below(2) ? 0 : below(2) ? 1e7f : -1e7f;
   for (size_t i = 0; i < rows * n && common != 0; i++) x[i] = common + (float)((int)below(9) - 4);
   for (size_t r = 0; r < rows; r++) {

@@ -1,4 +1,7 @@
-/* test_copy.c: fill, convert and copy_strided: every pair of types, every f16 and bf16 pattern, strides of every kind. */
+/*
+ * test_copy.c: fill, convert and copy_strided for every pair of types, all f16 and bf16 patterns, and all
+ * kinds of strides.
+ */
 #include "check.h"
 #include "copy.c"
 
@@ -45,7 +48,10 @@ static void test_half_patterns(void) {
   free(patterns), free(back), free(out), free(want);
 }
 
-/* f32 to q8_0 and back: off by at most half a scale, the scale the largest magnitude / 127 as f16; a block that cannot be stored is NaN. */
+/*
+ * f32 to q8_0 and back: off by at most half a scale, the scale the largest magnitude / 127 as f16; a block
+ * that cannot be stored is NaN.
+ */
 static void test_convert_q8_0(void) {
   for (int number = 0; number < 2000; number++) {
     size_t blocks = 1 + random_bits() % 4, skip = random_bits() % 3, n = blocks * 32;

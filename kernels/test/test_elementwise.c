@@ -1,4 +1,7 @@
-/* test_elementwise.c: fill, convert, copy_strided, unary, binary, gated, reduce, softmax, norms and rope against loops in double. */
+/*
+ * test_elementwise.c: fill, convert, copy_strided, unary, binary, gated, reduce, softmax, norms and rope
+ * against loops in double.
+ */
 #include "check.h"
 #include "copy.c"
 #include "elementwise.c"

@@ -1,4 +1,7 @@
-/* test_experts.c: the choice of experts, their projections in both orders and the gradients, against plain loops in double. */
+/*
+ * test_experts.c: the choice of experts, their projections in both orders and the gradients, against plain
+ * loops in double.
+ */
 #include "check.h"
 #include "copy.c"
 #include "linear.c"

@@ -1,6 +1,6 @@
 /*
- * test_linear.c: linear and its gradients, embedding and matmul against loops in double, for every storage type, row count, tail and
- * transpose.
+ * test_linear.c: linear and its gradients, embedding and matmul against loops in double, for every storage
+ * type, row count, tail and transpose.
  */
 #include "check.h"
 #include "copy.c"
@@ -12,7 +12,10 @@
 
 static uint16_t random_half(void) { return float_to_half(random_float() * 0.1f); }
 
-/* n random elements of a storage type in exactly their bytes; `values` gets them decoded by the definition. */
+/*
+ * n random elements of a storage type in a buffer of exactly their size; `values` gets them decoded in
+ * double.
+ */
 static uint8_t *random_stored(int type, size_t n, double *values) {
   const size_t bytes = stored_bytes(type, n);
   uint8_t *p = new_bytes(bytes);
@@ -81,7 +84,7 @@ static void test_linear(void) {
     if (type_is_block(type)) continue;
     for (size_t K = 0; K <= 35; K++)
       for (size_t r = 1; r <= 19; r += 6) test_linear_case(r, K, &type, (size_t[]){13}, 1, 1);
-    /* Rows that are packed, a multiple of a KiB apart. */
+    /* Rows a multiple of 1 KiB apart, which are packed. */
     for (size_t K = 256; K <= 768; K += 256) test_linear_case(600, K, three, (size_t[]){101, 29, 53}, 3, 1);
     static const size_t awkward[] = {67, 257, 1031};
     for (size_t k = 0; k < COUNT(awkward); k++)
@@ -174,7 +177,7 @@ static void test_matmul(void) {
   }
 }
 
-/* The number of threads changes nothing, bit for bit. */
+/* The same bits for any number of threads. */
 static void test_threads(void) {
   static const size_t rows[] = {1, 3, 70};
   const size_t K = 1024, out = 1500;

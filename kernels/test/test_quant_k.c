@@ -1,4 +1,7 @@
-/* test_quant_k.c: linear, embedding and conversion of q5_0, q5_1, q4_k, q5_k and q6_k against ggml's layouts spelt out value by value. */
+/*
+ * test_quant_k.c: linear, embedding and conversion of q5_0, q5_1, q4_k, q5_k and q6_k against ggml's layouts
+ * decoded value by value.
+ */
 #include "check.h"
 #include "copy.c"
 #include "linear.c"
@@ -36,7 +39,7 @@ static double block_value(int type, const uint8_t *p, int i) {
 
 static size_t block_length(int type) { return type_is_super(type) ? 256 : 32; }
 
-/* Random blocks in exactly their bytes, with small scales; `values` gets them decoded by the definition. */
+/* Random blocks with small scales in a buffer of exactly their size; `values` gets them decoded in double. */
 static uint8_t *random_blocks(int type, size_t n, double *values) {
   const size_t length = block_length(type), bytes = k_block_bytes(type);
   uint8_t *blocks = new_bytes(n / length * bytes);
@@ -80,7 +83,7 @@ static void test_decode(int type) {
   uint8_t *copy = new_bytes(k_bytes(type, V * D));
   op_convert((double[]){address(copy), type, 0, address(table), type, 0, (double)(V * D)});
   check_bytes(copy, table, k_bytes(type, V * D), "copy of type %d", type);
-  /* More than one task's worth. */
+  /* More than one task. */
   const size_t many = 70 * 1024;
   double *all = new_doubles(many);
   uint8_t *blocks = random_blocks(type, many, all);

@@ -1,4 +1,7 @@
-/* test_random.c: the generator against Random123's known answers, the samplers against libm in double, every length around a vector. */
+/*
+ * test_random.c: the generator against Random123's known answers, the samplers against libm in double, every
+ * length around a vector.
+ */
 #include "check.h"
 #include "random.c"
 
@@ -27,7 +30,7 @@ static uint32_t *draw(int kind, size_t n, double minval, double maxval, double h
   return out;
 }
 
-/* Each sampler at its uniforms; the normal's is checked by erf of what came out. */
+/* Each sampler at given uniforms; normal is checked by erf of its result. */
 static void test_samplers(void) {
   for (size_t n = 0; n <= LONGEST; n++) {
     uint32_t *bits = draw(RANDOM_BITS, n, 0, 1, 1);
@@ -51,7 +54,7 @@ static void test_samplers(void) {
   }
 }
 
-/* Elements depend on their index only: across tasks, and in what order ever. */
+/* Elements depend on their index only, not on tasks or their order. */
 static void test_tasks(void) {
   enum { COUNT = 3 * GQA_CHUNK + 5 };
   uint32_t *all = draw(RANDOM_NORMAL, COUNT, -0.75, 0.5, 1);
