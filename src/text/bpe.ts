@@ -57,8 +57,8 @@ export class Bpe implements WordModel {
   #symbols(word: string): number[] {
     const { prefix, suffix, byteFallback, fuseUnknown, unknown } = this.#options;
     const symbols: number[] = [];
-    // An unknown token is kept pending: following ones may be fused with it.
-    let waiting = -1;
+    // An unknown token that is not added yet, because the next ones may be fused with it.
+    let pending = -1;
     for (let i = 0; i < word.length; ) {
       const length = (word.codePointAt(i) as number) > 0xffff ? 2 : 1;
       let letter = word.slice(i, i + length);
@@ -67,8 +67,8 @@ export class Bpe implements WordModel {
       if (suffix !== '' && i === word.length) letter += suffix;
       const id = this.#vocab.get(letter);
       if (id !== undefined) {
-        if (waiting >= 0) symbols.push(waiting);
-        waiting = -1;
+        if (pending >= 0) symbols.push(pending);
+        pending = -1;
         symbols.push(id);
         continue;
       }
@@ -76,11 +76,11 @@ export class Bpe implements WordModel {
       if (bytes !== undefined) {
         symbols.push(...bytes);
       } else if (unknown !== undefined) {
-        if (waiting >= 0 && !fuseUnknown) symbols.push(waiting);
-        waiting = this.#vocab.get(unknown) ?? refuse('the unknown token to be in the vocabulary', unknown);
+        if (pending >= 0 && !fuseUnknown) symbols.push(pending);
+        pending = this.#vocab.get(unknown) ?? refuse('the unknown token to be in the vocabulary', unknown);
       }
     }
-    if (waiting >= 0) symbols.push(waiting);
+    if (pending >= 0) symbols.push(pending);
     return symbols;
   }
 
@@ -90,34 +90,34 @@ export class Bpe implements WordModel {
     if (n < 2) return ids;
     const merges = this.#merges;
     const queue = this.#queue;
-    const before = new Int32Array(n);
-    const behind = new Int32Array(n);
-    const gone = new Uint8Array(n);
-    const offer = (left: number): void => {
-      if (merges.find(ids[left], ids[behind[left]])) queue.push(merges.rank, merges.merged * idUnit + left);
+    const previous = new Int32Array(n);
+    const next = new Int32Array(n);
+    const removed = new Uint8Array(n);
+    const queuePair = (left: number): void => {
+      if (merges.find(ids[left], ids[next[left]])) queue.push(merges.rank, merges.merged * idUnit + left);
     };
     for (let i = 0; i < n; i++) {
-      before[i] = i - 1;
-      behind[i] = i + 1 < n ? i + 1 : -1;
+      previous[i] = i - 1;
+      next[i] = i + 1 < n ? i + 1 : -1;
     }
-    for (let i = 0; i + 1 < n; i++) offer(i);
+    for (let i = 0; i + 1 < n; i++) queuePair(i);
     while (queue.size > 0) {
       const top = queue.pop();
       const merged = Math.floor(top / idUnit);
       const left = top - merged * idUnit;
-      const right = behind[left];
-      if (gone[left] === 1 || right < 0) continue;
+      const right = next[left];
+      if (removed[left] === 1 || right < 0) continue;
       // The pair may have changed since it was queued.
       if (!merges.find(ids[left], ids[right]) || merges.merged !== merged) continue;
       ids[left] = merged;
-      gone[right] = 1;
-      behind[left] = behind[right];
-      if (behind[left] >= 0) before[behind[left]] = left;
-      if (before[left] >= 0) offer(before[left]);
-      if (behind[left] >= 0) offer(left);
+      removed[right] = 1;
+      next[left] = next[right];
+      if (next[left] >= 0) previous[next[left]] = left;
+      if (previous[left] >= 0) queuePair(previous[left]);
+      if (next[left] >= 0) queuePair(left);
     }
     const out: number[] = [];
-    for (let i = 0; i >= 0; i = behind[i]) out.push(ids[i]);
+    for (let i = 0; i >= 0; i = next[i]) out.push(ids[i]);
     return out;
   }
 }

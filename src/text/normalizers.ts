@@ -46,7 +46,7 @@ function strip(step: Step): Normalizer {
 
 function prepend(step: Step): Normalizer {
   const prefix = option(step, 'prepend', 'string', '');
-  if (prefix.length > 1000) refuse("Prepend's prepend to be at most 1000 letters long", prefix.length);
+  if (prefix.length > 1000) refuse("Prepend's prepend to be at most 1000 characters long", prefix.length);
   return (text) => (text === '' ? '' : prefix + text);
 }
 

@@ -101,7 +101,10 @@ function checkStart({ normalizer, pre_tokenizer }: TokenizerJson): void {
       (step.type === 'Replace' && !keepsStart(step)),
   );
   if (takes !== undefined)
-    refuse('no normalizer that takes letters away beside Metaspace with first', takes.type);
+    refuse(
+      'no normalizer that removes characters, with a Metaspace whose prepend_scheme is first',
+      takes.type,
+    );
 }
 
 /**
@@ -151,8 +154,7 @@ function modelOf(
         'BPE',
         'vocab merges scores dropout unk_token continuing_subword_prefix end_of_word_suffix fuse_unk byte_fallback ignore_merges',
       );
-      if (model.dropout)
-        refuse('a BPE model without dropout, which makes ids a matter of chance', model.dropout);
+      if (model.dropout) refuse('a BPE model without dropout, which makes ids random', model.dropout);
       const prefix = text('continuing_subword_prefix') ?? '';
       const merges =
         model.scores instanceof Float64Array

@@ -202,13 +202,13 @@ export function prependScheme(step: Step): 'always' | 'first' | 'never' {
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never')
     refuse("Metaspace's prepend_scheme to be always, first or never", scheme);
   if (step.add_prefix_space === false && scheme !== 'never')
-    refuse("Metaspace's prepend_scheme to be never where add_prefix_space is false", scheme);
+    refuse("Metaspace's prepend_scheme to be never when add_prefix_space is false", scheme);
   return scheme;
 }
 
 export function replacementOf(step: Step): string {
   const replacement = option(step, 'replacement', 'string', '▁');
-  if ([...replacement].length !== 1) refuse("Metaspace's replacement to be one letter", replacement);
+  if ([...replacement].length !== 1) refuse("Metaspace's replacement to be one character", replacement);
   return replacement;
 }
 

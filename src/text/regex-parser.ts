@@ -119,13 +119,13 @@ class RegexParser {
 
   #codePoint(): number {
     const codePoint = this.#source.codePointAt(this.#at);
-    if (codePoint === undefined) throw this.#refuse('an open end');
+    if (codePoint === undefined) throw this.#refuse('an unfinished escape, class or group');
     this.#at += codePoint > 0xffff ? 2 : 1;
     return codePoint;
   }
 
   #choice(fold: boolean): RegexNode {
-    if (++this.#depth > maxDepth) throw this.#refuse(`more than ${maxDepth} groups in each other`);
+    if (++this.#depth > maxDepth) throw this.#refuse(`more than ${maxDepth} nested groups`);
     const items = [this.#sequence(fold)];
     while (this.#takes('|')) items.push(this.#sequence(fold));
     this.#depth--;
@@ -138,7 +138,8 @@ class RegexParser {
     while (this.#at < this.#source.length && !'|)'.includes(this.#source[this.#at]))
       items.push(this.#repeated(fold));
     const text = this.#source.slice(start, this.#at);
-    if (fold && foldingPair.test(text)) throw this.#refuse(`letters in (?i: that fold into one (${text})`);
+    if (fold && foldingPair.test(text))
+      throw this.#refuse(`letters in (?i: that case folding merges (${text})`);
     return items.length === 1 ? items[0] : { kind: 'sequence', items };
   }
 
@@ -149,7 +150,7 @@ class RegexParser {
       if (found === undefined) return node;
       const [text, low, high, exact] = found;
       if (text === '{,}') throw this.#refuse(text);
-      if (node.kind === 'edge' || node.kind === 'look') throw this.#refuse('a repeated edge');
+      if (node.kind === 'edge' || node.kind === 'look') throw this.#refuse('a repeated anchor or lookaround');
       const interval = text.length > 1;
       const min = interval ? Number(exact ?? low) : text === '+' ? 1 : 0;
       const most = interval ? (exact ?? high) : text === '?' ? '1' : '';
@@ -158,7 +159,8 @@ class RegexParser {
         throw this.#refuse(`the repetition ${text}`);
       const lazy = this.#takes('?');
       if (lazy && exact !== undefined) throw this.#refuse(`${text}?`);
-      if (max === Infinity && isNullable(node)) throw this.#refuse('a repetition of what may be empty');
+      if (max === Infinity && isNullable(node))
+        throw this.#refuse('an unlimited repetition of a part that may be empty');
       node = { kind: 'repeat', item: node, min, max, lazy };
       // A + after an interval repeats it; after other quantifiers it makes them possessive.
       if (!lazy && !interval && this.#takes('+')) node = { kind: 'atomic', item: node };
@@ -228,7 +230,7 @@ class RegexParser {
 
   /** `[…]` with ranges, nested classes, `&&` and a leading `^`. */
   #class(fold: boolean): CodePointTest {
-    if (++this.#depth > maxDepth) throw this.#refuse(`more than ${maxDepth} groups in each other`);
+    if (++this.#depth > maxDepth) throw this.#refuse(`more than ${maxDepth} nested groups`);
     this.#at++;
     const negated = this.#takes('^');
     const parts: CodePointTest[][] = [[]];
@@ -260,7 +262,7 @@ class RegexParser {
     const low = this.#classAtom();
     const range = /^-(?!\]|&&)/.test(this.#source.slice(this.#at, this.#at + 3));
     if (typeof low !== 'number') {
-      if (range) throw this.#refuse('a range from a class');
+      if (range) throw this.#refuse('a range that starts with a class');
       if (fold) throw this.#refuse('a class in (?i:');
       return low;
     }
@@ -268,7 +270,8 @@ class RegexParser {
     if (range) {
       this.#at++;
       const end = this.#source[this.#at] === '[' ? undefined : this.#classAtom();
-      if (typeof end !== 'number' || end < low) throw this.#refuse('a range to what is not above its start');
+      if (typeof end !== 'number' || end < low)
+        throw this.#refuse('a range whose end is not a character after its start');
       high = end;
     }
     if (!fold) return (codePoint) => codePoint >= low && codePoint <= high;

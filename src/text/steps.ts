@@ -17,10 +17,7 @@ export function refuse(what: string, got: unknown): never {
   throw new RangeError(`tokenizer: expected ${what}, got ${JSON.stringify(got)?.slice(0, 200) ?? 'none'}`);
 }
 
-/**
- * Components by type: `[options, make]`. `options` are the names of the options, separated by spaces; Sequence is
- * handled by `flatten`.
- */
+/** The components of one kind by type: the names of their options, separated by spaces, and their makers. */
 export type Components<T> = Readonly<Record<string, readonly [options: string, make: (step: Step) => T]>>;
 
 /** @throws RangeError for an unknown component or option */
@@ -37,7 +34,7 @@ export function checkKeys(component: Readonly<Record<string, unknown>>, name: st
   const names = ['type', ...known.split(' ')];
   const other = Object.keys(component).find((key) => !names.includes(key));
   if (other !== undefined)
-    refuse(`${name} with no option but ${names.slice(1).join(', ') || 'its type'}`, other);
+    refuse(known === '' ? `${name} without options` : `options of ${name} among ${known}`, other);
 }
 
 export function option<T extends 'string' | 'boolean' | 'number'>(
@@ -60,7 +57,7 @@ export function flatten(step: Step | null | undefined, list: string, depth = 0):
   checkKeys(step, 'Sequence', list);
   const inner = step[list];
   if (!Array.isArray(inner)) refuse(`Sequence's ${list} to be a list`, inner);
-  if (depth > 10) refuse('at most 10 sequences in each other', depth);
+  if (depth > 10) refuse('at most 10 nested sequences', depth);
   const steps = (inner as Step[]).flatMap((each) => flatten(each, list, depth + 1));
   if (steps.length > maxSteps) refuse(`at most ${maxSteps} ${list}`, steps.length);
   return steps;
@@ -108,7 +105,7 @@ export function checkLength(length: number, original: number): void {
   const limit = 1024 + maxGrowth * original;
   if (length > limit) {
     throw new RangeError(
-      `tokenizer: expected normalizers and decoders to turn ${original} letters into at most ${limit}, got ${length}`,
+      `tokenizer: expected normalizers and decoders to turn ${original} characters into at most ${limit}, got ${length}`,
     );
   }
 }

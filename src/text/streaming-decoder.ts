@@ -14,7 +14,9 @@ const OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
  * @example
  * const loaded = await loadModel('model.gguf');
  * const decoder = new StreamingDecoder(loaded.tokenizer!);
- * for await (const token of generate(loaded, loaded.tokenizer!.encode('Once'))) process.stdout.write(decoder.push(token));
+ * for await (const token of generate(loaded, loaded.tokenizer!.encode('Once'))) {
+ *   process.stdout.write(decoder.push(token));
+ * }
  * process.stdout.write(decoder.flush());
  */
 export class StreamingDecoder {

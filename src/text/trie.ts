@@ -26,7 +26,7 @@ export class Trie {
 
   /** Keeps the first value of an entry unless `replace` is true. */
   set(text: string, value: number, replace = false): void {
-    if (text.length > maxLength) refuse(`tokens of at most ${maxLength} letters`, text.length);
+    if (text.length > maxLength) refuse(`tokens of at most ${maxLength} characters`, text.length);
     let node = 0;
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);

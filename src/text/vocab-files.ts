@@ -55,7 +55,7 @@ export function tokenizerJsonFromVocab(files: VocabFiles): {
     typeof stated === 'string' ? stated.replace(/Fast$/, '') : familyFacts(modelType ?? '').tokenizerClass;
   if (kind === undefined || !Object.hasOwn(defaults, kind)) {
     refuse(
-      `tokenizer_class to be one of ${Object.keys(defaults).join(', ')} where there is no tokenizer.json`,
+      `tokenizer_class to be one of ${Object.keys(defaults).join(', ')} without a tokenizer.json`,
       stated ?? modelType,
     );
   }

@@ -62,7 +62,8 @@ export class Unigram implements WordModel {
         if (end - start === letter) hasLetter = true;
       }
       if (!hasLetter) {
-        const id = this.#unknown ?? refuse('a Unigram model with an unk_id for what it lacks', word);
+        const id =
+          this.#unknown ?? refuse('a Unigram model with an unk_id, for a text with unknown characters', word);
         offer(start + letter, start, id, best[start] + this.#unknownScore);
       }
       start += letter;

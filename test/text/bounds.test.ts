@@ -76,7 +76,7 @@ describe('memory', () => {
   test('steps that double a text forty times stop with an error', () => {
     const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 40 }, () => double) };
     expect(() => tokenizerFromJson(file({ normalizer })).encode('a')).toThrow(
-      /1 letters into at most 1056, got/,
+      /1 characters into at most 1056, got/,
     );
     const decoder = { type: 'Sequence', decoders: Array.from({ length: 40 }, () => double) };
     const tokenizer = tokenizerFromJson(file({ decoder }));
@@ -86,7 +86,7 @@ describe('memory', () => {
   test('sequences in each other, and long lists of steps', () => {
     let nested: object = double;
     for (let i = 0; i < 5000; i++) nested = { type: 'Sequence', normalizers: [nested] };
-    expect(() => tokenizerFromJson(file({ normalizer: nested }))).toThrow('at most 10 sequences');
+    expect(() => tokenizerFromJson(file({ normalizer: nested }))).toThrow('at most 10 nested sequences');
     const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 1000 }, () => double) };
     expect(() => tokenizerFromJson(file({ normalizer }))).toThrow('at most 100 normalizers, got 1000');
   });
@@ -110,7 +110,7 @@ describe('components and options that are not known are refused by name', () => 
     [{ post_processor: { type: 'Other' } }, 'a post-processor among .*got "Other"'],
     [{ model: { type: 'Other', vocab } }, 'a model among .*got "Other"'],
     [{ model: { type: 'BPE', vocab, merges, dropout: 0.1 } }, 'without dropout.*got 0.1'],
-    [{ model: { type: 'BPE', vocab, merges, new_option: 1 } }, 'no option but .*got "new_option"'],
+    [{ model: { type: 'BPE', vocab, merges, new_option: 1 } }, 'options of BPE among .*got "new_option"'],
     [{ model: { type: 'BPE', vocab, merges: [['a', 'z']] } }, 'merges of tokens, got \\["a","z"\\]'],
     [
       { pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'Other' } },
@@ -118,7 +118,7 @@ describe('components and options that are not known are refused by name', () => 
     ],
     [
       { pre_tokenizer: { type: 'Digits', individual_digits: true, other: 1 } },
-      'Digits with no option but individual_digits, got "other"',
+      'options of Digits among individual_digits, got "other"',
     ],
     [{ pre_tokenizer: { type: 'Split', pattern: { Regex: '(a)\\1' } } }, 'without \\\\1 at'],
     [{ pre_tokenizer: { type: 'Split', pattern: { Regex: '(?i)a' } } }, 'without \\(\\?i\\) as a group'],
@@ -127,25 +127,25 @@ describe('components and options that are not known are refused by name', () => 
         normalizer: { type: 'Strip', strip_left: true },
         pre_tokenizer: { type: 'Metaspace', prepend_scheme: 'first' },
       },
-      'beside Metaspace with first, got "Strip"',
+      'whose prepend_scheme is first, got "Strip"',
     ],
     [
       {
         normalizer: { type: 'Replace', pattern: { Regex: '[aeiou]+' }, content: '<>' },
         pre_tokenizer: { type: 'Metaspace', prepend_scheme: 'first' },
       },
-      'beside Metaspace with first, got "Replace"',
+      'whose prepend_scheme is first, got "Replace"',
     ],
     [
       {
         normalizer: { type: 'Replace', pattern: { String: 'ab' }, content: 'x' },
         pre_tokenizer: { type: 'Metaspace', prepend_scheme: 'first' },
       },
-      'beside Metaspace with first, got "Replace"',
+      'whose prepend_scheme is first, got "Replace"',
     ],
     [
       { added_tokens: [{ id: 6, content: 'x'.repeat(2000), special: true }] },
-      'at most 1024 letters, got 2000',
+      'at most 1024 characters, got 2000',
     ],
   ])('%j', (changes, message) => {
     expect(() => tokenizerFromJson(file(changes))).toThrow(new RegExp(`^tokenizer: expected .*${message}`));

@@ -150,7 +150,7 @@ describe('which template is used and what it is given', () => {
     );
     const cycle: unknown[] = [];
     cycle.push(cycle);
-    expect(() => render('x', { cycle })).toThrow('400 lists and objects inside one another in cycle');
+    expect(() => render('x', { cycle })).toThrow('400 nested lists and objects in cycle');
     expect(render('{{ v }}', { v: parseJson('{"a": [1.0, 1e2, 12345678901234567890, "1.0 \\" 2"]}') })).toBe(
       "{'a': [1.0, 100.0, 12345678901234567890, '1.0 \" 2']}",
     );
@@ -199,15 +199,15 @@ describe('bounds', () => {
     [
       'a recursion without end',
       '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}',
-      '400 expressions and macros',
+      '400 nested expressions and macros',
     ],
     ['a large source', 'x'.repeat(50_000_000), '1048576 characters in a template, got 50000000'],
-    ['a text times a number', "{{ 'a' * 1000000000 }}", '134217728 characters worked on in one render, got'],
+    ['a text times a number', "{{ 'a' * 1000000000 }}", '134217728 characters processed in one render, got'],
     ['a list times a number', '{{ [1] * 1000000000 }}', '16777216 steps in one render, got 10000000'],
-    ['indent', "{{ 'a'|indent(1000000000) }}", '134217728 characters worked on in one render, got'],
-    ['center', "{{ 'a'|center(1000000000) }}", '134217728 characters worked on in one render, got'],
-    ['a width of a format', "{{ '%1000000000d' % 5 }}", '134217728 characters worked on in one render, got'],
-    ['a text doubled', double("'ab'", 'ns.x + ns.x'), '134217728 characters worked on in one render, got'],
+    ['indent', "{{ 'a'|indent(1000000000) }}", '134217728 characters processed in one render, got'],
+    ['center', "{{ 'a'|center(1000000000) }}", '134217728 characters processed in one render, got'],
+    ['a width of a format', "{{ '%1000000000d' % 5 }}", '134217728 characters processed in one render, got'],
+    ['a text doubled', double("'ab'", 'ns.x + ns.x'), '134217728 characters processed in one render, got'],
     ['a list in a list, doubled', double('[1]', '[ns.x, ns.x]'), 'in one render, got'],
     [
       'a tuple in a tuple, doubled, as a key',
@@ -222,12 +222,8 @@ describe('bounds', () => {
     ['a whole number squared', double('9', 'ns.x * ns.x'), '14284 bits in a whole number, got'],
     ['a power', '{{ 9 ** 999999999 }}', '14284 bits in a whole number, got'],
     ['generators on generators', double('[1]', "ns.x|map('abs')"), 'printing a generator'],
-    [
-      'brackets in brackets',
-      `{{ ${many('(')}1${many(')')} }}`,
-      '100 brackets and blocks inside one another, got 101',
-    ],
-    ['blocks in blocks', many('{% if 1 %}'), '100 brackets and blocks inside one another, got 101'],
+    ['brackets in brackets', `{{ ${many('(')}1${many(')')} }}`, '100 nested brackets and blocks, got 101'],
+    ['blocks in blocks', many('{% if 1 %}'), '100 nested brackets and blocks, got 101'],
     ['operators in a row', `{{ ${many('1+')}1 }}`, '100 operators in a row, got 101'],
   ])('%s ends with an error', (_, template, message) => {
     expect(failure(() => render(template)).message).toContain(message);

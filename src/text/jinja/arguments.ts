@@ -6,10 +6,12 @@ import { defined, Fn, type Keywords, Markup, numeric, truthy, typeName, type Val
 export type Bound<Self, Result> = (self: Self, args: readonly Value[], keywords: Keywords) => Result;
 
 /**
- * Functions by name, from a table by signature: `d|default(default_value?, boolean?: bool)` has two names and two
- * optional parameters. `str`, `int` and `bool` (any value, by its truth) pass a string, a number and a boolean;
- * `| None` treats None as not given. A function gets the value that it is called on, then one argument per
- * parameter: undefined when not given.
+ * Functions by name, from a table by signature.
+ *
+ * `d|default(default_value?, boolean?: bool)` has two names and two optional parameters. A function is called
+ * with the value on its left, then one argument per parameter, undefined when not given. A parameter of type
+ * `str` takes a string, `int` an integer (passed as a number), `bool` the truth of any value; with `| None`,
+ * None counts as not given. After `/` at the end, no parameter may be given by name.
  */
 export function bySignature<Self, Result>(
   table: Readonly<Record<string, (self: Self, ...args: never[]) => Result>>,
@@ -17,11 +19,13 @@ export function bySignature<Self, Result>(
   const out = new Map<string, Bound<Self, Result>>();
   for (const [signature, run] of Object.entries(table)) {
     const [names, list] = signature.slice(0, -1).split('(');
-    const parameters = list === '' ? [] : list.split(', ').map(parameterOf);
+    const isPositional = list.endsWith(', /');
+    const parameters = list === '' ? [] : list.replace(', /', '').split(', ').map(parameterOf);
     for (const name of names.split('|')) {
-      out.set(name, (self, args, keywords) =>
-        run(self, ...(bind(name, parameters, args, keywords) as never[])),
-      );
+      out.set(name, (self, args, keywords) => {
+        if (isPositional && keywords.size > 0) fail(`${name}() takes no keyword arguments`);
+        return run(self, ...(bind(name, parameters, args, keywords) as never[]));
+      });
     }
   }
   return out;
@@ -88,7 +92,7 @@ function bind(
 
 export function asString(name: string, value: Value): string {
   if (typeof value === 'string') return value;
-  if (value instanceof Markup) fail(`${name} of what safe or escape gave is not supported`);
+  if (value instanceof Markup) fail(`${name} of a result of safe or escape is not supported`);
   defined(value);
   return fail(`${name}: expected a string, got '${typeName(value)}'`);
 }

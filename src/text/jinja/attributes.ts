@@ -72,7 +72,7 @@ function ownAttribute(object: Value, name: string): Value | undefined {
     object instanceof Markup &&
     (stringMethods.has(name) || name === 'format' || OTHER_ATTRIBUTES.str.has(name))
   )
-    unsupported(`the method ${name} of what safe or escape gave`);
+    unsupported(`the method ${name} of a result of safe or escape`);
   if (object instanceof Dict) return methodOf(object, dictMethods, name);
   if (typeof object === 'string') {
     if (name !== 'format') return methodOf(object, stringMethods, name);
@@ -91,7 +91,8 @@ const dictMethods: ReadonlyMap<string, Bound<Dict, Value>> = bySignature<Dict, V
   'items()': (dict) => new View('items', dict),
   'keys()': (dict) => new View('keys', dict),
   'values()': (dict) => new View('values', dict),
-  'get(key, default?)': (dict, key: Value, otherwise: Value = null) => either(dict.get(key), () => otherwise),
+  'get(key, default?, /)': (dict, key: Value, otherwise: Value = null) =>
+    either(dict.get(key), () => otherwise),
   'copy()': (dict) => {
     reserveItems(dict.size);
     return new Dict(dict.entries());
@@ -100,8 +101,8 @@ const dictMethods: ReadonlyMap<string, Bound<Dict, Value>> = bySignature<Dict, V
 
 const listMethods: ReadonlyMap<string, Bound<readonly Value[], Value>> = bySignature<readonly Value[], Value>(
   {
-    'count(value)': (items, value: Value) => BigInt(items.filter((one) => equal(one, value)).length),
-    'index(value)': (items, value: Value) => {
+    'count(value, /)': (items, value: Value) => BigInt(items.filter((one) => equal(one, value)).length),
+    'index(value, /)': (items, value: Value) => {
       const at = items.findIndex((one) => equal(one, value));
       return at < 0 ? fail(`${reprOf(value)} is not in list`) : BigInt(at);
     },

@@ -192,7 +192,7 @@ function toInteger(value: Value, otherwise: Value = 0n, base: Value = 10n): Valu
   const number = numeric(defined(value));
   if (typeof number === 'bigint') return number;
   if (number !== undefined) return Number.isNaN(number) ? otherwise : whole(number);
-  if (value instanceof Markup) unsupported('int of what safe or escape gave');
+  if (value instanceof Markup) unsupported('int of a result of safe or escape');
   if (typeof value !== 'string') return otherwise;
   if (base !== 10n) unsupported(`int with base ${textFor(base)}`);
   const parsed = parseIntegerText(value);
@@ -204,7 +204,7 @@ function toInteger(value: Value, otherwise: Value = 0n, base: Value = 10n): Valu
 function toFloatOr(value: Value, otherwise: Value = 0): Value {
   const number = numeric(defined(value));
   if (number !== undefined) return toFloat(number);
-  if (value instanceof Markup) unsupported('float of what safe or escape gave');
+  if (value instanceof Markup) unsupported('float of a result of safe or escape');
   return (typeof value === 'string' ? parseFloatText(value) : undefined) ?? otherwise;
 }
 
@@ -313,7 +313,7 @@ const textFilters = bySignature<string, Value>({
 });
 
 function softText(name: string, value: Value): string {
-  if (value instanceof Markup) unsupported(`${name} of what safe or escape gave`);
+  if (value instanceof Markup) unsupported(`${name} of a result of safe or escape`);
   const text = textFor(value);
   reserve(text.length);
   return text;

@@ -95,7 +95,7 @@ function signed(text: string, plus: string): string {
 
 function fixedText(value: number, places: number): string {
   if (!Number.isFinite(value) || Math.abs(value) >= 1e21 || places > 100)
-    unsupported(`a float such as ${value} with ${places} places`);
+    unsupported(`formatting ${value} with ${places} decimal places`);
   return value < 0 || Object.is(value, -0) ? `-${fixed(-value, places)}` : fixed(value, places);
 }
 

@@ -16,7 +16,7 @@ export class TemplateFloat {
 
 /** @param what name of the value in errors */
 export function fromJavaScript(value: unknown, what: string, depth = 0): Value {
-  if (depth > limits.depth) exceeded('depth', `lists and objects inside one another in ${what}`, depth);
+  if (depth > limits.depth) exceeded('depth', `nested lists and objects in ${what}`, depth);
   switch (typeof value) {
     case 'string':
     case 'boolean':

@@ -60,8 +60,7 @@ export class Interpreter {
 
   #deeper<T>(run: () => T): T {
     step();
-    if (++this.#depth > limits.depth)
-      exceeded('depth', 'expressions and macros inside one another', this.#depth);
+    if (++this.#depth > limits.depth) exceeded('depth', 'nested expressions and macros', this.#depth);
     const result = run();
     this.#depth--;
     return result;
@@ -140,7 +139,8 @@ export class Interpreter {
   #filtered(filter: FilterExpression | undefined, text: string, scope: Scope): Value {
     if (filter === undefined) return text;
     const inner = filter.value;
-    if (inner !== undefined && inner.kind !== 'filter') unsupported('a block with a value as its filter');
+    if (inner !== undefined && inner.kind !== 'filter')
+      unsupported('a filter block that starts with a value');
     const value = this.#filtered(inner, text, scope);
     return this.#applyFilter(filter, value, scope);
   }

@@ -57,14 +57,14 @@ export function step(count = 1): void {
 /** Counts one step at a depth of lists and dicts. */
 export function nest(depth: number): void {
   step();
-  if (depth > limits.depth) exceeded('depth', 'lists and dicts inside one another', depth);
+  if (depth > limits.depth) exceeded('depth', 'nested lists and dicts', depth);
 }
 
 /** Counts text that is read or about to be created. */
 export function reserve(count: number): void {
   characters += count;
   if (characters > limits.characters)
-    exceeded('characters', 'characters worked on in one render', characters);
+    exceeded('characters', 'characters processed in one render', characters);
 }
 
 /** Counts a list that is about to be created, or items added to one. */

@@ -48,7 +48,7 @@ export function binary(operator: string, left: Value, right: Value): Value {
       : floats(operator, toFloat(a), toFloat(b));
   }
   if (left instanceof Markup || right instanceof Markup) {
-    if (operator !== '+') unsupported(`'${operator}' on what safe or escape gave`);
+    if (operator !== '+') unsupported(`'${operator}' on a result of safe or escape`);
     if (isText(left) && isText(right)) return new Markup(concatenate(escaped(left), escaped(right)));
   }
   if (operator === '+') {
@@ -62,8 +62,7 @@ export function binary(operator: string, left: Value, right: Value): Value {
       return new Tuple([...left.items, ...right.items]);
     }
   }
-  if (left instanceof View || right instanceof View)
-    unsupported(`'${operator}' on the items or keys of a dict`);
+  if (left instanceof View || right instanceof View) unsupported(`'${operator}' on a view of a dict`);
   if (operator === '*') {
     if (typeof b === 'bigint') return repeat(left, b);
     if (typeof a === 'bigint') return repeat(right, a);
@@ -126,7 +125,7 @@ function integers(operator: string, a: bigint, b: bigint): Value {
       return a - b * (integers('//', a, b) as bigint);
     case '/': {
       const exact = 2n ** 53n;
-      if (a > exact || a < -exact || b > exact || b < -exact) unsupported('/ of whole numbers beyond 2^53');
+      if (a > exact || a < -exact || b > exact || b < -exact) unsupported('division of integers beyond 2^53');
       return Number(a) / Number(b);
     }
   }
@@ -139,7 +138,7 @@ function power(a: bigint, b: bigint): Value {
     if (a === 0n) fail('0.0 cannot be raised to a negative power');
     const whole = power(a, -b) as bigint;
     const isExact = (whole & (whole - 1n)) === 0n || (-whole & (-whole - 1n)) === 0n;
-    if (!isExact) unsupported('** with a negative exponent of a base that is no power of two');
+    if (!isExact) unsupported('a negative exponent of a base other than a power of two');
     return 1 / toFloat(whole);
   }
   const bits = BigInt((a < 0n ? -a : a).toString(2).length);
@@ -172,7 +171,7 @@ function floats(operator: string, a: number, b: number): Value {
   const whole = Number.isInteger(a) && Number.isInteger(b) && b >= 0 && b < 1024;
   const result = a ** b;
   if (!whole || Math.abs(result) > 2 ** 53)
-    unsupported('** of floats whose result is not a whole number below 2^53');
+    unsupported('a power of floats that is not a whole number below 2^53');
   return result;
 }
 
@@ -244,7 +243,7 @@ export function subscript(object: Value, index: Value): Value | undefined {
     const from = position < 0 ? position + object.length : position;
     return from >= 0 && from < object.length ? object.start + BigInt(from) * object.step : undefined;
   }
-  if (object instanceof Markup) unsupported('an index into what safe or escape gave');
+  if (object instanceof Markup) unsupported('an index into a result of safe or escape');
   return undefined;
 }
 

@@ -1,7 +1,7 @@
 /**
- * The names of a block with its own scope. Jinja analyses scopes before rendering: a name that a block sets, and does
- * not read before, is local to the block and undefined until set. This matters to inner scopes that read it: a
- * loop, a macro.
+ * The names of a block with its own scope. Jinja analyses scopes before rendering: a name that a block sets,
+ * and does not read before, is local to the block and undefined until set. This matters to inner scopes that
+ * read it: a loop, a macro.
  *
  * Source: jinja2 3.1.6, idtracking.py (FrameSymbolVisitor, Symbols.branch_update).
  */

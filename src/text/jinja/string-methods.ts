@@ -92,7 +92,7 @@ function every(kind: RegExp, unsure?: RegExp): (text: string) => boolean {
   return (text) => {
     const rest = codePoints(text).filter((character) => !kind.test(character));
     const odd = unsure && rest.find((character) => unsure.test(character));
-    if (odd !== undefined) unsupported(`testing whether '${odd}' is a number`);
+    if (odd !== undefined) unsupported(`testing whether '${odd}' is a digit or number`);
     return text !== '' && rest.length === 0;
   };
 }
@@ -102,27 +102,27 @@ export const stringMethods: ReadonlyMap<string, Bound<string, Value>> = bySignat
   'lower()': (text) => text.toLowerCase(),
   'title()': title,
   'capitalize()': capitalize,
-  'strip(chars?: str | None)': (text, chars?: string) => strip(text, chars),
-  'lstrip(chars?: str | None)': (text, chars?: string) => strip(text, chars, 'left'),
-  'rstrip(chars?: str | None)': (text, chars?: string) => strip(text, chars, 'right'),
-  'startswith(prefix, start?: int | None, end?: int | None)': affix('startsWith'),
-  'endswith(suffix, start?: int | None, end?: int | None)': affix('endsWith'),
+  'strip(chars?: str | None, /)': (text, chars?: string) => strip(text, chars),
+  'lstrip(chars?: str | None, /)': (text, chars?: string) => strip(text, chars, 'left'),
+  'rstrip(chars?: str | None, /)': (text, chars?: string) => strip(text, chars, 'right'),
+  'startswith(prefix, start?: int | None, end?: int | None, /)': affix('startsWith'),
+  'endswith(suffix, start?: int | None, end?: int | None, /)': affix('endsWith'),
   'split(sep?: str | None, maxsplit?: int)': splitter(false),
   'rsplit(sep?: str | None, maxsplit?: int)': splitter(true),
-  'partition(sep: str)': (text, by: string) => partition(text, by, text.indexOf(by), [text, '', '']),
-  'rpartition(sep: str)': (text, by: string) => partition(text, by, text.lastIndexOf(by), ['', '', text]),
+  'partition(sep: str, /)': (text, by: string) => partition(text, by, text.indexOf(by), [text, '', '']),
+  'rpartition(sep: str, /)': (text, by: string) => partition(text, by, text.lastIndexOf(by), ['', '', text]),
   'splitlines(keepends?: bool)': (text, keep?: boolean) =>
     keep ? unsupported('splitlines with keepends') : splitLines(text),
   'replace(old: str, new: str, count?: int)': replaceText,
-  'removeprefix(prefix: str)': (text, prefix: string) =>
+  'removeprefix(prefix: str, /)': (text, prefix: string) =>
     text.startsWith(prefix) ? text.slice(prefix.length) : text,
-  'removesuffix(suffix: str)': (text, suffix: string) =>
+  'removesuffix(suffix: str, /)': (text, suffix: string) =>
     text.endsWith(suffix) ? text.slice(0, text.length - suffix.length) : text,
-  'find(sub: str, start?: int | None, end?: int | None)': finder('indexOf', false),
-  'rfind(sub: str, start?: int | None, end?: int | None)': finder('lastIndexOf', false),
-  'index(sub: str, start?: int | None, end?: int | None)': finder('indexOf', true),
-  'rindex(sub: str, start?: int | None, end?: int | None)': finder('lastIndexOf', true),
-  'count(sub: str, start?: int | None, end?: int | None)': (
+  'find(sub: str, start?: int | None, end?: int | None, /)': finder('indexOf', false),
+  'rfind(sub: str, start?: int | None, end?: int | None, /)': finder('lastIndexOf', false),
+  'index(sub: str, start?: int | None, end?: int | None, /)': finder('indexOf', true),
+  'rindex(sub: str, start?: int | None, end?: int | None, /)': finder('lastIndexOf', true),
+  'count(sub: str, start?: int | None, end?: int | None, /)': (
     text,
     sub: string,
     start?: number,
@@ -132,7 +132,7 @@ export const stringMethods: ReadonlyMap<string, Bound<string, Value>> = bySignat
     if (sub === '') return from < 0 ? 0n : BigInt(codePointLength(part) + 1);
     return BigInt(piecesOf(part, sub).length - 1);
   },
-  'join(iterable)': (text, list: Value) =>
+  'join(iterable, /)': (text, list: Value) =>
     joined(
       Array.from(iterate(defined(list)), (item) => asString('join', item)),
       text,
@@ -147,9 +147,9 @@ export const stringMethods: ReadonlyMap<string, Bound<string, Value>> = bySignat
   'islower()': isLower,
   'isupper()': isUpper,
   'isidentifier()': (text) => /^[\p{XIDS}_]\p{XIDC}*$/u.test(text),
-  'center(width: int, fillchar?: str)': (text, width: number, fill?: string) =>
+  'center(width: int, fillchar?: str, /)': (text, width: number, fill?: string) =>
     pad(text, width, 'center', fill),
-  'ljust(width: int, fillchar?: str)': (text, width: number, fill?: string) => pad(text, width, '<', fill),
-  'rjust(width: int, fillchar?: str)': (text, width: number, fill?: string) => pad(text, width, '>', fill),
-  'zfill(width: int)': (text, width: number) => pad(text, width, /^[+-]/.test(text) ? '=' : '>', '0'),
+  'ljust(width: int, fillchar?: str, /)': (text, width: number, fill?: string) => pad(text, width, '<', fill),
+  'rjust(width: int, fillchar?: str, /)': (text, width: number, fill?: string) => pad(text, width, '>', fill),
+  'zfill(width: int, /)': (text, width: number) => pad(text, width, /^[+-]/.test(text) ? '=' : '>', '0'),
 });

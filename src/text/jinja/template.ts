@@ -37,7 +37,7 @@ export class ChatTemplate {
       return new Interpreter(values).run(this.#body);
     } catch (error) {
       if (error instanceof RangeError && /call stack/.test(error.message)) {
-        fail('expected recursion that fits the stack, got a stack overflow');
+        fail('expected a recursion that fits the call stack, got a stack overflow');
       }
       throw error;
     }

@@ -62,7 +62,7 @@ export class TokenStream {
   /** Runs `parse` one level deeper; the nesting of brackets and blocks is limited. */
   nested<T>(parse: () => T): T {
     if (++this.#nesting > limits.nesting) {
-      exceeded('nesting', 'brackets and blocks inside one another', this.#nesting);
+      exceeded('nesting', 'nested brackets and blocks', this.#nesting);
     }
     const result = parse();
     this.#nesting--;

@@ -106,7 +106,7 @@ export class Iter {
   constructor(iterator: Iterator<Value>, source: Value = null) {
     this.iterator = iterator;
     this.#depth = source instanceof Iter ? source.#depth + 1 : 1;
-    if (this.#depth > limits.nesting) exceeded('nesting', 'generators on one another', this.#depth);
+    if (this.#depth > limits.nesting) exceeded('nesting', 'nested generators', this.#depth);
   }
   [Symbol.iterator](): Iterator<Value> {
     return { next: () => this.iterator.next() };
