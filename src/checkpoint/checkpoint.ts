@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * An opened checkpoint: the headers of its files, parsed and checked, and access to the bytes behind them. One type for
- * safetensors (one file or shards) and GGUF, so that converters and models need not care which it was.
+ * An opened checkpoint: the checked headers of its files, and access to the tensors' bytes. One class for all
+ * formats; what differs between them is in `CheckpointFormat`.
  */
 import { show } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';
@@ -24,7 +24,7 @@ export interface CheckpointTensor extends TensorInfo {
   readonly path: string;
 }
 
-/** What a format's `open` found; see the properties of Checkpoint. */
+/** What a format's `open` returns; see the properties of Checkpoint. */
 export interface CheckpointParts {
   readonly folder: Folder;
   readonly config?: unknown;
@@ -36,7 +36,7 @@ export interface CheckpointParts {
   readonly files?: readonly FileSource[];
 }
 
-/** What a checkpoint is written with. A format leaves out what it has no place for. */
+/** The contents of a checkpoint to be written. A format ignores those that it cannot store. */
 export interface CheckpointContents {
   /** By name, in file order. */
   readonly tensors: ReadonlyMap<string, TensorBytes>;
@@ -46,10 +46,10 @@ export interface CheckpointContents {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Metadata of GGUF. */
   readonly keys?: ReadonlyMap<string, GgufPair>;
-  /** Files that travel with the weights, by name; one may have a folder in it. */
+  /** Files that are copied with the weights, by name, which may be a path below the folder. */
   readonly files?: ReadonlyMap<string, Uint8Array>;
   readonly recipe?: TrainRecipe;
-  /** The file of each tensor, where there are several. */
+  /** The file name of each tensor, for a checkpoint of several files. */
   readonly shards?: ReadonlyMap<string, string>;
   /** Tensors written at the same time; default 1. */
   readonly atOnce?: number;
@@ -69,14 +69,18 @@ export interface CheckpointFormat {
   readonly kind: string;
   /** The naming scheme of its tensors and keys. */
   readonly names: 'huggingFace' | 'gguf';
-  /** Types that all weights can be written in. */
+  /** Types in which all weights can be written. */
   readonly dtypes: readonly StorageType[];
-  /** The ending of the file that a whole checkpoint is; undefined where it is a folder of files. */
+  /** The ending of a checkpoint that is one file; undefined where it is a folder. */
   readonly ending: string | undefined;
 
-  /** @param start the first bytes of a file @param name of it, for a file whose content is damaged */
+  /**
+   * Whether a file is of this format.
+   * @param name counts too, for files with damaged content
+   * @param start its first bytes
+   */
   recognises(name: string, start: Uint8Array): boolean;
-  /** The file by which a folder is opened; undefined when there is none. @throws Error when there are several */
+  /** The file to open in a folder; undefined when there is none. @throws Error when there are several */
   find(folder: Folder, names: readonly string[]): Promise<string | undefined>;
   /** Reads the headers. @throws FormatError when one is damaged, or a file is missing */
   open(folder: Folder, file: string): Promise<CheckpointParts>;
@@ -84,38 +88,43 @@ export interface CheckpointFormat {
   keys(checkpoint: Checkpoint): KeyReader;
   /** @throws FormatError when the config is missing, or contradicts itself */
   shape(checkpoint: Checkpoint): ModelShape;
-  /** Reads the tokenizer's files. Its code, a third of the package, is loaded only when there is a tokenizer. */
+  /**
+   * Reads the tokenizer's files. Its code, a third of the package, is loaded only when there is a tokenizer.
+   */
   text(checkpoint: Checkpoint): Promise<TextParts>;
-  /** The recipe that a checkpoint carries; undefined when it carries none. @throws FormatError naming the value that is wrong */
+  /**
+   * How the model was trained; undefined when that is not stored.
+   * @throws FormatError with the wrong value
+   */
   recipe(checkpoint: Checkpoint): Promise<TrainRecipe | undefined>;
-  /** All but the tensors, to write the checkpoint of a model again with weights in f32. */
+  /** All contents but the tensors, for writing the checkpoint again with f32 weights. */
   contents(
     checkpoint: Checkpoint,
     model: { readonly tiedEmbeddings: boolean },
   ): Promise<Omit<CheckpointContents, 'tensors'>>;
   /**
    * Writes a checkpoint into an existing folder.
-   * @param file the name of the checkpoint, where it is one file
+   * @param file the name of a checkpoint that is one file
    * @returns the names of its files
    */
   write(folder: Folder, contents: CheckpointContents, file?: string): Promise<readonly string[]>;
 }
 
-/** Made by `openCheckpoint`. Holds files open from the first read on: `close()` it, or use `await using`. */
+/** Made by `openCheckpoint`. Keeps files open after the first read: `close()` it, or use `await using`. */
 export class Checkpoint {
   /** @internal */
   readonly format: CheckpointFormat;
   /** As given to `openCheckpoint`. */
   readonly path: string;
-  /** The folder the files lie in. */
+  /** The folder of the files. */
   readonly folder: Folder;
-  /** config.json, parsed and not validated; undefined for GGUF and where there is none. */
+  /** config.json, parsed and not validated; undefined for GGUF, or when there is none. */
   readonly config: unknown;
   /** generation_config.json, likewise. */
   readonly generationConfig: unknown;
   /**
-   * The GGUF header, with the tokenizer in its metadata; undefined for safetensors. Of a model in parts the first one's, with the
-   * tensors of all.
+   * The GGUF header, with the tokenizer in its metadata; undefined for safetensors. For a model in parts it
+   * is the header of the first part, with the tensors of all parts.
    */
   readonly gguf: GgufHeader | undefined;
   /** `__metadata__` of the safetensors file (of the first shard); empty for GGUF. */
@@ -145,14 +154,14 @@ export class Checkpoint {
     return this.format.kind;
   }
 
-  /** What errors call the folder the files lie in: its path, where it has one. */
+  /** The name of the folder in errors, such as its path. */
   get directory(): string {
     return this.folder.name;
   }
 
   /**
-   * The model's shape, from the GGUF header or config.json; worked out at the first read, so that a checkpoint of a model
-   * this library does not know can still be inspected.
+   * The model's shape, from the GGUF header or config.json. It is read on first use, so that a checkpoint of
+   * an unknown model can still be opened.
    * @throws FormatError when there is no config.json, or it contradicts itself
    */
   get shape(): ModelShape {
@@ -174,7 +183,8 @@ export class Checkpoint {
   /**
    * Reads a text file next to the weights, such as `tokenizer.json`.
    * @param name a plain file name
-   * @throws RangeError for a name with a folder in it; FormatError for what is no regular file, or larger than 64 MiB
+   * @throws RangeError for a name with a folder in it; FormatError for what is no regular file, or larger
+   * than 64 MiB
    * @returns the text, or undefined when there is no such file
    */
   async readText(name: string): Promise<string | undefined> {
@@ -206,8 +216,9 @@ export class Checkpoint {
   }
 
   /**
-   * Fills `target` with a tensor's bytes from `byteOffset` (bytes from the start of the tensor) on. A reader that reuses one
-   * buffer is about as fast as `cp`; with fresh ones a copy took twice that.
+   * Fills `target` with bytes of a tensor. Copying a file through one reused buffer is about as fast as `cp`,
+   * and takes twice as long with new buffers.
+   * @param byteOffset bytes from the start of the tensor
    * @throws RangeError when there is no such tensor or the slice is not inside it
    */
   async readInto(name: string, byteOffset: number, target: Uint8Array): Promise<void> {
@@ -222,7 +233,8 @@ export class Checkpoint {
   }
 
   /**
-   * The file as a backend opens it (mapped by the native one), once per backend and file. Storage taken from it outlives `close()`.
+   * The file as a backend opens it (the native one maps it), once per backend and file. Its storage outlives
+   * `close()`.
    * @internal
    */
   backendFile(backend: Backend, path: string): BackendFile {
@@ -268,7 +280,7 @@ function checkSlice(op: string, info: TensorInfo, byteOffset: number, length: nu
   }
 }
 
-/** A file without a path: a backend gets copies of its bytes. */
+/** A file without a path, as a backend file whose storage is a copy of its bytes. */
 function fileInMemory(backend: Backend, { name, size, bytes }: FileSource): BackendFile {
   if (bytes === undefined) throw new Error(`${name}: expected a file with a path, or one in memory`);
   return {

@@ -1,8 +1,9 @@
 /**
- * config.json as a checkpoint is written with it: the keys that say how its weights are stored, and the text. JavaScript writes
- * 7.0 as 7, and transformers 5 refuses an integer where its config class says `float`.
+ * config.json as it is written: the keys about stored weights, and the text. JavaScript writes 7.0 as 7, and
+ * transformers 5 refuses an integer where its config class says `float`.
  *
- * Source: the configuration_*.py files of transformers 5.23.0 (fields of type `float` that are not also `int`).
+ * Source: the configuration_*.py files of transformers 5.23.0 (fields of type `float` that are not also
+ * `int`).
  */
 
 type Json = Readonly<Record<string, unknown>>;
@@ -13,20 +14,23 @@ const FLOATS: ReadonlySet<string> = new Set([
   ...['swiglu_alpha', 'swiglu_limit', 'router_aux_loss_coef', 'routed_scaling_factor'],
 ]);
 
-/** Indented by two, with a line end. */
+/** The text of a config, indented by two, with a line end. */
 export function configText(config: unknown): string {
   const text = JSON.stringify(config, null, 2);
   return `${text.replace(/^( *"(\w+)": -?\d+)(?=,?$)/gm, (whole, number, key) => (FLOATS.has(key) ? `${number}.0` : whole))}\n`;
 }
 
-/** The config with `dtype` (f32, f16, bf16) as transformers spells it, under the keys that it has (`torch_dtype` until version 4). */
+/**
+ * The config with `dtype` (f32, f16, bf16) in transformers' spelling. Its key was `torch_dtype` until version
+ * 4.
+ */
 export function configWithDtype(config: Json, dtype: string): Json {
   const name = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' }[dtype] ?? dtype;
   const keys = ['dtype', 'torch_dtype'].filter((key) => key in config);
   return { ...config, ...Object.fromEntries((keys.length > 0 ? keys : ['dtype']).map((key) => [key, name])) };
 }
 
-/** The config with `tie_word_embeddings: false` where it says otherwise of a model whose head is its own. */
+/** The config with `tie_word_embeddings: false` for a model that has its own output head. */
 export function configWithTying(
   config: Json,
   { tiedEmbeddings }: { readonly tiedEmbeddings: boolean },

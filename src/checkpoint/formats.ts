@@ -5,7 +5,9 @@ import { safetensorsCheckpoint } from './safetensors-checkpoint.ts';
 
 export const FORMATS: readonly CheckpointFormat[] = [safetensorsCheckpoint, ggufCheckpoint];
 
-/** What a checkpoint of that name is written as: by its ending one file, else a folder. */
+/**
+ * The format of a checkpoint to be written: the one whose ending the path has, else a folder of safetensors.
+ */
 export function formatNamed(path: string): CheckpointFormat {
   const name = path.toLowerCase();
   const byEnding = FORMATS.find(({ ending }) => ending !== undefined && name.endsWith(ending));

@@ -1,5 +1,5 @@
 /**
- * A checkpoint as one GGUF file, or several of one model: config, tokenizer and recipe stand in the header.
+ * A checkpoint as one GGUF file, or as several parts. Its header holds config, tokenizer and recipe.
  *
  * Source: ggml/docs/gguf.md.
  */
@@ -18,7 +18,7 @@ import { parseRecipe, RECIPE_KEY } from './training-recipe.ts';
 import { metadataPairs, writeGguf } from './write-gguf.ts';
 
 const ending = '.gguf';
-const isNamedSo = (name: string) => name.toLowerCase().endsWith(ending);
+const hasEnding = (name: string) => name.toLowerCase().endsWith(ending);
 const metadataOf = ({ gguf }: Checkpoint) => (gguf as GgufHeader).metadata;
 
 export const ggufCheckpoint: CheckpointFormat = {
@@ -27,7 +27,7 @@ export const ggufCheckpoint: CheckpointFormat = {
   dtypes: ['f32', 'f16', 'bf16', 'q8_0'],
   ending,
 
-  recognises: (name, start) => String.fromCharCode(...start.subarray(0, 4)) === 'GGUF' || isNamedSo(name),
+  recognises: (name, start) => String.fromCharCode(...start.subarray(0, 4)) === 'GGUF' || hasEnding(name),
 
   async find(folder, names) {
     const models = ggufModels(names);
@@ -38,7 +38,7 @@ export const ggufCheckpoint: CheckpointFormat = {
       );
     }
     if (first !== undefined && !names.includes(first)) {
-      const parts = nameList(names.filter(isNamedSo));
+      const parts = nameList(names.filter(hasEnding));
       throw new Error(`${folder.name}: expected the first part ${first}, got ${parts}; fetch it too`);
     }
     return first;

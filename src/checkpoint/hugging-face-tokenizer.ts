@@ -1,6 +1,6 @@
 /**
- * The tokenizer and the end tokens of a Hugging Face folder, from tokenizer.json or, without it, vocab.json and
- * merges.txt.
+ * The tokenizer and the end tokens of a Hugging Face folder, from tokenizer.json or, without it, vocab.json
+ * and merges.txt.
  */
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
@@ -132,9 +132,10 @@ function checkTokenizer(file: string, json: unknown): TokenizerJson {
 }
 
 /**
- * `eos_token_id` of config.json (of its text model too) and of generation_config.json, each a number or a list,
- * and the tokenizer's eos, in this order. transformers uses only generation_config.json if there is one. Hand-edited
- * files often disagree, and after a missed end token the model goes on with the user's turn, so all three count.
+ * `eos_token_id` of config.json (of its text model too) and of generation_config.json, each a number or a
+ * list, and the tokenizer's eos, in this order. transformers uses only generation_config.json if there is
+ * one. Hand-edited files often disagree, and after a missed end token the model goes on with the user's turn,
+ * so all three count.
  */
 function endTokensOf(checkpoint: Checkpoint, texts: TokenizerTexts): readonly number[] {
   const config = checkpoint.config as { text_config?: unknown } | undefined;

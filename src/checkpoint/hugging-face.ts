@@ -1,6 +1,6 @@
 /**
- * What formats with Hugging Face's config.json share: the config and its shape, and the files beside the weights (tokenizer, chat
- * template, licence, how the model was trained).
+ * Shared by formats with Hugging Face's config.json: the config and its shape, and the files beside the
+ * weights (tokenizer, chat template, licence, training recipe).
  *
  * Source: Hugging Face hub layout.
  */
@@ -17,11 +17,11 @@ import { parseRecipe, RECIPE_FILE } from './training-recipe.ts';
 export const CONFIG = 'config.json';
 const MAX_CONFIG_BYTES = 1 << 24;
 
-/** Files beside the weights that say nothing about their shapes. */
+/** Files that are copied with the weights; none of them depends on the shapes of the weights. */
 const CARRIED =
   /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
 
-/** What they answer alike. */
+/** The functions of `CheckpointFormat` that these formats share. */
 export const huggingFace: Pick<
   CheckpointFormat,
   'names' | 'keys' | 'shape' | 'text' | 'recipe' | 'contents'
@@ -63,9 +63,10 @@ export async function readConfigs(folder: Folder): Promise<Pick<Checkpoint, 'con
 }
 
 /**
- * The files that travel with the weights, by name: tokenizer, chat templates, generation config, recipe and licences.
- * @throws FormatError for one that is no regular file or too large, and for a link out of the folder: a downloaded checkpoint must not
- * choose what else of a disk is copied
+ * The files to be copied with the weights, by name: tokenizer, chat templates, generation config, recipe,
+ * licences.
+ * @throws FormatError for one that is no regular file or too large, and for a link out of the folder: a
+ * downloaded checkpoint must not copy other files of the disk
  */
 export async function readCarriedFiles(folder: Folder): Promise<ReadonlyMap<string, Uint8Array>> {
   const names = (await folder.list()).filter(({ name, kind }) => kind !== 'folder' && CARRIED.test(name));
@@ -90,14 +91,17 @@ export async function readCarriedFiles(folder: Folder): Promise<ReadonlyMap<stri
   return files;
 }
 
-/** Where a folder's files may lie: in it and, for a folder `snapshots/REVISION` of Hugging Face's cache, among its blobs. */
+/**
+ * Where the links of a folder may point: into it and, for `snapshots/REVISION` in Hugging Face's cache, to
+ * its blobs.
+ */
 async function rootsOf(folder: Folder): Promise<readonly string[]> {
   const own = await folder.location();
   const [, cache] = /^(.*)\/snapshots\/[^/]+$/.exec(own) ?? [];
   return cache === undefined ? [own] : [own, `${cache}/blobs`];
 }
 
-/** Writes config.json, the recipe and the files that travel with the weights, each whole or not there. @returns their names */
+/** Writes config.json, the recipe and the copied files, each atomically. @returns their names */
 export async function writeBeside(
   folder: Folder,
   { config, recipe, files = new Map() }: CheckpointContents,

@@ -1,5 +1,5 @@
 /**
- * Tensors from and to safetensors and GGUF files. Node only (file access).
+ * Reads and writes checkpoints: safetensors and GGUF. Paths need Node; a `Folder` works anywhere.
  * @module gqa/checkpoint
  */
 export type {
@@ -9,7 +9,6 @@ export type {
   Folder,
   FolderEntry,
   Place,
-  Sized,
 } from '../files/folder.ts';
 export type { PlaceLike } from '../files/place.ts';
 export { FormatError } from '../format/format-error.ts';

@@ -1,6 +1,6 @@
 /**
- * Tensors on the file's own bytes: the native backend maps the file, the others read the slice. Weights stay as stored
- * (block types too) unless another type is asked for; nothing is unpacked to f32 behind the caller's back.
+ * Tensors of a checkpoint, as stored (block types too) unless another type is asked for. The native backend
+ * maps the file, the others read the tensor's bytes.
  */
 
 import { aNumber, anything, describe, listOfNumbers } from '../arguments/kinds.ts';
@@ -15,15 +15,20 @@ import { release, type Storage } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 
-/** Where to put a tensor, and as what. */
+/** Options of `loadTensor`. */
 export interface LoadTensorOptions {
-  /** The current backend by default. */
+  /** Backend of the tensor; default: the current one. */
   readonly backend?: BackendHandle;
-  /** Convert to this plain type; as stored by default (no copy on the native backend). */
+  /**
+   * Converts to this type, which is no block type; default: as stored, which the native backend does not
+   * copy.
+   */
   readonly dtype?: DType;
-  /** Take only this index of the first axis, without that axis; `rows` are then rows of it. Default all. */
+  /**
+   * Index on the first axis, which is then left out; `rows` are rows of that item. Default: the whole tensor.
+   */
   readonly item?: number;
-  /** Take only these rows of the first axis: a part of a fused projection. Default all. */
+  /** Range of rows on the first axis, such as one part of a fused projection. Default: all rows. */
   readonly rows?: readonly [first: number, end: number];
 }
 
@@ -35,12 +40,13 @@ const OPTIONS = optionKinds<LoadTensorOptions>({
 });
 
 /**
- * Makes a tensor of a checkpoint.
+ * Loads a tensor of a checkpoint.
  * @param name as in `checkpoint.tensors`
- * @throws RangeError when there is no such tensor or it has no such rows; UnsupportedError naming the tensor and its type when it is stored as
- * something the kernels do not read, or asked for as something its type is not converted to
- * @returns row-major, shape as in the header (with `rows`, of so many rows). On the native backend it aliases the mapped file, which stays mapped for as
- * long as the tensor lives, also after `checkpoint.close()`
+ * @throws RangeError when there is no such tensor or it has no such rows; UnsupportedError, with the tensor
+ * and its type, when the kernels do not read that type or do not convert it to `dtype`
+ * @returns row-major, with the shape of the header, or of the part that `item` and `rows` select. On the
+ * native backend it aliases the mapped file, which stays mapped until the tensor is freed, also after
+ * `checkpoint.close()`
  * @example
  * await using checkpoint = await openCheckpoint('model.gguf');
  * const embedding = loadTensor(checkpoint, 'token_embd.weight', { dtype: 'f32' }); // [V, D]
@@ -58,15 +64,15 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
   const info = options.rows === undefined ? item : rowsOf(op, item, options.rows);
   const { dtype: stored, shape } = info;
-  // f64 exists on the reference backend only; elsewhere it can be asked for as another type.
-  const elsewhere = stored === 'f64' && backend.name !== 'reference';
-  if (elsewhere && isFloat(options.dtype)) return narrowed(checkpoint, backend, info, options.dtype);
-  if (!isDType(stored) || elsewhere) {
+  // Only the reference backend has f64; the others round it to another type.
+  const lacksF64 = stored === 'f64' && backend.name !== 'reference';
+  if (lacksF64 && isFloat(options.dtype)) return rounded(checkpoint, backend, info, options.dtype);
+  if (!isDType(stored) || lacksF64) {
     throw new UnsupportedError(
       op,
       stored,
       backend.name,
-      elsewhere
+      lacksF64
         ? 'ask for it as f32, f16 or bf16'
         : 'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)',
     );
@@ -90,8 +96,8 @@ function isFloat(dtype: DType | undefined): dtype is 'f32' | 'f16' | 'bf16' {
   return dtype === 'f32' || dtype === 'f16' || dtype === 'bf16';
 }
 
-/** A tensor of f64 values, each rounded once to a type that the backend has. */
-function narrowed(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor, dtype: DType): Tensor {
+/** A tensor stored as f64, each value rounded once. */
+function rounded(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor, dtype: DType): Tensor {
   const { path, byteOffset, byteLength, shape } = info;
   const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
   try {
@@ -109,7 +115,7 @@ function itemOf(op: string, info: CheckpointTensor, item: number): CheckpointTen
   return { ...one, shape: one.shape.slice(1) };
 }
 
-/** Rows `first … end - 1` as a tensor of their own; rows are whole blocks, so they begin at a byte. */
+/** Rows `first` to `end - 1` as a tensor. Rows are whole blocks, so each begins at a byte. */
 function rowsOf(
   op: string,
   info: CheckpointTensor,
@@ -128,11 +134,12 @@ function rowsOf(
   };
 }
 
-/** The tensor's bytes in place, or a copy where the file has them at an address their type cannot be read from. */
+/** The tensor's bytes in the file, or a copy of them where they are not aligned for their type. */
 function storageOf(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor): Storage {
   const { path, byteOffset, byteLength, dtype } = info;
   const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
-  // Blocks begin with an f16 scale. Old safetensors files have headers of any length, so their data may sit at odd bytes.
+  // Blocks begin with an f16 scale. Old safetensors files have headers of any length, so data may begin at an
+  // odd byte.
   const width = isDType(dtype) && isBlockDType(dtype) ? 2 : byteLength / Math.max(1, sizeOf(info.shape));
   if (byteOffset % Math.max(1, width) === 0) return mapped;
   try {

@@ -1,7 +1,9 @@
-/** Modules to and from safetensors: one file whose tensors have the parameters' paths as Flax names them (`query.kernel`). */
-
+/**
+ * Modules to and from one safetensors file, whose tensors have Flax's names of the parameters
+ * (`query.kernel`).
+ */
 import { describe } from '../arguments/kinds.ts';
-import { isPlace, type PlaceLike } from '../files/place.ts';
+import { checkPlace, type PlaceLike } from '../files/place.ts';
 import type { Module } from '../nn/module.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { loadTensor } from './load-tensor.ts';
@@ -9,7 +11,7 @@ import { openCheckpoint } from './open-checkpoint.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
 /**
- * Writes the parameters of a module, as stored, beside `path` and renames.
+ * Writes the parameters of a module as stored, atomically.
  * @param path a `.safetensors` file
  * @example await saveModule('out/layer.safetensors', layer)
  */
@@ -20,7 +22,8 @@ export async function saveModule(path: PlaceLike, module: Module): Promise<void>
 
 /**
  * Reads the parameters of a module from a checkpoint, rounded to the parameters' dtypes.
- * @throws RangeError when a parameter is missing there, a tensor has no parameter, or shapes differ; the module is as it was then
+ * @throws RangeError when a parameter or a tensor is without its counterpart, or shapes differ; the module is
+ * then unchanged
  */
 export async function loadModule(path: PlaceLike, module: Module): Promise<void> {
   checkArguments('loadModule', path, module);
@@ -38,13 +41,9 @@ export async function loadModule(path: PlaceLike, module: Module): Promise<void>
   }
 }
 
-/** @throws TypeError, above all for the two the other way round */
+/** @throws TypeError, mostly for the two in the wrong order */
 function checkArguments(op: string, path: PlaceLike, module: Module): void {
-  if (!isPlace(path)) {
-    throw new TypeError(
-      `${op}: expected a path first, got ${path === '' ? 'an empty string' : describe(path)}`,
-    );
-  }
+  checkPlace(op, 'a path first', path);
   if (typeof module?.getState !== 'function') {
     throw new TypeError(`${op}: expected a module second, got ${describe(module)}`);
   }

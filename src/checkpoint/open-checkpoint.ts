@@ -1,10 +1,9 @@
 /**
- * Opens whatever holds a model's weights: a Hugging Face directory, one safetensors file, one GGUF file or the first of several
- * parts. Only headers are read. What cannot be opened is told in one line that says what to do.
+ * Opens a checkpoint: a Hugging Face directory, one safetensors file, one GGUF file or the first of several
+ * parts. Only headers are read. An error about another file or folder says what to do with it.
  */
-import { describe } from '../arguments/kinds.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
-import { findPlace, isPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { checkPlace, findPlace, type PlaceLike, placeName } from '../files/place.ts';
 import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
 import { describeOtherFolder, foreignFile, nameList, startOf } from './other-folders.ts';
@@ -14,21 +13,18 @@ const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${IN_FO
 
 /**
  * Opens a checkpoint and checks the headers of all its files.
- * @param path a `.gguf` (of a model in parts the first) or `.safetensors` file, or a directory in Hugging Face's layout or with
- * exactly one GGUF model
- * @param op whom an error about the kind of `path` speaks for
- * @throws Error when there is nothing to open at `path`, FormatError (with the file and mostly the byte) when a file is
- * damaged, a shard is missing, or the index and the shards disagree
- * @returns the checkpoint, whose tensor data has not been read
+ * @param path a `.safetensors` file, a `.gguf` file (of a model in parts the first), or a directory in
+ * Hugging Face's layout or with exactly one GGUF model
+ * @param op the function that a TypeError about `path` names
+ * @throws Error when there is no checkpoint at `path`; FormatError, with the file and where possible the
+ * byte, when a file is damaged, a shard is missing, or the index and the shards disagree
+ * @returns the checkpoint; no tensor data has been read
  * @example
  * await using checkpoint = await openCheckpoint('models/SmolLM2-135M');
  * checkpoint.shape.numKeyValueHeads; // 3
  */
 export async function openCheckpoint(path: PlaceLike, op = 'openCheckpoint'): Promise<Checkpoint> {
-  if (!isPlace(path)) {
-    const got = path === '' ? 'an empty string' : describe(path);
-    throw new TypeError(`${op}: expected the path of a checkpoint, got ${got}`);
-  }
+  checkPlace(op, 'the path of a checkpoint', path);
   const name = placeName(path);
   const { folder, file } = await found(path, name);
   return file === undefined ? openFolder(folder) : openFile(folder, file);
@@ -52,7 +48,8 @@ async function openFolder(folder: Folder): Promise<Checkpoint> {
   for (const format of FORMATS) {
     const file = await format.find(folder, names);
     if (file === undefined) continue;
-    // The name finds the file, the content says what it is: an index of shards says nothing.
+    // The file is found by its name, and its format by its content; an index of shards has no format of its
+    // own.
     const own = recognised(file, await withFile(folder, file, startOf)) ?? format;
     return new Checkpoint(own, folder.name, await own.open(folder, file));
   }

@@ -1,4 +1,7 @@
-/** What a file or folder without weights for this package is, and what to do with it: adapters, caches, other frameworks' files. */
+/**
+ * Describes files and folders that are no checkpoint, and says what to do with them: adapters, caches, other
+ * formats.
+ */
 import { type FileSource, type Folder, readSmallJson, readSmallText } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 
@@ -7,8 +10,8 @@ const MAX_JSON_BYTES = 1 << 20;
 const TO_SAFETENSORS =
   'convert it to safetensors first (in Python: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(out))';
 
-/** By file name: whose files they are, and how they become safetensors. */
-const FOREIGN: readonly (readonly [pattern: RegExp, whose: string, todo: string])[] = [
+/** By file name: the framework of other formats, and how to get safetensors. */
+const FOREIGN: readonly (readonly [pattern: RegExp, framework: string, todo: string])[] = [
   [/^(pytorch_model|consolidated).*\.(bin|pth|pt)$/, "PyTorch's", TO_SAFETENSORS],
   [/^pytorch_model\.bin\.index\.json$/, "PyTorch's", TO_SAFETENSORS],
   [
@@ -24,7 +27,7 @@ const FOREIGN: readonly (readonly [pattern: RegExp, whose: string, todo: string]
   [/^rust_model\.ot$/, "rust-bert's", 'take the PyTorch or safetensors form of the model'],
 ];
 
-/** @returns `got …; what to do`, or undefined for a folder of another kind */
+/** @returns `got …; what to do`; undefined for a folder that is not recognised */
 export async function describeOtherFolder(
   folder: Folder,
   names: readonly string[],
@@ -38,16 +41,16 @@ export async function describeOtherFolder(
   if (cached.length > 0) {
     return `got a cache of downloads (${cached.slice(0, 3).join(', ')}${cached.length > 3 ? ' …' : ''}); give a folder below snapshots in one of them`;
   }
-  for (const [pattern, whose, todo] of FOREIGN) {
+  for (const [pattern, framework, todo] of FOREIGN) {
     const name = names.find((one) => pattern.test(one));
-    if (name !== undefined) return `got ${whose} ${name}; ${todo}`;
+    if (name !== undefined) return `got ${framework} ${name}; ${todo}`;
   }
   const described = names.filter((name) => /^(config|tokenizer|generation_config).*\.json$/.test(name));
   if (described.length === 0) return undefined;
   return `got ${described.join(', ')} and no weights; fetch model.safetensors, or its shards and their index, too`;
 }
 
-/** Of a folder with an adapter, beside a model or not. */
+/** The adapter in a folder, with or without a model beside it, as `describeOtherFolder` describes it. */
 export async function describeAdapter(folder: Folder, names: readonly string[]): Promise<string | undefined> {
   const name = 'adapter_config.json';
   if (!names.includes(name)) return undefined;
@@ -73,17 +76,17 @@ async function describeCachedModel(folder: Folder): Promise<string> {
 const POINTER = 'expected weights, got a Git LFS pointer; fetch the file with git lfs pull';
 const isPointer = (start: Uint8Array) => ascii(start).startsWith('version https://git-lfs');
 
-/** @throws FormatError for what Git leaves in place of a large file */
+/** @throws FormatError for a Git LFS pointer in place of a large file */
 export async function refusePointer(source: FileSource): Promise<void> {
   if (isPointer(await startOf(source))) throw new FormatError(source.name, 0, POINTER);
 }
 
-/** The first bytes of a file, enough to tell what it is. */
+/** The first bytes of a file, enough to recognise its format. */
 export function startOf(source: FileSource): Promise<Uint8Array> {
   return source.read(0, Math.min(source.size, 64));
 }
 
-/** Of a file that no format recognises. @param accepted what would be one */
+/** The error for a file that no format recognises. @param accepted the files that are accepted */
 export function foreignFile(file: string, start: Uint8Array, accepted: string): FormatError {
   const name = file.toLowerCase();
   if (isPointer(start)) return new FormatError(file, 0, POINTER);

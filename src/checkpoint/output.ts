@@ -1,16 +1,18 @@
-/** Where a converted checkpoint goes: whether the place is free, and whether it has room. */
+/**
+ * Checks the place of a converted checkpoint: that nothing else is lost there, and that its disk has room.
+ */
 import { type FolderEntry, isInside, type Place } from '../files/folder.ts';
 import { placeName } from '../files/place.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import { formatNamed } from './formats.ts';
 
-const KINDS = { folder: 'a folder', file: 'a file', other: 'something' };
+const KINDS = { folder: 'a folder', file: 'a file', other: 'a link or a device' };
 
 /**
  * Checks that a checkpoint may be written to `to`.
- * @param from the checkpoint that will be read meanwhile: neither may lie inside the other
- * @param force allows to replace a file of a format, or a folder that is a checkpoint
- * @throws Error with what to do when something is there, or when `to` would overwrite `from`
+ * @param from the checkpoint to be read; neither may lie inside the other
+ * @param force whether to replace a checkpoint, which is a file of a format or a folder
+ * @throws Error, with what to do, when something exists at `to`, or when `to` would overwrite `from`
  */
 export async function checkOutputPlace(from: Place, to: Required<Place>, force: boolean): Promise<void> {
   const [source, target] = await Promise.all([from.folder.location(from.file), to.folder.location(to.file)]);
@@ -31,7 +33,10 @@ export async function checkOutputPlace(from: Place, to: Required<Place>, force: 
   );
 }
 
-/** Nothing but files, a config and weights among them: what a converter or a download leaves. */
+/**
+ * Whether a folder is empty, or holds only files with config.json and weights among them, as a conversion
+ * leaves.
+ */
 function isReplaceable(entries: readonly FolderEntry[]): boolean {
   if (entries.length === 0) return true;
   const has = (pattern: RegExp) => entries.some(({ name }) => pattern.test(name));

@@ -1,6 +1,7 @@
 /**
- * The folder of a training run: `step-N/` checkpoints, each whole or not there, and `latest`, a pointer file that is renamed
- * into place once the checkpoint it names is complete. A crash at any moment leaves a pointer to a whole checkpoint, or none.
+ * The folder of a training run: checkpoints `step-N/`, each complete or absent, and the file `latest` with
+ * the name of the newest one, written once that is complete. After a crash it names a complete checkpoint, or
+ * is absent.
  */
 import { show } from '../arguments/kinds.ts';
 import { type Folder, readSmallText } from '../files/folder.ts';
@@ -13,13 +14,13 @@ const POINTER = 'latest';
 const STATE = 'trainer.json';
 export const OPTIMIZER = 'optimizer.safetensors';
 
-/** What a checkpoint of a run holds. */
+/** Contents of a run's checkpoint. */
 export interface RunCheckpoint {
   readonly step: number;
-  /** Writes the model, in a form of its own, into the folder. */
+  /** Writes the model into the folder, in its own format. */
   readonly writeModel: (folder: Folder) => Promise<unknown>;
   readonly optimizer: Readonly<Record<string, Tensor>>;
-  /** Everything else that a run needs to go on. */
+  /** Everything else that is needed to resume. */
   readonly state: Readonly<Record<string, unknown>>;
 }
 
@@ -33,13 +34,16 @@ export class RunDirectory {
     this.folder = folder;
   }
 
-  /** Names of what is in there, without what a killed run left unfinished. */
+  /** Names of the entries, without temporary files. */
   async entries(): Promise<string[]> {
     const entries = await this.folder.list();
     return entries.map(({ name }) => name).filter((name) => !name.startsWith('.'));
   }
 
-  /** The folder of the newest complete checkpoint; undefined when there is none. @throws FormatError for a pointer to nothing. */
+  /**
+   * The folder of the newest checkpoint; undefined when there is none.
+   * @throws FormatError when `latest` names another
+   */
   async latest(): Promise<Folder | undefined> {
     const name = (await readSmallText(this.folder, POINTER))?.trim();
     if (name === undefined) return undefined;
@@ -54,7 +58,7 @@ export class RunDirectory {
     return folder;
   }
 
-  /** Writes a checkpoint, points to it, and removes all but the newest `keep` of them. */
+  /** Writes a checkpoint and its name to `latest`, and removes all but the newest `keep` checkpoints. */
   async save(checkpoint: RunCheckpoint, keep: number): Promise<void> {
     await this.#removeUnfinished();
     const name = `step-${checkpoint.step}`;
@@ -90,7 +94,7 @@ export class RunDirectory {
     return state;
   }
 
-  /** Lines of a `.jsonl` file that parse; a last one cut off by a crash does not. */
+  /** The lines of a `.jsonl` file up to the first one that does not parse, such as one cut off by a crash. */
   async readLines(name: string): Promise<Record<string, unknown>[]> {
     const text = await readSmallText(this.folder, name, Number.POSITIVE_INFINITY);
     const parsed: Record<string, unknown>[] = [];

@@ -1,5 +1,6 @@
 /**
- * A checkpoint as Hugging Face's folder: weights in safetensors, one file or shards with an index, and config.json beside them.
+ * A checkpoint as a Hugging Face folder: weights in safetensors, one file or shards with an index, and
+ * config.json.
  *
  * Source: Hugging Face hub layout (model.safetensors, model.safetensors.index.json with `weight_map`).
  */
@@ -18,7 +19,7 @@ import { writeSafetensors } from './write-safetensors.ts';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
-/** The index of a model of 100,000 tensors has some 10 MB. */
+/** The index of a model with 100,000 tensors has about 10 MB. */
 const MAX_INDEX_BYTES = 100_000_000;
 
 export const safetensorsCheckpoint: CheckpointFormat = {
@@ -34,7 +35,7 @@ export const safetensorsCheckpoint: CheckpointFormat = {
     const found = [SINGLE, INDEX].find((name) => names.includes(name));
     const adapter = found && (await describeAdapter(folder, names));
     if (!adapter) return found;
-    // transformers would add the adapter, or not, by what else is installed.
+    // Whether transformers would add the adapter depends on other installed packages.
     throw new Error(
       `${folder.name}: expected a model alone, ${adapter}, or move adapter_config.json away to use the model without it`,
     );

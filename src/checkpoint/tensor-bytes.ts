@@ -1,8 +1,18 @@
-/** What the writers of checkpoints take: a tensor as bytes. Free of Node's types, since public declarations show it. */
+/**
+ * Tensors as the writers of checkpoints take them. Free of Node's types, since public declarations show it.
+ */
 import { checkObject, describe } from '../arguments/kinds.ts';
 import { STORAGE_TYPES, type StorageType } from '../format/storage-type.ts';
+import { ownerOf } from '../tensor/storage.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
-/** Chunks of a tensor's bytes, in order and little-endian. Each is written before the next is asked for: one buffer may serve all. */
+/** Bytes of a tensor that are written at a time. */
+const SLICE_BYTES = 8 << 20;
+
+/**
+ * Chunks of a tensor's bytes, in order and little-endian. Each is written before the next is asked for, so
+ * one buffer can be reused.
+ */
 export type ByteChunks = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** A tensor as bytes: all at once (any typed array over the stored bits), or in chunks made on demand. */
@@ -15,34 +25,37 @@ export interface TensorBytes {
   readonly data: ArrayBufferView | (() => ByteChunks);
 }
 
-/**
- * @throws TypeError, RangeError unless `entry` is a tensor as bytes: a known dtype, a shape of dims >= 0, and data
- */
+/** @throws TypeError, RangeError unless `entry` has a known dtype, a shape of dims >= 0, and data */
 export function checkTensorBytes(op: string, name: string, entry: TensorBytes): void {
   checkObject(op, `${name} as a tensor, or as { dtype, shape, data }`, entry);
   const { dtype, shape, data } = entry;
-  if (!STORAGE_TYPES.includes(dtype))
-    throw new TypeError(`${op}: ${name}: expected a dtype, got ${describe(dtype)}`);
-  if (!Array.isArray(shape)) throw new TypeError(`${op}: ${name}: expected a shape, got ${describe(shape)}`);
+  const wrongKind = (expected: string, value: unknown) =>
+    new TypeError(`${op}: ${name}: expected ${expected}, got ${describe(value)}`);
+  if (!STORAGE_TYPES.includes(dtype)) throw wrongKind('a dtype', dtype);
+  if (!Array.isArray(shape)) throw wrongKind('a shape', shape);
   if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) {
     throw new RangeError(`${op}: ${name}: expected dims >= 0, got [${shape.join(', ')}]`);
   }
   if (!ArrayBuffer.isView(data) && typeof data !== 'function') {
-    const expected = 'expected data as a typed array, or a function that makes chunks';
-    throw new TypeError(`${op}: ${name}: ${expected}, got ${describe(data)}`);
+    throw wrongKind('data as a typed array, or a function that makes chunks', data);
   }
 }
 
-/** Bytes of an array written before others have their turn. */
-const SLICE_BYTES = 4 << 20;
-
-/** A tensor's bytes, where `data` holds or makes them. */
-export function chunksOf({ data }: TensorBytes): ByteChunks {
-  return typeof data === 'function' ? data() : slices(data);
+/** The bytes of a tensor as stored. */
+export function chunksOf(source: TensorBytes | Tensor): ByteChunks {
+  if (source instanceof Tensor) return tensorChunks(source);
+  return typeof source.data === 'function' ? source.data() : slices(source.data);
 }
 
 function* slices({ buffer, byteOffset, byteLength }: ArrayBufferView): Generator<Uint8Array> {
   for (let at = 0; at < byteLength; at += SLICE_BYTES) {
     yield new Uint8Array(buffer, byteOffset + at, Math.min(SLICE_BYTES, byteLength - at));
+  }
+}
+
+/** The bytes of a tensor, copied out of its backend. */
+export function* tensorChunks({ storage, byteLength }: Tensor): Generator<Uint8Array> {
+  for (let at = 0; at < byteLength; at += SLICE_BYTES) {
+    yield ownerOf(storage).read(storage, at, Math.min(SLICE_BYTES, byteLength - at));
   }
 }

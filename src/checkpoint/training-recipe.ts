@@ -1,8 +1,7 @@
 /**
- * How a model was trained, kept with its checkpoint so that the recipe can be continued: `gqa-train.json` beside config.json, the
- * metadata key `gqa.train` in a GGUF file. Converting carries it over.
+ * How a model was trained, stored with its checkpoint so that uptraining can continue the recipe:
+ * `gqa-train.json` beside config.json, in GGUF the metadata key `gqa.train`.
  */
-
 import { show } from '../arguments/kinds.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
@@ -10,43 +9,46 @@ import { parseJson } from '../format/parse-json.ts';
 export const RECIPE_FILE = 'gqa-train.json';
 export const RECIPE_KEY = 'gqa.train';
 
-/** Everything a run's numbers depend on besides its model and text. The defaults are those of `Trainer`. */
+/** The settings that, with the model and the text, determine the numbers of a run. */
 export interface TrainSettings {
   /** B; blocks per batch. */
   readonly batchSize: number;
   /** T; tokens per block. */
   readonly blockLength: number;
-  /** Optimiser steps of the whole run; the learning rate falls until the last. */
+  /** Optimiser steps of the whole run; the learning rate falls until the last one. */
   readonly steps: number;
-  /** Batches per step, whose gradients are averaged; default 1. */
+  /** Batches per step; their gradients are averaged. Default 1. */
   readonly accumulate: number;
-  /** Peak of the schedule. */
+  /** Peak learning rate. */
   readonly learningRate: number;
-  /** At the end; default a tenth of the peak. */
+  /** Final learning rate; default a tenth of the peak. */
   readonly minLearningRate: number;
-  /** Default 100, at most a tenth of the steps. */
+  /** Steps in which the learning rate rises to its peak; default 100, at most a tenth of `steps`. */
   readonly warmupSteps: number;
-  /** Of matrices; default 0.1. */
+  /** AdamW weight decay, of matrices only; default 0.1. */
   readonly weightDecay: number;
-  /** Default 0.9. */
+  /** Decay of AdamW's first moment; default 0.9. */
   readonly b1: number;
-  /** Default 0.99. */
+  /** Decay of AdamW's second moment; default 0.99. */
   readonly b2: number;
-  /** Largest norm of all gradients together; default 1. 0, Infinity and what f32 cannot hold switch clipping off, and are kept as 0. */
+  /**
+   * Largest global norm of the gradients; default 1. 0, Infinity and values beyond f32 mean no clipping,
+   * stored as 0.
+   */
   readonly clip: number;
-  /** Share that training steps drop (after the embedding, of attention's weights, after attention and the MLP); default 0. */
+  /** Dropout rate after the embedding, of attention's weights, and after attention and the MLP; default 0. */
   readonly dropout: number;
-  /** Of the batches and the dropout; default 1337. */
+  /** Seed of batches and dropout; default 1337. */
   readonly seed: number;
-  /** Batches per estimate of a loss; default 20. */
+  /** Batches per estimate of the loss; default 20. */
   readonly evaluationBatches: number;
-  /** Where in the stream of batches the run begins, so that one can go on where another ended; default 0. */
+  /** First batch in the stream of batches, so that a run can go on where another one ended; default 0. */
   readonly firstBatch: number;
-  /** Share of the text, its last part, that is not trained on. */
+  /** Share of the text, at its end, that is held out. */
   readonly validation: number;
 }
 
-/** A run: what it was to be, and how far it came. */
+/** A run: its settings, and the steps taken. */
 export interface RunRecord {
   /** The settings of the run. */
   readonly settings: TrainSettings;
@@ -54,31 +56,46 @@ export interface RunRecord {
   readonly step: number;
 }
 
-/**
- * How a checkpoint was trained: its first run and the uptraining after it. `convertCheckpoint` copies it to its output.
- */
+/** How a checkpoint was trained. `convertCheckpoint` copies it to its output. */
 export interface TrainRecipe {
-  /** Of the model from scratch; absent where that was done elsewhere. */
+  /** The first training; absent for a model that was trained elsewhere. */
   readonly training?: RunRecord;
-  /** What came after it, oldest first. */
+  /** The uptraining after it, oldest first. */
   readonly uptraining: readonly RunRecord[];
 }
 
-/** Each is a loop or a length: the largest that a file may ask for. */
-const MOST = {
-  batchSize: 2 ** 20,
-  blockLength: 2 ** 24,
-  steps: 2 ** 31,
-  accumulate: 2 ** 16,
-  evaluationBatches: 2 ** 20,
-} as const;
-const NOT_NEGATIVE = [
-  ...(['learningRate', 'minLearningRate', 'warmupSteps', 'weightDecay', 'b1', 'b2', 'clip', 'seed'] as const),
-  'firstBatch',
-] as const;
+type Rule = readonly [expected: string, holds: (value: number) => boolean];
+
+const atLeast0: Rule = ['a number of at least 0', (value) => value >= 0 && value < Number.POSITIVE_INFINITY];
+/** Of loops and lengths: a damaged file must not ask for more than can be meant. */
+const upTo = (most: number): Rule => [
+  `an integer from 1 to ${most}`,
+  (value) => Number.isInteger(value) && value >= 1 && value <= most,
+];
+
+/** Values that a file may hold. */
+const RULES: Readonly<Record<keyof TrainSettings, Rule>> = {
+  batchSize: upTo(2 ** 20),
+  blockLength: upTo(2 ** 24),
+  steps: upTo(2 ** 31),
+  accumulate: upTo(2 ** 16),
+  learningRate: atLeast0,
+  minLearningRate: atLeast0,
+  warmupSteps: atLeast0,
+  weightDecay: atLeast0,
+  b1: atLeast0,
+  b2: atLeast0,
+  clip: atLeast0,
+  dropout: ['a number from 0 to below 1', (value) => value >= 0 && value < 1],
+  seed: atLeast0,
+  evaluationBatches: upTo(2 ** 20),
+  firstBatch: atLeast0,
+  validation: ['a number between 0 and 1', (value) => value > 0 && value < 1],
+};
 
 /**
- * @param file what errors call the text; `key` names it inside of a file
+ * @param file the name of the file in errors
+ * @param key the metadata key of the text; undefined for a file of its own
  * @throws FormatError naming the value that is wrong
  */
 export function parseRecipe(text: string, file: string, key?: string): TrainRecipe {
@@ -93,35 +110,20 @@ export function parseRecipe(text: string, file: string, key?: string): TrainReci
 }
 
 function checkedRun(run: Partial<RunRecord> | null, fail: (what: string) => Error): RunRecord {
-  const { step } = run ?? {};
-  // Runs from before there was dropout do not name it.
+  const step = run?.step as number;
+  // A file without dropout is valid: it means none.
   const settings = { dropout: 0, ...run?.settings } as TrainSettings;
-  if (!Number.isInteger(step) || Number(step) < 0) {
+  if (!Number.isInteger(step) || step < 0) {
     throw fail(`step to be an integer of at least 0, got ${show(step)}`);
   }
-  for (const [name, most] of Object.entries(MOST)) {
-    const value = settings[name as keyof typeof MOST];
-    if (!Number.isInteger(value) || value < 1 || value > most) {
-      throw fail(`settings.${name} to be an integer from 1 to ${most}, got ${show(value)}`);
+  for (const [name, [expected, holds]] of Object.entries(RULES)) {
+    const value = settings[name as keyof TrainSettings];
+    if (typeof value !== 'number' || !holds(value)) {
+      throw fail(`settings.${name} to be ${expected}, got ${show(value)}`);
     }
   }
-  if (Number(step) > settings.steps) {
+  if (step > settings.steps) {
     throw fail(`step to be at most settings.steps, ${settings.steps}, got ${show(step)}`);
   }
-  for (const name of NOT_NEGATIVE) {
-    const value = settings[name];
-    if (!isNumber(value, 0)) throw fail(`settings.${name} to be a number of at least 0, got ${show(value)}`);
-  }
-  const { validation, dropout } = settings;
-  if (!(validation > 0 && validation < 1)) {
-    throw fail(`settings.validation between 0 and 1, got ${show(validation)}`);
-  }
-  if (!(isNumber(dropout, 0) && dropout < 1)) {
-    throw fail(`settings.dropout of at least 0 and below 1, got ${show(dropout)}`);
-  }
-  return { settings, step: Number(step) };
-}
-
-function isNumber(value: unknown, least: number): value is number {
-  return typeof value === 'number' && value >= least && value < Number.POSITIVE_INFINITY;
+  return { settings, step };
 }

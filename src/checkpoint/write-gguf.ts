@@ -1,19 +1,21 @@
-/** Writes a GGUF file, streaming and atomically, as `writeSafetensors` does for safetensors. */
-
+/** Writes a GGUF file as `writeSafetensors` writes safetensors: each tensor's bytes are asked for in turn. */
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { outputPlace, type PlaceLike } from '../files/place.ts';
+import type { PlaceLike } from '../files/place.ts';
 import { encodeGgufHeader } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import type { GgufPair } from '../format/gguf-value.ts';
 import { checkTensorBytes, chunksOf, type TensorBytes } from './tensor-bytes.ts';
-import { writeTensors } from './write-tensors.ts';
+import { writeTensorFile } from './write-tensors.ts';
 
 export type { GgufPair } from '../format/gguf-value.ts';
 
 /** Options of `writeGguf`. */
 export interface WriteGgufOptions {
-  /** Tensors written at the same time; the chunks of different ones must not share a buffer then. Default 1. */
+  /**
+   * Tensors written at the same time; default 1. With more, the chunks of two tensors must not share a
+   * buffer.
+   */
   readonly atOnce?: number;
 }
 
@@ -43,24 +45,18 @@ export async function writeGguf(
     return { name, dtype: tensor.dtype, shape: tensor.shape };
   });
   const header = encodeGgufHeader(metadata, entries);
-  const { folder, file } = await outputPlace(path);
-  await folder.write(file, async (out) => {
-    await out.write(header.bytes, 0);
-    const last = header.tensors.at(-1);
-    if (last !== undefined) {
-      const end = last.byteOffset + last.byteLength;
-      await out.truncate(Math.ceil(end / header.alignment) * header.alignment); // the last tensor is padded too
-    }
-    await writeTensors(out, {
-      op: 'writeGguf',
-      tensors: header.tensors,
-      chunksOf: (name) => chunksOf(tensors.get(name)!),
-      atOnce: options.atOnce ?? 1,
-    });
+  const last = header.tensors.at(-1);
+  const end = last && last.byteOffset + last.byteLength;
+  await writeTensorFile(path, {
+    op: 'writeGguf',
+    header,
+    size: end && Math.ceil(end / header.alignment) * header.alignment, // the last tensor is padded too
+    chunksOf: (name) => chunksOf(tensors.get(name)!),
+    atOnce: options.atOnce,
   });
 }
 
-/** The metadata of a file that was read, as `writeGguf` takes it. */
+/** The metadata of an opened file, as `writeGguf` takes it. */
 export function metadataPairs({ metadata, metadataTypes }: GgufHeader): Map<string, GgufPair> {
   return new Map([...metadata].map(([key, value]) => [key, { type: metadataTypes.get(key)!, value }]));
 }

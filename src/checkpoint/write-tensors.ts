@@ -1,45 +1,64 @@
 /**
- * Tensors at their places in an open file: what the writers of safetensors and GGUF share. What is written is synced every
- * 64 MiB while the next is made, so that the sync at the end finds little to do.
+ * Writes the file of a checkpoint: what the writers of safetensors and GGUF share. Every 64 MiB are synced
+ * while the next are made, so that little is left for the sync at the end.
  */
+import { checkPositiveInteger } from '../arguments/kinds.ts';
 import type { FileWriter } from '../files/folder.ts';
+import { outputPlace, type PlaceLike } from '../files/place.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { ByteChunks } from './tensor-bytes.ts';
 
-/** Left to itself, Linux begins to store a file when a tenth of the memory waits for it, or the sync at the end. */
+/**
+ * Without this, Linux begins to store a file when a tenth of the memory waits for it, or at the final sync.
+ */
 const SYNC_BYTES = 64 << 20;
 
-/** Where the tensors go, and what tells their bytes. */
-export interface TensorPlaces {
-  /** The writer's name, for errors. */
+/** A file to be written. */
+export interface TensorFile {
+  /** The name of the writer, for errors. */
   readonly op: string;
-  /** In file order, each at its `byteOffset` of the file. */
-  readonly tensors: readonly TensorInfo[];
+  /** Bytes of the header, and tensors in file order, each with its place in the file. */
+  readonly header: { readonly bytes: Uint8Array; readonly tensors: readonly TensorInfo[] };
+  /** Length of the file in bytes; default: up to the end of the last tensor. */
+  readonly size?: number;
   readonly chunksOf: (name: string) => ByteChunks;
-  /** Tensors written at the same time: while one is read, another can be written or computed. */
-  readonly atOnce: number;
+  /** Tensors written at the same time: while one is read, another can be written or computed. Default 1. */
+  readonly atOnce: number | undefined;
 }
 
 /**
- * Writes tensors into `file`; gaps between them become zeros.
- * @throws RangeError when a tensor's chunks have another size than its place, before anything lands in the next one's, or `atOnce`
- * is no count; what `chunksOf` or the file system throws, with no write still under way
+ * Writes a file, atomically; gaps between tensors become zeros.
+ * @throws RangeError when the chunks of a tensor have another size than its place, or `atOnce` is no positive
+ * integer; what `chunksOf` or the file system throws. No write is under way then
  */
-export async function writeTensors(
-  file: FileWriter,
-  { op, tensors, chunksOf, atOnce }: TensorPlaces,
+export async function writeTensorFile(
+  path: PlaceLike,
+  { op, header, size, chunksOf, atOnce = 1 }: TensorFile,
 ): Promise<void> {
-  if (!Number.isInteger(atOnce) || atOnce < 1) {
-    throw new RangeError(`${op}: expected atOnce to be an integer >= 1, got ${atOnce}`);
-  }
+  checkPositiveInteger(op, 'atOnce', atOnce);
+  const { folder, file } = await outputPlace(path);
+  await folder.write(file, async (out) => {
+    await out.write(header.bytes, 0);
+    if (size !== undefined) await out.truncate(size);
+    await writeTensors(out, op, header.tensors, chunksOf, atOnce);
+  });
+}
+
+async function writeTensors(
+  file: FileWriter,
+  op: string,
+  tensors: readonly TensorInfo[],
+  chunksOf: TensorFile['chunksOf'],
+  atOnce: number,
+): Promise<void> {
   let unsynced = 0;
   let synced = Promise.resolve();
   const count = async (bytes: number) => {
     unsynced += bytes;
     if (unsynced < SYNC_BYTES) return;
     unsynced = 0;
-    // One after the other, and awaited at the end: the system reports a failed write to one sync only.
+    // One sync at a time, each awaited: the system reports a failed write to one sync only.
     const before = synced;
     synced = before.then(() => file.sync());
     synced.catch(() => {});
@@ -53,7 +72,7 @@ export async function writeTensors(
       if (written > byteLength) throw sizeError(op, name, byteLength, written);
       await file.write(chunk, at);
       await count(chunk.byteLength);
-      await eventLoopTurn(); // writing in place gives no turn to what else the program does
+      await eventLoopTurn(); // a synchronous write gives none
     }
     if (written !== byteLength) throw sizeError(op, name, byteLength, written);
   };
@@ -62,7 +81,7 @@ export async function writeTensors(
     try {
       while (next < tensors.length) await writeOne(tensors[next++]);
     } catch (error) {
-      next = tensors.length; // the other lanes end with the tensors they are at
+      next = tensors.length; // the other lanes end after their current tensors
       throw error;
     }
   };
@@ -71,6 +90,6 @@ export async function writeTensors(
   for (const end of [...lanes, sync]) if (end.status === 'rejected') throw end.reason;
 }
 
-export function sizeError(op: string, name: string, expected: number, got: number): RangeError {
+function sizeError(op: string, name: string, expected: number, got: number): RangeError {
   return new RangeError(`${op}: ${name}: expected ${expected} bytes for its shape, got ${got}`);
 }

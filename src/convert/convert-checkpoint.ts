@@ -5,15 +5,7 @@
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1 (mean, first, random).
  */
 
-import {
-  aBoolean,
-  aFunction,
-  aNumber,
-  anything,
-  aString,
-  checkPositiveInteger,
-  describe,
-} from '../arguments/kinds.ts';
+import { aBoolean, aFunction, aNumber, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { getBackend } from '../backend/registry.ts';
 import type { Checkpoint, CheckpointFormat } from '../checkpoint/checkpoint.ts';
@@ -21,7 +13,7 @@ import { formatNamed } from '../checkpoint/formats.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { checkOutputPlace } from '../checkpoint/output.ts';
 import type { Folder } from '../files/folder.ts';
-import { findPlace, isPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { aPlace, findPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
@@ -114,15 +106,7 @@ export interface ConvertResult {
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
   checkOptions('convertCheckpoint', options, OPTIONS);
-  for (const name of ['from', 'to'] as const) {
-    const path = options[name];
-    // An empty path would mean the current folder.
-    if (!isPlace(path)) {
-      throw new TypeError(
-        `convertCheckpoint: expected ${name} to be a path, got ${path === '' ? 'an empty string' : describe(path)}`,
-      );
-    }
-  }
+  for (const name of ['from', 'to'] as const) aPlace('convertCheckpoint', name, options[name]);
   checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
   const { numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');

@@ -24,7 +24,7 @@ export async function ggufFromHuggingFace(
   plans: ReadonlyMap<string, TensorPlan>,
 ): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufTensors }> {
   const { checkpoint, config } = job;
-  const file = `${checkpoint.directory}/config.json`;
+  const file = checkpoint.folder.nameOf('config.json');
   if (job.family.ggufForm !== 'llama') {
     const known = FAMILIES.filter(({ ggufForm }) => ggufForm === 'llama').flatMap(
       ({ modelTypes }) => modelTypes,

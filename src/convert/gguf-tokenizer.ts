@@ -59,7 +59,7 @@ export async function ggufTokenizer(
   const model = (value: string): [string, GgufPair] => ['tokenizer.ggml.model', { type: 'string', value }];
   const parts = await tokenizerParts(checkpoint, await readTokenizerTexts(checkpoint));
   if (parts === undefined) return new Map([model('no_vocab')]);
-  const file = `${checkpoint.directory}/tokenizer.json`;
+  const file = checkpoint.folder.nameOf('tokenizer.json');
   const refuse = (what: string): never => {
     throw new FormatError(
       file,

@@ -1,86 +1,82 @@
 /**
- * The interface behind which files are: `NodeFolder` on Node's file system, `MemoryFolder` in memory. A browser's
- * folders can implement it too.
+ * The interface for folders and files: `NodeFolder` implements it on Node's file system, `MemoryFolder` in
+ * memory. A browser's folders can implement it too.
  */
 import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
 
-/** What is in a folder. Links are not followed: they are `other`. */
+/** A file or folder in a folder. Links are not followed: they are `other`. */
 export interface FolderEntry {
   readonly name: string;
   readonly kind: 'file' | 'folder' | 'other';
 }
 
-/** What the engine opens a file as. */
-export interface Sized {
-  readonly size: number;
-  /** Closes the file. */
-  close(): void;
-}
-
-/** A file to read from, at any place and in any order. */
+/** A file to read from, at any offset and in any order. */
 export interface FileSource extends ByteSource {
   /**
-   * Fills `target` with the bytes from `offset` on: a reader that reuses one buffer spares the page faults of fresh ones,
+   * Fills `target` with the bytes from `offset` on. Reusing one buffer saves the page faults of new ones,
    * which cost as much as the copy itself.
    * @throws as `read`
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
-  /** The whole file, where it is in memory; not to be written to. */
+  /** All bytes of a file that is in memory; they must not be written to. */
   readonly bytes?: Uint8Array;
   /**
-   * Where the file has a path: opens it there by a function of the engine, which may map it.
-   * @throws FormatError when another file is at the path than the one that this source read before
+   * Calls `open`, which may map the file, with the file's path; undefined for a file without a path.
+   * @throws FormatError when the file has been replaced since it was opened
    */
-  openByPath?<T extends Sized>(open: (path: string) => T): T;
-  /** Closes the file. A later read opens it again, and throws FormatError when another file is in its place. */
+  openByPath?<T extends { readonly size: number; close(): void }>(open: (path: string) => T): T;
+  /** Closes the file. A later read opens it again, and throws FormatError when the file has been replaced. */
   close(): Promise<void>;
 }
 
 /** A file that is being written. */
 export interface FileWriter {
-  /** Writes all of `bytes`, `at` bytes into the file; gaps become zeros. `bytes` may be reused once it is done. */
+  /** Writes `bytes` from offset `at` on; gaps become zeros. `bytes` may be reused afterwards. */
   write(bytes: Uint8Array, at: number): void | Promise<void>;
-  /** Makes the file `size` bytes long, with zeros at its end. */
+  /** Sets the file's length, with zeros at its end where it becomes longer. */
   truncate(size: number): Promise<void>;
-  /** Stores on the disk what was written so far. */
+  /** Stores on the disk all that was written before. */
   sync(): Promise<void>;
 }
 
-/** A file's content: text as UTF-8, bytes, or what a function writes into the empty file. */
+/** A file's content: text as UTF-8, bytes, or a function that writes into the empty file. */
 export type FileContent = string | Uint8Array | ((file: FileWriter) => Promise<void>);
 
-/** A folder that checkpoints and runs are read from and written to. Names in it are plain, without a path. */
+/**
+ * A folder of checkpoints or training runs, which need not exist. The names of its entries are plain, not
+ * paths.
+ */
 export interface Folder {
-  /** What errors call the folder. */
+  /** The name of the folder in errors, such as its path. */
   readonly name: string;
-  /** Where it lies on Node's file system; undefined elsewhere. */
+  /** Its path on Node's file system; undefined for other folders. */
   readonly path?: string;
-  /** What errors call a file of it, there or not. */
+  /** The name of one of its files in errors; the file need not exist. */
   nameOf(file: string): string;
-  /** Its entries; none when the folder does not exist. */
+  /** Its entries, by name; none when the folder does not exist. */
   list(): Promise<readonly FolderEntry[]>;
   /**
-   * Opens a file for reading, of the size that it has now.
-   * @throws FormatError for what is no regular file
-   * @returns undefined when nothing of that name is there
+   * Opens a file for reading. Its size is fixed from then on.
+   * @throws FormatError for a pipe, a device or a folder
+   * @returns undefined when there is no such file
    */
   open(file: string): Promise<FileSource | undefined>;
-  /** Makes the folder, and those it lies in, unless it is there. */
+  /** Makes the folder, and its parents, unless it exists. @throws Error when a file is in its place */
   create(): Promise<void>;
-  /** Creates or replaces a file as a whole: after a crash or an error the old file is there, or none. */
+  /** Creates or replaces a file. After a crash or an error the old file is unchanged. */
   write(file: string, content: FileContent): Promise<void>;
-  /** Adds text to the end of a file, which is made when it is not there. */
+  /** Adds text to the end of a file, which is made unless it exists. */
   append(file: string, text: string): Promise<void>;
-  /** A folder in this one, there or not. */
+  /** A folder in this one, which need not exist. */
   folder(name: string): Folder;
-  /** Removes a file, or a folder with all that is in it; nothing happens when it is not there. */
+  /** Removes a file, or a folder with its content; does nothing when there is none. */
   remove(name: string): Promise<void>;
   /**
-   * Makes the folder `name` with what `fill` puts into an empty one. After a crash there is the old one, the new
+   * Makes the folder `name` with the files that `fill` writes. After a crash there is the old folder, the new
    * one, or none.
-   * @param options.overwrite whether a folder of that name is replaced; without it that is an error
+   * @param options.overwrite whether to replace a folder of that name; default false: it is an error
    */
   replace(
     name: string,
@@ -88,45 +84,47 @@ export interface Folder {
     options?: { readonly overwrite?: boolean },
   ): Promise<void>;
   /**
-   * Takes the folder for one writer.
-   * @throws FolderInUseError while another has it
-   * @returns gives it back
+   * Locks the folder, for one writer at a time.
+   * @throws FolderInUseError while it is locked
+   * @returns a function that unlocks it
    */
   lock(): Promise<() => void>;
   /**
-   * The location of the folder, or of an entry of it (there or not), with all links resolved: equal for equal
-   * places, with `/` after each folder.
+   * The absolute path of the folder, or of an entry (which need not exist), with all links resolved and `/`
+   * as the separator. Two places are the same when their locations are equal.
    */
   location(name?: string): Promise<string>;
-  /** Bytes that can be written to `name` in it, after removing what a killed writer left there. */
+  /** Free bytes on its disk, after removing what a killed process left of writing `name`. */
   space(name: string): Promise<number>;
 }
 
-/** A folder, or with `file` an entry of it. */
+/** A folder, or with `file` an entry of it, which need not exist. */
 export interface Place {
   readonly folder: Folder;
   readonly file?: string;
 }
 
-/** Another process, or another run of this one, works in the folder. */
+/** The folder is locked by another process, or by another run of this one. */
 export class FolderInUseError extends Error {
   override readonly name = 'FolderInUseError';
 }
 
-/** Whether a location is another one or lies in it. */
+/** Whether a location lies in another one or is the same. */
 export function isInside(inner: string, outer: string): boolean {
   return inner === outer || inner.startsWith(outer.endsWith('/') ? outer : `${outer}/`);
 }
 
-/** True for a name that stays in its folder: names in an index or from a caller must not reach other files. */
+/**
+ * Whether a name is not a path: names in an index, or from a caller, must not reach files of other folders.
+ */
 export function isPlainFileName(name: string): boolean {
   return name !== '' && name !== '.' && name !== '..' && !/[/\\\0]/.test(name);
 }
 
 /**
- * Runs `use` on an open file and closes it, whatever happens.
+ * Opens a file for the time of `use`.
+ * @throws FormatError when there is no such file
  * @returns what `use` returned
- * @throws FormatError when the file is not there
  */
 export async function withFile<T>(
   folder: Folder,
@@ -144,19 +142,19 @@ export async function withFile<T>(
   }
 }
 
-/** Of a text file beside the weights: the largest tokenizer.json of known models has 35 MB. */
-export const MAX_SIDECAR_BYTES: number = 1 << 26;
+/** The largest file that is read as a whole. The largest tokenizer.json of known models has 35 MB. */
+const MAX_SMALL_FILE_BYTES = 1 << 26;
 
 /**
- * A file that is read as a whole: a config, a tokenizer, a template, a licence.
- * @param maxBytes what no such file of a real model needs
- * @returns its bytes; undefined when nothing is there
+ * Reads a file as a whole: a config, a tokenizer, a template, a licence.
+ * @param maxBytes more than any such file of a real model has; default 64 MiB
  * @throws FormatError when it is no regular file or larger; the file system's error when it cannot be read
+ * @returns its bytes; undefined when there is no such file
  */
 export async function readSmallFile(
   folder: Folder,
   file: string,
-  maxBytes: number = MAX_SIDECAR_BYTES,
+  maxBytes: number = MAX_SMALL_FILE_BYTES,
 ): Promise<Uint8Array | undefined> {
   const source = await folder.open(file);
   if (source === undefined) return undefined;
@@ -178,7 +176,7 @@ export async function readSmallText(
   return bytes && new TextDecoder().decode(bytes);
 }
 
-/** As `readSmallFile`, parsed. @throws FormatError that names the file when it is no JSON */
+/** As `readSmallFile`, parsed. @throws FormatError when it is no JSON */
 export async function readSmallJson(folder: Folder, file: string, maxBytes?: number): Promise<unknown> {
   const bytes = await readSmallFile(folder, file, maxBytes);
   return bytes && parseJson(folder.nameOf(file), bytes);

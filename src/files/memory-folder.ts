@@ -1,4 +1,6 @@
-/** A folder in memory: what a program made or fetched, without a file system. A folder in it is there while it holds a file. */
+/**
+ * A folder in memory, for files that a program made or fetched. A folder in it exists while it holds a file.
+ */
 import { bytesSource } from '../format/byte-source.ts';
 import {
   type FileContent,
@@ -9,11 +11,11 @@ import {
   FolderInUseError,
 } from './folder.ts';
 
-/** What a folder and those in it share. */
+/** Shared by a folder and all folders in it. */
 interface Store {
-  /** By path from the outermost folder, with `/` between names. */
+  /** By path from the outermost folder, such as `a/b`. */
   readonly files: Map<string, Uint8Array>;
-  /** Paths of the folders that are taken. */
+  /** Paths of the locked folders. */
   readonly locked: Set<string>;
   readonly id: number;
 }
@@ -23,10 +25,10 @@ let stores = 0;
 export class MemoryFolder implements Folder {
   readonly name: string;
   #store: Store;
-  /** The folder's own path with a `/` after it; empty of the outermost one. */
+  /** The folder's path, with a `/` at its end; empty for the outermost folder. */
   #prefix = '';
 
-  /** @param name what errors call it @param files what is in it, text as UTF-8; bytes are not copied */
+  /** @param name its name in errors @param files content by name, text as UTF-8; bytes are not copied */
   constructor(name = 'memory', files: Readonly<Record<string, string | Uint8Array>> = {}) {
     this.name = name;
     const utf8 = new TextEncoder();

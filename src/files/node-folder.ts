@@ -1,7 +1,7 @@
 /**
- * Folders of Node's file system, and the one file that reads and writes them. Files and folders are there whole or not at all: they
- * are written under a temporary name beside, synced, renamed. What a killed process left under such a name is removed by the next one that
- * writes to the same place.
+ * Folders of Node's file system. Files and folders are written under a temporary name in the same folder,
+ * synced and renamed, so they are never half written. Temporary files of a killed process are removed by the
+ * next one that writes the same name.
  */
 import { statSync, writeSync } from 'node:fs';
 import {
@@ -20,7 +20,7 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
-import type { FileContent, FileSource, Folder, FolderEntry, Place, Sized } from './folder.ts';
+import type { FileContent, FileSource, FileWriter, Folder, FolderEntry, Place } from './folder.ts';
 import { isRunning, lockFolder } from './node-lock.ts';
 
 const HOST = hostname()
@@ -28,25 +28,26 @@ const HOST = hostname()
   .slice(0, 40);
 
 /**
- * Handing so few bytes to a thread would take longer than writing them into the page cache, so that is done in place. Larger writes
- * make Linux look for larger runs of free memory: in a virtual machine 1 MiB at a time took five times as long.
+ * Bytes per synchronous write. So few are copied into the page cache in less time than a thread takes to
+ * start. Larger writes need larger runs of free memory: in a virtual machine, writes of 1 MiB took five times
+ * as long.
  */
 const WRITE_BYTES = 1 << 18;
 
-/** What is at a path: a folder, or a file in its folder. @returns undefined when nothing is there */
+/** What exists at a path: a folder, or a file in its folder; undefined when nothing does. */
 export async function findPath(path: string): Promise<Place | undefined> {
-  const found = await orNothing(stat(path));
+  const found = await ifExists(stat(path));
   return found && (found.isDirectory() ? { folder: new NodeFolder(path) } : splitPath(path));
 }
 
-/** The folder that something lies in, and its name there. */
+/** The folder of a path, and the name in it. */
 export function splitPath(path: string): { readonly folder: NodeFolder; readonly file: string } {
   const name = basename(path);
   if (name === '' || name === '.' || name === '..') {
     const whole = resolve(path);
     return { folder: new NodeFolder(dirname(whole)), file: basename(whole) };
   }
-  // Errors call the file as the caller did: `x`, not `./x`.
+  // Errors name the file as the caller did: `x`, not `./x`.
   const prefix = path.slice(0, path.lastIndexOf(name));
   return { folder: new NodeFolder(dirname(path), prefix), file: name };
 }
@@ -56,7 +57,7 @@ export class NodeFolder implements Folder {
   readonly path: string;
   readonly #prefix: string;
 
-  /** @param prefix what stands before the names of its files */
+  /** @param prefix comes before the names of its files in errors */
   constructor(path: string, prefix: string = /[/\\]$/.test(path) ? path : `${path}${sep}`) {
     this.name = path;
     this.path = path;
@@ -68,7 +69,7 @@ export class NodeFolder implements Folder {
   }
 
   async list(): Promise<readonly FolderEntry[]> {
-    const entries = (await orNothing(readdir(this.path, { withFileTypes: true }))) ?? [];
+    const entries = (await ifExists(readdir(this.path, { withFileTypes: true }))) ?? [];
     return entries
       .map((entry): FolderEntry => {
         const kind = entry.isFile() ? 'file' : entry.isDirectory() ? 'folder' : 'other';
@@ -78,17 +79,17 @@ export class NodeFolder implements Folder {
   }
 
   open(file: string): Promise<FileSource | undefined> {
-    return orNothing(NodeFile.open(this.nameOf(file)));
+    return ifExists(NodeFile.open(this.nameOf(file)));
   }
 
   async create(): Promise<void> {
-    await mkdir(this.path, { recursive: true });
+    await inFolder(this.path, mkdir(this.path, { recursive: true }));
   }
 
   async write(file: string, content: FileContent): Promise<void> {
     await this.#removeLeftovers(file, 'tmp');
     const temporary = this.#temporary(file, 'tmp');
-    const handle = await open(temporary, 'wx');
+    const handle = await inFolder(this.path, open(temporary, 'wx'));
     try {
       try {
         if (typeof content === 'function') await content(writerOf(handle));
@@ -132,7 +133,7 @@ export class NodeFolder implements Folder {
       await syncFolder(temporary);
       const old = options.overwrite ? this.#temporary(name, 'old') : undefined;
       // A folder cannot be renamed over another.
-      const isMoved = old !== undefined && (await orNothing(rename(target, old).then(() => true)));
+      const isMoved = old !== undefined && (await ifExists(rename(target, old).then(() => true)));
       try {
         await rename(temporary, target);
       } catch (error) {
@@ -165,7 +166,7 @@ export class NodeFolder implements Folder {
   async space(name: string): Promise<number> {
     await this.#removeLeftovers(name, 'tmp');
     let folder = resolve(this.path);
-    while ((await orNothing(stat(folder))) === undefined && dirname(folder) !== folder)
+    while ((await ifExists(stat(folder))) === undefined && dirname(folder) !== folder)
       folder = dirname(folder);
     const { bavail, bsize } = await statfs(folder);
     return bavail * bsize;
@@ -177,10 +178,10 @@ export class NodeFolder implements Folder {
     return join(this.path, `.${name}.${process.pid}-${HOST}-${unique}.${kind}`);
   }
 
-  /** Removes what writers of `name` left when they were killed: those of this machine whose process is gone. */
+  /** Removes temporary files of `name` whose process ran on this machine and has ended. */
   async #removeLeftovers(name: string, kind: 'tmp' | 'old'): Promise<void> {
     const prefix = `.${name}.`;
-    const entries = await this.list().catch(() => []); // the write that follows reports what is wrong with the folder
+    const entries = await this.list().catch(() => []); // the write that follows reports the error
     for (const { name: left } of entries) {
       if (!left.startsWith(prefix) || !left.endsWith(`.${kind}`)) continue;
       const [, pid, host] = /^(\d+)-([\w-]+)-[0-9a-z]+\.\w+$/.exec(left.slice(prefix.length)) ?? [];
@@ -189,10 +190,10 @@ export class NodeFolder implements Folder {
   }
 }
 
-/** What tells a file from another one at its path, or from itself after it was written to. */
+/** Differs between two files, and of one file before and after a write. */
 type Identity = Readonly<Record<'dev' | 'ino' | 'size' | 'mtimeNs', bigint>>;
 
-/** A file of Node's file system: an open handle and its size; nothing is cached. */
+/** A file of Node's file system: an open handle and the file's size. */
 class NodeFile implements FileSource {
   readonly name: string;
   readonly size: number;
@@ -233,10 +234,10 @@ class NodeFile implements FileSource {
     }
   }
 
-  openByPath<T extends Sized>(openFile: (path: string) => T): T {
+  openByPath<T extends { readonly size: number; close(): void }>(openFile: (path: string) => T): T {
     const file = openFile(this.name);
     try {
-      // After it was opened: what is there now is what was opened, or was put there since.
+      // Checked after opening: a replacement before that is found here, a later one does no harm.
       const { dev, ino, mtimeNs } = statSync(this.name, { bigint: true });
       this.#check({ dev, ino, mtimeNs, size: BigInt(file.size) });
     } catch (error) {
@@ -251,7 +252,7 @@ class NodeFile implements FileSource {
     this.#handle = undefined;
     await handle?.then(
       (opened) => opened.close(),
-      () => {}, // the read that failed has said so
+      () => {}, // the failed read has thrown this error
     );
   }
 
@@ -280,7 +281,7 @@ class NodeFile implements FileSource {
 
 /** @throws the file system's error when it cannot be opened, FormatError when it is no regular file */
 async function openRegularFile(path: string): Promise<{ handle: FileHandle; identity: Identity }> {
-  // Before it is opened: opening a pipe waits for its writer, and its bytes cannot be read at random.
+  // Checked before opening: opening a pipe waits for its writer.
   if (!(await stat(path)).isFile()) {
     throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
   }
@@ -293,21 +294,21 @@ async function openRegularFile(path: string): Promise<{ handle: FileHandle; iden
   }
 }
 
-function writerOf(handle: FileHandle) {
+function writerOf(handle: FileHandle): FileWriter {
   return {
-    write(bytes: Uint8Array, at: number): void {
-      // A single write may take less.
+    write(bytes, at) {
+      // A single write may write less.
       for (let done = 0; done < bytes.byteLength; ) {
         const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
         done += writeSync(handle.fd, bytes, done, length, at + done);
       }
     },
-    truncate: (size: number) => handle.truncate(size),
+    truncate: (size) => handle.truncate(size),
     sync: () => handle.datasync(),
   };
 }
 
-/** The path with the links of what exists of it resolved. */
+/** The path with all links in the existing part of it resolved. */
 async function realPath(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -317,7 +318,7 @@ async function realPath(path: string): Promise<string> {
   }
 }
 
-/** Makes a rename itself durable. Windows cannot open a folder, and has no need to. */
+/** Makes a rename durable. On Windows a folder cannot be opened, and need not be. */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(folder, 'r');
@@ -328,8 +329,19 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** What `found` gives; undefined when nothing is at its path. */
-async function orNothing<T>(found: Promise<T>): Promise<T | undefined> {
+/** The result of a call that needs a folder at `path`. @throws Error when a file is there instead */
+async function inFolder<T>(path: string, result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EEXIST' && code !== 'ENOTDIR') throw error;
+    throw new Error(`${path}: expected a folder, got a file at this path or above it`, { cause: error });
+  }
+}
+
+/** The result of a call of the file system; undefined when there is nothing at its path. */
+async function ifExists<T>(found: Promise<T>): Promise<T | undefined> {
   try {
     return await found;
   } catch (error) {

@@ -1,69 +1,58 @@
 /**
- * One process at a time in a folder. Each process writes a file of its own and then looks for the files of others, so that of two
- * that start together at least one sees the other, and removing what a killed process left can never remove a live one's file.
+ * One process at a time in a folder. Each process writes a lock file of its own and then looks for others: of
+ * two that start together at least one sees the other, and removing the lock of a process that has ended can
+ * never remove that of a running one.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { FolderInUseError } from './folder.ts';
 
-/** Who holds a folder. All of it stands in the file's name: a name is there whole or not at all. */
-interface Holder {
-  readonly host: string;
-  readonly pid: number;
-  /** When that process began, in ticks since the machine did, on Linux; empty elsewhere. A process id may be given out again. */
-  readonly began: string;
-}
-
-/** `.lock-HOST-PID-BEGAN-UNIQUE`, the host encoded as in a URL. */
+/**
+ * `.lock-HOST-PID-START-UNIQUE`, the host encoded as in a URL. START is when the process started, since
+ * process ids are reused. The name holds everything: unlike a file's content, it is never half written.
+ */
 const NAME = /^\.lock-(.+)-(\d+)-(\d*)-[0-9a-z]+$/;
-/** Two that start together both step back, and try again after different times. */
-const ATTEMPTS = 5;
-const LONGEST_WAIT_MS = 40;
+/** Two processes that start together both remove their locks, and try again after different times. */
+const MAX_ATTEMPTS = 5;
+const MAX_WAIT_MS = 40;
 
 /**
- * Takes the folder for this process. The files of processes that are gone, killed or crashed, are removed.
- * A process on another machine cannot be asked, and counts as gone.
- * @returns gives it back
- * @throws FolderInUseError while another holds it
+ * Locks the folder for this process. The locks of processes that have ended are removed. Processes on other
+ * machines cannot be checked and count as ended.
+ * @throws FolderInUseError while another process has locked it
+ * @returns a function that unlocks it
  */
 export function lockFolder(folder: string): () => void {
   const unique = Math.random().toString(36).slice(2);
-  const host = encodeURIComponent(hostname());
-  const own = `.lock-${host}-${process.pid}-${beginningOf(process.pid)}-${unique}`;
+  const own = `.lock-${encodeURIComponent(hostname())}-${process.pid}-${startOf(process.pid)}-${unique}`;
   const unlock = () => rmSync(join(folder, own), { force: true });
   for (let attempt = 1; ; attempt++) {
     writeFileSync(join(folder, own), '', { flag: 'wx' });
-    const other = holders(folder).find(({ name }) => name !== own);
+    const other = otherLock(folder, own);
     if (other === undefined) return unlock;
     unlock();
-    if (attempt === ATTEMPTS) throw inUse(folder, other);
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.random() * LONGEST_WAIT_MS);
+    if (attempt === MAX_ATTEMPTS) {
+      const who = other.pid === process.pid ? 'this process' : `process ${other.pid}`;
+      throw new FolderInUseError(
+        `${folder}: ${who} is training there (its lock file is ${other.name}); choose another folder, or wait for it to end`,
+      );
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.random() * MAX_WAIT_MS);
   }
 }
 
-function inUse(folder: string, { pid, name }: Holder & { name: string }): FolderInUseError {
-  const who = pid === process.pid ? 'this process' : `process ${pid}`;
-  return new FolderInUseError(
-    `${folder}: ${who} is training there (its file ${name} says so); choose another folder, or wait for it to end`,
-  );
-}
-
-/** Those that are alive; the files of the others are removed. */
-function holders(folder: string): (Holder & { name: string })[] {
-  const alive: (Holder & { name: string })[] = [];
+/** The lock of another running process. Those of ended processes are removed. */
+function otherLock(folder: string, own: string): { readonly name: string; readonly pid: number } | undefined {
   for (const name of readdirSync(folder)) {
-    const [, host, pid, began] = NAME.exec(name) ?? [];
-    if (host === undefined) continue;
-    const holder = { host: decodeURIComponent(host), pid: Number(pid), began, name };
-    if (isAlive(holder)) alive.push(holder);
-    else rmSync(join(folder, name), { force: true });
+    const [, host, id, start] = NAME.exec(name) ?? [];
+    if (host === undefined || name === own) continue;
+    const pid = Number(id);
+    const isHere = decodeURIComponent(host) === hostname();
+    if (isHere && start === startOf(pid) && isRunning(pid)) return { name, pid };
+    rmSync(join(folder, name), { force: true });
   }
-  return alive;
-}
-
-function isAlive({ host, pid, began }: Holder): boolean {
-  return host === hostname() && began === beginningOf(pid) && isRunning(pid);
+  return undefined;
 }
 
 /** Whether a process of this machine has that id. */
@@ -76,8 +65,11 @@ export function isRunning(pid: number): boolean {
   }
 }
 
-/** Field 22 of proc_pid_stat(5); empty of a process that is gone (or dead, and its parent has not noticed) and where there is no /proc. */
-function beginningOf(pid: number): string {
+/**
+ * When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5). Empty for one that has
+ * ended (zombies included), and on systems without /proc.
+ */
+function startOf(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

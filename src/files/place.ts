@@ -1,35 +1,37 @@
 /**
- * The places that users name: a path, a folder, or a file of a folder. A path becomes a folder and a name here.
- * Node's part is imported for a path only, so that browsers never load it.
+ * The places that users name: a path, a folder, or a file of a folder. Node's file system is imported only
+ * for a path, so that browsers never load it.
  */
-import { aString } from '../arguments/kinds.ts';
+import { describe } from '../arguments/kinds.ts';
 import type { Folder, Place } from './folder.ts';
 
 /** A path (Node), a folder, or a file of a folder. */
 export type PlaceLike = string | Folder | Place;
 
-/** What errors call a place: the path as it was given. */
+/** The name of a place in errors; of a path the path itself. */
 export function placeName(place: PlaceLike): string {
   if (typeof place === 'string') return place;
-  if (!('folder' in place) || typeof place.folder === 'function') return (place as Folder).name;
-  const { folder, file } = place as Place;
-  return file === undefined ? folder.name : folder.nameOf(file);
+  if (isFolder(place)) return place.name;
+  return place.file === undefined ? place.folder.name : place.folder.nameOf(place.file);
 }
 
-/** What is at a place. @throws the file system's error for a path that cannot be looked at @returns undefined when nothing is there */
+/**
+ * What exists at a place; undefined when nothing does.
+ * @throws the file system's error for a path that cannot be read
+ */
 export async function findPlace(place: PlaceLike): Promise<Place | undefined> {
   if (typeof place === 'string') return (await import('./node-folder.ts')).findPath(place);
   return isFolder(place) ? { folder: place } : place;
 }
 
-/** The folder that something is written into, and its name there. */
+/** The folder to write into, and the name of the file or folder to write there. */
 export async function outputPlace(place: PlaceLike): Promise<Required<Place>> {
   if (typeof place === 'string') return (await import('./node-folder.ts')).splitPath(place);
   if (!isFolder(place) && place.file !== undefined) return { folder: place.folder, file: place.file };
   throw new TypeError(`${placeName(place)}: expected a name in the folder, got none`);
 }
 
-/** The folder at a place, there or not. */
+/** The folder at a place; it need not exist. */
 export async function folderAt(place: PlaceLike): Promise<Folder> {
   if (typeof place === 'string') return new (await import('./node-folder.ts')).NodeFolder(place);
   if (isFolder(place)) return place;
@@ -40,13 +42,16 @@ function isFolder(place: unknown): place is Folder {
   return typeof (place as Folder | undefined)?.list === 'function';
 }
 
-/** True for a path that is not empty, a folder, or a file of a folder. */
-export function isPlace(value: unknown): value is PlaceLike {
-  if (typeof value === 'string') return value !== '';
-  return isFolder(value) || isFolder((value as Place | undefined)?.folder);
+/**
+ * @throws TypeError unless `value`, described by `what`, is a path that is not empty, a folder, or a file of
+ * a folder
+ */
+export function checkPlace(op: string, what: string, value: PlaceLike): void {
+  if (typeof value === 'string' ? value !== '' : isFolder(value) || isFolder(value?.folder)) return;
+  throw new TypeError(`${op}: expected ${what}, got ${value === '' ? 'an empty string' : describe(value)}`);
 }
 
-/** For an option: @throws TypeError unless `value` is a path or a place. */
+/** As `checkPlace`, for an option. */
 export function aPlace(op: string, name: string, value: PlaceLike): void {
-  if (!isPlace(value)) aString(op, name, value as string);
+  checkPlace(op, `${name} to be a path`, value);
 }

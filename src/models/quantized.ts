@@ -18,7 +18,7 @@ const REMEDY =
   'load the model in transformers, dequantize it (model.dequantize()) and save it, or take a GGUF of it (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)';
 
 /** @throws FormatError with the quantisation method and a remedy */
-export function refuseForeignWeights({ tensors, config, directory, path }: Checkpoint): void {
+export function refuseForeignWeights({ tensors, config, folder, path }: Checkpoint): void {
   if (tensors.size === 0) return;
   let found: { readonly name: string; readonly method: string } | undefined;
   for (const { name, dtype } of tensors.values()) {
@@ -46,7 +46,7 @@ export function refuseForeignWeights({ tensors, config, directory, path }: Check
   const where = found === undefined ? '' : ` (${found.name})`;
   const plain = found === undefined ? `; if its weights are not quantised, remove ${key}` : '';
   throw new FormatError(
-    `${directory}/config.json`,
+    folder.nameOf('config.json'),
     undefined,
     `${key ?? 'weights'}: expected f32, f16 or bf16, got ${method} weights${where}, which have no kernels here: ${REMEDY}${plain}`,
   );

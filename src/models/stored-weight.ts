@@ -7,7 +7,7 @@ import type { Backend } from '../backend/backend.ts';
 import { copyStrided } from '../backend/calls/copy.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { loadTensor } from '../checkpoint/load-tensor.ts';
-import { tensorChunks } from '../checkpoint/write-safetensors.ts';
+import { tensorChunks } from '../checkpoint/tensor-bytes.ts';
 import type { Param } from '../nn/variable.ts';
 import { cast } from '../ops/cast.ts';
 import { allocate } from '../ops/operands.ts';

@@ -94,7 +94,7 @@ describe('writeSafetensors', () => {
         'no more bytes',
       );
       await expect(writeSafetensors(join(folder, 'x'), tensors, { atOnce: 0 })).rejects.toThrow(
-        'writeSafetensors: expected atOnce to be an integer >= 1, got 0',
+        'writeSafetensors: expected atOnce to be a positive integer, got 0',
       );
       expect((await readdir(folder)).sort()).toEqual(['19', '2', '3', 'one']);
     });

@@ -163,6 +163,18 @@ describe.each(Object.entries(KINDS))('%s', (_, make) => {
   });
 });
 
+test('a file where a folder belongs is one error, without a code of the system', async () => {
+  const folder = new NodeFolder(temporary());
+  await folder.write('file', 'x');
+  const path = join(folder.path, 'file');
+  for (const inner of [new NodeFolder(path), new NodeFolder(join(path, 'deep'))]) {
+    const message = `${inner.path}: expected a folder, got a file at this path or above it`;
+    await expect(inner.create()).rejects.toThrow(message);
+    await expect(inner.write('a', 'x')).rejects.toThrow(message);
+    await expect(inner.replace('a', async () => {})).rejects.toThrow(message);
+  }
+});
+
 describe('NodeFolder', () => {
   test('another file at the place of the one that was opened is an error, in every way of reading', async () => {
     const folder = new NodeFolder(temporary());

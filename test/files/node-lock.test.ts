@@ -34,7 +34,7 @@ describe('lockFolder', () => {
   test('is refused while held, also by this process, and free afterwards', () => {
     const unlock = lockFolder(folder);
     expect(() => lockFolder(folder)).toThrow(FolderInUseError);
-    expect(() => lockFolder(folder)).toThrow(/this process is training there \(its file \.lock-/);
+    expect(() => lockFolder(folder)).toThrow(/this process is training there \(its lock file is \.lock-/);
     unlock();
     lockFolder(folder)();
     expect(readdirSync(folder)).toEqual([]);

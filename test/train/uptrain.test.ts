@@ -309,7 +309,7 @@ describe('uptrain', () => {
       [
         copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ dropout: 1 }) }),
         {},
-        /settings.dropout of at least 0 and below 1, got 1/,
+        /settings.dropout to be a number from 0 to below 1, got 1/,
       ],
       [
         copyTiny('mha', {}, { ...tokenizer, 'gqa-train.json': recipeText({ accumulate: 1e9 }) }),
