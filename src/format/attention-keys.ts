@@ -1,6 +1,6 @@
 /**
- * Keys about attention that do not change what a cache holds. A key that looks like one about attention, and is neither
- * read nor listed here, gives the shape a warning: its sizes may be wrong.
+ * Keys about attention that do not change what a cache holds. A key that looks like one about attention, and
+ * is neither read nor listed here, gives the shape a warning: its sizes may be wrong.
  *
  * Source: the configurations of transformers 5.23.0, each compared with the growth of its model's cache
  * (tools/golden/cache_growth.py); llama.cpp's llama-arch.cpp for GGUF.
@@ -18,7 +18,9 @@ const LOOKS_LIKE_ATTENTION = new RegExp(
   'i',
 );
 
-/** Names about something else: biases, dropout, norms, rotation, experts, states, other models in the file. */
+/**
+ * Names about something else: biases, dropout, norms, rotation, experts, states, other models in the file.
+ */
 const HARMLESS = new RegExp(
   `(${words('bias dropout _prob pdrop softcap(ping)? theta _eps epsilon dtype fp32').join('|')})$|^(${words(`
     output return moe expert mlp mtp router rope num_expert n_expert vision audio image video encoder mamba ssm linear conv

@@ -1,6 +1,6 @@
 /**
- * The input of the header parsers: anything with a size and random-access reads (a file, a Blob, a URL with range
- * requests, bytes in memory). Parsers read as little as they need and nothing past `size`.
+ * The input of the header parsers: anything with a size and random-access reads (a file, a Blob, a URL with
+ * range requests, bytes in memory). Parsers read as little as they need and nothing past `size`.
  */
 
 /** Random-access bytes. They do not change, and `size` is fixed when the source is created. */
@@ -13,7 +13,8 @@ export interface ByteSource {
    * Reads bytes `[offset, offset + length)`.
    * @param offset bytes from the start, an integer >= 0
    * @param length bytes wanted, with `offset + length <= size`
-   * @throws RangeError when the range is not inside the source, FormatError when the source ends before `size`
+   * @throws RangeError when the range is not inside the source, FormatError when the source ends before
+   *   `size`
    * @returns exactly `length` bytes; they may alias the source's memory and must not be written to
    */
   read(offset: number, length: number): Promise<Uint8Array>;

@@ -20,7 +20,8 @@ const DEFAULT_ALIGNMENT = 32;
 
 /**
  * @param metadata in file order; tensors are aligned to its `general.alignment`
- * @throws TypeError for a value type or tensor type that GGUF does not have, RangeError for a name given twice
+ * @throws TypeError for a value type or tensor type that GGUF does not have, RangeError for a name given
+ *   twice
  */
 export function encodeGgufHeader(
   metadata: ReadonlyMap<string, GgufPair>,

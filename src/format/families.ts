@@ -1,11 +1,11 @@
 /**
- * The table of families: one row per `model_type`, and per GGUF architecture where its name differs. Families whose files
- * state everything need no row. Families with the same facts share one. `name*` is every name that begins so and is in
- * no other row.
+ * The table of families: one row per `model_type`, and per GGUF architecture where its name differs. Families
+ * whose files state everything need no row. Families with the same facts share one. `name*` is every name
+ * that begins so and is in no other row.
  *
- * Source: the configuration_*.py and modeling_*.py files of transformers 5.23.0; for nemotron-nas the block_config.py of
- * its repository; for GGUF and llama.cpp `load_arch_hparams` in llama.cpp's src/models/*.cpp, as in llama-cpp-python
- * 0.3.36.
+ * Source: the configuration_*.py and modeling_*.py files of transformers 5.23.0; for nemotron-nas the
+ * block_config.py of its repository; for GGUF and llama.cpp `load_arch_hparams` in llama.cpp's
+ * src/models/*.cpp, as in llama-cpp-python 0.3.36.
  */
 import { byLayer, type FamilyFacts, firstOf, lastOf } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
@@ -134,7 +134,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(6, { window: 1024, layer: endsFull }),
     slidesInLlamaCpp: true,
   },
-  // GLM 5.2, recognised by its context, has an indexer in every fourth layer; the three after it use its choice.
+  // GLM 5.2, recognised by its context, has an indexer in every fourth layer; the three after it use its
+  // choice.
   'glm-dsa': {
     gguf: {
       indexer: (keys) =>

@@ -1,6 +1,6 @@
 /**
- * Facts about a family of models that its files do not state and that sizes depend on, and how runtimes cache the
- * family. `families.ts` has one row of them per family. An absent fact means the common case.
+ * Facts about a family of models that its files do not state and that sizes depend on, and how runtimes cache
+ * the family. `families.ts` has one row of them per family. An absent fact means the common case.
  */
 import type { KeyReader } from './key-reader.ts';
 
@@ -62,8 +62,8 @@ export interface FamilyFacts {
    * Which layers slide where the file has a window and no list or period of layers:
    * - `never`: none, whatever the file says; `always`: all, whatever else it says
    * - `unlisted`: all, unless the file has `layer_types`; `all`: all, unless another key says which
-   * - `switched`: those from `max_window_layers` on, if `use_sliding_window` is true; `late`: the same, unless it is
-   *   false
+   * - `switched`: those from `max_window_layers` on, if `use_sliding_window` is true; `late`: the same,
+   *   unless it is false
    * - absent: not known; all are assumed to slide, with a warning
    */
   readonly slides?: 'never' | 'always' | 'unlisted' | 'all' | 'switched' | 'late';

@@ -1,6 +1,6 @@
 /**
- * The error of everything that reads files: the file, the place in it, and what was expected there. It is a class of its
- * own because callers branch on it (a damaged download is not a bug).
+ * The error of everything that reads files: the file, the place in it, and what was expected there. It is a
+ * class of its own because callers branch on it (a damaged download is not a bug).
  */
 
 import { printable } from '../arguments/printable.ts';
@@ -13,7 +13,10 @@ export class FormatError extends Error {
   override readonly name = 'FormatError';
   /** The path, URL or name of the source. */
   readonly file: string;
-  /** Bytes from the start of the file; undefined where a value is wrong and not a place (a key of config.json). */
+  /**
+   * Bytes from the start of the file; undefined where a value is wrong and not a place (a key of
+   * config.json).
+   */
   readonly byteOffset: number | undefined;
 
   /**

@@ -1,11 +1,14 @@
 /**
- * A position in the first bytes of a GGUF file. Reading is synchronous over a window of bytes. When the window ends
- * inside the file it throws MoreBytesNeeded, and the caller reads a larger window and repeats the last item.
- * (Awaiting every field would cost more than parsing it.) Little-endian throughout.
+ * A position in the first bytes of a GGUF file. Reading is synchronous over a window of bytes. When the
+ * window ends inside the file it throws MoreBytesNeeded, and the caller reads a larger window and repeats the
+ * last item. (Awaiting every field would cost more than parsing it.) Little-endian throughout.
  */
 import { FormatError } from './format-error.ts';
 
-/** The largest real headers (vocabularies of 262,144 tokens) take 15 MB. Without a bound, a wrong length in a huge file could exhaust memory. */
+/**
+ * The largest real headers (vocabularies of 262,144 tokens) take 15 MB. Without a bound, a wrong length in a
+ * huge file could exhaust memory.
+ */
 const MAX_HEADER_BYTES = 1 << 26;
 
 /** Not a fault of the file: parsing needs the bytes up to `end`. */
@@ -80,7 +83,10 @@ export class GgufCursor {
     throw this.fail(start, `expected ${what} below 2^53, got about ${value}`);
   }
 
-  /** A count of items of at least `minBytes` each: at most `maxCount`, and no more than the rest of the file can hold. */
+  /**
+   * A count of items of at least `minBytes` each: at most `maxCount`, and no more than the rest of the file
+   * can hold.
+   */
   itemCount(what: string, minBytes: number, maxCount: number = Number.POSITIVE_INFINITY): number {
     const start = this.at;
     const count = this.count(what);

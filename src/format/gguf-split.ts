@@ -1,6 +1,6 @@
 /**
- * Models in several GGUF files: `name-00001-of-00003.gguf` and so on. The first part holds the metadata; each part holds
- * some of the tensors.
+ * Models in several GGUF files: `name-00001-of-00003.gguf` and so on. The first part holds the metadata; each
+ * part holds some of the tensors.
  *
  * Source: llama.cpp src/llama-model-loader.cpp, llama_split_path (llama.cpp src/llama.cpp), tools/gguf-split.
  */
@@ -11,14 +11,19 @@ import { KeyReader } from './key-reader.ts';
 const [NUMBER, COUNT, TENSORS] = ['split.no', 'split.count', 'split.tensors.count'];
 const PART = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/i;
 
-/** The name of part `index` (from 0), by the name or path of any part of a model; undefined for other names. */
+/**
+ * The name of part `index` (from 0), by the name or path of any part of a model; undefined for other names.
+ */
 export function partName(name: string, index: number): string | undefined {
   const match = PART.exec(name);
   if (match === null) return undefined;
   return `${match[1]}-${String(index + 1).padStart(5, '0')}-of-${match[3]}.gguf`;
 }
 
-/** One name per model of a folder's `.gguf` files; for a model in parts that of its first part, even if missing. */
+/**
+ * One name per model of a folder's `.gguf` files; for a model in parts that of its first part, even if
+ * missing.
+ */
 export function ggufModels(names: readonly string[]): string[] {
   const files = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
   return [...new Set(files.map((name) => partName(name, 0) ?? name))];
@@ -39,10 +44,10 @@ export function partCount({ file, metadata }: GgufHeader): number {
 }
 
 /**
- * Joins the headers of a model's parts, given in order: all tensors, and the metadata of the first part without the keys
- * about parts. Offsets of tensors stay relative to their own files.
- * @throws FormatError naming the file when a header is not that of the expected part, a tensor is in two parts, or
- *   tensors are missing
+ * Joins the headers of a model's parts, given in order: all tensors, and the metadata of the first part
+ * without the keys about parts. Offsets of tensors stay relative to their own files.
+ * @throws FormatError naming the file when a header is not that of the expected part, a tensor is in two
+ *   parts, or tensors are missing
  */
 export function joinedHeader(parts: readonly GgufHeader[]): GgufHeader {
   const [first] = parts;

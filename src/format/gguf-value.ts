@@ -22,8 +22,8 @@ export type GgufTypedArray =
   | BigInt64Array;
 
 /**
- * u64 and i64 are numbers while they are safe integers, and bigints beyond. A string that is not UTF-8 is given as its
- * bytes, since llama.cpp accepts such files; a reader that needs the text throws.
+ * u64 and i64 are numbers while they are safe integers, and bigints beyond. A string that is not UTF-8 is
+ * given as its bytes, since llama.cpp accepts such files; a reader that needs the text throws.
  */
 export type GgufValue =
   | number
@@ -51,7 +51,10 @@ interface ValueType {
   };
   /** The fewest bytes of one item in the file. */
   readonly minBytes?: number;
-  /** Most items of an array. In memory a bool takes 8 bytes, a short string 40, an array 200; no known file has so many. */
+  /**
+   * Most items of an array. In memory a bool takes 8 bytes, a short string 40, an array 200; no known file
+   * has so many.
+   */
   readonly maxCount?: number;
 }
 
@@ -77,8 +80,8 @@ const MAX_DEPTH = 4;
 /**
  * Reads a type id and the value after it.
  * @param key named in errors
- * @throws FormatError for an unknown type id, a count larger than the file, a bool that is not 0 or 1, arrays nested
- *   more than 4 deep or more than 65,536 of them
+ * @throws FormatError for an unknown type id, a count larger than the file, a bool that is not 0 or 1, arrays
+ *   nested more than 4 deep or more than 65,536 of them
  */
 export function readGgufValue(cursor: GgufCursor, key: string): GgufPair {
   return readOfType(cursor, key, cursor.u32(`type of ${key}`), 0);

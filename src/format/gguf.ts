@@ -1,6 +1,6 @@
 /**
- * The GGUF header, versions 2 and 3, little-endian: counts, metadata (with the tokenizer), tensor infos. The file has
- * the fastest dim first; shapes are given reversed, row-major as everywhere in this library.
+ * The GGUF header, versions 2 and 3, little-endian: counts, metadata (with the tokenizer), tensor infos. The
+ * file has the fastest dim first; shapes are given reversed, row-major as everywhere in this library.
  *
  * Source: ggml/docs/gguf.md; the checks of gguf.cpp in llama.cpp.
  */
@@ -32,15 +32,23 @@ export interface GgufHeader {
 
 const MAGIC = 0x46554747;
 const DEFAULT_ALIGNMENT = 32;
-/** A vocabulary takes a few MB, so a header is one read for a small model and two or three for a large one. */
+/**
+ * A vocabulary takes a few MB, so a header is one read for a small model and two or three for a large one.
+ */
 const FIRST_WINDOW = 1 << 20;
 /** The smallest key-value pair (empty key, u8) and the smallest tensor info (empty name, no dims). */
 const MIN_PAIR_BYTES = 8 + 4 + 1;
 const MIN_INFO_BYTES = 8 + 4 + 4 + 8;
-/** Most pairs, and most tensors: far more than any model has. In memory each takes ten times its bytes in the file. */
+/**
+ * Most pairs, and most tensors: far more than any model has. In memory each takes ten times its bytes in the
+ * file.
+ */
 const MAX_ITEMS = 1 << 18;
 
-/** What has been read so far. With a larger window, parsing continues at byte `at`, the end of the last whole item. */
+/**
+ * What has been read so far. With a larger window, parsing continues at byte `at`, the end of the last whole
+ * item.
+ */
 interface Draft {
   at: number;
   counts?: { readonly version: 2 | 3; readonly tensors: number; readonly pairs: number };
@@ -58,9 +66,9 @@ interface LocatedInfo {
 /**
  * Reads and checks the header of a GGUF file; tensor data is not read.
  * @param source read from byte 0 in a window that grows fourfold, never past the end of the file
- * @throws FormatError with the byte at fault: not a GGUF file, version 1, big-endian, a count larger than the file, an
- *   unknown value or tensor type, a name given twice, a tensor that is misaligned, overlaps another one or ends outside
- *   the file
+ * @throws FormatError with the byte at fault: not a GGUF file, version 1, big-endian, a count larger than the
+ *   file, an unknown value or tensor type, a name given twice, a tensor that is misaligned, overlaps another
+ *   one or ends outside the file
  * Source: ggml/docs/gguf.md.
  */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {

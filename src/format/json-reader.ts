@@ -1,7 +1,7 @@
 /**
- * A JSON reader for headers. JSON.parse gives no position of a value and accepts a key given twice; both matter when the
- * text decides which bytes of a file are read. Values are read where they are needed and skipped elsewhere, so that no
- * tree of objects is built. RFC 8259 with limited nesting and unique keys.
+ * A JSON reader for headers. JSON.parse gives no position of a value and accepts a key given twice; both
+ * matter when the text decides which bytes of a file are read. Values are read where they are needed and
+ * skipped elsewhere, so that no tree of objects is built. RFC 8259 with limited nesting and unique keys.
  */
 import { FormatError } from './format-error.ts';
 
@@ -73,8 +73,9 @@ export class JsonReader {
   }
 
   /**
-   * The next value if it is an array of at most `maxCount` integers in 0..2^53; another value is skipped and gives
-   * undefined. Plain digits only: `1.0` and `1e3` are not indices, and numbers past 2^53 would be inexact.
+   * The next value if it is an array of at most `maxCount` integers in 0..2^53; another value is skipped and
+   * gives undefined. Plain digits only: `1.0` and `1e3` are not indices, and numbers past 2^53 would be
+   * inexact.
    */
   integers(maxCount: number): number[] | undefined {
     let fits = this.#text[this.next()] === '[';
@@ -92,7 +93,10 @@ export class JsonReader {
     return fits ? numbers : undefined;
   }
 
-  /** Skips the next value, of any kind. @throws FormatError where the text is not JSON or is nested too deep */
+  /**
+   * Skips the next value, of any kind.
+   * @throws FormatError where the text is not JSON or is nested too deep
+   */
   skip(depth = 0): void {
     const at = this.next();
     if (depth > MAX_DEPTH) throw this.fail(at, `expected at most ${MAX_DEPTH} levels of JSON, got more`);

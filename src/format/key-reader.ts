@@ -1,6 +1,6 @@
 /**
- * Typed look-ups in config.json or GGUF metadata. Where several names are given, the first that is present counts. A
- * wrong value is an error that names its key.
+ * Typed look-ups in config.json or GGUF metadata. Where several names are given, the first that is present
+ * counts. A wrong value is an error that names its key.
  */
 import { show } from '../arguments/kinds.ts';
 import { FormatError } from './format-error.ts';
@@ -50,7 +50,9 @@ export class KeyReader {
     return this.raw(key) !== undefined;
   }
 
-  /** The first of `keys` that is present. All of them count as looked up, since they are names of one thing. */
+  /**
+   * The first of `keys` that is present. All of them count as looked up, since they are names of one thing.
+   */
   find(keys: readonly string[]): string | undefined {
     return keys.filter((key) => this.has(key))[0];
   }
@@ -85,7 +87,9 @@ export class KeyReader {
     return this.perLayer(1, ...keys)?.[0];
   }
 
-  /** A non-negative integer per layer, from one number or a list of at least `layers`; undefined when absent. */
+  /**
+   * A non-negative integer per layer, from one number or a list of at least `layers`; undefined when absent.
+   */
   perLayer(layers: number, ...keys: string[]): readonly number[] | undefined {
     const key = this.find(keys);
     if (key === undefined) return undefined;

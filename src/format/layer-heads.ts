@@ -1,9 +1,10 @@
 /**
- * What each layer of a Hugging Face model caches: its kind, its heads and their dims. Files with layers that differ have
- * a list, keys for the sliding layers (`swa_…`), or an object per layer (`per_layer_config`, `block_configs`).
+ * What each layer of a Hugging Face model caches: its kind, its heads and their dims. Files with layers that
+ * differ have a list, keys for the sliding layers (`swa_…`), or an object per layer (`per_layer_config`,
+ * `block_configs`).
  *
- * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's block_config.py;
- * OpenELM: its repository's configuration_openelm.py.
+ * Source: the configuration and modeling files of transformers 5.23.0; nemotron-nas: its repository's
+ * block_config.py; OpenELM: its repository's configuration_openelm.py.
  */
 import { show } from '../arguments/kinds.ts';
 import { familyFacts } from './families.ts';
@@ -48,7 +49,8 @@ const SLIDING = [
 /**
  * @param hiddenSize D, for files without a head dim
  * @param warnings gets those about what is only assumed
- * @throws FormatError that names the key: heads missing, a list of the wrong length, a head dim that is not whole
+ * @throws FormatError that names the key: heads missing, a list of the wrong length, a head dim that is not
+ *   whole
  * @returns the layers, and the largest N
  */
 export function layerShapes(
@@ -195,7 +197,9 @@ function blockConfigs(
   return overrides;
 }
 
-/** Which layers cache a key of an indexer: those that the file lists, or with latent attention every full one. */
+/**
+ * Which layers cache a key of an indexer: those that the file lists, or with latent attention every full one.
+ */
 function indexedLayers(
   keys: KeyReader,
   modelType: string,

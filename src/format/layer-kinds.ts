@@ -1,6 +1,7 @@
 /**
- * Which layers of a Hugging Face model attend to every token, which to a window, and which have no KV cache. Newer files
- * list this in `layer_types`. For older ones it is only in the model's code, whose rules are in `families.ts`.
+ * Which layers of a Hugging Face model attend to every token, which to a window, and which have no KV cache.
+ * Newer files list this in `layer_types`. For older ones it is only in the model's code, whose rules are in
+ * `families.ts`.
  *
  * Source: the configuration_*.py files of transformers 5.23.0 (`__post_init__`).
  */
@@ -17,7 +18,10 @@ export interface KindOfLayer {
   readonly indexed?: true;
 }
 
-/** The kind of a layer before its window is known. `chunked`: sliding by `attention_chunk_size`; `indexed`: full. */
+/**
+ * The kind of a layer before its window is known. `chunked`: sliding by `attention_chunk_size`; `indexed`:
+ * full.
+ */
 type NamedKind = Kind | 'indexed' | 'chunked';
 
 /** The names in `layer_types`. `hybrid` layers have attention besides a state. */
@@ -43,7 +47,9 @@ const NAMED: Readonly<Record<string, NamedKind>> = {
 /** Lists with one entry per layer. */
 const LISTS = ['layers_block_type', 'layer_types', 'block_configs'];
 
-/** The number of layers by the list of their kinds; undefined without one. Nemotron-H files state it only so. */
+/**
+ * The number of layers by the list of their kinds; undefined without one. Nemotron-H files state it only so.
+ */
 export function listedLayers(keys: KeyReader): number | undefined {
   const pattern = keys.raw('hybrid_override_pattern');
   const lists = [...LISTS.map((key) => keys.list(key)), typeof pattern === 'string' ? pattern : ''];
@@ -56,8 +62,8 @@ export function listedLayers(keys: KeyReader): number | undefined {
  * @param modelType its `model_type`
  * @param numLayers length of the result
  * @param warnings gets one where kinds are only assumed
- * @throws FormatError for a family whose cache is not supported, for a `layer_types` of another length or with an unknown
- *   name
+ * @throws FormatError for a family whose cache is not supported, for a `layer_types` of another length or
+ *   with an unknown name
  */
 export function layerKinds(
   keys: KeyReader,
@@ -91,7 +97,8 @@ function namedKinds(
   const allSlide = () => kinds(() => 'sliding');
   const listKey = keys.find(['layer_types', 'layers_block_type']);
   if (slides === 'never' || slides === 'always' || (slides === 'unlisted' && listKey === undefined)) {
-    if (listKey !== undefined) listedKinds(keys, listKey, numLayers); // transformers checks it and does not use it
+    // Checked as in transformers, but not used.
+    if (listKey !== undefined) listedKinds(keys, listKey, numLayers);
     return allSlide();
   }
   // The cache of these layers holds the vision tokens: a fixed number of rows.
@@ -138,8 +145,8 @@ function namedKinds(
 }
 
 /**
- * Keys that a sliding layer sees: one number, or one per layer with 0 for a full one; undefined when the window is off
- * or absent.
+ * Keys that a sliding layer sees: one number, or one per layer with 0 for a full one; undefined when the
+ * window is off or absent.
  */
 function windows(keys: KeyReader, facts: FamilyFacts, numLayers: number): readonly number[] | undefined {
   const { slides, layers: rule } = facts;

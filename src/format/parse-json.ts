@@ -7,8 +7,8 @@ const decoder = new TextDecoder('utf-8', { fatal: true });
 const PYTHON_NUMBERS = /"(?:[^"\\]|\\.)*"|-?\b(?:Infinity|NaN)\b/g;
 
 /**
- * Parses the text of a file, or its bytes. Python's `Infinity` and `NaN`, as in the `time_step_limit` of Nemotron-H,
- * become null.
+ * Parses the text of a file, or its bytes. Python's `Infinity` and `NaN`, as in the `time_step_limit` of
+ * Nemotron-H, become null.
  * @param file what errors call it
  * @throws FormatError that names the file when it is not UTF-8 or not JSON
  */

@@ -1,6 +1,7 @@
 /**
- * The safetensors header: 8 bytes of little-endian length, a JSON object `{ name: { dtype, shape, data_offsets } }`
- * padded with spaces, then the data. All checks that the format requires are made here, so readers can trust offsets.
+ * The safetensors header: 8 bytes of little-endian length, then a JSON object
+ * `{ name: { dtype, shape, data_offsets } }` padded with spaces; the data follows. All checks that the format
+ * requires are made here, so readers can trust offsets.
  *
  * Source: safetensors README ("Format") and the validation in safetensors/src/tensor.rs.
  */
@@ -29,16 +30,19 @@ export interface SafetensorsHeader {
 /** The limit of the reference implementation. Without one, a wrong length could exhaust memory. */
 const MAX_HEADER_BYTES = 100_000_000;
 const PREFIX_BYTES = 8;
-/** Most tensors: far more than any model has. Each takes at least 50 bytes of header and four times that in memory. */
+/**
+ * Most tensors: far more than any model has. Each takes at least 50 bytes of header and four times that in
+ * memory.
+ */
 const MAX_ITEMS = 1 << 18;
 const MAX_DIMS = 64;
 
 /**
  * Reads and checks the header of a safetensors file; the data is not read.
  * @param source two reads: 8 bytes, then the header
- * @throws FormatError with the byte at fault: a length outside the file or over 100 MB, invalid JSON, a key given twice,
- *   an unknown dtype, a shape that does not match its bytes, tensors that overlap or leave a gap, data that is shorter
- *   or longer than the header says
+ * @throws FormatError with the byte at fault: a length outside the file or over 100 MB, invalid JSON, a key
+ *   given twice, an unknown dtype, a shape that does not match its bytes, tensors that overlap or leave a
+ *   gap, data that is shorter or longer than the header says
  * @returns tensors with offsets from the start of the file
  * Source: safetensors README, section "Format".
  */
@@ -180,7 +184,9 @@ function checkLayout(json: JsonReader, located: LocatedInfo[], dataOffset: numbe
 export interface EncodedSafetensorsHeader {
   /** Length prefix, JSON and padding; a multiple of 8 bytes. The data follows directly. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** In the order of the data: wider elements first, so that each tensor is aligned; else the caller's order. */
+  /**
+   * In the order of the data: wider elements first, so that each tensor is aligned; else the caller's order.
+   */
   readonly tensors: readonly TensorInfo[];
 }
 
@@ -188,7 +194,8 @@ export interface EncodedSafetensorsHeader {
  * Builds the header of a file that holds `entries`, without gaps.
  * @param entries names unique; `__metadata__` is not a name
  * @param metadata strings for `__metadata__`; left out when empty
- * @throws TypeError for a dtype that safetensors does not have (block types), RangeError for a bad shape or name
+ * @throws TypeError for a dtype that safetensors does not have (block types), RangeError for a bad shape or
+ *   name
  * Source: safetensors README, section "Format".
  */
 export function encodeSafetensorsHeader(

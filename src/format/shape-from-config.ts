@@ -1,6 +1,6 @@
 /**
- * A model's shape from a Hugging Face config.json. Families name the same sizes differently (n_embd, d_model, num_heads,
- * n_head_kv …) and have some only in their code; those are in `families.ts`.
+ * A model's shape from a Hugging Face config.json. Families name the same sizes differently (n_embd, d_model,
+ * num_heads, n_head_kv …) and have some only in their code; those are in `families.ts`.
  *
  * Source: the configuration and modeling files of transformers 5.23.0.
  */
@@ -52,8 +52,8 @@ const NESTED = ['text_config', 'language_config', 'llm_config', 'thinker_config'
  * Reads a model's shape from a parsed config.json.
  * @param json the parsed file; of a multimodal one its `text_config` is read
  * @param name what errors call it, such as the path
- * @throws FormatError that names the key: heads missing, K not a divisor of N, a head dim that is not whole, a list of
- *   layers of the wrong length
+ * @throws FormatError that names the key: heads missing, K not a divisor of N, a head dim that is not whole,
+ *   a list of layers of the wrong length
  * @returns a frozen shape
  */
 export function modelShapeFromConfig(json: unknown, name: string): ModelShape {

@@ -1,6 +1,6 @@
 /**
- * A model's shape from a GGUF header: `{arch}.block_count`, `{arch}.attention.head_count_kv` and so on. Older files do
- * not say which layers slide; `families.ts` has the rule of each architecture.
+ * A model's shape from a GGUF header: `{arch}.block_count`, `{arch}.attention.head_count_kv` and so on. Older
+ * files do not say which layers slide; `families.ts` has the rule of each architecture.
  *
  * Source: gguf-py constants.py and llama.cpp's llama-arch.cpp (keys); `load_arch_hparams` in llama.cpp's
  * src/models/*.cpp, as in llama-cpp-python 0.3.36 (windows, patterns, intervals, MLA and indexer sizes).
@@ -128,8 +128,8 @@ function headShape(
   };
   const rank = keys.int(...own('kv_lora_rank'));
   if (rank !== undefined) {
-    // Newer files have the latent row's width (rank + rope) in key_length and the expanded heads' in *_mla; older
-    // files have those in key_length.
+    // Newer files have the latent row's width (rank + rope) in key_length and the expanded heads' in *_mla;
+    // older files have those in key_length.
     const split = keys.find(own('key_length_mla')) !== undefined;
     const dims = [`${arch}.rope.dimension_count${suffix}`, `${arch}.rope.dimension_count`];
     return {

@@ -5,9 +5,9 @@
 import { FormatError } from './format-error.ts';
 
 /**
- * What a layer caches. `full`: keys and values of every token. `sliding`: of the last `window` tokens. `latent`: one
- * compressed row per token (MLA). `linear`: a state of fixed size. `shared`: nothing, since it reads another layer's
- * cache.
+ * What a layer caches. `full`: keys and values of every token. `sliding`: of the last `window` tokens.
+ * `latent`: one compressed row per token (MLA). `linear`: a state of fixed size. `shared`: nothing, since it
+ * reads another layer's cache.
  */
 export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
 
@@ -23,9 +23,15 @@ export interface LayerShape {
   readonly keyHeadDim: number;
   /** H of values. */
   readonly valueHeadDim: number;
-  /** Keys a query sees, its own included; only for `sliding` layers. For chunked attention the length of a chunk. */
+  /**
+   * Keys a query sees, its own included; only for `sliding` layers. For chunked attention the length of a
+   * chunk.
+   */
   readonly window?: number;
-  /** The row that a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim` values. */
+  /**
+   * The row that a `latent` layer (or a sliding one with latent rows) caches per token: `rank + ropeDim`
+   * values.
+   */
   readonly latent?: {
     /** Width of the latent vector that keys and values are projected from. */
     readonly rank: number;

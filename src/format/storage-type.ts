@@ -1,8 +1,10 @@
 /**
- * Storage types of files: plain element types, and ggml's block types, where `blockLength` values along the last
- * dimension share `blockBytes` bytes. Types without a kernel are here too, since headers need their byte lengths.
+ * Storage types of files: plain element types, and ggml's block types, where `blockLength` values along the
+ * last dimension share `blockBytes` bytes. Types without a kernel are here too, since headers need their byte
+ * lengths.
  *
- * Source: ggml/src/ggml-common.h (block structs, QK_K = 256) and the enum ggml_type; safetensors README (dtypes).
+ * Source: ggml/src/ggml-common.h (block structs, QK_K = 256) and the enum ggml_type; safetensors README
+ * (dtypes).
  */
 
 /** The name of a storage type, in lower case. */
@@ -45,7 +47,8 @@ const TYPES: Readonly<Record<StorageType, Row>> = {
   q5_0: [32, 22, 6],
   q5_1: [32, 24, 7],
   q8_0: [32, 34, 8],
-  // Two half floats and 32 bytes, as in C; gguf-py's table says 40. ggml uses it for activations, not in files.
+  // Two half floats and 32 bytes, as in C; gguf-py's table says 40. ggml uses it for activations, not in
+  // files.
   q8_1: [32, 36, 9],
   q2_k: [256, 84, 10],
   q3_k: [256, 110, 11],
@@ -93,7 +96,9 @@ export function storageTypeOfSafetensors(dtype: string): StorageType | undefined
   return STORAGE_TYPES.find((type) => TYPES[type][3] === dtype);
 }
 
-/** @returns the safetensors dtype such as `BF16`; undefined for a type that safetensors does not have (blocks) */
+/**
+ * @returns the safetensors dtype such as `BF16`; undefined for a type that safetensors does not have (blocks)
+ */
 export function safetensorsTypeOf(type: StorageType): string | undefined {
   return TYPES[type][3];
 }
@@ -101,7 +106,8 @@ export function safetensorsTypeOf(type: StorageType): string | undefined {
 /**
  * Bytes of a contiguous row-major tensor: `product(shape) / blockLength * blockBytes`.
  * @param shape row-major, non-negative integers; blocks run along the last dimension; `[]` is a scalar
- * @throws RangeError when the last dimension is not a multiple of the block length, or the length is not a safe integer
+ * @throws RangeError when the last dimension is not a multiple of the block length, or the length is not a
+ *   safe integer
  */
 export function storageByteLength(type: StorageType, shape: readonly number[]): number {
   const [blockLength, blockBytes] = TYPES[type];
@@ -109,7 +115,8 @@ export function storageByteLength(type: StorageType, shape: readonly number[]): 
   if (last % blockLength !== 0) {
     throw new RangeError(`expected a last dimension in whole ${type} blocks of ${blockLength}, got ${last}`);
   }
-  // A product past 2^53 is inexact but still past 2^53, since factors are integers: one check at the end is enough.
+  // A product past 2^53 is inexact but still past 2^53, since factors are integers: one check at the end is
+  // enough.
   let elements = 1;
   for (const dim of shape) elements *= dim;
   const bytes = (elements / blockLength) * blockBytes;

@@ -2,7 +2,6 @@
  * The HTML template of every page that a command writes: one file, light and dark, responsive, without
  * scripts or links. Series colours are CSS variables, so that charts are legible on both backgrounds.
  */
-
 import { printable } from '../arguments/printable.ts';
 
 /** Series colours, by meaning or in order; `var(--…)` in SVG and HTML. */

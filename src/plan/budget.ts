@@ -12,8 +12,8 @@ const BATCH_OPTIONS = optionKinds<Omit<PlanOptions, 'batchSize'>>({ ...REST, con
  * @param memoryBytes of the cache alone
  * @param options as for `planKvCache`, without `contextLength`
  * @throws RangeError when not even one token fits
- * @returns tokens per sequence; it may be longer than the model's own context, and is Infinity when every layer slides
- *   and all windows fit
+ * @returns tokens per sequence; it may be longer than the model's own context, and is Infinity when every
+ *   layer slides and all windows fit
  * @example maxContext('llama-3-8b', 8 * 2 ** 30, { kvDtype: 'q8_0' });
  */
 export function maxContext(

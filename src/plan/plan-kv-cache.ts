@@ -1,7 +1,8 @@
 /**
  * The size of a model's KV cache, layer by layer. Pure arithmetic:
  *
- *   bytes of a layer = cached tokens x K x (bytes of a key head + bytes of a value head), or x bytes of the latent row
+ *   bytes of a layer = cached tokens x K x (bytes of a key head + bytes of a value head),
+ *     or cached tokens x bytes of the latent row
  *
  * where tokens, K and the rounding follow the runtime's rules (runtime-rules.ts).
  */
@@ -43,15 +44,19 @@ export interface KvCachePlan {
   readonly contextLength: number;
   /** Sequences. */
   readonly batchSize: number;
-  /** Such as a context longer than the model's, or unknown keys about attention, with which sizes may be wrong. */
+  /**
+   * Such as a context longer than the model's, or unknown keys about attention, with which sizes may be
+   * wrong.
+   */
   readonly warnings: readonly string[];
 }
 
 /**
  * Plans a KV cache.
- * @param source a model's shape (`readModelShape`), a parsed config.json, or a preset's id such as `llama-3-8b`
- * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide N, a dtype
- *   that the runtime does not have; FormatError for a config without heads
+ * @param source a model's shape (`readModelShape`), a parsed config.json, or a preset's id such as
+ *   `llama-3-8b`
+ * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide
+ *   N, a dtype that the runtime does not have; FormatError for a config without heads
  * @returns bytes; the fixed-size states of linear layers are not counted
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */

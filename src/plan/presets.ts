@@ -1,6 +1,6 @@
 /**
- * Shapes of well-known models by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others. That of a T5 has the decoder's
- * self-attention; its cross-attention caches as many bytes again per token of the encoder.
+ * Shapes of well-known models by id: `llama-3-8b`, `gemma-3-27b`, `deepseek-v3` and others. That of a T5 has
+ * the decoder's self-attention; its cross-attention caches as many bytes again per token of the encoder.
  */
 import { show } from '../arguments/kinds.ts';
 import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';

@@ -1,6 +1,6 @@
 /**
- * A model's shape from a config.json, a GGUF header, or a safetensors file. The header of the last has no head counts, so
- * the config.json beside it is read. Only headers are read, however large the file is.
+ * A model's shape from a config.json, a GGUF header, or a safetensors file. The header of the last has no
+ * head counts, so the config.json beside it is read. Only headers are read, however large the file is.
  */
 import { type FileSource, type Folder, withFile } from '../files/folder.ts';
 import { findPlace } from '../files/place.ts';
@@ -21,10 +21,10 @@ const MAX_CONFIG_BYTES = 1 << 24;
 
 /**
  * Reads a model's shape.
- * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must support range
- *   requests), a Blob or a ByteSource
- * @throws FormatError for a damaged or truncated header, or a config without heads; Error when there is no such file, the
- *   server does not support ranges, or a safetensors file has no config.json beside it
+ * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must
+ *   support range requests), a Blob or a ByteSource
+ * @throws FormatError for a damaged or truncated header, or a config without heads; Error when there is no
+ *   such file, the server does not support ranges, or a safetensors file has no config.json beside it
  * @example (await readModelShape('model.gguf')).numKeyValueHeads
  */
 export async function readModelShape(source: ShapeSource): Promise<ModelShape> {

@@ -1,6 +1,6 @@
 /**
- * The options of a plan, and how each runtime allocates its cache: which layers slide, how tokens are rounded up, which
- * heads are cached. [run]: compared with what the runtime reports; [read]: only read in its source.
+ * The options of a plan, and how each runtime allocates its cache: which layers slide, how tokens are rounded
+ * up, which heads are cached. [run]: compared with what the runtime reports; [read]: only read in its source.
  */
 import { anything, checkPositiveInteger } from '../arguments/kinds.ts';
 import type { OptionKinds } from '../arguments/options.ts';
@@ -10,8 +10,8 @@ import { type StorageType, storageLayout } from '../format/storage-type.ts';
 import { type KeyValueTypes, type KvDtype, rowBytes } from './kv-dtype.ts';
 
 /**
- * The program whose cache is planned. `exact` is this library, to the byte; the others follow that program's windows,
- * block sizes and copied heads.
+ * The program whose cache is planned. `exact` is this library, to the byte; the others follow that program's
+ * windows, block sizes and copied heads.
  */
 export type Runtime = 'exact' | 'llama.cpp' | 'vllm' | 'transformers';
 export const RUNTIMES: readonly Runtime[] = ['exact', 'llama.cpp', 'vllm', 'transformers'];
@@ -24,7 +24,9 @@ export interface PlanOptions {
   readonly batchSize?: number;
   /** Default `f16`. */
   readonly kvDtype?: KvDtype;
-  /** K of every layer, a divisor of N, in place of its own; latent (MLA) layers then cache K expanded heads. */
+  /**
+   * K of every layer, a divisor of N, in place of its own; latent (MLA) layers then cache K expanded heads.
+   */
   readonly numKeyValueHeads?: number;
   /** The program whose cache is planned; default `exact`, this library. */
   readonly runtime?: Runtime;
@@ -32,7 +34,10 @@ export interface PlanOptions {
   readonly tensorParallelSize?: number;
   /** Tokens of a block: of vLLM (default 16), or of a paged cache of `exact` (default: not paged). */
   readonly blockSize?: number;
-  /** Most new tokens of a pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default 2048). */
+  /**
+   * Most new tokens of a pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default
+   * 2048).
+   */
   readonly batchTokens?: number;
 }
 
@@ -84,8 +89,9 @@ function plainOnly(runtime: string, types: readonly StorageType[]): (type: Stora
 }
 
 /**
- * This library's caches [run: test/plan/exact.test.ts]: a full layer holds `contextLength` tokens, a sliding one
- * min(contextLength, window); in blocks (a paged cache) every layer holds whole blocks and no layer slides.
+ * This library's caches [run: test/plan/exact.test.ts]: a full layer holds `contextLength` tokens, a sliding
+ * one min(contextLength, window); in blocks (a paged cache) every layer holds whole blocks and no layer
+ * slides.
  */
 const exact: RuntimeRules = {
   tokens: ({ contextLength, blockSize = 1 }) => roundUp(contextLength, blockSize),
@@ -101,18 +107,21 @@ const exact: RuntimeRules = {
 
 /**
  * llama.cpp with flash attention and one stream per sequence (kv_unified off).
- * - Cells of a sequence are padded to 256: llama-context.cpp `n_ctx_seq = GGML_PAD(n_ctx_seq, 256)` [run: node-llama-cpp
- *   3.22.1 on SmolLM2-135M, contexts 700, 1000, 1024 and 2048, one to three sequences, f32, f16, q8_0 and K apart from V].
- * - Sliding layers hold pad(min(cells, n_swa + n_ubatch), 256): llama-kv-cache-iswa.cpp; n_ubatch is 512 by default [read].
- *   Before its issue 17037 (November 2025) they were padded to 32 or 256 with n_pad.
- * - Only architectures whose loader sets a swa_type slide: src/models/*.cpp. Mistral, Phi-3, StarCoder2 and Qwen do not;
- *   EXAONE 4 does with 64 layers [read: the sources in llama-cpp-python 0.3.36, also for the points below].
+ * - Cells of a sequence are padded to 256: llama-context.cpp `n_ctx_seq = GGML_PAD(n_ctx_seq, 256)` [run:
+ *   node-llama-cpp 3.22.1 on SmolLM2-135M, contexts 700, 1000, 1024 and 2048, one to three sequences, f32,
+ *   f16, q8_0 and K apart from V].
+ * - Sliding layers hold pad(min(cells, n_swa + n_ubatch), 256): llama-kv-cache-iswa.cpp; n_ubatch is 512 by
+ *   default [read]. Before its issue 17037 (November 2025) they were padded to 32 or 256 with n_pad.
+ * - Only architectures whose loader sets a swa_type slide: src/models/*.cpp. Mistral, Phi-3, StarCoder2 and
+ *   Qwen do not; EXAONE 4 does with 64 layers [read: the sources in llama-cpp-python 0.3.36, also for the
+ *   points below].
  * - MLA caches one row (rank + rope) and no V, but only where the file has key_length_mla: hparams.is_mla,
- *   llama-kv-cache.cpp `has_v = !is_mla`. For files without it, older than April 2025, it caches the expanded K and V of
- *   every head.
- * - The keys of an indexer are in a separate cache of the same type (llama-kv-cache-dsa.cpp). Besides plain heads
- *   (MiniMax M3, llama-kv-cache-msa.cpp) that cache also allocates a row of values, which is not used.
- * - Block types must divide the head dim: "K cache type q8_0 with block size 32 does not divide n_embd_head_k" [read].
+ *   llama-kv-cache.cpp `has_v = !is_mla`. For files without it, older than April 2025, it caches the expanded
+ *   K and V of every head.
+ * - The keys of an indexer are in a separate cache of the same type (llama-kv-cache-dsa.cpp). Besides plain
+ *   heads (MiniMax M3, llama-kv-cache-msa.cpp) that cache also allocates a row of values, which is not used.
+ * - Block types must divide the head dim: "K cache type q8_0 with block size 32 does not divide
+ *   n_embd_head_k" [read].
  */
 const llamaCpp: RuntimeRules = {
   tokens: ({ contextLength }) => roundUp(contextLength, 256),
@@ -139,13 +148,16 @@ const llamaCpp: RuntimeRules = {
 
 /**
  * vLLM, V1 engine [read; never run here].
- * - Blocks of 16 tokens; a full layer takes ceil(tokens / 16) of them: v1/kv_cache_interface.py FullAttentionSpec.
+ * - Blocks of 16 tokens; a full layer takes ceil(tokens / 16) of them: v1/kv_cache_interface.py
+ *   FullAttentionSpec.
  * - A sliding layer is admitted with ceil(min(window - 1 + max_num_batched_tokens, tokens) / 16) + 1 blocks:
- *   SlidingWindowSpec.max_memory_usage_bytes; max_num_batched_tokens is 2048 in SchedulerConfig (servers choose more).
- *   With the hybrid manager off, or layers whose pages cannot be made equal, sliding layers are kept whole.
- * - MLA caches one latent row per token on every rank: MLAAttentionSpec, ModelConfig.get_num_kv_heads returns 1.
- * - The keys of an indexer (DeepSeek V3.2, GLM) are in fp8 whatever the type of the cache, with one f32 scale per 128
- *   values: 132 bytes for 128 dims, on every rank: DeepseekV32IndexerCache.
+ *   SlidingWindowSpec.max_memory_usage_bytes; max_num_batched_tokens is 2048 in SchedulerConfig (servers
+ *   choose more). With the hybrid manager off, or layers whose pages cannot be made equal, sliding layers are
+ *   kept whole.
+ * - MLA caches one latent row per token on every rank: MLAAttentionSpec, ModelConfig.get_num_kv_heads returns
+ *   1.
+ * - The keys of an indexer (DeepSeek V3.2, GLM) are in fp8 whatever the type of the cache, with one f32 scale
+ *   per 128 values: 132 bytes for 128 dims, on every rank: DeepseekV32IndexerCache.
  * - K heads per rank are max(1, K / ranks): ModelConfig.get_num_kv_heads; past K ranks the heads are copied.
  */
 const vllm: RuntimeRules = {
@@ -161,10 +173,12 @@ const vllm: RuntimeRules = {
 };
 
 /**
- * transformers' DynamicCache between two steps; during a step torch.cat holds a layer twice. [read: cache_utils.py of
- * 4.57.1 and 5.23.0]
- * - It grows by torch.cat, so it holds exactly the tokens seen; DynamicSlidingWindowLayer keeps the last window - 1.
- * - 5.23.0 caches MLA's latent row; up to 4.57.1 it cached the expanded heads (DeepSeek-V3: 71 times as much).
+ * transformers' DynamicCache between two steps; during a step torch.cat holds a layer twice. [read:
+ * cache_utils.py of 4.57.1 and 5.23.0]
+ * - It grows by torch.cat, so it holds exactly the tokens seen; DynamicSlidingWindowLayer keeps the last
+ *   window - 1.
+ * - 5.23.0 caches MLA's latent row; up to 4.57.1 it cached the expanded heads (DeepSeek-V3: 71 times as
+ *   much).
  * - The keys of an indexer are one more tensor of the cache, of its type: DynamicIndexedLayer.
  * - Falcon with the new decoder architecture broadcasts K and V to all N heads before it caches them.
  */

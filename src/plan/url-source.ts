@@ -29,9 +29,9 @@ export class NoSuchFileError extends Error {
 /**
  * @param url of a file; redirects are followed
  * @param timeoutMs how long a response of at most 256 KiB may take
- * @throws NoSuchFileError for 401, 403, 404 and 410; Error when the server cannot be reached or stops, responds with
- *   another status, other bytes than requested or another encoding, or sends a large file whole because it does not
- *   support ranges. Reads throw the same, and Error past 64 MiB in all
+ * @throws NoSuchFileError for 401, 403, 404 and 410; Error when the server cannot be reached or stops,
+ *   responds with another status, other bytes than requested or another encoding, or sends a large file whole
+ *   because it does not support ranges. Reads throw the same, and Error past 64 MiB in all
  */
 export async function openUrl(url: string, timeoutMs: number = TIMEOUT_MS): Promise<ByteSource> {
   let { start, bytes, size } = await request(url, 0, MIN_REQUEST_BYTES, timeoutMs);
@@ -62,7 +62,9 @@ export async function openUrl(url: string, timeoutMs: number = TIMEOUT_MS): Prom
   };
 }
 
-/** The response to a range request: bytes from `start` on, at most as many as requested, and the file's size. */
+/**
+ * The response to a range request: bytes from `start` on, at most as many as requested, and the file's size.
+ */
 interface Part {
   readonly start: number;
   readonly size: number;
@@ -72,7 +74,8 @@ interface Part {
 async function request(url: string, start: number, length: number, timeoutMs: number): Promise<Part> {
   const ms = timeoutMs + Math.floor(length / (1 << 18)) * 1000;
   const signal = AbortSignal.timeout(ms);
-  // With a range, fetch asks for the encoding `identity` by itself (Fetch standard, HTTP-network-or-cache fetch).
+  // With a range, fetch asks for the encoding `identity` by itself (Fetch standard, HTTP-network-or-cache
+  // fetch).
   const headers = { range: `bytes=${start}-${start + length - 1}` };
   try {
     return await partOf(url, start, length, await fetch(url, { headers, signal }));

@@ -1,29 +1,35 @@
 /**
- * DeepSeek's mixtures of experts: V2 takes the softmax of all experts (of the groups whose best expert is best, in the large
- * model) and scales it; V3 takes sigmoids, chosen with a learned bias that keeps experts equally busy, normalised and scaled.
+ * DeepSeek's mixtures of experts. V2: the weights are the softmax over all experts, scaled; the large model
+ * chooses only from the groups with the best expert. V3: the weights are sigmoids, normalised and scaled; a
+ * learned bias, which balances the load of experts, takes part in the choice.
  *
- * Source: transformers models/deepseek_v2 (DeepseekV2TopkRouter), deepseek_v3 (DeepseekV3TopkRouter); llama.cpp's deepseek2 keys.
+ * Source: transformers models/deepseek_v2 (DeepseekV2TopkRouter), deepseek_v3 (DeepseekV3TopkRouter);
+ * llama.cpp's deepseek2 keys.
  */
 import { show } from '../../arguments/kinds.ts';
+import { byLayer } from '../../format/family-facts.ts';
 import type { KeyReader } from '../../format/key-reader.ts';
 import type { Activation } from '../activation.ts';
 import type { ExpertNames, ExpertsConfig, RoutingConfig } from '../experts-config.ts';
 import { type FamilySource, positiveNumber } from './family.ts';
 
-/** @returns undefined when every layer is dense. @throws FormatError naming the key that is missing, wrong or not supported. */
+/**
+ * @returns undefined when every layer is dense
+ * @throws FormatError naming the key that is missing, wrong or not supported
+ */
 export function configExperts(
   { keys, shape }: FamilySource,
-  third: boolean,
+  isV3: boolean,
   activation: Activation,
 ): ExpertsConfig | undefined {
-  const layers = mixedLayers(keys, 'first_k_dense_replace', shape.numLayers, third ? 3 : 0);
+  const layers = mixedLayers(keys, 'first_k_dense_replace', shape.numLayers, isV3 ? 3 : 0);
   if (!layers) return undefined;
   const frequency = keys.int('moe_layer_freq') ?? 1;
   if (frequency !== 1) throw keys.fail('moe_layer_freq', `expected 1, got ${frequency}`);
   const intermediateSize = keys.needInt('moe_intermediate_size');
   const shared = keys.int('n_shared_experts');
-  const method = keys.raw('topk_method') ?? (third ? 'noaux_tc' : 'greedy');
-  const methods = third ? ['noaux_tc'] : ['greedy', 'group_limited_greedy'];
+  const method = keys.raw('topk_method') ?? (isV3 ? 'noaux_tc' : 'greedy');
+  const methods = isV3 ? ['noaux_tc'] : ['greedy', 'group_limited_greedy'];
   if (!methods.includes(String(method))) {
     throw keys.fail('topk_method', `expected ${methods.join(' or ')}, got ${show(method)}`);
   }
@@ -32,25 +38,28 @@ export function configExperts(
     numExperts: keys.needInt('n_routed_experts'),
     expertsPerToken: keys.needInt('num_experts_per_tok'),
     intermediateSize,
-    ...(shared !== undefined && { sharedIntermediateSize: shared * intermediateSize }),
+    sharedIntermediateSize: shared && shared * intermediateSize,
     routing: {
-      scores: third ? 'sigmoid' : 'softmax',
-      ...(grouped && { groups: groupsOf(keys.needInt('n_group'), keys.needInt('topk_group'), third) }),
-      choiceBias: third,
-      normalize: third && (keys.flag('norm_topk_prob') ?? true),
-      scale: positiveNumber(keys, 'routed_scaling_factor', third ? 2.5 : 1),
+      scores: isV3 ? 'sigmoid' : 'softmax',
+      ...(grouped && { groups: groupsOf(keys.needInt('n_group'), keys.needInt('topk_group'), isV3) }),
+      choiceBias: isV3,
+      normalize: isV3 && (keys.flag('norm_topk_prob') ?? true),
+      scale: positiveNumber(keys, 'routed_scaling_factor', isV3 ? 2.5 : 1),
     },
   });
 }
 
-/** @returns undefined when every layer is dense. @throws FormatError naming the key that is missing, wrong or not supported. */
+/**
+ * @returns undefined when every layer is dense
+ * @throws FormatError naming the key that is missing, wrong or not supported
+ */
 export function ggufExperts({ keys, shape, hasTensor }: FamilySource): ExpertsConfig | undefined {
   const arch = shape.modelType;
   const layers = mixedLayers(keys, `${arch}.leading_dense_block_count`, shape.numLayers, 0);
   const numExperts = keys.int(`${arch}.expert_count`);
   if (!layers || numExperts === undefined) return undefined;
   const intermediateSize = keys.needInt(`${arch}.expert_feed_forward_length`);
-  const shared = keys.perLayer(1, `${arch}.expert_shared_count`)?.[0] ?? 0;
+  const shared = keys.count(`${arch}.expert_shared_count`) ?? 0;
   const gating = keys.int(`${arch}.expert_gating_func`) ?? SOFTMAX;
   if (gating !== SOFTMAX && gating !== SIGMOID) {
     throw keys.fail(`${arch}.expert_gating_func`, `expected ${SOFTMAX} or ${SIGMOID}, got ${gating}`);
@@ -73,7 +82,7 @@ export function ggufExperts({ keys, shape, hasTensor }: FamilySource): ExpertsCo
   });
 }
 
-/** As llama.cpp numbers them. */
+/** Values of `expert_gating_func` in llama.cpp. */
 const [SOFTMAX, SIGMOID] = [1, 2];
 
 function mixedLayers(
@@ -82,13 +91,13 @@ function mixedLayers(
   numLayers: number,
   fallback: number,
 ): readonly boolean[] | undefined {
-  const dense = keys.perLayer(1, key)?.[0] ?? fallback;
-  return dense >= numLayers ? undefined : Array.from({ length: numLayers }, (_, i) => i >= dense);
+  const dense = keys.count(key) ?? fallback;
+  return dense >= numLayers ? undefined : byLayer(numLayers, (i) => i >= dense);
 }
 
-/** V3 judges a group by its two best experts, V2 by its best. */
-function groupsOf(count: number, kept: number, third: boolean): RoutingConfig['groups'] {
-  return { count, kept, best: third ? 2 : 1 };
+/** The score of a group is the sum of its two best experts in V3, its best expert in V2. */
+function groupsOf(count: number, kept: number, isV3: boolean): RoutingConfig['groups'] {
+  return { count, kept, best: isV3 ? 2 : 1 };
 }
 
 function experts(
@@ -100,21 +109,14 @@ function experts(
   const { numExperts: E, expertsPerToken: k, routing } = config;
   const { count, kept } = routing.groups ?? { count: 1, kept: 1 };
   if (E % count !== 0 || kept > count || k > (E / count) * kept) {
-    throw keys.fail(
-      'experts',
-      `expected groups to divide E=${E}, kept <= groups and k <= kept * E / groups, got groups=${count}, kept=${kept}, k=${k}`,
-    );
+    const expected = `expected groups to divide E=${E}, kept <= groups and k <= kept * E / groups`;
+    throw keys.fail('experts', `${expected}, got groups=${count}, kept=${kept}, k=${k}`);
   }
-  return {
-    ...config,
-    layers,
-    activation: { type: 'gated', function: activation },
-    routerBias: false,
-    biases: false,
-  };
+  const gated = { type: 'gated', function: activation } as const;
+  return { ...config, layers, activation: gated, routerBias: false, biases: false };
 }
 
-/** As transformers saves them: a tensor per expert. */
+/** Names in files that transformers saves, with one tensor per expert. */
 export function configExpertNames(index: number): ExpertNames {
   const mlp = `model.layers.${index}.mlp`;
   const tensor = (expert: number, name: string) => ({ weight: `${mlp}.experts.${expert}.${name}.weight` });
@@ -133,7 +135,7 @@ export function configExpertNames(index: number): ExpertNames {
   };
 }
 
-/** As llama.cpp's converter stacks them. */
+/** Names in files of llama.cpp's converter, which stacks the experts. */
 export function ggufExpertNames(index: number): ExpertNames {
   const name = (own: string) => `blk.${index}.${own}`;
   const tensor = (own: string) => ({ weight: `${name(own)}.weight` });

@@ -1,12 +1,13 @@
 /**
- * Falcon: RoPE, layer norms, a plain GELU MLP four times as wide, and attention and MLP in parallel. Three forms: 7B (one
- * key/value head, one norm), 40B and 180B (`new_decoder_architecture`: K groups, mostly two norms), and RW (as many key/value
- * heads as query heads). In all of them the fused projection holds for each key/value head its queries, k and v.
+ * Falcon: RoPE, layer norms, a GELU MLP of width 4 D without a gate, attention and MLP in parallel. There are
+ * three forms: 7B (K = 1, one norm), 40B and 180B (`new_decoder_architecture`: K groups, mostly two norms),
+ * and RW (K = N). In all of them the fused projection has, for each key/value head, its queries, k and v.
  *
- * GGUF's converter reorders it to all of q, then k, then v, and swaps the two norms: attention's is `attn_norm_2`.
+ * GGUF's converter reorders it to all of q, then k, then v, and swaps the two norms: attention's is
+ * `attn_norm_2`.
  *
- * Source: transformers models/falcon; llama.cpp convert_hf_to_gguf.py (FalconModel), src/models/falcon.cpp (whose GELU is the
- * tanh form; here it is the erf form the models were trained with).
+ * Source: transformers models/falcon; llama.cpp convert_hf_to_gguf.py (FalconModel), src/models/falcon.cpp
+ * (its GELU is the tanh form; here it is the erf form, with which the models were trained).
  */
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import {
@@ -16,11 +17,10 @@ import {
   decoderSizes,
   type Family,
   type FamilySource,
-  ggufSizes,
   layerAttention,
   positiveNumber,
 } from './family.ts';
-import { fusedNames, ggufBiases, ggufNames } from './gated-decoder.ts';
+import { fusedNames, ggufNames, ungatedFromGguf, withLayerNames } from './gated-decoder.ts';
 import { configRope, ggufRope } from './rope-keys.ts';
 
 export const falcon: Family = {
@@ -48,33 +48,25 @@ export const falcon: Family = {
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys, shape, hasTensor } = source;
     const config: DecoderConfig = {
-      ...decoderSizes(source, ggufSizes('falcon')),
-      norm: 'layer',
-      normEps: positiveNumber(keys, 'falcon.attention.layer_norm_epsilon'),
+      ...ungatedFromGguf(source),
       rope: ggufRope(source, 'falcon', false),
       residual: 'parallel',
-      queryKeyNorm: false,
-      attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: 'gelu' },
-      biases: ggufBiases(source),
     };
-    const fused = fusedNames(ggufNames, 'attn_qkv', 'ffn_up');
-    const two = hasTensor('blk.0.attn_norm_2.weight');
-    const layer = (index: number) => {
-      const { attentionNorm, mlpNorm: _, ...rest } = fused.layer(index);
-      return two
-        ? { ...rest, attentionNorm: `blk.${index}.attn_norm_2`, mlpNorm: attentionNorm }
-        : { ...rest, attentionNorm };
-    };
-    return { config, names: { ...fused, layer } };
+    const twoNorms = source.hasTensor('blk.0.attn_norm_2.weight');
+    const names = withLayerNames(fusedNames(ggufNames, 'attn_qkv', 'ffn_up'), (index, { attentionNorm }) =>
+      twoNorms
+        ? { attentionNorm: `blk.${index}.attn_norm_2`, mlpNorm: attentionNorm }
+        : { mlpNorm: undefined },
+    );
+    return { config, names };
   },
 
   convertedForm: (before, config, to) => ({ config: { ...before, ...convertedHeads(before, config, to) } }),
 };
 
-/** Whether attention and MLP stand behind each other, or side by side below one norm or two. */
+/** Attention and MLP one after the other, or in parallel with one norm or with two. */
 type BlockForm = 'sequential' | 'oneNorm' | 'twoNorms';
 
 function blockForm({ keys }: FamilySource): BlockForm {
@@ -86,24 +78,21 @@ function blockForm({ keys }: FamilySource): BlockForm {
   }
   if (!parallel) return 'sequential';
   if (norms > 2 || (norms === 2 && !isNew)) {
-    throw keys.fail(
-      'num_ln_in_parallel_attn',
-      `expected ${isNew ? '1 or 2' : '1 without new_decoder_architecture'}, got ${norms}`,
-    );
+    const expected = isNew ? '1 or 2' : '1 without new_decoder_architecture';
+    throw keys.fail('num_ln_in_parallel_attn', `expected ${expected}, got ${norms}`);
   }
   return norms === 2 ? 'twoNorms' : 'oneNorm';
 }
 
 function huggingFaceNames(block: BlockForm): DecoderNames {
+  const mlpNorms = { sequential: 'post_attention_layernorm', twoNorms: 'ln_mlp', oneNorm: undefined };
+  const mlpNorm = mlpNorms[block];
   return {
     embedding: 'transformer.word_embeddings',
     finalNorm: 'transformer.ln_f',
     head: 'lm_head',
     layer: (index) => {
       const layer = `transformer.h.${index}`;
-      const mlpNorm = { sequential: 'post_attention_layernorm', twoNorms: 'ln_mlp', oneNorm: undefined }[
-        block
-      ];
       return {
         attentionNorm: `${layer}.${block === 'twoNorms' ? 'ln_attn' : 'input_layernorm'}`,
         queryKeyValue: `${layer}.self_attention.query_key_value`,
@@ -118,8 +107,9 @@ function huggingFaceNames(block: BlockForm): DecoderNames {
 }
 
 /**
- * K = 1 and K = N are a switch, what lies between is in the new architecture, which has attention and MLP in parallel only.
- * @throws RangeError for a K between in a model whose attention and MLP stand behind each other
+ * `multi_query` chooses between K = 1 and K = N. Another K needs the new decoder architecture, which always
+ * has attention and MLP in parallel.
+ * @throws RangeError for another K in a model with attention and MLP one after the other
  */
 function convertedHeads(
   before: ConvertedForm['config'],

@@ -1,4 +1,4 @@
-/** The families that models are read from. */
+/** All supported families. */
 import { deepseek } from './deepseek.ts';
 import { falcon } from './falcon.ts';
 import type { Family } from './family.ts';

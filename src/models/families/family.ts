@@ -1,4 +1,4 @@
-/** What a family file provides: how its config keys and tensor names map onto the one decoder. */
+/** The interface of a family: how its config keys and tensor names map to the decoder. */
 
 import { show } from '../../arguments/kinds.ts';
 import { KeyReader } from '../../format/key-reader.ts';
@@ -6,74 +6,69 @@ import type { ModelShape } from '../../format/model-shape.ts';
 import type { Activation } from '../activation.ts';
 import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
 
-/** A model as the decoder takes it. */
+/** The decoder of a model: its config, and the names of its tensors. */
 export interface DecoderDescription {
   readonly config: DecoderConfig;
   readonly names: DecoderNames;
 }
 
-/** The values a family reads: config.json's or GGUF metadata's, the sizes already read from them, and the tensors. */
+/** What a family reads: the keys of config.json or GGUF metadata, the sizes read from them, and tensors. */
 export interface FamilySource {
   readonly keys: KeyReader;
   readonly shape: ModelShape;
   hasTensor(name: string): boolean;
-  /** The numbers of a small tensor. @throws FormatError when it is not there or not of this length. */
+  /** The numbers of a small tensor. @throws FormatError when it is missing or of another length */
   floats(name: string, length: number): readonly number[];
 }
 
-/** A converted checkpoint's config.json, and what else its class wants. */
+/** The config.json of a converted checkpoint, and the changes that its class needs. */
 export interface ConvertedForm {
   readonly config: Readonly<Record<string, unknown>>;
-  /** Whether it is another class: matrices of the layers change between `[In, Out]` and `[Out, In]`, buffers are left out. */
+  /** For another class: matrices change between `[In, Out]` and `[Out, In]`, and buffers are not written. */
   readonly transpose?: boolean;
-  /** Multiplies each layer's queries: what the old class does to the scores and the new one does not; default 1. */
+  /** Factor of a layer's queries, for a scaling of scores that the new class does not have; default 1. */
   readonly queryScale?: (layer: number) => number;
 }
 
 export interface Family {
-  /** `model_type` of the config.json files it reads. */
+  /** Values of `model_type` in config.json. */
   readonly modelTypes: readonly string[];
-  /** `general.architecture` of the GGUF files it reads. */
+  /** Values of `general.architecture` in GGUF. */
   readonly ggufArchitectures: readonly string[];
-  /** @throws FormatError naming the key that is missing, wrong or not supported. */
+  /** @throws FormatError naming the key that is missing, wrong or not supported */
   fromConfig(source: FamilySource): DecoderDescription;
-  /** @throws FormatError naming the key that is missing, wrong or not supported. */
+  /** @throws FormatError naming the key that is missing, wrong or not supported */
   fromGguf(source: FamilySource): DecoderDescription;
-  /** `llama` where its safetensors can be written as GGUF of that architecture; default: they cannot. */
+  /** `llama` if its safetensors files can be converted to GGUF of that architecture; default: they cannot. */
   readonly ggufForm?: 'llama';
   /**
-   * The form of a model converted to K' key/value heads; default: the same class, with K' in `num_key_value_heads`.
+   * The form of a model converted to K' key/value heads; default: the same class, with K' in
+   * `num_key_value_heads`.
    * @throws RangeError when Hugging Face has no class for it
    */
   convertedForm?(before: ConvertedForm['config'], config: DecoderConfig, to: number): ConvertedForm;
 }
 
-/** A model, and the family that read it. */
+/** A model and its family. */
 export interface DescribedModel extends DecoderDescription {
   readonly family: Family;
 }
 
-/** A positive number at `key`, or `fallback`. @throws FormatError for anything else, or when neither is there. */
+/** A positive number at `key`, or `fallback`. @throws FormatError for another value, or without either */
 export function positiveNumber(keys: KeyReader, key: string, fallback?: number): number {
   const value = keys.raw(key) ?? fallback;
-  if (!isPositive(value)) {
-    throw keys.fail(
-      key,
-      `expected a positive number, got ${value === undefined ? 'no such key' : show(value)}`,
-    );
-  }
-  return value;
+  if (isPositive(value)) return value;
+  const got = value === undefined ? 'no such key' : show(value);
+  throw keys.fail(key, `expected a positive number, got ${got}`);
 }
 
-/** A list of `length` positive numbers. @throws FormatError for anything else. */
+/** A list of `length` positive numbers. @throws FormatError for another value */
 export function positiveNumbers(keys: KeyReader, key: string, length: number): readonly number[] {
   const list = keys.list(key);
   const wrong = list?.find((item) => !isPositive(item));
   if (list?.length === length && wrong === undefined) return list as readonly number[];
-  const got =
-    list === undefined
-      ? show(keys.raw(key))
-      : `${list.length}${wrong === undefined ? '' : ` with ${show(wrong)}`}`;
+  const item = wrong === undefined ? '' : ` with ${show(wrong)}`;
+  const got = list === undefined ? show(keys.raw(key)) : `${list.length}${item}`;
   throw keys.fail(key, `expected ${length} positive numbers, got ${got}`);
 }
 
@@ -81,7 +76,7 @@ function isPositive(value: unknown): value is number {
   return typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY;
 }
 
-/** A size that `ModelShape` need not have. @throws FormatError when the file does not say. */
+/** A size that can be undefined in `ModelShape`. @throws FormatError when it is */
 export function needSize(keys: KeyReader, key: string, value: number | undefined): number {
   if (value === undefined) throw keys.fail(key, 'expected a positive integer, got no such key');
   return value;
@@ -101,10 +96,10 @@ type Sizes = Pick<
   | 'tiedEmbeddings'
 >;
 
-/** What every file states in one way or another; the keys are for errors. @throws FormatError when a size is not there. */
+/** The sizes that every file states. @param sizeKeys for errors @throws FormatError when one is missing */
 export function decoderSizes(
   { keys, shape }: FamilySource,
-  [vocab, inner, positions]: readonly [vocab: string, inner: string, positions: string],
+  [vocab, inner, positions]: SizeKeys,
   maxPositions?: number,
 ): Sizes {
   return {
@@ -121,19 +116,17 @@ export function decoderSizes(
   };
 }
 
-/** Of a config.json: vocabulary, MLP width, context. */
-export const CONFIG_SIZES: readonly [vocab: string, inner: string, positions: string] = [
-  'vocab_size',
-  'intermediate_size',
-  'max_position_embeddings',
-];
+type SizeKeys = readonly [vocabulary: string, mlpWidth: string, contextLength: string];
 
-/** The same of a GGUF. */
-export function ggufSizes(arch: string): readonly [vocab: string, inner: string, positions: string] {
+/** For a config.json. */
+export const CONFIG_SIZES: SizeKeys = ['vocab_size', 'intermediate_size', 'max_position_embeddings'];
+
+/** For a GGUF file. */
+export function ggufSizes(arch: string): SizeKeys {
   return [`${arch}.vocab_size`, `${arch}.feed_forward_length`, `${arch}.context_length`];
 }
 
-/** By transformers' names; without those that have parameters of their own, or that no decoder uses. */
+/** By transformers' names; without activations that have parameters or that no decoder uses. */
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',
   swish: 'silu',
@@ -157,14 +150,14 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   linear: 'linear',
 };
 
-/** transformers' name of an activation at `key`. @throws FormatError for one that the decoder does not have. */
+/** The activation that `key` names. @throws FormatError for one that the decoder does not have */
 export function activationAt(keys: KeyReader, key: string, fallback: string): Activation {
   const name = keys.raw(key) ?? fallback;
   if (typeof name === 'string' && Object.hasOwn(ACTIVATIONS, name)) return ACTIVATIONS[name];
   throw keys.fail(key, `expected one of ${Object.keys(ACTIVATIONS).join(', ')}, got ${show(name)}`);
 }
 
-/** The keys of an object inside a config, undefined when it is absent. @throws FormatError when it is no object. */
+/** A reader of the object at `key`; undefined when absent. @throws FormatError for another value */
 export function nestedKeys(keys: KeyReader, key: string): KeyReader | undefined {
   const value = keys.raw(key);
   if (value === undefined) return undefined;
@@ -174,7 +167,7 @@ export function nestedKeys(keys: KeyReader, key: string): KeyReader | undefined 
 
 /**
  * How each layer attends: to every token, or to those of its window.
- * @throws FormatError unless all layers have K and V of their own and of one shape, as this decoder wants them
+ * @throws FormatError unless every layer has its own keys and values, all of one shape
  */
 export function layerAttention(keys: KeyReader, shape: ModelShape): readonly LayerAttention[] {
   const { numKeyValueHeads, headDim } = shape;
@@ -182,10 +175,9 @@ export function layerAttention(keys: KeyReader, shape: ModelShape): readonly Lay
     const { kind, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv, window } = layer;
     const known = kind === 'full' || kind === 'sliding';
     if (!known || K !== numKeyValueHeads || H !== headDim || Hv !== headDim) {
-      throw keys.fail(
-        `layer ${index}`,
-        `expected full or sliding attention with K=${numKeyValueHeads} and H=${headDim} in every layer, got ${kind} with K=${K}, H=${H} and ${Hv}`,
-      );
+      const expected = `expected full or sliding attention with K=${numKeyValueHeads} and H=${headDim}`;
+      const got = `${kind} with K=${K}, H=${H} and ${Hv}`;
+      throw keys.fail(`layer ${index}`, `${expected} in every layer, got ${got}`);
     }
     return window === undefined ? {} : { window };
   });

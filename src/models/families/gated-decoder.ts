@@ -1,10 +1,11 @@
 /**
- * What Llama and the families after it share: pre-norm RMS, RoPE, a gated SiLU MLP, and their names for all of it.
+ * What Llama and similar families share: RMS norms before attention and MLP, RoPE, a gated SiLU MLP, and
+ * tensor names.
  *
  * Source: transformers models/llama, mistral, qwen2, qwen3, phi3; gguf-py constants.py.
  */
 import type { Activation } from '../activation.ts';
-import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
+import type { DecoderConfig, DecoderLayerNames, DecoderNames } from '../decoder-config.ts';
 import {
   activationAt,
   CONFIG_SIZES,
@@ -16,15 +17,15 @@ import {
 } from './family.ts';
 import { configRope, ggufRope, type RopeTraits } from './rope-keys.ts';
 
-/** What a family's config.json adds to the common keys, and transformers' defaults of those that may be absent. */
+/** How a family's config.json differs from Llama's, and transformers' defaults of its keys. */
 interface ConfigTraits {
-  readonly biases: DecoderConfig['biases'];
+  /** Default none. */
+  readonly biases?: DecoderConfig['biases'];
   readonly queryKeyNorm?: boolean;
-  /** Where the activation stands, and which it is when absent; default silu at `hidden_act`. */
+  /** The key of the activation and its default; default `hidden_act` and silu. */
   readonly activation?: { readonly key: string; readonly fallback: string };
   readonly maxPositionEmbeddings: number;
   readonly normEps?: number;
-  /** How its rotation differs. */
   readonly rope?: RopeTraits;
 }
 
@@ -41,20 +42,20 @@ export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): Dec
     queryKeyNorm: traits.queryKeyNorm ?? false,
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: activationAt(keys, key, fallback) },
-    biases: traits.biases,
+    biases: traits.biases ?? { queryKeyValue: false, attentionOutput: false, mlp: false },
   };
 }
 
-/** What a family's GGUF adds to the common keys. */
+/** How a family's GGUF file differs from the others. */
 interface GgufTraits {
-  /** Whether q and k are stored for rotated pairs (2i, 2i + 1). */
+  /** Whether q and k are stored for the rotation of pairs (2i, 2i + 1). */
   readonly interleaved?: boolean;
   readonly queryKeyNorm?: boolean;
   /** Default silu. */
   readonly activation?: Activation;
-  /** Whether the family may have experts. */
+  /** Whether the family can have experts. */
   readonly experts?: boolean;
-  /** Whether YaRN's ramp ends at whole pairs; default true. */
+  /** Whether YaRN's ramp is rounded to whole pairs; default true. */
   readonly yarnTruncates?: boolean;
 }
 
@@ -77,8 +78,26 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
   };
 }
 
-/** GGUF has no keys for them: a projection has a bias when there is one. */
-export function ggufBiases({ hasTensor }: FamilySource): DecoderConfig['biases'] {
+/**
+ * The config of a decoder with layer norms and an MLP without a gate.
+ * @throws FormatError as `gatedFromGguf`
+ */
+export function ungatedFromGguf(source: FamilySource): DecoderConfig {
+  const { keys, shape } = source;
+  const arch = shape.modelType;
+  return {
+    ...decoderSizes(source, ggufSizes(arch)),
+    norm: 'layer',
+    normEps: positiveNumber(keys, `${arch}.attention.layer_norm_epsilon`),
+    queryKeyNorm: false,
+    attention: layerAttention(keys, shape),
+    mlp: { gated: false, activation: 'geluTanh' },
+    biases: ggufBiases(source),
+  };
+}
+
+/** GGUF has no keys for biases: a projection has one if its tensor is in the file. */
+function ggufBiases({ hasTensor }: FamilySource): DecoderConfig['biases'] {
   return {
     queryKeyValue: hasTensor('blk.0.attn_q.bias') || hasTensor('blk.0.attn_qkv.bias'),
     attentionOutput: hasTensor('blk.0.attn_output.bias'),
@@ -86,7 +105,7 @@ export function ggufBiases({ hasTensor }: FamilySource): DecoderConfig['biases']
   };
 }
 
-/** As transformers saves them. */
+/** Names in files that transformers saves. */
 export const huggingFaceNames: DecoderNames = {
   embedding: 'model.embed_tokens',
   finalNorm: 'model.norm',
@@ -107,7 +126,7 @@ export const huggingFaceNames: DecoderNames = {
   },
 };
 
-/** As llama.cpp's converter names them, for every architecture. */
+/** Names in files of llama.cpp's converter, the same for every architecture. */
 export const ggufNames: DecoderNames = {
   embedding: 'token_embd',
   positions: 'position_embd',
@@ -128,18 +147,32 @@ export const ggufNames: DecoderNames = {
   },
 };
 
-/** `names` with one fused projection for q, k and v, and one tensor for the MLP's input: both halves, or `up` alone. */
-export function fusedNames(names: DecoderNames, queryKeyValue: string, gateUp: string): DecoderNames {
-  return {
-    ...names,
-    layer: (index) => {
-      const layer = names.layer(index);
-      const beside = (name: string, own: string) => name.slice(0, name.lastIndexOf('.') + 1) + own;
-      return {
-        ...layer,
-        queryKeyValue: beside(layer.attentionOutput, queryKeyValue),
-        gateUp: beside(layer.down, gateUp),
-      };
-    },
+/**
+ * `names` with other names in each layer; `own` gives them, from the index and the layer's names in `names`.
+ */
+export function withLayerNames(
+  names: DecoderNames,
+  own: (index: number, layer: DecoderLayerNames) => Partial<DecoderLayerNames>,
+): DecoderNames {
+  const layer = (index: number) => {
+    const before = names.layer(index);
+    return { ...before, ...own(index, before) };
   };
+  return { ...names, layer };
+}
+
+/** `name` with another last part: `a.b` and `c` give `a.c`. */
+export function sibling(name: string, last: string): string {
+  return name.slice(0, name.lastIndexOf('.') + 1) + last;
+}
+
+/**
+ * `names` with one fused projection for q, k and v, and one tensor for the MLP's input: gate and up, or up
+ * alone.
+ */
+export function fusedNames(names: DecoderNames, queryKeyValue: string, gateUp: string): DecoderNames {
+  return withLayerNames(names, (_, { attentionOutput, down }) => ({
+    queryKeyValue: sibling(attentionOutput, queryKeyValue),
+    gateUp: sibling(down, gateUp),
+  }));
 }

@@ -1,47 +1,44 @@
 /**
- * Gemma 2: Llama's shape with norms before and after attention and MLP, norm weights less 1, tanh-GELU gates, embeddings times
- * sqrt(D), a query scale of its own, caps on scores and logits, and a window in every other layer.
+ * Gemma 2: Llama with norms before and after attention and MLP, norm weights stored minus 1, tanh-GELU gates,
+ * embeddings times sqrt(D), a configured query scale, soft caps on scores and logits, and a window in every
+ * other layer.
  *
- * GGUF's converter adds the 1 to the norms. It writes no query scale: llama.cpp takes 1 / sqrt(H), but for 27B, which it knows
- * by its 46 layers, 1 / sqrt(D / N).
+ * GGUF's converter adds the 1 to the norms. It writes no query scale: llama.cpp uses 1 / sqrt(H), and 1 /
+ * sqrt(D / N) for 27B, which it recognises by its 46 layers.
  *
  * Source: transformers models/gemma2; llama.cpp convert_hf_to_gguf.py (Gemma2Model), src/models/gemma2.cpp.
  */
 import type { KeyReader } from '../../format/key-reader.ts';
-import type { DecoderConfig, DecoderNames, LayerAttention } from '../decoder-config.ts';
+import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
-import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+import {
+  gatedFromConfig,
+  gatedFromGguf,
+  ggufNames,
+  huggingFaceNames,
+  sibling,
+  withLayerNames,
+} from './gated-decoder.ts';
 
 export const gemma2: Family = {
   modelTypes: ['gemma2'],
   ggufArchitectures: ['gemma2'],
 
   fromConfig(source: FamilySource): DecoderDescription {
-    const { keys } = source;
     const config = gemmaFromConfig(source, { maxPositionEmbeddings: 8192 });
-    return {
-      config: {
-        ...config,
-        attention: withSoftCap(config.attention, cap(keys, 'attn_logit_softcapping', 50)),
-        ...logitsCap(cap(keys, 'final_logit_softcapping', 30)),
-      },
-      names: gemmaNames(huggingFaceNames),
-    };
+    return { config: withSoftCaps(source.keys, config, ''), names: gemmaNames(huggingFaceNames) };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys } = source;
-    const config = gemmaFromGguf(source, 46);
-    return {
-      config: {
-        ...config,
-        attention: withSoftCap(config.attention, cap(keys, 'gemma2.attn_logit_softcapping', 50)),
-        ...logitsCap(cap(keys, 'gemma2.final_logit_softcapping', 30)),
-      },
-      names: gemmaGgufNames,
-    };
+    return { config: withSoftCaps(source.keys, gemmaFromGguf(source, 46), 'gemma2.'), names: gemmaGgufNames };
   },
 };
+
+function withSoftCaps(keys: KeyReader, config: DecoderConfig, prefix: string): DecoderConfig {
+  const softCap = cap(keys, `${prefix}attn_logit_softcapping`, 50);
+  const attention = config.attention.map((layer) => ({ ...layer, softCap }));
+  return { ...config, attention, logitsSoftCap: cap(keys, `${prefix}final_logit_softcapping`, 30) };
+}
 
 /** What Gemma 2 and 3 have in common, from their config.json. @throws FormatError as `gatedFromConfig`. */
 export function gemmaFromConfig(
@@ -62,15 +59,15 @@ export function gemmaFromConfig(
   return { ...gemma(config, scale), normWeightOffset: 1 };
 }
 
-/** The same from GGUF. @param largest layers of the one size whose query scale is not that of its head dim */
+/** The same from GGUF. @param layersOf27B of 27B, whose query scale is 1 / sqrt(D / N) */
 export function gemmaFromGguf(
   source: FamilySource,
-  largest: number,
+  layersOf27B: number,
   traits: { readonly queryKeyNorm?: boolean } = {},
 ): DecoderConfig {
   const config = gatedFromGguf(source, { ...traits, activation: 'geluTanh' });
   const { numLayers, hiddenSize, numHeads, headDim } = config;
-  const width = numLayers === largest ? Math.trunc(hiddenSize / numHeads) : headDim;
+  const width = numLayers === layersOf27B ? Math.trunc(hiddenSize / numHeads) : headDim;
   return gemma(config, 1 / Math.sqrt(width));
 }
 
@@ -83,45 +80,22 @@ function gemma(config: DecoderConfig, scale: number): DecoderConfig {
   };
 }
 
-/** A soft cap at `key`; null means none. @throws FormatError for anything but a positive number. */
+/** The soft cap at `key`; null means none. @throws FormatError for another value than a positive number */
 export function cap(keys: KeyReader, key: string, fallback?: number): number | undefined {
   if (keys.isNull(key) || (fallback === undefined && !keys.has(key))) return undefined;
   return positiveNumber(keys, key, fallback);
 }
 
-export function logitsCap(logitsSoftCap: number | undefined): Pick<DecoderConfig, 'logitsSoftCap'> {
-  return logitsSoftCap === undefined ? {} : { logitsSoftCap };
-}
-
-function withSoftCap(
-  layers: readonly LayerAttention[],
-  softCap: number | undefined,
-): readonly LayerAttention[] {
-  return softCap === undefined ? layers : layers.map((layer) => ({ ...layer, softCap }));
-}
-
 /** `names` with the four norms of a layer. */
 export function gemmaNames(names: DecoderNames): DecoderNames {
-  return {
-    ...names,
-    layer: (index) => {
-      const layer = names.layer(index);
-      const prefix = layer.attentionNorm.slice(0, layer.attentionNorm.lastIndexOf('.') + 1);
-      return {
-        ...layer,
-        attentionNormAfter: `${prefix}post_attention_layernorm`,
-        mlpNorm: `${prefix}pre_feedforward_layernorm`,
-        mlpNormAfter: `${prefix}post_feedforward_layernorm`,
-      };
-    },
-  };
+  return withLayerNames(names, (_, { attentionNorm }) => ({
+    attentionNormAfter: sibling(attentionNorm, 'post_attention_layernorm'),
+    mlpNorm: sibling(attentionNorm, 'pre_feedforward_layernorm'),
+    mlpNormAfter: sibling(attentionNorm, 'post_feedforward_layernorm'),
+  }));
 }
 
-export const gemmaGgufNames: DecoderNames = {
-  ...ggufNames,
-  layer: (index) => ({
-    ...ggufNames.layer(index),
-    attentionNormAfter: `blk.${index}.post_attention_norm`,
-    mlpNormAfter: `blk.${index}.post_ffw_norm`,
-  }),
-};
+export const gemmaGgufNames: DecoderNames = withLayerNames(ggufNames, (index) => ({
+  attentionNormAfter: `blk.${index}.post_attention_norm`,
+  mlpNormAfter: `blk.${index}.post_ffw_norm`,
+}));

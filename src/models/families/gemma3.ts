@@ -1,9 +1,10 @@
 /**
- * Gemma 3, the language model: Gemma 2 with norms on q and k in place of caps on the scores, five layers with a window to one
- * without, and frequencies of their own in those with one. Of a file that holds images too, only the text model is read.
+ * Gemma 3, the language model: Gemma 2 with norms on q and k in place of soft caps on scores, five sliding
+ * layers before each full one, and other rotation frequencies in sliding layers. Of a multimodal file only
+ * the text model is read.
  *
- * GGUF's converter adds the 1 to the norms. It writes neither the query scale (but for 27B, known by its 62 layers, that of the
- * head dim) nor, in older files, the frequencies of the layers with a window.
+ * GGUF's converter adds the 1 to the norms. It writes no query scale: it is 1 / sqrt(H), and 1 / sqrt(D / N)
+ * for 27B, recognised by its 62 layers. Older files have no frequencies for sliding layers.
  *
  * Source: transformers models/gemma3; llama.cpp convert_hf_to_gguf.py (Gemma3Model), src/models/gemma3.cpp.
  */
@@ -18,7 +19,7 @@ import {
   positiveNumber,
 } from './family.ts';
 import { huggingFaceNames } from './gated-decoder.ts';
-import { cap, gemmaFromConfig, gemmaFromGguf, gemmaGgufNames, gemmaNames, logitsCap } from './gemma2.ts';
+import { cap, gemmaFromConfig, gemmaFromGguf, gemmaGgufNames, gemmaNames } from './gemma2.ts';
 import { configRope } from './rope-keys.ts';
 
 export const gemma3: Family = {
@@ -28,20 +29,15 @@ export const gemma3: Family = {
   fromConfig(outer: FamilySource): DecoderDescription {
     const keys = nestedKeys(outer.keys, 'text_config') ?? outer.keys;
     if (keys.has('attn_logit_softcapping')) {
-      throw keys.fail(
-        'attn_logit_softcapping',
-        'expected none, as transformers has none in Gemma 3, got a value',
-      );
+      throw keys.fail('attn_logit_softcapping', 'expected none, as in transformers, got a value');
     }
     const source: FamilySource = { ...outer, keys: withoutRope(keys) };
     const config = gemmaFromConfig(source, { maxPositionEmbeddings: 131_072, queryKeyNorm: true });
     const [rope, windowRope] = rotations(keys).map(([own, theta]) =>
       configRope(own, config.headDim, config.maxPositionEmbeddings, { theta }),
     );
-    return {
-      config: { ...config, rope, windowRope, ...logitsCap(cap(keys, 'final_logit_softcapping')) },
-      names: gemmaNames(namesIn(outer)),
-    };
+    const logitsSoftCap = cap(keys, 'final_logit_softcapping');
+    return { config: { ...config, rope, windowRope, logitsSoftCap }, names: gemmaNames(namesIn(outer)) };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
@@ -49,19 +45,16 @@ export const gemma3: Family = {
     const config = gemmaFromGguf(source, 62, { queryKeyNorm: true });
     const theta = positiveNumber(keys, 'gemma3.rope.freq_base_swa', 10000);
     const windowRope = { theta, rotaryDim: config.rope?.rotaryDim ?? config.headDim, interleaved: false };
-    return {
-      config: { ...config, windowRope, ...logitsCap(keys.raw(CAP) === 0 ? undefined : cap(keys, CAP)) },
-      names: gemmaGgufNames,
-    };
+    const capKey = 'gemma3.final_logit_softcapping';
+    // 0 means none, as in llama.cpp.
+    const logitsSoftCap = keys.raw(capKey) === 0 ? undefined : cap(keys, capKey);
+    return { config: { ...config, windowRope, logitsSoftCap }, names: gemmaGgufNames };
   },
 };
 
-/** 0 is none, as in llama.cpp. */
-const CAP = 'gemma3.final_logit_softcapping';
-
 /**
- * The keys that say how layers without and with a window rotate, and their default theta. They stand in one object each inside
- * `rope_parameters`, or side by side; a `rope_scaling` is for layers without a window, and its keys win over theirs.
+ * The rotation keys of full layers and of sliding layers, with their default theta. They are two objects in
+ * `rope_parameters`, or keys of the config; `rope_scaling` is for full layers and has priority.
  */
 function rotations(keys: KeyReader): [keys: KeyReader, defaultTheta: number][] {
   const parameters = nestedKeys(keys, 'rope_parameters');
@@ -90,7 +83,10 @@ function withoutRope(keys: KeyReader): KeyReader {
   );
 }
 
-/** The text model's names stand alone, below `language_model.`, or, as transformers 5 has them in memory, inside `model.`. */
+/**
+ * The text model's names have no prefix, begin with `language_model.`, or (transformers 5) with
+ * `model.language_model.`.
+ */
 function namesIn({ hasTensor }: FamilySource): DecoderNames {
   if (hasTensor('language_model.model.norm.weight')) {
     return renamed(huggingFaceNames, (name) => `language_model.${name}`);

@@ -1,12 +1,13 @@
 /**
- * GPTBigCode (StarCoder 1, SantaCoder): GPT-2 with one key/value head and its matrices stored by output. It is also the one
- * Hugging Face class for a GPT-2 whose heads were pooled to one. Without `multi_query` every head has its own key and value,
- * and the file q, k, v of each head next to each other; GGUF (`starcoder`) has no such form.
+ * GPTBigCode (StarCoder 1, SantaCoder): GPT-2 with K = 1 and matrices `[Out, In]`. It is also the only
+ * Hugging Face class for a GPT-2 that was converted to K = 1. Without `multi_query` it has K = N, and the
+ * file has q, k, v of one head after the other; GGUF (`starcoder`) does not have this form.
  *
- * Source: transformers models/gpt_bigcode; llama.cpp convert_hf_to_gguf.py (StarCoderModel), src/models/starcoder.cpp.
+ * Source: transformers models/gpt_bigcode; llama.cpp convert_hf_to_gguf.py (StarCoderModel),
+ * src/models/starcoder.cpp.
  */
-import type { DecoderNames } from '../decoder-config.ts';
 import type { ConvertedForm, DecoderDescription, Family, FamilySource } from './family.ts';
+import { withLayerNames } from './gated-decoder.ts';
 import { gpt2, noClass } from './gpt2.ts';
 
 export const gptBigCode: Family = {
@@ -15,8 +16,8 @@ export const gptBigCode: Family = {
 
   fromConfig(source: FamilySource): DecoderDescription {
     const { config, names } = gpt2.fromConfig(source);
-    const byHead = source.keys.flag('multi_query') === false;
-    return { config, names: byOutput(names, byHead ? 'groups' : 'parts') };
+    const fusedOrder = source.keys.flag('multi_query') === false ? 'groups' : 'parts';
+    return { config, names: { ...withLayerNames(names, () => ({ fusedOrder })), transposed: false } };
   },
 
   fromGguf: gpt2.fromGguf,
@@ -37,11 +38,3 @@ export const gptBigCode: Family = {
     };
   },
 };
-
-function byOutput(names: DecoderNames, fusedOrder: 'parts' | 'groups'): DecoderNames {
-  return {
-    ...names,
-    transposed: false,
-    layer: (index) => ({ ...names.layer(index), fusedOrder }),
-  };
-}

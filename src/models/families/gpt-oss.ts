@@ -1,18 +1,26 @@
 /**
- * gpt-oss: a mixture of experts in every layer, windows in every second one, a sink per query head, biases everywhere, YaRN.
+ * gpt-oss: a mixture of experts in every layer, a window in every second layer, a sink per query head, biases
+ * everywhere, YaRN.
  *
- * transformers stores all experts of a projection as one `[E, In, Out]` tensor in which gate and up alternate; they are read in
- * place. GGUF has them as `[E, Out, In]`, gate and up apart. The released files hold MXFP4 blocks, which have no kernels here.
+ * transformers stores all experts of a projection as one tensor `[E, In, Out]`, in which gate and up
+ * alternate; it is used in place. GGUF has tensors `[E, Out, In]`, separate for gate and up. The released
+ * files have MXFP4 blocks, for which there are no kernels here.
  *
- * YaRN's ramp ends between pairs (`truncate: false` in the config). GGUF has no key for that; llama.cpp rounds.
+ * YaRN's ramp is not rounded to whole pairs (`truncate: false` in the config). GGUF has no key for this;
+ * llama.cpp rounds.
  *
  * Source: transformers models/gpt_oss; llama.cpp convert_hf_to_gguf.py (GptOssModel), gguf-py constants.py.
  */
 import type { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
-import type { ExpertsConfig } from '../experts-config.ts';
 import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
-import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+import {
+  gatedFromConfig,
+  gatedFromGguf,
+  ggufNames,
+  huggingFaceNames,
+  withLayerNames,
+} from './gated-decoder.ts';
 
 export const gptOss: Family = {
   modelTypes: ['gpt_oss'],
@@ -34,13 +42,11 @@ export const gptOss: Family = {
       normEps: 1e-5,
       rope: ROPE,
     });
-    const [alpha, limit] = [
-      positiveNumber(keys, 'swiglu_alpha', 1.702),
-      positiveNumber(keys, 'swiglu_limit', 7),
-    ];
+    const alpha = positiveNumber(keys, 'swiglu_alpha', ALPHA);
+    const limit = positiveNumber(keys, 'swiglu_limit', LIMIT);
     const numExperts = keys.needInt('num_local_experts', 'num_experts');
-    const experts = chosen(keys, numExperts, ['num_experts_per_tok', 'experts_per_token']);
-    return { config: withExperts(config, { ...experts, alpha, limit }), names: configNames };
+    const chosen = ['num_experts_per_tok', 'experts_per_token'];
+    return { config: withExperts(keys, config, numExperts, chosen, alpha, limit), names: configNames };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
@@ -48,13 +54,14 @@ export const gptOss: Family = {
     const config = gatedFromGguf(source, { experts: true, yarnTruncates: false });
     const intermediateSize = keys.int('gpt-oss.expert_feed_forward_length') ?? config.intermediateSize;
     const numExperts = keys.needInt('gpt-oss.expert_count');
-    const experts = chosen(keys, numExperts, ['gpt-oss.expert_used_count']);
-    return {
-      config: withExperts({ ...config, intermediateSize }, { ...experts, alpha: 1.702, limit: 7 }),
-      names: fileNames,
-    };
+    const chosen = ['gpt-oss.expert_used_count'];
+    const sized = { ...config, intermediateSize };
+    return { config: withExperts(keys, sized, numExperts, chosen, ALPHA, LIMIT), names: gptOssGgufNames };
   },
 };
+
+/** transformers' defaults, also for GGUF, which has no keys for them. */
+const [ALPHA, LIMIT] = [1.702, 7];
 
 /** transformers' defaults. */
 const ROPE = {
@@ -69,34 +76,20 @@ const ROPE = {
   },
 };
 
-/** @throws FormatError when a token would have more experts than there are. */
-function chosen(
-  keys: KeyReader,
-  numExperts: number,
-  names: readonly string[],
-): Pick<ExpertsConfig, 'numExperts' | 'expertsPerToken'> {
-  const expertsPerToken = keys.needInt(...names);
-  if (expertsPerToken > numExperts) {
-    throw keys.fail(
-      keys.find(names) ?? names[0],
-      `expected at most the ${numExperts} experts there are, got ${expertsPerToken}`,
-    );
-  }
-  return { numExperts, expertsPerToken };
-}
-
+/** @param chosen keys of the number of experts per token. @throws FormatError when there are fewer experts */
 function withExperts(
+  keys: KeyReader,
   config: DecoderConfig,
-  {
-    numExperts,
-    expertsPerToken,
-    alpha,
-    limit,
-  }: Pick<ExpertsConfig, 'numExperts' | 'expertsPerToken'> & {
-    readonly alpha: number;
-    readonly limit: number;
-  },
+  numExperts: number,
+  chosen: readonly string[],
+  alpha: number,
+  limit: number,
 ): DecoderConfig {
+  const expertsPerToken = keys.needInt(...chosen);
+  if (expertsPerToken > numExperts) {
+    const key = keys.find(chosen) ?? chosen[0];
+    throw keys.fail(key, `expected at most the number of experts ${numExperts}, got ${expertsPerToken}`);
+  }
   return {
     ...config,
     attentionSinks: true,
@@ -113,44 +106,37 @@ function withExperts(
   };
 }
 
-const configNames: DecoderNames = {
-  ...huggingFaceNames,
-  layer: (index) => {
-    const experts = `model.layers.${index}.mlp.experts`;
-    const tensor = (name: string) => ({ weight: `${experts}.${name}`, bias: `${experts}.${name}_bias` });
-    return {
-      ...huggingFaceNames.layer(index),
-      sinks: `model.layers.${index}.self_attn.sinks`,
-      experts: {
-        router: `model.layers.${index}.mlp.router`,
-        stacked: true,
-        transposed: true,
-        alternating: true,
-        expert: () => ({ gateUp: tensor('gate_up_proj'), down: tensor('down_proj') }),
-      },
-    };
-  },
-};
+const configNames: DecoderNames = withLayerNames(huggingFaceNames, (index) => {
+  const mlp = `model.layers.${index}.mlp`;
+  const tensor = (name: string) => ({
+    weight: `${mlp}.experts.${name}`,
+    bias: `${mlp}.experts.${name}_bias`,
+  });
+  return {
+    sinks: `model.layers.${index}.self_attn.sinks`,
+    experts: {
+      router: `${mlp}.router`,
+      stacked: true,
+      transposed: true,
+      alternating: true,
+      expert: () => ({ gateUp: tensor('gate_up_proj'), down: tensor('down_proj') }),
+    },
+  };
+});
 
-const fileNames: DecoderNames = {
-  ...ggufNames,
-  layer: (index) => {
-    const tensor = (name: string) => ({
-      weight: `blk.${index}.${name}.weight`,
-      bias: `blk.${index}.${name}.bias`,
-    });
-    return {
-      ...ggufNames.layer(index),
-      mlpNorm: `blk.${index}.post_attention_norm`,
-      sinks: `blk.${index}.attn_sinks.weight`,
-      experts: {
-        router: `blk.${index}.ffn_gate_inp`,
-        stacked: true,
-        expert: () => ({
-          gateUp: [tensor('ffn_gate_exps'), tensor('ffn_up_exps')],
-          down: tensor('ffn_down_exps'),
-        }),
-      },
-    };
-  },
-};
+const gptOssGgufNames: DecoderNames = withLayerNames(ggufNames, (index) => {
+  const prefix = `blk.${index}`;
+  const tensor = (name: string) => ({ weight: `${prefix}.${name}.weight`, bias: `${prefix}.${name}.bias` });
+  return {
+    mlpNorm: `${prefix}.post_attention_norm`,
+    sinks: `${prefix}.attn_sinks.weight`,
+    experts: {
+      router: `${prefix}.ffn_gate_inp`,
+      stacked: true,
+      expert: () => ({
+        gateUp: [tensor('ffn_gate_exps'), tensor('ffn_up_exps')],
+        down: tensor('ffn_down_exps'),
+      }),
+    },
+  };
+});

@@ -1,9 +1,10 @@
 /**
- * GPT-2: multi-head attention, learned positions, layer norms, a plain GELU MLP, biases everywhere, tied embeddings.
+ * GPT-2: multi-head attention, learned positions, layer norms, a GELU MLP without a gate, biases everywhere,
+ * tied embeddings.
  *
- * Its safetensors hold Conv1D matrices, `[In, Out]`, with q, k, v as columns behind each other, under `transformer.` or, in
- * the older files, under nothing; `h.0.attn.bias` is no bias but the causal mask, and is not read. GGUF has the matrices
- * transposed and its GELU is the tanh form.
+ * Its safetensors files have Conv1D matrices, `[In, Out]`, with the columns of q, then k, then v. Names begin
+ * with `transformer.`, in older files without it. `h.0.attn.bias` is the causal mask, not a bias, and is not
+ * read. GGUF files have the matrices transposed, and their GELU is the tanh form.
  *
  * Source: transformers models/gpt2; llama.cpp convert_hf_to_gguf.py (GPT2Model), src/models/gpt2.cpp.
  */
@@ -15,11 +16,10 @@ import {
   decoderSizes,
   type Family,
   type FamilySource,
-  ggufSizes,
   layerAttention,
   positiveNumber,
 } from './family.ts';
-import { fusedNames, ggufNames } from './gated-decoder.ts';
+import { fusedNames, ggufNames, ungatedFromGguf } from './gated-decoder.ts';
 
 export const gpt2: Family = {
   modelTypes: ['gpt2'],
@@ -31,30 +31,24 @@ export const gpt2: Family = {
       throw keys.fail('add_cross_attention', 'expected a decoder without cross-attention, got true');
     }
     const config: DecoderConfig = {
-      ...TRAITS,
       ...decoderSizes(source, ['vocab_size', 'n_inner', 'n_positions']),
+      norm: 'layer',
+      queryKeyNorm: false,
+      biases: BIASES,
       normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
       attention: scaledAttention(source),
-      // GPTBigCode's default is the same function under its other name.
+      // The default of GPTBigCode is another name of the same function.
       mlp: { gated: false, activation: activationAt(keys, 'activation_function', 'gelu_new') },
     };
     return { config, names: huggingFaceNames(hasTensor('transformer.ln_f.weight') ? 'transformer.' : '') };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys, shape } = source;
-    const arch = shape.modelType;
-    const config: DecoderConfig = {
-      ...TRAITS,
-      ...decoderSizes(source, ggufSizes(arch)),
-      normEps: positiveNumber(keys, `${arch}.attention.layer_norm_epsilon`),
-      attention: layerAttention(keys, shape),
-      mlp: { gated: false, activation: 'geluTanh' },
-    };
+    const config = { ...ungatedFromGguf(source), biases: BIASES };
     return { config, names: fusedNames(ggufNames, 'attn_qkv', 'ffn_up') };
   },
 
-  /** The class has only K = N; the one with learned positions and K = 1 is GPTBigCode. */
+  /** GPT-2's class has only K = N; GPTBigCode is the class with learned positions and K = 1. */
   convertedForm(before, { numHeads: N }, to): ConvertedForm {
     if (to === N) return { config: before };
     if (to !== 1) throw noClass(N, to);
@@ -74,21 +68,16 @@ export const gpt2: Family = {
   },
 };
 
-/** @returns the error for a K without a class */
+/** The error for a K without a class in Hugging Face. */
 export function noClass(numHeads: number, to: number): RangeError {
   return new RangeError(
     `convert: expected K=1 (written as gpt_bigcode) or K=${numHeads} (gpt2) for learned positions, got K=${to}: Hugging Face has no class for it; a .gguf file of the gpt2 architecture can hold any K`,
   );
 }
 
-/** What GPT-2's two files have in common. */
-const TRAITS = {
-  norm: 'layer',
-  queryKeyNorm: false,
-  biases: { queryKeyValue: true, attentionOutput: true, mlp: true },
-} as const;
+const BIASES = { queryKeyValue: true, attentionOutput: true, mlp: true };
 
-/** Two switches of transformers' GPT-2: no scaling at all, and a further division by the layer's number. */
+/** transformers can leave GPT-2's scores unscaled, and can divide them by the layer's number. */
 function scaledAttention({ keys, shape }: FamilySource): readonly LayerAttention[] {
   const scaled = keys.flag('scale_attn_weights') ?? true;
   const byLayer = keys.flag('scale_attn_by_inverse_layer_idx') ?? false;

@@ -1,10 +1,12 @@
 /**
- * Llama 1 to 3 and what is stored as one (SmolLM2, TinyLlama, Yi, CodeLlama; as GGUF Mistral too).
+ * Llama 1 to 3 and models stored as Llama (SmolLM2, TinyLlama, Yi, CodeLlama; in GGUF also Mistral).
  *
- * The two file kinds differ in one trap: Hugging Face rotates pairs (i, i + H/2); GGUF stores the rows of q and k permuted
- * so that the same pairs are (2i, 2i + 1). Read with the wrong one a model still writes plausible text.
+ * The rotated pairs differ between files: Hugging Face has (i, i + H/2); GGUF permutes the rows of q and k,
+ * so that the same pairs are (2i, 2i + 1). Confusing them is easy to miss, since the model still writes
+ * plausible text.
  *
- * Source: transformers models/llama; llama.cpp convert_hf_to_gguf.py (LlamaModel.permute, generate_extra_tensors).
+ * Source: transformers models/llama; llama.cpp convert_hf_to_gguf.py (LlamaModel.permute,
+ * generate_extra_tensors).
  */
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';

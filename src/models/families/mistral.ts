@@ -1,6 +1,7 @@
 /**
- * Mistral: Llama's shape with a sliding window in every layer (v0.1) or none (later), and a head dim of its own.
- * Its GGUF form is `llama`, whose converter drops the window; a file that states one is read with it.
+ * Mistral: Llama with a sliding window in every layer (v0.1) or none (later), and a head dim that need not be
+ * D / N. Its GGUF architecture is `llama`, whose converter does not write the window; one that a file states
+ * is used.
  *
  * Source: transformers models/mistral.
  */
@@ -14,8 +15,7 @@ export const mistral: Family = {
   ggufForm: 'llama',
 
   fromConfig(source: FamilySource): DecoderDescription {
-    const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };
-    const config = gatedFromConfig(source, { biases, maxPositionEmbeddings: 131_072 });
+    const config = gatedFromConfig(source, { maxPositionEmbeddings: 131_072 });
     return { config, names: huggingFaceNames };
   },
 

@@ -1,8 +1,9 @@
 /**
- * Phi-3, 3.5 and 4: Llama's shape with q, k, v in one tensor and gate, up in another, LongRoPE for long contexts, and in
- * Phi-4-mini a partial rotation.
+ * Phi-3, 3.5 and 4: Llama with q, k, v in one tensor and gate, up in another, LongRoPE for long contexts, and
+ * in Phi-4-mini a partial rotation.
  *
- * A window that a GGUF states is used, as transformers does with the config's; llama.cpp ignores it (its pull request 13676).
+ * The window of a GGUF file is used, as transformers uses that of the config; llama.cpp ignores it (its pull
+ * request 13676).
  *
  * Source: transformers models/phi3; llama.cpp convert_hf_to_gguf.py (Phi3MiniModel), src/models/phi3.cpp.
  */
@@ -18,9 +19,7 @@ export const phi3: Family = {
 
   fromConfig(source: FamilySource): DecoderDescription {
     checkRopeType(source.keys);
-    const biases = { queryKeyValue: false, attentionOutput: false, mlp: false };
     const config = gatedFromConfig(source, {
-      biases,
       maxPositionEmbeddings: 4096,
       normEps: 1e-5,
       rope: { partial: true, originalPositions: 4096 },
@@ -33,7 +32,7 @@ export const phi3: Family = {
   },
 };
 
-/** transformers has no other scaling in this family. */
+/** transformers supports no other scaling in this family. */
 function checkRopeType(keys: KeyReader): void {
   const parameters = ropeParameters(keys);
   const type = parameters?.raw('rope_type') ?? parameters?.raw('type') ?? 'default';

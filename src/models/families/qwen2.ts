@@ -1,6 +1,6 @@
 /**
- * Qwen 2 and 2.5: Llama's shape with biases on q, k and v, fixed in its code. Windows are off unless `use_sliding_window`
- * says otherwise; then the layers from `max_window_layers` on slide. GGUF files hold no window.
+ * Qwen 2 and 2.5: Llama with biases on q, k and v, for which there is no key. With `use_sliding_window` the
+ * layers from `max_window_layers` on slide. GGUF files state no window.
  *
  * Source: transformers models/qwen2; llama.cpp convert_hf_to_gguf.py (Qwen2Model: q and k not permuted).
  */

@@ -1,6 +1,6 @@
 /**
- * Qwen 3: an RMS norm over each head of q and k before the rotation, a head dim apart from D / N, no biases by default.
- * Windows as in Qwen 2.
+ * Qwen 3: Llama with an RMS norm over each head of q and k before the rotation, a head dim that need not be D
+ * / N, and no biases by default. Windows are as in Qwen 2.
  *
  * Source: transformers models/qwen3; llama.cpp convert_hf_to_gguf.py (Qwen3Model).
  */

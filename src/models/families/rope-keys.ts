@@ -1,29 +1,30 @@
 /**
- * How files say how a model rotates: `rope_parameters` (or `rope_theta` and `rope_scaling`) of a config.json, `*.rope.*`
- * keys and factor tensors of a GGUF.
+ * Reads a model's RoPE: from `rope_parameters` (or `rope_theta` and `rope_scaling`) of a config.json, or from
+ * the `*.rope.*` keys and factor tensors of a GGUF file.
  *
- * Source: transformers/modeling_rope_utils.py; llama.cpp convert_hf_to_gguf.py (generate_extra_tensors of Llama and Phi-3).
+ * Source: transformers/modeling_rope_utils.py; llama.cpp convert_hf_to_gguf.py (generate_extra_tensors of
+ * Llama and Phi-3).
  */
 import { show } from '../../arguments/kinds.ts';
 import { KeyReader } from '../../format/key-reader.ts';
 import type { RopeConfig, RopeScaling } from '../rope-table.ts';
 import { type FamilySource, nestedKeys, positiveNumber, positiveNumbers } from './family.ts';
 
-/** What families differ in. */
+/** How families differ. */
 export interface RopeTraits {
   /** Default 10000. */
   readonly theta?: number;
-  /** What a config without any of the keys means; default: no scaling. */
+  /** The parameters of a config without any; default: no scaling. */
   readonly parameters?: Readonly<Record<string, unknown>>;
-  /** Of a family whose configs always have one: the original length where the file names none. */
+  /** Default of the original context length, in a family whose configs always state one. */
   readonly originalPositions?: number;
-  /** Whether `partial_rotary_factor` counts; where transformers reads no such key another value than 1 is refused. Default false. */
+  /** Whether `partial_rotary_factor` is read; if not, another value than 1 is an error. Default false. */
   readonly partial?: boolean;
 }
 
 /**
- * transformers 5 keeps everything in `rope_parameters`; before it was `rope_theta` and `rope_scaling`. Where both are there the
- * second wins as a whole, as in transformers: it is what users add by hand.
+ * transformers 5 writes `rope_parameters`, older versions `rope_theta` and `rope_scaling`. A `rope_scaling`
+ * has priority as a whole, as in transformers: users add it by hand.
  */
 export function configRope(
   keys: KeyReader,
@@ -34,7 +35,7 @@ export function configRope(
   const parameters = ropeParameters(keys) ?? (fallback && new KeyReader(keys.file, (key) => fallback[key]));
   const byKind = parameters?.find(['full_attention', 'sliding_attention']);
   if (byKind !== undefined) {
-    throw keys.fail('rope_parameters', `expected one rotation for all layers in this family, got ${byKind}`);
+    throw keys.fail('rope_parameters', `expected one RoPE for all layers in this family, got ${byKind}`);
   }
   const rotaryDim = configRotaryDim(keys, parameters, headDim, partial);
   const original = originalLength(keys, parameters, originalPositions, maxPositions);
@@ -43,11 +44,11 @@ export function configRope(
     theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', theta),
     rotaryDim,
     interleaved: false,
-    ...(scaling && { scaling }),
+    scaling,
   };
 }
 
-/** The object that says how a config's model rotates; an empty one counts as absent. */
+/** The object with the RoPE parameters of a config; an empty one counts as absent. */
 export function ropeParameters(keys: KeyReader): KeyReader | undefined {
   const key = ['rope_scaling', 'rope_parameters'].find((name) => {
     const value = keys.raw(name);
@@ -56,7 +57,7 @@ export function ropeParameters(keys: KeyReader): KeyReader | undefined {
   return key === undefined ? undefined : nestedKeys(keys, key);
 }
 
-/** Beside the parameters it wins over what stands inside. */
+/** The key of the config has priority over that of the parameters. */
 function originalLength(
   config: KeyReader,
   parameters: KeyReader | undefined,
@@ -69,7 +70,7 @@ function originalLength(
   return positiveNumber(holder, key, fallback ?? maxPositions);
 }
 
-/** Phi-4-mini rotates three quarters of a head. */
+/** Phi-4-mini rotates three quarters of a head's dims. */
 function configRotaryDim(
   keys: KeyReader,
   parameters: KeyReader | undefined,
@@ -80,7 +81,10 @@ function configRotaryDim(
   const holder = parameters?.has(key) ? parameters : keys;
   const factor = positiveNumber(holder, key, 1);
   if (!partial && factor !== 1) {
-    throw holder.fail(key, `expected 1, as transformers rotates whole heads in this family, got ${factor}`);
+    throw holder.fail(
+      key,
+      `expected 1, since transformers rotates whole heads in this family, got ${factor}`,
+    );
   }
   const rotaryDim = Math.trunc(headDim * factor);
   if (factor > 1 || rotaryDim % 2 !== 0) {
@@ -108,7 +112,7 @@ function configScaling(
     };
   }
   if (type === 'yarn') return yarn(keys, maxPositions, original);
-  // Phi-3's first name of it was "su".
+  // "su" is Phi-3's older name of it.
   if (type === 'longrope' || type === 'su') return longRope(keys, rotaryDim, maxPositions, original);
   if (type === 'dynamic') {
     if (rotaryDim <= 2) throw keys.fail('rope_type', `expected more than 2 rotating dims, got ${rotaryDim}`);
@@ -120,7 +124,7 @@ function configScaling(
   );
 }
 
-/** DeepSeek's and gpt-oss's. Without a factor of its own it is how many times longer the context became. */
+/** YaRN (DeepSeek, gpt-oss). The default factor is the context length over the original one. */
 function yarn(keys: KeyReader, maxPositions: number, original: number): RopeScaling {
   const factor = positiveNumber(keys, 'factor', maxPositions / original);
   const [mscale, allDim] = ['mscale', 'mscale_all_dim'].map((name) => keys.raw(name));
@@ -140,7 +144,7 @@ function yarn(keys: KeyReader, maxPositions: number, original: number): RopeScal
   };
 }
 
-/** How much larger YaRN makes cosines, sines or scores for a context `factor` times as long. */
+/** The factor by which YaRN scales cosines, sines or scores for a context `factor` times as long. */
 export function yarnScale(factor: number, mscale: number = 1): number {
   return factor <= 1 ? 1 : 0.1 * mscale * Math.log(factor) + 1;
 }
@@ -160,8 +164,11 @@ function longRope(keys: KeyReader, rotaryDim: number, maxPositions: number, orig
   };
 }
 
-/** Llama 3's and Phi-3's scalings are not in the keys: their converters store the divisors themselves, as tensors. */
-/** @param truncate whether YaRN's ramp ends at whole pairs; not in the keys. */
+/**
+ * For Llama 3 and Phi-3 the converter writes the divisors of frequencies as tensors, and no keys.
+ * @param interleaved whether pairs are (2i, 2i + 1)
+ * @param truncate whether YaRN's ramp is rounded to whole pairs, for which there is no key
+ */
 export function ggufRope(
   source: FamilySource,
   arch: string,
@@ -176,7 +183,7 @@ export function ggufRope(
     throw keys.fail(typeKey, `expected none, linear or yarn, got ${show(type)}`);
   }
   const factorKey = keys.find([`${arch}.rope.scaling.factor`, `${arch}.rope.scale_linear`]);
-  // llama.cpp scales nothing by a factor of 0, and nothing where the type is none.
+  // As in llama.cpp, a factor of 0 or the type none means no scaling.
   const scaled = factorKey !== undefined && !hasLong && type !== 'none' && keys.raw(factorKey) !== 0;
   const factor = scaled ? positiveNumber(keys, factorKey) : 1;
   const rotaryKey = `${arch}.rope.dimension_count`;
@@ -184,27 +191,22 @@ export function ggufRope(
   if (rotaryDim > shape.headDim || rotaryDim % 2 !== 0) {
     throw keys.fail(rotaryKey, `expected an even number up to H=${shape.headDim}, got ${rotaryDim}`);
   }
+  const theta = positiveNumber(keys, `${arch}.rope.freq_base`, 10000);
   const divisors = hasTensor(DIVISORS) ? floats(DIVISORS, rotaryDim / 2) : undefined;
-  const scaling: RopeScaling | undefined = hasLong
-    ? {
-        type: 'longrope',
-        shortDivisors: floats(SHORT, rotaryDim / 2),
-        longDivisors: floats(LONG, rotaryDim / 2),
-        originalMaxPositionEmbeddings: positiveNumber(keys, `${arch}.rope.scaling.original_context_length`),
-        attentionFactor: positiveNumber(keys, `${arch}.rope.scaling.attn_factor`, 1),
-      }
-    : factor === 1
-      ? undefined
-      : type === 'yarn'
-        ? ggufYarn(source, `${arch}.rope.scaling`, factor, truncate)
-        : { type: 'linear', factor };
-  return {
-    theta: positiveNumber(keys, `${arch}.rope.freq_base`, 10000),
-    rotaryDim,
-    interleaved,
-    ...(scaling && { scaling }),
-    ...(divisors && { divisors }),
+  const rope = { theta, rotaryDim, interleaved, divisors };
+  if (!hasLong && factor === 1) return rope;
+  if (!hasLong && type === 'yarn') {
+    return { ...rope, scaling: ggufYarn(source, `${arch}.rope.scaling`, factor, truncate) };
+  }
+  if (!hasLong) return { ...rope, scaling: { type: 'linear', factor } };
+  const scaling: RopeScaling = {
+    type: 'longrope',
+    shortDivisors: floats(SHORT, rotaryDim / 2),
+    longDivisors: floats(LONG, rotaryDim / 2),
+    originalMaxPositionEmbeddings: positiveNumber(keys, `${arch}.rope.scaling.original_context_length`),
+    attentionFactor: positiveNumber(keys, `${arch}.rope.scaling.attn_factor`, 1),
   };
+  return { ...rope, scaling };
 }
 
 function ggufYarn(
@@ -224,7 +226,7 @@ function ggufYarn(
       `${prefix}.original_context_length`,
       shape.maxPositionEmbeddings,
     ),
-    // llama.cpp multiplies the two.
+    // llama.cpp multiplies both.
     attentionFactor: positiveNumber(keys, `${prefix}.attn_factor`, 1) * yarnScale(factor),
   };
 }

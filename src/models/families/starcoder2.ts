@@ -1,11 +1,13 @@
 /**
- * StarCoder 2: grouped queries and RoPE as Llama has them, with GPT-2's layer norms, biases and plain tanh-GELU MLP, and a
- * window in every layer. GGUF has no key for the window, and llama.cpp no window; a file that states one is read with it.
+ * StarCoder 2: grouped queries and RoPE as in Llama; layer norms, biases and a tanh-GELU MLP without a gate
+ * as in GPT-2; a window in every layer. GGUF's converter writes no window and llama.cpp ignores it; one that
+ * a file states is used.
  *
- * Source: transformers models/starcoder2; llama.cpp convert_hf_to_gguf.py (StarCoder2Model), src/models/starcoder2.cpp.
+ * Source: transformers models/starcoder2; llama.cpp convert_hf_to_gguf.py (StarCoder2Model),
+ * src/models/starcoder2.cpp.
  */
 import { show } from '../../arguments/kinds.ts';
-import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
+import type { DecoderConfig } from '../decoder-config.ts';
 import {
   activationAt,
   CONFIG_SIZES,
@@ -13,11 +15,10 @@ import {
   decoderSizes,
   type Family,
   type FamilySource,
-  ggufSizes,
   layerAttention,
   positiveNumber,
 } from './family.ts';
-import { ggufBiases, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+import { ggufNames, huggingFaceNames, sibling, ungatedFromGguf, withLayerNames } from './gated-decoder.ts';
 import { configRope, ggufRope } from './rope-keys.ts';
 
 export const starcoder2: Family = {
@@ -45,33 +46,18 @@ export const starcoder2: Family = {
       mlp: { gated: false, activation: activationAt(keys, 'hidden_act', 'gelu_pytorch_tanh') },
       biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },
     };
-    return { config, names: plainMlp(huggingFaceNames, 'c_fc', 'c_proj') };
+    const names = withLayerNames(huggingFaceNames, (_, { down }) => ({
+      gateUp: sibling(down, 'c_fc'),
+      down: sibling(down, 'c_proj'),
+    }));
+    return { config, names };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const { keys, shape } = source;
-    const config: DecoderConfig = {
-      ...decoderSizes(source, ggufSizes('starcoder2')),
-      norm: 'layer',
-      normEps: positiveNumber(keys, 'starcoder2.attention.layer_norm_epsilon'),
-      rope: ggufRope(source, 'starcoder2', false),
-      queryKeyNorm: false,
-      attention: layerAttention(keys, shape),
-      mlp: { gated: false, activation: 'geluTanh' },
-      biases: ggufBiases(source),
+    const config = { ...ungatedFromGguf(source), rope: ggufRope(source, 'starcoder2', false) };
+    return {
+      config,
+      names: withLayerNames(ggufNames, (_, { down }) => ({ gateUp: sibling(down, 'ffn_up') })),
     };
-    return { config, names: plainMlp(ggufNames, 'ffn_up', 'ffn_down') };
   },
 };
-
-/** `names` with an MLP of two matrices. */
-function plainMlp(names: DecoderNames, up: string, down: string): DecoderNames {
-  return {
-    ...names,
-    layer: (index) => {
-      const layer = names.layer(index);
-      const prefix = layer.down.slice(0, layer.down.lastIndexOf('.') + 1);
-      return { ...layer, gateUp: `${prefix}${up}`, down: `${prefix}${down}` };
-    },
-  };
-}
