@@ -7,9 +7,10 @@ import { aFunction, aNumber, anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
+import { logitsProcessors, SAMPLING_KINDS, type SamplingOptions } from './generation/logits-processors.ts';
+import { pickToken } from './generation/sampling.ts';
 import type { Model } from './model.ts';
 import { freshSeed, randomSource } from './random-source.ts';
-import { checkSampling, sampleToken } from './sampling.ts';
 import { StopCondition } from './stop-condition.ts';
 import { checkTokenIds } from './token-batch.ts';
 
@@ -20,20 +21,9 @@ import { checkTokenIds } from './token-batch.ts';
 const PREFILL_CHUNK = 256;
 
 /** Options of `generate`. */
-export interface GenerateOptions {
+export interface GenerateOptions extends SamplingOptions {
   /** Most tokens to make; default 256. 0 only feeds the prompt. */
   readonly maxNewTokens?: number;
-  /**
-   * 0 (the default) takes the likeliest token; otherwise logits are divided by it and a token is drawn.
-   * Required beside topK, topP and minP.
-   */
-  readonly temperature?: number;
-  /** Draw from the k likeliest tokens only. */
-  readonly topK?: number;
-  /** Draw from the likeliest tokens that together have this probability, in (0, 1]. */
-  readonly topP?: number;
-  /** Draw from tokens at least this fraction as likely as the likeliest, in [0, 1]. */
-  readonly minP?: number;
   /**
    * The same integer gives the same tokens; default: a fresh one each time. Without a temperature nothing is
    * drawn.
@@ -50,11 +40,8 @@ export interface GenerateOptions {
 }
 
 const OPTIONS = optionKinds<GenerateOptions>({
+  ...SAMPLING_KINDS,
   maxNewTokens: anything,
-  temperature: aNumber,
-  topK: aNumber,
-  topP: aNumber,
-  minP: aNumber,
   seed: aNumber,
   stop: anything,
   cache: anything,
@@ -89,10 +76,7 @@ export async function* generate(
 ): AsyncGenerator<number, void, undefined> {
   checkModel('generate', model);
   checkOptions('generate', options, OPTIONS);
-  const { maxNewTokens = 256, temperature = 0, topK, topP, minP, seed, signal, onPrefill } = options;
-  const sampling = { temperature, topK, topP, minP };
-  checkSampling('generate', sampling);
-  checkDraws(options);
+  const { maxNewTokens = 256, temperature = 0, seed, signal, onPrefill } = options;
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
     const message = `generate: expected maxNewTokens to be a non-negative integer, got ${describe(maxNewTokens)}`;
     throw typeof maxNewTokens === 'number' ? new RangeError(message) : new TypeError(message);
@@ -107,7 +91,14 @@ export async function* generate(
     throw new RangeError('generate: expected a prompt of at least one token, got none');
   checkTokenIds('generate', prompt, model.config.vocabSize);
   const random = randomSource(seed ?? freshSeed());
-  const stop = new StopCondition(options.stop ?? model.endTokenIds, () => model.tokenizer);
+  const ends = options.stop ?? model.endTokenIds;
+  const stop = new StopCondition(ends, () => model.tokenizer);
+  const processors = logitsProcessors('generate', options, {
+    promptLength: prompt.length,
+    endTokenIds: ends.filter((end) => typeof end === 'number'),
+    vocabSize: model.config.vocabSize,
+    maxNewTokens,
+  });
   const { capacity, start } = room(model, prompt.length, options.cache);
   if (signal !== undefined && typeof signal?.throwIfAborted !== 'function') {
     throw new TypeError(`generate: expected signal to be an AbortSignal, got ${describe(signal)}`);
@@ -122,6 +113,8 @@ export async function* generate(
   /** The final length of the cache. The last token is left for the next call, which needs its logits. */
   const kept = () => start + prompt.length + yielded - (maxNewTokens > 0 ? 1 : 0);
   try {
+    /** Also those that are held back. */
+    const tokens = [...prompt];
     let logits: Float32Array | undefined;
     for (let fed = 0; fed < prompt.length; ) {
       if (fed > 0) {
@@ -136,7 +129,9 @@ export async function* generate(
     for (let made = 0; made < maxNewTokens && logits; ) {
       await eventLoopTurn();
       signal?.throwIfAborted();
-      const token = sampleToken(logits, sampling, random);
+      for (const process of processors) process(logits, tokens);
+      const token = pickToken(logits, { temperature, random });
+      tokens.push(token);
       made++;
       for (const id of stop.push(token)) {
         yielded++;
@@ -172,18 +167,6 @@ function takeBack(cache: KeyValueCache, length: number, quietly: boolean): void 
   } catch (error) {
     if (!quietly) throw error;
   }
-}
-
-/**
- * @throws TypeError for options of a draw without a temperature: they would have no effect.
- */
-function checkDraws(options: GenerateOptions): void {
-  if (options.temperature !== undefined) return;
-  const name = (['topK', 'topP', 'minP'] as const).find((key) => options[key] !== undefined);
-  if (name === undefined) return;
-  throw new TypeError(
-    `generate: expected a temperature beside ${name}, got none; temperature: 1 draws as the model says, 0 takes the likeliest token`,
-  );
 }
 
 /** @throws TypeError unless it is a model; a missing `await` is a common cause. */

@@ -17,6 +17,7 @@ export type { Activation } from './activation.ts';
 export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';
 export type { ExpertActivation, ExpertsConfig, RoutingConfig } from './experts-config.ts';
 export { type GenerateOptions, generate } from './generate.ts';
+export type { LogitsProcessor, SamplingOptions } from './generation/logits-processors.ts';
 export type { InitCacheOptions } from './init-cache.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';
 export type { ForwardOptions, Model } from './model.ts';

@@ -3,7 +3,7 @@
  * drawing tokens only; `gqa/random` has JAX's numbers (threefry).
  */
 import { describe } from '../arguments/kinds.ts';
-import type { RandomSource } from './sampling.ts';
+import type { RandomSource } from './generation/sampling.ts';
 
 /**
  * Uniform numbers in [0, 1) with 32 random bits each, the same on every platform for the same seed.
