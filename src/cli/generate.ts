@@ -18,13 +18,15 @@ import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
+import {
+  addSamplingOptions,
+  checkSamplingFlags,
+  type SamplingFlags,
+  samplingOptions,
+} from './sampling-options.ts';
 
-interface GenerateFlags extends BackendFlags, ChatFlags {
+interface GenerateFlags extends BackendFlags, ChatFlags, SamplingFlags {
   readonly maxTokens: number;
-  readonly temperature: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
   readonly context?: number;
@@ -59,12 +61,13 @@ export function generateCommand(): Command {
     .description('continue a prompt, or answer it as a chat')
     .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
     .option('--prompt <text>', 'text to continue; - reads stdin, without the newline at its end');
-  addChatOptions(command)
-    .option('--max-tokens <n>', 'maximum number of tokens to generate', parse.wholeNumber, 256)
-    .option('--temperature <t>', 'sampling temperature; 0 takes the most likely token', parse.notNegative, 0)
-    .option('--top-k <k>', 'sample from the k most likely tokens', parse.positiveInteger)
-    .option('--top-p <p>', 'sample from the most likely tokens, of total probability p', parse.probability)
-    .option('--min-p <p>', 'sample from tokens at least p times as likely as the most likely', parse.fraction)
+  addChatOptions(command).option(
+    '--max-tokens <n>',
+    'maximum number of tokens to generate',
+    parse.wholeNumber,
+    256,
+  );
+  addSamplingOptions(command)
     .option(
       '--seed <n>',
       'random seed; the same seed gives the same text (default: random)',
@@ -80,17 +83,7 @@ export function generateCommand(): Command {
 
 async function run(path: string, flags: GenerateFlags): Promise<void> {
   checkChatFlags(flags);
-  for (const [flag, value] of [
-    ['--top-k', flags.topK],
-    ['--top-p', flags.topP],
-    ['--min-p', flags.minP],
-  ]) {
-    // A warning, as in transformers.
-    if (value !== undefined && flags.temperature === 0)
-      writeNote(
-        `gqa: warning: ${flag} changes nothing at --temperature 0, which takes the most likely token`,
-      );
-  }
+  checkSamplingFlags(flags, flags.maxTokens);
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
   const prompt = flags.chat ? readChat(flags, promptText) : (promptText ?? '');
@@ -179,11 +172,8 @@ async function stream(
   let first = 0;
   let last = 0;
   const options = {
+    ...samplingOptions(flags),
     maxNewTokens: flags.maxTokens,
-    temperature: flags.temperature,
-    topK: flags.topK,
-    topP: flags.topP,
-    minP: flags.minP,
     seed: flags.seed,
     stop: [...model.endTokenIds, ...(flags.stop ?? [])],
     cache,

@@ -21,6 +21,8 @@ export const wholeNumber: Parse<number> = wholeNumberFrom(0);
 export const positiveInteger: Parse<number> = wholeNumberFrom(1);
 export const threadCount: Parse<number> = wholeNumberFrom(1, 64);
 export const notNegative: Parse<number> = numberIn('a number of at least 0', (v) => v >= 0 && v < Infinity);
+export const positiveNumber: Parse<number> = numberIn('a number above 0', (v) => v > 0 && v < Infinity);
+export const penalty: Parse<number> = numberIn('a number from -2 to 2', (v) => v >= -2 && v <= 2);
 export const probability: Parse<number> = numberIn('a number above 0 and up to 1', (v) => v > 0 && v <= 1);
 export const fraction: Parse<number> = numberIn('a number from 0 to 1', (v) => v >= 0 && v <= 1);
 export const belowOne: Parse<number> = numberIn('a number of at least 0 and below 1', (v) => v >= 0 && v < 1);

@@ -2,7 +2,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { Golden } from '../models/golden.ts';
+import { loadModel, type SamplingOptions } from '../../src/models/index.ts';
+import { collect, Golden } from '../models/golden.ts';
 import { modelFile, noModel } from '../text/fixtures.ts';
 import { type CliRun, runCli } from './run-cli.ts';
 import { tinyTokens, withTinyCheckpoint } from './tiny-checkpoint.ts';
@@ -61,6 +62,51 @@ describe('gqa generate on a tiny checkpoint', () => {
       const run = await tiny(folder, '--prompt', 'ab', '--max-tokens', '1', '--top-k', '5');
       expect(run.code).toBe(0);
       expect(run.stderr).toContain('--top-k changes nothing at --temperature 0');
+    }));
+
+  test('a flag for each option of sampling', () =>
+    withTinyCheckpoint({ ends: true }, async (folder) => {
+      const flags = {
+        '--temperature': '1.5',
+        '--top-k': '40',
+        '--top-p': '0.97',
+        '--min-p': '0.02',
+        '--typical-p': '0.9',
+        '--repetition-penalty': '1.4',
+        '--presence-penalty': '0.6',
+        '--frequency-penalty': '-1.2',
+        '--no-repeat-ngram-size': '2',
+        '--logit-bias': '2=3,8=-inf,9=2.5',
+        '--min-new-tokens': '30',
+      };
+      const options: SamplingOptions = {
+        temperature: 1.5,
+        topK: 40,
+        topP: 0.97,
+        minP: 0.02,
+        typicalP: 0.9,
+        repetitionPenalty: 1.4,
+        presencePenalty: 0.6,
+        frequencyPenalty: -1.2,
+        noRepeatNgramSize: 2,
+        logitBias: { 2: 3, 8: -Infinity, 9: 2.5 },
+        minNewTokens: 30,
+      };
+      const args = ['--prompt', 'abcab', '--max-tokens', '40', '--seed', '3', '--json'];
+      const run = json(await tiny(folder, ...args, ...Object.entries(flags).flat()));
+      const model = await loadModel(folder, { backend: 'reference' });
+      const prompt = [...(model.tokenizer?.encode('abcab') ?? [])];
+      const tokens = (left: SamplingOptions) =>
+        collect(model, prompt, { ...left, maxNewTokens: 40, seed: 3 });
+      expect(run.tokens).toEqual(await tokens(options));
+      // Without any one of them the tokens are others, so that each flag counts.
+      for (const name of Object.keys(options).slice(1)) {
+        expect(await tokens({ ...options, [name]: undefined }), name).not.toEqual(run.tokens);
+      }
+      model.dispose();
+      const outside = await tiny(folder, ...args, '--logit-bias', '97=1');
+      expect(outside.code).toBe(1);
+      expect(outside.stderr).toContain('expected token ids below 97 in logitBias, got 97');
     }));
 
   test('--kv-dtype, --context and a full context', () =>

@@ -38,6 +38,25 @@ describe('wrong usage ends with exit code 2 and one line', () => {
     [['generate', 'm.gguf', ...prompt, '--top-k', '0'], 'Expected a whole number of at least 1.'],
     [['generate', 'm.gguf', ...prompt, '--top-p', '0'], 'Expected a number above 0 and up to 1.'],
     [['generate', 'm.gguf', ...prompt, '--min-p', '1.1'], 'Expected a number from 0 to 1.'],
+    [['generate', 'm.gguf', ...prompt, '--typical-p', '0'], 'Expected a number above 0 and up to 1.'],
+    [['generate', 'm.gguf', ...prompt, '--repetition-penalty', '0'], 'Expected a number above 0.'],
+    [['generate', 'm.gguf', ...prompt, '--presence-penalty', '2.5'], 'Expected a number from -2 to 2.'],
+    [['generate', 'm.gguf', ...prompt, '--frequency-penalty', 'x'], 'Expected a number from -2 to 2.'],
+    [
+      ['generate', 'm.gguf', ...prompt, '--no-repeat-ngram-size', '0'],
+      'Expected a whole number of at least 1.',
+    ],
+    [['generate', 'm.gguf', ...prompt, '--min-new-tokens', '-1'], 'Expected a whole number of at least 0.'],
+    [
+      ['generate', 'm.gguf', ...prompt, '--min-new-tokens', '300'],
+      'expected --min-new-tokens up to --max-tokens, which is 256, got 300',
+    ],
+    ...['5', '5=', '=1', '5=x', '5=inf', '-5=1', '5=1,5=2', '5=1,', '5=--1'].map(
+      (bias): [string[], string] => [
+        ['generate', 'm.gguf', ...prompt, '--logit-bias', bias],
+        'Expected token ids with a number each, every id once, such as 15=-2.5,7=-inf.',
+      ],
+    ),
     [['generate', 'm.gguf', ...prompt, '--seed', ''], 'Expected a whole number of at least 0.'],
     [['generate', 'm.gguf', ...prompt, '--stop', ''], 'Expected a text of at least one character.'],
     [['generate', 'm.gguf', ...prompt, '--threads', '65'], 'Expected a whole number from 1 to 64.'],

@@ -309,7 +309,7 @@ test.each<[string, () => unknown, string]>([
   expect(call).toThrow(message);
 });
 
-test.each(['topK', 'topP', 'minP'])('generate with %s and no temperature', async (name) => {
+test.each(['topK', 'topP', 'minP', 'typicalP'])('generate with %s and no temperature', async (name) => {
   const options = { [name]: 1 };
   await expect(models.generate(model(), [1], options).next()).rejects.toThrow(
     `generate: expected a temperature beside ${name}, got none`,

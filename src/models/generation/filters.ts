@@ -26,8 +26,9 @@ export function filterTopP(logits: Float32Array, p: number): void {
   // slightly lower, so that rounding drops no token that belongs.
   const floor = max + Math.log((total * (1 - p)) / logits.length) - 1e-3;
   const ids = idsFrom(logits, floor);
-  const keys = Float32Array.from(ids, (id) => -logits[id]);
-  const weights = Float64Array.from(ids, (id) => Math.exp(logits[id] - max));
+  const keys = new Float32Array(ids.length);
+  for (let i = 0; i < ids.length; i++) keys[i] = -logits[ids[i]];
+  const weights = weightsOf(logits, ids, max);
   const { last, below } = boundary(keys, weights, p * total);
   let held = below;
   maskBelow(logits, -last);
@@ -52,7 +53,7 @@ export function filterTypicalP(logits: Float32Array, p: number): void {
   const max = maximum(logits);
   if (!Number.isFinite(max)) return;
   const ids = idsFrom(logits, -Number.MAX_VALUE);
-  const weights = Float64Array.from(ids, (id) => Math.exp(logits[id] - max));
+  const weights = weightsOf(logits, ids, max);
   let total = 0;
   let weighted = 0;
   for (let i = 0; i < ids.length; i++) {
@@ -61,7 +62,8 @@ export function filterTypicalP(logits: Float32Array, p: number): void {
   }
   // -log(probability) is max + log(total) - logit, and the entropy its mean, so log(total) cancels.
   const mean = max + weighted / total;
-  const keys = Float32Array.from(ids, (id) => Math.abs(logits[id] - mean));
+  const keys = new Float32Array(ids.length);
+  for (let i = 0; i < ids.length; i++) keys[i] = Math.abs(logits[ids[i]] - mean);
   const { last } = boundary(keys, weights, p * total);
   for (let i = 0; i < ids.length; i++) {
     if (keys[i] > last) logits[ids[i]] = Number.NEGATIVE_INFINITY;
@@ -82,13 +84,20 @@ function maskBelow(logits: Float32Array, floor: number): void {
 }
 
 /** The tokens whose logit is at least `floor`, by ascending id. */
-function idsFrom(logits: Float32Array, floor: number): Uint32Array {
+export function idsFrom(logits: Float32Array, floor: number): Uint32Array {
   const ids = new Uint32Array(logits.length);
   let count = 0;
   for (let id = 0; id < logits.length; id++) {
     if (logits[id] >= floor) ids[count++] = id;
   }
   return ids.subarray(0, count);
+}
+
+/** The probabilities of some tokens times a constant: a logit of `max` weighs 1. */
+export function weightsOf(logits: Float32Array, ids: Uint32Array, max: number): Float64Array {
+  const weights = new Float64Array(ids.length);
+  for (let i = 0; i < ids.length; i++) weights[i] = Math.exp(logits[ids[i]] - max);
+  return weights;
 }
 
 /** The k-th largest logit: one pass with a min-heap of the k largest so far. */
@@ -122,7 +131,8 @@ function boundary(
   weights: Float64Array,
   mass: number,
 ): { readonly last: number; readonly below: number } {
-  const order = Uint32Array.from(keys, (_, i) => i);
+  const order = new Uint32Array(keys.length);
+  for (let i = 0; i < order.length; i++) order[i] = i;
   let begin = 0;
   let end = order.length;
   let below = 0;

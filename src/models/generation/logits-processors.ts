@@ -194,9 +194,9 @@ function maskRepeatedNgrams(logits: Float32Array, tokens: readonly number[], siz
 }
 
 function divide(logits: Float32Array, temperature: number): void {
-  const max = maximum(logits);
   // Quotients beyond f32 would all be infinite. Without the maximum the probabilities are the same.
-  const shift = Number.isFinite(Math.fround(max / temperature)) || !Number.isFinite(max) ? 0 : max;
+  const max = temperature < 1e-30 ? maximum(logits) : 0;
+  const shift = Number.isFinite(max) ? max : 0;
   for (let id = 0; id < logits.length; id++) logits[id] = (logits[id] - shift) / temperature;
 }
 

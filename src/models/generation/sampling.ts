@@ -1,4 +1,5 @@
 /** From one row of processed logits `[V]` to a token. */
+import { idsFrom, weightsOf } from './filters.ts';
 
 /** A source of uniform numbers in [0, 1). */
 export type RandomSource = () => number;
@@ -16,23 +17,17 @@ export function pickToken(
   const likeliest = greedyToken(logits);
   const max = logits[likeliest];
   if (temperature === 0 || max === Number.POSITIVE_INFINITY) return likeliest;
-  const weights = new Float64Array(logits.length);
+  // e^-746 is 0 in f64, so lower logits cannot be drawn.
+  const ids = idsFrom(logits, max - 746);
+  const weights = weightsOf(logits, ids, max);
   let sum = 0;
-  for (let id = 0; id < logits.length; id++) {
-    // e^-746 is 0 in f64.
-    if (logits[id] - max < -746) continue;
-    weights[id] = Math.exp(logits[id] - max);
-    sum += weights[id];
-  }
+  for (let i = 0; i < ids.length; i++) sum += weights[i];
   let rest = random() * sum;
-  let drawn = likeliest;
-  for (let id = 0; id < weights.length; id++) {
-    if (weights[id] === 0) continue;
-    drawn = id;
-    rest -= weights[id];
-    if (rest < 0) break;
+  for (let i = 0; i < ids.length - 1; i++) {
+    rest -= weights[i];
+    if (rest < 0) return ids[i];
   }
-  return drawn;
+  return ids[ids.length - 1];
 }
 
 /**
