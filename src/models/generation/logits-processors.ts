@@ -20,7 +20,7 @@ import { filterMinP, filterTopK, filterTopP, filterTypicalP, maximum } from './f
  * const noEcho: LogitsProcessor = (logits, tokens) => {
  *   logits[tokens[tokens.length - 1]] = -Infinity;
  * };
- * generate(model, prompt, { logitsProcessors: [noEcho] });
+ * generate(model, [1], { logitsProcessors: [noEcho] });
  */
 export type LogitsProcessor = (logits: Float32Array, tokens: readonly number[]) => void;
 

@@ -89,6 +89,22 @@ describe.each<Draw>([
   });
 });
 
+test.each<Draw>([
+  { temperature: 0.7 },
+  { temperature: 1, topK: 2 },
+  { temperature: 1, topP: 0.5 },
+  { temperature: 1, minP: 0.5 },
+  { temperature: 1, typicalP: 0.5 },
+])('NaN is an error, and a largest logit of Infinity is taken: %o', (options) => {
+  for (const at of [0, 2]) {
+    const row = Float32Array.of(1, 3, 2, 1, 0);
+    row[at] = Number.NaN;
+    expect(() => choose(row, options, () => 0.5)).toThrow(`got NaN for token ${at}`);
+    row[at] = Number.POSITIVE_INFINITY;
+    expect(choose(row, options, () => 0.99)).toBe(at);
+  }
+});
+
 test('ties at the k-th place all stay; masked and infinite logits are handled', () => {
   const tied = Float32Array.of(3, 1, 1, 1, 0);
   const seen = new Set<number>();
