@@ -66,10 +66,12 @@ export interface KeyValueCache {
    * Stores a layer's keys and values of the reserved tokens: for row b the first `tokens[b]` of the T given.
    * @param key `[B, T, K, H]` f32, not kept
    * @param value `[B, T, K, Hv]` f32, not kept; undefined for a layer with a `latentDim`
+   * @param firstRow for a pass over more rows than this cache has: the row of `key` and `value` that is row 0
+   *   here; default 0, and both must then have B rows
    * @throws Error without a `reserve`, RangeError when the shapes are not the layer's or T is less than
    *   reserved.
    */
-  write(layer: number, key: Tensor, value?: Tensor): void;
+  write(layer: number, key: Tensor, value?: Tensor, firstRow?: number): void;
   /**
    * The keys and values for attention: per row the committed tokens, then the reserved ones. Valid until the
    * next `reserve`.

@@ -32,6 +32,14 @@ interface Side {
   readonly tokenStride: number;
 }
 
+/** The rows that a pass writes. */
+interface Rows {
+  readonly count: number;
+  readonly first: number | undefined;
+  /** Tokens of the longest. */
+  readonly longest: number;
+}
+
 export class LayerStore {
   readonly numKeyValueHeads: number;
   readonly window: number | undefined;
@@ -71,16 +79,25 @@ export class LayerStore {
   }
 
   /**
+   * @param firstRow the row of `key` and `value` that `tokens[0]` is for; undefined: they have these rows only
    * @throws RangeError or TypeError when `key` and `value` are not `[B, T >= longest, K, H]` of this backend
    */
-  check(op: string, layer: number, key: Tensor, value: Tensor | undefined, tokens: readonly number[]): void {
+  check(
+    op: string,
+    layer: number,
+    key: Tensor,
+    value: Tensor | undefined,
+    tokens: readonly number[],
+    firstRow?: number,
+  ): void {
     // In-place writes are not recorded: without this error the gradient would silently be 0.
     if (isRecorded(key, value)) throw new Error(`${op}: keys and values in a cache have no gradient`);
     let longest = 0;
     for (const count of tokens) if (count > longest) longest = count;
-    this.#check(op, `key of layer ${layer}`, key, this.#key, tokens.length, longest);
+    const rows = { count: tokens.length, first: firstRow, longest };
+    this.#check(op, `key of layer ${layer}`, key, this.#key, rows);
     if (!this.#latent) {
-      this.#check(op, `value of layer ${layer}`, value, this.#value, tokens.length, longest);
+      this.#check(op, `value of layer ${layer}`, value, this.#value, rows);
     } else if (value !== undefined) {
       throw new TypeError(
         `${op}: expected no value for layer ${layer}, whose values are columns of its keys`,
@@ -181,13 +198,18 @@ export class LayerStore {
     }
   }
 
-  #check(op: string, name: string, x: Tensor | undefined, side: Side, batch: number, longest: number): void {
+  #check(op: string, name: string, x: Tensor | undefined, side: Side, { count, first, longest }: Rows): void {
     if (!(x instanceof Tensor))
       throw new TypeError(`${op}: expected ${name} to be a tensor, got ${typeof x}`);
     const { shape } = x;
     const K = this.numKeyValueHeads;
-    const fits = shape.length === 4 && shape[0] === batch && shape[1] >= longest;
+    if (first !== undefined && !(Number.isSafeInteger(first) && first >= 0)) {
+      throw new RangeError(`${op}: expected firstRow to be a non-negative integer, got ${first}`);
+    }
+    const hasRows = first === undefined ? shape[0] === count : shape[0] >= first + count;
+    const fits = shape.length === 4 && hasRows && shape[1] >= longest;
     if (!fits || shape[2] !== K || shape[3] !== side.headDim) {
+      const batch = first === undefined ? count : `B >= ${first + count}`;
       throw new RangeError(
         `${op}: expected ${name} to be [${batch}, T >= ${longest}, ${K}, ${side.headDim}], got ${shapeText(shape)}`,
       );

@@ -118,13 +118,13 @@ export class PagedCache implements KeyValueCache {
     });
   }
 
-  write(layer: number, key: Tensor, value?: Tensor): void {
+  write(layer: number, key: Tensor, value?: Tensor, firstRow?: number): void {
     const tokens = this.#pass.tokens('write');
     const store = this.#store('write', layer);
-    store.check(`${NAME}.write`, layer, key, value, tokens);
+    store.check(`${NAME}.write`, layer, key, value, tokens, firstRow);
     for (let row = 0; row < this.batchSize; row++) {
       const start = this.#pass.lengths[row];
-      let from = row * key.shape[1];
+      let from = ((firstRow ?? 0) + row) * key.shape[1];
       for (const { slot, length } of this.#runsOf(row, start, start + tokens[row])) {
         store.write(slot, key, value, from, length);
         from += length;

@@ -80,13 +80,13 @@ export class StaticCache implements KeyValueCache {
     this.#pass.begin(tokensPerRow);
   }
 
-  write(layer: number, key: Tensor, value?: Tensor): void {
+  write(layer: number, key: Tensor, value?: Tensor, firstRow?: number): void {
     const tokens = this.#pass.tokens('write');
     const store = this.#store('write', layer);
-    store.check(`${NAME}.write`, layer, key, value, tokens);
+    store.check(`${NAME}.write`, layer, key, value, tokens, firstRow);
     for (let row = 0; row < this.batchSize; row++) {
       const slot = row * this.maxLength + this.#pass.lengths[row];
-      store.write(slot, key, value, row * key.shape[1], tokens[row]);
+      store.write(slot, key, value, ((firstRow ?? 0) + row) * key.shape[1], tokens[row]);
     }
     this.#pass.markWritten(layer);
   }

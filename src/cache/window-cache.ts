@@ -156,25 +156,26 @@ export class WindowCache implements KeyValueCache {
     }
   }
 
-  write(layer: number, key: Tensor, value?: Tensor): void {
+  write(layer: number, key: Tensor, value?: Tensor, firstRow?: number): void {
     const tokens = this.#pass.tokens('write');
     const ring = this.#ring('write', layer);
-    ring.store.check(`${NAME}.write`, layer, key, value, tokens);
+    ring.store.check(`${NAME}.write`, layer, key, value, tokens, firstRow);
     const { lengths } = this.#pass;
     const T = key.shape[1];
+    const first = firstRow ?? 0;
     const fits = (count: number, row: number) =>
       count === 0 || Math.max(this.#writtenEnd[row], lengths[row] + count) <= ring.capacity;
     if (tokens.every(fits)) {
       // Nothing is overwritten: slots equal positions.
       tokens.forEach((count, row) => {
-        ring.store.write(row * ring.capacity + lengths[row], key, value, row * T, count);
+        ring.store.write(row * ring.capacity + lengths[row], key, value, (first + row) * T, count);
       });
     } else {
       const longest = Math.max(...tokens);
       const { backend, layers, dtype } = this.#parts;
       this.#staged[layer] ??= new LayerStore(backend, layers[layer], tokens.length * longest, dtype);
       tokens.forEach((count, row) => {
-        this.#staged[layer]?.write(row * longest, key, value, row * T, count);
+        this.#staged[layer]?.write(row * longest, key, value, (first + row) * T, count);
       });
     }
     this.#pass.markWritten(layer);

@@ -16,8 +16,11 @@ export type {
 export type { Activation } from './activation.ts';
 export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';
 export type { ExpertActivation, ExpertsConfig, RoutingConfig } from './experts-config.ts';
-export { type GenerateOptions, generate } from './generate.ts';
+export { type GenerateOptions, generate } from './generation/generate.ts';
+export { type GenerateBatchOptions, generateBatch } from './generation/generate-batch.ts';
 export type { LogitsProcessor, SamplingOptions } from './generation/logits-processors.ts';
+export type { TokenLogprob } from './generation/logprobs.ts';
+export type { FinishReason, GenerateResult } from './generation/result.ts';
 export type { InitCacheOptions } from './init-cache.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';
 export type { ForwardOptions, Model } from './model.ts';

@@ -34,6 +34,11 @@ export interface InitCacheOptions {
   readonly sinks?: number;
   /** For `paged`: tokens of a block; default 32. */
   readonly blockSize?: number;
+  /**
+   * For `paged`: blocks of the pool; default: enough for batchSize rows of maxLength tokens. Rows that share
+   * a prefix need fewer.
+   */
+  readonly numBlocks?: number;
 }
 
 const OPTIONS = optionKinds<InitCacheOptions>({
@@ -44,6 +49,7 @@ const OPTIONS = optionKinds<InitCacheOptions>({
   window: aNumber,
   sinks: aNumber,
   blockSize: aNumber,
+  numBlocks: aNumber,
 });
 
 /**
@@ -65,7 +71,7 @@ export function makeCache(config: DecoderConfig, backend: Backend, options: Init
       if (window === undefined) throw new TypeError('initCache: expected a window for kind window, got none');
       return new WindowCache({ ...common, batchSize, maxLength, window, sinks });
     case 'paged': {
-      const numBlocks = batchSize * Math.ceil(maxLength / blockSize);
+      const { numBlocks = batchSize * Math.ceil(maxLength / blockSize) } = options;
       const pool = new BlockPool({ ...common, numBlocks, blockSize });
       return new PagedCache({ pool, batchSize, maxLength, ownsPool: true });
     }

@@ -147,6 +147,15 @@ export class Model {
     return makeCache(this.config, this.#parts.backend, options);
   }
 
+  /**
+   * Whether rows of both lengths rotate by the same frequencies. Tokens of one pass are computed with those of
+   * the row's last one.
+   * @internal
+   */
+  sameFrequencies(length: number, other: number): boolean {
+    return this.#history?.sameFrequencies(length, other) ?? true;
+  }
+
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */
   dispose(): void {
     if (this.#disposed) return;

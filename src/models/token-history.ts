@@ -8,6 +8,7 @@
  * with every token past the original length. A token takes four bytes here.
  */
 import type { KeyValueCache } from '../cache/cache.ts';
+import { JoinedCache } from '../cache/joined-cache.ts';
 import type { RopeTable } from './rope-table.ts';
 
 interface HeldRow {
@@ -16,13 +17,25 @@ interface HeldRow {
   end: number;
 }
 
+const HELD = new WeakMap<KeyValueCache, HeldRow[]>();
+
+/** Says that the one row of `cache` holds the tokens of the one row of `source`, such as after `share`. */
+export function copyHistory(cache: KeyValueCache, source: KeyValueCache): void {
+  const rows = HELD.get(source);
+  if (rows) HELD.set(cache, [{ tokens: [...rows[0].tokens], end: rows[0].end }]);
+}
+
 export class TokenHistory {
   readonly #tables: readonly RopeTable[];
-  readonly #held = new WeakMap<KeyValueCache, HeldRow[]>();
 
   /** @param tables those of the model that have several sets of frequencies */
   constructor(tables: readonly RopeTable[]) {
     this.#tables = tables;
+  }
+
+  /** Whether rows of both lengths rotate by the same frequencies. */
+  sameFrequencies(length: number, other: number): boolean {
+    return this.#tables.every((table) => table.sameFrequencies(length, other));
   }
 
   /**
@@ -39,10 +52,7 @@ export class TokenHistory {
       // A row may have been truncated or reset since.
       if (tokens.length > lengths[row]) tokens.length = lengths[row];
     });
-    const stale = rows.map(
-      ({ end }, row) =>
-        lengths[row] > 0 && !this.#tables.every((table) => table.sameFrequencies(end, ends[row])),
-    );
+    const stale = rows.map(({ end }, row) => lengths[row] > 0 && !this.sameFrequencies(end, ends[row]));
     stale.forEach((isStale, row) => {
       if (isStale && rows[row].tokens.length < lengths[row]) {
         throw new Error(
@@ -66,10 +76,11 @@ export class TokenHistory {
   }
 
   #rows(cache: KeyValueCache): HeldRow[] {
-    let rows = this.#held.get(cache);
+    if (cache instanceof JoinedCache) return cache.caches.flatMap((row) => this.#rows(row));
+    let rows = HELD.get(cache);
     if (!rows) {
       rows = Array.from({ length: cache.batchSize }, () => ({ tokens: [], end: 0 }));
-      this.#held.set(cache, rows);
+      HELD.set(cache, rows);
     }
     return rows;
   }

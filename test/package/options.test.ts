@@ -77,6 +77,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'models:Tokenizer.decode#1': (o) => tokenizer().decode([0], o),
   'models:Tokenizer.encode#1': (o) => tokenizer().encode('a', o),
   'models:generate#2': (o) => models.generate(model(), [1], o).next(),
+  'models:generateBatch#2': (o) => models.generateBatch(model(), [[1]], o),
   'models:loadModel#1': (o) => models.loadModel('/nowhere', o),
   'models:new StreamingDecoder#1': (o) => new StreamingDecoder(tokenizer(), o),
   'nn:new Dropout#0': (o) => new nn.Dropout({ rate: 0.5, ...o }),

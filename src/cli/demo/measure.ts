@@ -1,7 +1,7 @@
 /** Measurements of `gqa demo`: a model's loss on a text, a sample, and its decode speed. */
 
 import type { KeyValueCache } from '../../cache/cache.ts';
-import { generate } from '../../models/generate.ts';
+import { generate } from '../../models/generation/generate.ts';
 import { loadModel } from '../../models/load-model.ts';
 import type { Model } from '../../models/model.ts';
 import { eventLoopTurn } from '../../tensor/event-loop.ts';

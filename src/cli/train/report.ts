@@ -1,6 +1,6 @@
 /** The display of a training run: a bar or plain lines on stderr, and `report.html`. */
 import { getBackend } from '../../backend/index.ts';
-import { generate } from '../../models/generate.ts';
+import { generate } from '../../models/generation/generate.ts';
 import { COLORS } from '../../page/html-page.ts';
 import { documentStart } from '../../text/documents.ts';
 import type { Tokenizer } from '../../text/tokenizer.ts';

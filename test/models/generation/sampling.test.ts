@@ -1,8 +1,8 @@
 /** Sampling against definitions written out the slow way, and what seeds promise. */
 import { describe, expect, test } from 'vitest';
 import { logitsProcessors, type SamplingOptions } from '../../../src/models/generation/logits-processors.ts';
+import { checkSeed, randomSource } from '../../../src/models/generation/random-source.ts';
 import { greedyToken, pickToken, type RandomSource } from '../../../src/models/generation/sampling.ts';
-import { randomSource } from '../../../src/models/random-source.ts';
 
 type Draw = SamplingOptions & { readonly temperature: number };
 
@@ -132,7 +132,7 @@ test('a random source repeats for a seed, differs between seeds, and is even', (
   const bins = new Array<number>(16).fill(0);
   for (const value of many) bins[Math.floor(value * 16)]++;
   for (const count of bins) expect(Math.abs(count - 6250)).toBeLessThan(400);
-  expect(() => randomSource(1.5)).toThrow(
+  expect(() => checkSeed('generate', 1.5)).toThrow(
     new RangeError('generate: expected seed to be a safe integer, got 1.5'),
   );
 });

@@ -3,10 +3,10 @@
  * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is
  * decided. A token with any text of a stop string is dropped. Without stop strings no token is decoded.
  */
-import { describe } from '../arguments/kinds.ts';
-import { StopStrings } from '../text/stop-strings.ts';
-import { StreamingDecoder } from '../text/streaming-decoder.ts';
-import type { Tokenizer } from '../text/tokenizer.ts';
+import { describe } from '../../arguments/kinds.ts';
+import { StopStrings } from '../../text/stop-strings.ts';
+import { StreamingDecoder } from '../../text/streaming-decoder.ts';
+import type { Tokenizer } from '../../text/tokenizer.ts';
 
 interface HeldToken {
   readonly id: number;
@@ -24,29 +24,28 @@ export class StopCondition {
   #stopped = false;
 
   /**
+   * @param op the function that was called, for errors
    * @param stop token ids and texts
    * @param tokenizer called only when `stop` holds a string
    * @throws TypeError for an item that is neither; RangeError for an empty text or one without a tokenizer.
    */
-  constructor(stop: readonly (number | string)[], tokenizer: () => Tokenizer | undefined) {
+  constructor(op: string, stop: readonly (number | string)[], tokenizer: () => Tokenizer | undefined) {
     if (!Array.isArray(stop)) {
-      throw new TypeError(
-        `generate: expected stop as an array of token ids and strings, got ${describe(stop)}`,
-      );
+      throw new TypeError(`${op}: expected stop as an array of token ids and strings, got ${describe(stop)}`);
     }
     const ids = new Set<number>();
     const texts: string[] = [];
     for (const item of stop) {
       if (typeof item === 'string') texts.push(item);
       else if (Number.isInteger(item)) ids.add(item);
-      else throw new TypeError(`generate: expected stop to hold token ids and strings, got ${String(item)}`);
+      else throw new TypeError(`${op}: expected stop to hold token ids and strings, got ${String(item)}`);
     }
     this.#ids = ids;
     if (texts.length === 0) return;
     const strings = new StopStrings(texts);
     const reader = tokenizer();
     if (!reader) {
-      throw new RangeError('generate: stop strings need a tokenizer, and the model has none; give token ids');
+      throw new RangeError(`${op}: stop strings need a tokenizer, and the model has none; give token ids`);
     }
     this.#text = { tokenizer: reader, decoder: new StreamingDecoder(reader), strings };
   }

@@ -2,19 +2,21 @@
  * sfc32, a small fast counting generator (Chris Doty-Humphrey, PractRand), seeded through splitmix32. For
  * drawing tokens only; `gqa/random` has JAX's numbers (threefry).
  */
-import { describe } from '../arguments/kinds.ts';
-import type { RandomSource } from './generation/sampling.ts';
+import { describe } from '../../arguments/kinds.ts';
+import type { RandomSource } from './sampling.ts';
+
+/** @throws TypeError for a seed that is no number, RangeError for one that is no safe integer. */
+export function checkSeed(op: string, seed: number): void {
+  if (Number.isSafeInteger(seed)) return;
+  const message = `${op}: expected seed to be a safe integer, got ${describe(seed)}`;
+  throw typeof seed === 'number' ? new RangeError(message) : new TypeError(message);
+}
 
 /**
  * Uniform numbers in [0, 1) with 32 random bits each, the same on every platform for the same seed.
  * @param seed a safe integer; only its value counts
- * @throws TypeError for a seed that is no number, RangeError for one that is no safe integer.
  */
 export function randomSource(seed: number): RandomSource {
-  if (!Number.isSafeInteger(seed)) {
-    const message = `generate: expected seed to be a safe integer, got ${describe(seed)}`;
-    throw typeof seed === 'number' ? new RangeError(message) : new TypeError(message);
-  }
   let mix = seed | 0;
   const splitmix = (): number => {
     mix = (mix + 0x9e3779b9) | 0;
