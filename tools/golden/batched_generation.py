@@ -1,10 +1,10 @@
-"""Makes test/golden/generation/batched.json: batched greedy decoding, log probabilities and beam search by transformers, on the tiny
-checkpoints of test/golden.
+"""Makes test/golden/generation/batched.json, and smollm2.json where its file is given: batched greedy decoding, log probabilities and
+beam search by transformers, on the tiny checkpoints of test/golden and on SmolLM2-135M-Instruct (Q4_1 GGUF, dequantised to f32).
 
 Prompts of different lengths are padded on the left, as transformers wants it. Kept are only cases that float32 and float64 agree on and
 whose greedy margins are clear, so that the rounding of a correct program cannot change them.
 
-Usage: python batched_generation.py GOLDEN        # GOLDEN is test/golden
+Usage: python batched_generation.py GOLDEN [GGUF_FILE]        # GOLDEN is test/golden
 """
 
 import math
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from gguf import GGUFReader
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from golden_io import versions, write_json
 
@@ -95,6 +97,18 @@ def beam_case(model, exact, vocab, index, case):
     raise SystemExit(f"no end tokens found that end an answer: {case}")
 
 
+def with_single_digits(tokenizer, gguf_file):
+    """As in smollm2.py: the step that transformers' GGUF reader leaves out."""
+    assert GGUFReader(gguf_file).fields["tokenizer.ggml.pre"].contents() == "smollm"
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer])
+    return tokenizer
+
+
+def encode(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 @torch.no_grad()
 def main(golden):
     torch.set_num_threads(1)
@@ -112,5 +126,41 @@ def main(golden):
         script="tools/golden/batched_generation.py", versions=versions("torch", "transformers"), maxNewTokens=NEW, models=models))
 
 
+SENTENCES = [
+    "Once upon a time", "The capital of France is", "1 2 3 4 5 6 7 8", "Water boils at", "A list of fruits: apple, banana,",
+    "In the year 1969, the first human being set foot on the", "def add(a, b):", "Roses are red, violets are", "The opposite of hot is",
+    "My favourite season is autumn, because the leaves turn red and the air", "Q: What is 2 + 2?\nA:", "Monday, Tuesday, Wednesday,",
+    "To make tea, first boil the water, then", "The sun rises in the east and", "Dear Sir or Madam,", "She opened the door and",
+]
+
+
+@torch.no_grad()
+def smollm2(gguf, golden):
+    source = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
+    load = lambda attention: AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, attn_implementation=attention).eval()
+    model, other = load("eager"), load("sdpa")
+    for each in (model, other):
+        each.generation_config = transformers.GenerationConfig()
+    tokenizer = with_single_digits(AutoTokenizer.from_pretrained(**source), str(gguf))
+    prompts, margins = [], []
+    for sentence in SENTENCES:
+        ids = encode(tokenizer, sentence)
+        top = greedy(model, [ids])[1].topk(2).values
+        prompts.append(ids)
+        margins.append(float((top[..., 0] - top[..., 1]).min()))
+    tokens, logits = greedy(model, prompts)
+    logprobs = logits.log_softmax(-1)
+    ends = [tokenizer.eos_token_id, *encode(tokenizer, ".")]
+    case = (4, 2, 1.0, False, len(ends))
+    clear = [ids for ids in prompts if [r["tokens"] for r in beams(model, [ids], ends, case)[0]] == [r["tokens"] for r in beams(other, [ids], ends, case)[0]]]
+    write_json(golden / "generation" / "smollm2.json", dict(
+        script="tools/golden/batched_generation.py", versions=versions("torch", "transformers", "gguf"), file=gguf.name, maxNewTokens=NEW,
+        greedy=dict(prompts=prompts, margins=margins, tokens=tokens.tolist(), logprobs=logprobs.gather(-1, tokens[..., None])[..., 0].tolist()),
+        beams=dict(prompts=clear, stop=ends, numBeams=4, n=2, results=beams(model, clear, ends, case))))
+    print(len(clear), "prompts with clear beams, margins", [round(m, 3) for m in margins])
+
+
 transformers.utils.logging.set_verbosity_error()
 main(Path(sys.argv[1]))
+if len(sys.argv) > 2:
+    smollm2(Path(sys.argv[2]), Path(sys.argv[1]))

@@ -164,7 +164,7 @@ function checkBatch(model: Model, options: GenerateBatchOptions): BatchRequest {
   if (topLogprobs > vocabSize) {
     throw new RangeError(`${op}: expected topLogprobs of at most V=${vocabSize}, got ${topLogprobs}`);
   }
-  if (options.seed !== undefined && !Number.isSafeInteger(options.seed + n - 1)) {
+  if (options.seed !== undefined && !Number.isSafeInteger(options.seed + (n - 1))) {
     throw new RangeError(
       `${op}: expected seed + n - 1 to be a safe integer, got seed ${options.seed} and n ${n}`,
     );
