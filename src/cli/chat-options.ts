@@ -10,6 +10,7 @@ import { utf8Text } from './read-text.ts';
 export interface ChatFlags {
   readonly chat?: true;
   readonly prompt?: string;
+  readonly prompts?: string;
   readonly system?: string;
   readonly messages?: string;
   readonly tools?: string;
@@ -57,7 +58,7 @@ export function checkChatFlags(flags: ChatFlags): void {
   ] as const) {
     if (value !== undefined && !flags.chat) throw new UsageError(`${flag} needs --chat`);
   }
-  if (flags.prompt === undefined && flags.messages === undefined) {
+  if (flags.prompt === undefined && flags.prompts === undefined && flags.messages === undefined) {
     throw new UsageError(
       "required option '--prompt <text>' not specified, nor --chat with --messages <file>",
     );

@@ -11,8 +11,10 @@ import { documentStart } from '../text/documents.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
+import { addBatchOptions, type BatchFlags, checkBatchFlags, isBatch, readPrompts } from './batch-options.ts';
 import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } from './chat-options.ts';
 import { exitCode, UsageError } from './errors.ts';
+import { answerBatch } from './generate-batch.ts';
 import { untilInterrupt } from './interrupt.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
@@ -25,7 +27,7 @@ import {
   samplingOptions,
 } from './sampling-options.ts';
 
-interface GenerateFlags extends BackendFlags, ChatFlags, SamplingFlags {
+interface GenerateFlags extends BackendFlags, BatchFlags, ChatFlags, SamplingFlags {
   readonly maxTokens: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
@@ -54,6 +56,8 @@ Examples:
   npx gqa generate model.gguf --prompt "Once upon a time" --max-tokens 64
   npx gqa generate model.gguf --chat --system "Answer in one word." --prompt "The capital of France?"
   npx gqa generate model.gguf --chat --messages turns.json --tools tools.json --template-var enable_thinking=false
+  npx gqa generate model.gguf --prompts questions.txt --chat --n 3 --temperature 1 --json
+  npx gqa generate model.gguf --prompt "The sea" --num-beams 4 --logprobs
   git diff | npx gqa generate model.gguf --chat --prompt - --temperature 0.7 --top-p 0.9 --seed 1`;
 
 export function generateCommand(): Command {
@@ -67,6 +71,7 @@ export function generateCommand(): Command {
     parse.wholeNumber,
     256,
   );
+  addBatchOptions(command);
   addSamplingOptions(command)
     .option(
       '--seed <n>',
@@ -84,19 +89,24 @@ export function generateCommand(): Command {
 async function run(path: string, flags: GenerateFlags): Promise<void> {
   checkChatFlags(flags);
   checkSamplingFlags(flags, flags.maxTokens);
+  checkBatchFlags(flags);
   const promptText = flags.prompt === '-' ? await readStdin() : flags.prompt;
   if (promptText === '') throw new UsageError('expected a prompt of at least one character, got none');
-  const prompt = flags.chat ? readChat(flags, promptText) : (promptText ?? '');
+  const texts = flags.prompts === undefined ? [promptText] : readPrompts(flags.prompts);
+  const prompts = texts.map((text) => (flags.chat ? readChat(flags, text) : (text ?? '')));
 
   let progress: Progress | undefined;
   try {
     await useBackend(flags);
     progress = startProgress('loading');
     const model = await loadModel(path, { onProgress: progress.update });
-    progress.stop();
+    let draftModel: Model | undefined;
     try {
-      await answer(model, path, prompt, flags);
+      if (flags.draft !== undefined) draftModel = await loadModel(flags.draft);
+      progress.stop();
+      await answer(model, draftModel, path, prompts, flags);
     } finally {
+      draftModel?.dispose();
       model.dispose();
     }
   } finally {
@@ -104,15 +114,26 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
   }
 }
 
-async function answer(model: Model, path: string, text: string | Chat, flags: GenerateFlags): Promise<void> {
+async function answer(
+  model: Model,
+  draftModel: Model | undefined,
+  path: string,
+  texts: readonly (string | Chat)[],
+  flags: GenerateFlags,
+): Promise<void> {
   const tokenizer = neededTokenizer(path, model.tokenizer);
   // Not before loading: a file that cannot be loaded gives one line only.
   if (!process.stderr.isTTY) writeNote(`loaded ${path} on ${getBackend().description}`);
-  const prompt = promptTokens(tokenizer, path, text);
+  const prompts = texts.map((text) => promptTokens(tokenizer, path, text));
+  const seed = flags.seed ?? randomInt(2 ** 32);
+  if (isBatch(flags)) {
+    await answerBatch(model, tokenizer, path, prompts, { ...flags, seed }, draftModel);
+    return;
+  }
+  const [prompt] = prompts;
   const cache = makeCache(model, prompt.length, flags);
   try {
-    const seed = flags.seed ?? randomInt(2 ** 32);
-    const options = { ...flags, seed };
+    const options = { ...flags, seed, draftModel };
     const outcome = await untilInterrupt((signal) =>
       stream(model, tokenizer, prompt, cache, options, signal),
     );
@@ -155,7 +176,7 @@ async function stream(
   tokenizer: Tokenizer,
   prompt: number[],
   cache: KeyValueCache,
-  flags: GenerateFlags,
+  flags: GenerateFlags & { readonly draftModel: Model | undefined },
   signal: AbortSignal,
 ): Promise<Outcome> {
   const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
@@ -175,6 +196,8 @@ async function stream(
     ...samplingOptions(flags),
     maxNewTokens: flags.maxTokens,
     seed: flags.seed,
+    promptLookup: flags.promptLookup,
+    draftModel: flags.draftModel,
     stop: [...model.endTokenIds, ...(flags.stop ?? [])],
     cache,
     signal,
