@@ -1,4 +1,4 @@
-/** `gqa plan` as a process: presets, files, a web server and a hub, its JSON and its page, and one line for what is wrong. */
+/** `gqa plan` as a process: presets, files, a web server and a hub; its JSON, its page and its errors. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * Configs that contradict themselves or their tensors: one line that names the key, or the tensor and both shapes. And
- * whatever stands in a config or a GGUF header, loading gives a model or such a line, never another error.
+ * Configs that contradict themselves or their tensors: the error names the key, or the tensor and both
+ * shapes. For any config or GGUF header, loading gives a model or such an error.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -449,7 +449,8 @@ describe('mutated GGUF headers of whole models', () => {
   ])('%s', async (name) => {
     const bytes = readFileSync(join(GOLDEN, name));
     const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');
-    // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is made of.
+    // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is
+    // made of.
     const vocabulary = bytes.indexOf('tokenizer.ggml.model');
     const tensors = bytes.indexOf('token_embd.weight') - 8;
     const at = fc.oneof(fc.nat(vocabulary), fc.integer({ min: tensors, max: tensors + 1200 }));

@@ -1,9 +1,11 @@
-/** Sampling against definitions written out the slow way, and what seeds promise. */
+/** Sampling against its definitions in plain code, and repeatability by seed. */
 import { describe, expect, test } from 'vitest';
 import { randomSource } from '../../src/models/random-source.ts';
 import { checkSampling, greedyToken, type SamplingOptions, sampleToken } from '../../src/models/sampling.ts';
 
-/** Probabilities left by the filters, as transformers' warpers define them, over sorted copies of everything. */
+/**
+ * Probabilities left by the filters, as transformers' warpers define them, over sorted copies of everything.
+ */
 function warped(logits: Float32Array, { temperature, topK, topP = 1, minP = 0 }: SamplingOptions): number[] {
   let scores = Array.from(logits, (value) => value / temperature);
   const softmax = (values: number[]) => {

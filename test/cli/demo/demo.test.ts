@@ -1,4 +1,4 @@
-/** `gqa demo --quick` as users run it: what it leaves, what its numbers agree with, and how it stops. */
+/** `gqa demo --quick` as a process: the files it writes, its figures, and how it stops. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** `gqa train` and `gqa eval` as processes: what they write, how they stop, and that a run goes on bit for bit. */
+/**
+ * `gqa train` and `gqa eval` as processes: their files, how they stop, and that a resumed run has the same
+ * bits.
+ */
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** `gqa uptrain` as a process: train, convert, uptrain; stopped, killed and resumed bit for bit; what it refuses. */
+/**
+ * `gqa uptrain` as a process: train, convert, uptrain; stopped, killed and resumed bit for bit; refused
+ * input.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
