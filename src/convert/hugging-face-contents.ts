@@ -66,7 +66,7 @@ export async function huggingFaceContents(job: WriteJob): Promise<Converted> {
       config: target.config,
       metadata: 'format' in checkpoint.metadata ? checkpoint.metadata : undefined,
       files: await readCarriedFiles(checkpoint.folder),
-      atOnce: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
+      concurrency: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
     },
   };
 }
