@@ -60,8 +60,7 @@ export interface ConvertOptions {
   /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
-   * Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the
-   * output.
+   * Reports progress: layers while `similar` reads the calibration text, then bytes of the output.
    */
   readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
 }

@@ -76,7 +76,7 @@ export function isSame(mixes: readonly HeadMix[], before: number): boolean {
   return mixes.length === before && mixes.every((mix, head) => isCopy(mix) && mix[0].head === head);
 }
 
-/** Whether a head is one old head, untouched. */
-export function isCopy(mix: HeadMix): boolean {
-  return mix.length === 1 && mix[0].weight === 1 && mix[0].matrix === undefined;
+/** Whether a sum is one unchanged term. */
+export function isCopy(sum: readonly Pick<HeadSource, 'weight' | 'matrix'>[]): boolean {
+  return sum.length === 1 && sum[0].weight === 1 && sum[0].matrix === undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * Uptraining: a converted checkpoint goes on with the recipe that trained it, for a fraction of its steps.
+ * Uptraining: continues the training of a converted checkpoint with its own recipe, for a fraction of its steps.
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
  */
@@ -25,9 +25,9 @@ export interface UptrainOptions extends UptrainChoice, RunOptions {
   readonly from: PlaceLike;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
-  /** A folder for checkpoints, `metrics.jsonl` and going on; without it nothing is written. */
+  /** A folder for checkpoints and `metrics.jsonl`, from which a run can resume; without it nothing is written. */
   readonly out?: PlaceLike;
-  /** Goes on from the newest checkpoint in `out`. */
+  /** Whether to resume from the newest checkpoint in `out`; default false. */
   readonly resume?: boolean;
 }
 

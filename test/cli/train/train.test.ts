@@ -181,7 +181,7 @@ describe('gqa train', () => {
       return result.stderr;
     };
     const message =
-      /^this run was computed on (.*) and goes on on (.*): losses may differ in their last digits/m;
+      /^this run was computed on (.*) and continues on (.*): losses may differ in their last digits/m;
     expect(await goOn({ GQA_BACKEND: 'wasm', GQA_THREADS: '1' })).not.toMatch(message);
     const [, before, now] = message.exec(await goOn({ GQA_BACKEND: 'reference' })) ?? [];
     expect(before).toMatch(/^wasm \(\w+\)$/);
