@@ -59,7 +59,7 @@ export function wrapped(text: string, indent = ''): string {
   return lines.map((line) => indent + line).join('\n');
 }
 
-/** A command in lines that end with `\\`, where the terminal is narrow; a flag and its value stay together. */
+/** A command, continued over lines in a narrow terminal; a flag and its value stay together. */
 export function shellLines(command: string): string {
   const words = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
   const whole = words.replace(/(--\S+) (?!--)/g, '$1\u00a0');

@@ -242,7 +242,7 @@ function drawn({ blocks, draw }: TensorPlan, block: Block, columns: number, seed
   }
 }
 
-/** The whole matrix at once: only GPT-2's, of at most some ten million values, are stored by input. */
+/** The whole matrix in memory: only GPT-2's are stored `[In, Out]`, of some ten million values at most. */
 async function* transposed(job: TensorJob): AsyncGenerator<Uint8Array> {
   const { info, dtype } = job;
   const [columns, rows] = convertedShape(job);

@@ -87,7 +87,7 @@ function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan
     .flatMap((block) => splitToHeads(block, H))
     .flatMap((block): Block[] => {
       const { sources } = block;
-      if (sources.length === 0) return [block]; // random, in any order
+      if (sources.length === 0) return [block]; // random: its order does not matter
       if (sources.some(({ matrix }) => matrix !== undefined)) {
         const turn = (source: BlockSource) => ({ ...source, matrix: turned(source.matrix, H, place) });
         return [{ ...block, sources: sources.map(turn) }];

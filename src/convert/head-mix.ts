@@ -40,7 +40,7 @@ export interface LayerMix {
  */
 export type PoolingMethod = 'mean' | 'first' | 'random';
 
-/** Heads as they are. */
+/** The identity: each head unchanged. */
 export function sameHeads(count: number): HeadMix[] {
   return Array.from({ length: count }, (_, head) => [{ head, weight: 1 }]);
 }
@@ -71,7 +71,7 @@ export function layerMix(method: PoolingMethod, numHeads: number, before: number
   return { query: same, key: pooled, value: pooled, output: same, groups };
 }
 
-/** Whether a list of mixes leaves all heads as they are. */
+/** Whether a list of mixes leaves all heads unchanged. */
 export function isSame(mixes: readonly HeadMix[], before: number): boolean {
   return mixes.length === before && mixes.every((mix, head) => isCopy(mix) && mix[0].head === head);
 }

@@ -1,4 +1,4 @@
-/** A converted checkpoint in Hugging Face's names: the same shards with the same tensors, and another config. */
+/** A converted checkpoint in Hugging Face's names: the same shards and tensors, and another config. */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configWithDtype, configWithTying } from '../checkpoint/config-json.ts';

@@ -19,7 +19,7 @@ export async function copyingPlan(job: TensorJob): Promise<TensorPlan | undefine
   return info.shape.length > 0 ? { ...plan, blocks } : undefined;
 }
 
-/** Whether the sources of a block have the same bytes, which pooling then leaves as they are. */
+/** Whether the sources of a block have the same bytes, so that pooling gives these bytes again. */
 async function isSameBytes({ checkpoint, info }: TensorJob, { size, sources }: Block): Promise<boolean> {
   const weight = sources.reduce((sum, source) => sum + source.weight, 0);
   if (Math.abs(weight - 1) > 1e-9 || sources.some(({ matrix }) => matrix !== undefined)) return false;

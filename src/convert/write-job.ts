@@ -1,4 +1,4 @@
-/** Shared by the conversions to both formats: the job, its result, the plans of tensors, the count of bytes. */
+/** Shared by the conversions to both formats: the job, its result, the tensors' plans, the count of bytes. */
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
 import type { Place } from '../files/folder.ts';

@@ -164,7 +164,7 @@ export function mapTensors(
   return Object.fromEntries(Object.entries(tensors).map(([path, tensor]) => [path, fn(tensor, path)]));
 }
 
-/** Zeros of the parameters' shapes, for moments. The garbage collector frees them with their owner, no scope. */
+/** Zeros of the parameters' shapes, for moments. No scope frees them, only the garbage collector. */
 export function zerosLike(parameters: Tensors): Record<string, Tensor> {
   return mapTensors(parameters, (parameter) => {
     const { shape, dtype, size } = parameter;

@@ -188,7 +188,7 @@ async function convertTo(stage: Stage, K: number) {
   });
 }
 
-/** Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original steps. */
+/** Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original. */
 async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): Promise<number> {
   const maxSteps = Math.round(MAX_ALPHA * trainedSteps);
   const { trainer } = await prepareUptraining({ from, text, steps: 2 });
