@@ -9,7 +9,7 @@ function numbers(...shape: number[]) {
   );
 }
 
-// [batch, tokens, heads, head dim]: 8 query heads, 2 key/value heads, so 4 query heads share each key and value.
+// [batch, tokens, heads, head dim]: 8 query heads on 2 key/value heads, 4 query heads for each.
 const query = numbers(1, 5, 8, 16);
 const key = numbers(1, 5, 2, 16);
 const value = numbers(1, 5, 2, 16);

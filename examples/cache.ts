@@ -1,6 +1,7 @@
 /**
- * The loop of `generate` by hand: prefill a prompt, then feed one token at a time and take the likeliest next one.
- * Run: npx --yes tsx examples/cache.ts <checkpoint>, or with Node 22.18 and newer: node examples/cache.ts <checkpoint>
+ * The loop of `generate` by hand: prefill a prompt, then feed one token at a time and take the likeliest.
+ *
+ * Run: npx --yes tsx examples/cache.ts <checkpoint>   (Node 22.18 and newer: node instead of npx --yes tsx)
  */
 import { loadModel } from 'gqa/models';
 

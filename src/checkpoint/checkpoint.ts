@@ -52,7 +52,7 @@ export interface CheckpointContents {
   /** The file name of each tensor, for a checkpoint of several files. */
   readonly shards?: ReadonlyMap<string, string>;
   /** Tensors written at the same time; default 1. */
-  readonly atOnce?: number;
+  readonly concurrency?: number;
 }
 
 /** The tokenizer and the end tokens of a checkpoint. */

@@ -71,10 +71,10 @@ export const ggufCheckpoint: CheckpointFormat = {
   },
 
   async write(folder, contents, file = `model${ending}`) {
-    const { tensors, recipe, atOnce } = contents;
+    const { tensors, recipe, concurrency } = contents;
     const metadata = new Map(contents.keys);
     if (recipe) metadata.set(RECIPE_KEY, { type: 'string', value: JSON.stringify(recipe) });
-    await writeGguf({ folder, file }, metadata, tensors, { atOnce });
+    await writeGguf({ folder, file }, metadata, tensors, { concurrency });
     return [file];
   },
 };

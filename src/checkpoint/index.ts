@@ -8,6 +8,7 @@ export type {
   FileWriter,
   Folder,
   FolderEntry,
+  OpenedFile,
   Place,
 } from '../files/folder.ts';
 export type { PlaceLike } from '../files/place.ts';

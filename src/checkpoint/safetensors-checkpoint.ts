@@ -47,7 +47,7 @@ export const safetensorsCheckpoint: CheckpointFormat = {
   },
 
   async write(folder, contents) {
-    const { tensors, shards, metadata, atOnce } = contents;
+    const { tensors, shards, metadata, concurrency } = contents;
     const files = new Map<string, Record<string, TensorBytes>>();
     const index: [name: string, shard: string][] = [];
     let total = 0;
@@ -59,7 +59,7 @@ export const safetensorsCheckpoint: CheckpointFormat = {
       total += storageByteLength(tensor.dtype, tensor.shape);
     }
     for (const [shard, stored] of files) {
-      await writeSafetensors({ folder, file: shard }, stored, { metadata, atOnce });
+      await writeSafetensors({ folder, file: shard }, stored, { metadata, concurrency });
     }
     const names = [...files.keys()];
     if (files.size > 1 || !files.has(SINGLE)) {

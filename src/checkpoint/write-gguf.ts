@@ -16,10 +16,10 @@ export interface WriteGgufOptions {
    * Tensors written at the same time; default 1. With more, the chunks of two tensors must not share a
    * buffer.
    */
-  readonly atOnce?: number;
+  readonly concurrency?: number;
 }
 
-const OPTIONS = optionKinds<WriteGgufOptions>({ atOnce: aNumber });
+const OPTIONS = optionKinds<WriteGgufOptions>({ concurrency: aNumber });
 
 /**
  * Writes `tensors` to `path`, atomically.
@@ -52,7 +52,7 @@ export async function writeGguf(
     header,
     size: end && Math.ceil(end / header.alignment) * header.alignment, // the last tensor is padded too
     chunksOf: (name) => chunksOf(tensors.get(name)!),
-    atOnce: options.atOnce,
+    concurrency: options.concurrency,
   });
 }
 

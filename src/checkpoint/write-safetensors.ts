@@ -23,10 +23,10 @@ export interface WriteSafetensorsOptions {
    * Tensors written at the same time; default 1. With more, the chunks of two tensors must not share a
    * buffer.
    */
-  readonly atOnce?: number;
+  readonly concurrency?: number;
 }
 
-const OPTIONS = optionKinds<WriteSafetensorsOptions>({ metadata: anything, atOnce: aNumber });
+const OPTIONS = optionKinds<WriteSafetensorsOptions>({ metadata: anything, concurrency: aNumber });
 
 /**
  * Writes `tensors` to `path`, atomically: under a temporary name in the same folder, synced, then renamed. On
@@ -61,6 +61,6 @@ export async function writeSafetensors(
     op: OP,
     header,
     chunksOf: (name) => chunksOf(tensors[name]),
-    atOnce: options.atOnce,
+    concurrency: options.concurrency,
   });
 }

@@ -24,24 +24,24 @@ export interface TensorFile {
   readonly size?: number;
   readonly chunksOf: (name: string) => ByteChunks;
   /** Tensors written at the same time: while one is read, another can be written or computed. Default 1. */
-  readonly atOnce: number | undefined;
+  readonly concurrency: number | undefined;
 }
 
 /**
  * Writes a file, atomically; gaps between tensors become zeros.
- * @throws RangeError when the chunks of a tensor have another size than its place, or `atOnce` is no positive
+ * @throws RangeError when the chunks of a tensor have another size than its place, or `concurrency` is no positive
  * integer; what `chunksOf` or the file system throws. No write is under way then
  */
 export async function writeTensorFile(
   path: PlaceLike,
-  { op, header, size, chunksOf, atOnce = 1 }: TensorFile,
+  { op, header, size, chunksOf, concurrency = 1 }: TensorFile,
 ): Promise<void> {
-  checkPositiveInteger(op, 'atOnce', atOnce);
+  checkPositiveInteger(op, 'concurrency', concurrency);
   const { folder, file } = await outputPlace(path);
   await folder.write(file, async (out) => {
     await out.write(header.bytes, 0);
     if (size !== undefined) await out.truncate(size);
-    await writeTensors(out, op, header.tensors, chunksOf, atOnce);
+    await writeTensors(out, op, header.tensors, chunksOf, concurrency);
   });
 }
 
@@ -50,7 +50,7 @@ async function writeTensors(
   op: string,
   tensors: readonly TensorInfo[],
   chunksOf: TensorFile['chunksOf'],
-  atOnce: number,
+  concurrency: number,
 ): Promise<void> {
   let unsynced = 0;
   let synced = Promise.resolve();
@@ -85,7 +85,7 @@ async function writeTensors(
       throw error;
     }
   };
-  const lanes = await Promise.allSettled(Array.from({ length: atOnce }, lane));
+  const lanes = await Promise.allSettled(Array.from({ length: concurrency }, lane));
   const [sync] = await Promise.allSettled([synced]);
   for (const end of [...lanes, sync]) if (end.status === 'rejected') throw end.reason;
 }

@@ -14,7 +14,7 @@ const BACKENDS: readonly BackendName[] = ['native', 'wasm', 'reference'];
 /** @param json what `--json` does */
 export function addBackendOptions(command: Command, json = 'print one JSON object'): Command {
   return command
-    .addOption(parse.oneOf('--backend <name>', 'default: native if it was built', BACKENDS))
+    .addOption(parse.oneOf('--backend <name>', 'compute backend (default: native if built)', BACKENDS))
     .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
     .option('--json', json);
 }

@@ -1,4 +1,4 @@
-/** The flags of a chat: earlier turns, a system message, tools, and variables of the model's chat template. */
+/** The flags of a chat: earlier turns, a system message, tools, variables of the model's chat template. */
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { ChatMessage, ChatTemplateOptions } from '../text/chat.ts';

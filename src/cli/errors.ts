@@ -18,7 +18,7 @@ export function oneLine(message: string): string {
   return message.trim().replace(/\s*\n\s*/g, ' ');
 }
 
-/** Error codes of the file system in words. Node's own message has the path last: `EACCES: …, scandir 'x'`. */
+/** Error codes of the file system in words. Node's message has the path last: `EACCES: …, scandir 'x'`. */
 const FILE_ERRORS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'operation not permitted',

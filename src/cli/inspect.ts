@@ -93,12 +93,12 @@ function describeShape(shape: ModelShape): string {
   const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
   const values = kvElementsPerToken(shape);
   const context = shape.maxPositionEmbeddings;
-  const rows: [string, string, string][] = [
-    ['family', shape.modelType, ''],
+  const rows: [string, string, string?][] = [
+    ['family', shape.modelType],
     ['layers', count(shape.numLayers), layerKinds(shape)],
     ['N', count(N), 'query heads'],
     ['K', count(K), 'key/value heads'],
-    ['G', groupSize(shape), groupNote(shape)],
+    ['G', groupSizes(shape).map(count).join(' to ') || '?', groupNote(shape)],
     ['H', count(H), Hv === H ? 'head dim' : `head dim; values ${count(Hv)}`],
     ['D', count(shape.hiddenSize), 'model dim'],
     ['V', shape.vocabSize === undefined ? '?' : count(shape.vocabSize), 'vocabulary'],
@@ -112,20 +112,12 @@ function describeShape(shape: ModelShape): string {
   return facts(rows);
 }
 
-/** `N / K`, or the range where layers differ. */
-function groupSize(shape: ModelShape): string {
-  const sizes = groupSizes(shape);
-  return sizes.length === 0 ? '?' : sizes.map(count).join(' to ');
-}
-
+/** `N / K`, or the smallest and the largest where layers differ; empty without key/value heads. */
 function groupSizes(shape: ModelShape): number[] {
   const sizes = shape.layers
     .filter((layer) => layer.numKeyValueHeads > 0 && layer.kind !== 'shared')
     .map((layer) => (layer.numHeads ?? shape.numHeads) / layer.numKeyValueHeads);
-  const least = Math.min(...sizes);
-  const most = Math.max(...sizes);
-  if (sizes.length === 0) return [];
-  return least === most ? [least] : [least, most];
+  return sizes.length === 0 ? [] : [...new Set([Math.min(...sizes), Math.max(...sizes)])];
 }
 
 function groupNote(shape: ModelShape): string {
@@ -136,7 +128,7 @@ function groupNote(shape: ModelShape): string {
   return `query heads per key/value head: ${name} attention`;
 }
 
-/** The tokens that layers cache, when not all layers cache all tokens. */
+/** Layers by kind, such as `4 full, 22 sliding over 512 tokens`; '' when all cache all tokens. */
 function layerKinds(shape: ModelShape): string {
   const kinds = new Map<LayerKind, number>();
   for (const { kind } of shape.layers) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);

@@ -46,7 +46,7 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
-/** A path that is not empty: an unset shell variable gives '', which some calls take for the current folder. */
+/** A path, not empty: an unset shell variable gives '', which some calls take for the current folder. */
 export function path(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected a path of at least one character.');
   return text;

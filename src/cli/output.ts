@@ -59,11 +59,10 @@ export function wrapped(text: string, indent = ''): string {
   return lines.map((line) => indent + line).join('\n');
 }
 
-/**
- * A command wrapped to the terminal's width with line continuations, indented by two spaces.
- */
+/** A command, continued over lines in a narrow terminal; a flag and its value stay together. */
 export function shellLines(command: string): string {
-  const whole = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
+  const words = command.replace(/"[^"]*"/g, (text) => text.replaceAll(' ', '\u00a0'));
+  const whole = words.replace(/(--\S+) (?!--)/g, '$1\u00a0');
   const lines = broken(whole, terminalWidth(process.stdout) - 6);
   return lines.replaceAll('\n', ' \\\n    ').replaceAll('\u00a0', ' ');
 }

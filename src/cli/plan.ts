@@ -60,12 +60,8 @@ export function planCommand(): Command {
     .argument('[model]', 'a preset, a hub id (org/name), or a path or URL of a checkpoint or config.json')
     .option('--context <tokens>', "tokens per sequence (default: the model's context)", parse.positiveInteger)
     .option('--batch <n>', 'batch size', parse.positiveInteger, 1)
-    .option('--kv-dtype <dtype>', 'type of the cache, or two for K and V: q8_0/f16', kvDtype, 'f16')
-    .option(
-      '--kv-heads <K>',
-      'plan for K key/value heads instead of the number in the model',
-      parse.positiveInteger,
-    )
+    .option('--kv-dtype <dtype>', 'type of the KV cache; q8_0/f16: K in q8_0, V in f16', kvDtype, 'f16')
+    .option('--kv-heads <K>', "plan for K key/value heads instead of the model's", parse.positiveInteger)
     .option('--memory <size>', 'show what fits into this memory, such as 24GiB or 24GB', parse.memorySize)
     .addOption(parse.oneOf('--runtime <name>', 'runtime to plan for; exact: this library', RUNTIMES, 'exact'))
     .option('--tensor-parallel <ranks>', 'ranks that share the heads (exact, vllm)', parse.positiveInteger, 1)
@@ -102,12 +98,13 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
     batchTokens: flags.batchTokens,
   };
   if (flags.context === undefined && shape.maxPositionEmbeddings === undefined) {
-    throw new UsageError('expected --context, since the model states none of its own');
+    throw new UsageError('expected --context, since the checkpoint does not state a context length');
   }
   const plan = planKvCache(shape, options);
   const fits = flags.memory === undefined ? undefined : whatFits(shape, options, flags.memory);
-  if (flags.json) writeJson(toJson(name, plan, flags, fits));
-  else {
+  if (flags.json) {
+    writeJson({ model: name, runtime: flags.runtime, kvDtype: kvDtypeText(flags.kvDtype), ...plan, ...fits });
+  } else {
     writeResult(describe(name, shape, plan, flags));
     writeResult(`\n${layerTable(plan)}`);
     if (fits !== undefined) writeResult(`\n${budgetTable(shape, plan, fits)}`);
@@ -124,7 +121,7 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
 async function findModel(text: string): Promise<{ name: string; shape: ModelShape }> {
   const known = listPresets().find(({ id }) => id === text.toLowerCase());
   if (known !== undefined) {
-    if (!known.verified) writeNote(`gqa: warning: the facts of ${known.id} come from one secondary source`);
+    if (!known.verified) writeNote(`gqa: warning: the sizes of ${known.id} come from one secondary source`);
     return { name: known.id, shape: known.shape };
   }
   if (/^https?:\/\//.test(text)) return { name: text, shape: await readModelShape(text) };
@@ -152,7 +149,7 @@ function unknownPreset(text: string): UsageError {
 
 function nearText(text: string): string {
   const near = nearPresets(text);
-  return near.length === 0 ? '' : `; near presets: ${near.join(', ')}`;
+  return near.length === 0 ? '' : `; similar presets: ${near.join(', ')}`;
 }
 
 function list(json: boolean): void {
@@ -191,7 +188,7 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
   const heads = shape.layers.some((layer) => layer.latent)
     ? `N=${N}, latent rows`
     : `N=${N}, K=${flags.kvHeads ?? K}`;
-  const rows: [string, string, string][] = [
+  return facts([
     ['model', name, shape.modelType],
     ['attention', `${heads}, H=${H}${Hv === H ? '' : ` (values ${Hv})`}`, `${count(shape.numLayers)} layers`],
     ['runtime', flags.runtime, kvDtypeText(flags.kvDtype)],
@@ -203,8 +200,7 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
       bothSizes(plan.totalBytes),
       flags.tensorParallel > 1 ? `over ${flags.tensorParallel} ranks` : '',
     ],
-  ];
-  return facts(rows);
+  ]);
 }
 
 /** One row per kind and size of layer. */
@@ -216,7 +212,7 @@ function layerTable(plan: KvCachePlan): string {
     group.layers++;
     groups.set(key, group);
   }
-  const head = ['layers', 'kind', 'tokens', 'bytes of a layer', 'bytes of all', ''];
+  const head = ['layers', 'kind', 'tokens', 'bytes per layer', 'total bytes', ''];
   const rows = [...groups.values()].map(({ kind, tokens, bytes, layers }) => [
     count(layers),
     kind,
@@ -230,7 +226,7 @@ function layerTable(plan: KvCachePlan): string {
 
 interface Fits {
   readonly memoryBytes: number;
-  /** null = any context: every layer slides. */
+  /** null: any context, since every layer has a window. */
   readonly maxContext: number | null;
   readonly maxBatch: number;
 }
@@ -249,13 +245,12 @@ function budgetTable(shape: ModelShape, plan: KvCachePlan, fits: Fits): string {
   const own = shape.maxPositionEmbeddings;
   const context = fits.maxContext;
   const beyond = own !== undefined && (context ?? 0) > own ? `, beyond the model's ${count(own)}` : '';
-  const longest = context === null ? 'any: every layer slides' : `${count(context)} tokens${beyond}`;
-  const rows: [string, string][] = [
+  const longest = context === null ? 'any: every layer has a window' : `${count(context)} tokens${beyond}`;
+  return facts([
     ['memory', bothSizes(fits.memoryBytes)],
     ['longest context', `${longest} (batch ${count(plan.batchSize)})`],
     ['largest batch', `${count(fits.maxBatch)} (at ${count(plan.contextLength)} tokens)`],
-  ];
-  return facts(rows);
+  ]);
 }
 
 function headTable(choices: readonly HeadChoice[]): string {
@@ -270,20 +265,4 @@ function headTable(choices: readonly HeadChoice[]): string {
     isOwn ? 'as it is' : '',
   ]);
   return table(head, rows, [1, 2, 3, 4, 5]);
-}
-
-function toJson(model: string, plan: KvCachePlan, flags: PlanFlags, fits: Fits | undefined): object {
-  return {
-    model,
-    runtime: flags.runtime,
-    contextLength: plan.contextLength,
-    batchSize: plan.batchSize,
-    kvDtype: kvDtypeText(flags.kvDtype),
-    bytesPerToken: plan.bytesPerToken,
-    bytesPerSequence: plan.bytesPerSequence,
-    totalBytes: plan.totalBytes,
-    layers: plan.layers,
-    warnings: plan.warnings,
-    ...fits,
-  };
 }

@@ -28,7 +28,7 @@ export function neededTokenizer<T>(path: string, tokenizer: T | undefined): T {
   return tokenizer;
 }
 
-/** Removes characters that the tokenizer has no token for, and prints how many. In training they are an error. */
+/** Removes characters that the tokenizer has no token for, and prints how many. Training refuses them. */
 export function knownText(tokenizer: Tokenizer, source: string, text: string): string {
   const unknown = tokenizer.unknownCharacters(text);
   if (unknown.size === 0) return text;

@@ -38,7 +38,10 @@ export interface ConvertOptions {
   readonly from: PlaceLike;
   /** A directory to make, or a `.gguf` file where its name ends so. */
   readonly to: PlaceLike;
-  /** K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads repeated, exactly the same model). */
+  /**
+   * K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads are repeated, which gives
+   * exactly the same model).
+   */
   readonly numKeyValueHeads: number;
   /**
    * How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns
@@ -60,8 +63,7 @@ export interface ConvertOptions {
   /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
-   * Called as it goes on: with layers while `similar` reads the calibration text, then with bytes of the
-   * output.
+   * Called with the progress: layers while `similar` reads the calibration text, then bytes of the output.
    */
   readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
 }

@@ -6,6 +6,7 @@ import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { foldIn, key, normal } from '../random/index.ts';
+import { isCopy } from './head-mix.ts';
 import { addScaled, bytesOf, decoded, decodeInto, encodeInto } from './number-codec.ts';
 import type { SpareBuffers } from './spare-buffers.ts';
 import type { Block, BlockSource, TensorPlan } from './tensor-plan.ts';
@@ -51,17 +52,13 @@ export function convertedTensor(job: TensorJob, count: (bytes: number) => void):
 }
 
 /** The new tensor's shape. */
-export function convertedShape({
-  info,
-  plan,
-  transpose,
-}: Pick<TensorJob, 'info' | 'plan' | 'transpose'>): number[] {
+export function convertedShape({ info, plan, transpose }: TensorJob): number[] {
   const shape = [...info.shape];
   if (plan) shape[plan.axis] = plan.blocks.reduce((sum, { size }) => sum + size, 0);
   return transpose && shape.length === 2 ? shape.reverse() : shape;
 }
 
-/** The new tensor's bytes; each chunk is valid until the next is asked for. */
+/** The new tensor's bytes; each chunk is valid until the next is requested. */
 function convertedBytes(job: TensorJob): AsyncGenerator<Uint8Array> {
   if (job.transpose && job.info.shape.length === 2) return transposed(job);
   if (job.plan === undefined) return copied(job, 0, matrixShape(job.info.shape)[0]);
@@ -84,7 +81,7 @@ async function* copied(job: TensorJob, first: number, count: number): AsyncGener
     buffers.give(buffer);
     return;
   }
-  // Order is unchanged, so any slice of whole blocks will do.
+  // The order is unchanged, so slices may be of any whole blocks.
   const total = count * columns;
   const values = new Float64Array(Math.min(SLICE_VALUES, total));
   const target = new Uint8Array(bytesOf(dtype, values.length));
@@ -108,22 +105,20 @@ interface Room {
 async function* rowBlocks(job: TensorJob, plan: TensorPlan): AsyncGenerator<Uint8Array> {
   const { info, dtype, buffers } = job;
   const columns = matrixShape(info.shape)[1];
-  const rows = Math.max(0, ...plan.blocks.map((block) => (isCopied(block) ? 0 : sliceRows(block, columns))));
+  const rows = Math.max(
+    0,
+    ...plan.blocks.map((block) => (isCopy(block.sources) ? 0 : sliceRows(block, columns))),
+  );
   const values = rows * columns;
   const sum = buffers.take(8 * values);
   const read = Array.from({ length: SOURCES }, () => buffers.take(bytesOf(info.dtype, values)));
   const target = buffers.take(bytesOf(dtype, values));
   const room: Room = { sum: new Float64Array(sum.buffer), read, target };
   for (const block of plan.blocks) {
-    if (isCopied(block)) yield* copied(job, block.sources[0].first, block.size);
+    if (isCopy(block.sources)) yield* copied(job, block.sources[0].first, block.size);
     else yield* rowBlock(job, plan, block, room);
   }
   for (const buffer of [sum, ...read, target]) buffers.give(buffer);
-}
-
-function isCopied({ sources }: Block): boolean {
-  const [only] = sources;
-  return sources.length === 1 && only.weight === 1 && only.matrix === undefined;
 }
 
 /** Rows of a block computed at a time: all of them when a head has a matrix or is random. */
@@ -247,7 +242,7 @@ function drawn({ blocks, draw }: TensorPlan, block: Block, columns: number, seed
   }
 }
 
-/** The whole matrix at once: only GPT-2's, of at most some ten million values, are stored by input. */
+/** The whole matrix in memory: only GPT-2's are stored `[In, Out]`, of some ten million values at most. */
 async function* transposed(job: TensorJob): AsyncGenerator<Uint8Array> {
   const { info, dtype } = job;
   const [columns, rows] = convertedShape(job);

@@ -8,7 +8,7 @@ import { COLORS, factTable, htmlPage, htmlTable, legend, svg, svgOfPageWidth } f
 import { niceTicks } from '../page/nice-ticks.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
 
-/** Of the three errors of a layer. */
+/** Names and colours of a layer's three errors. */
 const SERIES = {
   key: { name: 'keys', color: COLORS.blue },
   value: { name: 'values', color: COLORS.green },
@@ -40,10 +40,10 @@ export function driftPage(title: string, report: DriftReport): string {
     title,
     `${factTable(facts)}
 <h2>Error of each layer</h2>
-<p>Root of the squared error over the squared size, on the original's input to the layer: 0 is none, 1 as far off as zeros.</p>
+<p>Relative error, sqrt(sum of squared errors / sum of squares), on the original model's input to the layer: 0 is none, 1 is that of zeros.</p>
 ${driftBars(report.layers)}
 <h2>Similarity of the heads</h2>
-<p>Of the ${K.before} key/value heads before, 0 (faint) to 1 (full); heads that became one are framed together.</p>
+<p>Of the ${K.before} original key/value heads, 0 (faint) to 1 (full); merged heads share a frame.</p>
 ${headMaps(report.layers)}
 <h2>Numbers</h2>
 ${table(report.layers)}`,

@@ -39,7 +39,7 @@ export async function ggufContents(job: WriteJob): Promise<Converted> {
   const keys = withFileType(source.metadata, tensors.values(), job.dtype);
   // GGUF's keys have the recipe already.
   const recipe = checkpoint.gguf ? undefined : await checkpoint.format.recipe(checkpoint);
-  return { bytes: total, contents: { keys, tensors: bytes, recipe, atOnce: CONCURRENCY } };
+  return { bytes: total, contents: { keys, tensors: bytes, recipe, concurrency: CONCURRENCY } };
 }
 
 function sameNames({ checkpoint }: WriteJob, plans: ReadonlyMap<string, TensorPlan>): GgufTensors {

@@ -12,7 +12,7 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import { FAMILIES } from '../models/families/families.ts';
 import { ggufNames } from '../models/families/gated-decoder.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
-import type { Block, TensorPlan } from './tensor-plan.ts';
+import type { Block, BlockSource, TensorPlan } from './tensor-plan.ts';
 import type { GgufTensors, WriteJob } from './write-job.ts';
 
 /**
@@ -24,33 +24,9 @@ export async function ggufFromHuggingFace(
   plans: ReadonlyMap<string, TensorPlan>,
 ): Promise<{ metadata: Map<string, GgufPair>; tensors: GgufTensors }> {
   const { checkpoint, config } = job;
-  const file = checkpoint.folder.nameOf('config.json');
-  if (job.family.ggufForm !== 'llama') {
-    const known = FAMILIES.filter(({ ggufForm }) => ggufForm === 'llama').flatMap(
-      ({ modelTypes }) => modelTypes,
-    );
-    throw new FormatError(
-      file,
-      undefined,
-      `model_type: expected ${known.join(' or ')} to write GGUF from safetensors, got ${config.modelType}; write a directory, and convert that with llama.cpp`,
-    );
-  }
-  const scaling = config.rope?.scaling?.type;
-  if (scaling !== undefined && scaling !== 'linear') {
-    throw new FormatError(
-      file,
-      undefined,
-      `rope_type: expected default or linear to write GGUF, got ${scaling}; write a directory, and convert that with llama.cpp`,
-    );
-  }
-  if (config.mlp.activation !== 'silu') {
-    throw new FormatError(
-      file,
-      undefined,
-      `hidden_act: expected silu to write GGUF, whose llama form has no other, got ${config.mlp.activation}; write a directory`,
-    );
-  }
-  const tensors = new Map<string, GgufTensors extends ReadonlyMap<string, infer T> ? T : never>();
+  const problem = llamaProblem(job);
+  if (problem) throw new FormatError(checkpoint.folder.nameOf('config.json'), undefined, problem);
+  const tensors: GgufTensors = new Map();
   const put = (to: string, from: string, plan?: TensorPlan) => {
     const info = checkpoint.tensors.get(from);
     if (info) tensors.set(to, { info, plan: plan ?? plans.get(from) });
@@ -65,11 +41,10 @@ export async function ggufFromHuggingFace(
     const from = names.layer(i);
     const to = ggufNames.layer(i);
     both(to.attentionNorm, from.attentionNorm);
-    const heads = [config.numHeads, config.numKeyValueHeads];
-    [0, 1].forEach((part) => {
+    [config.numHeads, config.numKeyValueHeads].forEach((heads, part) => {
       for (const kind of ['weight', 'bias']) {
         const name = `${from.queryKeyValue[part]}.${kind}`;
-        put(`${to.queryKeyValue[part]}.${kind}`, name, permuted(config, heads[part], plans.get(name)));
+        put(`${to.queryKeyValue[part]}.${kind}`, name, permuted(config, heads, plans.get(name)));
       }
     });
     both(to.queryKeyValue[2], from.queryKeyValue[2]);
@@ -85,6 +60,22 @@ export async function ggufFromHuggingFace(
   return { metadata, tensors };
 }
 
+/** What GGUF's `llama` form cannot express; undefined when it can express the model. */
+function llamaProblem({ family, config }: WriteJob): string | undefined {
+  const advice = 'write a directory, and convert that with llama.cpp';
+  if (family.ggufForm !== 'llama') {
+    const known = FAMILIES.filter(({ ggufForm }) => ggufForm === 'llama').flatMap((one) => one.modelTypes);
+    return `model_type: expected ${known.join(' or ')} to write GGUF from safetensors, got ${config.modelType}; ${advice}`;
+  }
+  const scaling = config.rope?.scaling?.type;
+  if (scaling !== undefined && scaling !== 'linear') {
+    return `rope_type: expected default or linear to write GGUF, got ${scaling}; ${advice}`;
+  }
+  const { activation } = config.mlp;
+  if (activation === 'silu') return undefined;
+  return `hidden_act: expected silu to write GGUF, whose llama form has no other, got ${activation}; write a directory`;
+}
+
 /** Row r of a new head comes from row (r % 2) * H/2 + r/2 of it as Hugging Face has it. */
 function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan | undefined): TensorPlan {
   const place = (r: number) => (r % 2) * (H / 2) + (r >> 1);
@@ -95,28 +86,23 @@ function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan
   const blocks = (plan?.blocks ?? whole)
     .flatMap((block) => splitToHeads(block, H))
     .flatMap((block): Block[] => {
-      if (block.sources.length === 0) return [block]; // drawn anew: every order is as random
-      if (block.sources.some(({ matrix }) => matrix !== undefined)) {
-        return [
-          {
-            ...block,
-            sources: block.sources.map((source) => ({ ...source, matrix: turned(source.matrix, H, place) })),
-          },
-        ];
+      const { sources } = block;
+      if (sources.length === 0) return [block]; // random: its order does not matter
+      if (sources.some(({ matrix }) => matrix !== undefined)) {
+        const turn = (source: BlockSource) => ({ ...source, matrix: turned(source.matrix, H, place) });
+        return [{ ...block, sources: sources.map(turn) }];
       }
-      return Array.from({ length: H }, (_, r) => ({
-        size: 1,
-        sources: block.sources.map((source) => ({ ...source, first: source.first + place(r) })),
-      }));
+      return Array.from({ length: H }, (_, r) => ({ size: 1, sources: moved(sources, place(r)) }));
     });
   return { axis: 0, blocks, draw: plan?.draw ?? { stddev: 0, stream: 0 } };
 }
 
-function splitToHeads(block: Block, H: number): Block[] {
-  return Array.from({ length: block.size / H }, (_, i) => ({
-    size: H,
-    sources: block.sources.map((source) => ({ ...source, first: source.first + i * H })),
-  }));
+function splitToHeads({ size, sources }: Block, H: number): Block[] {
+  return Array.from({ length: size / H }, (_, i) => ({ size: H, sources: moved(sources, i * H) }));
+}
+
+function moved(sources: readonly BlockSource[], rows: number): BlockSource[] {
+  return sources.map((source) => ({ ...source, first: source.first + rows }));
 }
 
 /** The source's matrix followed by the permutation; the permutation alone for a source without a matrix. */

@@ -100,7 +100,7 @@ export async function ggufTokenizer(
   if (fallback) {
     out.set('tokenizer.ggml.add_space_prefix', { type: 'bool', value: spacePrefix(json, refuse) });
   } else {
-    out.set('tokenizer.ggml.pre', { type: 'string', value: cuttingName(file, json, refuse) });
+    out.set('tokenizer.ggml.pre', { type: 'string', value: preTokenizerName(file, json, refuse) });
   }
   out.set('tokenizer.ggml.tokens', { type: '[string]', value: tokens });
   if (fallback) {
@@ -129,7 +129,7 @@ interface BpeModel {
 type Refuse = (what: string) => never;
 
 /** GGUF's name of a byte-level vocabulary's pre-tokenizer. */
-function cuttingName(file: string, json: TokenizerJson, refuse: Refuse): string {
+function preTokenizerName(file: string, json: TokenizerJson, refuse: Refuse): string {
   const normalizers = flatten(json.normalizer, 'normalizers').map(({ type }) => type);
   const nfc = normalizers.join() === 'NFC';
   if (normalizers.length > 0 && !nfc)
@@ -155,13 +155,13 @@ function splitOf(step: Step): string[] {
   if (step.type === 'Digits') return [step.individual_digits === true ? '\\p{N}' : '\\p{N}+'];
   if (step.type === 'ByteLevel') return step.use_regex === false ? [] : [gpt2Split];
   const regex = step.type === 'Split' ? (step.pattern as { Regex?: string } | undefined)?.Regex : undefined;
-  // Matches that are kept are the same words as matches at which is cut, where every letter belongs to one.
+  // Keeping the matches and cutting at them give the same words, where every character is in a match.
   const isCut = (step.behavior ?? 'Isolated') === 'Isolated' && step.invert !== true;
   const isKept = step.behavior === 'Removed' && step.invert === true;
   return [regex !== undefined && (isCut || isKept) ? regex : '?'];
 }
 
-/** Whether a SentencePiece vocabulary puts a space in front of a text. */
+/** Whether a SentencePiece tokenizer adds a space before a text. */
 function spacePrefix(json: TokenizerJson, refuse: Refuse): boolean {
   const normalizers = flatten(json.normalizer, 'normalizers');
   const steps = flatten(json.pre_tokenizer, 'pretokenizers');
@@ -169,7 +169,7 @@ function spacePrefix(json: TokenizerJson, refuse: Refuse): boolean {
     step?.type === 'Replace' && (step.pattern as { String?: string }).String === ' ' && step.content === '▁';
   const isMarked = isReplace(normalizers.at(-1));
   const [first] = normalizers;
-  // Behind the mark no space is left to cut at.
+  // The normalizer has replaced every space by ▁, so a Split at spaces does nothing.
   const isIdle = (step: Step): boolean =>
     step.type === 'Split' && (step.pattern as { String?: string } | undefined)?.String === ' ';
   if (isMarked && steps.every(isIdle)) {
@@ -182,8 +182,8 @@ function spacePrefix(json: TokenizerJson, refuse: Refuse): boolean {
     const scheme = metaspace.prepend_scheme ?? 'always';
     return refuse(
       scheme === 'first'
-        ? "pre_tokenizer: expected Metaspace with prepend_scheme never, got first (llama.cpp's space goes behind special tokens too)"
-        : `pre_tokenizer: expected Metaspace with prepend_scheme never, got ${scheme} (llama.cpp's space goes in front of a space too)`,
+        ? 'pre_tokenizer: expected Metaspace with prepend_scheme never, got first (llama.cpp adds the space after special tokens too)'
+        : `pre_tokenizer: expected Metaspace with prepend_scheme never, got ${scheme} (llama.cpp adds the space before a space too)`,
     );
   }
   const got = [...normalizers, ...steps].map(({ type }) => type).join(', ');
@@ -255,12 +255,12 @@ function specialTokens(
   const { before, after } = withBosAndEos(surroundingsOf(json.post_processor), config, idOf);
   if (before.length > 1 || after.length > 1)
     refuse(
-      `post_processor: expected at most one token in front of a text and one behind, got ${before.length} and ${after.length}`,
+      `post_processor: expected at most one token before a text and one after it, got ${before.length} and ${after.length}`,
     );
   // llama.cpp adds only bos and eos.
   if (before.length === 1) ids.bos = before[0];
   if (after.length === 1 && after[0] !== ids.eos)
-    refuse(`post_processor: expected eos (${ids.eos}) behind a text, got token ${after[0]}`);
+    refuse(`post_processor: expected eos (${ids.eos}) after a text, got token ${after[0]}`);
   for (const [key, id] of Object.entries(ids))
     if (id !== undefined) out.set(`tokenizer.ggml.${key}_token_id`, { type: 'u32', value: id });
   out.set('tokenizer.ggml.add_bos_token', { type: 'bool', value: before.length === 1 });

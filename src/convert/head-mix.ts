@@ -40,7 +40,7 @@ export interface LayerMix {
  */
 export type PoolingMethod = 'mean' | 'first' | 'random';
 
-/** Heads as they are. */
+/** The identity: each head unchanged. */
 export function sameHeads(count: number): HeadMix[] {
   return Array.from({ length: count }, (_, head) => [{ head, weight: 1 }]);
 }
@@ -71,12 +71,12 @@ export function layerMix(method: PoolingMethod, numHeads: number, before: number
   return { query: same, key: pooled, value: pooled, output: same, groups };
 }
 
-/** Whether a list of mixes leaves all heads as they are. */
+/** Whether a list of mixes leaves all heads unchanged. */
 export function isSame(mixes: readonly HeadMix[], before: number): boolean {
   return mixes.length === before && mixes.every((mix, head) => isCopy(mix) && mix[0].head === head);
 }
 
-/** Whether a head is one old head, untouched. */
-export function isCopy(mix: HeadMix): boolean {
-  return mix.length === 1 && mix[0].weight === 1 && mix[0].matrix === undefined;
+/** Whether a sum is one unchanged term. */
+export function isCopy(sum: readonly Pick<HeadSource, 'weight' | 'matrix'>[]): boolean {
+  return sum.length === 1 && sum[0].weight === 1 && sum[0].matrix === undefined;
 }

@@ -1,4 +1,4 @@
-/** A converted checkpoint in Hugging Face's names: the same shards with the same tensors, and another config. */
+/** A converted checkpoint in Hugging Face's names: the same shards and tensors, and another config. */
 
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
@@ -66,7 +66,7 @@ export async function huggingFaceContents(job: WriteJob): Promise<Converted> {
       config: target.config,
       metadata: 'format' in checkpoint.metadata ? checkpoint.metadata : undefined,
       files: await readCarriedFiles(checkpoint.folder),
-      atOnce: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
+      concurrency: target.transpose ? 1 : CONCURRENCY, // a transposed matrix is in memory as a whole
     },
   };
 }

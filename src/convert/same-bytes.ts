@@ -6,28 +6,21 @@ import { storageLayout } from '../format/storage-type.ts';
 import type { TensorJob } from './convert-tensor.ts';
 import type { Block, TensorPlan } from './tensor-plan.ts';
 
-/**
- * @returns a plan that only copies rows and gives the same tensor, or undefined when the numbers must be
- * computed.
- */
-export async function copyingPlan(
-  job: Pick<TensorJob, 'checkpoint' | 'info' | 'plan'>,
-): Promise<TensorPlan | undefined> {
+/** @returns a plan that only copies rows and gives the same tensor; undefined when it must be computed */
+export async function copyingPlan(job: TensorJob): Promise<TensorPlan | undefined> {
   const { plan, info } = job;
   if (plan === undefined || plan.axis === 1) return undefined;
   const blocks: Block[] = [];
   for (const block of plan.blocks) {
     const [first] = block.sources;
-    if (first === undefined || !(await isCopy(job, block))) return undefined;
+    if (first === undefined || !(await isSameBytes(job, block))) return undefined;
     blocks.push({ size: block.size, sources: [{ first: first.first, weight: 1 }] });
   }
   return info.shape.length > 0 ? { ...plan, blocks } : undefined;
 }
 
-async function isCopy(
-  { checkpoint, info }: Pick<TensorJob, 'checkpoint' | 'info'>,
-  { size, sources }: Block,
-): Promise<boolean> {
+/** Whether the sources of a block have the same bytes, so that pooling gives these bytes again. */
+async function isSameBytes({ checkpoint, info }: TensorJob, { size, sources }: Block): Promise<boolean> {
   const weight = sources.reduce((sum, source) => sum + source.weight, 0);
   if (Math.abs(weight - 1) > 1e-9 || sources.some(({ matrix }) => matrix !== undefined)) return false;
   if (sources.length > 1 && storageLayout(info.dtype).blockLength === 1) return false;

@@ -1,4 +1,4 @@
-/** Shared by the conversions to both formats: the job, its result, the tensor plans, the byte count. */
+/** Shared by the conversions to both formats: the job, its result, the tensors' plans, the count of bytes. */
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from '../checkpoint/checkpoint.ts';
 import { checkSpace } from '../checkpoint/output.ts';
 import type { Place } from '../files/folder.ts';
@@ -32,8 +32,8 @@ export interface Converted {
   readonly bytes: number;
 }
 
-/** By new name: the old tensor and its plan. */
-export type GgufTensors = ReadonlyMap<string, Pick<TensorJob, 'info' | 'plan'>>;
+/** The old tensors and their plans, by new name. */
+export type GgufTensors = Map<string, Pick<TensorJob, 'info' | 'plan'>>;
 
 /** The plan of every tensor that changes. */
 export function tensorPlans(

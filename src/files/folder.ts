@@ -12,6 +12,13 @@ export interface FolderEntry {
   readonly kind: 'file' | 'folder' | 'other';
 }
 
+/** A file as the `open` of `FileSource.openByPath` returns it. */
+export interface OpenedFile {
+  readonly size: number;
+  /** Closes the file. */
+  close(): void;
+}
+
 /** A file to read from, at any offset and in any order. */
 export interface FileSource extends ByteSource {
   /**
@@ -26,7 +33,7 @@ export interface FileSource extends ByteSource {
    * Calls `open`, which may map the file, with the file's path; undefined for a file without a path.
    * @throws FormatError when the file has been replaced since it was opened
    */
-  openByPath?<T extends { readonly size: number; close(): void }>(open: (path: string) => T): T;
+  openByPath?<T extends OpenedFile>(open: (path: string) => T): T;
   /** Closes the file. A later read opens it again, and throws FormatError when the file has been replaced. */
   close(): Promise<void>;
 }

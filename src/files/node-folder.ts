@@ -20,7 +20,15 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
-import type { FileContent, FileSource, FileWriter, Folder, FolderEntry, Place } from './folder.ts';
+import type {
+  FileContent,
+  FileSource,
+  FileWriter,
+  Folder,
+  FolderEntry,
+  OpenedFile,
+  Place,
+} from './folder.ts';
 import { isRunning, lockFolder } from './node-lock.ts';
 
 const HOST = hostname()
@@ -234,7 +242,7 @@ class NodeFile implements FileSource {
     }
   }
 
-  openByPath<T extends { readonly size: number; close(): void }>(openFile: (path: string) => T): T {
+  openByPath<T extends OpenedFile>(openFile: (path: string) => T): T {
     const file = openFile(this.name);
     try {
       // Checked after opening: a replacement before that is found here, a later one does no harm.

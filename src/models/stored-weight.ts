@@ -17,7 +17,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightPlace } from './decoder-weights.ts';
 
 /** A parameter and its place in the checkpoint. */
-export interface PlacedParam {
+export interface StoredParam {
   readonly parameter: Param;
   readonly place: WeightPlace;
 }
@@ -68,7 +68,7 @@ export function loadWeight(
 }
 
 /** One stored tensor's bytes, f32, from the weights that are parts of it. */
-export function* storedBytes(backend: Backend, parts: readonly PlacedParam[]): Generator<Uint8Array> {
+export function* storedBytes(backend: Backend, parts: readonly StoredParam[]): Generator<Uint8Array> {
   const { shape, stored, transposed } = parts[0].place;
   if (sameShape(shape, stored) && !transposed) {
     yield* tensorChunks(parts[0].parameter.value);

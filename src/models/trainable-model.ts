@@ -33,7 +33,7 @@ import {
 import { describeModel, loadParts } from './load-model.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
-import { type PlacedParam, storedBytes } from './stored-weight.ts';
+import { type StoredParam, storedBytes } from './stored-weight.ts';
 
 /** Options of `createModel`. */
 export interface CreateModelOptions {
@@ -64,12 +64,12 @@ export class TrainableModel extends Model {
    */
   readonly configJson: Readonly<Record<string, unknown>> | undefined;
   readonly #parameters: ReadonlyMap<string, Param>;
-  readonly #stored: readonly PlacedParam[];
+  readonly #stored: readonly StoredParam[];
 
   /** @internal */
   constructor(
     parts: Omit<ModelParts, 'tensors'>,
-    params: ReadonlyMap<string, PlacedParam>,
+    params: ReadonlyMap<string, StoredParam>,
     configJson?: Readonly<Record<string, unknown>>,
   ) {
     super({ ...parts, tensors: [...params.values()].map(({ parameter }) => parameter.value) });
@@ -92,7 +92,7 @@ export class TrainableModel extends Model {
    * tensor are concatenated, and matrices transposed, as that form stores them. Bytes are read on demand.
    */
   storedTensors(): Record<string, TensorBytes> {
-    const byName = new Map<string, PlacedParam[]>();
+    const byName = new Map<string, StoredParam[]>();
     for (const param of this.#stored) {
       const { name } = param.place;
       byName.set(name, [...(byName.get(name) ?? []), param]);
@@ -216,8 +216,8 @@ function makeParams(
   config: DecoderConfig,
   names: DecoderNames,
   make: (place: WeightPlace) => Tensor,
-): { weights: DecoderWeights; params: Map<string, PlacedParam> } {
-  const params = new Map<string, PlacedParam>();
+): { weights: DecoderWeights; params: Map<string, StoredParam> } {
+  const params = new Map<string, StoredParam>();
   const source = (place: WeightPlace): Tensor => {
     const parameter = new Param(make(place));
     params.set(parameterName(place), { parameter, place });

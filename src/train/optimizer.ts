@@ -90,14 +90,14 @@ export class Optimizer {
     return this.#state.tensors;
   }
 
-  /** Step counts by name, likewise; assign those of a saved run to go on from it. */
+  /** Step counts by name, as to be saved; assign those of a saved run to resume it. */
   get counters(): Readonly<Record<string, number>> {
     return this.#state.counters;
   }
 
-  /** Step counts by name, likewise; assign those of a saved run to go on from it. */
+  /** Step counts by name, as to be saved; assign those of a saved run to resume it. */
   set counters(values: Readonly<Record<string, number>>) {
-    this.#state.counters = values;
+    this.#state.counters = { ...values };
   }
 }
 

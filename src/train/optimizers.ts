@@ -24,6 +24,7 @@ import {
   checkAlike,
   checkTransformation,
   disposeAll,
+  mapTensors,
   prefixed,
   setPrefixed,
   type Tensors,
@@ -83,16 +84,11 @@ export function adamw(options: AdamwOptions): Transformation {
   return {
     init(parameters) {
       const [m, v] = [zerosLike(parameters), zerosLike(parameters)];
-      let count = 0;
       const state: TransformationState = {
         tensors: { ...prefixed('m', m), ...prefixed('v', v) },
-        get counters() {
-          return { count };
-        },
-        set counters(values) {
-          count = values.count;
-        },
+        counters: { count: 0 },
         apply(gradients, current, gradientScale) {
+          const { count } = state.counters;
           const rate = rateAt('adamw', learningRate, count);
           const parts = Object.keys(gradients).map((path) => {
             const parameter = current[path];
@@ -100,24 +96,18 @@ export function adamw(options: AdamwOptions): Transformation {
             const decay = mask && !mask(parameter, path) ? 0 : weightDecay;
             return { parameter, gradient: gradients[path], m: m[path], v: v[path], weightDecay: decay };
           });
-          count++;
-          const call = { parts, gradientScale, learningRate: rate, b1, b2, eps, step: count };
+          state.counters = { count: count + 1 };
+          const call = { parts, gradientScale, learningRate: rate, b1, b2, eps, step: count + 1 };
           if (parts.length > 0) backendOf(parts[0].parameter).run(calls.adamw, call);
         },
         appliesScale: true,
         // Inside a chain: take the step on a copy; the difference is the update.
         update(gradients, current) {
-          const copies = Object.fromEntries(
-            Object.keys(gradients).map((path) => [path, mul(current[path], 1)]),
-          );
+          const copies = mapTensors(gradients, (_, path) => mul(current[path], 1));
           state.apply?.(gradients, copies);
-          return Object.fromEntries(
-            Object.entries(copies).map(([path, copy]) => {
-              const update = sub(copy, current[path]);
-              copy.dispose();
-              return [path, update];
-            }),
-          );
+          const updates = mapTensors(copies, (copy, path) => sub(copy, current[path]));
+          disposeAll(copies);
+          return updates;
         },
       };
       return state;
@@ -153,33 +143,26 @@ export function sgd(options: SgdOptions): Transformation {
   if (momentum !== undefined) checkNotNegative('sgd', 'momentum', momentum);
   return {
     init(parameters) {
-      const trace = momentum === undefined ? {} : zerosLike(parameters);
-      let count = 0;
-      return {
+      const trace: Tensors = momentum === undefined ? {} : zerosLike(parameters);
+      const state: TransformationState = {
         tensors: prefixed('trace', trace),
-        get counters() {
-          return { count };
-        },
-        set counters(values) {
-          count = values.count;
-        },
+        counters: { count: 0 },
         update(gradients) {
+          const { count } = state.counters;
           const rate = rateAt('sgd', learningRate, count);
-          count++;
-          return Object.fromEntries(
-            Object.entries(gradients).map(([path, gradient]) => [
-              path,
-              scope(() => mul(moving(gradient, trace[path], momentum, nesterov), -rate)),
-            ]),
+          state.counters = { count: count + 1 };
+          return mapTensors(gradients, (gradient, path) =>
+            scope(() => mul(direction(gradient, trace[path], momentum, nesterov), -rate)),
           );
         },
       };
+      return state;
     },
   };
 }
 
-/** The direction of one step. Updates the running sum in place. */
-function moving(gradient: Tensor, trace: Tensor | undefined, momentum = 0, nesterov = false): Tensor {
+/** The direction of one step, before the learning rate. Updates the running sum in place. */
+function direction(gradient: Tensor, trace: Tensor | undefined, momentum = 0, nesterov = false): Tensor {
   if (!trace) return gradient;
   const next = add(gradient, mul(trace, momentum));
   backendOf(trace).run(convert, { out: trace, x: next, count: trace.size });
@@ -207,9 +190,9 @@ export function clipByGlobalNorm(maxNorm: number): Transformation {
         scale,
         update(gradients) {
           const factor = scale(gradients);
-          const clipped = Object.entries(gradients).map(([path, gradient]) => [path, mul(gradient, factor)]);
+          const clipped = mapTensors(gradients, (gradient) => mul(gradient, factor));
           factor.dispose();
-          return Object.fromEntries(clipped);
+          return clipped;
         },
       };
     },
@@ -221,8 +204,7 @@ const unchanged: Transformation = {
   init: () => ({
     tensors: {},
     counters: {},
-    update: (gradients) =>
-      Object.fromEntries(Object.entries(gradients).map(([path, gradient]) => [path, mul(gradient, 1)])),
+    update: (gradients) => mapTensors(gradients, (gradient) => mul(gradient, 1)),
   }),
 };
 

@@ -1,7 +1,4 @@
-/**
- * Makes a training run ready for its next step: the first one, or the one after the checkpoint that it resumes
- * from.
- */
+/** Prepares a training run: a new one, or one that resumes from its newest checkpoint. */
 
 import { show } from '../arguments/kinds.ts';
 import { convert } from '../backend/calls/copy.ts';

@@ -156,18 +156,22 @@ export function disposeAll(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) tensor.dispose();
 }
 
-/**
- * Zeros of the parameters' shapes, for moments: not freed by a scope, but by the garbage collector with their
- * owner.
- */
+/** `fn` of each tensor, by the same paths. */
+export function mapTensors(
+  tensors: Tensors,
+  fn: (tensor: Tensor, path: string) => Tensor,
+): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([path, tensor]) => [path, fn(tensor, path)]));
+}
+
+/** Zeros of the parameters' shapes, for moments. No scope frees them, only the garbage collector. */
 export function zerosLike(parameters: Tensors): Record<string, Tensor> {
-  return Object.fromEntries(
-    Object.entries(parameters).map(([path, { shape, dtype, size, storage }]) => {
-      const backend = backendOf({ storage, shape, dtype });
-      const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
-      backend.run(fill, { out, count: size, value: 0 });
-      adopt(out);
-      return [path, out];
-    }),
-  );
+  return mapTensors(parameters, (parameter) => {
+    const { shape, dtype, size } = parameter;
+    const backend = backendOf(parameter);
+    const out = new Tensor(backend.allocate(byteLengthOf(dtype, size)), dtype, shape);
+    backend.run(fill, { out, count: size, value: 0 });
+    adopt(out);
+    return out;
+  });
 }

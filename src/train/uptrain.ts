@@ -1,5 +1,5 @@
 /**
- * Uptraining: a converted checkpoint goes on with the recipe that trained it, for a fraction of its steps.
+ * Uptraining: continues the training of a converted checkpoint by its own recipe, for a share of its steps.
  *
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
  */
@@ -21,13 +21,13 @@ import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-set
 
 /** Options of `uptrain`. */
 export interface UptrainOptions extends UptrainChoice, RunOptions {
-  /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32, whatever they are stored as. */
+  /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32. */
   readonly from: PlaceLike;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
-  /** A folder for checkpoints, `metrics.jsonl` and going on; without it nothing is written. */
+  /** A folder for checkpoints and `metrics.jsonl`, to resume from; without it nothing is written. */
   readonly out?: PlaceLike;
-  /** Goes on from the newest checkpoint in `out`. */
+  /** Whether to resume from the newest checkpoint in `out`; default false. */
   readonly resume?: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** The one check of options objects: names, kinds, and what an error suggests. */
+/** Checks of options objects: names, kinds, and the nearest name that an error suggests. */
 import { describe, expect, test } from 'vitest';
 import { aBoolean, aNumber, anything } from '../../src/arguments/kinds.ts';
 import { nearestName } from '../../src/arguments/nearest-name.ts';

@@ -1,4 +1,4 @@
-/** What `GQA_BACKEND` and `GQA_ISA` ask for is had, or it is an error: nothing falls back in silence. */
+/** GQA_BACKEND and GQA_ISA select what they name, or give an error: there is no silent fallback. */
 import { afterEach, expect, test, vi } from 'vitest';
 
 /** The registry as a new process with these variables would load it. */

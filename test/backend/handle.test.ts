@@ -1,4 +1,4 @@
-/** What programs get of a backend: its name. Memory and kernels are out of reach. */
+/** A program gets a backend's name and description; its memory and kernels are not reachable. */
 import { expect, test } from 'vitest';
 import { StaticCache } from '../../src/cache/index.ts';
 import * as gqa from '../../src/index.ts';

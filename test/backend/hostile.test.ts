@@ -1,7 +1,7 @@
 /**
- * Every number that a program gives and that kernels take for a place, a size or a count (the table in ARCHITECTURE.md, "Numbers that
- * reach an address"), with hostile values: a call answers or throws, and nothing is read or written elsewhere. What would be shows under
- * the address sanitizer (`make sanitize-addon`), often as a crash without it.
+ * Hostile values for every number that reaches an address, a size or a count in the kernels (the table in
+ * ARCHITECTURE.md, "Numbers that reach an address"). A call must return or throw. Accesses outside its memory
+ * are found by the address sanitizer (`make sanitize-addon`), and often crash without it.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -32,7 +32,10 @@ const hostile = fc.oneof(
 const index = fc.oneof(hostile, fc.constantFrom(2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 32 + 1, -(2 ** 32)));
 const shapeOf = (rank: number) => fc.array(hostile, { minLength: rank, maxLength: rank });
 
-/** Runs `call` with drawn numbers; what it returns or throws is its business, that the process goes on is ours. */
+/**
+ * Runs `call` with drawn numbers; what it returns or throws is its business, that the process goes on is
+ * ours.
+ */
 function drive<T>(numbers: fc.Arbitrary<T>, call: (drawn: T) => unknown, runs = 60): void {
   fc.assert(
     fc.property(numbers, (drawn) => {

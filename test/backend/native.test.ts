@@ -1,4 +1,4 @@
-/** The native host: memory of workers that end, and builds that are older than their sources. */
+/** The native backend: the memory of workers that end, and builds older than their sources. */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * The oracle itself: against published threefry vectors, error-function values with 17 digits, and attention worked out
- * by hand. (test/ops/attention-golden.test.ts holds it to PyTorch, JAX and Flax.)
+ * The reference backend against published threefry vectors, error-function values with 17 digits, and
+ * attention computed by hand. test/ops/attention-golden.test.ts compares it with PyTorch, JAX and Flax.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** Rows of random keys, values and queries, and causal attention over them in plain loops: what a cache must reproduce. */
+/**
+ * Rows of random keys, values and queries, and causal attention over them in plain loops: the expected output
+ * of a cache.
+ */
 import type { Backend } from '../../src/backend/backend.ts';
 import type { CacheDType, CacheLayer, KeyValueCache } from '../../src/cache/index.ts';
 import { attend } from '../../src/ops/attend.ts';
@@ -46,7 +49,9 @@ export function valueDim({ headDim, valueHeadDim, latentDim }: CacheLayer): numb
   return latentDim ?? valueHeadDim ?? headDim;
 }
 
-/** Outputs `[S, N, Hv]` of one row: key j is seen from query i when j <= i and (i - j < window or j < sinks). */
+/**
+ * Outputs `[S, N, Hv]` of one row: key j is seen from query i when j <= i and (i - j < window or j < sinks).
+ */
 export function expectedRow(
   x: Sequences,
   row: number,
@@ -116,9 +121,10 @@ export function feed(
 }
 
 /**
- * What storing K and V in a type can do to an output at most. A stored value is off by at most r of the largest in its head (f16 2^-11, bf16
- * 2^-8: half the distance of neighbours; q8_0 half a scale of 1/127, itself rounded to f16). So a score is off by at most
- * D = sum |q| max|k| r / sqrt(H), weights by the factor e^(2D), and the output by max|v| (e^(2D) - 1 + r).
+ * What storing K and V in a type can do to an output at most. A stored value is off by at most r of the
+ * largest in its head (f16 2^-11, bf16 2^-8: half the distance of neighbours; q8_0 half a scale of 1/127,
+ * itself rounded to f16). So a score is off by at most D = sum |q| max|k| r / sqrt(H), weights by the factor
+ * e^(2D), and the output by max|v| (e^(2D) - 1 + r).
  */
 export function storageError(x: Sequences, key: CacheDType, value: CacheDType): number {
   const { headDim: H } = x.layer;

@@ -1,6 +1,6 @@
 /**
- * Every kind, every storage, every backend: tokens in random chunks, of rows that differ in length, equal one
- * pass.
+ * Every cache kind with every storage type on every backend: tokens in random chunks, in rows of different
+ * lengths, give the output of one pass.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';

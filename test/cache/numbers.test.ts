@@ -1,4 +1,4 @@
-/** Numbers that caches take: checked alike by every kind on every backend, before there is memory. */
+/** Invalid numbers for caches: every kind refuses them on every backend, before it allocates memory. */
 import { describe, expect, test } from 'vitest';
 import { BlockPool, type CacheLayer, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
 import { setBackend, zeros } from '../../src/index.ts';

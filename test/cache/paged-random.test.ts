@@ -1,7 +1,7 @@
 /**
- * Random sequences of operations on paged caches that share a pool, against a plain model of it: rows are arrays of numbered
- * tokens. After each operation every row shows its tokens, each block is counted once per row that holds it, and at the end all
- * blocks are free.
+ * Random operations on paged caches that share a pool, against a model of rows as arrays of numbered tokens.
+ * After each operation every row has its tokens, and each block is counted once per row that holds it. At the
+ * end all blocks are free.
  */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';

@@ -1,6 +1,5 @@
 /**
- * The cache protocol as the static cache keeps it: nothing counts before commit, nothing is lost by a
- * failure.
+ * The cache protocol on the static cache: tokens count only after commit, and a failed pass loses nothing.
  */
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';

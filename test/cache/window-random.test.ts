@@ -1,6 +1,6 @@
 /**
- * Random passes, failures and rollbacks on a window cache against a plain model of it: all tokens ever, and
- * what was overwritten.
+ * Random passes, failures and rollbacks on a window cache, against a model that keeps all tokens and marks
+ * the overwritten ones.
  */
 import fc from 'fast-check';
 import { beforeAll, expect, test } from 'vitest';

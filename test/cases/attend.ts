@@ -1,4 +1,4 @@
-/** Attention over views: pages in any order, rings, ragged rows, as caches make them. */
+/** Attention over cache views: pages in any order, rings, rows of different lengths. */
 import * as gqa from '../../src/index.ts';
 import { byteLengthOf } from '../../src/tensor/dtype.ts';
 import { type OpCase, type OpCases, opCases } from './op-case.ts';

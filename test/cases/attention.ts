@@ -1,4 +1,4 @@
-/** Attention: every option alone and in pairs, every head size around the vector widths, sizes that cross tiles. */
+/** Attention: every option alone and in pairs, head dims around the vector widths, sizes that cross tiles. */
 import * as gqa from '../../src/index.ts';
 import { type Draw, integers, LENGTHS, normal, type OpCase, type OpCases, opCases } from './op-case.ts';
 

@@ -53,7 +53,8 @@ export const unaryCases: OpCases = opCases<{ op: UnaryName }>({
       tolerance: 1e-6,
     },
     {
-      // exp of 60 would hide every other error behind its size: compared relative to values up to e^20 instead.
+      // exp of 60 would hide every other error behind its size: compared relative to values up to e^20
+      // instead.
       name: `${op} edges`,
       shapes: { x: [37] },
       draw: {

@@ -1,4 +1,4 @@
-/** A mixture of experts: the choice, and projections by each row's own expert. */
+/** Mixtures of experts: the choice of experts, and projections by each row's experts. */
 import type * as gqa from '../../src/index.ts';
 import { type ChooseExpertsOptions, chooseExperts, expertLinears } from '../../src/ops/experts.ts';
 import { integers, type OpCase, type OpCases, opCases } from './op-case.ts';

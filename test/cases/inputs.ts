@@ -1,4 +1,4 @@
-/** Inputs of an op case: drawn from the row's seed, rounded to their dtype, and made into tensors of a backend. */
+/** Inputs of an op case: drawn from the row's seed, rounded to their dtype, as tensors of a backend. */
 import type { Backend } from '../../src/backend/backend.ts';
 import { type DType, Tensor } from '../../src/index.ts';
 import { byteLengthOf, isBlockDType } from '../../src/tensor/dtype.ts';

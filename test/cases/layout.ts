@@ -1,4 +1,4 @@
-/** Ops that move elements and convert them: exact, so tolerance 0. */
+/** Ops that move or convert elements. They are exact, so the tolerance is 0. */
 import * as gqa from '../../src/index.ts';
 import { between, integers, type OpCase, type OpCases, opCases } from './op-case.ts';
 

@@ -72,7 +72,8 @@ function projection(
     shapes,
     dtypes,
     attrs: { parts: parts.length },
-    // Backends may quantise x to 8 bits against 4- and 8-bit weights: about 1/254 of x's largest per block, averaged out.
+    // Backends may quantise x to 8 bits against 4- and 8-bit weights: about 1/254 of x's largest per block,
+    // averaged out.
     tolerance: gqaBlock(dtype) ? 2e-2 : 2e-6 * Math.sqrt(inFeatures),
     flops: 2 * count * inFeatures * outs,
   };

@@ -1,10 +1,13 @@
 /**
- * What an op case is. One row drives the correctness test (test/ops/run-cases.ts), later its gradient and its bench, so a
- * row is data: shapes and attributes, from which `run` builds the call.
+ * An op case. One row is the data (shapes and attributes) of a correctness test (test/ops/run-cases.ts) and
+ * of a gradient test (test/ops/run-gradients.ts); `run` builds the call from it.
  */
 import type { DType, Shape, Tensor } from '../../src/index.ts';
 
-/** Draws one value; `uniform` gives [0, 1), `index` is the flat index. Rounded to the input's dtype afterwards. */
+/**
+ * Draws one value; `uniform` gives [0, 1), `index` is the flat index. Rounded to the input's dtype
+ * afterwards.
+ */
 export type Draw = (uniform: () => number, index: number, shape: Shape) => number;
 
 export interface OpCase<Attrs = unknown> {
@@ -28,7 +31,10 @@ export interface OpCases<Attrs = unknown> {
   readonly run: (inputs: Readonly<Record<string, Tensor>>, attrs: Attrs) => Tensor | readonly Tensor[];
 }
 
-/** A group of rows, its attribute type inferred and then forgotten (the runner only hands attributes back to `run`). */
+/**
+ * A group of rows, its attribute type inferred and then forgotten (the runner only hands attributes back to
+ * `run`).
+ */
 export function opCases<Attrs>(cases: OpCases<Attrs>): OpCases {
   return cases as unknown as OpCases;
 }

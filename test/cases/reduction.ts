@@ -121,7 +121,8 @@ export const normCases: OpCases = opCases<NormAttrs>({
     ...LENGTHS.map((n) => ({
       name: `${op} [3, ${n}]`,
       shapes: { x: [3, n], weight: [n], ...(op === 'layerNorm' ? { bias: [n] } : {}) },
-      // The variance of one or two values may be tiny against eps 1e-6: f32 cannot resolve it, so eps is larger here.
+      // The variance of one or two values may be tiny against eps 1e-6: f32 cannot resolve it, so eps is
+      // larger here.
       attrs: { op, eps: 1e-3 },
       tolerance: 3e-6,
     })),

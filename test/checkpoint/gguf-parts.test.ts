@@ -1,4 +1,6 @@
-/** Models in several GGUF files, opened by the first; and what is said when a part is missing, another one, or not the first. */
+/**
+ * Models in several GGUF files, opened by the first part, and the errors for a missing, wrong or later part.
+ */
 import { copyFileSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';

@@ -37,7 +37,8 @@ describe.each(backends.map((backend) => [backend.name, backend] as const))(
         expect(exact).toMatchObject({ dtype: 'f32', shape: [3, 64] });
         expect(await exact.data()).toEqual(want);
         expect(q8).toMatchObject({ dtype: 'q8_0', shape: [3, 64] });
-        // Half a step of each block: 2 / 127 of its largest value for q8_0, 2 / 15 of its range for q4_1; f16 scales on top.
+        // Half a step of each block: 2 / 127 of its largest value for q8_0, 2 / 15 of its range for q4_1; f16
+        // scales on top.
         const worst = (got: ArrayLike<number>) =>
           want.reduce((most, x, i) => Math.max(most, Math.abs(x - got[i])), 0);
         expect(worst(await q8.data())).toBeLessThan((6.4 / 127 / 2) * 1.05);

@@ -1,4 +1,6 @@
-/** A checkpoint that is cut short while the native backend has it mapped: the process ends, and says why. */
+/**
+ * A checkpoint that is truncated while the native backend has it mapped: the process ends with the reason.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,7 @@
-/** Modules to and from safetensors; one file was written from Flax's own state (test/golden/nnx/checkpoint). */
+/**
+ * Modules saved to and loaded from safetensors; one file has the state of a Flax module
+ * (test/golden/nnx/checkpoint).
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-/** Folders and files that hold something else than a model for this package: what is said that they are, and what to do. */
+/** Folders and files that are no model for this package: the error names what they are and what to do. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';

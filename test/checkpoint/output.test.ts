@@ -1,4 +1,4 @@
-/** Places and space for what is written, and folders that are there whole or not at all. */
+/** Output paths, disk space, and output folders that are complete or absent. */
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

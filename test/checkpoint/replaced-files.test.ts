@@ -1,4 +1,4 @@
-/** A file that is replaced after its header was read is never read with the old header, whichever way its bytes are read. */
+/** A file that is replaced after its header was read is never read with the old header. */
 import {
   cpSync,
   mkdtempSync,
@@ -31,7 +31,9 @@ function copyOf(name: string): string {
   return folder;
 }
 
-/** Another file under the name `path`, as `mv` puts it there: with its size and time, or with a longer header. */
+/**
+ * Another file under the name `path`, as `mv` puts it there: with its size and time, or with a longer header.
+ */
 async function replace(path: string, like: 'alike' | 'longer'): Promise<void> {
   const beside = `${path}.new`;
   const { size, atime, mtime } = statSync(path);

@@ -1,4 +1,4 @@
-/** Files beside the weights that are no regular files, too large, or links to somewhere else. */
+/** Files beside the weights that are not regular files, are too large, or are links out of the folder. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** A real model file, when there is one: `../shared/models` or GQA_MODELS. Counts as `research/models.md` gives them. */
+/** A real model file, where present: in `../shared/models` or the folder that GQA_MODELS names. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { gguf as readWithHuggingFace } from '@huggingface/gguf';

@@ -1,4 +1,6 @@
-/** Tokenizers of whole folders, where special tokens stand in several files or there is no tokenizer.json, against transformers. */
+/**
+ * Tokenizers of folders with special tokens in several files or without tokenizer.json, against transformers.
+ */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** The GGUF writer against the reader: every value type, alignment, tensors; and Q8_0 as the gguf package writes it. */
+/** The GGUF writer against the reader: value types, alignment, tensors; and Q8_0 against the gguf package. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -85,16 +85,16 @@ describe('writeSafetensors', () => {
       const tensors = Object.fromEntries(lengths.map((length) => [`t${length}`, chunked(length)]));
       const written = (name: string) => readFile(join(folder, name));
       await writeSafetensors(join(folder, 'one'), tensors);
-      for (const atOnce of [2, 3, 19]) {
-        await writeSafetensors(join(folder, `${atOnce}`), tensors, { atOnce });
-        expect(await written(`${atOnce}`)).toEqual(await written('one'));
+      for (const concurrency of [2, 3, 19]) {
+        await writeSafetensors(join(folder, `${concurrency}`), tensors, { concurrency });
+        expect(await written(`${concurrency}`)).toEqual(await written('one'));
       }
       const failing = { ...tensors, t31: chunked(31, true) };
-      await expect(writeSafetensors(join(folder, 'x'), failing, { atOnce: 3 })).rejects.toThrow(
+      await expect(writeSafetensors(join(folder, 'x'), failing, { concurrency: 3 })).rejects.toThrow(
         'no more bytes',
       );
-      await expect(writeSafetensors(join(folder, 'x'), tensors, { atOnce: 0 })).rejects.toThrow(
-        'writeSafetensors: expected atOnce to be a positive integer, got 0',
+      await expect(writeSafetensors(join(folder, 'x'), tensors, { concurrency: 0 })).rejects.toThrow(
+        'writeSafetensors: expected concurrency to be a positive integer, got 0',
       );
       expect((await readdir(folder)).sort()).toEqual(['19', '2', '3', 'one']);
     });

@@ -1,4 +1,4 @@
-/** `gqa convert` as users run it. */
+/** `gqa convert` as a process. */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -1,7 +1,4 @@
-/**
- * What files hold cannot steer a terminal: names, errors, warnings, JSON and pages show control characters as text, wherever they
- * come from.
- */
+/** Control characters from files appear as text in names, errors, warnings, JSON and pages. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
@@ -14,7 +11,10 @@ import { buildGguf, buildSafetensors, stringPair, u32Pair } from '../format/buil
 import { runCli } from './run-cli.ts';
 import { noTerminal, runInTerminal } from './terminal.ts';
 
-/** Renames the window, clears the screen, does so with a C1 sign, shows letters in another order, returns to the line's start. */
+/**
+ * Renames the window, clears the screen, does so with a C1 sign, shows letters in another order, returns to
+ * the line's start.
+ */
 const EVIL = '\x1b]0;owned\x07\x1b[2J\x9b2J\u202egnp\r';
 const SHOWN = '\\x1b]0;owned\\x07\\x1b[2J\\x9b2J\\u202egnp\\x0d';
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there

@@ -1,4 +1,7 @@
-/** `gqa generate`: on a tiny checkpoint with the reference backend, and on the real model where its file is. */
+/**
+ * `gqa generate` on a tiny checkpoint with the reference backend, and on a real model where its file is
+ * present.
+ */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

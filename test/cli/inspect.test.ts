@@ -1,4 +1,4 @@
-/** `gqa inspect` on small files made here. */
+/** `gqa inspect` on small files that the test writes. */
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, symlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** Ctrl-C: what it does to the work of each command, and what a terminal shows afterwards. */
+/** Ctrl-C: its effect on each command, and the state of the terminal afterwards. */
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

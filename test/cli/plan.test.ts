@@ -1,4 +1,4 @@
-/** `gqa plan` as a process: presets, files, a web server and a hub, its JSON and its page, and one line for what is wrong. */
+/** `gqa plan` as a process: presets, files, a web server and a hub; its JSON, its page and its errors. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -82,7 +82,7 @@ describe('gqa plan', () => {
       const none = await runCli(['plan', 'meta/lama-3-8b'], { env });
       expect(none.code).toBe(1);
       expect(none.stderr).toMatch(
-        /^gqa: meta\/lama-3-8b: expected a preset, a path or a hub id; .*: no such file; near presets: llama-3-8b.*\n$/,
+        /^gqa: meta\/lama-3-8b: expected a preset, a path or a hub id; .*: no such file; similar presets: llama-3-8b.*\n$/,
       );
     });
     await withServer({ '/m.gguf': largeGguf() }, { ranges: false }, async (server) => {
@@ -101,7 +101,7 @@ describe('gqa plan', () => {
   });
 
   test.each([
-    [['lama-3-8b'], 2, /expected a preset .* got "lama-3-8b"; near presets: llama-3-8b/],
+    [['lama-3-8b'], 2, /expected a preset .* got "lama-3-8b"; similar presets: llama-3-8b/],
     [[], 2, /expected a model, or --list/],
     [['llama-3-8b', '--context', '-5'], 2, /Expected a whole number of at least 1/],
     [['llama-3-8b', '--kv-dtype', 'i32'], 2, /Expected one of f32/],

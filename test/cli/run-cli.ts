@@ -1,4 +1,4 @@
-/** Runs the built command line as users do: a process with arguments, its output and its exit code. */
+/** Runs the built command line as a process with arguments; returns its output and exit code. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 export const cliFile: string = join(root, 'dist/cli/main.js');
 
-/** Where there is no native build, one line says that WASM runs; what commands print is the same with and without it. */
+/**
+ * Where there is no native build, one line says that WASM runs; what commands print is the same with and
+ * without it.
+ */
 const FALLBACK_NOTICE = /^gqa: using wasm .*\n/m;
 
 export interface CliRun {
@@ -23,7 +26,10 @@ export interface CliOptions {
   readonly onOutput?: (child: ChildProcess) => void;
 }
 
-/** @throws Error when dist/ was built before a file of the command line was changed: it would test something else. */
+/**
+ * @throws Error when dist/ was built before a file of the command line was changed: it would test something
+ *   else.
+ */
 function checkBuilt(): void {
   const sources = join(root, 'src/cli');
   const names = readdirSync(sources, { recursive: true, encoding: 'utf8' });

@@ -1,4 +1,7 @@
-/** What a reader sees in terminals of 60, 80 and 200 columns: bars that leave nothing behind, tables that do not break inside words. */
+/**
+ * Output in terminals of 60, 80 and 200 columns: progress bars that leave nothing behind, tables that do not
+ * break words.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,6 @@
 /**
- * The command line in a terminal: `script` makes a pseudo-terminal, and xterm's emulator says what a reader would see.
+ * The command line in a terminal: `script` makes a pseudo-terminal, and xterm's emulator gives the visible
+ * text.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import terminal from '@xterm/headless';

@@ -1,4 +1,4 @@
-/** A checkpoint small enough for every backend: random weights that know 97 characters, and talk nonsense with them. */
+/** A checkpoint small enough for every backend: random weights and a vocabulary of 97 characters. */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What the command line does with wrong usage, and what its help says. */
+/** Wrong usage of the command line, and its help. */
 import { describe, expect, test } from 'vitest';
 import { runCli } from './run-cli.ts';
 

@@ -1,4 +1,7 @@
-/** Conversion by the paper's methods: transformers' logits for every family, exact ways up and down, what is carried over. */
+/**
+ * Conversion by the paper's methods: transformers' logits for every family, exact repetition of heads, and
+ * the files that are copied.
+ */
 import {
   cpSync,
   existsSync,

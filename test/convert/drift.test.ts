@@ -1,4 +1,4 @@
-/** The drift report: nothing drifts where nothing changed, errors are what they say, the page stands alone. */
+/** The drift report: no drift without a change, the meaning of each figure, and the page. */
 import { afterAll, describe, expect, test } from 'vitest';
 import { driftPage } from '../../src/convert/drift-page.ts';
 import {

@@ -1,4 +1,4 @@
-/** A converted tokenizer reads texts as the one it came from, or is refused with the reason. */
+/** A converted tokenizer gives the ids of its source, or is refused with the reason. */
 import { describe, expect, test } from 'vitest';
 import { Checkpoint } from '../../src/checkpoint/checkpoint.ts';
 import { safetensorsCheckpoint } from '../../src/checkpoint/safetensors-checkpoint.ts';

@@ -1,4 +1,7 @@
-/** Stored bytes and numbers: the bytes the gguf package and PyTorch make of the same values, and every f16 and bf16 there and back. */
+/**
+ * Stored bytes and numbers: the bytes of the gguf package and PyTorch for the same values, and every f16 and
+ * bf16 value in both directions.
+ */
 import { expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import { loadTensor, openCheckpoint } from '../../src/checkpoint/index.ts';

@@ -1,4 +1,7 @@
-/** The method `similar`: what is free changes nothing, alike heads are found and lose nothing, a text decides. */
+/**
+ * The method `similar`: invariant transforms change nothing, equal heads are found and merged without loss,
+ * and the text decides the groups.
+ */
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -145,7 +148,10 @@ describe('alignment', () => {
 
 const ONE = ['gpt2', 'gpt_bigcode'];
 
-/** Old head and the head it becomes a copy of, so that three are enough; for GPT-2, whose class has one or all, one. */
+/**
+ * Old head and the head it becomes a copy of, so that three are enough; for GPT-2, whose class has one or
+ * all, one.
+ */
 function copies(family: string): (readonly [head: number, source: number])[] {
   const sources = ONE.includes(family) ? [0, 0, 0, 0, 0, 0] : [0, 1, 2, 1, 2, 0];
   return sources.map((source, head) => [head, source] as const);

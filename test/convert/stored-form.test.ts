@@ -1,4 +1,4 @@
-/** Conversion of checkpoints whose output head is stored otherwise than their config says, and of f64 weights. */
+/** Conversion of checkpoints with an output head that differs from their config, and of f64 weights. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, test, vi } from 'vitest';

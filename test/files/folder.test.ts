@@ -1,4 +1,4 @@
-/** One suite for all folders: what reading and writing checkpoints needs of them. */
+/** The contract of `Folder`, run on every implementation. */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

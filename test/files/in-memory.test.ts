@@ -1,4 +1,6 @@
-/** A whole life of a model in a folder in memory: loaded, converted to both formats, uptrained, resumed. Nothing is on a disk. */
+/**
+ * A model in a folder in memory, without a disk: loaded, converted to both formats, uptrained and resumed.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { beforeAll, expect, test } from 'vitest';
 import { loadModule, saveModule } from '../../src/checkpoint/index.ts';

@@ -1,4 +1,7 @@
-/** Locks of a folder taken by several processes at the same moment, with and without what a killed one left. */
+/**
+ * Locks of a folder taken by several processes at the same time, with and without the lock of a killed
+ * process.
+ */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** The README's Python block is the one that ran, and what it printed is what the block beside it promises (npm run check runs that one). */
+/** The README's Python block is the one that was run, and its output is the text block of the README. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 

@@ -1,6 +1,6 @@
 /**
- * Damaged files: whatever the bytes, a parser gives a FormatError with a byte offset or a header whose every claim holds;
- * it never reads outside of the file nor asks for more memory than the file has bytes.
+ * Damaged files: a parser gives a FormatError with a byte offset, or a header that is valid for the file. It
+ * never reads outside the file, and never allocates more memory than the file has bytes.
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -12,7 +12,10 @@ import { storageByteLength } from '../../src/format/storage-type.ts';
 import type { TensorInfo } from '../../src/format/tensor-info.ts';
 import { buildSafetensors, smallGguf, smallSafetensors } from './build-files.ts';
 
-/** A source that fails the test when it is asked for bytes outside of the file, or for more than the file in all. */
+/**
+ * A source that fails the test when it is asked for bytes outside of the file, or for more than the file in
+ * all.
+ */
 function strictSource(bytes: Uint8Array): ByteSource {
   const inner = bytesSource('x', bytes);
   let asked = 0;
@@ -30,7 +33,9 @@ const SEED = 4;
 /** Mutated headers per format, of which there are two; they take a few seconds. */
 const MUTATIONS = 50_000;
 
-/** One change to a header: bytes replaced, cut out, put in or copied from elsewhere, or a number made extreme. */
+/**
+ * One change to a header: bytes replaced, cut out, put in or copied from elsewhere, or a number made extreme.
+ */
 interface Mutation {
   readonly at: number;
   readonly drop: number;

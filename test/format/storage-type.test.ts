@@ -10,7 +10,8 @@ import {
 } from '../../src/format/storage-type.ts';
 
 describe('storage types', () => {
-  // gguf-py 0.19.0 GGML_QUANT_SIZES, evaluated: id, name, block length, block bytes. q8_1 as in ggml-common.h.
+  // gguf-py 0.19.0 GGML_QUANT_SIZES, evaluated: id, name, block length, block bytes. q8_1 as in
+  // ggml-common.h.
   it.each([
     ...[
       [0, 'f32', 1, 4],

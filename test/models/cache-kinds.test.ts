@@ -1,4 +1,7 @@
-/** Models on every cache kind: windows, pages and 8 bits give the logits of one pass, in chunks, forked and rolled back. */
+/**
+ * Models on every cache kind: windows, pages and 8 bits give the logits of one pass, in chunks, forked and
+ * rolled back.
+ */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { KeyValueCache } from '../../src/cache/cache.ts';
@@ -23,8 +26,9 @@ const CHOICES: readonly Omit<InitCacheOptions, 'batchSize' | 'maxLength'>[] = [
 ];
 
 /**
- * Chunks of other lengths sum in another order, so a value may round to the neighbour of what one pass stored: one step of the type (2^-10 of
- * a value in f16, 2^-7 in bf16, 1/127 of the largest in q8_0), which a few layers pass on.
+ * Chunks of other lengths sum in another order, so a value may round to the neighbour of what one pass
+ * stored: one step of the type (2^-10 of a value in f16, 2^-7 in bf16, 1/127 of the largest in q8_0), which a
+ * few layers pass on.
  */
 function tolerance(dtype: InitCacheOptions['dtype'] = 'f32'): number {
   const steps = { f32: 2e-5, f16: 2 ** -10, bf16: 2 ** -7, q8_0: 1 / 127 };

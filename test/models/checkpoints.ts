@@ -1,4 +1,7 @@
-/** Checkpoints made for a test from the tiny ones: another config, a tokenizer beside it, or the same weights as GGUF. */
+/**
+ * Variants of the tiny checkpoints for a test: another config, a tokenizer beside it, or the same weights as
+ * GGUF.
+ */
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +18,10 @@ export function removeCheckpoints(): void {
 
 export type Json = Record<string, unknown>;
 
-/** A copy of `tiny-llama/<name>` (or of `<folder>/<name>`) with config keys replaced and files added. Returns its folder. */
+/**
+ * A copy of `tiny-llama/<name>` (or of `<folder>/<name>`) with config keys replaced and files added. Returns
+ * its folder.
+ */
 export function copyTiny(name: string, config: Json = {}, files: Record<string, string> = {}): string {
   const folder = mkdtempSync(join(tmpdir(), 'gqa-model-'));
   made.push(folder);
@@ -87,7 +93,8 @@ const floatPair = (key: string, value: number): Pair => [
 ];
 
 /**
- * `tiny-llama/<name>` as a `llama` GGUF, names, permutation and keys as llama.cpp's converter writes them. Returns its path.
+ * `tiny-llama/<name>` as a `llama` GGUF, names, permutation and keys as llama.cpp's converter writes them.
+ * Returns its path.
  * @param ropeFactors `rope_freqs.weight`
  */
 export async function tinyGguf(

@@ -1,4 +1,4 @@
-/** What config.json says about rotations and windows, against what transformers makes of the same keys. */
+/** Rotations and windows as read from config.json, against transformers' reading of the same keys. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * Configs that contradict themselves or their tensors: one line that names the key, or the tensor and both shapes. And
- * whatever stands in a config or a GGUF header, loading gives a model or such a line, never another error.
+ * Configs that contradict themselves or their tensors: the error names the key, or the tensor and both
+ * shapes. For any config or GGUF header, loading gives a model or such an error.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -152,7 +152,7 @@ test.each<[string, string, Json, string]>([
     `a partial rotation in ${model}, which transformers passes over`,
     model,
     change,
-    'partial_rotary_factor: expected 1, as transformers rotates whole heads in this family, got 0.5',
+    'partial_rotary_factor: expected 1, since transformers rotates whole heads in this family, got 0.5',
   ]),
   [
     'Gemma 2 with other query heads',
@@ -182,7 +182,7 @@ test.each<[string, string, Json, string]>([
     'Gemma 3 with caps on the scores',
     'tiny-gemma3/plain',
     { attn_logit_softcapping: 50 },
-    'attn_logit_softcapping: expected none, as transformers has none in Gemma 3, got a value',
+    'attn_logit_softcapping: expected none, as in transformers, got a value',
   ],
   [
     'Gemma 3 that looks ahead',
@@ -296,7 +296,7 @@ test.each<[string, string, Json, string]>([
     'more experts for a token than there are',
     'tiny-gpt_oss/plain',
     { num_experts_per_tok: 6 },
-    'num_experts_per_tok: expected at most the 5 experts there are, got 6',
+    'num_experts_per_tok: expected at most 5, the number of experts, got 6',
   ],
   [
     'sinks of other heads',
@@ -449,7 +449,8 @@ describe('mutated GGUF headers of whole models', () => {
   ])('%s', async (name) => {
     const bytes = readFileSync(join(GOLDEN, name));
     const path = join(copyTiny('tiny-qwen2/plain'), 'mutated.gguf');
-    // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is made of.
+    // The vocabulary is most of the header; the keys before it and the tensors behind it are what a model is
+    // made of.
     const vocabulary = bytes.indexOf('tokenizer.ggml.model');
     const tensors = bytes.indexOf('token_embd.weight') - 8;
     const at = fc.oneof(fc.nat(vocabulary), fc.integer({ min: tensors, max: tensors + 1200 }));

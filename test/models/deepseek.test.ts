@@ -1,4 +1,7 @@
-/** Latent attention in the decoder: what its cache holds, in every kind and storage, and what files may say. Logits: families.test.ts. */
+/**
+ * Latent attention in the decoder: its cache in every kind and storage type, and what files may contain.
+ * families.test.ts compares the logits.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';

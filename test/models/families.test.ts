@@ -1,4 +1,7 @@
-/** Tiny checkpoints of every family against transformers' logits, from safetensors and from GGUF, on every backend. */
+/**
+ * Tiny checkpoints of every family against transformers' logits, from safetensors and from GGUF, on every
+ * backend.
+ */
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -128,7 +131,8 @@ describe.each(BACKENDS)('%s', (backend) => {
       cache.dispose();
     };
 
-    // LongRoPE computes a row by its length so far, so only a pass to the end gives what one pass over it gives.
+    // LongRoPE computes a row by its length so far, so only a pass to the end gives what one pass over it
+    // gives.
     const sizes = name.endsWith('longrope')
       ? [
           [28, 1],
@@ -170,7 +174,8 @@ describe.each(BACKENDS)('%s', (backend) => {
         expectClose(got.slice(0, row.length * V), wants[i], TOLERANCE, `row ${i}`);
         expect(got.slice(row.length * V).every((value) => value === 0)).toBe(true);
       });
-      // Each row continues at its own length; the middle one crosses the window and LongRoPE's boundary on its own.
+      // Each row continues at its own length; the middle one crosses the window and LongRoPE's boundary on
+      // its own.
       fed(
         rows,
         [

@@ -1,4 +1,7 @@
-/** What `generate` leaves in a given cache, however it ends: on every kind, `history.slice(cache.lengths[0])` continues. */
+/**
+ * After `generate` ends, in any way, `history.slice(cache.lengths[0])` continues from the given cache, on
+ * every kind.
+ */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   type GenerateOptions,
@@ -14,7 +17,10 @@ const backend = BACKENDS.includes('wasm') ? 'wasm' : 'reference';
 const PROMPT = Array.from({ length: 23 }, (_, i) => (i * 17 + 3) % 61);
 const MADE = 14;
 
-/** The prompt is past the window of 9 (or 7), and past the 16 tokens where the rotary frequencies of LongRoPE change. */
+/**
+ * The prompt is past the window of 9 (or 7), and past the 16 tokens where the rotary frequencies of LongRoPE
+ * change.
+ */
 const CASES: readonly [string, string, Omit<InitCacheOptions, 'batchSize' | 'maxLength'>][] = [
   ['static', 'tiny-qwen3/plain', {}],
   ['static in a model with windows', 'tiny-mistral/window', {}],
@@ -44,7 +50,9 @@ describe.each(CASES)('%s', (_, name, choice) => {
   });
   afterAll(() => model.dispose());
 
-  /** Generates until `options` end it, then goes on by the recipe. Returns how many tokens came before that. */
+  /**
+   * Generates until `options` end it, then goes on by the recipe. Returns how many tokens came before that.
+   */
   const inTwo = async (options: GenerateOptions, take = 99): Promise<{ first: number; error: unknown }> => {
     const cache = cacheOf();
     const history = [...PROMPT];

@@ -1,4 +1,4 @@
-/** What `generate` promises: its options, its ends, its manners towards the event loop and towards a given cache. */
+/** `generate`: its options, its ends, its turns of the event loop, and a given cache. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type GenerateOptions, generate, loadModel, type Model } from '../../src/models/index.ts';
 import { copyTiny, removeCheckpoints, tokenizerJson } from './checkpoints.ts';

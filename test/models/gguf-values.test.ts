@@ -1,4 +1,7 @@
-/** GGUF metadata that llama.cpp takes: keys of 0 that say nothing, texts that are not UTF-8 and that nobody needs. */
+/**
+ * GGUF metadata that llama.cpp accepts: keys of 0 that count as absent, and unused strings that are not
+ * UTF-8.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** The checkpoints and reference logits of test/golden, and the backends there are here. */
+/** The checkpoints and reference logits of test/golden, and the backends of this machine. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

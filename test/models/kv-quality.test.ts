@@ -1,4 +1,7 @@
-/** What an 8-bit cache costs SmolLM2: the perplexity of a text, token by token through the cache, against the f32 cache. */
+/**
+ * The cost of an 8-bit cache for SmolLM2: perplexity of a text, token by token through the cache, against an
+ * f32 cache.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +17,10 @@ const TEXT = readFileSync(join(root, 'demo/moby-dick.txt'), 'utf8').slice(0, 819
 const TOKENS = 1024;
 const CHUNK = 64;
 
-/** exp of the mean of -ln p(token t + 1 | tokens up to t); what a chunk's queries read of earlier chunks comes from the cache. */
+/**
+ * exp of the mean of -ln p(token t + 1 | tokens up to t); what a chunk's queries read of earlier chunks comes
+ * from the cache.
+ */
 function perplexity(model: Model, tokens: readonly number[], dtype: CacheStorage): number {
   const cache = model.initCache({ batchSize: 1, maxLength: tokens.length, dtype });
   const V = model.config.vocabSize;

@@ -1,4 +1,4 @@
-/** From files to models: both spellings of configs, GGUF, conversion, and what is said about files that do not fit. */
+/** Loading models: both spellings of configs, GGUF, conversion, and errors for files that do not fit. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
@@ -44,7 +44,8 @@ describe.each(BACKENDS)('GGUF on %s', (name) => {
   );
 
   test('rope_freqs.weight divides the frequencies', async () => {
-    // Wavelengths of H = 16 at theta 10000 against the bounds 32 / 4 and 32 / 1: the first stays, the second blends.
+    // Wavelengths of H = 16 at theta 10000 against the bounds 32 / 4 and 32 / 1: the first stays, the second
+    // blends.
     const wavelength = (2 * Math.PI) / 10000 ** (-2 / 16);
     const smooth = (32 / wavelength - 1) / 3;
     const ropeFactors = [1, 1 / ((1 - smooth) / 8 + smooth), 8, 8, 8, 8, 8, 8];

@@ -1,4 +1,6 @@
-/** Mixture-of-experts layers of transformers (test/golden/experts): outputs and gradients, on every backend. */
+/**
+ * Mixture-of-experts layers of transformers (test/golden/experts): outputs and gradients, on every backend.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -41,7 +43,10 @@ function put(backend: Backend, values: Float32Array, shape: readonly number[]): 
   return out;
 }
 
-/** The layer with one tensor per expert, in transformers' order: gate's rows, then up's (gpt-oss: in turns, as columns). */
+/**
+ * The layer with one tensor per expert, in transformers' order: gate's rows, then up's (gpt-oss: in turns, as
+ * columns).
+ */
 function layerOf(
   backend: Backend,
   { name, numExperts: E, intermediateSize: I, activation }: Case,

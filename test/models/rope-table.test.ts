@@ -1,4 +1,4 @@
-/** Frequencies and tables; whole models hold them against transformers in tiny-llama.test.ts. */
+/** Frequencies and tables of RoPE; tiny-llama.test.ts compares whole models with transformers. */
 import { expect, test } from 'vitest';
 import { inverseFrequencies, RopeTable } from '../../src/models/rope-table.ts';
 

@@ -6,7 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadModel, type Model } from '../../src/models/index.ts';
 import { BACKENDS, collect, expectClose, Golden, SMOLLM2 } from './golden.ts';
 
-/** Weights are read as they are stored and computed with in f32, so logits agree to rounding and its growth over 30 layers. */
+/**
+ * Weights are read as they are stored and computed with in f32, so logits agree to rounding and its growth
+ * over 30 layers.
+ */
 const TOLERANCE = 2e-3;
 const FAST = BACKENDS.filter((name) => name !== 'reference');
 

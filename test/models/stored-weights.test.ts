@@ -1,4 +1,7 @@
-/** GGUF models in block types against transformers' logits on the dequantised weights, and parts of their tensors. */
+/**
+ * GGUF models in block types, and parts of their tensors, against transformers' logits on the dequantised
+ * weights.
+ */
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { open } from '../../src/backend/registry.ts';

@@ -1,6 +1,7 @@
 /**
- * Tiny checkpoints with other keys in their config.json (activations, dynamic and YaRN scaling), or with weights stored in another
- * way (a head of its own beside a tied table, the table under the head's name, names without a prefix), against transformers.
+ * Tiny checkpoints with other config keys (activations, dynamic and YaRN scaling) or other stored weights (an
+ * untied head beside a tied table, the table under the head's name, names without a prefix), against
+ * transformers.
  */
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
@@ -43,7 +44,10 @@ describe.each(BACKENDS)('%s', (backend) => {
   });
 });
 
-/** Fed one by one, in pieces over the original length of 12, and beside a shorter row, every token has its whole pass's logits. */
+/**
+ * Fed one by one, in pieces over the original length of 12, and beside a shorter row, every token has its
+ * whole pass's logits.
+ */
 function decodesAsWholePasses(model: Model, tokens: readonly number[], last: Float32Array): void {
   const V = model.config.vocabSize;
   const want = (length: number) => last.slice((length - 1) * V, length * V);

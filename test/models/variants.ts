@@ -1,4 +1,7 @@
-/** The cases of checkpoint-variants: tiny checkpoints with other keys in their config.json, or with weights stored in another way. */
+/**
+ * The cases of test/golden/checkpoint-variants: tiny checkpoints with other config keys or other stored
+ * weights.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openCheckpoint, type TensorBytes, writeSafetensors } from '../../src/checkpoint/index.ts';

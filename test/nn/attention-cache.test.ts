@@ -1,4 +1,6 @@
-/** Whatever a program puts in the place of a cache or its index, a step writes inside of its memory or throws before it writes. */
+/**
+ * For any value assigned to a cache or its index, a step writes inside its memory or throws before it writes.
+ */
 import { afterAll, describe, expect, test } from 'vitest';
 import { ones, setBackend, type Tensor, tensor, zeros } from '../../src/index.ts';
 import { Cache, MultiHeadAttention, MultiHeadLatentAttention, Rngs } from '../../src/nn/index.ts';

@@ -1,4 +1,7 @@
-/** MultiHeadAttention against Flax (test/golden/nnx), on every backend: parameters bit for bit, outputs to 1e-5. */
+/**
+ * MultiHeadAttention against Flax (test/golden/nnx), on every backend: parameters bit for bit, outputs to
+ * 1e-5.
+ */
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { setBackend, slice, type Tensor, tensor } from '../../src/index.ts';

@@ -1,4 +1,4 @@
-/** What is written into a cache leaves the tape: asking for its gradient is an error, never zeros. */
+/** Gradients stop at a cache: asking for the gradient of a value written into one is an error, not zeros. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
 import { getBackend, grad, mul, ones, setBackend, sum, valueAndGrad } from '../../src/index.ts';

@@ -1,4 +1,7 @@
-/** Every constraint that gqa/nn checks: the type and the text, Flax's own (test/golden/nnx/defects.json) where it has one. */
+/**
+ * The error of every constraint that gqa/nn checks: its type and text, with Flax's text where Flax has one
+ * (test/golden/nnx/defects.json).
+ */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { getBackend, ones, setBackend } from '../../src/index.ts';

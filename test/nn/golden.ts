@@ -1,4 +1,6 @@
-/** Golden arrays as tensors, and the comparison: "tolerance t" is max |error| <= t * max(1, max |reference|). */
+/**
+ * Golden arrays as tensors, and the comparison: "tolerance t" is max |error| <= t * max(1, max |reference|).
+ */
 import { expect } from 'vitest';
 import { type Tensor, tensor } from '../../src/index.ts';
 import { type GoldenArray, readGolden } from '../random/golden.ts';

@@ -1,4 +1,4 @@
-/** Modules free what they make: parameters live as long as their module, a call leaves its result only. */
+/** Modules free their memory: parameters live as long as their module, and a call leaves only its result. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backend/reference.ts';
 import { open } from '../../src/backend/registry.ts';

@@ -1,4 +1,7 @@
-/** MultiHeadLatentAttention against DeepSeek's layers in transformers (test/golden/nnx/mla), both forms, and the forms against each other. */
+/**
+ * MultiHeadLatentAttention against DeepSeek's layers in transformers (test/golden/nnx/mla), both forms, and
+ * the forms against each other.
+ */
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import { mul, setBackend, slice, sum, type Tensor, tensor, valueAndGrad } from '../../src/index.ts';

@@ -1,4 +1,4 @@
-/** Golden options as constructor arguments, and what each dtype may differ by. */
+/** Golden options as constructor arguments, and the tolerance of each dtype. */
 import { initializers } from '../../src/nn/index.ts';
 
 /** f16 and bf16: a few units in the last place of the largest number, since sums run in another order. */

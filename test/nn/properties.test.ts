@@ -1,4 +1,7 @@
-/** What must hold for any shapes and numbers (fast-check), on the fastest backend that is there and on WASM. */
+/**
+ * Properties of modules for any shapes and numbers (fast-check), on the fastest available backend and on
+ * WASM.
+ */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {

@@ -1,4 +1,6 @@
-/** docs/semantics.md, row by row: ours on every backend, and what the frameworks gave (test/golden/semantics). */
+/**
+ * Each row of docs/semantics.md: ours on every backend, and the frameworks' values (test/golden/semantics).
+ */
 import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, test } from 'vitest';
 import {

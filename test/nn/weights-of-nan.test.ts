@@ -1,4 +1,4 @@
-/** What a masked key, value or bias holds changes no weight, on any path that makes weights. */
+/** A masked key, value or bias, also NaN, changes no attention weight, on any path that computes weights. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { getBackend, grad, setBackend, slice, softmax, sum, type Tensor, tensor } from '../../src/index.ts';
 import {

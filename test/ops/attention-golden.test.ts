@@ -1,6 +1,7 @@
 /**
- * Attention against PyTorch, JAX, Flax's dropout and a float64 formula, on every backend and, on the reference, in f64.
- * Where a query may attend to nothing JAX gives the mean of V: those rows must be zeros here.
+ * Attention against PyTorch, JAX, Flax's dropout and a float64 formula, on every backend, and on the
+ * reference backend in f64. In rows that may attend to nothing JAX gives the mean of V; here they must be
+ * zeros.
  */
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
@@ -45,7 +46,8 @@ for (const name of FILES) {
               new Array(row.Hv).fill(0),
             );
           }
-          // The formula gives a sink to queries past their row's length too; here they are no queries: -Infinity.
+          // The formula gives a sink to queries past their row's length too; here they are no queries:
+          // -Infinity.
           const sums = golden.input(`${row.name}/logSumExp`)?.values;
           if (sums && row.options.querySeqLengths) {
             expect(difference(...seen(row, logSumExp, sums, 1), 1e-5)).toBeUndefined();

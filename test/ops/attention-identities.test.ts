@@ -1,4 +1,4 @@
-/** Identities of attention that need no oracle, on every backend. */
+/** Identities of attention, which need no reference values, on every backend. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import * as gqa from '../../src/index.ts';
 import { randomFrom } from '../cases/inputs.ts';

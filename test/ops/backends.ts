@@ -1,4 +1,7 @@
-/** The backends that tests run on: all that open here, or those that `GQA_TEST_BACKENDS` names (then each must open). */
+/**
+ * The backends that tests run on: all that open here, or those that GQA_TEST_BACKENDS names, each of which
+ * must open.
+ */
 
 import type { Backend, BackendName } from '../../src/backend/backend.ts';
 import { open } from '../../src/backend/registry.ts';

@@ -1,4 +1,4 @@
-/** A view that does not fit its memory is refused with the numbers, on every backend alike. */
+/** A view that does not fit its memory is refused with the numbers, on every backend. */
 import { describe, expect, test } from 'vitest';
 import { StaticCache } from '../../src/cache/index.ts';
 import * as gqa from '../../src/index.ts';

@@ -1,6 +1,6 @@
 /**
- * The ends of f32 and the special points, on every backend: attention beside large biases (JAX in f64), functions and their
- * slopes (PyTorch in f64), gradients at special points (PyTorch and JAX), rounding to f16 and bf16.
+ * The ends of f32 and special points, on every backend: attention beside large biases (JAX in f64), functions
+ * and their slopes (PyTorch in f64), gradients at special points (PyTorch and JAX), rounding to f16 and bf16.
  */
 import { describe, expect, test } from 'vitest';
 import * as gqa from '../../src/index.ts';
@@ -231,7 +231,10 @@ test('every number between two halves goes to the nearer one, however near the m
   expect(numberToHalf(-1e-60)).toBe(0x8000);
 });
 
-/** Within 4e-7 of the value or 1e-6 absolute below 1 (2e-45 for what exp and sigmoid make tiny); infinities and NaN equal. */
+/**
+ * Within 4e-7 of the value or 1e-6 absolute below 1 (2e-45 for what exp and sigmoid make tiny); infinities
+ * and NaN equal.
+ */
 function expectNear(got: ArrayLike<number>, want: ArrayLike<number>, name: string): void {
   const x = golden.values('x');
   const relative = name === 'exp' || name === 'exp slope' || name === 'sigmoid';

@@ -1,4 +1,4 @@
-/** What wrong calls are told: `op: expected …, got …`, with the numbers. */
+/** Errors of wrong calls: `op: expected …, got …`, with the numbers. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import * as gqa from '../../src/index.ts';

@@ -1,4 +1,4 @@
-/** The ops of a mixture of experts: against the reference, their gradients, and what they read. */
+/** The ops of mixtures of experts against the reference: outputs, gradients, and the weights they read. */
 import { describe, expect, test } from 'vitest';
 import { type Tensor, tensor } from '../../src/index.ts';
 import { type ChooseExpertsOptions, chooseExperts, expertLinears } from '../../src/ops/experts.ts';

@@ -1,4 +1,7 @@
-/** Golden vectors: the cases of a JSON file and the tensors of the safetensors file beside it (test/golden/README.md). */
+/**
+ * Golden vectors: the cases of a JSON file and the tensors of the safetensors file beside it
+ * (test/golden/README.md).
+ */
 import { readFileSync } from 'node:fs';
 import type { DType } from '../../src/index.ts';
 import { encode } from '../../src/tensor/encode.ts';

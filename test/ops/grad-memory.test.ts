@@ -1,4 +1,7 @@
-/** Reverse mode and who holds what: reshapes, leaves that are there twice, operands freed early, and what nobody frees. */
+/**
+ * Memory in reverse mode: reshapes, an operand given twice, operands freed early, and tensors that are never
+ * freed.
+ */
 import { setTimeout } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';

@@ -1,4 +1,4 @@
-/** Ops free what they make on the way, on the backend that counts its bytes. */
+/** Ops free their intermediates, counted on a backend that counts its bytes. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ReferenceBackend } from '../../src/backend/reference.ts';
 import {

@@ -1,4 +1,6 @@
-/** Ops against PyTorch and transformers, stored weights against the gguf package's blocks, on every backend. */
+/**
+ * Ops against PyTorch and transformers, stored weights against the gguf package's blocks, on every backend.
+ */
 import { describe, expect, test } from 'vitest';
 import * as gqa from '../../src/index.ts';
 import { gatedActivation } from '../../src/ops/gated.ts';

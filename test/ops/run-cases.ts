@@ -1,6 +1,6 @@
 /**
  * Runs every row of a group on every backend and compares with the reference backend in f64: "tolerance t" is
- * max |error| <= t * max(1, max |reference|), infinities and NaN equal in place.
+ * max |error| <= t * max(1, max |reference|); infinities and NaN must be in the same places.
  */
 import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backend/backend.ts';
@@ -40,7 +40,10 @@ export function runCases(cases: OpCases): void {
   for (const { name, reason } of skipped) test.skip(`${cases.op} on ${name}: ${reason}`, () => {});
 }
 
-/** A dtype that a backend has no kernel for is a skip with that reason; on the reference backend it is a failure. */
+/**
+ * A dtype that a backend has no kernel for is a skip with that reason; on the reference backend it is a
+ * failure.
+ */
 function executeOrSkip(
   cases: OpCases,
   row: OpCase,

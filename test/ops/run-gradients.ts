@@ -1,9 +1,10 @@
 /**
- * The gradient of every row of a group. On the reference backend in f64 it is held to central differences along random
- * directions; on every other backend, in the row's dtypes, to the reference's.
+ * The gradient of every row of a group. On the reference backend in f64 it is held to central differences
+ * along random directions; on every other backend, in the row's dtypes, to the reference's.
  *
- * What is differentiated is the sum of all outputs, each element times a weight drawn from the row's seed; outputs that
- * are not finite (the log-sum-exp of a row that sees nothing) weigh 0, and inputs that are not finite stand still.
+ * What is differentiated is the sum of all outputs, each element times a weight drawn from the row's seed;
+ * outputs that are not finite (the log-sum-exp of a row that sees nothing) weigh 0, and inputs that are not
+ * finite stand still.
  */
 import { describe, expect, test } from 'vitest';
 import { backendOf } from '../../src/backend/registry.ts';

@@ -1,4 +1,6 @@
-/** The declarations as a strict program sees them that checks its libraries and has a browser's types only. */
+/**
+ * The type declarations compile in a strict program that checks its libraries and has only a browser's types.
+ */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';

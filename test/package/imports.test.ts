@@ -1,11 +1,14 @@
-/** What a program has no use for is not loaded with the rest: V8 holds the source of every module, and its heap grows by it. */
+/** Rarely used modules are loaded on first use only, because V8 keeps the source of every loaded module. */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The addresses of all modules that a fresh process loads when it imports these entry points and makes a tensor. */
+/**
+ * The addresses of all modules that a fresh process loads when it imports these entry points and makes a
+ * tensor.
+ */
 function loaded(entries: readonly string[]): string[] {
   const hook = `import { writeSync } from 'node:fs';
     export async function load(url, context, next) { writeSync(1, url + ' '); return next(url, context); }`;

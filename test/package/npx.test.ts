@@ -1,4 +1,4 @@
-/** `npx gqa` in a clone runs this build, whatever npx remembers of the folder. */
+/** `npx gqa` in a clone runs this build, whatever is in npx's cache. */
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * Every options object of the public API, found by the compiler: a call with an unknown option must be refused by name. Each
- * function with options has a row here, which the test of their list asks for.
+ * Every options object of the public API, found by the compiler: an unknown option must be refused by name.
+ * Each function with options has a row here; a test checks that none is missing.
  */
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
@@ -37,7 +37,10 @@ const mla = () =>
 const tokens = Int32Array.from({ length: 60 }, (_, i) => i % 9);
 const run = { batchSize: 1, blockLength: 4, steps: 1, learningRate: 1 };
 
-/** Entry, export, and which argument, as the compiler's list below names them. Each call is right but for what is unknown. */
+/**
+ * Entry, export, and which argument, as the compiler's list below names them. Each call is right but for what
+ * is unknown.
+ */
 const CALLS: Readonly<Record<string, Call>> = {
   'gqa:arange#1': (o) => gqa.arange(3, o),
   'gqa:arange#2': (o) => (gqa.arange as Any)(0, 3, o),
@@ -157,7 +160,10 @@ const NOT_OPTIONS = [
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Every parameter of an exported function, constructor or method that takes an object of this package's types. */
+/**
+ * Every parameter of an exported function, constructor or method that takes an object of this package's
+ * types.
+ */
 function parametersThatTakeObjects(): string[] {
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);

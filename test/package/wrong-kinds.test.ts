@@ -1,4 +1,7 @@
-/** What a caller without types may hand over: each gets one sentence, never an error of the language itself. */
+/**
+ * Arguments of wrong kinds from untyped callers: each gives an error of one sentence, never one of the
+ * JavaScript engine.
+ */
 import { expect, test } from 'vitest';
 import { BlockPool, PagedCache, StaticCache, WindowCache } from '../../src/cache/index.ts';
 import { loadModule, loadTensor, saveModule } from '../../src/checkpoint/index.ts';
@@ -381,7 +384,10 @@ test.each<[string, () => Promise<unknown>, string]>([
 const x = () => zeros([2, 2, 2, 4]);
 const table = () => zeros([2, 2, 2]);
 
-/** As JAX, NumPy and PyTorch take them: by position. Taken for no options at all, they would give other numbers in silence. */
+/**
+ * As JAX, NumPy and PyTorch take them: by position. Taken for no options at all, they would give other
+ * numbers in silence.
+ */
 test.each<[string, (options: Any) => unknown, Any]>([
   ['softmax', (axis) => softmax(x(), axis), 0],
   ['logSoftmax', (axis) => logSoftmax(x(), axis), 0],

@@ -1,6 +1,6 @@
 /**
- * The pages that commands write: whole at the width of a telephone, readable by keyboard and screen reader. What a browser says is
- * asked where Chromium is installed (CHROMIUM names it, else /usr/bin/chromium).
+ * The pages that commands write: readable at the width of a telephone, by keyboard and by screen reader. Some
+ * tests need Chromium (CHROMIUM names it, else /usr/bin/chromium).
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

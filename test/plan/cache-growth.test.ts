@@ -1,6 +1,7 @@
 /**
- * The sizes read from a config.json, against what transformers' own cache grows by: every causal model's default config as
- * transformers saves it and as hubs have it, and files with the keys that only hubs use (tools/golden/cache_growth.py).
+ * Sizes read from a config.json against the growth of transformers' own cache: every causal model's default
+ * config as transformers saves it and as hubs have it, and files with keys that only hubs use
+ * (tools/golden/cache_growth.py).
  */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -32,7 +33,10 @@ function runs(layers: readonly LayerShape[]): string {
   return found.map(([count, text]) => `${count}x${text}`).join(' ');
 }
 
-/** What is refused, and why: a head dim that is no whole number in the class's default, caches of another kind. */
+/**
+ * What is refused, and why: a head dim that is no whole number in the class's default, caches of another
+ * kind.
+ */
 const REFUSED: Readonly<Record<string, string>> = {
   glm4_moe: 'num_attention_heads: expected a divisor of hidden_size 4096',
   deepseek_v4: 'model_type: expected a family whose cache is supported',

@@ -1,4 +1,4 @@
-/** `exact` is what our caches allocate: every family that runs, every storage, static and paged. */
+/** `exact` equals the bytes that our caches allocate: every family, every storage type, static and paged. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** A web server of a few files in memory that answers range requests, or does not, and counts what it sent. */
+/** A web server of files in memory, with or without range requests, that counts the bytes sent. */
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
@@ -19,8 +19,8 @@ export interface ServerOptions {
   /** Bytes that the server leaves out at the end of a range. */
   readonly cut?: number;
   /**
-   * What the server does wrong with a range: bytes that never end, slow ones, a part after which it closes, none at all, compressed
-   * ones, another place than was asked for, a redirect to itself.
+   * What the server does wrong with a range: bytes that never end, slow ones, a part after which it closes,
+   * none at all, compressed ones, another place than was asked for, a redirect to itself.
    */
   readonly fault?:
     | 'endless'

@@ -1,6 +1,6 @@
 /**
- * What a GGUF header says of the cache, and what llama.cpp makes of it. The rules are those of llama.cpp's src/models/*.cpp and
- * llama-kv-cache*.cpp as in llama-cpp-python 0.3.36; the arithmetic stands beside each number.
+ * What a GGUF header says about the cache, by the rules of llama.cpp's src/models/*.cpp and
+ * llama-kv-cache*.cpp as in llama-cpp-python 0.3.36. The arithmetic stands beside each number.
  */
 import { describe, expect, test } from 'vitest';
 import { bytesSource } from '../../src/format/byte-source.ts';

@@ -1,4 +1,7 @@
-/** Model files for the planner's tests: a GGUF with a large vocabulary and much data behind it, a config.json, safetensors. */
+/**
+ * Model files for the planner's tests: a GGUF with a large vocabulary and much data, a config.json,
+ * safetensors.
+ */
 import { buildGguf, buildSafetensors, stringPair, stringsPair, u32Pair } from '../format/build-files.ts';
 
 /** K=4 of N=12, H=24, 5 layers; its header is some 300 KB, its file 4 MB. */

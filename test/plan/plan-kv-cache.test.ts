@@ -1,4 +1,7 @@
-/** The planner's arithmetic against figures worked out by hand or elsewhere, its runtimes' rules, and its refusals. */
+/**
+ * The planner's arithmetic against figures computed by hand or elsewhere, the rules of runtimes, and refused
+ * input.
+ */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {

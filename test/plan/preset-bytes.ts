@@ -1,4 +1,4 @@
-/** KV bytes per token at 16 bit, windows ignored, as the research that the presets come from worked them out by itself. */
+/** KV bytes per token of the presets at 16 bit, windows ignored, computed independently of the planner. */
 export const PRESET_KV_PER_TOKEN = `
 gpt2 36.0 KiB
 gpt2-medium 96.0 KiB

@@ -1,4 +1,6 @@
-/** readModelShape from paths, Blobs, bytes and a web server: only headers travel, and what goes wrong is one clear line. */
+/**
+ * readModelShape from paths, Blobs, bytes and a web server: only headers are read, and errors are one line.
+ */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** All arrays of a golden safetensors file: what random, nn and flax tests compare with. */
+/** All arrays of a golden safetensors file, for the tests of random, nn and flax. */
 import { readFileSync } from 'node:fs';
 
 export interface GoldenArray {

@@ -1,4 +1,4 @@
-/** q8_0 written by the reference and by the kernels: the same bytes, and errors of at most half a scale. */
+/** q8_0 as the reference and the kernels write it: the same bytes, with errors of at most half a scale. */
 
 import { expect, test } from 'vitest';
 import { convert } from '../../src/backend/calls/copy.ts';

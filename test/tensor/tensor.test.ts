@@ -1,4 +1,4 @@
-/** What kernels trust of a tensor cannot be changed from outside. */
+/** The fields of a tensor that kernels rely on cannot be changed from outside. */
 import { expect, test } from 'vitest';
 import { BlockPool, PagedCache, StaticCache } from '../../src/cache/index.ts';
 import * as gqa from '../../src/index.ts';

@@ -1,4 +1,7 @@
-/** What a tokenizer file may not do: take for ever, use the whole memory, or give other ids than the Rust library in silence. */
+/**
+ * A tokenizer file can take neither unbounded time nor unbounded memory, nor silently give other ids than the
+ * Rust library.
+ */
 import { describe, expect, test } from 'vitest';
 import { Regex } from '../../src/text/regex.ts';
 import { type TokenizerJson, tokenizerFromGguf, tokenizerFromJson } from '../../src/text/tokenizer.ts';

@@ -1,6 +1,6 @@
 /**
- * Chat templates against transformers: small ones, a construct each, and whole ones over several conversations
- * (test/golden/chat-templates, made by tools/golden/chat_templates.py); and the bounds of a render.
+ * Chat templates against transformers: small ones of one construct each, whole ones over several
+ * conversations (tools/golden/chat_templates.py), and the limits of rendering.
  */
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test, vi } from 'vitest';

@@ -1,4 +1,6 @@
-/** How documents begin, by what a tokenizer's files say, and windows in which every token is predicted once. */
+/**
+ * How documents begin according to a tokenizer's files, and windows in which every token is predicted once.
+ */
 import { describe, expect, test } from 'vitest';
 import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
 import { documentStart, documentWindows } from '../../src/text/documents.ts';

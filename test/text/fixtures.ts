@@ -1,4 +1,7 @@
-/** Small tokenizers with known ids (made by `fixtures/make.py`) and the real model's, where its file is present. */
+/**
+ * Small tokenizers with known ids (made by `fixtures/make.py`), and the real model's where its file is
+ * present.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * How texts are cut under each name of `tokenizer.ggml.pre`, against llama.cpp's table run by its own code; where that only comes
- * near what the family's tokenizer.json says, against Rust `tokenizers`.
+ * How texts are split under each name of `tokenizer.ggml.pre`, against llama.cpp's own code; where that only
+ * approximates the family's tokenizer.json, against Rust `tokenizers`.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,7 @@
-/** A tokenizer of characters says which of a text it lacks, and how many, instead of leaving them out. */
+/**
+ * A character tokenizer reports the characters of a text that it lacks, and their number, instead of dropping
+ * them.
+ */
 import { describe, expect, test } from 'vitest';
 import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
 import { type TokenizerJson, tokenizerFromJson } from '../../src/text/tokenizer.ts';

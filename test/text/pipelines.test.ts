@@ -1,4 +1,6 @@
-/** Ids and texts of small tokenizer.json files, one for each component and option, against Rust `tokenizers`. */
+/**
+ * Ids and texts of small tokenizer.json files, one for each component and option, against Rust `tokenizers`.
+ */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';

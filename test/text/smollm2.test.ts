@@ -1,4 +1,6 @@
-/** The real vocabulary against transformers and llama.cpp: ids of hard strings, decoded texts, chat prompts. */
+/**
+ * The real vocabulary against transformers and llama.cpp: ids of hard strings, decoded texts, chat prompts.
+ */
 import { readFileSync } from 'node:fs';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type ChatMessage, type Tokenizer, tokenizerFromGguf } from '../../src/text/tokenizer.ts';

@@ -1,4 +1,4 @@
-/** Streaming equals decoding whole, for any ids: random ones are mostly broken UTF-8. */
+/** Streamed text equals the text decoded at once, for any ids; random ids are mostly invalid UTF-8. */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { StreamingDecoder } from '../../src/text/streaming-decoder.ts';

@@ -1,4 +1,4 @@
-/** Tokenizers from tokenizer.json and tokenizer_config.json, and what every tokenizer promises. */
+/** Tokenizers from tokenizer.json and tokenizer_config.json, and the contract of every tokenizer. */
 import { describe, expect, test } from 'vitest';
 import { tokenizerFilesFromGguf } from '../../src/text/gguf-tokenizer.ts';
 import { type TokenizerConfigJson, type TokenizerJson, tokenizerFromJson } from '../../src/text/tokenizer.ts';

@@ -1,4 +1,7 @@
-/** Blocks and windows begin as the tokenizer begins a text: in eval, training, uptraining and the drift of a conversion alike. */
+/**
+ * Blocks and windows begin as the tokenizer begins a text, in eval, training, uptraining and the drift
+ * report.
+ */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
 import { setBackend } from '../../src/index.ts';

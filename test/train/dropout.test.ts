@@ -1,4 +1,6 @@
-/** Dropout in training: where it drops, what it must not touch, the same bits on any number of threads, and errors. */
+/**
+ * Dropout in training: where it applies and where not, the same bits on any number of threads, and errors.
+ */
 
 import { describe, expect, test } from 'vitest';
 import { convert } from '../../src/backend/calls/copy.ts';
@@ -76,7 +78,10 @@ function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
 }
 
 describe('where it drops', () => {
-  /** The model as a formula of public ops and Flax's Dropout, with the keys that src/models/pass-dropout.ts names. */
+  /**
+   * The model as a formula of public ops and Flax's Dropout, with the keys that src/models/pass-dropout.ts
+   * names.
+   */
   function byHand(weights: ReadonlyMap<string, { value: Tensor }>, root: Tensor, rate: number): Tensor {
     const at = (name: string) => weights.get(`model.${name}.weight`)?.value as Tensor;
     const drop = (x: Tensor, place: number) =>

@@ -1,4 +1,4 @@
-/** A step that fails, for whatever reason, leaves everything as it was, and the next one is what it would have been. */
+/** A failed step changes nothing, and the next step is the same as without it. */
 
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { convert } from '../../src/backend/calls/copy.ts';

@@ -1,4 +1,4 @@
-/** Numbers out of range, or that f32 turns into Infinity or 0, are refused by name before anything is trained. */
+/** Numbers that are out of range, or Infinity or 0 in f32, are refused by name before training starts. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { setBackend, type Tensor, tensor } from '../../src/index.ts';
 import { Param } from '../../src/nn/index.ts';

@@ -1,4 +1,4 @@
-/** The trainer: the same losses on any number of threads and within 1e-4 on WASM, memory that stays flat. */
+/** The trainer: the same losses on any number of threads and within 1e-4 on WASM, and bounded memory. */
 import { describe, expect, test } from 'vitest';
 import { getBackend } from '../../src/backend/registry.ts';
 import { setBackend, setThreads } from '../../src/index.ts';

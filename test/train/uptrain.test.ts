@@ -1,4 +1,6 @@
-/** Uptraining: settings from the recipe, checkpoints in the form they came in, and that it gives back what pooling took. */
+/**
+ * Uptraining: settings from the recipe, checkpoints in the layout of their source, and the recovered loss.
+ */
 import { mkdirSync, mkdtempSync, readFileSync as read, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

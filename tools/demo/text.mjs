@@ -1,6 +1,7 @@
 /**
- * Writes demo/moby-dick.txt: the piece of the novel around the place where `gqa train --data moby-dick` stops training, from the
- * beginning of a chapter. Its last tenth, `gqa uptrain`'s default to hold out, is text that the bundled model was not trained on.
+ * Writes demo/moby-dick.txt: the piece of the novel around the place where `gqa train --data moby-dick` stops
+ * training, from the beginning of a chapter. Its last tenth, `gqa uptrain`'s default to hold out, is text
+ * that the bundled model was not trained on.
  *
  * Usage: node tools/demo/text.mjs (after npm ci)
  */

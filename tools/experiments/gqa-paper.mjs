@@ -1,10 +1,11 @@
 /**
- * The GQA paper (Ainslie et al. 2023, arXiv 2305.13245) on a scale of minutes: docs/experiments/gqa-paper.md. Trains a small
- * multi-head GPT, converts it by every method to every number of key/value heads, uptrains each for a share of its steps, and times
- * decoding. What is done is kept in the work folder: the same command goes on from there. With --write it renews the page, its plots
- * and its data.
+ * The GQA paper (Ainslie et al. 2023, arXiv 2305.13245) on a scale of minutes: docs/experiments/gqa-paper.md.
+ * Trains a small multi-head GPT, converts it by every method to every number of key/value heads, uptrains
+ * each for a share of its steps, and times decoding. What is done is kept in the work folder: the same
+ * command goes on from there. With --write it renews the page, its plots and its data.
  *
- * Usage: npm run build && node tools/experiments/gqa-paper.mjs [--seeds 1,2,3] [--steps 2000] [--threads 2] [--work folder] [--write]
+ * Usage: npm run build && node tools/experiments/gqa-paper.mjs [--seeds 1,2,3] [--steps 2000] [--threads 2]
+ *   [--work folder] [--write]
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

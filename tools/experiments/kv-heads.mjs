@@ -1,6 +1,7 @@
 /**
- * The experiment of docs/experiments/kv-heads.md: the same small GPT with K = N, N/3 and 1 key/value heads on the same text, some
- * seeds each. Prints the table and the plot's points; with --write it renews the page and its plot.
+ * The experiment of docs/experiments/kv-heads.md: the same small GPT with K = N, N/3 and 1 key/value heads on
+ * the same text, some seeds each. Prints the table and the plot's points; with --write it renews the page and
+ * its plot.
  *
  * Usage: npm run build && node tools/experiments/kv-heads.mjs [--seeds 1,2,3] [--steps 1000] [--write]
  */

@@ -1,11 +1,12 @@
 /**
- * The experiment of docs/experiments/smollm2-mqa.md: SmolLM2-135M (9 query heads on 3 key/value heads) pooled to one key/value head by
- * `mean` and by `similar`, each uptrained for some steps on Moby-Dick, and the original uptrained alike, so that learning the novel is told
- * apart from recovering. Every run goes on where it was stopped; with --write none is started,
- * and the page's table and plot are renewed from what there is.
+ * The experiment of docs/experiments/smollm2-mqa.md: SmolLM2-135M (9 query heads on 3 key/value heads) pooled
+ * to one key/value head by `mean` and by `similar`, each uptrained for some steps on Moby-Dick, and the
+ * original uptrained alike, so that learning the novel is told apart from recovering. Every run goes on where
+ * it was stopped; with --write none is started, and the page's table and plot are renewed from what there is.
  *
- * Usage: npm run build && node tools/experiments/smollm2-mqa.mjs --model SmolLM2-135M-Instruct.Q4_1.gguf [--folder smollm2-mqa]
- *   [--steps 100] [--batch 2] [--block 128] [--learning-rate 3e-4] [--threads 2] [--rows mean,similar,original] [--write]
+ * Usage: npm run build && node tools/experiments/smollm2-mqa.mjs --model SmolLM2-135M-Instruct.Q4_1.gguf
+ *   [--folder smollm2-mqa] [--steps 100] [--batch 2] [--block 128] [--learning-rate 3e-4] [--threads 2]
+ *   [--rows mean,similar,original] [--write]
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';

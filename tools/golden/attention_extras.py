@@ -1,8 +1,9 @@
 """Makes test/golden/attention/formula.{safetensors,json} and flax-dropout.{safetensors,json}.
 
-formula: what jax.nn and PyTorch's attention do not have (soft cap, sinks, bottom-right alignment, log-sum-exp with these),
-from the float64 formula in attention_formula.py, with gradients by PyTorch's autograd in float64.
-flax-dropout: Flax's own dot_product_attention with dropout, and the same computed from jax.random.bernoulli.
+formula: what jax.nn and PyTorch's attention do not have (soft cap, sinks, bottom-right alignment, log-sum-exp
+with these), from the float64 formula in attention_formula.py, with gradients by PyTorch's autograd in
+float64. flax-dropout: Flax's own dot_product_attention with dropout, and the same computed from
+jax.random.bernoulli.
 
 Usage: python attention_extras.py OUT        # OUT is test/golden/attention
 """

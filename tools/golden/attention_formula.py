@@ -1,7 +1,8 @@
-"""Grouped-query attention as one float64 formula in PyTorch: what every attention golden here is checked with.
+"""Grouped-query attention as one float64 formula in PyTorch: the check of every golden attention output.
 
-Order: scores times scale, soft cap, plus bias, mask, softmax with the sinks joined to the denominator, weights times V.
-Layout is [B, T, N, H]. A query that may attend to nothing gives zeros. Also draws the random inputs of a case.
+Order: scores times scale, soft cap, plus bias, mask, softmax with the sinks joined to the denominator,
+weights times V. Layout is [B, T, N, H]. A query that may attend to nothing gives zeros. Also draws the random
+inputs of a case.
 """
 
 import math
@@ -14,7 +15,8 @@ DEFAULTS = dict(scale=None, isCausal=False, causalAlignment="topLeft", localWind
 
 
 def draw(case, seed):
-    """case: B, T, S, N, K, H, Hv?, bias? and mask? (their shapes), sinks?, amplitude?. Returns name -> float32 or bool array."""
+    """case: B, T, S, N, K, H, Hv?, bias? and mask? (their shapes), sinks?, amplitude?. Returns name ->
+    float32 or bool array."""
     rng = np.random.default_rng(seed)
     B, T, S, N, K, H = (case[d] for d in "BTSNKH")
     normal = lambda *shape: rng.standard_normal(shape, dtype=np.float32)

@@ -1,7 +1,8 @@
-"""Makes test/golden/attention/jax.{safetensors,json}: jax.nn.dot_product_attention (XLA, CPU, float32). Layout [B, T, N, H].
+"""Makes test/golden/attention/jax.{safetensors,json}: jax.nn.dot_product_attention (XLA, CPU, float32).
+Layout [B, T, N, H].
 
-Where a query may attend to nothing JAX gives the mean of V; `emptyRows` lists those as [b, n, t], since the library
-defines zeros there. Every other row is compared with the float64 formula before it is written.
+Where a query may attend to nothing JAX gives the mean of V; `emptyRows` lists those as [b, n, t], since the
+library defines zeros there. Every other row is compared with the float64 formula before it is written.
 
 Usage: python attention_jax.py OUT        # OUT is test/golden/attention
 """

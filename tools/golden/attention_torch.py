@@ -1,5 +1,6 @@
-"""Makes test/golden/attention/torch.{safetensors,json}: PyTorch's scaled_dot_product_attention(enable_gqa=True), forward and
-backward, on the CPU in float32. Layout [B, N, T, H]. Each output is compared with the float64 formula before it is written.
+"""Makes test/golden/attention/torch.{safetensors,json}: PyTorch's
+scaled_dot_product_attention(enable_gqa=True), forward and backward, on the CPU in float32. Layout [B, N, T,
+H]. Each output is compared with the float64 formula before it is written.
 
 Usage: python attention_torch.py OUT        # OUT is test/golden/attention
 """

@@ -1,11 +1,11 @@
-"""What transformers' own cache grows by, layer by layer, for the config of each causal model: the truth that the planner's
-reading of a config.json is tested against. Models are built without memory (torch's meta device) and run on 6 and 7 tokens;
-the difference of everything a cache layer holds is what one token adds.
+"""What transformers' own cache grows by, layer by layer, for the config of each causal model: the expected
+values for the planner's reading of a config.json. Models are built without memory (torch's meta device) and
+run on 6 and 7 tokens; the difference of everything a cache layer holds is what one token adds.
 
-A row: the config's keys that say something about sizes or layers (what it says of experts, tokens and rotation left out), and
-`layers`, run by run: `5x2048w512 1x4096` are five layers that add 2,048 values per token and keep a window of 512, then one that
-adds 4,096. Layers that add nothing are left out. Each default config comes twice: as transformers saves it, and as hubs have it,
-without the lists that the class works out.
+A row: the config's keys that say something about sizes or layers (what it says of experts, tokens and
+rotation left out), and `layers`, run by run: `5x2048w512 1x4096` are five layers that add 2,048 values per
+token and keep a window of 512, then one that adds 4,096. Layers that add nothing are left out. Each default
+config comes twice: as transformers saves it, and as hubs have it, without the lists that the class works out.
 
 Usage: python cache_growth.py OUT        # OUT is test/golden/planner/cache-growth.json
 """
@@ -29,18 +29,19 @@ from transformers.utils import logging
 logging.set_verbosity_error()
 torch.set_num_threads(1)
 
-# What a class works out itself where the file does not say.
+# Keys that a class derives where the file lacks them.
 DERIVED = ["layer_types", "layers_block_type", "per_layer_config", "indexer_types", "hybrid_layer_ids",
            "attention_hidden_size", "attention_head_dim"]
 
-# About something else than sizes and layers.
+# Keys that have nothing to do with sizes and layers.
 DROPPED = re.compile(
     r"token|dropout|pdrop|initializer|_eps$|epsilon|^output_|return_dict|dtype|label|archit|transformers_version|^_|problem_type"
     r"|(?<!qk_)rope|router|expert|moe|norm|bos|eos|pad_|_act$|activation|time_step|multiplier|mlp_|^use_cache|vision|audio|image"
     r"|is_encoder_decoder|^id2|std$|sinkhorn|softcap|layerdrop|use_return|chunk_size_feed|residual|classifier|summary|group$"
 )
 
-# Files as hubs have them, which name what the class derives by other keys, and models whose default config is none.
+# Files as hubs have them, which name what the class derives by other keys, and models whose default config is
+# none.
 HUB = {
     "step3p5": dict(num_hidden_layers=4, hidden_size=60, num_attention_heads=12, num_attention_groups=2, head_dim=10,
                     sliding_window=5, num_nextn_predict_layers=1, attention_other_setting=dict(
@@ -116,7 +117,7 @@ def growth(model_type, config, device="meta"):
 
 
 def plain(config):
-    """Only what a file can say in JSON, without what is about something else."""
+    """The JSON values of a config, without the keys above."""
     kept = {k: v for k, v in config.items() if v is not None and not DROPPED.search(k)}
     return json.loads(json.dumps(kept, default=str))
 

@@ -1,5 +1,5 @@
-"""The small templates of chat_templates.py, one construct each, over VARIABLES. Rows of REFUSED are rendered by transformers and refused
-by name here."""
+"""The small templates of chat_templates.py, one construct each, over VARIABLES. Rows of REFUSED are rendered
+by transformers and refused by name here."""
 
 VARIABLES = {
     "messages": [

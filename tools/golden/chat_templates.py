@@ -1,10 +1,10 @@
-"""Makes test/golden/chat-templates/: templates and the texts that transformers renders of them. test/text/chat-template.test.ts holds
-src/text/jinja by them.
+"""Makes test/golden/chat-templates/: templates and the texts that transformers renders of them.
+test/text/chat-template.test.ts holds src/text/jinja by them.
 
-rows.json: one construct each (chat_template_rows.py), rendered in transformers' environment; `error` where it raises.
-models.json: templates written here with the constructs of well-known models' own (tools/golden/chat-templates/*.jinja), over several
-conversations, by `render_jinja_template`.
-strftime.json: Python's strftime on fixed times.
+rows.json: one construct each (chat_template_rows.py), rendered in transformers' environment; `error` where it
+raises. models.json: templates written here with the constructs of well-known models' own
+(tools/golden/chat-templates/*.jinja), over several conversations, by `render_jinja_template`. strftime.json:
+Python's strftime on fixed times.
 
 Usage: python chat_templates.py OUT                    # OUT is test/golden/chat-templates
        python chat_templates.py OUT --models FOLDER    # only models.json, of the .jinja files of another folder

@@ -1,10 +1,11 @@
-// Converts the multi-head models of test/golden/convert to GGUF, with fewer heads, and compares greedy tokens of this library with
-// llama.cpp's own (llama_cpp.mjs says how it is found). A row agrees when all steps do up to the first whose two best logits
-// differ by less than 1e-3.
+// Converts the multi-head models of test/golden/convert to GGUF, with fewer heads, and compares greedy tokens
+// of this library with llama.cpp's own (llama_cpp.mjs says how it is found). A row agrees when all steps do
+// up to the first whose two best logits differ by less than 1e-3.
 //
-// One row is known to part: SmolLM2 at K = 1 by `mean` is a broken model (10 nats), which makes rounding large: at token 6
-// the two best logits are 0.008 apart, our kernels and the reference backend, which sums in f64, are within 7e-4 of each other
-// and choose the same one, llama.cpp the other. Of q8_0 the first tokens count: llama.cpp quantises activations as well.
+// One row is known to differ: SmolLM2 at K = 1 by `mean` is a broken model (10 nats), which makes rounding
+// large: at token 6 the two best logits are 0.008 apart, our kernels and the reference backend, which sums in
+// f64, are within 7e-4 of each other and choose the same one, llama.cpp the other. Of q8_0 the first tokens
+// count: llama.cpp quantises activations as well.
 //
 // Usage: node check_convert_llama_cpp.mjs GQA_REPOSITORY [MODEL.gguf]   (after `npm run build` there); with a real model, it is
 // taken to K = 1 too

@@ -1,14 +1,15 @@
-// Compares greedy tokens of this library with llama.cpp's own, step by step, on the tiny GGUF files of test/golden
-// (llama_cpp.mjs says how it is found). A row agrees when all steps do up to the first whose two best logits differ by
-// less than 1e-3.
+// Compares greedy tokens of this library with llama.cpp's own, step by step, on the tiny GGUF files of
+// test/golden (llama_cpp.mjs says how it is found). A row agrees when all steps do up to the first whose two
+// best logits differ by less than 1e-3.
 //
-// Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up to its length;
-// Gemma's slide in both.
+// Windows: llama.cpp has none for `llama` and switches Phi-3's off, so files that state one are compared up
+// to its length; Gemma's slide in both.
 //
-// DeepSeek: llama.cpp judges a group of experts by its two best, also in V2, whose model does by its best, and takes queries
-// without a latent in models of V2-Lite's depth only: neither tiny file is compared.
+// DeepSeek: llama.cpp judges a group of experts by its two best, also in V2, whose model does by its best,
+// and takes queries without a latent in models of V2-Lite's depth only: neither tiny file is compared.
 //
-// Quantised weights: llama.cpp quantises activations as well, so of `quant/` only files with wide margins are compared.
+// Quantised weights: llama.cpp quantises activations as well, so of `quant/` only files with wide margins are
+// compared.
 //
 // Usage: node check_greedy_llama_cpp.mjs GQA_REPOSITORY [FOLDER/NAME …]   (after `npm run build` there)
 

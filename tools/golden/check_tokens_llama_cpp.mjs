@@ -1,5 +1,5 @@
-// Compares the token ids of test/golden/smollm2/tokens.json with llama.cpp's own (through node-llama-cpp 3.22.0, which is
-// no dependency of this repository: install it somewhere else and run this file from there).
+// Compares the token ids of test/golden/smollm2/tokens.json with llama.cpp's own (through node-llama-cpp
+// 3.22.0, which is no dependency of this repository: install it somewhere else and run this file from there).
 //
 // Usage: node check_tokens_llama_cpp.mjs GGUF_FILE TOKENS_JSON
 

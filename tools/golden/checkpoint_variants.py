@@ -1,11 +1,11 @@
-"""Makes test/golden/checkpoint-variants/: logits of tiny checkpoints of the other folders with keys of their config.json replaced, or
-with their weights stored in another way, by transformers (float32, eager).
+"""Makes test/golden/checkpoint-variants/: logits of tiny checkpoints of the other folders with keys of their
+config.json replaced, or with their weights stored in another way, by transformers (float32, eager).
 
-- `keys`: activations that no released family uses, dynamic NTK scaling (with the last logits of every shorter sequence, each in a
-  whole pass), YaRN added by hand, a window beside `use_sliding_window: false`.
-- `stored`: `rolled` adds an output head to a tied checkpoint, its embedding one row further, which transformers then does not tie;
-  `head only` stores the tied matrix under the head's name alone; `both` under both names; `base` takes the names that the model
-  without head saves.
+- `keys`: activations that no released family uses, dynamic NTK scaling (with the last logits of every shorter
+  sequence, each in a whole pass), YaRN added by hand, a window beside `use_sliding_window: false`.
+- `stored`: `rolled` adds an output head to a tied checkpoint, its embedding one row further, which
+  transformers then does not tie; `head only` stores the tied matrix under the head's name alone; `both` under
+  both names; `base` takes the names that the model without head saves.
 
 Usage: python checkpoint_variants.py OUT   # OUT is test/golden
 """

@@ -1,9 +1,10 @@
-"""Makes test/golden/config-readings/readings.json: what transformers makes of the keys of a config.json that say how layers
-rotate and which of them have a window.
+"""Makes test/golden/config-readings/readings.json: what transformers makes of the keys of a config.json that
+say how layers rotate and which of them have a window.
 
-Each case is a family's small config with keys replaced (null removes one). The model is built with random weights and runs one
-pass of 20 tokens; recorded is what reaches each layer's attention: how many keys the last query sees, and the angles of positions
-1 and 19 (cosines and sines, as they are multiplied into queries and keys). A config that transformers refuses has the error's class.
+Each case is a family's small config with keys replaced (null removes one). The model is built with random
+weights and runs one pass of 20 tokens; recorded is what reaches each layer's attention: how many keys the
+last query sees, and the angles of positions 1 and 19 (cosines and sines, as they are multiplied into queries
+and keys). A config that transformers refuses has the error's class.
 
 Usage: python config_readings.py OUT   # OUT is test/golden
 """
@@ -142,7 +143,7 @@ def reading(family, keys):
 
 
 def compact(layers):
-    """Layers that are alike once: a list of rotations, and per layer its window and which of them it has."""
+    """The distinct rotations as a list, and per layer its window and the index of its rotation."""
     rotations, rows = [], []
     for layer in layers:
         rotation = {key: value for key, value in layer.items() if key != "window"}
@@ -159,7 +160,7 @@ def main(out):
         for family in families:
             try:
                 result = compact(reading(family, keys))
-            except Exception as error:  # whatever refuses
+            except Exception as error:  # any error counts as a refusal
                 result = {"error": type(error).__name__}
                 print(family, keys, error)
             cases.append({"family": family, "keys": keys, **result})

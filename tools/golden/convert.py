@@ -1,8 +1,10 @@
-"""Makes test/golden/convert/<family>/: tiny random multi-head models of every family, and the logits of their poolings.
+"""Makes test/golden/convert/<family>/: tiny random multi-head models of every family, and the logits of their
+poolings.
 
-Key/value heads are pooled here in NumPy, the way the GQA paper says (mean over neighbours, or the first of each group), and the
-pooled tensors are run by transformers (float32, eager) in the class that holds them. `golden.safetensors` has the tokens and
-`<method>-<K>/logits`; the pooled weights are not kept: gqa has to make the same model by itself.
+Key/value heads are pooled here in NumPy, the way the GQA paper says (mean over neighbours, or the first of
+each group), and the pooled tensors are run by transformers (float32, eager) in the class that holds them.
+`golden.safetensors` has the tokens and `<method>-<K>/logits`; the pooled weights are not stored: gqa must
+compute the same ones.
 
 Usage: python convert.py OUT [FAMILY …]   # OUT is test/golden/convert
        python convert.py --check DIR...   # loads converted directories, complains about missing or unexpected tensors,
@@ -47,7 +49,7 @@ MODELS = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(**BASE, head_dim=8)),
     "phi3": (Phi3Config, Phi3ForCausalLM, BASE),
     "gpt2": (GPT2Config, GPT2LMHeadModel, dict(**GPT2, scale_attn_by_inverse_layer_idx=True)),
-    # Sinks belong to query heads: they stay.
+    # Sinks belong to query heads and are not pooled.
     "gpt_oss": (GptOssConfig, GptOssForCausalLM, dict(
         **{**BASE, "intermediate_size": 12}, head_dim=8, sliding_window=7, num_local_experts=3, num_experts_per_tok=2)),
     "gemma2": (Gemma2Config, Gemma2ForCausalLM, dict(

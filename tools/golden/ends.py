@@ -1,7 +1,7 @@
 """Makes test/golden/ops/ends.{safetensors,json}: ops at the ends of f32 and at their special points.
 
-Functions and their slopes are PyTorch's in f64; attention beside large biases and its gradients are JAX's in f64; gradients at
-special points are PyTorch's and JAX's in f32; categorical with NaN is JAX's. CPU.
+Functions and their slopes are PyTorch's in f64; attention beside large biases and its gradients are JAX's in
+f64; gradients at special points are PyTorch's and JAX's in f32; categorical with NaN is JAX's. CPU.
 
 Usage: python ends.py OUT        # OUT is test/golden/ops
 """

@@ -1,7 +1,9 @@
-"""Makes test/golden/experts/golden.{safetensors,json}: mixture-of-experts layers of transformers, outputs and gradients.
+"""Makes test/golden/experts/golden.{safetensors,json}: mixture-of-experts layers of transformers, outputs and
+gradients.
 
-Each case is one layer of a model's own modelling code with random weights, in float32: the router, the experts (stacked, as
-transformers holds them), the shared experts, what comes out for x [B, T, D], and autograd's gradients for a random one of the output.
+Each case is one layer of a model's own modelling code with random weights, in float32: the router, the
+experts (stacked, as transformers holds them), the shared experts, what comes out for x [B, T, D], and
+autograd's gradients for a random one of the output.
 
 Usage: python experts.py OUT        # OUT is test/golden/experts
 """

@@ -18,7 +18,8 @@ def versions(*packages):
 
 
 def write_arrays(path, arrays):
-    """arrays: name -> array. bool becomes u8, i64 becomes i32, f64 becomes f32, so that every reader can read it."""
+    """arrays: name -> array. bool becomes u8, i64 becomes i32, f64 becomes f32, so that every reader can read
+    it."""
     narrower = {np.dtype(bool): np.uint8, np.dtype(np.int64): np.int32, np.dtype(np.float64): np.float32}
     out = {}
     for name, array in arrays.items():

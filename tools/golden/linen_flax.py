@@ -1,5 +1,6 @@
-"""Makes test/golden/flax/linen.{safetensors,json}: the Linen module of grouped queries (DenseGeneral q, k, v, out) and the NNX module of
-multi-query attention, written here as a user of Flax writes them, with their parameters and outputs.
+"""Makes test/golden/flax/linen.{safetensors,json}: the Linen module of grouped queries (DenseGeneral q, k, v,
+out) and the NNX module of multi-query attention, written here as a user of Flax writes them, with their
+parameters and outputs.
 
 Usage: python linen_flax.py OUT        # OUT is test/golden/flax
 """

@@ -1,11 +1,12 @@
-// What the comparisons with llama.cpp share: node-llama-cpp 3.22, found from the current folder (it is no dependency of this
-// repository: install it somewhere else and run a check from there), greedy tokens of both sides, and when they agree.
+// What the comparisons with llama.cpp share: node-llama-cpp 3.22, found from the current folder (it is no
+// dependency of this repository: install it somewhere else and run a check from there), greedy tokens of both
+// sides, and when they agree.
 
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** Two logits closer than this may change places with the order of sums. */
+/** Two logits closer than this may swap with another order of sums. */
 export const TIE = 1e-3;
 
 /** This library's built entries, such as `ours(repository, 'models')`. */
@@ -18,7 +19,7 @@ export async function openLlama() {
   return getLlama({ gpu: false, build: 'never' });
 }
 
-/** Greedy tokens of one of our models by whole passes, and by how much each won. */
+/** Greedy tokens of one of our models by whole passes, and the margin of each. */
 export function greedy(model, prompt, steps) {
   const history = [...prompt];
   const margins = [];

@@ -1,5 +1,6 @@
-"""Makes test/golden/nnx/mla.{safetensors,json}: the attention layers of transformers' DeepSeek V2 and V3, forward and backward, in
-float32 on the CPU. Parameters are written as gqa/nn's MultiHeadLatentAttention has them: kernels [In, Out], kv_b_proj as its halves.
+"""Makes test/golden/nnx/mla.{safetensors,json}: the attention layers of transformers' DeepSeek V2 and V3,
+forward and backward, in float32 on the CPU. Parameters are written as gqa/nn's MultiHeadLatentAttention has
+them: kernels [In, Out], kv_b_proj as its halves.
 
 Usage: python mla_layer.py OUT        # OUT is test/golden/nnx
 """

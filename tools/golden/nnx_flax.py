@@ -1,7 +1,9 @@
-"""Makes test/golden/nnx/*: flax.nnx modules (CPU, float32 unless a case says else) with their parameters, inputs and outputs.
+"""Makes test/golden/nnx/*: flax.nnx modules (CPU, float32 unless a case says else) with their parameters,
+inputs and outputs.
 
-initializers, rngs, layers, attention (one call each), decode (one call per token), and what Flax does where it is wrong (`defects`).
-Options are written as gqa's constructors take them (camelCase); initializers by name.
+initializers, rngs, layers, attention (one call each), decode (one call per token), and what Flax does where
+it is wrong (`defects`). Options are written as gqa's constructors take them (camelCase); initializers by
+name.
 
 Usage: python nnx_flax.py OUT [GROUP …]        # OUT is test/golden/nnx; all groups by default
 """

@@ -1,5 +1,6 @@
-"""Makes test/golden/flax/numpy.{safetensors,json}: grouped-query attention in NumPy (groupedQueryAttention) and the decoder block of
-PyTorch (Linear without bias, repeat_interleave, causal scaled_dot_product_attention) with its weights.
+"""Makes test/golden/flax/numpy.{safetensors,json}: grouped-query attention in NumPy (groupedQueryAttention)
+and the decoder block of PyTorch (Linear without bias, repeat_interleave, causal scaled_dot_product_attention)
+with its weights.
 
 Usage: python numpy_gqa.py OUT        # OUT is test/golden/flax
 """

@@ -1,7 +1,9 @@
-"""Makes test/golden/ops/ops.{safetensors,json}: the small ops of a transformer, forward and backward, in float32.
+"""Makes test/golden/ops/ops.{safetensors,json}: the small ops of a transformer, forward and backward, in
+float32.
 
-PyTorch's own functions where it has one; rotations by the modelling code of transformers (Llama for half-split, Cohere for
-interleaved); inverse frequencies by transformers. Row lengths sit around the vector widths 4, 8 and 16.
+PyTorch's own functions where it has one; rotations by the modelling code of transformers (Llama for
+half-split, Cohere for interleaved); inverse frequencies by transformers. Row lengths sit around the vector
+widths 4, 8 and 16.
 
 Usage: python ops.py OUT        # OUT is test/golden/ops
 """
@@ -38,7 +40,8 @@ def gelu_gate(gate, up):
 
 
 def rotate(x, positions, inv_freq, interleaved):
-    """x [B, T, N, H]; positions [B, T]; the first 2 * len(inv_freq) dims of each head rotate, the rest pass through."""
+    """x [B, T, N, H]; positions [B, T]; the first 2 * len(inv_freq) dims of each head rotate, the rest pass
+    through."""
     angles = positions[..., None].float() * inv_freq
     if interleaved:
         apply, angles = modeling_cohere.apply_rotary_pos_emb, angles.repeat_interleave(2, -1)
@@ -77,7 +80,8 @@ FREQUENCIES = {
 
 
 def cases(normal):
-    """Yields name, op, options (the library's spelling), function, the arguments by name (gradients are taken of the float ones)."""
+    """Yields name, op, options (the library's spelling), function, the arguments by name (gradients are taken
+    of the float ones)."""
     for n in WIDTHS:
         x, w, b = normal(3, 5, n) * 2 + 0.3, 1 + 0.3 * normal(n), normal(n)
         yield f"rms-norm-{n}", "rmsNorm", {"eps": 1e-5}, lambda x, weight: rms_norm(x, weight, 1e-5), dict(x=x, weight=w)

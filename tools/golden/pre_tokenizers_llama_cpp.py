@@ -1,5 +1,6 @@
-"""How llama.cpp cuts texts for every name that `tokenizer.ggml.pre` may have: its table, read out of llama-vocab.cpp, run by its own
-unicode.cpp. Needs a C++ compiler, `tokenizers`, and llama.cpp's sources (the source package of llama-cpp-python holds them).
+"""How llama.cpp cuts texts for every name that `tokenizer.ggml.pre` may have: its table, read out of
+llama-vocab.cpp, run by its own unicode.cpp. Needs a C++ compiler, `tokenizers`, and llama.cpp's sources (the
+source package of llama-cpp-python holds them).
 
 Run: python tools/golden/pre_tokenizers_llama_cpp.py LLAMA_CPP/src VERSION     (writes test/golden/tokenizers/pre-tokenizers.json)
 """
@@ -38,7 +39,8 @@ def o200k(suffix, digits, but="", slash="/"):
             rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n{slash}]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
-# Where llama.cpp only comes near what a tokenizer.json says (its comments name the original): the original, run by Rust `tokenizers`.
+# Where llama.cpp only comes near what a tokenizer.json says (its comments name the original): the original,
+# run by Rust `tokenizers`.
 ORIGINALS = {
     "GPT4O": [o200k(CONTRACTION + "?", r"\p{N}{1,3}")],
     "MINIMAX_M2": [o200k(CONTRACTION + "?", r"\p{N}{1,3}")],

@@ -1,7 +1,9 @@
-"""Makes test/golden/quant/blocks.{safetensors,json}: matrices in GGUF's storage types and what the gguf package reads from them.
+"""Makes test/golden/quant/blocks.{safetensors,json}: matrices in GGUF's storage types and what the gguf
+package reads from them.
 
-Types that the package can write are quantised from random numbers with awkward rows (all zero, constant, one outlier, tiny,
-huge). The K types it can only read: there the blocks are random bytes with sane float16 scales.
+Types that the package can write are quantised from random numbers with awkward rows (all zero, constant, one
+outlier, tiny, huge). The K types it can only read: there the blocks are random bytes with sane float16
+scales.
 
 Usage: python quant_blocks.py OUT        # OUT is test/golden/quant
 """

@@ -1,8 +1,10 @@
-"""Makes test/golden/quant/*.gguf and gguf.{safetensors,json}: whole tiny Llama models as GGUF, in llama.cpp's layout.
+"""Makes test/golden/quant/*.gguf and gguf.{safetensors,json}: whole tiny Llama models as GGUF, in llama.cpp's
+layout.
 
-Written with the gguf package as llama.cpp's converter does: q and k rows permuted to interleaved rotation, `rope_freqs.weight`
-for Llama 3 scaling, no `output.weight` when tied, no tokenizer. The logits are transformers' own on the dequantised
-weights; where transformers' GGUF reader can read the file, its logits are compared with them first.
+Written with the gguf package as llama.cpp's converter does: q and k rows permuted to interleaved rotation,
+`rope_freqs.weight` for Llama 3 scaling, no `output.weight` when tied, no tokenizer. The logits are
+transformers' own on the dequantised weights; where transformers' GGUF reader can read the file, its logits
+are compared with them first.
 
 Usage: python quant_gguf.py TINY_LLAMA OUT        # test/golden/tiny-llama (for two of the models) and test/golden/quant
 """
@@ -58,7 +60,8 @@ def heads_to_permute(name, config):
 
 
 def write_gguf(path, model, types):
-    """types: tensor name -> storage type, '*' for every other matrix; vectors stay F32. Returns the weights as a reader sees them."""
+    """types: tensor name -> storage type, '*' for every other matrix; vectors stay F32. Returns the weights
+    as a reader sees them."""
     config, writer, seen = model.config, GGUFWriter(path, "llama"), {}
     head_dim, rope = config.head_dim, config.rope_parameters
     writer.add_name(path.stem)
@@ -128,7 +131,8 @@ def greedy(model, prompt):
 
 
 def clearest_prompt(model, generator):
-    """Of many random prompts the one whose continuation is least sensitive to small errors, such as quantised activations."""
+    """Of many random prompts the one whose continuation is least sensitive to small errors, such as quantised
+    activations."""
     best = None
     for _ in range(TRIES):
         prompt = torch.randint(0, model.config.vocab_size, (PROMPT,), generator=generator)

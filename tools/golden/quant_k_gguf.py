@@ -1,7 +1,9 @@
-"""Makes test/golden/quant/k-mixed.gguf and k-mixed.{safetensors,json}: a tiny Llama whose matrices are in the K and 5-bit types.
+"""Makes test/golden/quant/k-mixed.gguf and k-mixed.{safetensors,json}: a tiny Llama whose matrices are in the
+K and 5-bit types.
 
-The gguf package reads the K types but does not write them, so this file quantises by the plain rule (scale and minimum from each
-group's range; ggml searches for better ones, in the same layout). The logits are transformers' on what the package reads back.
+The gguf package reads the K types but does not write them, so this file quantises by the plain rule (scale
+and minimum from each group's range; ggml searches for better ones, in the same layout). The logits are
+transformers' on what the package reads back.
 
 Usage: python quant_k_gguf.py OUT        # OUT is test/golden/quant
 """

@@ -1,7 +1,8 @@
-"""Makes test/golden/random/random.{safetensors,json}: keys and samples of jax.random (threefry2x32, partitionable; CPU, float32).
+"""Makes test/golden/random/random.{safetensors,json}: keys and samples of jax.random (threefry2x32,
+partitionable; CPU, float32).
 
-Short arrays are stored whole, long ones as the SHA-256 of their little-endian bytes: what JAX computes by polynomials is
-meant to be equal bit for bit on the kind of CPU this ran on (fused multiply-add).
+Short arrays are stored whole, long ones as the SHA-256 of their little-endian bytes: what JAX computes by
+polynomials is meant to be equal bit for bit on the kind of CPU this ran on (fused multiply-add).
 
 Usage: python random_jax.py OUT        # OUT is test/golden/random
 """

@@ -1,5 +1,6 @@
-"""Makes test/golden/semantics/frameworks.{safetensors,json}: the points on which frameworks differ, on one small input, as jax.nn, Flax, PyTorch and
-Hugging Face transformers compute them (CPU). test/nn/semantics.test.ts holds docs/semantics.md by them.
+"""Makes test/golden/semantics/frameworks.{safetensors,json}: the points on which frameworks differ, on one
+small input, as jax.nn, Flax, PyTorch and Hugging Face transformers compute them (CPU).
+test/nn/semantics.test.ts holds docs/semantics.md by them.
 
 Layout [B, T, N, H] everywhere in the files. Usage: python semantics.py OUT        # OUT is test/golden/semantics
 """

@@ -1,6 +1,8 @@
-"""Makes test/golden/semantics/onnx.{safetensors,json}: what ONNX's reference implementation of Attention does on the inputs of frameworks.safetensors.
+"""Makes test/golden/semantics/onnx.{safetensors,json}: what ONNX's reference implementation of Attention does
+on the inputs of frameworks.safetensors.
 
-Needs onnx (requirements-onnx.txt) and nothing else of the environment. Layout [B, T, N, H] in the file, [B, N, T, H] for ONNX.
+Needs onnx (requirements-onnx.txt) and nothing else of the environment. Layout [B, T, N, H] in the file, [B,
+N, T, H] for ONNX.
 Usage: python semantics_onnx.py OUT        # OUT is test/golden/semantics, after semantics.py
 """
 

@@ -1,10 +1,12 @@
-"""Makes test/golden/smollm2/: SmolLM2-135M-Instruct (Q4_1 GGUF) as transformers' own GGUF reader sees it, dequantised to f32.
+"""Makes test/golden/smollm2/: SmolLM2-135M-Instruct (Q4_1 GGUF) as transformers' own GGUF reader sees it,
+dequantised to f32.
 
-Logits of a short text, greedy continuations with their margins, token ids of hard strings, rendered chat templates.
+Logits of a short text, greedy continuations with their margins, token ids of hard strings, rendered chat
+templates.
 
-Tokens: transformers' GGUF reader ignores `tokenizer.ggml.pre` ("smollm": every digit is split off before the GPT-2 pattern
-runs). That is put right here, as llama.cpp does for that value; where the untouched reader differs, its ids are kept as
-`transformersIds`. check_tokens_llama_cpp.mjs compares `ids` with llama.cpp's.
+Tokens: transformers' GGUF reader ignores `tokenizer.ggml.pre` ("smollm": every digit is split off before the
+GPT-2 pattern runs). That is corrected here, as llama.cpp does for that value; where the untouched reader
+differs, its ids are kept as `transformersIds`. check_tokens_llama_cpp.mjs compares `ids` with llama.cpp's.
 
 Usage: python smollm2.py GGUF_FILE OUT        # OUT is test/golden/smollm2
 """
@@ -26,7 +28,7 @@ TEXT = (
     "On clear nights he counted them twice. When the wind turned to the north he did not read at all; he stood at the glass "
     "and listened, because a storm in that bay gave no other warning than a change in the sound of the water on the rocks."
 )
-# no step of these two is a near tie (many other prompts have one): the smallest margins are 0.05 and 0.5
+# no step of these two is a near tie, as in many other prompts: the smallest margins are 0.05 and 0.5
 PROMPTS = {"plain": "Once upon a time", "counting": "1 2 3 4 5 6 7 8"}
 NEW, TOP, FIXED_STEP = 64, 20, 769  # 64 fixed vocabulary ids: 0, 769, 1538, ...
 

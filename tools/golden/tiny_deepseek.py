@@ -1,7 +1,8 @@
 """Makes test/golden/tiny-deepseek/<option>/: tiny random checkpoints of DeepSeek V2 and V3, and their logits.
 
-As tiny_families.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers (float32, eager). YaRN's
-original length lies inside the sequences. Sizes are even where transformers' complex rotation of V2 wants it.
+As tiny_families.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers
+(float32, eager). YaRN's original length lies inside the sequences. Sizes are even where transformers' complex
+rotation of V2 wants it.
 
 Usage: python tiny_deepseek.py OUT        # OUT is test/golden
 """

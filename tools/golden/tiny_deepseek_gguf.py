@@ -1,9 +1,11 @@
-"""Makes test/golden/tiny-deepseek/<option>.gguf: checkpoints of tiny_deepseek.py in llama.cpp's layout, float32.
+"""Makes test/golden/tiny-deepseek/<option>.gguf: checkpoints of tiny_deepseek.py in llama.cpp's layout,
+float32.
 
-Written with the gguf package as llama.cpp's converter does (DeepseekV2Model): the expansion of the latent as two tensors, of keys
-[heads, rank, dims] (transposed per head) and of values [heads, dims, rank], experts stacked, one key-value head as wide as the
-latent and the rotated key. `v3-joint` is the same as `v3` as the converter wrote it before: one attn_kv_b, all heads' own sizes.
-Options with biases, and halves rotated, have no file: there are no such tensors or keys.
+Written with the gguf package as llama.cpp's converter does (DeepseekV2Model): the expansion of the latent as
+two tensors, of keys [heads, rank, dims] (transposed per head) and of values [heads, dims, rank], experts
+stacked, one key-value head as wide as the latent and the rotated key. `v3-joint` is the same as `v3` as the
+converter wrote it before: one attn_kv_b, all heads' own sizes. Options with biases, and halves rotated, have
+no file: there are no such tensors or keys.
 
 Usage: python tiny_deepseek_gguf.py OUT [NAME …]   # OUT is test/golden, after tiny_deepseek.py
 """

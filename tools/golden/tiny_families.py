@@ -1,8 +1,9 @@
-"""Makes test/golden/tiny-<family>/<option>/: tiny random checkpoints of the families besides Llama, and their logits.
+"""Makes test/golden/tiny-<family>/<option>/: tiny random checkpoints of the families besides Llama, and their
+logits.
 
-As tiny_llama.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers (float32, eager).
-Windows are shorter than every sequence; LongRoPE's original length lies inside the sequences, so that some rows are short
-and some long, and one greedy answer crosses it.
+As tiny_llama.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers
+(float32, eager). Windows are shorter than every sequence; LongRoPE's original length lies inside the
+sequences, so that some rows are short and some long, and one greedy answer crosses it.
 
 Usage: python tiny_families.py OUT [FAMILY/OPTION …]   # OUT is test/golden
 """
@@ -169,7 +170,7 @@ def save(name, model, folder):
         old |= {"rope_theta": rope["rope_theta"], "partial_rotary_factor": rope["partial_rotary_factor"],
                 "rope_scaling": {"type": "su", "short_factor": rope["short_factor"], "long_factor": rope["long_factor"]}}
         (folder / "config.v4.json").write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
-        renamed = json.loads(json.dumps(old).replace('"su"', '"longrope"'))  # transformers 5 stumbles over the first name
+        renamed = json.loads(json.dumps(old).replace('"su"', '"longrope"'))  # transformers 5 fails on the first name
         assert Phi3Config.from_dict(renamed).rope_parameters == model.config.rope_parameters | {"type": "longrope"}
 
 
@@ -211,7 +212,8 @@ def main(out, chosen):
             "script": "tools/golden/tiny_families.py", "versions": versions("torch", "transformers", "safetensors"),
             "purpose": purpose, "seed": seed, "attention": "eager, float32", "B": B, "T": T, "V": V, "raggedLengths": list(RAGGED),
             "minMargin": margin, "maxAbsLogit": float(arrays["logits"].abs().max()),
-            # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as transformers has them)
+            # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as
+            # transformers has them)
             "float32Noise": float(noise.detach()),
         })
         print(name, "max |logit|", round(float(arrays["logits"].abs().max()), 2), "margin", margin, "noise", float(noise))

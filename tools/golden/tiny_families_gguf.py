@@ -1,10 +1,12 @@
-"""Makes test/golden/tiny-<family>/<option>.gguf: the checkpoints of tiny_families.py in llama.cpp's layout, float32.
+"""Makes test/golden/tiny-<family>/<option>.gguf: the checkpoints of tiny_families.py in llama.cpp's layout,
+float32.
 
-Written with the gguf package as llama.cpp's converter does: q and k permuted for `llama` (Mistral) only; Phi-3's LongRoPE as two
-tensors and a factor; GPT-2's Conv1D matrices transposed and its mask buffers left out; 1 added to Gemma's norms; Falcon's
-projections reordered from groups to all q, all k, all v, and its norms of the MLP and attention as attn_norm and attn_norm_2.
-Options that GGUF has no keys for (Qwen's and StarCoder 2's windows, GPT-2's score scales, Gemma's query scale, Falcon's
-sequential form, one key per head in GPTBigCode) have no file. A made-up vocabulary lets llama.cpp open them.
+Written with the gguf package as llama.cpp's converter does: q and k permuted for `llama` (Mistral) only;
+Phi-3's LongRoPE as two tensors and a factor; GPT-2's Conv1D matrices transposed and its mask buffers left
+out; 1 added to Gemma's norms; Falcon's projections reordered from groups to all q, all k, all v, and its
+norms of the MLP and attention as attn_norm and attn_norm_2. Options that GGUF has no keys for (Qwen's and
+StarCoder 2's windows, GPT-2's score scales, Gemma's query scale, Falcon's sequential form, one key per head
+in GPTBigCode) have no file. A made-up vocabulary lets llama.cpp open them.
 
 Usage: python tiny_families_gguf.py OUT [FAMILY/OPTION …]   # OUT is test/golden, after tiny_families.py
 """

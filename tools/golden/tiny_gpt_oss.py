@@ -1,8 +1,9 @@
-"""Makes test/golden/tiny-gpt_oss/<option>/ and <option>.gguf: tiny random gpt-oss checkpoints, and their logits.
+"""Makes test/golden/tiny-gpt_oss/<option>/ and <option>.gguf: tiny random gpt-oss checkpoints, and their
+logits.
 
-As tiny_families.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers (float32, eager). The
-window of 9 and YaRN's original length lie inside the sequences; the experts' clamp is reached. The GGUF form has float32 in
-llama.cpp's layout: experts as [E, Out, In], gate and up apart.
+As tiny_families.py: small awkward dimensions, weights drawn wide, logits and greedy tokens by transformers
+(float32, eager). The window of 9 and YaRN's original length lie inside the sequences; the experts' clamp is
+reached. The GGUF form has float32 in llama.cpp's layout: experts as [E, Out, In], gate and up apart.
 
 Usage: python tiny_gpt_oss.py OUT        # OUT is test/golden
 """

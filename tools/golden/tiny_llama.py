@@ -1,7 +1,9 @@
-"""Makes test/golden/tiny-llama/<name>/: tiny random Llama checkpoints, saved by Hugging Face transformers, and their logits.
+"""Makes test/golden/tiny-llama/<name>/: tiny random Llama checkpoints, saved by Hugging Face transformers,
+and their logits.
 
-The dimensions are small and awkward. Weights are drawn wide (not the usual std 0.02), so that a wrong rotation, head
-mapping or norm moves the logits by far more than rounding does. The logits are transformers' own, float32, eager attention.
+The dimensions are small and awkward. Weights are drawn wide (not the usual std 0.02), so that a wrong
+rotation, head mapping or norm moves the logits by far more than rounding does. The logits are transformers'
+own, float32, eager attention.
 
 Usage: python tiny_llama.py OUT        # OUT is test/golden/tiny-llama
 """
@@ -73,8 +75,8 @@ def random_model(fields, seed):
 
 
 def add_v4_config(folder, config):
-    """The same config in the older spelling (rope_theta, rope_scaling, torch_dtype; head_dim only where it is not D / N),
-    which is what nearly every published checkpoint carries."""
+    """The same config in the older spelling (rope_theta, rope_scaling, torch_dtype; head_dim only where it is
+    not D / N), which is what nearly every published checkpoint carries."""
     old = json.loads((folder / "config.json").read_text())
     rope = old.pop("rope_parameters")
     old["torch_dtype"] = old.pop("dtype")
@@ -155,7 +157,8 @@ def main(out):
             "B": B, "T": T, "raggedLengths": list(RAGGED),
             "greedy": {"promptLength": PROMPT, "newTokens": NEW, "minMargin": min(margins), "attempt": attempt},
             "maxAbsLogit": float(arrays["logits"].abs().max()),
-            # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as transformers has them)
+            # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as
+            # transformers has them)
             "float32Noise": float(noise),
         })
         print(name, "max |logit|", round(float(arrays["logits"].abs().max()), 3), "greedy", new, "margin", round(min(margins), 4))

@@ -1,4 +1,5 @@
-"""Shared by the scripts of tiny models: logits and greedy tokens by transformers, and the vocabulary of a GGUF file."""
+"""Shared by the scripts of tiny models: logits and greedy tokens by transformers, and the vocabulary of a
+GGUF file."""
 
 import torch
 
@@ -11,7 +12,8 @@ def logits_of(model, tokens):
 
 
 def greedy(model, prompt, new):
-    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of each."""
+    """By whole passes, without a cache. Returns the new tokens and the margin (top-1 minus top-2 logit) of
+    each."""
     tokens, margins = list(prompt), []
     for _ in range(new):
         top = logits_of(model, [tokens])[0, -1].topk(2)
@@ -21,7 +23,8 @@ def greedy(model, prompt, new):
 
 
 def clearest(model, seed, length, new):
-    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16 tables."""
+    """Of some random prompts the one whose answer is least sensitive to small errors, such as llama.cpp's f16
+    tables."""
     generator, best = torch.Generator().manual_seed(seed), None
     for _ in range(TRIES):
         prompt = torch.randint(3, model.config.get_text_config().vocab_size, (length,), generator=generator).tolist()

@@ -1,4 +1,5 @@
-"""Ids of transformers' AutoTokenizer for folders whose special tokens stand in several files, and for folders of vocab.json and merges.txt.
+"""Ids of transformers' AutoTokenizer for folders whose special tokens stand in several files, and for folders
+of vocab.json and merges.txt.
 
 Run: python tools/golden/tokenizer_folders.py     (writes test/golden/tokenizers/folders.json)
 """

@@ -1,4 +1,5 @@
-"""Ids and texts of Rust `tokenizers` for small tokenizer.json files, one for each component and option that this package reads.
+"""Ids and texts of Rust `tokenizers` for small tokenizer.json files, one for each component and option that
+this package reads.
 
 Run: python tools/golden/tokenizers_rust.py     (writes test/golden/tokenizers/pipelines.json)
      python tools/golden/tokenizers_rust.py --random 3000 out.json     (many random pipelines, for a search by hand)

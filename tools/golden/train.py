@@ -1,8 +1,8 @@
 """Makes test/golden/train/: losses, every gradient, and ten AdamW steps with clipping, from PyTorch.
 
-The models are tiny checkpoints of tiny_llama.py and tiny_families.py, loaded by transformers, and a small GPT written
-here, whose weights are stored too. Loss: transformers' for `labels`, the mean cross-entropy of the next token. Steps:
-torch.nn.utils.clip_grad_norm_(1.0), torch.optim.AdamW, the same batch in each.
+The models are tiny checkpoints of tiny_llama.py and tiny_families.py, loaded by transformers, and a small GPT
+written here, whose weights are stored too. Loss: transformers' for `labels`, the mean cross-entropy of the
+next token. Steps: torch.nn.utils.clip_grad_norm_(1.0), torch.optim.AdamW, the same batch in each.
 
 Usage: python train.py GOLDEN        # GOLDEN is test/golden
 """
@@ -77,7 +77,8 @@ class Gpt(nn.Module):
 
 
 def run(model, ids, loss_of):
-    """The gradients of the first loss, the losses before each step and after the last, and the gradient norms."""
+    """The gradients of the first loss, the losses before each step and after the last, and the gradient
+    norms."""
     model.train()
     loss = loss_of(model, ids)
     loss.backward()

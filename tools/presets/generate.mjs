@@ -1,8 +1,9 @@
 /**
- * Writes src/plan/presets.generated.ts from a table of researched models: the attention facts of each, one line per model.
+ * Writes src/plan/presets.generated.ts from a table of researched models: the attention facts of each, one
+ * line per model.
  *
- * Usage: node tools/presets/generate.mjs model-configs.json > src/plan/presets.generated.ts
- * The input has `models`: [{ id, name, model_type, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
+ * Usage: node tools/presets/generate.mjs model-configs.json > src/plan/presets.generated.ts The input has
+ * `models`: [{ id, name, model_type, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
  * hidden_size, intermediate_size, vocab_size, max_position_embeddings, sliding_window, layer_pattern, mla,
  * tie_word_embeddings, verified }].
  */
@@ -10,7 +11,10 @@ import { readFileSync } from 'node:fs';
 
 const { models } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 
-/** How the layers differ: '' all full; `sliding W every P` slides except where (i + 1) % P is 0 (P = 0: everywhere). */
+/**
+ * How the layers differ: '' all full; `sliding W every P` slides except where (i + 1) % P is 0 (P = 0:
+ * everywhere).
+ */
 function layersOf(model) {
   const { layer_pattern: pattern, sliding_window: window, mla } = model;
   if (mla) return `latent ${mla.kv_lora_rank}+${mla.qk_rope_head_dim}`;

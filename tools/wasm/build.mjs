@@ -1,5 +1,6 @@
-// Compiles kernels/wasm.c to WASM, with SIMD128 and with relaxed SIMD, and writes src/backend/kernels.generated.ts.
-// Run by `make wasm`, after `npm ci --prefix tools/wasm`. Plain clang flags: another clang with a wasm32 target does as well.
+// Compiles kernels/wasm.c to WASM, with SIMD128 and with relaxed SIMD, and writes
+// src/backend/kernels.generated.ts. Run by `make wasm`, after `npm ci --prefix tools/wasm`. Plain clang
+// flags: another clang with a wasm32 target does as well.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -11,7 +11,7 @@ import { addBackendOptions, type BackendFlags, useBackend } from '../backend-opt
 import { exitCode, UsageError } from '../errors.ts';
 import { untilInterrupt } from '../interrupt.ts';
 import * as parse from '../options.ts';
-import { outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from '../output.ts';
+import { helpEnd, outColors, shellLines, wrapped, writeJson, writeNote, writeResult } from '../output.ts';
 import { demoPage } from '../pages/demo.ts';
 import { PROMPT } from './measure.ts';
 import type { DemoResult } from './result.ts';
@@ -27,12 +27,14 @@ interface DemoFlags extends BackendFlags {
 /** The results; its presence marks a folder written by a demo. */
 const RESULT_FILE = 'demo.json';
 const PAGE_FILE = 'report.html';
-const OWN = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-converted)?)$/;
+/** The names that a demo writes. */
+const OWN_NAMES = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-converted)?)$/;
 
 const about = `
-The bundled model is a character-level GPT of 1.8 million parameters, trained on Moby-Dick. The demo writes a folder with the
-original (k6), the converted (k2-converted, k1-converted) and the uptrained models (k2, k1) as Hugging Face directories, the
-text, report.html and demo.json. A folder that a demo wrote is replaced; any other that is not empty is refused.
+The bundled model is a character-level GPT of 1.8 million parameters, trained on Moby-Dick. The demo writes a
+folder with the original (k6), converted (k2-converted, k1-converted) and uptrained models (k2, k1) as Hugging Face
+directories, the text, report.html and demo.json. A folder that a demo wrote is replaced; any other folder must be
+empty.
 
 Examples:
   npx gqa demo
@@ -46,11 +48,11 @@ export function demoCommand(): Command {
     .option('--quick', 'a shorter run: under half a minute')
     .option(
       '--steps <n>',
-      'steps of each uptraining (default: what fits into its time, at most a tenth of the training)',
+      'steps of each uptraining (default: as many as time allows)',
       parse.positiveInteger,
     );
-  return addBackendOptions(command, 'print one JSON object in place of the text')
-    .addHelpText('after', about)
+  return addBackendOptions(command, 'print one JSON object instead of the text')
+    .addHelpText('after', helpEnd(about))
     .action(run);
 }
 
@@ -64,7 +66,7 @@ async function run(flags: DemoFlags): Promise<void> {
       await makeDemo(flags, say, signal);
     } catch (error) {
       if (!signal.aborted) throw error;
-      writeNote(`stopped: nothing was left in ${out}`);
+      writeNote(`stopped: nothing was written to ${out}`);
       process.exitCode = exitCode.interrupted;
     }
   }, 'SIGTERM');
@@ -72,7 +74,7 @@ async function run(flags: DemoFlags): Promise<void> {
 
 async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: AbortSignal): Promise<void> {
   const { out } = flags;
-  let result: DemoResult | undefined;
+  let result!: DemoResult;
   const { folder: parent, file: name } = splitPath(out);
   await parent.replace(
     name,
@@ -84,14 +86,11 @@ async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: A
     },
     { overwrite: true },
   );
-  if (result === undefined) throw new Error('demo: expected a result');
   if (flags.json) writeJson({ out, report: join(out, PAGE_FILE), ...result });
   else conclude(out, result);
 }
 
-/**
- * The work of one run. On two cores it takes under two minutes natively, under four on WebAssembly.
- */
+/** The work of one run. On two cores it takes under two minutes natively, under four on WebAssembly. */
 function scaleOf({ quick, steps }: DemoFlags): DemoScale {
   const isNative = getBackend().name === 'native';
   return quick
@@ -108,10 +107,10 @@ function conclude(out: string, result: DemoResult): void {
   writeResult(`\n${outColors.dim(wrapped(demoNote(result)))}`);
   writeResult(`\n${wrapped(demoSentence(result))}\n`);
   writeResult(
-    `${outColors.bold('report')}  ${join(out, PAGE_FILE)}  (${Math.round(result.seconds)} s in all)`,
+    `${outColors.bold('report')}  ${join(out, PAGE_FILE)}  (${Math.round(result.seconds)} s in total)`,
   );
   const commands = demoCommands(out, result).map((command) => `  ${shellLines(command)}`);
-  writeResult(`${outColors.bold('go on')}\n${commands.join('\n')}`);
+  writeResult(`${outColors.bold('try next')}\n${commands.join('\n')}`);
 }
 
 /** @throws UsageError when `out` exists and was not written by a demo */
@@ -119,13 +118,13 @@ function checkPlace(out: string): void {
   const found = statSync(out, { throwIfNoEntry: false });
   if (found === undefined) return;
   const refuse = (what: string) =>
-    new UsageError(`${out}: expected no folder, an empty one or a demo's own, got ${what}`);
+    new UsageError(`${out}: expected no folder, an empty one or one that a demo wrote, got ${what}`);
   if (!found.isDirectory()) throw refuse('a file');
   const entries = readdirSync(out);
   if (entries.length === 0) return;
   if (!isDemo(join(out, RESULT_FILE)))
     throw refuse(`one without a demo's ${RESULT_FILE}; choose another --out`);
-  const other = entries.find((name) => !OWN.test(name));
+  const other = entries.find((name) => !OWN_NAMES.test(name));
   if (other !== undefined) throw refuse(`one that also holds ${other}; choose another --out`);
 }
 

@@ -46,7 +46,7 @@ export async function sampleOf(model: Model, signal: AbortSignal): Promise<strin
 }
 
 export interface DecodeOptions {
-  /** Sequences at once. */
+  /** Sequences per batch. */
   readonly batchSize: number;
   /** Tokens cached per sequence at the end. */
   readonly contextLength: number;

@@ -6,26 +6,21 @@ import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getBackend } from '../../backend/index.ts';
-import {
-  type ConvertMethod,
-  type ConvertResult,
-  convertCheckpoint,
-  measureDrift,
-} from '../../convert/index.ts';
+import { convertCheckpoint, measureDrift } from '../../convert/index.ts';
 import { loadTrainableModel } from '../../models/trainable-model.ts';
-import { type KvCachePlan, planKvCache } from '../../plan/index.ts';
+import { planKvCache } from '../../plan/index.ts';
 import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Trainer } from '../../train/trainer.ts';
 import { prepareUptraining } from '../../train/uptrain.ts';
 import { binarySize, count, percent, wrapped } from '../output.ts';
-import { startProgress } from '../progress.ts';
+import { withProgress } from '../progress.ts';
 import { TrainingBar } from '../train/bar.ts';
 import { decodeSpeeds, lossOf, PROMPT, sampleOf, withModel } from './measure.ts';
-import type { DemoConversion, DemoModel, DemoResult } from './result.ts';
+import type { DemoConversion, DemoResult } from './result.ts';
 
 const BUNDLED = fileURLToPath(new URL('../../../demo/', import.meta.url));
 const CONTEXT = 512;
-/** Share of the bundled text that the model was not trained on: its end. */
+/** Share of the bundled text, at its end, that the model was not trained on. */
 const HELD_OUT = 0.1;
 /** The numbers of key/value heads to convert to. */
 const FEWER = [2, 1];
@@ -36,9 +31,7 @@ const CURVE_POINTS = 4;
 
 /** The amount of work in each stage. */
 export interface DemoScale {
-  /**
-   * Planned seconds of one uptraining; it is stopped after a quarter more.
-   */
+  /** Planned seconds of one uptraining, which is stopped after a quarter more. */
   readonly seconds: number;
   /** Steps of one uptraining; overrides `seconds`. */
   readonly steps?: number;
@@ -58,16 +51,19 @@ export interface DemoJob {
 
 /** Shared by all stages. */
 interface Stage extends DemoJob {
+  /** The checkpoint of the bundled model. */
   readonly bundled: string;
   readonly text: string;
+  /** The part of the text that losses are measured on. */
   readonly heldOut: string;
+  /** Steps that trained the bundled model. */
   readonly trainedSteps: number;
 }
 
 /** @throws the signal's reason when aborted */
 export async function runDemo(job: DemoJob): Promise<DemoResult> {
   const started = performance.now();
-  const { folder, say, scale } = job;
+  const { folder, say, scale, signal } = job;
   const bundled = join(BUNDLED, 'model');
   const text = await readFile(join(BUNDLED, 'moby-dick.txt'), 'utf8');
   const config = JSON.parse(await readFile(join(bundled, 'config.json'), 'utf8'));
@@ -75,84 +71,76 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
   const at = Math.floor(text.length * (1 - HELD_OUT));
   const heldOut = text.slice(at, at + scale.validationWindows * CONTEXT + 1);
   const stage: Stage = { ...job, bundled, text, heldOut, trainedSteps: recipe.training.step };
-  const plan = (K: number, batchSize = 1) =>
-    planKvCache(config, { kvDtype: 'f32', contextLength: CONTEXT, batchSize, numKeyValueHeads: K });
+  const N: number = config.num_key_value_heads;
+  const names = [`k${N}`, ...FEWER.map((K) => `k${K}`)];
+  const facts = [N, ...FEWER].map((numKeyValueHeads, i) => {
+    const plan = planKvCache(config, { kvDtype: 'f32', contextLength: CONTEXT, numKeyValueHeads });
+    return { numKeyValueHeads, checkpoint: names[i], kvBytesPerToken: plan.bytesPerToken };
+  });
 
-  const N = config.num_key_value_heads as number;
-  const own = `k${N}`;
-  await cp(bundled, join(folder, own), { recursive: true });
+  await cp(bundled, join(folder, names[0]), { recursive: true });
   await writeFile(join(folder, 'moby-dick.txt'), text);
   await writeFile(join(folder, 'held-out.txt'), heldOut);
-  const original = await showOriginal(stage, plan(N), plan(N, scale.decodeBatch));
+  const { model, ...original } = await showOriginal(stage, facts[0].kvBytesPerToken);
 
   say(`\nFewer heads, before any training (loss on held-out text; K=${N} has ${original.loss.toFixed(3)}):`);
-  const conversions: Converted[] = [];
-  for (const K of FEWER) conversions.push(await convertTo(stage, K));
+  const conversions = await inTurn(FEWER, (K) => convertTo(stage, K));
 
   const steps = scale.steps ?? (await stepsWithin(stage, conversions[0].checkpoint));
-  say(
-    `\nUptraining: ${steps} steps each, ${percent(steps / stage.trainedSteps)} of the model's own training`,
-  );
-  const uptrained: Uptrained[] = [];
-  for (const conversion of conversions) uptrained.push(await uptrain(stage, conversion, steps));
+  const { trainedSteps } = stage;
+  say(`\nUptraining: ${steps} steps each, ${percent(steps / trainedSteps)} of the model's own training`);
+  const uptrained = await inTurn(conversions, (conversion) => uptrain(stage, conversion, steps));
 
-  const names = [own, ...FEWER.map((K) => `k${K}`)];
-  const speeds = await decodeSpeeds(
-    names.map((name) => join(folder, name)),
-    { batchSize: scale.decodeBatch, contextLength: CONTEXT, text, signal: job.signal },
-  );
-  const modelOf = (K: number, i: number, sample: string): DemoModel => ({
-    numKeyValueHeads: K,
-    checkpoint: names[i],
-    kvBytesPerToken: plan(K).bytesPerToken,
-    decodeTokensPerSecond: speeds[i],
-    sample,
-  });
-  const fewestSteps = Math.min(...uptrained.map((one) => one.steps));
+  const decode = { batchSize: scale.decodeBatch, contextLength: CONTEXT };
+  const paths = names.map((name) => join(folder, name));
+  const speeds = await decodeSpeeds(paths, { ...decode, text, signal });
+  const taken = Math.min(...uptrained.map(({ curve }) => curve[curve.length - 1].step));
+  const { tokensPerStep, learningRate } = uptrained[0];
   return {
     backend: getBackend().description,
-    model: original.model,
+    model,
     validationTokens: heldOut.length - 1,
-    uptraining: {
-      steps: fewestSteps,
-      alpha: fewestSteps / stage.trainedSteps,
-      ...uptrained[0].settings,
-    },
-    decode: { batchSize: scale.decodeBatch, contextLength: CONTEXT },
-    original: { ...modelOf(N, 0, original.sample), loss: original.loss },
-    converted: FEWER.map((K, i): DemoConversion => {
-      const { method, drift, loss } = conversions[i];
+    uptraining: { steps: taken, alpha: taken / trainedSteps, tokensPerStep, learningRate },
+    decode,
+    original: { ...facts[0], decodeTokensPerSecond: speeds[0], ...original },
+    converted: conversions.map(({ method, drift, loss }, i): DemoConversion => {
       const { sample, curve, seconds } = uptrained[i];
-      const last = curve[curve.length - 1].loss;
       return {
-        ...modelOf(K, i + 1, sample),
-        ...{ method, drift, curve, seconds },
-        loss: { ...loss, converted: loss[method], uptrained: last },
+        ...{ ...facts[i + 1], decodeTokensPerSecond: speeds[i + 1], sample, method, drift, curve, seconds },
+        loss: { ...loss, converted: loss[method], uptrained: curve[curve.length - 1].loss },
       };
     }),
     seconds: (performance.now() - started) / 1000,
   };
 }
 
-/** Facts, sample, loss and cache size of a model. */
-async function showOriginal(
-  { bundled, heldOut, say, scale, signal }: Stage,
-  one: KvCachePlan,
-  many: KvCachePlan,
-): Promise<{ loss: number; sample: string; model: DemoResult['model'] }> {
+/** A line of a list, wrapped to the terminal's width. */
+function item(K: number, text: string): string {
+  return `  K=${K}  ${wrapped(text, '       ').trimStart()}`;
+}
+
+async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await work(item));
+  return results;
+}
+
+/** Says what the bundled model is. @returns its facts, a sample, and its loss */
+async function showOriginal({ bundled, heldOut, say, scale, signal }: Stage, kvBytesPerToken: number) {
   const model = await loadTrainableModel(bundled);
   try {
     const { numLayers, numHeads, numKeyValueHeads, headDim } = model.config;
     const { parameterCount: parameters } = model;
     say(
       wrapped(
-        `A small character-level GPT trained on Moby-Dick: ${count(parameters)} parameters, ${numLayers} layers, N=${numHeads} query heads, each with key/value heads of its own (K=${numKeyValueHeads}, H=${headDim}). It writes:`,
+        `A small character-level GPT trained on Moby-Dick: ${count(parameters)} parameters, ${numLayers} layers, N=${numHeads} query heads, each with a key/value head of its own (K=${numKeyValueHeads}, H=${headDim}). It writes:`,
       ),
     );
     const sample = await sampleOf(model, signal);
     say(`\n${wrapped(`${PROMPT}${sample} …`, '    ')}`);
+    const size = binarySize(kvBytesPerToken * scale.decodeBatch * CONTEXT);
     say(
-      `\nIts KV cache takes ${count(one.bytesPerToken)} bytes a token: ${binarySize(many.totalBytes)} for ${scale.decodeBatch} texts of ${CONTEXT}.`,
+      `\n${wrapped(`Its KV cache takes ${count(kvBytesPerToken)} bytes per token: ${size} for ${scale.decodeBatch} texts of ${CONTEXT} characters.`)}`,
     );
     const loss = await lossOf(model, heldOut, signal);
     return { loss, sample, model: { parameters, numLayers, numHeads, numKeyValueHeads, headDim } };
@@ -161,61 +149,46 @@ async function showOriginal(
   }
 }
 
-interface Converted {
-  readonly numKeyValueHeads: number;
-  readonly checkpoint: string;
-  readonly method: 'mean' | 'similar';
-  readonly loss: { readonly mean: number; readonly similar: number };
-  readonly drift: DemoConversion['drift'];
-}
-
 /** Converts by `mean` and by `similar`, and keeps the better one. */
-async function convertTo(stage: Stage, K: number): Promise<Converted> {
+async function convertTo(stage: Stage, K: number) {
   const { folder, bundled, text, heldOut, say, signal } = stage;
-  const progress = startProgress(`converting to K=${K}`);
-  try {
-    const made = async (
-      method: ConvertMethod,
-    ): Promise<{ to: string; result: ConvertResult; loss: number }> => {
+  const converted = async (method: 'mean' | 'similar') => {
+    signal.throwIfAborted();
+    const to = join(folder, `k${K}-${method}`);
+    const calibration = method === 'similar' ? text : undefined;
+    const result = await convertCheckpoint({ from: bundled, to, numKeyValueHeads: K, method, calibration });
+    return { to, result, method, loss: await withModel(to, (model) => lossOf(model, heldOut, signal)) };
+  };
+  return await withProgress(`converting to K=${K}`, undefined, async (update) => {
+    const mean = await converted('mean');
+    update(1, 4);
+    const similar = await converted('similar');
+    update(2, 4);
+    const [best, worse] = similar.loss <= mean.loss ? [similar, mean] : [mean, similar];
+    const { method, to, result } = best;
+    const onProgress = (done: number, total: number) => {
       signal.throwIfAborted();
-      const to = join(folder, `k${K}-${method}`);
-      const result = await convertCheckpoint({
-        ...{ from: bundled, to, numKeyValueHeads: K, method },
-        calibration: method === 'similar' ? text : undefined,
-      });
-      return { to, result, loss: await withModel(to, (model) => lossOf(model, heldOut, signal)) };
+      update(2 + (2 * done) / total, 4);
     };
-    const mean = await made('mean');
-    progress.update(1, 4);
-    const similar = await made('similar');
-    progress.update(2, 4);
-    const method = similar.loss <= mean.loss ? 'similar' : 'mean';
-    const best = { mean, similar }[method];
-    const drift = await measureDrift({
-      ...{ from: bundled, to: best.to, result: best.result, text: heldOut },
-      onProgress: (done, total) => {
-        signal.throwIfAborted();
-        progress.update(2 + (2 * done) / total, 4);
-      },
-    });
-    await rm((method === 'mean' ? similar : mean).to, { recursive: true });
+    const drift = await measureDrift({ from: bundled, to, result, text: heldOut, onProgress });
+    await rm(worse.to, { recursive: true });
     const checkpoint = join(folder, `k${K}-converted`);
-    await rename(best.to, checkpoint);
-    progress.stop();
-    const loss = { mean: mean.loss, similar: similar.loss };
+    await rename(to, checkpoint);
     const worst = Math.max(...drift.layers.map((layer) => layer.attentionOutput));
+    const loss = { mean: mean.loss, similar: similar.loss };
+    const losses = `loss ${loss.mean.toFixed(3)} by mean, ${loss.similar.toFixed(3)} by similar`;
+    const same = percent(drift.topOneAgreement);
     say(
-      `  K=${K}  loss ${loss.mean.toFixed(3)} by mean, ${loss.similar.toFixed(3)} by similar; with ${method}, attention\n       drifts by up to ${percent(worst)}, and ${percent(drift.topOneAgreement)} of the likeliest characters are the same`,
+      item(
+        K,
+        `${losses}; by ${method}, the error of attention is at most ${percent(worst)}, and ${same} of the likeliest characters are the same`,
+      ),
     );
     return { numKeyValueHeads: K, checkpoint, method, loss, drift };
-  } finally {
-    progress.stop();
-  }
+  });
 }
 
-/**
- * Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original steps.
- */
+/** Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original. */
 async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): Promise<number> {
   const maxSteps = Math.round(MAX_ALPHA * trainedSteps);
   const { trainer } = await prepareUptraining({ from, text, steps: 2 });
@@ -230,22 +203,14 @@ async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): 
   }
 }
 
-interface Uptrained {
-  readonly settings: Pick<DemoResult['uptraining'], 'tokensPerStep' | 'learningRate'>;
-  readonly curve: DemoConversion['curve'];
-  readonly sample: string;
-  readonly seconds: number;
-  /** Steps taken. */
-  readonly steps: number;
-}
+type Converted = Awaited<ReturnType<typeof convertTo>>;
 
-async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Uptrained> {
+async function uptrain(stage: Stage, from: Converted, steps: number) {
   const { folder, text, say, signal } = stage;
   const K = from.numKeyValueHeads;
-  const to = join(folder, `k${K}`);
-  // The path gives the checkpoint format; the run writes no checkpoint.
-  const run = await prepareUptraining({ from: from.checkpoint, text, steps, out: to });
-  const { trainer, place, settings } = run;
+  // `out` gives the checkpoint format; the run itself writes no checkpoint.
+  const out = join(folder, `k${K}`);
+  const { trainer, place, settings } = await prepareUptraining({ from: from.checkpoint, text, steps, out });
   const { model, tokensPerStep } = trainer;
   try {
     const start = performance.now();
@@ -254,24 +219,18 @@ async function uptrain(stage: Stage, from: Converted, steps: number): Promise<Up
     const last = curve[curve.length - 1];
     await place?.directory.folder.create();
     await place?.form.write(place.directory.folder, model, place.recipe(last.step));
-    const cut = last.step < steps ? `, after ${last.step} of ${steps} steps: this machine became slower` : '';
-    say(
-      `  K=${K}  loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)} in ${Math.round(seconds)} s${cut}`,
-    );
+    const losses = `loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)}`;
+    const cut = last.step < steps ? `, after ${last.step} of ${steps} steps: out of time` : '';
+    say(item(K, `${losses} in ${Math.round(seconds)} s${cut}`));
     const sample = await sampleOf(model, signal);
-    const learning = { tokensPerStep, learningRate: settings.learningRate };
-    return { settings: learning, curve, sample, seconds, steps: last.step };
+    return { tokensPerStep, learningRate: settings.learningRate, curve, sample, seconds };
   } finally {
     model.dispose();
   }
 }
 
 /** Trains for the allowed time, with a bar. @returns the validation losses during and after training */
-async function train(
-  { heldOut, signal, scale }: Stage,
-  trainer: Trainer,
-  label: string,
-): Promise<{ step: number; loss: number }[]> {
+async function train({ heldOut, signal, scale }: Stage, trainer: Trainer, label: string) {
   const { steps } = trainer.settings;
   const every = Math.ceil(steps / CURVE_POINTS);
   const bar = new TrainingBar({ steps, tokensPerStep: trainer.tokensPerStep, label });

@@ -4,20 +4,11 @@ import { binarySize, count, percent } from '../output.ts';
 import { table } from '../table.ts';
 import type { DemoConversion, DemoResult } from './result.ts';
 
-const TABLE_HEAD = [
-  'K',
-  'loss before',
-  'converted',
-  'uptrained',
-  'KV bytes/token',
-  'decode tokens/s',
-] as const;
-
 /** The table's cells, header first, for the terminal and the page. */
 export function demoRows({ original, converted }: DemoResult): string[][] {
   const { numKeyValueHeads: N, loss, kvBytesPerToken, decodeTokensPerSecond } = original;
   return [
-    [...TABLE_HEAD],
+    ['K', 'loss before', 'converted', 'uptrained', 'KV bytes/token', 'decode tokens/s'],
     [`${N}`, loss.toFixed(3), '', '', count(kvBytesPerToken), count(Math.round(decodeTokensPerSecond))],
     ...converted.map((model) => [
       `${model.numKeyValueHeads}`,
@@ -37,7 +28,7 @@ export function demoTable(result: DemoResult): string {
 
 /** How the table was measured. */
 export function demoNote({ validationTokens, decode, backend }: DemoResult): string {
-  return `Loss: nats per character, on ${count(validationTokens)} that no training saw. Decode: ${decode.batchSize} texts at once, ${decode.contextLength} characters in the cache of each; ${backend}.`;
+  return `Loss: nats per character, on ${count(validationTokens)} held-out characters. Decode: batch of ${decode.batchSize}, ${decode.contextLength} characters cached per text; ${backend}.`;
 }
 
 /** The one-sentence conclusion. */
@@ -46,11 +37,11 @@ export function demoSentence({ original, converted, uptraining }: DemoResult): s
   const cache = both((model) => fraction(original.kvBytesPerToken / model.kvBytesPerToken));
   const speed = both((model) => (model.decodeTokensPerSecond / original.decodeTokensPerSecond).toFixed(1));
   const cost = both(({ loss }) => signed(loss.uptrained - original.loss));
-  const back = both(({ loss }) => wonBack(original.loss, loss.converted, loss.uptrained));
+  const recovered = both(({ loss }) => recoveredShare(original.loss, loss.converted, loss.uptrained));
   return (
     `You saw a multi-head model become a grouped-query one (K=2) and a multi-query one (K=1): ${cache} of its KV cache, ` +
-    `${speed} times its decode speed, ${cost} nats of loss. Uptraining for ${percent(uptraining.alpha)} of its training won back ` +
-    `${back} of what converting had cost.`
+    `${speed} times its decode speed, ${cost} nats of loss. Uptraining for ${percent(uptraining.alpha)} of its training steps ` +
+    `recovered ${recovered} of the loss that conversion had added.`
   );
 }
 
@@ -62,7 +53,7 @@ function signed(nats: number): string {
   return `${nats < 0 ? '-' : '+'}${Math.abs(nats).toFixed(3)}`;
 }
 
-function wonBack(before: number, converted: number, uptrained: number): string {
+function recoveredShare(before: number, converted: number, uptrained: number): string {
   const cost = converted - before;
   return cost <= 0.0005 ? 'nothing' : percent((converted - uptrained) / cost);
 }

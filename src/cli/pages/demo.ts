@@ -21,15 +21,15 @@ ${htmlTable(demoRows(result), 'Loss, cache and speed by key/value heads')}
 <p class="note">${escapeHtml(demoNote(result))}</p>
 ${sizes(result)}
 <h2>Loss</h2>
-<p>Uptraining goes on with the recipe that made the model, on the text it was trained on, for ${count(result.uptraining.steps)} steps. Step 0 is the conversion.</p>
+<p>Uptraining continues the training of the model, with its recipe and text, for ${count(result.uptraining.steps)} steps. Step 0 is the converted model.</p>
 ${losses(result)}
-<h2>What converting changed</h2>
+<h2>Drift of the conversion</h2>
 ${drifts(result)}
-<h2>What they write</h2>
+<h2>Samples</h2>
 ${samples(result)}
-<h2>How it was done</h2>
+<h2>Details</h2>
 ${facts(result)}
-<h2>Going on</h2>
+<h2>Try next</h2>
 <pre>${demoCommands(out, result).map(escapeHtml).join('\n')}</pre>`,
   );
 }
@@ -84,7 +84,7 @@ function drifts({ converted, original }: DemoResult): string {
 ${driftBars(drift.layers)}
 ${headMaps(drift.layers)}</div>`,
   );
-  return `<p>Bars: error of each layer's keys, values and attention output, relative to their size (0: none; 1: as far off as zeros). Squares: what the ${original.numKeyValueHeads} heads have in common, 0 (faint) to 1 (full); heads that became one are framed together.</p>
+  return `<p>Bars: relative error of each layer's keys, values and attention output (0: none; 1: that of zeros). Squares: similarity of the ${original.numKeyValueHeads} heads, 0 (faint) to 1 (full); merged heads share a frame.</p>
 <div class="row">${parts.join('\n')}</div>`;
 }
 
@@ -102,13 +102,13 @@ function facts({ model, uptraining, backend, seconds, converted }: DemoResult): 
   return factTable([
     [
       'model',
-      `${count(parameters)} parameters, ${numLayers} layers, N=${numHeads}, K=${numKeyValueHeads}, H=${headDim}; trained on Moby-Dick by characters`,
+      `${count(parameters)} parameters, ${numLayers} layers, N=${numHeads}, K=${numKeyValueHeads}, H=${headDim}; trained on the characters of Moby-Dick`,
     ],
     [
       'uptraining',
-      `${uptraining.steps} steps of ${count(uptraining.tokensPerStep)} characters, ${percent(uptraining.alpha)} of the training; learning rate up to ${uptraining.learningRate}; ${converted.map((one) => `K=${one.numKeyValueHeads} ${Math.round(one.seconds)} s`).join(', ')}`,
+      `${uptraining.steps} steps of ${count(uptraining.tokensPerStep)} characters, ${percent(uptraining.alpha)} of the training; peak learning rate ${uptraining.learningRate}; ${converted.map((one) => `K=${one.numKeyValueHeads} ${Math.round(one.seconds)} s`).join(', ')}`,
     ],
-    ['computed by', backend],
-    ['in all', `${Math.round(seconds)} s`],
+    ['backend', backend],
+    ['total time', `${Math.round(seconds)} s`],
   ]);
 }

@@ -7,7 +7,8 @@ import type { TrainerOptions } from '../../train/trainer.ts';
 import { DEFAULT_ALPHA, type UptrainChoice } from '../../train/uptrain-settings.ts';
 import type { BackendFlags } from '../backend-options.ts';
 import * as parse from '../options.ts';
-import { broken, writeNote } from '../output.ts';
+import { writeNote } from '../output.ts';
+import { DATA_HELP } from '../read-text.ts';
 
 /** The folder of a run, and its intervals. */
 export interface RunFlags extends BackendFlags {
@@ -48,17 +49,17 @@ type Flag<Name = keyof TrainFlags | keyof UptrainFlags> = readonly [
 
 const { positiveInteger, wholeNumber, notNegative, belowOne, path } = parse;
 const alphaHelp = `steps, as a share of those that trained the checkpoint (default: ${DEFAULT_ALPHA})`;
-const evalHelp = 'steps between estimates of both losses';
+const evalHelp = 'steps between estimates of the training and validation loss';
 
 const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Flag[]>> & {
   readonly settings: readonly Flag<SettingName>[];
 } = {
   place: [
-    ['--data <text>', 'data', path, 'a text file, a folder of them, or moby-dick'],
+    ['--data <text>', 'data', path, DATA_HELP],
     ['--out <folder>', 'out', path, 'folder for checkpoints, metrics and the page of curves'],
   ],
   train: [
-    ['--tokenizer <checkpoint>', 'tokenizer', path, 'use its tokenizer (default: one token per character)'],
+    ['--tokenizer <checkpoint>', 'tokenizer', path, 'its tokenizer is used (default: a token per character)'],
     ['--layers <n>', 'numLayers', positiveInteger, 'decoder layers', { train: 4 }],
     ['--dim <D>', 'hiddenSize', positiveInteger, 'model dim (default: 32 per query head)'],
     ['--heads <N>', 'numHeads', positiveInteger, 'query heads', { train: 4 }],
@@ -78,23 +79,17 @@ const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Fla
     ['--warmup <n>', 'warmupSteps', wholeNumber, 'warm-up steps (default: 100, at most a tenth of all)'],
     ['--weight-decay <d>', 'weightDecay', notNegative, 'AdamW weight decay, matrices only', { train: 0.1 }],
     ['--beta2 <b>', 'b2', belowOne, 'AdamW beta2', { train: 0.99 }],
-    [
-      '--clip <norm>',
-      'clip',
-      notNegative,
-      'largest norm of the gradients; 0 turns clipping off',
-      { train: 1 },
-    ],
-    ['--dropout <p>', 'dropout', belowOne, 'dropout probability, applied as in nanoGPT', { train: 0 }],
+    ['--clip <norm>', 'clip', notNegative, 'maximum gradient norm; 0: no clipping', { train: 1 }],
+    ['--dropout <p>', 'dropout', belowOne, 'dropout rate, applied as in nanoGPT', { train: 0 }],
     ['--seed <n>', 'seed', wholeNumber, 'seed of batches, dropout and initial weights', { train: 1337 }],
-    ['--validation <share>', 'validation', parse.share, 'last part of the text, held out', { train: 0.1 }],
+    ['--validation <share>', 'validation', parse.share, 'share of the text to hold out', { train: 0.1 }],
     ['--eval-batches <n>', 'evaluationBatches', positiveInteger, 'batches per loss estimate', { train: 20 }],
   ],
   run: [
     ['--eval-every <n>', 'evaluateEvery', positiveInteger, evalHelp, { train: 250, uptrain: 50 }],
     ['--save-every <n>', 'saveEvery', positiveInteger, 'steps between checkpoints (default: --eval-every)'],
     ['--keep <n>', 'keep', positiveInteger, 'checkpoints to keep', { train: 2, uptrain: 2 }],
-    ['--resume', 'resume', undefined, 'continue from the newest checkpoint in --out, with its settings'],
+    ['--resume', 'resume', undefined, 'continue the run in --out from its newest checkpoint'],
   ],
 };
 
@@ -109,15 +104,13 @@ export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): C
   return command;
 }
 
-/**
- * With `--resume`, flags that are not given come from the run; a given one must equal the run's.
- */
+/** With `--resume`, flags that are not given come from the run; a given one must equal the run's. */
 export async function withFlagsOfRun<F extends RunFlags>(flags: F, command: Command): Promise<F> {
   if (!flags.resume) return flags;
   const directory = new RunDirectory(await folderAt(flags.out));
   const latest = await directory.latest();
   if (latest === undefined) {
-    writeNote(`no checkpoint to go on from in ${flags.out}: starting anew`);
+    writeNote(`no checkpoint to resume from in ${flags.out}: starting a new run`);
     return flags;
   }
   const { identity = {} } = (await directory.state(latest)) as { identity?: Record<string, unknown> };
@@ -134,9 +127,8 @@ export function settingsOf<F extends Partial<TrainSettings>>(flags: F): Pick<F, 
   return Object.fromEntries(kept) as Pick<F, SettingName & keyof F>;
 }
 
-/** Flags that reproduce the settings, wrapped for the help text: `--batch 4 --block 256`. */
+/** The flags that give these settings, for the help: `--batch 4, --block 256`. */
 export function asFlags(settings: Partial<TrainSettings>): string {
   const given = FLAGS.settings.filter(([, name]) => settings[name] !== undefined);
-  const words = given.map(([flag, name]) => `${flag.split(' ')[0]}\u00a0${settings[name]}`);
-  return broken(words.join(' '), 100).replaceAll('\u00a0', ' ');
+  return given.map(([flag, name]) => `${flag.split(' ')[0]} ${settings[name]}`).join(', ');
 }

@@ -59,20 +59,18 @@ export class TrainReport {
   }
 
   result(finished: boolean): object {
-    const { trainer } = this.#run;
-    const last = this.#metrics.findLast((metric) => metric.validationLoss !== undefined);
-    const loss = this.#metrics.findLast((metric) => metric.loss !== undefined)?.loss;
-    return {
-      ...{
-        finished,
-        step: trainer.step,
-        loss,
-        trainLoss: last?.trainLoss,
-        validationLoss: last?.validationLoss,
-      },
-      ...{ parameters: trainer.model.parameterCount, tokensPerSecond: this.#bar.rate },
-      checkpoint: this.#checkpoint,
-    };
+    const { step, model } = this.#run.trainer;
+    const { trainLoss, validationLoss } = this.#last('validationLoss') ?? {};
+    const loss = this.#last('loss')?.loss;
+    const losses = { loss, trainLoss, validationLoss };
+    const { parameterCount: parameters } = model;
+    const [tokensPerSecond, checkpoint] = [this.#bar.rate, this.#checkpoint];
+    return { finished, step, ...losses, parameters, tokensPerSecond, checkpoint };
+  }
+
+  /** The newest metric that has the value. */
+  #last(name: keyof Metric): Metric | undefined {
+    return this.#metrics.findLast((metric) => metric[name] !== undefined);
   }
 
   /** Removes the bar. */
@@ -106,7 +104,7 @@ export class TrainReport {
           return value === undefined ? [] : [{ step: metric.step, value }];
         }),
       );
-    const last = this.#metrics.findLast((metric) => metric.validationLoss !== undefined);
+    const time = duration((performance.now() - this.#started) / 1000);
     const page = trainPage(
       `${this.#title}, N=${config.numHeads} K=${config.numKeyValueHeads}`,
       [
@@ -116,9 +114,9 @@ export class TrainReport {
           `${config.numLayers}, ${config.hiddenSize}, ${config.numHeads}, ${config.numKeyValueHeads}, ${config.headDim}`,
         ],
         ['step', `${count(trainer.step)} of ${count(settings.steps)}`],
-        ['validation loss', last?.validationLoss?.toFixed(4) ?? 'not yet'],
+        ['validation loss', this.#last('validationLoss')?.validationLoss?.toFixed(4) ?? 'not yet'],
         ['speed', this.#bar.rate > 0 ? `${count(Math.round(this.#bar.rate))} tokens/s` : 'not yet'],
-        ['time', `${duration((performance.now() - this.#started) / 1000)} on ${getBackend().description}`],
+        ['time', `${time} on ${getBackend().description}`],
         ['command', commandLine()],
       ],
       [

@@ -22,14 +22,14 @@ export async function trainRun(title: string, run: PreparedRun, flags: RunFlags)
   const report = new TrainReport(title, run, flags);
   try {
     writeNote(
-      `${resumedFrom === undefined ? 'training' : `going on from ${resumedFrom}`}: ${count(model.parameterCount)} parameters, ` +
+      `${resumedFrom === undefined ? 'training' : `resuming from ${resumedFrom}`}: ${count(model.parameterCount)} parameters, ` +
         `N=${numHeads} K=${numKeyValueHeads}, ${count(data.train.length)} + ${count(data.validation.length)} tokens, ` +
         `V=${vocabSize}, on ${getBackend().description}`,
     );
     const [before, now] = [place?.computedOn.at(-1), computedOn(model.backend)];
     if (before !== undefined && before !== now) {
       writeNote(
-        `this run was computed on ${before} and goes on on ${now}: losses may differ in their last digits from those of a run without a break`,
+        `this run was computed on ${before} and continues on ${now}: losses may differ in their last digits from those of an uninterrupted run`,
       );
     }
     await untilInterrupt(async (signal) => {

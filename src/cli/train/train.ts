@@ -14,6 +14,7 @@ import { openRun, type PreparedRun, prepareRun } from '../../train/prepare-run.t
 import { trainerSettings } from '../../train/trainer.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
+import { helpEnd } from '../output.ts';
 import { neededTokenizer, readTrainingText } from '../read-text.ts';
 import { addTrainingFlags, settingsOf, type TrainFlags, withFlagsOfRun } from './flags.ts';
 import { trainRun } from './run.ts';
@@ -31,7 +32,7 @@ export function trainCommand(): Command {
     'train a GPT with any number of key/value heads on a text',
   );
   return addBackendOptions(addTrainingFlags(command, 'train'), 'print one JSON object at the end')
-    .addHelpText('after', example)
+    .addHelpText('after', helpEnd(example))
     .action(run);
 }
 
@@ -88,7 +89,7 @@ async function tokenize(text: string, path: string | undefined): Promise<Tokeniz
     if (json !== undefined) files.set(name, utf8.encode(json));
   }
   if (!files.has('tokenizer.json')) {
-    throw new Error(`${path}: expected a tokenizer.json, which the new checkpoint can carry`);
+    throw new Error(`${path}: expected a tokenizer.json to copy into the new checkpoint, got none`);
   }
   const tokens = Int32Array.from(tokenizer.encode(text, { addSpecialTokens: false }));
   return { tokens, vocabSize: tokenizer.vocabSize, files, tokenizer };

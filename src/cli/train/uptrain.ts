@@ -8,17 +8,17 @@ import { ELSEWHERE } from '../../train/uptrain-settings.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
 import * as parse from '../options.ts';
-import { writeNote } from '../output.ts';
+import { helpEnd, writeNote } from '../output.ts';
 import { readTrainingText } from '../read-text.ts';
 import { addTrainingFlags, asFlags, settingsOf, type UptrainFlags, withFlagsOfRun } from './flags.ts';
 import { trainRun } from './run.ts';
 
 const about = `
-The settings that are not given are those of the run that trained the checkpoint, which \`gqa train\` keeps with it and
-\`gqa convert\` carries over; the learning rate's warm-up and decay run once more, over the new steps. A checkpoint
-from elsewhere needs --steps, and gets
-${asFlags(ELSEWHERE)}.
-Weights are trained as f32 and written so, in the form the checkpoint has (a Hugging Face directory, or GGUF).
+Settings that are not given are those of the run that trained the checkpoint: \`gqa train\` stores them with it, and
+\`gqa convert\` copies them. The learning rate warms up and decays once more, over the new steps. A checkpoint
+without them needs --steps; its defaults are ${asFlags(ELSEWHERE)}.
+
+Weights are trained and written as f32, in the format of the checkpoint (a Hugging Face directory or GGUF).
 
 Examples:
   npx gqa convert run/step-2000 mqa --kv-heads 1
@@ -28,10 +28,10 @@ Examples:
 
 export function uptrainCommand(): Command {
   const command = new Command('uptrain')
-    .description('train a converted checkpoint further, by the recipe it was trained with')
+    .description('continue the training of a converted checkpoint, by the recipe that trained it')
     .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path);
   return addBackendOptions(addTrainingFlags(command, 'uptrain'), 'print one JSON object at the end')
-    .addHelpText('after', about)
+    .addHelpText('after', helpEnd(about))
     .action(run);
 }
 
@@ -47,11 +47,11 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
   await useBackend(flags);
   const text = await readTrainingText(flags.data);
   const prepared = await prepareUptraining({ ...settingsOf(flags), from, text, alpha, steps, out, resume });
-  const { settings } = prepared;
-  const { peak, low } = { peak: settings.learningRate, low: settings.minLearningRate };
+  const { accumulate, batchSize, blockLength, learningRate, minLearningRate, warmupSteps } =
+    prepared.settings;
   writeNote(
-    `${settings.steps} steps of ${settings.accumulate * settings.batchSize} x ${settings.blockLength} tokens, ` +
-      `learning rate ${peak} to ${low} after ${settings.warmupSteps} steps of warm-up`,
+    `${prepared.settings.steps} steps of ${accumulate * batchSize} x ${blockLength} tokens, ` +
+      `${warmupSteps} steps of warm-up, learning rate ${learningRate} to ${minLearningRate}`,
   );
   await trainRun(`gqa uptrain: ${from} on ${flags.data}`, prepared, flags);
 }

@@ -88,7 +88,7 @@ function withExperts(
   const expertsPerToken = keys.needInt(...chosen);
   if (expertsPerToken > numExperts) {
     const key = keys.find(chosen) ?? chosen[0];
-    throw keys.fail(key, `expected at most the number of experts ${numExperts}, got ${expertsPerToken}`);
+    throw keys.fail(key, `expected at most ${numExperts}, the number of experts, got ${expertsPerToken}`);
   }
   return {
     ...config,

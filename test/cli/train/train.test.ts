@@ -1,4 +1,7 @@
-/** `gqa train` and `gqa eval` as processes: what they write, how they stop, and that a run goes on bit for bit. */
+/**
+ * `gqa train` and `gqa eval` as processes: their files, how they stop, and that a resumed run has the same
+ * bits.
+ */
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -178,7 +181,7 @@ describe('gqa train', () => {
       return result.stderr;
     };
     const message =
-      /^this run was computed on (.*) and goes on on (.*): losses may differ in their last digits/m;
+      /^this run was computed on (.*) and continues on (.*): losses may differ in their last digits/m;
     expect(await goOn({ GQA_BACKEND: 'wasm', GQA_THREADS: '1' })).not.toMatch(message);
     const [, before, now] = message.exec(await goOn({ GQA_BACKEND: 'reference' })) ?? [];
     expect(before).toMatch(/^wasm \(\w+\)$/);

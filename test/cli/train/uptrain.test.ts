@@ -1,4 +1,7 @@
-/** `gqa uptrain` as a process: train, convert, uptrain; stopped, killed and resumed bit for bit; what it refuses. */
+/**
+ * `gqa uptrain` as a process: train, convert, uptrain; stopped, killed and resumed bit for bit; refused
+ * input.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,9 +39,7 @@ const read = (...path: string[]) => readFileSync(at(...path));
 test('continues the recipe and wins loss back; the checkpoint generates', async () => {
   const { code, stdout, stderr } = await runCli(command('whole', '--json'));
   expect(code).toBe(0);
-  expect(stderr).toContain(
-    '40 steps of 4 x 16 tokens, learning rate 0.005 to 0.0005 after 4 steps of warm-up',
-  );
+  expect(stderr).toContain('40 steps of 4 x 16 tokens, 4 steps of warm-up, learning rate 0.005 to 0.0005');
   const [start, end] = [0, 40].map((step) =>
     Number(new RegExp(`step ${step}: train [\\d.]+, validation ([\\d.]+)`).exec(stderr)?.[1]),
   );

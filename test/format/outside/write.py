@@ -1,4 +1,5 @@
-"""Writes small.safetensors and small.gguf, the files that other implementations made and our parsers must read.
+"""Writes small.safetensors and small.gguf, the files that other implementations made and our parsers must
+read.
 
 Made with Python safetensors 0.8.0, gguf 0.19.0, numpy 2.4.6:  python write.py
 """

@@ -1,4 +1,4 @@
-/** Sampling against definitions written out the slow way, and what seeds promise. */
+/** Sampling against its definitions in plain code, and repeatability by seed. */
 import { describe, expect, test } from 'vitest';
 import { logitsProcessors, type SamplingOptions } from '../../../src/models/generation/logits-processors.ts';
 import { checkSeed, randomSource } from '../../../src/models/generation/random-source.ts';
@@ -14,7 +14,9 @@ function choose(logits: Float32Array, options: Draw, random: RandomSource): numb
   return pickToken(processed, { temperature: options.temperature, random });
 }
 
-/** Probabilities left by the filters, as transformers' warpers define them, over sorted copies of everything. */
+/**
+ * Probabilities left by the filters, as transformers' warpers define them, over sorted copies of everything.
+ */
 function warped(logits: Float32Array, { temperature, topK, topP = 1, minP = 0 }: Draw): number[] {
   let scores = Array.from(logits, (value) => value / temperature);
   const softmax = (values: number[]) => {
