@@ -4,14 +4,8 @@ import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheLayer, CacheStorage } from './cache.ts';
-import {
-  allocateStores,
-  type CacheSides,
-  checkParts,
-  checkSizes,
-  droppedStores,
-  type LayerStore,
-} from './layer-store.ts';
+import { allocateStores, droppedStores, type LayerStore } from './layer-store.ts';
+import { type CacheSides, checkParts, checkSizes } from './parts.ts';
 
 /** Options of `BlockPool`. */
 export interface BlockPoolOptions {
@@ -38,6 +32,13 @@ const OPTIONS = optionKinds<BlockPoolOptions>({
 
 /** The memory of one layer of a pool, for the caches that use it. */
 export let storeOf: (pool: BlockPool, layer: number) => LayerStore | undefined;
+/** The free blocks of a pool, the next one to be taken last. */
+export let freeBlocksOf: (pool: BlockPool) => readonly number[];
+/**
+ * Takes these blocks, in a pool of which none is taken: one reference for each time that a block is listed.
+ * @param free the order of the others, as from `freeBlocksOf`; those it leaves out are taken after them
+ */
+export let takeBlocks: (pool: BlockPool, blocks: readonly number[], free: readonly number[]) => void;
 
 /**
  * The memory of paged caches: `numBlocks` blocks of `blockSize` tokens, each over all layers. Blocks are
@@ -148,6 +149,13 @@ export class BlockPool {
     storeOf = (pool, layer) => {
       if (pool.#disposed) throw new Error(`${NAME}: used after dispose()`);
       return pool.#stores[layer];
+    };
+    freeBlocksOf = (pool) => [...pool.#free];
+    takeBlocks = (pool, blocks, free) => {
+      for (const block of blocks) pool.#references[pool.#checkBlock('take', block)]++;
+      const listed = new Set([...blocks, ...free]);
+      const others = pool.#free.filter((block) => !listed.has(block));
+      pool.#free.splice(0, pool.#free.length, ...others, ...free);
     };
   }
 

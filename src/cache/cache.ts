@@ -96,6 +96,11 @@ export interface KeyValueCache {
    * @throws RangeError for an invalid row or length, or when the tokens have been overwritten
    */
   hold?(row: number, length?: number): void;
+  /**
+   * A second cache with the same tokens, which goes on alone. Reserved tokens and holds are not included.
+   * @throws RangeError when out of memory
+   */
+  fork(): KeyValueCache;
   /** Removes all tokens of all rows; keeps the memory. */
   reset(): void;
   /** Frees the memory. Safe to call twice; other methods throw afterwards. */

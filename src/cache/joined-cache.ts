@@ -66,6 +66,10 @@ export class JoinedCache implements KeyValueCache {
     this.caches[row].hold?.(0, length);
   }
 
+  fork(): JoinedCache {
+    return new JoinedCache(this.caches.map((cache) => cache.fork()));
+  }
+
   reset(): void {
     for (const cache of this.caches) cache.reset();
   }

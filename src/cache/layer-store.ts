@@ -6,21 +6,19 @@
  * of 32, which does not change dot products.
  */
 
-import { aNumber, checkObject, checkPositiveInteger, describe } from '../arguments/kinds.ts';
-import { checkOptions, type OptionTable, optionKinds } from '../arguments/options.ts';
 import { isRecorded } from '../autograd/tape.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { KeyValueSegment } from '../backend/calls/attention.ts';
 import type { Operand } from '../backend/calls/call.ts';
 import { convert, copyStrided, fill } from '../backend/calls/copy.ts';
-import { type BackendHandle, backendOfHandle } from '../backend/handle.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { CacheView } from '../ops/attend.ts';
 import { byteLengthOf, DTYPES } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { ownerOf, release, retain } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import type { CacheDType, CacheLayer, CacheStorage } from './cache.ts';
+import type { CacheDType, CacheLayer } from './cache.ts';
+import type { CacheParts, CacheSides } from './parts.ts';
 
 /** Keys or values: one storage, `[slots, K, H padded]`. */
 interface Side {
@@ -30,6 +28,15 @@ interface Side {
   readonly headStride: number;
   /** Elements from one token to the next. */
   readonly tokenStride: number;
+}
+
+/** Keys or values as a tensor of a file: `[tokens, ...shape]`; blocks of `q8_0` as their bytes. */
+export interface StoredSide {
+  readonly name: 'key' | 'value';
+  readonly dtype: 'f32' | 'f16' | 'bf16' | 'u8';
+  readonly shape: readonly number[];
+  /** Bytes of one token. */
+  readonly tokenBytes: number;
 }
 
 /** The rows that a pass writes. */
@@ -162,6 +169,28 @@ export class LayerStore {
     };
   }
 
+  /** The tensors of a file that hold this store's tokens, each token in one piece. */
+  get stored(): readonly StoredSide[] {
+    const key = storedSide('key', this.#key);
+    return this.#latent ? [key] : [key, storedSide('value', this.#value)];
+  }
+
+  /** The bytes of `count` tokens from `slot` on. */
+  read(name: StoredSide['name'], slot: number, count: number): Uint8Array {
+    this.#checkSlots('read', slot, count);
+    const { operand, tokenStride } = name === 'key' ? this.#key : this.#value;
+    const bytes = byteLengthOf(operand.dtype, tokenStride);
+    return this.#backend.read(operand.storage, slot * bytes, count * bytes);
+  }
+
+  /** Stores what `read` returned. */
+  restore(name: StoredSide['name'], slot: number, content: Uint8Array): void {
+    const { operand, tokenStride } = name === 'key' ? this.#key : this.#value;
+    const bytes = byteLengthOf(operand.dtype, tokenStride);
+    this.#checkSlots('restore', slot, content.byteLength / bytes);
+    this.#backend.write(operand.storage, content, slot * bytes);
+  }
+
   release(): void {
     free(this.#key);
     if (!this.#latent) free(this.#value);
@@ -254,99 +283,12 @@ export const droppedStores: FinalizationRegistry<readonly LayerStore[]> = new Fi
   },
 );
 
-/** Storage dtypes of keys and values. */
-export interface CacheSides {
-  readonly key: CacheDType;
-  readonly value: CacheDType;
-}
-
-/** The parts common to all caches, copied from the options and checked. */
-export interface CacheParts {
-  readonly backend: Backend;
-  readonly layers: readonly CacheLayer[];
-  readonly dtype: CacheSides;
-}
-
-const LAYER = optionKinds<CacheLayer>({
-  numKeyValueHeads: aNumber,
-  headDim: aNumber,
-  valueHeadDim: aNumber,
-  latentDim: aNumber,
-  window: aNumber,
-});
-
-/**
- * @param kinds the kinds of all options
- * @param window default for layers without `window`
- * @throws TypeError for invalid options, backend, layers or dtypes; RangeError for invalid sizes
- */
-export function checkParts(
-  name: string,
-  options: {
-    readonly backend: BackendHandle;
-    readonly layers: readonly CacheLayer[];
-    readonly dtype?: CacheStorage;
-  },
-  kinds: OptionTable,
-  window?: number,
-): CacheParts {
-  checkOptions(name, options, kinds);
-  const { backend, layers, dtype = 'f32' } = options;
-  const own = backendOfHandle(backend);
-  if (typeof own?.allocate !== 'function') {
-    throw new TypeError(
-      `${name}: expected backend to be a Backend, such as getBackend(), got ${describe(backend)}`,
-    );
-  }
-  if (!Array.isArray(layers)) {
-    throw new TypeError(`${name}: expected layers as an array of head counts, got ${describe(layers)}`);
-  }
-  const sides = checkStorage(name, dtype);
-  return {
-    backend: own,
-    layers: Array.from(layers, (layer) => checkedLayer(name, layer, sides, window)),
-    dtype: sides,
-  };
-}
-
-function checkedLayer(name: string, layer: CacheLayer, dtype: CacheSides, window?: number): CacheLayer {
-  checkObject(name, 'layers of head counts', layer);
-  checkOptions(name, layer, LAYER);
-  const own = { ...layer };
-  own.window ??= window;
-  const { numKeyValueHeads, headDim, valueHeadDim = headDim, latentDim } = own;
-  checkSizes(name, { numKeyValueHeads, headDim, valueHeadDim });
-  if (own.window !== undefined) checkSizes(name, { window: own.window });
-  if (latentDim !== undefined) checkLatent(name, headDim, latentDim, dtype);
-  return own;
-}
-
-/** @throws TypeError unless sizes are numbers, RangeError below 1 */
-export function checkSizes(name: string, sizes: Readonly<Record<string, number>>): void {
-  for (const [size, value] of Object.entries(sizes)) {
-    checkPositiveInteger(name, size, value);
-  }
-}
-
-/** @throws RangeError unless latentDim <= headDim; TypeError when key and value dtypes differ */
-function checkLatent(name: string, headDim: number, latentDim: number, { key, value }: CacheSides): void {
-  if (!Number.isSafeInteger(latentDim) || latentDim < 1 || latentDim > headDim) {
-    throw new RangeError(`${name}: expected latentDim from 1 to headDim=${headDim}, got ${latentDim}`);
-  }
-  if (key !== value) {
-    throw new TypeError(`${name}: expected one dtype for latent rows, got ${key} and ${value}`);
-  }
-}
-
-/** @throws TypeError for a dtype that caches do not support */
-function checkStorage(name: string, dtype: CacheStorage): CacheSides {
-  const { key, value } = typeof dtype === 'string' ? { key: dtype, value: dtype } : dtype;
-  for (const type of [key, value]) {
-    if (type !== 'f32' && type !== 'f16' && type !== 'bf16' && type !== 'q8_0') {
-      throw new TypeError(`${name}: expected dtype f32, f16, bf16 or q8_0, got ${String(type)}`);
-    }
-  }
-  return { key, value };
+function storedSide(name: StoredSide['name'], { operand, headStride, tokenStride }: Side): StoredSide {
+  const dtype = operand.dtype as CacheDType;
+  const K = tokenStride / headStride;
+  const tokenBytes = byteLengthOf(dtype, tokenStride);
+  if (dtype === 'q8_0') return { name, dtype: 'u8', shape: [K, tokenBytes / K], tokenBytes };
+  return { name, dtype, shape: [K, headStride], tokenBytes };
 }
 
 function allocate(backend: Backend, dtype: CacheDType, slots: number, K: number, H: number): Side {

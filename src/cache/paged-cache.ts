@@ -4,10 +4,12 @@ import { aBoolean, anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { BlockPool, storeOf } from './block-pool.ts';
+import { BlockPool, freeBlocksOf, storeOf, takeBlocks } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';
-import { checkSizes, type LayerStore } from './layer-store.ts';
+import type { LayerStore } from './layer-store.ts';
+import { checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
+import { type CacheSnapshot, type PagedState, registerAccess } from './snapshot.ts';
 
 /** Options of `PagedCache`. */
 export interface PagedCacheOptions {
@@ -74,6 +76,10 @@ export class PagedCache implements KeyValueCache {
     this.#ownsPool = ownsPool;
     this.#pass = new Reservation(NAME, batchSize, maxLength, pool.layers.length);
     this.#tables = Array.from({ length: batchSize }, () => []);
+    registerAccess(this, {
+      snapshot: () => this.#snapshot(),
+      restore: (state) => this.#restore(state as PagedState),
+    });
     // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
@@ -201,7 +207,7 @@ export class PagedCache implements KeyValueCache {
     this.#pass.assign(row, tokens);
   }
 
-  /** A cache on the same pool with the same rows, sharing their blocks. Reserved tokens are not included. */
+  /** A cache on the same pool with the same rows, sharing their blocks until one of them writes. */
   fork(): PagedCache {
     this.#checkAlive('fork');
     const { pool, batchSize, maxLength } = this;
@@ -223,6 +229,39 @@ export class PagedCache implements KeyValueCache {
     this.#releaseRows();
     this.#disposed = true;
     if (this.#ownsPool) this.pool.dispose();
+  }
+
+  #snapshot(): CacheSnapshot {
+    this.#checkAlive('save');
+    const { batchSize, maxLength, lengths, pool } = this;
+    const { layers, dtype, blockSize, numBlocks } = pool;
+    /** Block -> tokens in it. Rows that share a block may use different parts of it. */
+    const used = new Map<number, number>();
+    const tables = this.#tables.map((table, row) => {
+      table.forEach((block, i) => {
+        const tokens = Math.min(blockSize, lengths[row] - i * blockSize);
+        used.set(block, Math.max(tokens, used.get(block) ?? 0));
+      });
+      return [...table];
+    });
+    const ranges = [...used].map(([block, tokens]) => [block * blockSize, tokens] as const);
+    return {
+      state: {
+        ...{ kind: 'paged', batchSize, maxLength, dtype, layers, lengths },
+        ...{ blockSize, numBlocks, tables, free: freeBlocksOf(pool) },
+      },
+      stores: layers.map((_, layer) => this.#store('save', layer)),
+      ranges: layers.map(() => ranges),
+    };
+  }
+
+  /** For a cache that is alone on its pool. */
+  #restore({ lengths, tables, free }: PagedState): void {
+    takeBlocks(this.pool, tables.flat(), free);
+    tables.forEach((table, row) => {
+      this.#tables[row] = [...table];
+    });
+    this.#pass.assignAll(lengths);
   }
 
   #releaseRows(): void {

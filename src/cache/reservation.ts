@@ -106,6 +106,13 @@ export class Reservation {
     this.lengths[row] = length;
   }
 
+  /** `assign` for all rows. */
+  assignAll(lengths: readonly number[]): void {
+    lengths.forEach((length, row) => {
+      this.assign(row, length);
+    });
+  }
+
   reset(): void {
     this.cancel();
     this.lengths.fill(0);

@@ -6,8 +6,10 @@ import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
-import { allocateStores, checkParts, checkSizes, droppedStores, type LayerStore } from './layer-store.ts';
+import { allocateStores, droppedStores, type LayerStore } from './layer-store.ts';
+import { type CacheParts, checkParts, checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
+import { type CacheSnapshot, copied, registerAccess } from './snapshot.ts';
 
 /** Options of `StaticCache`. */
 export interface StaticCacheOptions {
@@ -50,6 +52,7 @@ export class StaticCache implements KeyValueCache {
   readonly dtype: CacheDType;
   readonly valueDtype: CacheDType;
   readonly bytes: number;
+  readonly #parts: CacheParts;
   readonly #stores: readonly LayerStore[];
   readonly #pass: Reservation;
   #disposed = false;
@@ -62,11 +65,16 @@ export class StaticCache implements KeyValueCache {
     this.batchSize = batchSize;
     this.maxLength = maxLength;
     this.numLayers = parts.layers.length;
+    this.#parts = parts;
     ({ key: this.dtype, value: this.valueDtype } = parts.dtype);
     this.#stores = allocateStores(parts, () => batchSize * maxLength);
     this.#pass = new Reservation(NAME, batchSize, maxLength, parts.layers.length);
     this.bytes = this.#stores.reduce((sum, { bytes }) => sum + bytes, 0);
     droppedStores.register(this, this.#stores, this);
+    registerAccess(this, {
+      snapshot: () => this.#snapshot(),
+      restore: ({ lengths }) => this.#pass.assignAll(lengths),
+    });
     // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
@@ -111,6 +119,12 @@ export class StaticCache implements KeyValueCache {
     this.#pass.truncate(row, length);
   }
 
+  fork(): StaticCache {
+    this.#checkAlive('fork');
+    const { batchSize, maxLength } = this;
+    return copied(new StaticCache({ ...this.#parts, batchSize, maxLength }), this);
+  }
+
   reset(): void {
     this.#checkAlive('reset');
     this.#pass.reset();
@@ -121,6 +135,18 @@ export class StaticCache implements KeyValueCache {
     this.#disposed = true;
     droppedStores.unregister(this);
     for (const store of this.#stores) store.release();
+  }
+
+  #snapshot(): CacheSnapshot {
+    this.#checkAlive('save');
+    const { batchSize, maxLength, lengths } = this;
+    const { layers, dtype } = this.#parts;
+    const ranges = lengths.map((length, row) => [row * maxLength, length] as const);
+    return {
+      state: { kind: 'static', batchSize, maxLength, dtype, layers, lengths },
+      stores: this.#stores,
+      ranges: layers.map(() => ranges),
+    };
   }
 
   #store(method: string, layer: number): LayerStore {

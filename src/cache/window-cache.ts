@@ -15,20 +15,15 @@
 
 import { aNumber, anything, checkInteger } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
-import type { KeyValueSegment } from '../backend/calls/attention.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
-import {
-  allocateStores,
-  type CacheParts,
-  checkParts,
-  checkSizes,
-  droppedStores,
-  LayerStore,
-} from './layer-store.ts';
+import { allocateStores, droppedStores, LayerStore } from './layer-store.ts';
+import { type CacheParts, checkParts, checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
+import { copyStaged, type Ring, ringSegments, ringStart } from './ring.ts';
+import { type CacheSnapshot, copied, registerAccess, type WindowState } from './snapshot.ts';
 
 /** Options of `WindowCache`. */
 export interface WindowCacheOptions {
@@ -59,17 +54,6 @@ const OPTIONS = optionKinds<WindowCacheOptions>({
   sinks: aNumber,
 });
 
-interface Ring {
-  store: LayerStore;
-  /** Maximum number of keys a query sees, its own included. */
-  readonly window: number;
-  /** Slots per row, of which `capacity - sinks` form the ring. Grows after `hold`. */
-  capacity: number;
-  readonly sinks: number;
-  /** Per row: tokens after the sinks and below this position had been overwritten when the ring grew. */
-  readonly overwrittenBelow: number[];
-}
-
 /** A ring grows by a multiple of this many tokens, to grow rarely. */
 const GROWTH = 16;
 
@@ -88,6 +72,7 @@ export class WindowCache implements KeyValueCache {
   readonly dtype: CacheDType;
   readonly valueDtype: CacheDType;
   readonly #parts: CacheParts;
+  readonly #sinks: number;
   readonly #rings: readonly Ring[];
   readonly #stores: LayerStore[];
   readonly #pass: Reservation;
@@ -115,6 +100,7 @@ export class WindowCache implements KeyValueCache {
     this.numLayers = layers.length;
     ({ key: this.dtype, value: this.valueDtype } = parts.dtype);
     this.#parts = parts;
+    this.#sinks = sinks;
     this.#stores = allocateStores(parts, (layer) => batchSize * capacityOf(layer));
     this.#pass = new Reservation(NAME, batchSize, maxLength, layers.length);
     this.#rings = layers.map((layer, i) => ({
@@ -128,6 +114,10 @@ export class WindowCache implements KeyValueCache {
     this.#held = new Array<undefined>(batchSize).fill(undefined);
     this.#staged = new Array<undefined>(layers.length).fill(undefined);
     droppedStores.register(this, this.#stores, this);
+    registerAccess(this, {
+      snapshot: () => this.#snapshot(),
+      restore: (state) => this.#restore(state as WindowState),
+    });
     // Frozen: addresses are computed from these sizes.
     Object.freeze(this);
   }
@@ -187,7 +177,12 @@ export class WindowCache implements KeyValueCache {
     const perRow = staged === undefined ? 0 : Math.max(...this.#pass.tokens('view'));
     const rows = this.#pass.lengths.map((length, row) => {
       const written = this.#pass.visible(row);
-      const segments = this.#segments(ring, row, staged === undefined ? written : length);
+      const segments = ringSegments(
+        ring,
+        row,
+        this.#writtenEnd[row],
+        staged === undefined ? written : length,
+      );
       if (staged !== undefined) segments.push(staged.segment(row * perRow, written - length));
       return { length: segments.reduce((sum, segment) => sum + segment.length, 0), segments };
     });
@@ -241,6 +236,12 @@ export class WindowCache implements KeyValueCache {
     this.#held[row] = length;
   }
 
+  fork(): WindowCache {
+    this.#checkAlive('fork');
+    const { batchSize, maxLength } = this;
+    return copied(new WindowCache({ ...this.#parts, batchSize, maxLength, sinks: this.#sinks }), this);
+  }
+
   reset(): void {
     this.#checkAlive('reset');
     this.#unstage();
@@ -267,7 +268,7 @@ export class WindowCache implements KeyValueCache {
     if (before === undefined || !Number.isInteger(length) || length < 0 || length >= before) return;
     for (const [layer, ring] of this.#rings.entries()) {
       const { window, sinks } = ring;
-      const low = this.#start(ring, row);
+      const low = ringStart(ring, row, this.#writtenEnd[row]);
       const needed = Math.max(sinks, length - window + 1);
       if (low > needed && length > sinks) {
         throw new RangeError(
@@ -275,11 +276,6 @@ export class WindowCache implements KeyValueCache {
         );
       }
     }
-  }
-
-  /** The oldest position after the sinks that is still in a row's ring. */
-  #start({ capacity, sinks, overwrittenBelow }: Ring, row: number): number {
-    return Math.max(sinks, overwrittenBelow[row], this.#writtenEnd[row] - (capacity - sinks));
   }
 
   /**
@@ -309,7 +305,7 @@ export class WindowCache implements KeyValueCache {
     const sizes = [ring.capacity - sinks, capacity - sinks];
     this.#writtenEnd.forEach((high, row) => {
       store.copy(row * capacity, old, row * ring.capacity, Math.min(sinks, high));
-      const start = this.#start(ring, row);
+      const start = ringStart(ring, row, this.#writtenEnd[row]);
       for (let p = start; p < high; ) {
         const [from, to] = sizes.map((size) => (p - sinks) % size);
         const count = Math.min(high - p, sizes[0] - from, sizes[1] - to);
@@ -324,29 +320,39 @@ export class WindowCache implements KeyValueCache {
     ring.capacity = capacity;
   }
 
-  /**
-   * The stored positions of a row below `end`, oldest first: the sinks, then the ring in at most two
-   * segments.
-   */
-  #segments(ring: Ring, row: number, end: number): KeyValueSegment[] {
-    const { store, capacity, sinks } = ring;
-    const base = row * capacity;
-    const size = capacity - sinks;
-    const start = this.#start(ring, row);
-    const segments: KeyValueSegment[] = [];
-    const add = (slot: number, length: number) => {
-      if (length > 0) segments.push(store.segment(base + slot, length));
+  #snapshot(): CacheSnapshot {
+    this.#checkAlive('save');
+    const { batchSize, maxLength, lengths } = this;
+    const { layers, dtype } = this.#parts;
+    const writtenEnd = [...this.#writtenEnd];
+    const rings = this.#rings.map(({ capacity, overwrittenBelow }) => ({
+      capacity,
+      overwrittenBelow: [...overwrittenBelow],
+    }));
+    return {
+      state: {
+        ...{ kind: 'window', batchSize, maxLength, dtype, layers, lengths },
+        ...{ sinks: this.#sinks, writtenEnd, rings },
+      },
+      stores: this.#stores,
+      ranges: rings.map(({ capacity }) =>
+        writtenEnd.map((end, row) => [row * capacity, Math.min(end, capacity)] as const),
+      ),
     };
-    if (start === sinks) {
-      add(0, end);
-      return segments;
-    }
-    add(0, sinks);
-    const at = (start - sinks) % size;
-    const first = Math.min(end - start, size - at);
-    add(sinks + at, first);
-    add(sinks, end - start - first);
-    return segments;
+  }
+
+  /** For an empty cache, whose rings may be smaller. */
+  #restore({ lengths, writtenEnd, rings }: WindowState): void {
+    rings.forEach(({ capacity, overwrittenBelow }, layer) => {
+      if (capacity > this.#rings[layer].capacity) this.#grow(layer, capacity);
+      overwrittenBelow.forEach((position, row) => {
+        this.#rings[layer].overwrittenBelow[row] = position;
+      });
+    });
+    writtenEnd.forEach((end, row) => {
+      this.#writtenEnd[row] = end;
+    });
+    this.#pass.assignAll(lengths);
   }
 
   #unstage(): void {
@@ -366,30 +372,5 @@ export class WindowCache implements KeyValueCache {
 
   #checkAlive(method: string): void {
     if (this.#disposed) throw new Error(`${NAME}.${method}: called after dispose()`);
-  }
-}
-
-/**
- * Copies the staged tokens of positions `from` … `to` into a row's ring; only the last if they exceed its
- * size.
- */
-function copyStaged(
-  ring: Ring,
-  staged: LayerStore,
-  row: number,
-  slot: number,
-  from: number,
-  to: number,
-): void {
-  const { store, capacity, sinks } = ring;
-  const size = capacity - sinks;
-  const base = row * capacity;
-  const kept = Math.max(0, Math.min(sinks, to) - from);
-  if (kept > 0) store.copy(base + from, staged, slot, kept);
-  for (let p = Math.max(from, sinks, to - size); p < to; ) {
-    const at = (p - sinks) % size;
-    const count = Math.min(to - p, size - at);
-    store.copy(base + sinks + at, staged, slot + p - from, count);
-    p += count;
   }
 }

@@ -59,7 +59,7 @@ const OPTIONS = optionKinds<InitCacheOptions>({
 export function makeCache(config: DecoderConfig, backend: Backend, options: InitCacheOptions): KeyValueCache {
   checkOptions('initCache', options, OPTIONS);
   const { batchSize, maxLength, dtype = 'f32', kind = 'static', window, sinks, blockSize = 32 } = options;
-  const layers = config.attention.map(({ window }) => ({ ...cachedHeads(config), window }));
+  const layers = cacheLayers(config);
   const common = { backend, layers, dtype };
   switch (kind) {
     case 'static':
@@ -78,6 +78,14 @@ export function makeCache(config: DecoderConfig, backend: Backend, options: Init
     default:
       throw new TypeError(`initCache: expected kind static, window or paged, got ${String(kind)}`);
   }
+}
+
+/** What each layer of a model keeps per token. */
+export function cacheLayers(config: DecoderConfig): CacheLayer[] {
+  return config.attention.map(({ window }) => ({
+    ...cachedHeads(config),
+    ...(window !== undefined && { window }),
+  }));
 }
 
 /**

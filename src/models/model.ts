@@ -3,7 +3,7 @@
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
-import type { KeyValueCache } from '../cache/cache.ts';
+import type { CacheLayer, KeyValueCache } from '../cache/cache.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
@@ -16,7 +16,7 @@ import { decoderForward, outputHead } from './decoder.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import { makePass, type PassModel } from './decoder-pass.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
-import { type InitCacheOptions, makeCache } from './init-cache.ts';
+import { cacheLayers, type InitCacheOptions, makeCache } from './init-cache.ts';
 import type { RopeTable } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
@@ -145,6 +145,11 @@ export class Model {
    */
   initCache(options: InitCacheOptions): KeyValueCache {
     return makeCache(this.config, this.#parts.backend, options);
+  }
+
+  /** What each layer keeps per token, for caches made without `initCache`. */
+  get cacheLayers(): readonly CacheLayer[] {
+    return cacheLayers(this.config);
   }
 
   /**

@@ -10,10 +10,13 @@ import {
   type CacheLayer,
   type CacheStorage,
   type KeyValueCache,
+  loadCache,
   PagedCache,
   StaticCache,
+  saveCache,
   WindowCache,
 } from '../../src/cache/index.ts';
+import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import { attend } from '../../src/ops/attend.ts';
 import { tensor, zeros } from '../../src/ops/creation.ts';
 import { BACKENDS, expectClose } from '../models/golden.ts';
@@ -146,6 +149,45 @@ describe.each(BACKENDS)('%s', (name) => {
         'expected the view of a live cache, got one after dispose()',
       );
       for (const made of later) made.dispose();
+    }
+  });
+
+  test.each(cases)('%s, %s: a fork and a stored copy go on alone', async (_, __, kind, dtype) => {
+    await setBackend(name);
+    for (const layer of LAYERS) {
+      if (layer.latentDim !== undefined && typeof dtype !== 'string') continue;
+      const x = randomSequences(3, 47, 3, layer);
+      const other = randomSequences(3, 47, 3, layer, 99);
+      const cache = kind.make(open(name), layer, 3, 47, dtype);
+      // A full ring, a truncated row, and a pass that is not committed.
+      feed(cache, x, [0, 0, 0], [30, 9, 2]);
+      feed(cache, other, [30, 9, 2], [1, 0, 1]);
+      cache.truncate(0, 30);
+      cache.truncate(2, 2);
+      const { bytes } = cache;
+      feed(cache, other, [30, 9, 2], [3, 3, 3], false);
+      const fork = cache.fork();
+      const place = { folder: new MemoryFolder('memory'), file: 'cache.safetensors' };
+      await saveCache(place, cache);
+      const model = { backend: open(name), cacheLayers: [{ ...layer, window: undefined }] };
+      const loaded = await loadCache(place, model);
+      for (const copy of [fork, loaded]) {
+        expect(copy.lengths).toEqual([30, 9, 2]);
+        expect([copy.batchSize, copy.maxLength, copy.numLayers]).toEqual([3, 47, 1]);
+        expect([copy.dtype, copy.valueDtype]).toEqual([cache.dtype, cache.valueDtype]);
+      }
+      expect(loaded.bytes).toBe(bytes);
+      const forked = feed(fork, other, [30, 9, 2], [2, 0, 3]);
+      const want = feed(cache, x, [30, 9, 2], [9, 0, 5]);
+      const got = feed(loaded, x, [30, 9, 2], [9, 0, 5]);
+      expect(got).toEqual(want);
+      expect(fork.lengths).toEqual([32, 9, 5]);
+      expect(forked[0][0]).not.toBe(want[0][0]);
+      fork.dispose();
+      expect(feed(loaded, x, [39, 9, 7], [8, 30, 2])).toEqual(feed(cache, x, [39, 9, 7], [8, 30, 2]));
+      for (const one of [loaded, cache]) one.dispose();
+      expect(() => fork.fork()).toThrow('called after dispose()');
+      await expect(saveCache(place, cache)).rejects.toThrow('called after dispose()');
     }
   });
 
