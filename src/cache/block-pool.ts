@@ -1,5 +1,6 @@
 /** The memory of paged caches: reference-counted blocks of tokens (Kwon et al. 2023, PagedAttention). */
 
+import { grouped, printAsText } from '../arguments/inspect.ts';
 import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
@@ -93,6 +94,17 @@ export class BlockPool {
   /** Number of blocks that no row refers to. */
   get freeBlocks(): number {
     return this.#free.length;
+  }
+
+  /** Its blocks and bytes. */
+  toString(): string {
+    if (this.#disposed) return `${NAME} (disposed)`;
+    const { numBlocks, blockSize, freeBlocks, bytes } = this;
+    return `${NAME} ${numBlocks} blocks of ${blockSize} tokens, ${freeBlocks} free, ${grouped(bytes)} bytes`;
+  }
+
+  static {
+    printAsText(BlockPool);
   }
 
   /** Number of rows that refer to a block. @throws RangeError for an invalid block */

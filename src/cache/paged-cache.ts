@@ -1,11 +1,13 @@
 /** A cache whose rows are lists of blocks from a pool (`BlockPool`). */
 
+import { printAsText } from '../arguments/inspect.ts';
 import { aBoolean, anything, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { BlockPool, freeBlocksOf, storeOf, takeBlocks } from './block-pool.ts';
 import type { CacheDType, KeyValueCache } from './cache.ts';
+import { cacheText } from './cache-text.ts';
 import type { LayerStore } from './layer-store.ts';
 import { checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
@@ -214,6 +216,15 @@ export class PagedCache implements KeyValueCache {
     const copy = new PagedCache({ pool, batchSize, maxLength });
     for (let row = 0; row < batchSize; row++) copy.share(row, this, row);
     return copy;
+  }
+
+  /** Its rows, layers, dtype and bytes. */
+  toString(): string {
+    return cacheText(NAME, this, this.#disposed);
+  }
+
+  static {
+    printAsText(PagedCache);
   }
 
   reset(): void {

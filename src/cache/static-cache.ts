@@ -1,11 +1,13 @@
 /** A cache of fixed capacity, allocated up front. */
 
+import { printAsText } from '../arguments/inspect.ts';
 import { anything } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
+import { cacheText } from './cache-text.ts';
 import { allocateStores, droppedStores, type LayerStore } from './layer-store.ts';
 import { type CacheParts, checkParts, checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
@@ -123,6 +125,15 @@ export class StaticCache implements KeyValueCache {
     this.#checkAlive('fork');
     const { batchSize, maxLength } = this;
     return copied(new StaticCache({ ...this.#parts, batchSize, maxLength }), this);
+  }
+
+  /** Its rows, layers, dtype and bytes. */
+  toString(): string {
+    return cacheText(NAME, this, this.#disposed);
+  }
+
+  static {
+    printAsText(StaticCache);
   }
 
   reset(): void {

@@ -13,12 +13,14 @@
  * overwriting the tokens needed.
  */
 
+import { printAsText } from '../arguments/inspect.ts';
 import { aNumber, anything, checkInteger } from '../arguments/kinds.ts';
 import { optionKinds } from '../arguments/options.ts';
 import type { BackendHandle } from '../backend/handle.ts';
 import type { CacheView } from '../ops/attend.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { CacheDType, CacheLayer, CacheStorage, KeyValueCache } from './cache.ts';
+import { cacheText } from './cache-text.ts';
 import { allocateStores, droppedStores, LayerStore } from './layer-store.ts';
 import { type CacheParts, checkParts, checkSizes } from './parts.ts';
 import { Reservation } from './reservation.ts';
@@ -240,6 +242,15 @@ export class WindowCache implements KeyValueCache {
     this.#checkAlive('fork');
     const { batchSize, maxLength } = this;
     return copied(new WindowCache({ ...this.#parts, batchSize, maxLength, sinks: this.#sinks }), this);
+  }
+
+  /** Its rows, layers, dtype and bytes. */
+  toString(): string {
+    return cacheText(NAME, this, this.#disposed);
+  }
+
+  static {
+    printAsText(WindowCache);
   }
 
   reset(): void {

@@ -1,5 +1,6 @@
 /** `Model`: a decoder-only language model. */
 
+import { grouped, printAsText } from '../arguments/inspect.ts';
 import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
@@ -159,6 +160,24 @@ export class Model {
    */
   sameFrequencies(length: number, other: number): boolean {
     return this.#history?.sameFrequencies(length, other) ?? true;
+  }
+
+  /** Its family, sizes, parameters and bytes. */
+  toString(): string {
+    const { modelType, numLayers, hiddenSize, numHeads, numKeyValueHeads, vocabSize } = this.config;
+    const sizes = `${numLayers} layers, hiddenSize ${hiddenSize}, ${numHeads} heads, ${numKeyValueHeads} key/value heads, vocabSize ${vocabSize}`;
+    const head = `${this.constructor.name} ${modelType} (${sizes})`;
+    if (this.#disposed) return `${head} (disposed)`;
+    let [parameters, bytes] = [0, 0];
+    for (const { size, byteLength } of this.#parts.tensors) {
+      parameters += size;
+      bytes += byteLength;
+    }
+    return `${head}: ${grouped(parameters)} parameters, ${grouped(bytes)} bytes, on ${this.backend.name}`;
+  }
+
+  static {
+    printAsText(Model);
   }
 
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */

@@ -1,4 +1,5 @@
 /** `Module`: the base of all modules, with their variables by path. */
+import { grouped, printAsText } from '../arguments/inspect.ts';
 import { aBoolean, aNumber, checkObject, numbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { adopt } from '../tensor/scope.ts';
@@ -125,10 +126,39 @@ export abstract class Module {
     return sown;
   }
 
+  /** The tree of its modules and variables, with dtypes and shapes, and the number of parameters. */
+  toString(): string {
+    const lines: string[] = [];
+    collect(this, '', (path, value) => {
+      const depth = path.split('.').length;
+      const name = path.slice(path.lastIndexOf('.') + 1);
+      const indented = (text: string) => lines.push(`${'  '.repeat(depth)}${name}: ${text}`);
+      if (value instanceof Variable) indented(headOf(value));
+      else if (path !== '') indented(Array.isArray(value) ? `${value.length} items` : typeName(value));
+    });
+    let count = 0;
+    for (const { value } of this.parameters().values()) count += value.size;
+    return [`${this.constructor.name} (${grouped(count)} parameters)`, ...lines].join('\n');
+  }
+
+  static {
+    printAsText(Module);
+  }
+
   /** Frees all variables now instead of at garbage collection. */
   dispose(): void {
     for (const variable of this.variables().values()) variable.dispose();
   }
+}
+
+/** `Param f32 [2, 3]` */
+function headOf(variable: Variable): string {
+  const { dtype, shape, isDisposed } = variable.value;
+  return `${typeName(variable)} ${dtype} ${shapeText(shape)}${isDisposed ? ' (disposed)' : ''}`;
+}
+
+function typeName(value: unknown): string {
+  return (value as object).constructor.name;
 }
 
 /** Visits a value, then what its properties hold: variables, modules, arrays. */

@@ -1,5 +1,6 @@
 /** The state of a module: parameters, cached keys and values. */
 
+import { printAsText } from '../arguments/inspect.ts';
 import { describe } from '../arguments/kinds.ts';
 import { isRecorded } from '../autograd/tape.ts';
 import { convert } from '../backend/calls/copy.ts';
@@ -53,6 +54,15 @@ export class Variable {
       throw new Error('Variable: a value assigned inside of a differentiated function has no gradient');
     }
     if (next !== own) backend.run(convert, { out: own, x: next, count: own.size });
+  }
+
+  /** As its tensor's, such as `Param f32 [2] [0.5, 1]`. */
+  toString(): string {
+    return this.#tensor.toString().replace('Tensor', this.constructor.name);
+  }
+
+  static {
+    printAsText(Variable);
   }
 
   /** Frees the memory. Safe to call twice. */

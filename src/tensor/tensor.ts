@@ -1,5 +1,6 @@
 /** `Tensor`: an immutable, contiguous, row-major array on one backend. */
 
+import { printAsText } from '../arguments/inspect.ts';
 import { describe } from '../arguments/kinds.ts';
 import { DTYPES, type DType, isDType } from './dtype.ts';
 import { decode, type NumericArray } from './encode.ts';
@@ -7,6 +8,7 @@ import { eventLoopTurn } from './event-loop.ts';
 import { track, untrack } from './scope.ts';
 import { checkedShape, type Shape, shapeText, sizeOf } from './shape.ts';
 import { ownerOf, release, retain, Storage } from './storage.ts';
+import { tensorText } from './tensor-text.ts';
 
 /** Nested arrays of numbers, one level per axis, as `toArray` returns; a number for a scalar. */
 export type NestedArray = number | NestedArray[];
@@ -124,6 +126,18 @@ export class Tensor {
       return Array.from({ length: this.shape[axis] }, () => build(axis + 1));
     };
     return build(0);
+  }
+
+  /** `Tensor f32 [2, 3] [[1, 2, 3], [4, 5, 6]]`; of an axis longer than 8 the first and last 3. */
+  toString(): string {
+    const head = `Tensor ${this.#dtype} ${shapeText(this.#shape)}`;
+    return this.#disposed
+      ? `${head} (disposed)`
+      : `${head} ${tensorText(this.#storage, this.#dtype, this.#shape)}`;
+  }
+
+  static {
+    printAsText(Tensor);
   }
 
   /** Frees the memory now (when no reshape shares it). Safe to call twice. */
