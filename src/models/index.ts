@@ -1,5 +1,5 @@
 /**
- * Load a decoder-only language model, generate with it, and turn its tokens into text as they come.
+ * Load a decoder-only language model, generate tokens or text with it, and chat.
  * @module gqa/models
  */
 export { TemplateFloat } from '../text/jinja/from-javascript.ts';
@@ -14,6 +14,10 @@ export type {
   Tokenizer,
 } from '../text/tokenizer.ts';
 export type { Activation } from './activation.ts';
+export { type Chat, type ChatTurn, chat } from './chat/chat.ts';
+export type { ChatOptions, LoadChatOptions, SendOptions } from './chat/chat-options.ts';
+export { type GenerateTextOptions, generateText } from './chat/generate-text.ts';
+export { loadChat } from './chat/load-chat.ts';
 export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';
 export type { ExpertActivation, ExpertsConfig, RoutingConfig } from './experts-config.ts';
 export { type GenerateOptions, generate } from './generation/generate.ts';

@@ -14,7 +14,8 @@ export const tinyTokens: readonly string[] = [
   ...Array.from({ length: 94 }, (_, i) => String.fromCharCode(32 + i)),
 ];
 
-const tokenizer = {
+/** Its tokenizer.json: one token per character. */
+export const tinyTokenizer: Readonly<Record<string, unknown>> = {
   model: { type: 'BPE', vocab: Object.fromEntries(tinyTokens.map((token, id) => [token, id])), merges: [] },
   added_tokens: [0, 1, 2].map((id) => ({ id, content: tinyTokens[id], special: true, normalized: false })),
   normalizer: null,
@@ -52,7 +53,7 @@ export async function withTinyCheckpoint<T>(
     }
     await writeFile(join(folder, 'config.json'), JSON.stringify(config));
     if (options.tokenizer !== false) {
-      await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+      await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tinyTokenizer));
       const tokenizerConfig = options.template === false ? {} : { chat_template: template };
       await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(tokenizerConfig));
     }

@@ -27,6 +27,10 @@ const heads = () => gqa.zeros([1, 2, 2, 4]);
 const model = () =>
   train.createModel(train.llamaConfig({ vocabSize: 9, hiddenSize: 8, numLayers: 1, numHeads: 2 }));
 const tokenizer = () => characterTokenizer('abc').tokenizer;
+const talk = () => {
+  const withTokenizer = Object.defineProperty(model(), 'tokenizer', { value: tokenizer() });
+  return models.chat(withTokenizer as Any, { template: '{{ messages }}' });
+};
 const layers = [{ numKeyValueHeads: 1, headDim: 4 }];
 const memory = () => ({ backend: gqa.getBackend(), layers });
 const sizes = { batchSize: 1, maxLength: 4 };
@@ -79,8 +83,12 @@ const CALLS: Readonly<Record<string, Call>> = {
   'models:Tokenizer.applyChatTemplate#1': (o) => tokenizer().applyChatTemplate([], o),
   'models:Tokenizer.decode#1': (o) => tokenizer().decode([0], o),
   'models:Tokenizer.encode#1': (o) => tokenizer().encode('a', o),
+  'models:chat#1': (o) => models.chat(model(), o),
+  'models:Chat.send#1': (o) => talk().send('a', o).next(),
   'models:generate#2': (o) => models.generate(model(), [1], o).next(),
   'models:generateBatch#2': (o) => models.generateBatch(model(), [[1]], o),
+  'models:generateText#2': (o) => models.generateText(model(), 'a', o).next(),
+  'models:loadChat#2': (o) => models.loadChat(model(), '/nowhere', o),
   'models:loadModel#1': (o) => models.loadModel('/nowhere', o),
   'models:new StreamingDecoder#1': (o) => new StreamingDecoder(tokenizer(), o),
   'nn:new Dropout#0': (o) => new nn.Dropout({ rate: 0.5, ...o }),
@@ -151,7 +159,7 @@ const NOT_OPTIONS = [
   /^(gqa:Backend|checkpoint:Folder)\./,
   /^(models|train):(Model|TrainableModel|Optimizer)\.#/,
   /\.(#\w+|applyView|backendFile)#/,
-  /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|place|cache|format): (?!View$)/,
+  /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|place|cache|format|message): (?!View$)/,
   // A user's own model takes what it takes.
   /^train:LanguageModel\.forward#1/,
   // The same method, inherited.
