@@ -8,24 +8,17 @@
 import { aBoolean, aNumber, anything } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { dotProductAttention as attend } from '../ops/attention.ts';
-import { add, mul } from '../ops/binary.ts';
+import { dotProductAttentionWeights as attentionWeights } from '../ops/attention-weights.ts';
 import { broadcastTo } from '../ops/broadcast-to.ts';
 import { cast } from '../ops/cast.ts';
-import { concat } from '../ops/concat.ts';
-import { full, tensor, zeros } from '../ops/creation.ts';
-import { embedding } from '../ops/embedding.ts';
-import { matmul } from '../ops/matmul.ts';
 import { checkTensor } from '../ops/operands.ts';
+import type { AttentionWeightsOptions } from '../ops/prepare-attention.ts';
 import { reshape } from '../ops/reshape.ts';
-import { slice } from '../ops/slice.ts';
-import { softmax } from '../ops/softmax.ts';
-import { transpose } from '../ops/transpose.ts';
 import { aDType, type DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { tupleText, withFlax } from './arguments.ts';
-import { combineMasks, makeCausalMask } from './masks.ts';
 import type { Module } from './module.ts';
 import { type ComputeDType, resultDType } from './promote.ts';
 
@@ -96,7 +89,7 @@ export function dotProductAttention(
   options: AttentionFnOptions = {},
 ): Tensor {
   checkKinds('dotProductAttention', { query, key, value }, options);
-  const { module, cachedLength } = options;
+  const { module } = options;
   const batch = checkShapes(query, key, value);
   const rate = checkDropout(options);
   const [T, N] = query.shape.slice(-3);
@@ -105,19 +98,8 @@ export function dotProductAttention(
   if (module) module.sow('attentionWeights', dotProductAttentionWeights(query, key, options));
   return scope(() => {
     const flat = (x: Tensor) => reshape(x, [sizeOf(batch), ...x.shape.slice(-3)]);
-    const target = [...batch, N, T, S];
-    const mask = options.mask && scoresOperand('mask', cast(options.mask, 'bool'), batch, target);
-    const bias = options.bias && scoresOperand('bias', options.bias, batch, target);
     const out = attend(flat(cast(query, dtype)), flat(narrowed(key, dtype)), flat(narrowed(value, dtype)), {
-      mask,
-      bias,
-      ...(cachedLength === undefined
-        ? { isCausal: options.isCausal }
-        : {
-            isCausal: true,
-            causalAlignment: 'bottomRight',
-            keyValueSeqLengths: new Array<number>(sizeOf(batch)).fill(cachedLength),
-          }),
+      ...scoreOptions(options, batch, [N, T, S]),
       ...(rate > 0
         ? {
             dropoutRate: rate,
@@ -131,7 +113,8 @@ export function dotProductAttention(
 }
 
 /**
- * The softmax weights, before dropout, for inspection. It stores all `T * S` weights of each head.
+ * The softmax weights, before dropout, for inspection. It stores all `T * S` weights of each head. The
+ * function of this name in `gqa` also has a scale, a soft cap, windows, lengths, sinks and an offset.
  * @param query `[...batch, T, N, H]`. @param key `[...batch, S, K, H]`.
  * @returns `[...batch, N, T, S]`; zeros for a query that sees no key.
  */
@@ -142,44 +125,32 @@ export function dotProductAttentionWeights(
 ): Tensor {
   checkKinds('dotProductAttentionWeights', { query, key }, options);
   const batch = checkShapes(query, key);
-  const [T, N, H] = query.shape.slice(-3);
-  const [S, K] = key.shape.slice(-3);
-  const B = sizeOf(batch);
+  const [T, N] = query.shape.slice(-3);
+  const S = key.shape.at(-3) as number;
   const dtype = resultDType('dotProductAttentionWeights', options.dtype, query, key);
   return scope(() => {
-    const wide = (x: Tensor) => cast(narrowed(x, dtype), dtype === 'f64' ? 'f64' : 'f32');
-    // [B, T, N, H] -> [B, N, T, H] -> [B, K, G * T, H]
-    const q = reshape(transpose(reshape(wide(query), [B, T, N, H]), [0, 2, 1, 3]), [B, K, (N / K) * T, H]);
-    const k = transpose(reshape(wide(key), [B, S, K, H]), [0, 2, 1, 3]);
-    let scores = reshape(mul(matmul(q, k, { transposeB: true }), 1 / Math.sqrt(H)), [...batch, N, T, S]);
-    if (options.bias) scores = add(scores, wide(options.bias));
-    const causal = options.isCausal ? [causalMask(T, S)] : [];
-    const mask = combineMasks(
-      ...[options.mask, ...causal].map((one) => one && withLeadingOnes(one, batch.length + 3)),
-    );
-    if (mask) scores = maskScores(scores, mask);
-    return cast(softmax(scores), dtype);
+    const flat = (x: Tensor) => reshape(x, [sizeOf(batch), ...x.shape.slice(-3)]);
+    const scores = scoreOptions(options, batch, [N, T, S]);
+    const weights = attentionWeights(flat(cast(query, dtype)), flat(narrowed(key, dtype)), scores);
+    return reshape(weights, [...batch, N, T, S]);
   });
 }
 
-/** -Infinity where the mask is 0, also for NaN scores (NaN + -Infinity would be NaN). */
-function maskScores(scores: Tensor, mask: Tensor): Tensor {
-  const n = scores.size;
-  const seen = broadcastTo(mask, scores.shape).dataSync();
-  const ids = Int32Array.from(seen, (one, i) => (one ? i : n));
-  const last = full([1, 1], Number.NEGATIVE_INFINITY, { dtype: scores.dtype });
-  return reshape(embedding(concat([reshape(scores, [n, 1]), last], 0), tensor(ids)), scores.shape);
-}
-
-/** `[T, S]`: 1 where the key is not after the query. */
-function causalMask(T: number, S: number): Tensor {
-  const n = Math.max(T, S);
-  return slice(reshape(makeCausalMask(zeros([n])), [n, n]), [0, 0], [T, S]);
-}
-
-/** Adds leading axes of length 1 up to `rank`. */
-function withLeadingOnes(x: Tensor, rank: number): Tensor {
-  return reshape(x, [...new Array<number>(Math.max(0, rank - x.shape.length)).fill(1), ...x.shape]);
+/** The options of `gqa` for scores `[...batch, N, T, S]`. */
+function scoreOptions(options: AttentionFnOptions, batch: Shape, scores: Shape): AttentionWeightsOptions {
+  const { mask, bias, isCausal, cachedLength } = options;
+  const target = [...batch, ...scores];
+  return {
+    mask: mask && scoresOperand('mask', cast(mask, 'bool'), batch, target),
+    bias: bias && scoresOperand('bias', bias, batch, target),
+    ...(cachedLength === undefined
+      ? { isCausal }
+      : {
+          isCausal: true,
+          causalAlignment: 'bottomRight',
+          keyValueSeqLengths: new Array<number>(sizeOf(batch)).fill(cachedLength),
+        }),
+  };
 }
 
 /**

@@ -4,18 +4,23 @@ import { aBoolean, aNumber, anything, checkObject, listOfNumbers } from '../argu
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend } from '../backend/backend.ts';
 import type { AttentionCall, ScoreOperand } from '../backend/calls/attention.ts';
+import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
   checkHeads,
+  checkMask,
   checkScale,
   checkSinks,
   checkSoftCap,
   checkWindow,
   runAttention,
+  scoreOperand,
 } from './attention-call.ts';
+import { runAttentionWeights } from './attention-weights.ts';
 import { type CacheView, checkedView } from './cache-view.ts';
 import { allocate, checkRank, checkTensor, commonBackend } from './operands.ts';
+import type { PreparedAttention } from './prepare-attention.ts';
 
 export type { CacheView } from './cache-view.ts';
 
@@ -31,6 +36,13 @@ export interface AttendOptions {
    * Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded.
    */
   readonly localWindowSize?: number | readonly [left: number, right: number];
+  /**
+   * bool or u8, broadcastable to `[B, N, T, S]`, S the keys of the longest row: nonzero = may attend. It hides
+   * keys besides those that causality and windows hide.
+   */
+  readonly mask?: Tensor;
+  /** Added to the scaled (and capped) scores: f32, f16 or bf16, broadcastable likewise; -Infinity masks. */
+  readonly bias?: Tensor;
   /** `[N]`: a score per head, added to the softmax denominator only. */
   readonly sinks?: Tensor;
   /** Queries per batch row, 0 … T; later ones give zeros. Default T. */
@@ -52,64 +64,93 @@ export interface AttendOptions {
  * @returns `[B, T, N, Hv]` of query's dtype; zeros for a query that sees no key.
  */
 export function attend(query: Tensor, cacheView: CacheView, options: AttendOptions = {}): Tensor {
-  checkOptions(OP, options, OPTIONS);
-  checkObject(OP, 'a view of a cache', cacheView?.rows);
-  const { sinks, isCausal = true } = options;
-  const backend = commonBackend(OP, query, sinks);
-  checkRank(OP, 'query', query, 4);
-  checkAttentionFloat(OP, backend, query);
-  const view = checkedView(OP, backend, cacheView);
-  const [B, T, N, H] = query.shape;
-  if (view.rows.length !== B || view.headDim !== H) {
-    throw new RangeError(
-      `${OP}: expected a view of B=${B} rows and H=${H}, got ${view.rows.length} rows and H=${view.headDim}`,
-    );
-  }
-  checkHeads(OP, N, view.numKeyValueHeads);
-  checkSinks(OP, backend, sinks, N);
-  const [left, windowRight] = checkWindow(OP, options.localWindowSize, isCausal);
-  const lengths = checkRows('queryLengths', options.queryLengths, B, 0, T) ?? new Array<number>(B).fill(T);
-  const offsets = checkRows('queryOffsets', options.queryOffsets, B, -(2 ** 31), 2 ** 31 - 1);
-  const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
-  const { windowLeft, mask } = pinnedMask(
-    backend,
-    view,
-    rows,
-    T,
-    Math.min(left, (view.window ?? Infinity) - 1),
-  );
-  const out = runAttention(
-    OP,
-    backend,
-    query,
-    { layout: 'BTNH', batch: B, length: T, heads: N, headDim: H },
-    view,
-    {
-      rows,
-      scale: checkScale(OP, options.scale, H),
-      softCap: checkSoftCap(OP, options.logitsSoftCap),
-      windowLeft,
-      windowRight,
-      mask,
-      sinks,
-      returnLogSumExp: false,
-    },
-  );
-  mask?.operand.dispose();
+  const { backend, dims, view, settings, free } = prepareAttend('attend', query, cacheView, options);
+  const out = runAttention('attend', backend, query, dims, view, settings);
+  free();
   return out as Tensor;
 }
 
-const OP = 'attend';
+/**
+ * The softmax weights of `attend` with the same arguments.
+ * @returns `[B, N, T, S]`, S the keys of the longest row; zeros for keys that a query does not see.
+ */
+export function attendWeights(query: Tensor, cacheView: CacheView, options: AttendOptions = {}): Tensor {
+  const { free, ...prepared } = prepareAttend('attendWeights', query, cacheView, options);
+  const weights = runAttentionWeights('attendWeights', query, prepared);
+  free();
+  return weights;
+}
+
+/** Checks the arguments of `attend`. `free` ends the lifetime of what was allocated for the call. */
+function prepareAttend(
+  op: string,
+  query: Tensor,
+  cacheView: CacheView,
+  options: AttendOptions,
+): PreparedAttention & { readonly free: () => void } {
+  checkOptions(op, options, OPTIONS);
+  checkObject(op, 'a view of a cache', cacheView?.rows);
+  const { mask, bias, sinks, isCausal = true } = options;
+  const backend = commonBackend(op, query, mask, bias, sinks);
+  checkRank(op, 'query', query, 4);
+  checkAttentionFloat(op, backend, query);
+  const view = checkedView(op, backend, cacheView);
+  const [B, T, N, H] = query.shape;
+  if (view.rows.length !== B || view.headDim !== H) {
+    throw new RangeError(
+      `${op}: expected a view of B=${B} rows and H=${H}, got ${view.rows.length} rows and H=${view.headDim}`,
+    );
+  }
+  checkHeads(op, N, view.numKeyValueHeads);
+  checkSinks(op, backend, sinks, N);
+  if (mask) checkMask(op, mask);
+  if (bias) checkAttentionFloat(op, backend, bias);
+  const [left, windowRight] = checkWindow(op, options.localWindowSize, isCausal);
+  const lengths =
+    checkRows(op, 'queryLengths', options.queryLengths, B, 0, T) ?? new Array<number>(B).fill(T);
+  const offsets = checkRows(op, 'queryOffsets', options.queryOffsets, B, -(2 ** 31), 2 ** 31 - 1);
+  const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
+  const S = Math.max(0, ...view.rows.map(({ length }) => length));
+  const target = [B, N, T, S];
+  const given = mask && scoreOperand(op, 'mask', mask, target);
+  const pinned = pinnedMask(backend, view, rows, T, Math.min(left, (view.window ?? Infinity) - 1));
+  const both = given && pinned.mask && bothMasks(backend, given, pinned.mask, target);
+  return {
+    backend,
+    dims: { layout: 'BTNH', batch: B, length: T, heads: N, headDim: H },
+    view,
+    keyLength: S,
+    settings: {
+      rows,
+      scale: checkScale(op, options.scale, H),
+      softCap: checkSoftCap(op, options.logitsSoftCap),
+      windowLeft: pinned.windowLeft,
+      windowRight,
+      mask: both ?? given ?? pinned.mask,
+      bias: bias && scoreOperand(op, 'bias', bias, target),
+      sinks,
+      returnLogSumExp: false,
+    },
+    free: () => {
+      pinned.mask?.operand.dispose();
+      both?.operand.dispose();
+    },
+  };
+}
 
 const OPTIONS = optionKinds<AttendOptions>({
   scale: aNumber,
   logitsSoftCap: aNumber,
   isCausal: aBoolean,
   localWindowSize: anything,
+  mask: checkTensor,
+  bias: checkTensor,
   sinks: checkTensor,
   queryLengths: listOfNumbers,
   queryOffsets: listOfNumbers,
 });
+
+type TensorOperand = ScoreOperand & { readonly operand: Tensor };
 
 /**
  * The window as a left bound, or as a mask when it would hide pinned keys: a query at p sees key j when j >=
@@ -121,7 +162,7 @@ function pinnedMask(
   rows: AttentionCall['rows'],
   T: number,
   left: number,
-): { windowLeft: number; mask?: ScoreOperand & { readonly operand: Tensor } } {
+): { windowLeft: number; mask?: TensorOperand } {
   const last = (b: number) => rows[b].offset + rows[b].length - 1;
   const hides = (b: number) => rows[b].length > 0 && last(b) - left > 0;
   if (pinned === 0 || !keys.some((_, b) => hides(b))) return { windowLeft: left };
@@ -143,7 +184,24 @@ function pinnedMask(
   return { windowLeft: Infinity, mask: { operand, strides: [T * S, 0, S, 1] } };
 }
 
+/** Where both masks are nonzero, `[B, N, T, S]`. */
+function bothMasks(backend: Backend, a: TensorOperand, b: TensorOperand, target: Shape): TensorOperand {
+  const [B, N, T, S] = target;
+  const [x, y] = [a, b].map(({ operand }) => operand.dataSync());
+  const bits = new Uint8Array(B * N * T * S);
+  for (let i = 0; i < bits.length; i++) {
+    const at = [Math.floor(i / (N * T * S)), Math.floor(i / (T * S)) % N, Math.floor(i / S) % T, i % S];
+    const index = ({ strides }: TensorOperand) =>
+      strides.reduce((sum, stride, axis) => sum + stride * at[axis], 0);
+    bits[i] = Number(Boolean(x[index(a)]) && Boolean(y[index(b)]));
+  }
+  const operand = allocate(backend, 'bool', target);
+  backend.write(operand.storage, bits);
+  return { operand, strides: [N * T * S, T * S, S, 1] };
+}
+
 function checkRows(
+  op: string,
   name: string,
   values: readonly number[] | undefined,
   batch: number,
@@ -154,7 +212,7 @@ function checkRows(
   const own = Array.from(values);
   if (own.length !== batch || own.some((value) => !Number.isInteger(value) || value < low || value > high)) {
     const range = Number.isFinite(high) ? ` from ${low} to ${high}` : '';
-    throw new RangeError(`${OP}: expected ${name} of ${batch} integers${range}, got [${own.join(', ')}]`);
+    throw new RangeError(`${op}: expected ${name} of ${batch} integers${range}, got [${own.join(', ')}]`);
   }
   return own;
 }

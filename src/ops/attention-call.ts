@@ -28,6 +28,8 @@ export interface QueryDims {
   readonly length: number;
   readonly heads: number;
   readonly headDim: number;
+  /** Layout of the output; default: that of the query. */
+  readonly outLayout?: AttentionLayout;
 }
 
 /** Strides in elements of batch, token and head for `[B, tokens, heads, dim]` in either layout. */
@@ -69,14 +71,17 @@ export function runAttention(
   settings: AttentionSettings,
   stored: { readonly key?: Tensor; readonly value?: Tensor } = {},
 ): Tensor | [Tensor, Tensor] {
-  const { batch, length, heads, headDim, layout } = dims;
+  const { batch, length, heads, headDim, layout, outLayout = layout } = dims;
   checkCounts(op, { B: batch, T: length, N: heads, H: headDim, Hv: keyValue.valueHeadDim });
   for (const { length: S } of keyValue.rows) if (S > MAX_COUNT) checkCounts(op, { S });
   const dtype = query.dtype === 'f64' ? 'f64' : 'f32';
   const q = asWide(op, query);
   const sinks = asWide(op, settings.sinks);
   const bias = asWide(op, settings.bias?.operand);
-  const out = allocate(backend, dtype, withLast(query.shape, keyValue.valueHeadDim));
+  const outShape = [...query.shape.slice(0, -1), keyValue.valueHeadDim];
+  if (outLayout !== layout)
+    outShape.splice(-3, 2, outShape[outShape.length - 2], outShape[outShape.length - 3]);
+  const out = allocate(backend, dtype, outShape);
   const { key, value } = stored;
   const inputs = { query, key, value, bias: settings.bias?.operand, sinks: settings.sinks };
   const recorded = needsAttentionGradient(inputs);
@@ -87,7 +92,7 @@ export function runAttention(
   const rest = recorded ? allocate(backend, dtype, withLast(query.shape, undefined)) : undefined;
   const call: AttentionCall = {
     out,
-    outStrides: layoutStrides(layout, length, heads, keyValue.valueHeadDim),
+    outStrides: layoutStrides(outLayout, length, heads, keyValue.valueHeadDim),
     query: q,
     queryStrides: layoutStrides(layout, length, heads, headDim),
     batch,
@@ -142,6 +147,12 @@ export function checkHeads(op: string, N: number, K: number): void {
   throw new RangeError(
     `${op}: expected query heads N to be a multiple of key/value heads K, got N=${N} and K=${K}`,
   );
+}
+
+/** @throws TypeError unless the mask is bool or u8. */
+export function checkMask(op: string, mask: Tensor): void {
+  if (mask.dtype === 'bool' || mask.dtype === 'u8') return;
+  throw new TypeError(`${op}: expected mask of bool or u8, got ${mask.dtype}; an additive mask is a bias`);
 }
 
 /** @throws RangeError unless `sinks` is `[N]`; UnsupportedError unless it is a float. */

@@ -1,7 +1,7 @@
 /** Attention over cache views: pages in any order, rings, rows of different lengths. */
 import * as gqa from '../../src/index.ts';
 import { byteLengthOf } from '../../src/tensor/dtype.ts';
-import { type OpCase, type OpCases, opCases } from './op-case.ts';
+import { integers, type OpCase, type OpCases, opCases } from './op-case.ts';
 
 /** One piece of a row: `length` tokens of page `page`, from token `from`. */
 interface Piece {
@@ -27,6 +27,9 @@ interface Pool {
   readonly page: number;
   readonly dtype?: gqa.DType;
   readonly sinks?: boolean;
+  /** Shapes that broadcast to `[B, N, T, S]`. */
+  readonly mask?: readonly number[];
+  readonly bias?: readonly number[];
 }
 
 function attend(name: string, pool: Pool, attrs: AttendAttrs, tolerance = 1e-5): OpCase<AttendAttrs> {
@@ -42,8 +45,11 @@ function attend(name: string, pool: Pool, attrs: AttendAttrs, tolerance = 1e-5):
       key: order(H),
       value: order(Hv),
       ...(pool.sinks ? { sinks: [N] } : {}),
+      ...(pool.mask ? { mask: pool.mask } : {}),
+      ...(pool.bias ? { bias: pool.bias } : {}),
     },
-    dtypes: { key: dtype, value: dtype },
+    dtypes: { key: dtype, value: dtype, mask: 'bool' },
+    draw: { mask: integers(0, 2) },
     attrs,
     tolerance,
   };
@@ -148,10 +154,10 @@ const settings: [string, Partial<Pool>, gqa.AttendOptions][] = [
 
 export const attendCases: OpCases = opCases<AttendAttrs>({
   op: 'attend',
-  run: ({ query, key, value, sinks }, attrs) => {
+  run: ({ query, key, value, sinks, mask, bias }, attrs) => {
     // The oracle's pool is f64 of the same padded shape; Hv of a padded pool is its stored width.
     const view = viewOf(query, key, value, attrs, value.shape[3]);
-    return gqa.attend(query, view, { ...attrs.options, sinks });
+    return gqa.attend(query, view, { ...attrs.options, sinks, mask, bias });
   },
   rows: [
     ...layouts.flatMap(([layout, pool, attrs]) =>
@@ -209,6 +215,16 @@ export const attendCases: OpCases = opCases<AttendAttrs>({
         ],
       },
     ),
+    ...[1, 3].flatMap((T) => [
+      attend(`mask of keys T${T}`, { ...POOL, T, mask: [2, 1, 1, 37] }, paged),
+      attend(`mask and bias T${T}`, { ...POOL, T, mask: [6, T, 37], bias: [2, 6, T, 37] }, paged),
+      attend(`bias of a ring T${T}`, { ...POOL, pages: 2, page: 11, T, bias: [11] }, ring),
+      attend(
+        `mask, window, offsets T${T}`,
+        { ...POOL, T, mask: [T, 37] },
+        { ...paged, options: { localWindowSize: [9, 2], isCausal: false, queryOffsets: [20, 4] } },
+      ),
+    ]),
     attend('an empty row', { ...POOL, T: 2 }, { rows: [{ length: 0, pieces: [] }, paged.rows[1]] }),
   ],
 });

@@ -140,6 +140,22 @@ const OPTIONS: Record<string, Setting> = {
   BNTH: { options: { layout: 'BNTH' } },
 };
 
+/** `queryOffset`, which excludes `causalAlignment`: one number, one per row, before and behind the keys. */
+const offsets = ([3, [4, -2], [30, -30]] as const).flatMap((queryOffset) =>
+  [1, 7].flatMap((T) => [
+    attention(
+      `query offset ${queryOffset} causal T${T}`,
+      { T },
+      { options: { queryOffset, isCausal: true } },
+    ),
+    attention(
+      `query offset ${queryOffset} window T${T}`,
+      { T },
+      { options: { queryOffset, localWindowSize: [3, 2], keyValueSeqLengths: [9, 6] }, sinks: true },
+    ),
+  ]),
+);
+
 function join(a: Setting, b: Setting): Setting {
   return {
     ...a,
@@ -413,6 +429,7 @@ export const attentionCases: OpCases = opCases<Attrs>({
     ...noValues,
     ...sequenceLengths,
     ...pairs,
+    ...offsets,
     ...storage,
     ...nan,
     ...edges,

@@ -274,6 +274,31 @@ describe('attention', () => {
       RangeError,
       /'topLeft' or 'bottomRight', got "left"/,
     ],
+    [
+      'query offset beside an alignment',
+      call(() => ({ queryOffset: 2, causalAlignment: 'topLeft' })),
+      RangeError,
+      `${op} causalAlignment or queryOffset, got both`,
+    ],
+    [
+      'query offsets',
+      call(() => ({ queryOffset: [2, 0.5] })),
+      RangeError,
+      `${op} queryOffset of 2 integers from -2147483647 to 2147483647, got [2, 0.5]`,
+    ],
+    ['query offset', call(() => ({ queryOffset: Number.NaN })), RangeError, /got \[NaN, NaN\]/],
+    [
+      'query offsets of one row',
+      call(() => ({ queryOffset: [2] })),
+      RangeError,
+      /of 2 integers .*, got \[2\]/,
+    ],
+    [
+      'query offset kind',
+      call(() => ({ queryOffset: wrong('2') })),
+      TypeError,
+      /or an Int32Array, got string/,
+    ],
     ['mask dtype', call(() => ({ mask: zeros([5, 7]) })), TypeError, /mask of bool or u8, got f32/],
     [
       'mask shape',

@@ -51,6 +51,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'gqa:arange#3': (o) => gqa.arange(0, 3, 1, o),
   'gqa:attend#2': (o) => gqa.attend(heads(), { rows: [] } as Any, o),
   'gqa:dotProductAttention#3': (o) => gqa.dotProductAttention(heads(), heads(), heads(), o),
+  'gqa:dotProductAttentionWeights#2': (o) => gqa.dotProductAttentionWeights(heads(), heads(), o),
   'gqa:full#2': (o) => gqa.full([1], 1, o),
   'gqa:gelu#1': (o) => gqa.gelu(x(), o),
   'gqa:layerNorm#3': (o) => gqa.layerNorm(x(), undefined, undefined, o),
