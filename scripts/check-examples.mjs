@@ -1,6 +1,6 @@
 /**
  * Type-checks the examples that are not run, with strict options as in a user's project: every `@example` of
- * src/, and the ts blocks of README.md and docs/*.md without `run` (check-readme.mjs runs the others). All
+ * src/, and the ts blocks of README.md, docs/*.md and docs/guides/*.md without `run` (check-readme.mjs runs the others). All
  * examples are compiled as one program, which takes seconds. A name that an example does not declare is
  * imported, first from the entry whose folder it is in, or is one of GIVEN.
  *
@@ -46,7 +46,11 @@ function examples() {
     }
   }
   const docs = existsSync(join(root, 'docs'))
-    ? readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)
+    ? ['docs', 'docs/guides'].flatMap((folder) =>
+        existsSync(join(root, folder))
+          ? readdirSync(join(root, folder)).map((name) => `${folder}/${name}`)
+          : [],
+      )
     : [];
   for (const page of ['README.md', ...docs].filter(
     (name) => name.endsWith('.md') && existsSync(join(root, name)),

@@ -1,5 +1,5 @@
 /**
- * Runs the code blocks of the pages (PAGES and docs/*.md) that are marked `run`, against the built package.
+ * Runs the code blocks of the pages (PAGES, docs/*.md and docs/guides/*.md) that are marked `run`, against the built package.
  * The marks, in a block's info string:
  *
  *   ```ts run                  run it; it imports `gqa` and its subpaths as a user's program does
@@ -115,7 +115,11 @@ function matches(want, got) {
 }
 
 const docs = existsSync(join(root, 'docs'))
-  ? readdirSync(join(root, 'docs')).map((name) => `docs/${name}`)
+  ? ['docs', 'docs/guides'].flatMap((folder) =>
+      existsSync(join(root, folder))
+        ? readdirSync(join(root, folder)).map((name) => `${folder}/${name}`)
+        : [],
+    )
   : [];
 const pages = [...PAGES, ...docs].filter((page) => page.endsWith('.md'));
 const blocks = pages.filter((page) => existsSync(join(root, page))).flatMap(blocksOf);

@@ -1,5 +1,6 @@
 /** Checks of byte ranges, made by all backends before they access memory or a file. */
 import { isFreed, type Storage } from '../tensor/storage.ts';
+import { unfreedAdvice } from '../tensor/unfreed-bytes.ts';
 
 /**
  * Whether this is a valid byte count: above 2^53 a number is not exact, and in C a negative one becomes
@@ -10,7 +11,7 @@ export function isCount(byteLength: number): boolean {
 }
 
 export function outOfMemory(backend: string, byteLength: number): RangeError {
-  return new RangeError(`${backend}: out of memory allocating ${byteLength} bytes`);
+  return new RangeError(`${backend}: out of memory allocating ${byteLength} bytes${unfreedAdvice()}`);
 }
 
 /** @throws RangeError unless the range lies in the storage; Error when the storage was freed */

@@ -4,7 +4,8 @@
  * unreachable tensors.
  */
 import { checkFunction } from '../arguments/kinds.ts';
-import { ownerOf, release, type Storage } from './storage.ts';
+import { isShared, ownerOf, release, type Storage } from './storage.ts';
+import { countUnfreed } from './unfreed-bytes.ts';
 
 /** An object that a scope can free: a tensor. */
 export interface Disposable {
@@ -31,7 +32,11 @@ const registry = new FinalizationRegistry<Storage[]>((storages) => {
 export function track(tensor: Disposable): void {
   const innermost = scopes.at(-1);
   if (innermost) innermost.add(tensor);
-  else register([tensor]);
+  else {
+    register([tensor]);
+    // A reshape holds no memory of its own.
+    if (!isShared(tensor.storage)) countUnfreed(tensor.storage.byteLength);
+  }
 }
 
 /** Removes a tensor from its scope or registration: it was freed, or has another owner. */
@@ -44,6 +49,7 @@ export function untrack(tensor: Disposable): void {
   const { storages } = registration;
   storages.splice(storages.indexOf(storage), 1);
   ownerOf(storage).reportExternalMemory(storage, -1);
+  if (!isShared(storage)) countUnfreed(-storage.byteLength);
   if (storages.length === 0) registry.unregister(registration);
 }
 
