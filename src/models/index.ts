@@ -15,7 +15,7 @@ export type {
 } from '../text/tokenizer.ts';
 export type { Activation } from './activation.ts';
 export { type Chat, type ChatTurn, chat } from './chat/chat.ts';
-export type { ChatOptions, LoadChatOptions, SendOptions } from './chat/chat-options.ts';
+export type { ChatOptions, LoadChatOptions, SaveChatOptions, SendOptions } from './chat/chat-options.ts';
 export { type GenerateTextOptions, generateText } from './chat/generate-text.ts';
 export { loadChat } from './chat/load-chat.ts';
 export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';

@@ -85,6 +85,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'models:Tokenizer.decode#1': (o) => tokenizer().decode([0], o),
   'models:Tokenizer.encode#1': (o) => tokenizer().encode('a', o),
   'models:chat#1': (o) => models.chat(model(), o),
+  'models:Chat.save#1': (o) => talk().save('/nowhere', o),
   'models:Chat.send#1': (o) => talk().send('a', o).next(),
   'models:generate#2': (o) => models.generate(model(), [1], o).next(),
   'models:generateBatch#2': (o) => models.generateBatch(model(), [[1]], o),

@@ -1,9 +1,12 @@
 /**
- * A saved chat: `chat.json` in a folder, with the messages and the options. Numbers of messages, tools,
- * documents and variables stay what they are in a template (ints of any length, floats such as 1.0).
+ * A saved chat: a folder with `chat.json` (the messages, the options, and the tokens of the cache) and
+ * `cache.safetensors`. Numbers of messages, tools, documents and variables stay what they are in a template
+ * (ints of any length, floats such as 1.0).
  */
-import { show } from '../../arguments/kinds.ts';
+import { listOfNumbers, show } from '../../arguments/kinds.ts';
 import { checkOptions } from '../../arguments/options.ts';
+import type { KeyValueCache } from '../../cache/cache.ts';
+import { saveCache } from '../../cache/save-cache.ts';
 import { type Folder, readSmallText } from '../../files/folder.ts';
 import { FormatError } from '../../format/format-error.ts';
 import { parseJson } from '../../format/parse-json.ts';
@@ -12,6 +15,7 @@ import type { ChatMessage } from '../../text/tokenizer.ts';
 import { type ChatOptions, LOAD_OPTIONS } from './chat-options.ts';
 
 const FILE = 'chat.json';
+export const CACHE_FILE = 'cache.safetensors';
 const VERSION = 1;
 
 /** Options that cannot be written to a file, or are part of the messages. */
@@ -21,18 +25,29 @@ type SavedOptions = Omit<ChatOptions, (typeof NOT_SAVED)[number]>;
 export interface SavedChat {
   readonly messages: readonly ChatMessage[];
   readonly options: SavedOptions;
+  /** The tokens of the cache in the folder; undefined where none was saved. */
+  readonly tokens?: readonly number[];
 }
 
-/** Writes `chat.json`, in place of an older one. */
+/**
+ * Writes a chat, in place of an older one. After a crash the folder holds the older one, or the new one with or
+ * without its cache.
+ * @param held the cache and its tokens, to be saved too
+ */
 export async function writeChat(
   folder: Folder,
   messages: readonly ChatMessage[],
   options: ChatOptions,
+  held?: { readonly cache: KeyValueCache; readonly tokens: readonly number[] },
 ): Promise<void> {
   const saved = Object.entries(options).filter(([name]) => !NOT_SAVED.includes(name as never));
-  await folder.create();
   const content = { gqaChat: VERSION, options: Object.fromEntries(saved), messages };
+  await folder.create();
   await folder.write(FILE, `${toJson(content)}\n`);
+  await folder.remove(CACHE_FILE);
+  if (held === undefined) return;
+  await saveCache({ folder, file: CACHE_FILE }, held.cache);
+  await folder.write(FILE, `${toJson({ ...content, tokens: held.tokens })}\n`);
 }
 
 /** @throws FormatError when there is no saved chat in the folder, or `chat.json` is not one */
@@ -51,6 +66,7 @@ export async function readChat(folder: Folder): Promise<SavedChat> {
   }
   try {
     checkOptions('loadChat', plain?.options, LOAD_OPTIONS);
+    if (plain?.tokens !== undefined) listOfNumbers('loadChat', 'tokens', plain.tokens as number[]);
   } catch (cause) {
     throw new FormatError(name, undefined, (cause as Error).message, { cause });
   }
@@ -58,7 +74,7 @@ export async function readChat(folder: Folder): Promise<SavedChat> {
   for (const key of ['tools', 'documents', 'variables']) {
     if (key in exact) options[key] = (exact as Record<string, unknown>)[key];
   }
-  return { messages, options };
+  return { messages, options, tokens: plain?.tokens as number[] | undefined };
 }
 
 export function isMessage(value: unknown): value is ChatMessage {

@@ -36,7 +36,21 @@ export interface ChatOptions
   readonly cache?: KeyValueCache;
 }
 
-/** Options of `loadChat`; those given replace the saved ones. */
+/** Options of `chat.save`. */
+export interface SaveChatOptions {
+  /**
+   * Whether to save the keys and values too, so that a loaded chat needs not feed its tokens again; default
+   * true.
+   */
+  readonly cache?: boolean;
+}
+
+export const SAVE_OPTIONS: OptionTable = optionKinds<SaveChatOptions>({ cache: aBoolean });
+
+/**
+ * Options of `loadChat`; those given replace the saved ones. With `maxLength`, `kvDtype` or `cache` all tokens are
+ * fed again.
+ */
 export type LoadChatOptions = Omit<ChatOptions, 'system'>;
 
 export const SEND_OPTIONS: OptionTable = optionKinds<SendOptions>(GENERATION_KINDS);

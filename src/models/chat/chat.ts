@@ -19,6 +19,8 @@ import { isMessage, writeChat } from './chat-file.ts';
 import {
   CHAT_OPTIONS,
   type ChatOptions,
+  SAVE_OPTIONS,
+  type SaveChatOptions,
   SEND_OPTIONS,
   type SendOptions,
   withOptions,
@@ -51,6 +53,8 @@ interface ChatParts {
   readonly options: ChatOptions;
   /** Without the system message of the options. */
   readonly messages: readonly ChatMessage[];
+  /** A cache of the chat's own with tokens in it; default: one is made. */
+  readonly held?: { readonly cache: KeyValueCache; readonly tokens: readonly number[] };
 }
 
 /** A conversation with a model, made by `chat` or `loadChat`. */
@@ -70,7 +74,7 @@ export class Chat {
 
   /** @internal */
   constructor(parts: ChatParts) {
-    const { op, model, options, messages } = parts;
+    const { op, model, options, messages, held } = parts;
     checkModel(op, model);
     checkOptions(op, options, CHAT_OPTIONS);
     checkRequest(op, model, options);
@@ -86,7 +90,8 @@ export class Chat {
     this.#options = options;
     this.messages = [...messages];
     if (options.system !== undefined) this.messages.unshift({ role: 'system', content: options.system });
-    this.cache = makeCache(op, model, options);
+    this.cache = held?.cache ?? makeCache(op, model, options);
+    this.#tokens = [...(held?.tokens ?? [])];
   }
 
   /** The tokens whose keys and values the cache holds: a copy. */
@@ -271,13 +276,24 @@ export class Chat {
   }
 
   /**
-   * Saves the messages and the options as `chat.json` in a folder, which is made unless it exists; `loadChat`
-   * continues from there. Not saved: `cache`, `draftModel`, `logitsProcessors`.
+   * Saves the chat in a folder, which is made unless it exists; `loadChat` continues from there. `chat.json` holds
+   * the messages and the options (without `cache`, `draftModel` and `logitsProcessors`), `cache.safetensors` the
+   * keys and values. Models whose rotary frequencies change with the length (LongRoPE, dynamic NTK scaling) save no
+   * cache.
    * @param path the folder: a path (Node), or a `Folder`
+   * @throws Error while an answer is streamed, or after `dispose`
    */
-  async save(path: PlaceLike): Promise<void> {
+  async save(path: PlaceLike, options: SaveChatOptions = {}): Promise<void> {
     checkPlace('chat.save', 'a path of a folder', path);
-    await writeChat(await folderAt(path), this.messages, this.#options);
+    checkOptions('chat.save', options, SAVE_OPTIONS);
+    this.#checkIdle('save');
+    const { cache = true } = options;
+    const context = this.#model.config.maxPositionEmbeddings;
+    const held =
+      cache && this.#model.sameFrequencies(1, context)
+        ? { cache: this.cache, tokens: this.tokens }
+        : undefined;
+    await writeChat(await folderAt(path), this.messages, this.#options, held);
   }
 
   /** Removes all messages but a system message at the start, and empties the cache. */

@@ -41,10 +41,11 @@ const twoTurns = async (): Promise<Chat> => {
   return talk;
 };
 
-test('another process goes on with the same tokens', async () => {
+test.each([true, false])('another process goes on with the same tokens; cache: %s', async (cache) => {
   const talk = await twoTurns();
-  const place = join(folder, 'new', 'talk');
-  await talk.save(place);
+  const held = talk.tokens.length;
+  const place = join(folder, 'new', `talk-${cache}`);
+  await talk.save(place, { cache });
   const wanted = [await textOf(talk.send('Three?')), await textOf(talk.send('Four?'))];
   const program = `
     import { loadChat, loadModel } from ${JSON.stringify(pathToFileURL(dist).href)};
@@ -61,7 +62,12 @@ test('another process goes on with the same tokens', async () => {
   const child = spawnSync(process.execPath, ['--input-type=module', '--eval', program], { encoding: 'utf8' });
   expect(child.stderr).toBe('');
   const { messages, tokens } = talk;
-  expect(JSON.parse(child.stdout)).toEqual({ answers: wanted, tokens, messages, fed: tokens.length });
+  expect(JSON.parse(child.stdout)).toEqual({
+    answers: wanted,
+    tokens,
+    messages,
+    fed: tokens.length - (cache ? held : 0),
+  });
   talk.dispose();
 });
 
@@ -110,6 +116,30 @@ test('numbers of the template stay ints and floats; excluded tokens stay so', as
   again.dispose();
 });
 
+test('a saved cache is of the chat, and of the model', async () => {
+  const talk = await twoTurns();
+  const place = new MemoryFolder();
+  await talk.save(place);
+  const again = await loadChat(model, place, { maxNewTokens: 5 });
+  expect([again.tokens, again.cache.maxLength, again.fedTokens]).toEqual([talk.tokens, 2048, 0]);
+  await textOf(again.send('Three?'));
+  expect(again.lastTurn).toMatchObject({ reusedTokens: talk.tokens.length, newTokens: 5 });
+  const smaller = await loadChat(model, place, { maxLength: 300 });
+  expect([smaller.tokens, smaller.cache.maxLength]).toEqual([[], 300]);
+
+  const other = new MemoryFolder();
+  await chat(model, options).save(other);
+  const file = await other.open('cache.safetensors');
+  await place.write('cache.safetensors', (await file?.read(0, file.size)) ?? '');
+  await expect(loadChat(model, place)).rejects.toThrow(
+    `memory/cache.safetensors: expected a cache of 1 row of ${talk.tokens.length} tokens, got 1 rows, the first of 0`,
+  );
+  // Saved without its cache, the folder keeps no older one.
+  await talk.save(place, { cache: false });
+  expect((await place.list()).map(({ name }) => name)).toEqual(['chat.json']);
+  for (const one of [talk, again, smaller]) one.dispose();
+});
+
 describe('what is no saved chat', () => {
   test.each([
     ['{', 'expected JSON, got: '],
@@ -123,6 +153,7 @@ describe('what is no saved chat', () => {
       'loadChat: expected topK to be a number, got string',
     ],
     ['{"gqaChat":1,"messages":[],"options":{"top_k":1}}', 'got top_k; did you mean topK?'],
+    ['{"gqaChat":1,"messages":[],"options":{},"tokens":["a"]}', 'expected tokens to be a list of numbers'],
   ])('%s', async (text, message) => {
     writeFileSync(join(folder, 'chat.json'), text);
     const loading = loadChat(model, folder);
