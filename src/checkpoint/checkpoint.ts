@@ -27,6 +27,8 @@ export interface CheckpointTensor extends TensorInfo {
 /** What a format's `open` returns; see the properties of Checkpoint. */
 export interface CheckpointParts {
   readonly folder: Folder;
+  /** The file that was opened: the weights, the index of their shards, or the first part. */
+  readonly file: string;
   readonly config?: unknown;
   readonly generationConfig?: unknown;
   readonly gguf?: GgufHeader;
@@ -118,6 +120,8 @@ export class Checkpoint {
   readonly path: string;
   /** The folder of the files. */
   readonly folder: Folder;
+  /** @internal See `CheckpointParts`. */
+  readonly file: string;
   /** config.json, parsed and not validated; undefined for GGUF, or when there is none. */
   readonly config: unknown;
   /** generation_config.json, likewise. */
@@ -141,6 +145,7 @@ export class Checkpoint {
     this.format = format;
     this.path = path;
     this.folder = parts.folder;
+    this.file = parts.file;
     this.config = parts.config;
     this.generationConfig = parts.generationConfig;
     this.gguf = parts.gguf;

@@ -54,8 +54,18 @@ export const ggufCheckpoint: CheckpointFormat = {
     const metadata = metadataOf(checkpoint);
     const endTokenIds = ggufEndTokenIds(metadata);
     if (!metadata.has('tokenizer.ggml.tokens')) return { endTokenIds };
-    const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
-    const makeTokenizer = () => withFormatError(checkpoint, () => tokenizerFromGguf(metadata));
+    const { encodeTokenizerFiles, tokenizerFilesFromGguf, tokenizerFromGguf } = await import(
+      '../text/tokenizer.ts'
+    );
+    const { folder, file } = checkpoint;
+    // The header is read again, since it is as large as the tokenizer.
+    const files = async () => {
+      const { gguf, files: sources = [] } = await open(folder, file);
+      await Promise.all(sources.map((source) => source.close()));
+      const { json, config } = tokenizerFilesFromGguf((gguf as GgufHeader).metadata);
+      return encodeTokenizerFiles(json, config);
+    };
+    const makeTokenizer = () => withFormatError(checkpoint, () => tokenizerFromGguf(metadata, files));
     return { endTokenIds, makeTokenizer };
   },
 
@@ -84,7 +94,7 @@ async function open(folder: Folder, file: string): Promise<CheckpointParts> {
   const count = partCount(parts[0].header);
   if (count > 1) parts.push(...(await readOtherParts(folder, file, count)));
   const gguf = count > 1 ? joinedHeader(parts.map(({ header }) => header)) : parts[0].header;
-  return { folder, gguf, tensors: tensorsOf(parts), files: parts.map(({ source }) => source) };
+  return { folder, file, gguf, tensors: tensorsOf(parts), files: parts.map(({ source }) => source) };
 }
 
 /** The headers of all parts but the first. @throws FormatError that names the files which are not there */

@@ -6,6 +6,7 @@ import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
 import type { TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
+import { isTokenizerFile, readCarriedFiles } from './carried-files.ts';
 import { readChatTemplates } from './chat-templates.ts';
 import type { Checkpoint, TextParts } from './checkpoint.ts';
 
@@ -30,10 +31,13 @@ export async function huggingFaceText(checkpoint: Checkpoint): Promise<TextParts
   const parts = await tokenizerParts(checkpoint, texts);
   if (parts === undefined) return { endTokenIds };
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
+  const { folder } = checkpoint;
+  const files = async () =>
+    new Map([...(await readCarriedFiles(folder))].filter(([name]) => isTokenizerFile(name)));
   const makeTokenizer = () => {
     const { json, config, extras } = parts();
     return withFormatError(checkpoint, () =>
-      tokenizerFromJson(json, config, { ...extras, eosTokenIds: endTokenIds }),
+      tokenizerFromJson(json, config, { ...extras, eosTokenIds: endTokenIds, files }),
     );
   };
   return { endTokenIds, makeTokenizer };

@@ -4,11 +4,11 @@
  *
  * Source: Hugging Face hub layout.
  */
-import { type Folder, isInside, readSmallFile, readSmallJson } from '../files/folder.ts';
+import { type Folder, readSmallJson } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { KeyReader } from '../format/key-reader.ts';
 import { modelShapeFromConfig } from '../format/model-shape.ts';
-import { TEMPLATE_FOLDER } from './chat-templates.ts';
+import { readCarriedFiles } from './carried-files.ts';
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from './checkpoint.ts';
 import { configText, configWithDtype, configWithTying } from './config-json.ts';
 import { huggingFaceText } from './hugging-face-tokenizer.ts';
@@ -16,10 +16,6 @@ import { parseRecipe, RECIPE_FILE } from './training-recipe.ts';
 
 export const CONFIG = 'config.json';
 const MAX_CONFIG_BYTES = 1 << 24;
-
-/** Files that are copied with the weights; none of them depends on the shapes of the weights. */
-const CARRIED =
-  /^(gqa-train\.json|(special_tokens|added_tokens|generation_config|preprocessor_config|processor_config).*\.json|(tokenizer|vocab|merges|chat_template|spiece|sentencepiece).*\.(json|txt|model|jinja)|.*\.tiktoken|(LICENSE|LICENCE|NOTICE|COPYING).*)$/;
 
 /** The functions of `CheckpointFormat` that these formats share. */
 export const huggingFace: Pick<
@@ -60,45 +56,6 @@ export async function readConfigs(folder: Folder): Promise<Pick<Checkpoint, 'con
     config: await readSmallJson(folder, CONFIG, MAX_CONFIG_BYTES),
     generationConfig: await readSmallJson(folder, 'generation_config.json', MAX_CONFIG_BYTES),
   };
-}
-
-/**
- * The files to be copied with the weights, by name: tokenizer, chat templates, generation config, recipe,
- * licences.
- * @throws FormatError for one that is no regular file or too large, and for a link out of the folder: a
- * downloaded checkpoint must not copy other files of the disk
- */
-export async function readCarriedFiles(folder: Folder): Promise<ReadonlyMap<string, Uint8Array>> {
-  const names = (await folder.list()).filter(({ name, kind }) => kind !== 'folder' && CARRIED.test(name));
-  const templates = (await folder.folder(TEMPLATE_FOLDER).list()).filter(
-    ({ name, kind }) => kind !== 'folder' && name.endsWith('.jinja'),
-  );
-  const files = new Map<string, Uint8Array>();
-  const roots = await rootsOf(folder);
-  const read = async (from: Folder, name: string, as: string) => {
-    const target = await from.location(name);
-    if (!roots.some((root) => isInside(target, root))) {
-      const detail = `expected a file of the checkpoint, got a link to ${target}; put a copy in its place`;
-      throw new FormatError(folder.nameOf(as), undefined, detail);
-    }
-    const bytes = await readSmallFile(from, name);
-    if (bytes !== undefined) files.set(as, bytes);
-  };
-  for (const { name } of names) await read(folder, name, name);
-  for (const { name } of templates) {
-    await read(folder.folder(TEMPLATE_FOLDER), name, `${TEMPLATE_FOLDER}/${name}`);
-  }
-  return files;
-}
-
-/**
- * Where the links of a folder may point: into it and, for `snapshots/REVISION` in Hugging Face's cache, to
- * its blobs.
- */
-async function rootsOf(folder: Folder): Promise<readonly string[]> {
-  const own = await folder.location();
-  const [, cache] = /^(.*)\/snapshots\/[^/]+$/.exec(own) ?? [];
-  return cache === undefined ? [own] : [own, `${cache}/blobs`];
 }
 
 /** Writes config.json, the recipe and the copied files, each atomically. @returns their names */

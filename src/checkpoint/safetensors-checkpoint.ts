@@ -43,7 +43,7 @@ export const safetensorsCheckpoint: CheckpointFormat = {
 
   async open(folder, file) {
     const weights = file === INDEX ? await openShards(folder) : await openSingle(folder, file);
-    return { folder, ...weights, ...(await readConfigs(folder)) };
+    return { folder, file, ...weights, ...(await readConfigs(folder)) };
   },
 
   async write(folder, contents) {

@@ -1,8 +1,8 @@
 /** A converted checkpoint in Hugging Face's names: the same shards and tensors, and another config. */
 
+import { readCarriedFiles } from '../checkpoint/carried-files.ts';
 import type { CheckpointTensor } from '../checkpoint/checkpoint.ts';
 import { configWithDtype, configWithTying } from '../checkpoint/config-json.ts';
-import { readCarriedFiles } from '../checkpoint/hugging-face.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { StorageType } from '../format/storage-type.ts';

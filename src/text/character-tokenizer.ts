@@ -1,77 +1,104 @@
 /**
- * A character-level tokenizer (Unicode code points), as Hugging Face tokenizer files. The vocabulary is the
- * characters of a given text.
+ * A character-level tokenizer (Unicode code points), whose vocabulary is the characters of a given text. It
+ * gives the ids and texts of its tokenizer.json without the code for other kinds of tokenizers.
  */
-import { KnownCharacters } from './known-characters.ts';
-import {
-  type Tokenizer,
-  type TokenizerConfigJson,
-  type TokenizerJson,
-  tokenizerFromJson,
-} from './tokenizer.ts';
+import { describe } from '../arguments/kinds.ts';
+import { checkOptions } from '../arguments/options.ts';
+import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from './code-options.ts';
+import { encodeTokenizerFiles } from './encode-tokenizer-files.ts';
+import { EACH_CHARACTER, KnownCharacters } from './known-characters.ts';
+import type { Tokenizer, WritableTokenizer } from './tokenizer.ts';
+import type { TokenizerJson } from './tokenizer-json.ts';
 
-export interface CharacterTokenizer {
-  /** The characters by id, in code point order. */
-  readonly characters: readonly string[];
-  /** tokenizer.json and tokenizer_config.json. */
-  readonly files: Readonly<Record<'tokenizer.json' | 'tokenizer_config.json', object>>;
-  readonly tokenizer: Tokenizer;
-  /**
-   * Encodes a long text, faster than the tokenizer. @throws RangeError for a character outside the
-   * vocabulary.
-   */
-  encode(text: string): Int32Array;
+/**
+ * The tokenizer of all characters of a text, one token each, with ids in code point order. `saveModel` writes
+ * it as a Hugging Face tokenizer.json. `encode` throws for a character that the text did not have.
+ * @param text not empty
+ * @throws TypeError for anything but a text with characters
+ * @example
+ * const tokenizer = characterTokenizer('call me Ishmael');
+ * tokenizer.vocabSize; // 11
+ * tokenizer.decode(tokenizer.encode('hall')); // 'hall'
+ */
+export function characterTokenizer(text: string): Tokenizer {
+  if (typeof text === 'string' && text !== '') return new CharacterTokenizer(charactersOf(text));
+  const got = text === '' ? 'an empty one' : describe(text);
+  throw new TypeError(`characterTokenizer: expected a text, got ${got}`);
 }
 
-/** Builds the tokenizer of all characters of `text`. */
-export function characterTokenizer(text: string): CharacterTokenizer {
-  const characters = [...new Set(text)].sort((a, b) => (a.codePointAt(0) ?? 0) - (b.codePointAt(0) ?? 0));
-  const vocab = Object.fromEntries(characters.map((character, id) => [character, id]));
-  const json = {
-    version: '1.0',
-    truncation: null,
-    padding: null,
+/** The tokenizer.json of `characterTokenizer`. */
+export function characterTokenizerJson(text: string): TokenizerJson {
+  return jsonOf(charactersOf(text));
+}
+
+function charactersOf(text: string): readonly string[] {
+  return [...new Set(text)].sort((a, b) => (a.codePointAt(0) ?? 0) - (b.codePointAt(0) ?? 0));
+}
+
+function jsonOf(characters: readonly string[]): TokenizerJson {
+  return {
     added_tokens: [],
     normalizer: null,
     // Split into single characters, so that no merges are searched.
-    pre_tokenizer: {
-      type: 'Split',
-      pattern: { Regex: '[\\s\\S]' },
-      behavior: 'Isolated',
-      invert: false,
-    },
+    pre_tokenizer: EACH_CHARACTER,
     post_processor: null,
     decoder: { type: 'Fuse' },
     model: {
       type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
-      vocab,
+      vocab: Object.fromEntries(characters.map((character, id) => [character, id])),
       merges: [],
     },
   };
-  const config = {
-    tokenizer_class: 'PreTrainedTokenizerFast',
-    clean_up_tokenization_spaces: false,
-    model_max_length: 1e9,
-  };
-  const known = new KnownCharacters(characters);
-  const ids = new Map(characters.map((character, id) => [character, id]));
-  return {
-    characters,
-    files: { 'tokenizer.json': json, 'tokenizer_config.json': config },
-    tokenizer: tokenizerFromJson(json as unknown as TokenizerJson, config as unknown as TokenizerConfigJson),
-    encode(input) {
-      known.check(input);
-      const out = new Int32Array(input.length);
-      let count = 0;
-      for (const character of input) out[count++] = ids.get(character) ?? 0;
-      return out.subarray(0, count);
-    },
-  };
+}
+
+class CharacterTokenizer implements WritableTokenizer {
+  readonly bosTokenId = undefined;
+  readonly eosTokenIds: readonly number[] = [];
+  readonly chatTemplate = undefined;
+  readonly chatTemplates: ReadonlyMap<string, string> = new Map();
+  readonly #characters: readonly string[];
+  readonly #known: KnownCharacters;
+
+  constructor(characters: readonly string[]) {
+    this.#characters = characters;
+    this.#known = KnownCharacters.of(jsonOf(characters)) as KnownCharacters;
+  }
+
+  get vocabSize(): number {
+    return this.#characters.length;
+  }
+
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
+    checkOptions('encode', options, ENCODE_OPTIONS);
+    this.#known.check(text);
+    return this.#known.encode(text) as number[];
+  }
+
+  decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    checkOptions('decode', options, DECODE_OPTIONS);
+    if (!Array.isArray(ids)) {
+      throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
+    }
+    return ids.map((id) => this.#characters[id] ?? '').join('');
+  }
+
+  unknownCharacters(text: string): ReadonlyMap<string, number> {
+    return this.#known.unknownIn(text);
+  }
+
+  isSpecial(): boolean {
+    return false;
+  }
+
+  applyChatTemplate(): string {
+    throw new Error(
+      'applyChatTemplate: expected a checkpoint with a chat template, got none; encode the prompt without a template',
+    );
+  }
+
+  async files(): Promise<ReadonlyMap<string, Uint8Array>> {
+    const config = { model_max_length: 1e9 };
+    return encodeTokenizerFiles(jsonOf(this.#characters), config);
+  }
 }

@@ -90,6 +90,7 @@ function byteLevelPreTokenizer(recipe: PreTokenizerRecipe): Step {
     type: 'Split',
     pattern: { Regex: regex },
     behavior: 'Isolated',
+    invert: false,
   }));
   return { type: 'Sequence', pretokenizers: [...splits, byteLevel] };
 }

@@ -4,8 +4,8 @@
  * (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
-import { aBoolean, describe } from '../arguments/kinds.ts';
-import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { describe } from '../arguments/kinds.ts';
+import { checkOptions } from '../arguments/options.ts';
 import type { GgufValue } from '../format/gguf.ts';
 import {
   type ChatMessage,
@@ -14,7 +14,9 @@ import {
   type ChatTemplates,
   configTemplates,
 } from './chat.ts';
+import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from './code-options.ts';
 import { cleanUp } from './decoders.ts';
+import { encodeTokenizerFiles, type TokenizerFiles } from './encode-tokenizer-files.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 import { KnownCharacters } from './known-characters.ts';
 import { Pipeline } from './pipeline.ts';
@@ -28,26 +30,10 @@ import {
 } from './tokenizer-json.ts';
 
 export type { ChatMessage, ChatTemplateOptions, ChatTemplates } from './chat.ts';
+export type { DecodeOptions, EncodeOptions } from './code-options.ts';
+export { encodeTokenizerFiles, type TokenizerFiles } from './encode-tokenizer-files.ts';
+export { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
 export type { TokenizerConfigJson, TokenizerJson } from './tokenizer-json.ts';
-
-/** Options of `encode`. */
-export interface EncodeOptions {
-  /**
-   * Whether to add the tokenizer's special tokens around the text (Llama 3 and Mistral start with bos;
-   * SmolLM2, GPT-2 and Qwen add none). Default true, as in transformers. Use false for a rendered chat
-   * prompt, which contains its own. Special tokens written in the text are recognised in both cases.
-   */
-  readonly addSpecialTokens?: boolean;
-}
-
-/** Options of `decode`. */
-export interface DecodeOptions {
-  /** Whether to omit control tokens such as `<|im_end|>` from the text. Default false, as in transformers. */
-  readonly skipSpecialTokens?: boolean;
-}
-
-const ENCODE_OPTIONS = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean });
-const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
 
 /**
  * Encodes text to token ids, decodes ids, and renders the chat templates of a checkpoint. Ids equal those of
@@ -96,6 +82,12 @@ export interface Tokenizer {
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
 }
 
+/** A tokenizer that this package made. */
+export interface WritableTokenizer extends Tokenizer {
+  /** Its files: tokenizer.json, tokenizer_config.json, chat templates. */
+  files(): Promise<TokenizerFiles>;
+}
+
 /** Optional files of a Hugging Face directory besides the two JSON files. */
 export interface TokenizerExtras {
   /** Text of `chat_template.jinja`; it takes precedence over the templates in tokenizer_config.json. */
@@ -108,6 +100,8 @@ export interface TokenizerExtras {
   readonly specialTokensMap?: Readonly<Record<string, unknown>>;
   /** `added_tokens.json`, parsed: ids by text. */
   readonly addedTokens?: Readonly<Record<string, unknown>>;
+  /** The files of the tokenizer; default: made from the two JSON files. */
+  readonly files?: () => Promise<TokenizerFiles>;
 }
 
 /**
@@ -126,15 +120,19 @@ export function tokenizerFromJson(
 /**
  * The tokenizer of a GGUF file. Takes about 0.1 s for 50,000 tokens, so create it on demand.
  * @param metadata the key/value pairs of the header
+ * @param files see `TokenizerExtras`
  * @throws RangeError naming the key when one is missing or has an unsupported value (such as an unknown
  *   `tokenizer.ggml.pre`)
  */
-export function tokenizerFromGguf(metadata: ReadonlyMap<string, GgufValue>): Tokenizer {
+export function tokenizerFromGguf(
+  metadata: ReadonlyMap<string, GgufValue>,
+  files?: TokenizerExtras['files'],
+): Tokenizer {
   const { json, config, endTokenIds } = tokenizerFilesFromGguf(metadata);
-  return new JsonTokenizer(json, config, { eosTokenIds: endTokenIds });
+  return new JsonTokenizer(json, config, { eosTokenIds: endTokenIds, files });
 }
 
-class JsonTokenizer implements Tokenizer {
+class JsonTokenizer implements WritableTokenizer {
   readonly vocabSize: number;
   readonly bosTokenId: number | undefined;
   readonly eosTokenIds: readonly number[];
@@ -143,6 +141,8 @@ class JsonTokenizer implements Tokenizer {
   readonly #pipeline: Pipeline;
   readonly #cleanUp: boolean;
   readonly #characters: KnownCharacters | undefined;
+  /** See `TokenizerExtras`. */
+  readonly files: () => Promise<TokenizerFiles>;
   readonly #chat: ChatRenderer;
 
   constructor(file: TokenizerJson, ownConfig: TokenizerConfigJson, extras: TokenizerExtras) {
@@ -151,12 +151,13 @@ class JsonTokenizer implements Tokenizer {
       ...file,
       added_tokens: allAddedTokens(file.added_tokens, config, extras.addedTokens),
     };
+    this.files = extras.files ?? (async () => encodeTokenizerFiles(file, ownConfig));
     this.#pipeline = new Pipeline(
       json,
       (own, idOf) => withBosAndEos(own, config, idOf),
       config.split_special_tokens === true,
     );
-    this.#characters = KnownCharacters.of(json);
+    this.#characters = KnownCharacters.of(json, config);
     this.vocabSize = this.#pipeline.size;
 
     const idOf = (text: string | undefined): number | undefined =>
@@ -186,7 +187,7 @@ class JsonTokenizer implements Tokenizer {
     if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
     checkOptions('encode', options, ENCODE_OPTIONS);
     this.#characters?.check(text);
-    return this.#pipeline.encode(text, options.addSpecialTokens ?? true);
+    return this.#characters?.encode(text) ?? this.#pipeline.encode(text, options.addSpecialTokens ?? true);
   }
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {

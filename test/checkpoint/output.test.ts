@@ -2,7 +2,8 @@
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { readCarriedFiles, writeBeside } from '../../src/checkpoint/hugging-face.ts';
+import { readCarriedFiles } from '../../src/checkpoint/carried-files.ts';
+import { writeBeside } from '../../src/checkpoint/hugging-face.ts';
 import { checkOutputPlace, checkSpace } from '../../src/checkpoint/output.ts';
 import type { Folder } from '../../src/files/folder.ts';
 import { NodeFolder, splitPath } from '../../src/files/node-folder.ts';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readCarriedFiles } from '../../src/checkpoint/hugging-face.ts';
+import { readCarriedFiles } from '../../src/checkpoint/carried-files.ts';
 import { openCheckpoint } from '../../src/checkpoint/open-checkpoint.ts';
 import { RunDirectory } from '../../src/checkpoint/run-directory.ts';
 import { NodeFolder } from '../../src/files/node-folder.ts';

@@ -15,7 +15,11 @@ function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
   const texts = Object.entries(files).map(([name, file]) => {
     return [name, typeof file === 'string' ? file : JSON.stringify(file)];
   });
-  const parts = { folder: new MemoryFolder('folder', Object.fromEntries(texts)), config: {} };
+  const parts = {
+    folder: new MemoryFolder('folder', Object.fromEntries(texts)),
+    file: 'config.json',
+    config: {},
+  };
   return new Checkpoint(safetensorsCheckpoint, 'folder', { ...parts, tensors: new Map() });
 }
 

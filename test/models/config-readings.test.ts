@@ -36,7 +36,7 @@ const { T } = golden;
 
 function read({ family, keys }: Case) {
   const config = { ...golden.configs[family], ...keys, model_type: family };
-  const parts = { folder: new MemoryFolder('x'), config, tensors: new Map() };
+  const parts = { folder: new MemoryFolder('x'), file: 'config.json', config, tensors: new Map() };
   const checkpoint = new Checkpoint(safetensorsCheckpoint, 'x', parts);
   return { config, described: () => describeModel(checkpoint, open('reference')).config };
 }

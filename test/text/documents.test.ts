@@ -2,20 +2,14 @@
  * How documents begin according to a tokenizer's files, and windows in which every token is predicted once.
  */
 import { describe, expect, test } from 'vitest';
-import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
+import { characterTokenizer, characterTokenizerJson } from '../../src/text/character-tokenizer.ts';
 import { documentStart, documentWindows } from '../../src/text/documents.ts';
-import {
-  type TokenizerConfigJson,
-  type TokenizerJson,
-  tokenizerFromGguf,
-  tokenizerFromJson,
-} from '../../src/text/tokenizer.ts';
+import { type TokenizerConfigJson, tokenizerFromGguf, tokenizerFromJson } from '../../src/text/tokenizer.ts';
 import { byteLevelFixture, sentencePieceFixture } from './fixtures.ts';
 
 /** A tokenizer of characters with three tokens around texts. */
 function surrounded(single: readonly string[], config: TokenizerConfigJson = {}) {
-  const { files } = characterTokenizer('xyz');
-  const json = files['tokenizer.json'] as unknown as TokenizerJson;
+  const json = characterTokenizerJson('xyz');
   const added = ['<s>', '</s>', '[gMASK]'].map((content, i) => ({ id: 3 + i, content, special: true }));
   const piece = (id: string) =>
     id === '$A' ? { Sequence: { id: 'A', type_id: 0 } } : { SpecialToken: { id, type_id: 0 } };
@@ -49,7 +43,7 @@ describe('documentStart', () => {
   });
 
   test('of a tokenizer of characters: nothing', () => {
-    expect(documentStart(characterTokenizer('hello').tokenizer)).toEqual([]);
+    expect(documentStart(characterTokenizer('hello'))).toEqual([]);
   });
 
   // The defaults where a header has no add_bos_token: llama.cpp 0c1e570, src/llama-vocab.cpp.

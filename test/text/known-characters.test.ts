@@ -3,16 +3,18 @@
  * them.
  */
 import { describe, expect, test } from 'vitest';
-import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
+import { characterTokenizer, characterTokenizerJson } from '../../src/text/character-tokenizer.ts';
 import { type TokenizerJson, tokenizerFromJson } from '../../src/text/tokenizer.ts';
 
 const made = characterTokenizer('abc😀 ');
-const saved = made.files['tokenizer.json'] as unknown as TokenizerJson;
+const saved = characterTokenizerJson('abc😀 ');
+const added = { id: 5, content: '<s>', special: true };
+const withAdded = tokenizerFromJson({ ...saved, added_tokens: [added] });
 
 describe.each([
-  ['the tokenizer', (text: string) => made.tokenizer.encode(text)],
-  ['its fast way for long texts', (text: string) => Array.from(made.encode(text))],
+  ['the tokenizer', (text: string) => made.encode(text)],
   ['one read from its file', (text: string) => tokenizerFromJson(saved).encode(text)],
+  ['one with another token, which takes the general way', (text: string) => withAdded.encode(text)],
 ])('%s', (_, encode) => {
   test('encodes what it has', () => {
     expect(encode('a cab 😀')).toEqual([1, 0, 3, 1, 2, 0, 4]);
@@ -33,18 +35,16 @@ describe.each([
 });
 
 test('they can be counted before', () => {
-  expect([...made.tokenizer.unknownCharacters('aébé😃')]).toEqual([
+  expect([...made.unknownCharacters('aébé😃')]).toEqual([
     ['é', 2],
     ['😃', 1],
   ]);
-  expect(made.tokenizer.unknownCharacters('abc').size).toBe(0);
+  expect(made.unknownCharacters('abc').size).toBe(0);
 });
 
 test('tokens that were added are no unknown characters', () => {
-  const bos = { id: 5, content: '<s>', special: true };
-  const tokenizer = tokenizerFromJson({ ...saved, added_tokens: [bos] });
-  expect(tokenizer.encode('<s>ab')).toEqual([5, 1, 2]);
-  expect(() => tokenizer.encode('<s>a<b')).toThrow('got 1 character without a token: "<" (1)');
+  expect(withAdded.encode('<s>ab')).toEqual([5, 1, 2]);
+  expect(() => withAdded.encode('<s>a<b')).toThrow('got 1 character without a token: "<" (1)');
 });
 
 test('tokenizers that can write any text take any text', () => {
@@ -52,4 +52,12 @@ test('tokenizers that can write any text take any text', () => {
   const model = { ...saved.model, unk_token: '?', vocab: { ...saved.model.vocab, '?': 5 } };
   const tokenizer = tokenizerFromJson({ ...saved, model, added_tokens: [unknown] } as TokenizerJson);
   expect(tokenizer.encode('aé')).toEqual([1, 5]);
+});
+
+test('its file gives the same texts and ids', () => {
+  const read = tokenizerFromJson(saved);
+  expect(made.vocabSize).toBe(read.vocabSize);
+  for (const ids of [[1, 0, 3, 4], [], [99, 2]]) expect(made.decode(ids)).toBe(read.decode(ids));
+  expect(() => made.decode('ab' as never)).toThrow(TypeError);
+  expect(() => characterTokenizer('')).toThrow('characterTokenizer: expected a text, got an empty one');
 });

@@ -9,7 +9,8 @@ import { openCheckpoint } from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
 import { NodeFolder } from '../../src/files/node-folder.ts';
 import { setBackend, setThreads } from '../../src/index.ts';
-import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
+import { characterTokenizer, characterTokenizerJson } from '../../src/text/character-tokenizer.ts';
+import type { WritableTokenizer } from '../../src/text/tokenizer.ts';
 import { formOf, huggingFaceForm } from '../../src/train/checkpoint-form.ts';
 import {
   createModel,
@@ -187,20 +188,19 @@ describe('uptrain', () => {
 
   /** A trained multi-head model, as `gqa train` leaves it. */
   async function trained(): Promise<string> {
-    const { encode, files, characters } = characterTokenizer(text);
-    const sizes = { vocabSize: characters.length, hiddenSize: 32, numLayers: 2, numHeads: 4 };
+    const tokenizer = characterTokenizer(text);
+    const tokens = Int32Array.from(tokenizer.encode(text));
+    const sizes = { vocabSize: tokenizer.vocabSize, hiddenSize: 32, numLayers: 2, numHeads: 4 };
     const config = llamaConfig({ ...sizes, maxPositionEmbeddings: 32 });
     const model = createModel(config, { seed: 3 });
     const { validation, ...training } = settings;
     const own = { ...training, steps: 150, accumulate: 1, batchSize: 8, blockLength: 32, learningRate: 5e-3 };
-    const trainer = new Trainer(model, splitTokens(encode(text), 32, 0.2), own);
+    const trainer = new Trainer(model, splitTokens(tokens, 32, 0.2), own);
     while (trainer.step < 150) trainer.advance();
     const out = mkdtempSync(join(folder, 'trained-'));
-    const written = Object.entries(files).map(
-      ([name, json]) => [name, Buffer.from(JSON.stringify(json))] as const,
-    );
+    const files = await (tokenizer as WritableTokenizer).files();
     const recipe = { training: { settings: { ...own, validation }, step: 150 }, uptraining: [] };
-    await huggingFaceForm(config, new Map(written)).write(new NodeFolder(out), model, recipe);
+    await huggingFaceForm(config, files).write(new NodeFolder(out), model, recipe);
     model.dispose();
     return out;
   }
@@ -295,7 +295,7 @@ describe('uptrain', () => {
   });
 
   test('what cannot be trained says why', async () => {
-    const tokenizer = { 'tokenizer.json': JSON.stringify(characterTokenizer(text).files['tokenizer.json']) };
+    const tokenizer = { 'tokenizer.json': JSON.stringify(characterTokenizerJson(text)) };
     const cases: [string, Partial<Parameters<typeof uptrain>[0]>, RegExp][] = [
       [copyTiny('mha'), {}, /expected a checkpoint with a tokenizer/],
       [copyTiny('mha', {}, tokenizer), { steps: undefined }, /expected \{ steps \}/],

@@ -8,7 +8,7 @@ import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
 import { llamaConfig } from '../../models/llama-config.ts';
 import { createModel } from '../../models/trainable-model.ts';
 import { characterTokenizer } from '../../text/character-tokenizer.ts';
-import type { Tokenizer } from '../../text/tokenizer.ts';
+import type { Tokenizer, WritableTokenizer } from '../../text/tokenizer.ts';
 import { huggingFaceForm } from '../../train/checkpoint-form.ts';
 import { openRun, type PreparedRun, prepareRun } from '../../train/prepare-run.ts';
 import { trainerSettings } from '../../train/trainer.ts';
@@ -74,11 +74,10 @@ interface Tokenized {
 async function tokenize(text: string, path: string | undefined): Promise<Tokenized> {
   const utf8 = new TextEncoder();
   if (path === undefined) {
-    const { characters, tokenizer, encode, files } = characterTokenizer(text);
-    const written = Object.entries(files).map(
-      ([name, json]) => [name, utf8.encode(`${JSON.stringify(json, null, 2)}\n`)] as const,
-    );
-    return { tokens: encode(text), vocabSize: characters.length, files: new Map(written), tokenizer };
+    const tokenizer = characterTokenizer(text);
+    const { vocabSize } = tokenizer;
+    const tokens = Int32Array.from(tokenizer.encode(text));
+    return { tokens, vocabSize, files: await (tokenizer as WritableTokenizer).files(), tokenizer };
   }
   await using checkpoint = await openCheckpoint(path);
   const { makeTokenizer } = await checkpoint.format.text(checkpoint);
