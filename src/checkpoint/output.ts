@@ -6,7 +6,12 @@ import { placeName } from '../files/place.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import { formatNamed } from './formats.ts';
 
-const KINDS = { folder: 'a folder', file: 'a file', other: 'a link or a device' };
+/** What an entry of a folder is, in errors. */
+export const KINDS: Readonly<Record<FolderEntry['kind'], string>> = {
+  folder: 'a folder',
+  file: 'a file',
+  other: 'a link or a device',
+};
 
 /**
  * Checks that a checkpoint may be written to `to`.

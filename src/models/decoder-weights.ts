@@ -222,6 +222,17 @@ export function decoderLayerWeights<T>(
   };
 }
 
+/** The places of all weights, in the order in which a model loads them. */
+export function weightPlaces(config: DecoderConfig, names: DecoderNames): readonly WeightPlace[] {
+  const places: WeightPlace[] = [];
+  const note = (place: WeightPlace): void => {
+    places.push(place);
+  };
+  decoderEnds(config, names, note);
+  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, note);
+  return places;
+}
+
 type Projections<T> = (
   name: string | readonly string[],
   outs: readonly number[],

@@ -2,6 +2,7 @@
  * Load a decoder-only language model, generate tokens or text with it, and chat.
  * @module gqa/models
  */
+export { characterTokenizer } from '../text/character-tokenizer.ts';
 export { TemplateFloat } from '../text/jinja/from-javascript.ts';
 export { TemplateError } from '../text/jinja/limits.ts';
 export { StreamingDecoder } from '../text/streaming-decoder.ts';
@@ -29,4 +30,5 @@ export type { InitCacheOptions } from './init-cache.ts';
 export { type LoadModelOptions, loadModel } from './load-model.ts';
 export type { ForwardOptions, Model } from './model.ts';
 export type { RopeConfig, RopeScaling } from './rope-table.ts';
+export { type SaveModelOptions, saveModel } from './save-model.ts';
 export type { Tokens } from './token-batch.ts';

@@ -7,15 +7,19 @@ import { aFunction, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { Checkpoint } from '../checkpoint/checkpoint.ts';
+import { CONFIG } from '../checkpoint/hugging-face.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
+import { MemoryFolder } from '../files/memory-folder.ts';
 import type { PlaceLike } from '../files/place.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig } from './decoder-config.ts';
+import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
+import { weightPlaces } from './decoder-weights.ts';
 import { FAMILIES } from './families/families.ts';
 import type { DecoderDescription, DescribedModel, Family } from './families/family.ts';
 import { type LoadWeightsOptions, loadWeights, readFloats } from './load-weights.ts';
-import { Model, type ModelParts } from './model.ts';
+import { Model, type ModelOrigin, type ModelParts } from './model.ts';
 import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
@@ -70,11 +74,39 @@ export async function loadParts(
       ...ropeTables(config),
       endTokenIds: Object.freeze(endTokenIds),
       makeTokenizer,
+      origin: originOf(checkpoint, config, names, options.dtype),
     };
   } catch (error) {
     for (const tensor of tensors) tensor.dispose();
     throw error;
   }
+}
+
+function originOf(
+  { format, folder, file, config: json, tensors }: Checkpoint,
+  config: DecoderConfig,
+  names: DecoderNames,
+  dtype: LoadWeightsOptions['dtype'],
+): ModelOrigin {
+  const place = { folder, file };
+  if (format.names === 'gguf') return { names, place };
+  const used = new Set(weightPlaces(config, names).map(({ name }) => name));
+  // Saved without: with tied embeddings it is the table once more.
+  used.add(`${names.headCopy}.weight`);
+  const all = [...tensors];
+  return {
+    names,
+    place,
+    configJson: json as ModelOrigin['configJson'],
+    dtypes: dtype === undefined ? new Map(all.map(([name, info]) => [name, info.dtype])) : undefined,
+    others: all.map(([name]) => name).filter((name) => !used.has(name)),
+  };
+}
+
+/** As `describeModel`, of a config.json alone. */
+export function describeConfig(config: Readonly<Record<string, unknown>>, backend: Backend): DescribedModel {
+  const parts = { folder: new MemoryFolder('.'), file: CONFIG, config, tensors: new Map() };
+  return describeModel(new Checkpoint(safetensorsCheckpoint, CONFIG, parts), backend);
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */

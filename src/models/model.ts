@@ -5,6 +5,8 @@ import { aNumber, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
 import type { CacheLayer, KeyValueCache } from '../cache/cache.ts';
+import type { Place } from '../files/folder.ts';
+import type { StorageType } from '../format/storage-type.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
@@ -14,7 +16,7 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { decoderForward, outputHead } from './decoder.ts';
-import type { DecoderConfig } from './decoder-config.ts';
+import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { makePass, type PassModel } from './decoder-pass.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import { cacheLayers, type InitCacheOptions, makeCache } from './init-cache.ts';
@@ -30,6 +32,24 @@ export interface ModelParts extends PassModel {
   readonly endTokenIds: readonly number[];
   /** Builds the tokenizer; absent when the checkpoint has none. */
   readonly makeTokenizer?: () => Tokenizer;
+  readonly origin: ModelOrigin;
+}
+
+/** What a model was made from, as far as saving it needs that. */
+export interface ModelOrigin {
+  /** Names of its tensors in `configJson`'s form; for a GGUF file, in that file. */
+  readonly names: DecoderNames;
+  /** config.json; undefined for a GGUF file. */
+  readonly configJson?: Readonly<Record<string, unknown>>;
+  /** The checkpoint; undefined for a model made from a config. */
+  readonly place?: Required<Place>;
+  /**
+   * Stored types of tensors by name, where the model may hold them in a wider one without a change of their
+   * numbers.
+   */
+  readonly dtypes?: ReadonlyMap<string, StorageType>;
+  /** Tensors of the checkpoint that are none of the decoder's weights, such as a vision tower's. */
+  readonly others?: readonly string[];
 }
 
 /**
@@ -178,6 +198,12 @@ export class Model {
 
   static {
     printAsText(Model);
+  }
+
+  /** What the model is made of, for `saveModel`. @internal @throws Error when it was disposed */
+  get parts(): Omit<ModelParts, 'makeTokenizer'> {
+    if (this.#disposed) throw new Error('saveModel: the model was disposed');
+    return this.#parts;
   }
 
   /** Frees the weights. Safe to call twice; `forward` throws afterwards. */

@@ -11,10 +11,19 @@ import { tensorChunks } from '../checkpoint/tensor-bytes.ts';
 import type { Param } from '../nn/variable.ts';
 import { cast } from '../ops/cast.ts';
 import { allocate } from '../ops/operands.ts';
-import type { DType } from '../tensor/dtype.ts';
+import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { WeightPlace } from './decoder-weights.ts';
+
+/** A weight and its place in a checkpoint to be written. */
+export interface PlacedWeight {
+  readonly place: WeightPlace;
+  /** As the model holds it. */
+  readonly tensor: Tensor;
+  /** Makes the weight as the checkpoint has it, where that is not `tensor`; the caller frees it. */
+  readonly made?: () => Tensor;
+}
 
 /** A parameter and its place in the checkpoint. */
 export interface StoredParam {
@@ -67,22 +76,44 @@ export function loadWeight(
   return converted;
 }
 
-/** One stored tensor's bytes, f32, from the weights that are parts of it. */
-export function* storedBytes(backend: Backend, parts: readonly StoredParam[]): Generator<Uint8Array> {
-  const { shape, stored, transposed } = parts[0].place;
-  if (sameShape(shape, stored) && !transposed) {
-    yield* tensorChunks(parts[0].parameter.value);
-    return;
-  }
-  const whole = allocate(backend, 'f32', stored);
+/**
+ * One stored tensor's bytes, from the weights that are parts of it. They are joined in their own type where
+ * that is one float type, else in f32.
+ */
+export function* storedBytes(
+  backend: Backend,
+  parts: readonly PlacedWeight[],
+  dtype: 'f32' | 'f16' | 'bf16',
+): Generator<Uint8Array> {
+  const made: Tensor[] = [];
+  const keep = (tensor: Tensor): Tensor => {
+    made.push(tensor);
+    return tensor;
+  };
   try {
-    for (const { parameter, place } of parts) {
-      const { start, stored: outStrides, weight: xStrides, counts } = walkOf(place);
-      const to = { out: whole, outOffset: start, outStrides };
-      backend.run(copyStrided, { x: parameter.value, xStrides, shape: counts, ...to });
-    }
-    yield* tensorChunks(whole);
+    const tensors = parts.map(({ tensor, made: make }) => (make ? keep(make()) : tensor));
+    const whole = joined(backend, parts, tensors, keep);
+    yield* tensorChunks(whole.dtype === dtype ? whole : keep(cast(whole, dtype)));
   } finally {
-    whole.dispose();
+    for (const tensor of made) tensor.dispose();
   }
+}
+
+function joined(
+  backend: Backend,
+  parts: readonly PlacedWeight[],
+  tensors: readonly Tensor[],
+  keep: (tensor: Tensor) => Tensor,
+): Tensor {
+  const { shape, stored, transposed } = parts[0].place;
+  if (sameShape(shape, stored) && !transposed) return tensors[0];
+  const [{ dtype: first }] = tensors;
+  const own = tensors.every(({ dtype }) => dtype === first) && !isBlockDType(first) ? first : 'f32';
+  const whole = keep(allocate(backend, own, stored));
+  parts.forEach(({ place }, i) => {
+    const { start, stored: outStrides, weight: xStrides, counts } = walkOf(place);
+    const x = tensors[i].dtype === own ? tensors[i] : keep(cast(tensors[i], own));
+    backend.run(copyStrided, { out: whole, outOffset: start, outStrides, x, xStrides, shape: counts });
+  });
+  return whole;
 }

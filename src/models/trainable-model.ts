@@ -10,12 +10,9 @@ import { convert, fill } from '../backend/calls/copy.ts';
 import { random } from '../backend/calls/random.ts';
 import { backendOfHandle } from '../backend/handle.ts';
 import { getBackend, open } from '../backend/registry.ts';
-import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configWithTying } from '../checkpoint/config-json.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
-import { MemoryFolder } from '../files/memory-folder.ts';
 import type { PlaceLike } from '../files/place.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
@@ -30,10 +27,10 @@ import {
   decoderLayerWeights,
   type WeightPlace,
 } from './decoder-weights.ts';
-import { describeModel, loadParts } from './load-model.ts';
+import { describeConfig, describeModel, loadParts } from './load-model.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
-import { type StoredParam, storedBytes } from './stored-weight.ts';
+import { type PlacedWeight, type StoredParam, storedBytes } from './stored-weight.ts';
 
 /** Options of `createModel`. */
 export interface CreateModelOptions {
@@ -103,7 +100,7 @@ export class TrainableModel extends Model {
         {
           dtype: 'f32',
           shape: parts[0].place.stored,
-          data: () => storedBytes(backendOfHandle(this.backend), parts),
+          data: () => storedBytes(backendOfHandle(this.backend), parts.map(placedWeight), 'f32'),
         },
       ]),
     );
@@ -140,9 +137,7 @@ export function createModel(
   checkOptions('createModel', options, CREATE_OPTIONS);
   const { seed = 0 } = options;
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
-  const parts = { folder: new MemoryFolder('.'), config: configJson, tensors: new Map() };
-  const checkpoint = new Checkpoint(safetensorsCheckpoint, 'config.json', parts);
-  const { config, names } = describeModel(checkpoint, backend);
+  const { config, names } = describeConfig(configJson, backend);
   const range = typeof configJson.initializer_range === 'number' ? configJson.initializer_range : 0.02;
   const ends = new Set(
     Array.from({ length: config.numLayers }, (_, i) => names.layer(i)).flatMap((layer) => [
@@ -170,7 +165,7 @@ export function createModel(
     return out;
   });
   root.dispose();
-  const made = { config, weights, backend, endTokenIds: [] };
+  const made = { config, weights, backend, endTokenIds: [], origin: { names, configJson } };
   return new TrainableModel({ ...made, ...ropeTables(config) }, params, configJson);
 }
 
@@ -201,6 +196,10 @@ export async function loadTrainableModel(
   } finally {
     for (const tensor of loaded.tensors) tensor.dispose();
   }
+}
+
+function placedWeight({ parameter, place }: StoredParam): PlacedWeight {
+  return { place, tensor: parameter.value };
 }
 
 /** Names of a layer's expert output matrices; one repeated name when stacked. */

@@ -14,6 +14,7 @@ export {
 export { causalLmLoss, type LanguageModel } from './causal-lm-loss.ts';
 export { type EvaluateOptions, evaluateTokens, type TextLoss } from './evaluate-text.ts';
 export { Optimizer } from './optimizer.ts';
+export { loadOptimizer, saveOptimizer } from './optimizer-file.ts';
 export {
   type AdamwOptions,
   adamw,

@@ -1,20 +1,15 @@
 /** Prepares a training run: a new one, or one that resumes from its newest checkpoint. */
 
-import { show } from '../arguments/kinds.ts';
-import { convert } from '../backend/calls/copy.ts';
-import { backendOfHandle } from '../backend/handle.ts';
-import { loadTensor } from '../checkpoint/load-tensor.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { OPTIMIZER, RunDirectory, type RunState } from '../checkpoint/run-directory.ts';
 import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.ts';
 import type { Folder } from '../files/folder.ts';
 import { folderAt, type PlaceLike } from '../files/place.ts';
-import { FormatError } from '../format/format-error.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import { sameShape, shapeText } from '../tensor/shape.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
+import { restoreOptimizer } from './optimizer-file.ts';
 import { splitTokens, type TokenSplit } from './token-data.ts';
 import { Trainer } from './trainer.ts';
 import type { Metric, RunIdentity, RunPlace } from './training-run.ts';
@@ -145,27 +140,9 @@ async function restoreRun(
   { folder, state }: NonNullable<OpenedRun['latest']>,
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
-  const backend = backendOfHandle(trainer.model.backend);
   await using checkpoint = await openCheckpoint({ folder, file: OPTIMIZER });
-  for (const [name, tensor] of Object.entries(trainer.optimizer.tensors)) {
-    const { shape } = checkpoint.tensor(name);
-    if (!sameShape(shape, tensor.shape)) {
-      const detail = `${name}: expected shape ${shapeText(tensor.shape)}, got ${shapeText(shape)}`;
-      throw new FormatError(checkpoint.path, undefined, detail);
-    }
-    const loaded = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
-    backend.run(convert, { out: tensor, x: loaded, count: tensor.size });
-    loaded.dispose();
-  }
-  const counters = { ...(state.counters as Record<string, number> | undefined) };
-  for (const name of Object.keys(trainer.optimizer.counters)) {
-    const value: unknown = counters[name];
-    if (!Number.isSafeInteger(value) || Number(value) < 0) {
-      const detail = `counters.${name}: expected an integer of at least 0, got ${show(value)}`;
-      throw new FormatError(folder.nameOf('trainer.json'), undefined, detail);
-    }
-  }
-  trainer.resumeAt(state.step, counters);
+  restoreOptimizer(checkpoint, trainer.optimizer, state.counters, folder.nameOf('trainer.json'));
+  trainer.resumeAt(state.step);
   const lines = await directory.readLines('metrics.jsonl');
   return lines.filter((line) => Number(line.step) <= state.step) as unknown as Metric[];
 }

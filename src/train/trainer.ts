@@ -98,10 +98,9 @@ export class Trainer {
     return this.#step;
   }
 
-  /** Sets the step and the counters; the caller restores parameters and optimiser tensors. */
-  resumeAt(step: number, counters: Readonly<Record<string, number>>): void {
+  /** Sets the step; the caller restores parameters and optimiser. */
+  resumeAt(step: number): void {
     this.#step = step;
-    this.optimizer.counters = counters;
   }
 
   /** Tokens that one step reads. */

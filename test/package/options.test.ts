@@ -14,7 +14,8 @@ import { StreamingDecoder } from '../../src/models/index.ts';
 import * as nn from '../../src/nn/index.ts';
 import * as plan from '../../src/plan/index.ts';
 import * as random from '../../src/random/index.ts';
-import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
+import { characterTokenizerJson } from '../../src/text/character-tokenizer.ts';
+import { tokenizerFromJson } from '../../src/text/tokenizer.ts';
 import * as train from '../../src/train/index.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: these calls are what the types forbid
@@ -26,11 +27,11 @@ const x = () => gqa.zeros([1, 2, 4]);
 const heads = () => gqa.zeros([1, 2, 2, 4]);
 const model = () =>
   train.createModel(train.llamaConfig({ vocabSize: 9, hiddenSize: 8, numLayers: 1, numHeads: 2 }));
-const tokenizer = () => characterTokenizer('abc').tokenizer;
 const talk = () => {
   const withTokenizer = Object.defineProperty(model(), 'tokenizer', { value: tokenizer() });
   return models.chat(withTokenizer as Any, { template: '{{ messages }}' });
 };
+const tokenizer = () => tokenizerFromJson(characterTokenizerJson('abc'));
 const layers = [{ numKeyValueHeads: 1, headDim: 4 }];
 const memory = () => ({ backend: gqa.getBackend(), layers });
 const sizes = { batchSize: 1, maxLength: 4 };
@@ -91,6 +92,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'models:generateBatch#2': (o) => models.generateBatch(model(), [[1]], o),
   'models:generateText#2': (o) => models.generateText(model(), 'a', o).next(),
   'models:loadChat#2': (o) => models.loadChat(model(), '/nowhere', o),
+  'models:saveModel#2': (o) => models.saveModel('/nowhere', model(), o),
   'models:loadModel#1': (o) => models.loadModel('/nowhere', o),
   'models:new StreamingDecoder#1': (o) => new StreamingDecoder(tokenizer(), o),
   'nn:new Dropout#0': (o) => new nn.Dropout({ rate: 0.5, ...o }),

@@ -42,6 +42,11 @@ export interface Family {
   /** `llama` if its safetensors files can be converted to GGUF of that architecture; default: they cannot. */
   readonly ggufForm?: 'llama';
   /**
+   * The config.json of a model from a GGUF file of this family, as far as it can describe the model; its
+   * tensors then have the names that `fromConfig` gives. Default: such a model cannot be written.
+   */
+  toConfig?(config: DecoderConfig): Readonly<Record<string, unknown>>;
+  /**
    * The form of a model converted to K' key/value heads; default: the same class, with K' in
    * `num_key_value_heads`.
    * @throws RangeError when Hugging Face has no class for it

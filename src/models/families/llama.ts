@@ -9,6 +9,7 @@
  * generate_extra_tensors).
  */
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
+import { gatedConfigJson } from './gated-config-json.ts';
 import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
 
 export const llama: Family = {
@@ -30,4 +31,6 @@ export const llama: Family = {
   fromGguf(source: FamilySource): DecoderDescription {
     return { config: gatedFromGguf(source, { interleaved: true }), names: ggufNames };
   },
+
+  toConfig: (config) => gatedConfigJson(config, 'llama', 'LlamaForCausalLM'),
 };

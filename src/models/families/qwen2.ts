@@ -5,6 +5,7 @@
  * Source: transformers models/qwen2; llama.cpp convert_hf_to_gguf.py (Qwen2Model: q and k not permuted).
  */
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
+import { gatedConfigJson } from './gated-config-json.ts';
 import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
 
 export const qwen2: Family = {
@@ -20,4 +21,6 @@ export const qwen2: Family = {
   fromGguf(source: FamilySource): DecoderDescription {
     return { config: gatedFromGguf(source), names: ggufNames };
   },
+
+  toConfig: (config) => gatedConfigJson(config, 'qwen2', 'Qwen2ForCausalLM'),
 };

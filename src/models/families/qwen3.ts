@@ -5,6 +5,7 @@
  * Source: transformers models/qwen3; llama.cpp convert_hf_to_gguf.py (Qwen3Model).
  */
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
+import { gatedConfigJson } from './gated-config-json.ts';
 import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
 
 export const qwen3: Family = {
@@ -21,4 +22,6 @@ export const qwen3: Family = {
   fromGguf(source: FamilySource): DecoderDescription {
     return { config: gatedFromGguf(source, { queryKeyNorm: true }), names: ggufNames };
   },
+
+  toConfig: (config) => gatedConfigJson(config, 'qwen3', 'Qwen3ForCausalLM'),
 };
