@@ -111,7 +111,6 @@ def encode(tokenizer, text):
 
 @torch.no_grad()
 def main(golden):
-    torch.set_num_threads(1)
     models = {}
     for name in MODELS:
         load = lambda dtype: AutoModelForCausalLM.from_pretrained(golden / name, dtype=dtype, attn_implementation="eager").eval()
@@ -142,25 +141,25 @@ def smollm2(gguf, golden):
     for each in (model, other):
         each.generation_config = transformers.GenerationConfig()
     tokenizer = with_single_digits(AutoTokenizer.from_pretrained(**source), str(gguf))
-    prompts, margins = [], []
-    for sentence in SENTENCES:
-        ids = encode(tokenizer, sentence)
-        top = greedy(model, [ids])[1].topk(2).values
-        prompts.append(ids)
-        margins.append(float((top[..., 0] - top[..., 1]).min()))
+    prompts = [encode(tokenizer, sentence) for sentence in SENTENCES]
     tokens, logits = greedy(model, prompts)
+    top = logits.topk(2).values
+    margins = (top[..., 0] - top[..., 1]).amin(-1).tolist()
     logprobs = logits.log_softmax(-1)
     ends = [tokenizer.eos_token_id, *encode(tokenizer, ".")]
     case = (4, 2, 1.0, False, len(ends))
-    clear = [ids for ids in prompts if [r["tokens"] for r in beams(model, [ids], ends, case)[0]] == [r["tokens"] for r in beams(other, [ids], ends, case)[0]]]
+    found, again = (beams(each, prompts[:6], ends, case) for each in (model, other))
+    answers = lambda results: [result["tokens"] for result in results]
+    agreed = [i for i, results in enumerate(found) if answers(results) == answers(again[i])]
     write_json(golden / "generation" / "smollm2.json", dict(
         script="tools/golden/batched_generation.py", versions=versions("torch", "transformers", "gguf"), file=gguf.name, maxNewTokens=NEW,
         greedy=dict(prompts=prompts, margins=margins, tokens=tokens.tolist(), logprobs=logprobs.gather(-1, tokens[..., None])[..., 0].tolist()),
-        beams=dict(prompts=clear, stop=ends, numBeams=4, n=2, results=beams(model, clear, ends, case))))
-    print(len(clear), "prompts with clear beams, margins", [round(m, 3) for m in margins])
+        beams=dict(prompts=[prompts[i] for i in agreed], stop=ends, numBeams=4, n=2, results=[found[i] for i in agreed])))
+    print(len(agreed), "prompts with clear beams, margins", [round(m, 3) for m in margins])
 
 
 transformers.utils.logging.set_verbosity_error()
+torch.set_num_threads(1)
 main(Path(sys.argv[1]))
 if len(sys.argv) > 2:
     smollm2(Path(sys.argv[2]), Path(sys.argv[1]))
