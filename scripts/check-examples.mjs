@@ -1,6 +1,6 @@
 /**
  * Type-checks the examples that are not run, with strict options as in a user's project: every `@example` of
- * src/, and the ts blocks of README.md, docs/*.md and docs/guides/*.md without `run` (check-readme.mjs runs the others). All
+ * src/, and the ts blocks of README.md and the pages of docs/ without `run` (check-readme.mjs runs the others). All
  * examples are compiled as one program, which takes seconds. A name that an example does not declare is
  * imported, first from the entry whose folder it is in, or is one of GIVEN.
  *
@@ -9,6 +9,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve, sep } from 'node:path';
 import ts from 'typescript';
+import { docsPages } from './docs-pages.mjs';
 
 const TENSOR = "import('gqa').Tensor";
 /** Names that examples may use without declaring them, and their types. */
@@ -45,16 +46,7 @@ function examples() {
       }
     }
   }
-  const docs = existsSync(join(root, 'docs'))
-    ? ['docs', 'docs/guides'].flatMap((folder) =>
-        existsSync(join(root, folder))
-          ? readdirSync(join(root, folder)).map((name) => `${folder}/${name}`)
-          : [],
-      )
-    : [];
-  for (const page of ['README.md', ...docs].filter(
-    (name) => name.endsWith('.md') && existsSync(join(root, name)),
-  )) {
+  for (const page of ['README.md', ...docsPages(root)].filter((name) => existsSync(join(root, name)))) {
     const text = readFileSync(join(root, page), 'utf8');
     for (const block of text.matchAll(/^```ts[ \t]*\n([\s\S]*?)^```/gm)) {
       found.push({ where: `${page}:${lineAt(text, block.index)}`, folder: '', body: block[1] });

@@ -1,5 +1,6 @@
 /**
- * Runs the code blocks of the pages (PAGES, docs/*.md and docs/guides/*.md) that are marked `run`, against the built package.
+ * Runs the code blocks of the pages (PAGES and those of docs-pages.mjs) that are marked `run`, against the
+ * built package.
  * The marks, in a block's info string:
  *
  *   ```ts run                  run it; it imports `gqa` and its subpaths as a user's program does
@@ -27,6 +28,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import ts from 'typescript';
+import { docsPages } from './docs-pages.mjs';
 
 const PAGES = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'bench/README.md', 'demo/README.md'];
 const TIMEOUT_MS = 300_000;
@@ -114,15 +116,8 @@ function matches(want, got) {
   return new RegExp(`^${lines(want).split('…').map(literal).join('[\\s\\S]*')}$`).test(lines(got));
 }
 
-const docs = existsSync(join(root, 'docs'))
-  ? ['docs', 'docs/guides'].flatMap((folder) =>
-      existsSync(join(root, folder))
-        ? readdirSync(join(root, folder)).map((name) => `${folder}/${name}`)
-        : [],
-    )
-  : [];
-const pages = [...PAGES, ...docs].filter((page) => page.endsWith('.md'));
-const blocks = pages.filter((page) => existsSync(join(root, page))).flatMap(blocksOf);
+const pages = [...PAGES.filter((page) => existsSync(join(root, page))), ...docsPages(root)];
+const blocks = pages.flatMap(blocksOf);
 const model = findModel();
 // Inside the package, so that `gqa` resolves to the package itself; build/ is not in git.
 mkdirSync(join(root, 'build'), { recursive: true });

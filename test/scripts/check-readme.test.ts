@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 
@@ -12,8 +12,9 @@ const roots: string[] = [];
 /**
  * Runs the checker on a package `gqa` that exports `answer = 42`, with this README (`~~~` stands for a
  * fence).
+ * @param page where it lies instead
  */
-function check(readme: string, environment: Record<string, string> = {}) {
+function check(readme: string, environment: Record<string, string> = {}, page = 'README.md') {
   const temporary = mkdtempSync(join(tmpdir(), 'gqa-readme-'));
   roots.push(temporary);
   const root = join(temporary, 'package'); // so that ../shared/models is not somebody's
@@ -25,9 +26,12 @@ function check(readme: string, environment: Record<string, string> = {}) {
     'index.d.ts': 'export declare const answer: number;\n',
     'example.ts': "import { answer } from 'gqa';\nconsole.log(answer);\n",
     'weights.gguf': 'GGUF',
-    'README.md': readme.replaceAll('~~~', '```'),
+    [page]: readme.replaceAll('~~~', '```'),
   };
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(root, name), text);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), text);
+  }
   const env = { ...process.env, GQA_MODEL: '', ...environment };
   const { status, stdout, stderr } = spawnSync(process.execPath, [script, root], {
     encoding: 'utf8',
@@ -66,6 +70,11 @@ describe('check-readme', () => {
     for (const [, message] of broken) expect(output).toContain(message);
     expect(output).toContain('6 blocks, 6 failed');
     expect(status).toBe(1);
+  });
+
+  test('the guides are among the pages', () => {
+    const page = `~~~ts run\n${program}~~~\n~~~text\n41\n~~~\n`;
+    expect(check(page, {}, 'docs/guides/a.md').output).toContain('FAILED docs/guides/a.md:1');
   });
 
   test('a block that equals its example file runs', () => {
