@@ -18,6 +18,8 @@ const GIVEN = {
   ...{ from: 'string', to: 'string', text: 'string', tokens: 'number[][]' },
   model: "import('gqa/train').TrainableModel",
   layer: "import('gqa/nn').Module",
+  cache: "import('gqa/cache').KeyValueCache",
+  optimizer: "import('gqa/train').Optimizer",
   result: "import('gqa/convert').ConvertResult",
 };
 
