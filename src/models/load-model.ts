@@ -99,7 +99,7 @@ function originOf(
     place,
     configJson: json as ModelOrigin['configJson'],
     dtypes: dtype === undefined ? new Map(all.map(([name, info]) => [name, info.dtype])) : undefined,
-    others: all.map(([name]) => name).filter((name) => !used.has(name)),
+    others: all.map(([name]) => name).filter((name) => !used.has(name) && !names.isBuffer?.(name)),
   };
 }
 
