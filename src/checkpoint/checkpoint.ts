@@ -32,7 +32,10 @@ export interface CheckpointParts {
   readonly gguf?: GgufHeader;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** The files whose headers were read. */
+  /**
+   * What the tensors' `byteOffset` counts in; the `name` of each is the `path` of its tensors. A format that
+   * decodes its file gives the result as a file in memory.
+   */
   readonly files?: readonly FileSource[];
 }
 
