@@ -99,7 +99,7 @@ function run<Args extends readonly unknown[]>(
   const leaves: Tensor[] = [];
   const forms = wanted.map((index) => {
     if (!Number.isInteger(index) || index < 0 || index >= args.length) {
-      throw new RangeError(`${op}: expected argnums from 0 to ${args.length - 1}, got ${index}`);
+      throw new RangeError(`${op}: expected argnums below the ${args.length} arguments, got ${index}`);
     }
     const before = leaves.length;
     const form = formOf(op, args[index], leaves);

@@ -3,7 +3,7 @@
  * An opened checkpoint: the checked headers of its files, and access to the tensors' bytes. One class for all
  * formats; what differs between them is in `CheckpointFormat`.
  */
-import { show } from '../arguments/kinds.ts';
+import { describe, show } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';
 import { checkFileRange } from '../backend/memory-range.ts';
 import { type FileSource, type Folder, isPlainFileName, readSmallText } from '../files/folder.ts';
@@ -34,7 +34,10 @@ export interface CheckpointParts {
   readonly gguf?: GgufHeader;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** The files whose headers were read. */
+  /**
+   * What the tensors' `byteOffset` counts in; the `name` of each is the `path` of its tensors. A format that
+   * decodes its file gives the result as a file in memory.
+   */
   readonly files?: readonly FileSource[];
 }
 
@@ -287,7 +290,10 @@ function checkSlice(op: string, info: TensorInfo, byteOffset: number, length: nu
 
 /** A file without a path, as a backend file whose storage is a copy of its bytes. */
 function fileInMemory(backend: Backend, { name, size, bytes }: FileSource): BackendFile {
-  if (bytes === undefined) throw new Error(`${name}: expected a file with a path, or one in memory`);
+  if (!(bytes instanceof Uint8Array && bytes.length === size)) {
+    const got = bytes instanceof Uint8Array ? `bytes of length ${bytes.length}` : describe(bytes);
+    throw new TypeError(`${name}: expected openByPath, or all ${size} bytes in bytes, got ${got}`);
+  }
   return {
     size,
     storage(byteOffset, byteLength) {

@@ -31,8 +31,9 @@ export async function checkOutputPlace(from: Place, to: Required<Place>, force: 
   if (found === undefined) return;
   const got = KINDS[found.kind];
   if (!force) throw new Error(`${name}: expected nothing there, got ${got}; { force: true } replaces it`);
-  if (found.kind === 'file' && formatNamed(to.file).ending !== undefined) return;
-  if (found.kind === 'folder' && isReplaceable(await to.folder.folder(to.file).list())) return;
+  const isFile = formatNamed(to.file).ending !== undefined;
+  if (isFile && found.kind === 'file') return;
+  if (!isFile && found.kind === 'folder' && isReplaceable(await to.folder.folder(to.file).list())) return;
   throw new Error(
     `${name}: expected a checkpoint or an empty folder to replace, got ${got} of something else`,
   );
@@ -55,7 +56,7 @@ function isReplaceable(entries: readonly FolderEntry[]): boolean {
  */
 export async function checkSpace({ folder, file }: Required<Place>, bytes: number): Promise<void> {
   const free = await folder.space(file);
-  if (free < bytes) {
+  if (!(free >= bytes)) {
     throw new Error(
       `${folder.nameOf(file)}: expected ${bytes} bytes of free space, got ${free}; free some or choose another disk`,
     );

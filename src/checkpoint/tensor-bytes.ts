@@ -1,7 +1,7 @@
 /**
  * Tensors as the writers of checkpoints take them. Free of Node's types, since public declarations show it.
  */
-import { checkObject, describe } from '../arguments/kinds.ts';
+import { checkObject, describe, show } from '../arguments/kinds.ts';
 import { STORAGE_TYPES, type StorageType } from '../format/storage-type.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -31,7 +31,9 @@ export function checkTensorBytes(op: string, name: string, entry: TensorBytes): 
   const { dtype, shape, data } = entry;
   const wrongKind = (expected: string, value: unknown) =>
     new TypeError(`${op}: ${name}: expected ${expected}, got ${describe(value)}`);
-  if (!STORAGE_TYPES.includes(dtype)) throw wrongKind('a dtype', dtype);
+  if (!STORAGE_TYPES.includes(dtype)) {
+    throw new TypeError(`${op}: ${name}: expected a dtype such as f32, got ${show(dtype)}`);
+  }
   if (!Array.isArray(shape)) throw wrongKind('a shape', shape);
   if (!shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) {
     throw new RangeError(`${op}: ${name}: expected dims >= 0, got [${shape.join(', ')}]`);

@@ -1,7 +1,7 @@
 /** Writes a GGUF file as `writeSafetensors` writes safetensors: each tensor's bytes are asked for in turn. */
 import { aNumber, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import type { PlaceLike } from '../files/place.ts';
+import { checkPlace, type PlaceLike } from '../files/place.ts';
 import { encodeGgufHeader } from '../format/encode-gguf.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import type { GgufPair } from '../format/gguf-value.ts';
@@ -23,10 +23,12 @@ const OPTIONS = optionKinds<WriteGgufOptions>({ concurrency: aNumber });
 
 /**
  * Writes `tensors` to `path`, atomically.
+ *
+ * Source: ggml/docs/gguf.md.
  * @param metadata in file order, each value with its stored type (`u32`, `string`, `[f32]`)
  * @param tensors by name, in file order; shapes row-major, as everywhere
- * @throws TypeError for a type GGUF does not have, RangeError when data and shape disagree in size
- * Source: ggml/docs/gguf.md.
+ * @throws TypeError for a type GGUF does not have, or a metadata value of another type than stated; RangeError
+ * for an integer outside of its type's range, or when data and shape disagree in size
  */
 export async function writeGguf(
   path: PlaceLike,
@@ -34,6 +36,7 @@ export async function writeGguf(
   tensors: ReadonlyMap<string, TensorBytes>,
   options: WriteGgufOptions = {},
 ): Promise<void> {
+  checkPlace('writeGguf', 'a path first', path);
   checkOptions('writeGguf', options, OPTIONS);
   if (!(metadata instanceof Map && tensors instanceof Map)) {
     throw new TypeError(

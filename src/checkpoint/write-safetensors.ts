@@ -31,12 +31,13 @@ const OPTIONS = optionKinds<WriteSafetensorsOptions>({ metadata: anything, concu
 /**
  * Writes `tensors` to `path`, atomically: under a temporary name in the same folder, synced, then renamed. On
  * failure the temporary file is removed, and a file at `path` stays as it was.
+ *
+ * Source: safetensors README, section "Format".
  * @param tensors by name; a Tensor is written as stored. In the file, tensors of wider types come first,
  * those of types of equal width in the order given
  * @throws TypeError for a type safetensors does not have (block types), RangeError when data and shape
  * disagree in size
  * @example await writeSafetensors('out/model.safetensors', { weight: tensor([[1, 2], [3, 4]]) })
- * Source: safetensors README, section "Format".
  */
 export async function writeSafetensors(
   path: PlaceLike,

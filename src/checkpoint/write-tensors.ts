@@ -2,7 +2,7 @@
  * Writes the file of a checkpoint: what the writers of safetensors and GGUF share. Every 64 MiB are synced
  * while the next are made, so that little is left for the sync at the end.
  */
-import { checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkPositiveInteger, describe } from '../arguments/kinds.ts';
 import type { FileWriter } from '../files/folder.ts';
 import { outputPlace, type PlaceLike } from '../files/place.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
@@ -66,7 +66,14 @@ async function writeTensors(
   };
   const writeOne = async ({ name, byteOffset, byteLength }: TensorInfo) => {
     let written = 0;
-    for await (const chunk of chunksOf(name)) {
+    const chunks: unknown = chunksOf(name);
+    if (!isIterable(chunks)) {
+      throw new TypeError(`${op}: ${name}: expected chunks of bytes, got ${describe(chunks)}`);
+    }
+    for await (const chunk of chunks) {
+      if (!(chunk instanceof Uint8Array)) {
+        throw new TypeError(`${op}: ${name}: expected chunks as Uint8Array, got ${describe(chunk)}`);
+      }
       const at = byteOffset + written;
       written += chunk.byteLength;
       if (written > byteLength) throw sizeError(op, name, byteLength, written);
@@ -88,6 +95,11 @@ async function writeTensors(
   const lanes = await Promise.allSettled(Array.from({ length: concurrency }, lane));
   const [sync] = await Promise.allSettled([synced]);
   for (const end of [...lanes, sync]) if (end.status === 'rejected') throw end.reason;
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> | AsyncIterable<unknown> {
+  const isObject = typeof value === 'object' && value !== null;
+  return isObject && (Symbol.iterator in value || Symbol.asyncIterator in value);
 }
 
 function sizeError(op: string, name: string, expected: number, got: number): RangeError {

@@ -203,12 +203,12 @@ function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: Pla
   ]);
 }
 
-/** One row per kind and size of layer. */
+/** One row per kind and size of layer; bytes are of all sequences, as in the total. */
 function layerTable(plan: KvCachePlan): string {
   const groups = new Map<string, { kind: string; tokens: number; bytes: number; layers: number }>();
   for (const { kind, tokens, bytes } of plan.layers) {
     const key = `${kind} ${tokens} ${bytes}`;
-    const group = groups.get(key) ?? { kind, tokens, bytes, layers: 0 };
+    const group = groups.get(key) ?? { kind, tokens, bytes: bytes * plan.batchSize, layers: 0 };
     group.layers++;
     groups.set(key, group);
   }

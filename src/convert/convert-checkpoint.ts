@@ -36,7 +36,10 @@ export const METHODS: readonly ConvertMethod[] = ['mean', 'first', 'random', 'si
 export interface ConvertOptions {
   /** A Hugging Face directory with safetensors, or a `.gguf` file. */
   readonly from: PlaceLike;
-  /** A directory to make, or a `.gguf` file where its name ends so. */
+  /**
+   * A directory to make, or a `.gguf` file where its name ends so. In a `Folder`: `{ folder, file }`, with the
+   * name of the new directory or file.
+   */
   readonly to: PlaceLike;
   /**
    * K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads are repeated, which gives

@@ -1,6 +1,6 @@
 /**
- * Conversion of checkpoints to fewer (or more) key/value heads, and the drift report. Node only (file
- * access).
+ * Conversion of checkpoints to fewer (or more) key/value heads, and the drift report. Paths need Node;
+ * a `Folder` works anywhere.
  * @module gqa/convert
  */
 export {

@@ -2,6 +2,7 @@
  * The interface for folders and files: `NodeFolder` implements it on Node's file system, `MemoryFolder` in
  * memory. A browser's folders can implement it too.
  */
+import { describe } from '../arguments/kinds.ts';
 import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
@@ -27,7 +28,10 @@ export interface FileSource extends ByteSource {
    * @throws as `read`
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
-  /** All bytes of a file that is in memory; they must not be written to. */
+  /**
+   * All bytes of a file that is in memory; they must not be written to. Loading a tensor needs these or
+   * `openByPath`.
+   */
   readonly bytes?: Uint8Array;
   /**
    * Calls `open`, which may map the file, with the file's path; undefined for a file without a path.
@@ -92,7 +96,7 @@ export interface Folder {
   ): Promise<void>;
   /**
    * Locks the folder, for one writer at a time.
-   * @throws FolderInUseError while it is locked
+   * @throws Error while it is locked
    * @returns a function that unlocks it
    */
   lock(): Promise<() => void>;
@@ -138,7 +142,7 @@ export async function withFile<T>(
   file: string,
   use: (source: FileSource) => Promise<T>,
 ): Promise<T> {
-  const source = await folder.open(file);
+  const source = await opened(folder, file);
   if (source === undefined) {
     throw new FormatError(folder.nameOf(file), undefined, 'expected a file, got nothing there');
   }
@@ -147,6 +151,14 @@ export async function withFile<T>(
   } finally {
     await source.close();
   }
+}
+
+/** As `folder.open`, which a program may implement. @throws TypeError when that gives something else */
+async function opened(folder: Folder, file: string): Promise<FileSource | undefined> {
+  const source = await folder.open(file);
+  if (source === undefined || typeof source?.read === 'function') return source;
+  const expected = 'expected open() of the folder to give a file or undefined';
+  throw new TypeError(`${folder.nameOf(file)}: ${expected}, got ${describe(source)}`);
 }
 
 /** The largest file that is read as a whole. The largest tokenizer.json of known models has 35 MB. */
@@ -163,7 +175,7 @@ export async function readSmallFile(
   file: string,
   maxBytes: number = MAX_SMALL_FILE_BYTES,
 ): Promise<Uint8Array | undefined> {
-  const source = await folder.open(file);
+  const source = await opened(folder, file);
   if (source === undefined) return undefined;
   try {
     if (source.size <= maxBytes) return await source.read(0, source.size);

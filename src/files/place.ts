@@ -2,8 +2,8 @@
  * The places that users name: a path, a folder, or a file of a folder. Node's file system is imported only
  * for a path, so that browsers never load it.
  */
-import { describe } from '../arguments/kinds.ts';
-import type { Folder, Place } from './folder.ts';
+import { describe, show } from '../arguments/kinds.ts';
+import { type Folder, isPlainFileName, type Place } from './folder.ts';
 
 /** A path (Node), a folder, or a file of a folder. */
 export type PlaceLike = string | Folder | Place;
@@ -44,10 +44,16 @@ function isFolder(place: unknown): place is Folder {
 
 /**
  * @throws TypeError unless `value`, described by `what`, is a path that is not empty, a folder, or a file of
- * a folder
+ * a folder; RangeError for a file that is a path, which could lead out of the folder
  */
 export function checkPlace(op: string, what: string, value: PlaceLike): void {
-  if (typeof value === 'string' ? value !== '' : isFolder(value) || isFolder(value?.folder)) return;
+  if (typeof value === 'string' ? value !== '' : isFolder(value)) return;
+  if (typeof value !== 'string' && !isFolder(value) && isFolder(value?.folder)) {
+    const { file } = value;
+    if (file === undefined || (typeof file === 'string' && isPlainFileName(file))) return;
+    const message = `${op}: expected file to be a plain name, not a path, got ${show(file)}`;
+    throw typeof file === 'string' ? new RangeError(message) : new TypeError(message);
+  }
   throw new TypeError(`${op}: expected ${what}, got ${value === '' ? 'an empty string' : describe(value)}`);
 }
 

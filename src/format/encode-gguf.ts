@@ -3,6 +3,7 @@
  *
  * Source: ggml/docs/gguf.md.
  */
+import { describe, show } from '../arguments/kinds.ts';
 import { type GgufPair, type GgufTypedArray, type GgufValue, MAX_DIMS, VALUE_TYPES } from './gguf-value.ts';
 import { ggmlTypeOf, storageByteLength } from './storage-type.ts';
 import type { TensorEntry, TensorInfo } from './tensor-info.ts';
@@ -20,8 +21,8 @@ const DEFAULT_ALIGNMENT = 32;
 
 /**
  * @param metadata in file order; tensors are aligned to its `general.alignment`
- * @throws TypeError for a value type or tensor type that GGUF does not have, RangeError for a name given
- *   twice
+ * @throws TypeError for a value type or tensor type that GGUF does not have, or a value of another type than
+ *   its key states; RangeError for an integer outside of its type's range, or a name given twice
  */
 export function encodeGgufHeader(
   metadata: ReadonlyMap<string, GgufPair>,
@@ -38,10 +39,13 @@ export function encodeGgufHeader(
   out.number('u32', VERSION);
   out.number('u64', entries.length);
   out.number('u64', metadata.size);
-  for (const [key, { type, value }] of metadata) {
+  for (const [key, pair] of metadata) {
+    if (typeof pair?.type !== 'string') {
+      throw new TypeError(`encodeGgufHeader: ${key}: expected { type, value }, got ${describe(pair)}`);
+    }
     out.string(key);
-    out.number('u32', typeId(key, type));
-    out.value(key, type, value);
+    out.number('u32', typeId(key, pair.type));
+    out.value(key, pair.type, pair.value);
   }
   const infos = new Map<string, TensorInfo>();
   let dataEnd = 0;
@@ -74,6 +78,26 @@ function typeId(key: string, type: string): number {
   return id;
 }
 
+/** @throws TypeError for a value of another kind than `type`, RangeError for an integer outside of its range */
+function checkScalar(key: string, type: string, value: GgufValue): void {
+  const isInteger = /^[ui]\d/.test(type);
+  const isKind =
+    type === 'bool'
+      ? typeof value === 'boolean'
+      : typeof value === 'number' || (isInteger && typeof value === 'bigint');
+  if (isKind && !(isInteger && !fits(type, value as number | bigint))) return;
+  const message = `encodeGgufHeader: ${key}: expected a value of type ${type}, got ${show(value)}`;
+  throw isKind ? new RangeError(message) : new TypeError(message);
+}
+
+/** Whether an integer type, such as `u8`, has that value. */
+function fits(type: string, value: number | bigint): boolean {
+  if (typeof value === 'number' && !Number.isInteger(value)) return false;
+  const bits = Number(type.slice(1));
+  const exact = BigInt(value);
+  return exact === (type.startsWith('u') ? BigInt.asUintN(bits, exact) : BigInt.asIntN(bits, exact));
+}
+
 /** Little-endian bytes that grow. */
 class GgufBytes {
   #bytes = new Uint8Array(1 << 16);
@@ -104,17 +128,29 @@ class GgufBytes {
   }
 
   value(key: string, type: string, value: GgufValue): void {
-    if (type === 'string') this.string(value instanceof Uint8Array ? value : String(value));
-    else if (type.startsWith('[')) this.#array(key, type.slice(1, -1), value as ArrayLike<GgufValue>);
-    else this.number(type, value as number | bigint | boolean);
+    if (type.startsWith('[')) this.#array(key, type, value);
+    else if (type !== 'string') {
+      checkScalar(key, type, value);
+      this.number(type, value as number | bigint | boolean);
+    } else if (typeof value === 'string' || value instanceof Uint8Array) this.string(value);
+    else throw new TypeError(`encodeGgufHeader: ${key}: expected a value of type string, got ${show(value)}`);
   }
 
-  #array(key: string, inner: string, items: ArrayLike<GgufValue>): void {
+  #array(key: string, type: string, items: GgufValue): void {
+    const inner = type.slice(1, -1);
     // The inner type of an empty array of arrays is not known; any will do.
-    this.number('u32', typeId(key, inner || 'u32'));
+    const id = typeId(key, inner || 'u32');
+    const { array } = VALUE_TYPES[id];
+    const isTyped = array !== undefined && items instanceof array;
+    if (!isTyped && !Array.isArray(items)) {
+      throw new TypeError(
+        `encodeGgufHeader: ${key}: expected a value of type ${type}, got ${describe(items)}`,
+      );
+    }
+    this.number('u32', id);
     this.number('u64', items.length);
-    if (ArrayBuffer.isView(items)) this.#typedArray(items as unknown as GgufTypedArray);
-    else for (let i = 0; i < items.length; i++) this.value(key, inner, items[i]);
+    if (isTyped) this.#typedArray(items);
+    else for (const item of items) this.value(key, inner, item);
   }
 
   #typedArray({ buffer, byteOffset, byteLength }: GgufTypedArray): void {

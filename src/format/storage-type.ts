@@ -13,7 +13,8 @@ export type StorageType =
   | ('i64' | 'i32' | 'i16' | 'i8' | 'u64' | 'u32' | 'u16' | 'u8' | 'bool')
   | ('q1_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q8_1')
   | ('q2_k' | 'q3_k' | 'q4_k' | 'q5_k' | 'q6_k' | 'q8_k')
-  | ('iq1_s' | 'iq1_m' | 'iq2_xxs' | 'iq2_xs' | 'iq2_s' | 'iq3_xxs' | 'iq3_s' | 'iq4_nl' | 'iq4_xs')
+  | ('iq1_s' | 'iq1_m' | 'iq2_xxs' | 'iq2_xs' | 'iq2_s')
+  | ('iq3_xxs' | 'iq3_s' | 'iq4_nl' | 'iq4_xs')
   | ('tq1_0' | 'tq2_0' | 'mxfp4' | 'nvfp4');
 
 /** `blockLength` values occupy `blockBytes` bytes; plain types have `blockLength` 1. */

@@ -1,4 +1,5 @@
 /** The longest context, or the most sequences, whose cache fits into given memory. */
+import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
 import { PLAN_KINDS, type PlanOptions } from './runtime-rules.ts';
@@ -57,6 +58,7 @@ export function maxBatch(
 }
 
 function checkMemory(name: string, memoryBytes: number, least: number): void {
+  aNumber(name, 'memoryBytes', memoryBytes);
   if (!(memoryBytes >= 0)) throw new RangeError(`${name}: expected memory in bytes, got ${memoryBytes}`);
   if (memoryBytes < least) {
     throw new RangeError(`${name}: expected memory for one token, ${least} bytes, got ${memoryBytes}`);

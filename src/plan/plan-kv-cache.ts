@@ -7,7 +7,7 @@
  * where tokens, K and the rounding follow the runtime's rules (runtime-rules.ts).
  */
 
-import { checkPositiveInteger } from '../arguments/kinds.ts';
+import { checkPositiveInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
@@ -106,7 +106,9 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
 export function shapeOf(source: PlanSource): ModelShape {
   if (typeof source === 'string') return preset(source).shape;
   if (typeof source !== 'object' || source === null) {
-    throw new TypeError(`expected a shape, a config or the id of a preset, got ${String(source)}`);
+    throw new TypeError(
+      `planKvCache: expected a shape, a config or the id of a preset, got ${describe(source)}`,
+    );
   }
   if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
     return source as unknown as ModelShape;

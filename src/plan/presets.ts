@@ -35,7 +35,7 @@ export function preset(id: string): Preset {
   if (found !== undefined) return found;
   const near = nearPresets(id);
   const hint = near.length > 0 ? `; near: ${near.join(', ')}` : '';
-  throw new RangeError(`expected the id of a preset, got ${show(id)}${hint}`);
+  throw new RangeError(`preset: expected the id of a preset, got ${show(id)}${hint}`);
 }
 
 /** At most five ids similar to `id`: one contains the other's letters and digits, or few edits lead to it. */

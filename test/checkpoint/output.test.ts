@@ -57,6 +57,8 @@ test('only what a converter made is replaced', () =>
       );
       mkdirSync(join(folder, 'd', 'work'));
       await expect(check('d')).rejects.toThrow('got a folder of something else');
+      mkdirSync(join(folder, 'empty.gguf'));
+      await expect(check('empty.gguf')).rejects.toThrow('got a folder of something else');
     },
   ));
 

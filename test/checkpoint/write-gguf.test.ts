@@ -1,5 +1,5 @@
 /** The GGUF writer against the reader: value types, alignment, tensors; and Q8_0 against the gguf package. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
@@ -85,3 +85,34 @@ test('wrong sizes are refused and leave no file', () =>
     );
     await expect(openCheckpoint(path)).rejects.toThrow('nothing there');
   }));
+
+test.each<[type: string, value: unknown, error: string]>([
+  ['u8', 300, 'RangeError: encodeGgufHeader: key: expected a value of type u8, got 300'],
+  ['u32', -1, 'RangeError: encodeGgufHeader: key: expected a value of type u32, got -1'],
+  ['i16', 1.5, 'RangeError: encodeGgufHeader: key: expected a value of type i16, got 1.5'],
+  ['u32', Number.NaN, 'RangeError: encodeGgufHeader: key: expected a value of type u32, got NaN'],
+  ['u64', -1n, 'RangeError: encodeGgufHeader: key: expected a value of type u64, got -1'],
+  [
+    'i64',
+    2n ** 63n,
+    'RangeError: encodeGgufHeader: key: expected a value of type i64, got 9223372036854775808',
+  ],
+  ['[u8]', [1, 256], 'RangeError: encodeGgufHeader: key: expected a value of type u8, got 256'],
+  ['u8', '5', 'TypeError: encodeGgufHeader: key: expected a value of type u8, got "5"'],
+  ['f32', true, 'TypeError: encodeGgufHeader: key: expected a value of type f32, got true'],
+  ['bool', 1, 'TypeError: encodeGgufHeader: key: expected a value of type bool, got 1'],
+  ['string', 5, 'TypeError: encodeGgufHeader: key: expected a value of type string, got 5'],
+  [
+    '[u8]',
+    Float32Array.of(1),
+    'TypeError: encodeGgufHeader: key: expected a value of type [u8], got Float32Array',
+  ],
+  ['[string]', 'abc', 'TypeError: encodeGgufHeader: key: expected a value of type [string], got string'],
+])('a value of %s that is %o is refused, and no file is left', (type, value, error) =>
+  withFolder({}, async (folder) => {
+    const metadata = new Map([['key', { type, value } as GgufPair]]);
+    const writing = writeGguf(join(folder, 'model.gguf'), metadata, new Map());
+    expect(await writing.catch(String)).toBe(error);
+    expect(readdirSync(folder)).toEqual([]);
+  }),
+);

@@ -100,7 +100,7 @@ describe('writeSafetensors', () => {
     });
   });
 
-  it('refuses what is no object of tensors, before a file is made', async () => {
+  it('refuses what is no object of tensors, and leaves no file', async () => {
     await withFolder({}, async (folder) => {
       const path = join(folder, 'x.safetensors');
       const u8 = { dtype: 'u8', shape: [1], data: new Uint8Array(1) } as const;
@@ -111,8 +111,11 @@ describe('writeSafetensors', () => {
         [{ w: { ...u8, shape: '1' } }, 'w: expected a shape, got string'],
         [{ w: { ...u8, shape: [-1] } }, 'w: expected dims >= 0, got [-1]'],
         [{ w: { ...u8, shape: [Number.NaN] } }, 'w: expected dims >= 0, got [NaN]'],
-        [{ w: { ...u8, dtype: 'f99' } }, 'w: expected a dtype, got string'],
+        [{ w: { ...u8, dtype: 'f99' } }, 'w: expected a dtype such as f32, got "f99"'],
         [{ w: { ...u8, data: [1] } }, 'w: expected data as a typed array'],
+        [{ w: { ...u8, data: () => 5 } }, 'w: expected chunks of bytes, got 5'],
+        [{ w: { ...u8, data: () => 'a' } }, 'w: expected chunks of bytes, got string'],
+        [{ w: { ...u8, data: () => ['a'] } }, 'w: expected chunks as Uint8Array, got string'],
       ] as [never, string][]) {
         await expect(writeSafetensors(path, tensors)).rejects.toThrow(`writeSafetensors: ${message}`);
       }

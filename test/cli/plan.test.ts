@@ -22,6 +22,12 @@ describe('gqa plan', () => {
     expect(stdout).toMatch(/^GQA +8 .* as it is$/m);
   });
 
+  test('the layers of a batch add up to its total', async () => {
+    const { stdout } = await plan('llama-3-8b', '--context', '8192', '--batch', '4');
+    expect(stdout).toMatch(/total +4,294,967,296 bytes/);
+    expect(stdout).toMatch(/32 +full +8,192 +134,217,728 +4,294,967,296 +4\.0 GiB/);
+  });
+
   test('JSON has these keys and no others', async () => {
     const { code, stdout } = await plan(
       ...['gemma-3-1b', '--context', '4096', '--batch', '3', '--kv-dtype', 'q8_0', '--json'],

@@ -1,9 +1,18 @@
 /**
- * A model in a folder in memory, without a disk: loaded, converted to both formats, uptrained and resumed.
+ * A model in a folder in memory, without a disk: loaded, converted to both formats, uptrained and resumed;
+ * and folders of a program that break their contract.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { beforeAll, expect, test } from 'vitest';
-import { loadModule, saveModule } from '../../src/checkpoint/index.ts';
+import {
+  type FileSource,
+  type Folder,
+  loadModule,
+  openCheckpoint,
+  saveModule,
+  writeGguf,
+  writeSafetensors,
+} from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
 import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import { setBackend } from '../../src/index.ts';
@@ -102,4 +111,73 @@ test('a run keeps its checkpoints there, and resumes to the same numbers', async
   expect(await logitsOf(half.folder('step-4'))).toEqual(
     await logitsOf(memory.folder('whole').folder('step-4')),
   );
+});
+
+test.each([
+  ['../x', RangeError],
+  ['a/b', RangeError],
+  ['..', RangeError],
+  ['', RangeError],
+  [5, TypeError],
+  [null, TypeError],
+])('a file of a folder that is called %o is refused, for reading and for writing', async (file, kind) => {
+  const place = { folder: memory, file: file as string };
+  const expected = /expected file to be a plain name, not a path, got/;
+  const from = memory.folder('model');
+  for (const work of [
+    openCheckpoint(place),
+    convertCheckpoint({ from, to: place, numKeyValueHeads: 1 }),
+    writeSafetensors(place, {}),
+    writeGguf(place, new Map(), new Map()),
+  ]) {
+    const error = await work.then(() => undefined).catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(kind);
+    expect(error.message).toMatch(expected);
+  }
+});
+
+/** The model's folder with some methods replaced. */
+function modelFolder(changed: Partial<Folder>): Folder {
+  const folder = memory.folder('model');
+  return new Proxy(folder, {
+    get(_, name: keyof Folder) {
+      const own = changed[name] ?? folder[name];
+      return typeof own === 'function' ? own.bind(folder) : own;
+    },
+  });
+}
+
+test('a file in memory whose bytes are missing or of another length is refused', async () => {
+  const { size } = (await memory.folder('model').open('model.safetensors'))!;
+  for (const [bytes, got] of [
+    [new Uint8Array(3), 'bytes of length 3'],
+    [undefined, 'undefined'],
+    [[1, 2], 'an array of 2'],
+  ]) {
+    const open = async (file: string) => {
+      const source = await memory.folder('model').open(file);
+      return source && ({ ...source, bytes } as FileSource);
+    };
+    await expect(loadModel(modelFolder({ open }))).rejects.toThrow(
+      `memory/model/model.safetensors: expected openByPath, or all ${size} bytes in bytes, got ${got}`,
+    );
+  }
+});
+
+test.each([null, 5, {}])(
+  'open() of a folder that gives %o is an error that names the file',
+  async (given) => {
+    const open = async () => given as unknown as FileSource;
+    await expect(openCheckpoint(modelFolder({ open }))).rejects.toThrow(
+      /memory\/model\/\S+: expected open\(\) of the folder to give a file or undefined, got/,
+    );
+  },
+);
+
+test('free space that is no number is refused before anything is written', async () => {
+  const to = { folder: new MemoryFolder('full'), file: 'out' };
+  to.folder.space = async () => Number.NaN;
+  const writing = convertCheckpoint({ from: memory.folder('model'), to, numKeyValueHeads: 1 });
+  await expect(writing).rejects.toThrow(/full\/out: expected \d+ bytes of free space, got NaN/);
+  expect(await to.folder.list()).toEqual([]);
 });

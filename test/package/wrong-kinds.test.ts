@@ -41,7 +41,7 @@ import {
   RMSNorm,
   Rngs,
 } from '../../src/nn/index.ts';
-import { planKvCache, readModelShape } from '../../src/plan/index.ts';
+import { maxContext, planKvCache, readModelShape } from '../../src/plan/index.ts';
 import { key, uniform } from '../../src/random/index.ts';
 import {
   adamw,
@@ -293,6 +293,16 @@ test.each<[string, () => unknown, string]>([
     'planKvCache with text for a number',
     () => planKvCache('llama-3-8b', { contextLength: '5' as Any }),
     'planKvCache: expected contextLength to be a positive integer, got string',
+  ],
+  [
+    'maxContext with text for a number',
+    () => maxContext('llama-3-8b', '5' as Any),
+    'maxContext: expected memoryBytes to be a number, got string',
+  ],
+  [
+    'grad without arguments',
+    () => (grad(sum) as Any)(),
+    'grad: expected argnums below the 0 arguments, got 0',
   ],
   ['planKvCache', () => planKvCache(none), 'expected a shape, a config or the id of a preset, got undefined'],
 ])('%s', (_, call, message) => {
