@@ -7,16 +7,14 @@ import { show } from '../arguments/kinds.ts';
 import { storageByteLength } from '../format/storage-type.ts';
 import type { TensorBytes } from './tensor-bytes.ts';
 
-/** Bytes, or a number with KB, MB, GB, TB (powers of 1000). */
-export type ShardSize = number | string;
-
 const UNITS: Readonly<Record<string, number>> = { KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 /**
+ * @param size bytes, or a number with KB, MB, GB, TB (powers of 1000)
  * @throws TypeError, RangeError unless `size` is a positive integer, or a text such as `5GB`
  * @returns bytes
  */
-export function shardBytes(op: string, size: ShardSize): number {
+export function shardBytes(op: string, size: number | string): number {
   const [, number, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]B)$/i.exec(`${size}`) ?? [];
   const bytes = typeof size === 'string' ? Math.floor(Number(number) * UNITS[unit?.toUpperCase()]) : size;
   if (typeof size !== 'string' && typeof size !== 'number') {

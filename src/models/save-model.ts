@@ -8,7 +8,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configText, configWithDtype } from '../checkpoint/config-json.ts';
 import { CONFIG } from '../checkpoint/hugging-face.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { type ShardSize, shardBytes, shardTensors } from '../checkpoint/shard-tensors.ts';
+import { shardBytes, shardTensors } from '../checkpoint/shard-tensors.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeModelFolder } from '../checkpoint/write-model-folder.ts';
 import { checkPlace, type PlaceLike } from '../files/place.ts';
@@ -23,7 +23,6 @@ const OP = 'saveModel';
 const GENERATION = 'generation_config.json';
 
 type Json = Readonly<Record<string, unknown>>;
-type FloatType = 'f32' | 'f16' | 'bf16';
 
 /** Options of `saveModel`. */
 export interface SaveModelOptions {
@@ -33,13 +32,15 @@ export interface SaveModelOptions {
    * Type of all weights. Default: as the model stores them; block types, which safetensors does not have, as
    * f16.
    */
-  readonly dtype?: FloatType;
+  readonly dtype?: 'f32' | 'f16' | 'bf16';
   /**
    * Largest file of weights, in bytes or such as `'5GB'` (10^9 bytes each); above it there are several, with
    * an index. Default `'5GB'`.
    */
-  readonly maxShardSize?: ShardSize;
+  readonly maxShardSize?: number | string;
 }
+
+type FloatType = NonNullable<SaveModelOptions['dtype']>;
 
 const OPTIONS = optionKinds<SaveModelOptions>({
   tokenizer: anything,
