@@ -9,6 +9,7 @@
  * embedding:    [out, table, tableDtype, D, ids, n]                     ids i32, out [n, D] f32
  * embedding_backward: [dTable, V, D, ids, n, dOut]
  *   dTable [V, D] = rows of dOut [n, D] added up by id, in their order
+ * select:       [out, condition, x, y, elementBytes, count]             condition bool; x where it is 1, else y
  *
  * Numerics: f16 and bf16 are rounded to nearest even, once, from f64 and integers too. Numbers to integers
  * truncate and wrap as JavaScript's ToInt32 does (NaN and infinities give 0); to bool, nonzero and NaN give
@@ -132,6 +133,32 @@ static void op_fill(const double *a) {
   uint32_t element = 0;
   write_element((int)a[1], &element, 0, a[3]);
   if (a[2] > 0) repeat_element(gqa_pointer(a[0]), &element, element_bytes((int)a[1]), (size_t)a[2]);
+}
+
+/* --- select --- */
+
+typedef struct {
+  void *out;
+  const uint8_t *condition;
+  const void *x, *y;
+  int bytes;
+  size_t count;
+} select_call;
+
+#define SELECT_RUN(type) \
+  for (size_t i = at; i < end; i++) ((type *)c->out)[i] = c->condition[i] ? ((const type *)c->x)[i] : ((const type *)c->y)[i]
+
+static void select_task(void *context, int task, int worker) {
+  const select_call *c = context;
+  const size_t at = (size_t)task * GQA_CHUNK, end = gqa_min(at + GQA_CHUNK, c->count);
+  if (c->bytes == 4) SELECT_RUN(uint32_t);
+  else if (c->bytes == 2) SELECT_RUN(uint16_t);
+  else SELECT_RUN(uint8_t);
+}
+
+static void op_select(const double *a) {
+  select_call c = {.out = gqa_pointer(a[0]), .condition = gqa_pointer(a[1]), .x = gqa_pointer(a[2]), .y = gqa_pointer(a[3]), .bytes = (int)a[4], .count = (size_t)a[5]};
+  gqa_run(gqa_ceil(c.count, GQA_CHUNK), select_task, &c, (double)c.count);
 }
 
 /* --- strided copies --- */

@@ -11,18 +11,19 @@
  *   dOut * f'(x); may be in place (dX = dOut)
  * gated_backward: [activation, dGate, dUp, gate, up, dOut, count]
  *
- * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; pow goes through f64 (1 ulp). NaN passes
+ * Numerics: f32 throughout; exp, log, tanh, erf as simd.h states; sin, cos and pow go through f64 (1 ulp). NaN passes
  * through, also min and max.
  */
 #include "simd.h"
 #include "strides.h"
 #include "tasks.h"
+#include "trigonometry.h"
 
 /* In the order of their numbers. */
 #define UNARY_OPS(X, ...) \
   X(UNARY_NEG, __VA_ARGS__) X(UNARY_EXP, __VA_ARGS__) X(UNARY_LOG, __VA_ARGS__) X(UNARY_SQRT, __VA_ARGS__) \
   X(UNARY_TANH, __VA_ARGS__) X(UNARY_SIGMOID, __VA_ARGS__) X(UNARY_SILU, __VA_ARGS__) X(UNARY_GELU, __VA_ARGS__) \
-  X(UNARY_GELU_TANH, __VA_ARGS__) X(UNARY_RELU, __VA_ARGS__) X(UNARY_ABS, __VA_ARGS__)
+  X(UNARY_GELU_TANH, __VA_ARGS__) X(UNARY_RELU, __VA_ARGS__) X(UNARY_ABS, __VA_ARGS__) X(UNARY_SIN, __VA_ARGS__) X(UNARY_COS, __VA_ARGS__)
 #define BINARY_OPS(X, ...) \
   X(BINARY_ADD, __VA_ARGS__) X(BINARY_SUB, __VA_ARGS__) X(BINARY_MUL, __VA_ARGS__) X(BINARY_DIV, __VA_ARGS__) X(BINARY_MIN, __VA_ARGS__) \
   X(BINARY_MAX, __VA_ARGS__) X(BINARY_POW, __VA_ARGS__) X(BINARY_LESS, __VA_ARGS__) X(BINARY_EQUAL, __VA_ARGS__)
@@ -53,6 +54,8 @@ GQA_INLINE vf unary_vector(int op, vf x) {
     case UNARY_GELU: return vf_gelu(x);
     case UNARY_GELU_TANH: return vf_gelu_tanh(x);
     case UNARY_RELU: return vf_select(x <= 0.0f, vf_set(0.0f), x);
+    case UNARY_SIN: return vf_sine(x, 0);
+    case UNARY_COS: return vf_sine(x, 1);
     default: return vf_abs(x);
   }
 }
@@ -135,6 +138,8 @@ GQA_INLINE vf unary_slope(int op, vf x) {
     case UNARY_GELU: return slope_gelu(x);
     case UNARY_GELU_TANH: return slope_gelu_tanh(x);
     case UNARY_RELU: return vf_select(x > 0.0f, vf_set(1.0f), vf_set(0.0f));
+    case UNARY_SIN: return vf_sine(x, 1);
+    case UNARY_COS: return -vf_sine(x, 0);
     default: return vf_select(x > 0.0f, vf_set(1.0f), vf_select(x < 0.0f, vf_set(-1.0f), vf_set(0.0f)));
   }
 }

@@ -31,11 +31,11 @@ typedef struct {
   int32_t *ids;
 } choose_call;
 
-/* The index of the largest of n values whose `gone` is 0; always one of them, NaN or not. */
+/* The index of the largest of n values whose `gone` is 0; NaN is larger than all numbers, as in JAX. */
 static size_t largest_left(const float *x, const uint8_t *gone, size_t n) {
   size_t found = n;
   for (size_t i = 0; i < n; i++)
-    if (!gone[i] && (found == n || x[i] > x[found])) found = i;
+    if (!gone[i] && (found == n || x[i] > x[found] || (x[i] != x[i] && x[found] == x[found]))) found = i;
   return found;
 }
 

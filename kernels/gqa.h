@@ -55,7 +55,8 @@
   X(choose_experts)         \
   X(expert_linear)          \
   X(expert_linear_backward) \
-  X(linear_backward)
+  X(linear_backward)         \
+  X(select)
 
 /*
  * Raise it together with KERNEL_ABI of calls/index.ts when the arguments of an operation change: older addons

@@ -50,8 +50,24 @@ export { type RmsNormOptions, rmsNorm } from './ops/rms-norm.ts';
 export { type RopeOptions, rope } from './ops/rope.ts';
 export { slice } from './ops/slice.ts';
 export { type AxisOptions, logSoftmax, softmax } from './ops/softmax.ts';
+export { type ArgmaxOptions, argmax, topK } from './ops/top-k.ts';
 export { transpose } from './ops/transpose.ts';
-export { abs, exp, type GeluOptions, gelu, log, neg, relu, sigmoid, silu, sqrt, tanh } from './ops/unary.ts';
+export {
+  abs,
+  cos,
+  exp,
+  type GeluOptions,
+  gelu,
+  log,
+  neg,
+  relu,
+  sigmoid,
+  silu,
+  sin,
+  sqrt,
+  tanh,
+} from './ops/unary.ts';
+export { where } from './ops/where.ts';
 export type { BlockDType, DType, PlainDType } from './tensor/dtype.ts';
 export type { NumericArray } from './tensor/encode.ts';
 export { UnsupportedError } from './tensor/errors.ts';

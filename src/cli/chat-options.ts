@@ -7,30 +7,45 @@ import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { utf8Text } from './read-text.ts';
 
-export interface ChatFlags {
-  readonly chat?: true;
-  readonly prompt?: string;
-  readonly prompts?: string;
+/** What a chat template renders besides messages. */
+export interface TemplateFlags {
   readonly system?: string;
-  readonly messages?: string;
   readonly tools?: string;
   readonly templateVar?: Readonly<Record<string, unknown>>;
 }
 
-const VARIABLE_HELP =
-  'variable of the chat template, such as enable_thinking=false (with --chat; may be given several times)';
+export interface ChatFlags extends TemplateFlags {
+  readonly chat?: true;
+  readonly prompt?: string;
+  readonly prompts?: string;
+  readonly messages?: string;
+}
 
 export function addChatOptions(command: Command): Command {
-  return command
+  command
     .option('--chat', "apply the model's chat template, with the prompt as the user's message")
-    .option('--system <text>', 'system message (with --chat)')
-    .option('--messages <file>', 'earlier turns: a JSON list of { role, content } (with --chat)', parse.path)
+    .option('--messages <file>', 'earlier turns: a JSON list of { role, content } (with --chat)', parse.path);
+  return addTemplateOptions(command, ' (with --chat)');
+}
+
+/** @param condition when they apply, for the help */
+export function addTemplateOptions(command: Command, condition = ''): Command {
+  return command
+    .option('--system <text>', `system message${condition}`)
+    .option('--tools <file>', `functions the model may call: a JSON list of schemas${condition}`, parse.path)
     .option(
-      '--tools <file>',
-      'functions the model may call: a JSON list of schemas (with --chat)',
-      parse.path,
-    )
-    .option('--template-var <name=value>', VARIABLE_HELP, variable);
+      '--template-var <name=value>',
+      `variable of the chat template, such as enable_thinking=false (may be given several times)${condition}`,
+      variable,
+    );
+}
+
+/** The tools and variables that the flags name. */
+export function readTemplateFlags({ tools, templateVar }: TemplateFlags): ChatTemplateOptions {
+  return {
+    ...(tools !== undefined && { tools: readList(tools, 'tools') }),
+    ...(templateVar !== undefined && { variables: templateVar }),
+  };
 }
 
 /** Parses the value as JSON, or keeps it as text when it is not JSON. */
@@ -86,8 +101,7 @@ export function readChat(flags: ChatFlags, prompt: string | undefined): Chat {
     messages,
     options: {
       addGenerationPrompt: true,
-      ...(flags.tools !== undefined && { tools: readList(flags.tools, 'tools') }),
-      ...(flags.templateVar !== undefined && { variables: flags.templateVar }),
+      ...readTemplateFlags(flags),
     },
   };
 }

@@ -49,7 +49,8 @@ interface Outcome {
   readonly decodeSeconds: number;
 }
 
-const KV_DTYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
+/** Types of `--kv-dtype`. */
+export const KV_DTYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
 
 const example = `
 Examples:

@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import { chatCommand } from './chat.ts';
 import { convertCommand } from './convert.ts';
 import { demoCommand } from './demo/demo.ts';
 import { exitCode, oneLine, reportFailure } from './errors.ts';
@@ -36,6 +37,7 @@ function makeProgram(): Command {
     planCommand(),
     convertCommand(),
     generateCommand(),
+    chatCommand(),
     trainCommand(),
     uptrainCommand(),
     evalCommand(),

@@ -1,6 +1,7 @@
 /**
- * Elementwise functions of two operands, f32 (f64 on the reference backend), broadcast by NumPy's rule.
- * Either side may be a number.
+ * Elementwise functions of two operands, broadcast by NumPy's rule. Either side may be a number. Dtypes promote
+ * as in JAX: two f16 or two bf16 give their dtype, either with another float f32 (f64 with f64, on the reference
+ * backend). They compute in f32; f16 and bf16 are rounded once.
  */
 
 import { describe } from '../arguments/kinds.ts';
@@ -8,10 +9,19 @@ import { isRecorded, record } from '../autograd/tape.ts';
 import type { Backend } from '../backend/backend.ts';
 import { fill } from '../backend/calls/copy.ts';
 import * as calls from '../backend/calls/elementwise.ts';
+import { scope } from '../tensor/scope.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { sumTo } from './broadcast-to.ts';
-import { allocate, commonBackend, type FloatDType, floatDType, hasNoOutput } from './operands.ts';
+import { cast } from './cast.ts';
+import {
+  allocate,
+  commonBackend,
+  type FloatDType,
+  floatDType,
+  hasNoOutput,
+  narrowDType,
+} from './operands.ts';
 
 /** An operand of an elementwise function. A number takes the dtype of the other operand. */
 export type Operand = Tensor | number;
@@ -122,9 +132,16 @@ function filled(backend: Backend, dtype: FloatDType, shape: Shape, value: number
   return out;
 }
 
-function checkOperand(name: string, side: Operand): void {
+/** @throws TypeError unless it is a tensor or a number */
+export function checkOperand(name: string, side: Operand): void {
   if (typeof side === 'number' || side instanceof Tensor) return;
   throw new TypeError(`${name}: expected a tensor or a number, got ${describe(side)}`);
+}
+
+/** f16 and bf16 as f32. */
+function widened(side: Operand): Operand {
+  const isNarrow = typeof side !== 'number' && (side.dtype === 'f16' || side.dtype === 'bf16');
+  return isNarrow ? cast(side, 'f32') : side;
 }
 
 function binary(name: string, op: calls.BinaryOp, a: Operand, b: Operand): Tensor {
@@ -133,6 +150,13 @@ function binary(name: string, op: calls.BinaryOp, a: Operand, b: Operand): Tenso
   const inputA = typeof a === 'number' ? undefined : a;
   const inputB = typeof b === 'number' ? undefined : b;
   const backend = commonBackend(name, inputA, inputB);
+  const narrow = narrowDType(inputA, inputB);
+  if (narrow !== undefined) {
+    return scope(() => {
+      const out = binary(name, op, widened(a), widened(b));
+      return narrow === 'f32' ? out : cast(out, narrow);
+    });
+  }
   const dtype = floatDType(name, inputA, inputB);
   const x = inputA ?? filled(backend, dtype, [], a as number);
   const y = inputB ?? filled(backend, dtype, [], b as number);

@@ -56,6 +56,19 @@ export function floatDType(op: string, ...operands: readonly (Tensor | undefined
   return dtype;
 }
 
+/**
+ * The narrow dtype of an elementwise result, as JAX promotes: f16 or bf16 when all operands are of it; `f32`
+ * when one of them is beside another float.
+ * @returns undefined when no operand is f16 or bf16
+ */
+export function narrowDType(
+  ...operands: readonly (Tensor | undefined)[]
+): 'f16' | 'bf16' | 'f32' | undefined {
+  const dtypes = operands.flatMap((operand) => (operand === undefined ? [] : [operand.dtype]));
+  const narrow = dtypes.find((dtype) => dtype === 'f16' || dtype === 'bf16') as 'f16' | 'bf16' | undefined;
+  return narrow === undefined || dtypes.every((dtype) => dtype === narrow) ? narrow : 'f32';
+}
+
 /** A new, uninitialised tensor on `backend`. @param shape or a tensor of that shape, which avoids a copy */
 export function allocate(backend: Backend, dtype: DType, shape: Shape | Tensor): Tensor {
   const size = shape instanceof Tensor ? shape.size : sizeOf(shape);

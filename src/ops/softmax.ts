@@ -5,11 +5,12 @@ import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record, withoutRecording } from '../autograd/tape.ts';
 import * as calls from '../backend/calls/reduce.ts';
 import { scope } from '../tensor/scope.ts';
-import { normalizeAxis } from '../tensor/shape.ts';
+import { normalizeAxis, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { maximum, mul, sub } from './binary.ts';
 import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
 import { max, sum } from './reduce.ts';
+import { reshape } from './reshape.ts';
 import { transpose } from './transpose.ts';
 import { exp, log } from './unary.ts';
 
@@ -26,6 +27,8 @@ const OPTIONS = optionKinds<AxisOptions>({ axis: aNumber });
  * @throws RangeError for a scalar or an axis outside `x`.
  */
 export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  const flat = lowRank('softmax', x, options);
+  if (flat) return scope(() => reshape(softmax(reshape(x, flat), { axis: 1 }), x.shape));
   const { backend, dtype, axis } = check('softmax', x, options);
   const rank = x.shape.length;
   if (axis !== rank - 1) {
@@ -51,6 +54,8 @@ export function softmax(x: Tensor, options: AxisOptions = {}): Tensor {
  * @throws RangeError for a scalar or an axis outside `x`.
  */
 export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
+  const flat = lowRank('logSoftmax', x, options);
+  if (flat) return scope(() => reshape(logSoftmax(reshape(x, flat), { axis: 1 }), x.shape));
   const { axis, dtype } = check('logSoftmax', x, options);
   const lowest = dtype === 'f64' ? -Number.MAX_VALUE : -3.4028234663852886e38;
   const compute = () => {
@@ -70,8 +75,16 @@ export function logSoftmax(x: Tensor, options: AxisOptions = {}): Tensor {
   return out;
 }
 
-function check(op: string, x: Tensor, options: AxisOptions) {
+/** `[outer, n, inner]` around the axis, of a tensor whose rank is above that of the kernels. */
+function lowRank(op: string, x: Tensor, options: AxisOptions): number[] | undefined {
   checkOptions(op, options, OPTIONS);
+  commonBackend(op, x);
+  if (x.shape.length <= 6) return undefined;
+  const axis = normalizeAxis(op, options.axis ?? -1, x.shape.length);
+  return [sizeOf(x.shape.slice(0, axis)), x.shape[axis], sizeOf(x.shape.slice(axis + 1))];
+}
+
+function check(op: string, x: Tensor, options: AxisOptions) {
   const backend = commonBackend(op, x);
   const dtype = floatDType(op, x);
   checkRank(op, 'x', x, 1, 6);

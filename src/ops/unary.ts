@@ -1,10 +1,15 @@
-/** Elementwise functions of one tensor: f32 (f64 on the reference backend) in, same shape and type out. */
+/**
+ * Elementwise functions of one tensor: same shape and type out. They compute in f32 (f64 of f64 on the reference
+ * backend); results of f16 and bf16 are rounded once.
+ */
 
 import { anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
 import * as calls from '../backend/calls/elementwise.ts';
+import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { cast } from './cast.ts';
 import { allocate, commonBackend, floatDType } from './operands.ts';
 
 /** `-x` */
@@ -75,8 +80,21 @@ export function abs(x: Tensor): Tensor {
   return unary('abs', 'abs', x);
 }
 
+/** Sine of radians; NaN of infinities. */
+export function sin(x: Tensor): Tensor {
+  return unary('sin', 'sin', x);
+}
+
+/** Cosine of radians; NaN of infinities. */
+export function cos(x: Tensor): Tensor {
+  return unary('cos', 'cos', x);
+}
+
 function unary(name: string, op: calls.UnaryOp, x: Tensor): Tensor {
   const backend = commonBackend(name, x);
+  if (x.dtype === 'f16' || x.dtype === 'bf16') {
+    return scope(() => cast(unary(name, op, cast(x, 'f32')), x.dtype));
+  }
   const out = allocate(backend, floatDType(name, x), x);
   backend.run(calls.unary, { op, out, x, count: x.size });
   record({

@@ -16,6 +16,8 @@ const UNARY = {
   geluTanh: (x: gqa.Tensor) => gqa.gelu(x, { approximate: 'tanh' }),
   relu: gqa.relu,
   abs: gqa.abs,
+  sin: gqa.sin,
+  cos: gqa.cos,
 } as const;
 const BINARY = {
   add: gqa.add,

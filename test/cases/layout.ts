@@ -46,6 +46,14 @@ export const layoutCases: OpCases = opCases<MoveAttrs>({
     ...move('slice inner', { x: [3, 7, 5] }, ({ x }) => gqa.slice(x, [0, 2, 1], [3, 5, 4]), PLAIN),
     ...move('slice one of the first axis', { x: [3, 7, 5] }, ({ x }) => gqa.slice(x, [1, 2], [2, 4]), PLAIN),
     ...move('slice negative', { x: [3, 7] }, ({ x }) => gqa.slice(x, [0, -2]), PLAIN),
+    ...move(
+      'slice with steps',
+      { x: [3, 7, 5] },
+      ({ x }) => gqa.slice(x, [0, 1, 1], [3, 7, 5], [2, 3, 2]),
+      PLAIN,
+    ),
+    ...move('slice every other row', { x: [7, 3] }, ({ x }) => gqa.slice(x, [1], [7], [2]), PLAIN),
+    ...move('where', { c: [3, 1], x: [3, 7], y: [7] }, ({ c, x, y }) => gqa.where(c, x, y), PLAIN),
     ...move('slice to nothing', { x: [3, 7] }, ({ x }) => gqa.slice(x, [0, 2], [3, 2])),
     ...move(
       'slice rows of blocks',

@@ -83,6 +83,12 @@ export const softmaxCases: OpCases = opCases<SoftmaxAttrs>({
       attrs: { op },
       tolerance: 1e-6,
     })),
+    ...[0, 3, -1].map((axis) => ({
+      name: `${op} of rank 8, axis ${axis}`,
+      shapes: { x: [2, 3, 1, 5, 1, 2, 1, 3] },
+      attrs: { op, axis },
+      tolerance: 1e-6,
+    })),
     ...[0, 1, 2, -2].map((axis) => ({
       name: `${op} axis ${axis}`,
       shapes: { x: [3, 5, 7] },

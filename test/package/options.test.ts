@@ -50,6 +50,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'gqa:arange#1': (o) => gqa.arange(3, o),
   'gqa:arange#2': (o) => (gqa.arange as Any)(0, 3, o),
   'gqa:arange#3': (o) => gqa.arange(0, 3, 1, o),
+  'gqa:argmax#1': (o) => gqa.argmax(x(), o),
   'gqa:attend#2': (o) => gqa.attend(heads(), { rows: [] } as Any, o),
   'gqa:dotProductAttention#3': (o) => gqa.dotProductAttention(heads(), heads(), heads(), o),
   'gqa:dotProductAttentionWeights#2': (o) => gqa.dotProductAttentionWeights(heads(), heads(), o),

@@ -67,6 +67,19 @@ export const copyStrided: PackedCall<CopyStridedCall, 'copyStrided'> = {
   },
 };
 
+/** `out[i] = condition[i] ? x[i] : y[i]`; condition bool, the others of one plain dtype. */
+export const select = {
+  name: 'select',
+  fields: {
+    out: 'operand',
+    condition: 'operand',
+    x: 'operand',
+    y: 'operand',
+    elementBytes: 'number',
+    count: 'number',
+  },
+} as const;
+
 /**
  * `out[i] = table[ids[i]]`: table `[V, dim]` f32, f16, bf16 or a block type, `count` i32 ids (checked by the
  * op), out `[count, dim]` f32.

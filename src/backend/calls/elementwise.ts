@@ -13,6 +13,8 @@ export const UNARY_OPS = [
   'geluTanh',
   'relu',
   'abs',
+  'sin',
+  'cos',
 ] as const;
 export type UnaryOp = (typeof UNARY_OPS)[number];
 

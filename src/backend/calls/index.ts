@@ -44,6 +44,7 @@ export const CALLS: readonly Call[] = [
   experts.expertLinear,
   experts.expertLinearBackward,
   linear.linearBackward,
+  copy.select,
 ];
 
 /** Their names in GQA_OPS. */

@@ -43,6 +43,15 @@ export function copyStrided(call: calls.CopyStridedCall): void {
   });
 }
 
+export function select({ out, condition, x, y, count }: ArgumentsOf<typeof calls.select>): void {
+  const chosen = valuesOf(condition);
+  const width = DTYPES[x.dtype].blockBytes;
+  for (let i = 0; i < count; i++) {
+    const from = bytesOf((chosen[i] ? x : y).storage);
+    bytesOf(out.storage).set(from.subarray(i * width, (i + 1) * width), i * width);
+  }
+}
+
 export function embedding({ out, table, dim, ids, count }: ArgumentsOf<typeof calls.embedding>): void {
   const rowBytes = byteLengthOf(table.dtype, dim);
   const result = new Float64Array(count * dim);

@@ -31,9 +31,15 @@ export function chooseExperts(call: ArgumentsOf<typeof choose>): void {
   store(call.ids, ids);
 }
 
-/** Indices sorted by descending value; ties in index order. */
+/** Indices sorted by descending value, NaN first; ties in index order. */
 function descending(values: readonly number[]): number[] {
-  return values.map((_, i) => i).sort((a, b) => values[b] - values[a] || a - b);
+  const isAbove = (a: number, b: number) => a > b || (Number.isNaN(a) && !Number.isNaN(b));
+  return values
+    .map((_, i) => i)
+    .sort((a, b) => {
+      if (isAbove(values[a], values[b])) return -1;
+      return isAbove(values[b], values[a]) ? 1 : a - b;
+    });
 }
 
 export function expertLinear({ x, ids, pairs, each, inFeatures, transposed, parts }: ExpertLinearCall): void {

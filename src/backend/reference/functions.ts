@@ -50,6 +50,8 @@ export const UNARY: Readonly<Record<UnaryOp, (x: number) => number>> = {
   geluTanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
   relu: (x) => Math.max(x, 0),
   abs: Math.abs,
+  sin: Math.sin,
+  cos: Math.cos,
 };
 
 export const BINARY: Readonly<Record<BinaryOp, (a: number, b: number) => number>> = {
@@ -93,4 +95,6 @@ export const DERIVATIVES: Readonly<Record<UnaryOp, (x: number) => number>> = {
   geluTanh: geluTanhDerivative,
   relu: (x) => Number(x > 0),
   abs: (x) => Number(x > 0) - Number(x < 0),
+  sin: Math.cos,
+  cos: (x) => -Math.sin(x),
 };
