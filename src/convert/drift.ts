@@ -4,7 +4,7 @@ import { aFunction, anything, aString, checkPositiveInteger } from '../arguments
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
-import { freePass, type SeenAttention } from '../models/decoder-pass.ts';
+import { freePass, type SeenHeads } from '../models/decoder-pass.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
@@ -179,7 +179,7 @@ class LayerErrors {
     this.#moments = { key: new Float64Array(side), value: new Float64Array(side) };
   }
 
-  seeBefore(seen: SeenAttention): void {
+  seeBefore(seen: SeenHeads): void {
     const copy = (tensor: Tensor) => Float32Array.from(floats(tensor));
     this.#before = { key: copy(seen.key), value: copy(seen.value), output: copy(seen.output) };
     const { key, value } = seenStatistics(this.#config, seen, []);
@@ -191,7 +191,7 @@ class LayerErrors {
     }
   }
 
-  seeAfter(seen: SeenAttention): void {
+  seeAfter(seen: SeenHeads): void {
     const tokens = seen.key.shape[1];
     const { key, value, output } = this.#before;
     this.#addHeads('key', key, floats(seen.key), tokens, this.#mix.restore?.key);

@@ -2,7 +2,7 @@
  * Statistics of a layer's heads as second moments: of keys, values, queries, and the columns of o.
  */
 import type { DecoderConfig } from '../models/decoder-config.ts';
-import type { SeenAttention } from '../models/decoder-pass.ts';
+import type { SeenHeads } from '../models/decoder-pass.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { matmul } from '../ops/matmul.ts';
@@ -25,7 +25,7 @@ export interface HeadStatistics {
 /** @param output of `outputMoments` */
 export function seenStatistics(
   { numHeads: N, headDim: H }: DecoderConfig,
-  seen: SeenAttention,
+  seen: SeenHeads,
   output: readonly Float64Array[],
 ): HeadStatistics {
   const [B, T, K] = seen.key.shape;

@@ -7,7 +7,7 @@ import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { PlaceLike } from '../files/place.ts';
 import { decoderLayer, embed, normalize, outputHead } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
-import { type DecoderPass, makePass, type SeenAttention } from '../models/decoder-pass.ts';
+import { type DecoderPass, makePass, type SeenAttention, type SeenHeads } from '../models/decoder-pass.ts';
 import type { DecoderLayer } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel, loadParts } from '../models/load-model.ts';
@@ -58,9 +58,12 @@ export class OpenedDecoder {
     return scope(() => embed(this.config, this.#parts.weights, pass));
   }
 
-  /** The residual stream after a layer; `see` gets its attention tensors. */
-  layer(pass: DecoderPass, index: number, x: Tensor, see?: (seen: SeenAttention) => void): Tensor {
-    const observed = see === undefined ? pass : { ...pass, observe: see };
+  /** The residual stream after a layer; `see` gets its attention tensors unless they are latent. */
+  layer(pass: DecoderPass, index: number, x: Tensor, see?: (seen: SeenHeads) => void): Tensor {
+    const observe = ({ query, key, value, ...rest }: SeenAttention) => {
+      if (query && key && value) see?.({ query, key, value, ...rest });
+    };
+    const observed = see === undefined ? pass : { ...pass, observe };
     return scope(() => decoderLayer(this.config, this.layers[index], observed, index, x));
   }
 

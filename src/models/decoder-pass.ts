@@ -32,21 +32,32 @@ export interface DecoderPass {
   readonly cache?: KeyValueCache;
   /** For training passes, which have no cache. */
   readonly dropout?: PassDropout;
-  /** Called with each layer's attention tensors, except latent ones; it must not keep them. */
+  /** Called in each layer after its attention; it must not keep tensors of `seen`. */
   readonly observe?: (seen: SeenAttention) => void;
 }
 
-/** Intermediate tensors of one layer's attention. */
+/** Intermediate tensors of one layer. */
 export interface SeenAttention {
   readonly layer: number;
-  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. */
-  readonly query: Tensor;
-  readonly key: Tensor;
+  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. Absent, as `value`, where attention is latent. */
+  readonly query?: Tensor;
+  readonly key?: Tensor;
   /** `[B, T, K, H]` */
-  readonly value: Tensor;
+  readonly value?: Tensor;
+  /** Computes the softmax weights `[B, N, T, S]`, S the keys of the longest row; zeros past a row's end. */
+  readonly weights: () => Tensor;
   /** `[B, T, D]`: what is added to the residual stream. */
   readonly output: Tensor;
 }
+
+/** Of attention that is not latent. */
+export type SeenHeads = SeenAttention & Required<Pick<SeenAttention, 'query' | 'key' | 'value'>>;
+
+/** What an attention returns: its output `[B, T, N, Hv]`, and what an observer may see of it. */
+export type Attended = { readonly attended: Tensor } & Pick<
+  SeenAttention,
+  'query' | 'key' | 'value' | 'weights'
+>;
 
 /** The parts of a model that a pass needs. */
 export interface PassModel extends RopeTables {

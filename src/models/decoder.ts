@@ -6,8 +6,9 @@
  *
  * or, with a parallel block, both from the same x.
  */
-import { attend } from '../ops/attend.ts';
+import { attend, attendWeights } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
+import { dotProductAttentionWeights } from '../ops/attention-weights.ts';
 import { add, mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
@@ -20,25 +21,45 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { activate, activateGate } from './activation.ts';
 import type { DecoderConfig } from './decoder-config.ts';
-import type { DecoderPass, Rotation, SeenAttention } from './decoder-pass.ts';
+import type { Attended, DecoderPass, Rotation, SeenAttention } from './decoder-pass.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
 import { latentAttention } from './latent-attention.ts';
 import { mixtureOfExperts } from './mixture-of-experts.ts';
 import { attentionDropout, dropped } from './pass-dropout.ts';
 
+/** What `decoderForward` may return beside the last hidden state, a tensor per layer. */
+export type DecoderOutput = 'attentions' | 'hiddenStates';
+
 /**
- * The residual stream after all layers and the final norm.
- * @returns f32 `[B, T, D]`; values past a row's end are undefined
+ * The residual stream after all layers and the final norm, f32 `[B, T, D]`; values past a row's end are
+ * undefined.
+ * @returns `hidden`, and what `output` names: `attentions`, per layer the weights before dropout `[B, N, T,
+ *   S]`; `hiddenStates`, the embedding, each layer's result, and in place of the last `hidden`.
  */
-export function decoderForward(config: DecoderConfig, weights: DecoderWeights, pass: DecoderPass): Tensor {
+export function decoderForward(
+  config: DecoderConfig,
+  weights: DecoderWeights,
+  pass: DecoderPass,
+  output: readonly DecoderOutput[] = [],
+): { readonly hidden: Tensor; readonly attentions: Tensor[]; readonly hiddenStates: Tensor[] } {
+  const attentions: Tensor[] = [];
+  const hiddenStates: Tensor[] = [];
+  const observe = (seen: SeenAttention) => attentions.push(seen.weights());
+  const observed = output.includes('attentions') ? { ...pass, observe } : pass;
   let x = scope(() => dropped(pass.dropout, embed(config, weights, pass), 'embedding'));
   for (let index = 0; index < weights.layers.length; index++) {
     const input = x;
-    x = scope(() => decoderLayer(config, weights.layers[index], pass, index, input));
-    input.dispose();
+    [x] = scope(() => [
+      decoderLayer(config, weights.layers[index], observed, index, input),
+      attentions[index],
+    ]);
+    if (output.includes('hiddenStates')) hiddenStates.push(input);
+    else input.dispose();
   }
-  return normalize(config, x, weights.finalNorm);
+  const hidden = normalize(config, x, weights.finalNorm);
+  if (output.includes('hiddenStates')) hiddenStates.push(hidden);
+  return { hidden, attentions, hiddenStates };
 }
 
 /** Tokens (and learned positions) as the residual stream `[B, T, D]`. */
@@ -72,30 +93,26 @@ export function decoderLayer(
 ): Tensor {
   const [B, T] = pass.ids.shape;
   const normed = normalize(config, x, layer.attentionNorm);
-  const seen: Seen = layer.latent
-    ? { attended: latentAttention(config, layer.latent, pass, index, normed) }
+  const { attended, ...seen }: Attended = layer.latent
+    ? latentAttention(config, layer.latent, pass, index, normed)
     : selfAttention(config, layer, pass, index, normed);
   const { weight, bias } = layer.attentionOutput;
   const projected = dropped(
     pass.dropout,
-    linear(reshape(seen.attended, [B, T, -1]), weight, bias),
+    linear(reshape(attended, [B, T, -1]), weight, bias),
     'attentionOutput',
     index,
   );
   const output = layer.attentionNormAfter
     ? normalize(config, projected, layer.attentionNormAfter)
     : projected;
-  const { query, key, value } = seen;
-  if (query && key && value) pass.observe?.({ layer: index, query, key, value, output });
+  pass.observe?.({ ...seen, layer: index, output });
   const middle = add(x, output);
   const read = config.residual === 'parallel' ? x : middle;
   const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed;
   const hidden = dropped(pass.dropout, feedForward(config, layer, input), 'mlp', index);
   return add(middle, layer.mlpNormAfter ? normalize(config, hidden, layer.mlpNormAfter) : hidden);
 }
-
-/** The output of attention, `[B, T, N, H]`, and its queries, keys and values unless it is latent. */
-type Seen = { readonly attended: Tensor } & Partial<Pick<SeenAttention, 'query' | 'key' | 'value'>>;
 
 /** x: normalised, `[B, T, D]`. */
 function selfAttention(
@@ -104,7 +121,7 @@ function selfAttention(
   pass: DecoderPass,
   index: number,
   x: Tensor,
-): Seen {
+): Attended {
   const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
   const { lengths, cache } = pass;
   const [B, T] = pass.ids.shape;
@@ -115,26 +132,18 @@ function selfAttention(
   const key = normalizeAndRotate(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
   const value = reshape(v, [B, T, K, H]);
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
-  const { sinks } = layer;
+  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
+    const rows = { ...options, querySeqLengths: lengths, keyValueSeqLengths: lengths };
     const drop = attentionDropout(pass.dropout, index);
-    const attended = dotProductAttention(query, key, value, {
-      isCausal: true,
-      localWindowSize,
-      scale,
-      logitsSoftCap,
-      sinks,
-      querySeqLengths: lengths,
-      keyValueSeqLengths: lengths,
-      dropoutRate: drop?.dropoutRate,
-      dropoutKey: drop?.dropoutKey,
-      broadcastDropout: drop?.broadcastDropout,
-    });
-    return { attended, query, key, value };
+    const attended = dotProductAttention(query, key, value, { ...rows, ...drop });
+    return { attended, query, key, value, weights: () => dotProductAttentionWeights(query, key, rows) };
   }
   cache.write(index, key, value);
-  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks, queryLengths: lengths };
-  return { attended: attend(query, cache.view(index), options), query, key, value };
+  const view = cache.view(index);
+  const rows = { ...options, queryLengths: lengths };
+  const attended = attend(query, view, rows);
+  return { attended, query, key, value, weights: () => attendWeights(query, view, rows) };
 }
 
 /** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */

@@ -5,8 +5,9 @@
  *
  * Source: transformers models/deepseek_v2, deepseek_v3 (DeepseekV3Attention).
  */
-import { attend } from '../ops/attend.ts';
+import { attend, attendWeights } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
+import { dotProductAttentionWeights } from '../ops/attention-weights.ts';
 import { concat } from '../ops/concat.ts';
 import { absorbOutput, absorbQuery, expandLatent } from '../ops/latent.ts';
 import { linear, linears } from '../ops/linear.ts';
@@ -16,18 +17,18 @@ import { rope } from '../ops/rope.ts';
 import { slice } from '../ops/slice.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, LatentAttentionConfig } from './decoder-config.ts';
-import type { DecoderPass } from './decoder-pass.ts';
+import type { Attended, DecoderPass } from './decoder-pass.ts';
 import type { LatentAttentionOf } from './decoder-weights.ts';
 import { attentionDropout } from './pass-dropout.ts';
 
-/** x `[B, T, D]` -> attended `[B, T, N, Hv]`, the rows `[B, T, L + R]` written to the pass's cache. */
+/** x `[B, T, D]` -> `attended` `[B, T, N, Hv]`, the rows `[B, T, L + R]` written to the pass's cache. */
 export function latentAttention(
   config: DecoderConfig,
   weights: LatentAttentionOf<Tensor>,
   pass: DecoderPass,
   index: number,
   x: Tensor,
-): Tensor {
+): Attended {
   const { numHeads: N, headDim: H } = config;
   const {
     kvLoraRank: L,
@@ -61,12 +62,19 @@ export function latentAttention(
     !view || (view.window === undefined && view.rows.every((row, b) => row.length === lengths[b]));
   if (begins) {
     const { key, value } = expandLatent(rows, expansion);
-    const seen = { querySeqLengths: lengths, keyValueSeqLengths: lengths };
+    const options = { isCausal: true, scale, querySeqLengths: lengths, keyValueSeqLengths: lengths };
     const drop = attentionDropout(pass.dropout, index);
-    return dotProductAttention(query, key, value, { isCausal: true, scale, ...seen, ...drop });
+    return {
+      attended: dotProductAttention(query, key, value, { ...options, ...drop }),
+      weights: () => dotProductAttentionWeights(query, key, options),
+    };
   }
   const absorbed = absorbQuery(query, expansion.key);
-  return absorbOutput(attend(absorbed, view, { scale, queryLengths: lengths }), expansion.value);
+  const options = { scale, queryLengths: lengths };
+  return {
+    attended: absorbOutput(attend(absorbed, view, options), expansion.value),
+    weights: () => attendWeights(absorbed, view, options),
+  };
 }
 
 /** The rotating dims `[B, T, heads, R]` at their positions. */

@@ -1,7 +1,7 @@
 /** `Model`: a decoder-only language model. */
 
 import { grouped, printAsText } from '../arguments/inspect.ts';
-import { aNumber, anything, show } from '../arguments/kinds.ts';
+import { aNumber, anything, describe, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
 import type { CacheLayer, KeyValueCache } from '../cache/cache.ts';
@@ -15,11 +15,12 @@ import { reshape } from '../ops/reshape.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import { decoderForward, outputHead } from './decoder.ts';
+import { type DecoderOutput, decoderForward, outputHead } from './decoder.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { makePass, type PassModel } from './decoder-pass.ts';
 import type { DecoderWeights } from './decoder-weights.ts';
 import { cacheLayers, type InitCacheOptions, makeCache } from './init-cache.ts';
+import type { PassDropout } from './pass-dropout.ts';
 import type { RopeTable } from './rope-table.ts';
 import { batchRows, paddedBatch, type TokenBatch, type Tokens, tokenBatch } from './token-batch.ts';
 import { TokenHistory } from './token-history.ts';
@@ -63,12 +64,49 @@ export interface ForwardOptions extends DropoutMask {
   readonly logits?: 'all' | 'last';
 }
 
-const FORWARD_OPTIONS = optionKinds<ForwardOptions>({
+/** Options of `forward` that also ask for more than logits. */
+export interface ForwardOutputOptions<Output extends DecoderOutput> extends ForwardOptions {
+  /**
+   * `'attentions'`: per layer the softmax weights before dropout, f32 `[B, N, T, S]`, with S the keys of the
+   * longest row, those in a cache included (of a window cache those it still holds). `'hiddenStates'`: L + 1
+   * tensors f32 `[B, T, D]`, the embedding first, the last one after the final norm. Both are zeros past a
+   * row's end. Computed only when named here.
+   */
+  readonly output: readonly Output[];
+}
+
+/** What `forward` returns with an `output`: the logits and, per name, a tensor of each layer. */
+export type ForwardOutput<Output extends DecoderOutput> = { readonly logits: Tensor } & {
+  readonly [Name in Output]: readonly Tensor[];
+};
+
+const FORWARD_OPTIONS = optionKinds<ForwardOptions & Partial<ForwardOutputOptions<DecoderOutput>>>({
   dropoutRate: aNumber,
   dropoutKey: anything,
   cache: anything,
   logits: anything,
+  output: anything,
 });
+
+const OUTPUTS: readonly DecoderOutput[] = ['attentions', 'hiddenStates'];
+
+interface RunOptions {
+  readonly cache?: KeyValueCache;
+  readonly dropout?: PassDropout;
+  readonly output: readonly DecoderOutput[];
+}
+
+/** @throws unless it is a list of known names */
+function checkedOutput(output: readonly DecoderOutput[]): readonly DecoderOutput[] {
+  if (!Array.isArray(output)) {
+    throw new TypeError(`forward: expected output to be a list of names, got ${describe(output)}`);
+  }
+  const unknown = output.find((name) => !OUTPUTS.includes(name));
+  if (unknown !== undefined) {
+    throw new RangeError(`forward: expected output of 'attentions' and 'hiddenStates', got ${show(unknown)}`);
+  }
+  return [...output];
+}
 
 /** Tokens per pass when a row is recomputed; limits the memory of intermediates. */
 const REFEED_CHUNK = 512;
@@ -128,36 +166,73 @@ export class Model {
    * without room in the cache, a cache of another batch size, or dropout of a rate outside of [0, 1) or with
    * a cache.
    * @returns f32 `[B, T, V]` with T the longest row and zeros past a row's end, or `[B, 1, V]` for `logits:
-   * 'last'`
+   * 'last'`; with `output` an object of these `logits` and of what it names, as transformers'
+   * `output_attentions` and `output_hidden_states`
    * @example const next = model.forward([[1, 2, 3]], { logits: 'last' }); // [1, 1, V]
+   * @example
+   * const { attentions, hiddenStates } = model.forward([[1, 2, 3]], { output: ['attentions', 'hiddenStates'] });
+   * attentions[0]; // the first layer's weights [1, N, 3, 3]
    */
-  forward(tokens: Tokens, options: ForwardOptions = {}): Tensor {
+  forward<Output extends DecoderOutput>(
+    tokens: Tokens,
+    options: ForwardOutputOptions<Output>,
+  ): ForwardOutput<Output>;
+  forward(tokens: Tokens, options?: ForwardOptions): Tensor;
+  forward(
+    tokens: Tokens,
+    options: ForwardOptions & { readonly output?: readonly DecoderOutput[] } = {},
+  ): Tensor | ForwardOutput<DecoderOutput> | { readonly logits: Tensor } {
     checkOptions('forward', options, FORWARD_OPTIONS);
-    const { cache, logits = 'all' } = options;
-    if (this.#disposed) throw new Error('forward: the model was disposed');
+    const { cache, logits = 'all', output } = options;
     if (logits !== 'all' && logits !== 'last') {
       throw new TypeError(`forward: expected logits to be 'all' or 'last', got ${show(logits)}`);
     }
+    const wanted = output === undefined ? [] : checkedOutput(output);
     const dropout = checkDropout('forward', options);
     if (dropout && cache) {
       throw new RangeError(`forward: expected no dropout with a cache, got dropoutRate ${dropout.rate}`);
     }
-    const batch = tokenBatch('forward', tokens, this.config.vocabSize);
-    const { weights } = this.#parts;
-    const offsets = this.#offsets(batch, cache);
+    const result = this.#run('forward', tokens, { cache, dropout, output: wanted }, (made, batch) => {
+      const kept =
+        logits === 'last' ? this.#lastTokens(made.hidden, batch) : this.#withoutPadding(made.hidden, batch);
+      return {
+        logits: outputHead(this.config, this.#parts.weights, kept),
+        attentions: made.attentions,
+        hiddenStates: made.hiddenStates.map((x) => this.#withoutPadding(x, batch)),
+      };
+    });
+    if (output === undefined) return result.logits;
+    return { logits: result.logits, ...Object.fromEntries(wanted.map((name) => [name, result[name]])) };
+  }
+
+  /**
+   * What the output head reads: f32 `[B, T, D]`, zeros past a row's end. `op` names the caller in errors.
+   * @internal
+   */
+  lastHiddenState(op: string, tokens: Tokens): Tensor {
+    return this.#run(op, tokens, { output: [] }, ({ hidden }, batch) => this.#withoutPadding(hidden, batch));
+  }
+
+  /** One pass; `finish` makes the result, and everything else made in the pass is freed. */
+  #run<Result>(
+    op: string,
+    tokens: Tokens,
+    { cache, dropout, output }: RunOptions,
+    finish: (made: ReturnType<typeof decoderForward>, batch: TokenBatch) => Result,
+  ): Result {
+    if (this.#disposed) throw new Error(`${op}: the model was disposed`);
+    const batch = tokenBatch(op, tokens, this.config.vocabSize);
+    const offsets = this.#offsets(op, batch, cache);
     const ends = offsets.map((offset, row) => offset + batch.lengths[row]);
     cache?.reserve(batch.lengths);
     if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
-    const out = scope(() => {
+    const result = scope(() => {
       const pass = makePass(this.#parts, batch, { offsets, ends, cache }, dropout);
-      const hidden = decoderForward(this.config, weights, pass);
-      const wanted =
-        logits === 'last' ? this.#lastTokens(hidden, batch) : this.#withoutPadding(hidden, batch);
-      return outputHead(this.config, weights, wanted);
+      return finish(decoderForward(this.config, this.#parts.weights, pass, output), batch);
     });
     cache?.commit();
     if (cache) this.#history?.append(cache, batchRows(batch), ends);
-    return out;
+    return result;
   }
 
   /**
@@ -217,11 +292,11 @@ export class Model {
    * The position of each row's first token.
    * @throws RangeError when a row does not fit into the cache's or the model's limits.
    */
-  #offsets(batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
+  #offsets(op: string, batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
     const { numLayers, maxPositionEmbeddings: context } = this.config;
     if (cache && (cache.batchSize !== batch.batchSize || cache.numLayers !== numLayers)) {
       throw new RangeError(
-        `forward: expected a cache of ${batch.batchSize} rows and ${numLayers} layers, got ${cache.batchSize} rows and ${cache.numLayers} layers`,
+        `${op}: expected a cache of ${batch.batchSize} rows and ${numLayers} layers, got ${cache.batchSize} rows and ${cache.numLayers} layers`,
       );
     }
     const offsets = cache?.lengths ?? new Array<number>(batch.batchSize).fill(0);
@@ -229,7 +304,7 @@ export class Model {
       const end = offsets[row] + batch.lengths[row];
       if (end > context) {
         throw new RangeError(
-          `forward: expected rows within the model's context of ${context} tokens, got ${end} in row ${row}`,
+          `${op}: expected rows within the model's context of ${context} tokens, got ${end} in row ${row}`,
         );
       }
     }

@@ -89,6 +89,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'models:chat#1': (o) => models.chat(model(), o),
   'models:Chat.save#1': (o) => talk().save('/nowhere', o),
   'models:Chat.send#1': (o) => talk().send('a', o).next(),
+  'models:embed#2': (o) => models.embed(model(), ['a'], o),
   'models:generate#2': (o) => models.generate(model(), [1], o).next(),
   'models:generateBatch#2': (o) => models.generateBatch(model(), [[1]], o),
   'models:generateText#2': (o) => models.generateText(model(), 'a', o).next(),

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
 import { setBackend } from '../../src/index.ts';
-import { loadModel } from '../../src/models/index.ts';
+import { type ForwardOptions, loadModel, type Tokens } from '../../src/models/index.ts';
 import { documentStart } from '../../src/text/documents.ts';
 import { causalLmLoss, drawBatch, evaluateTokens, splitTokens } from '../../src/train/index.ts';
 import { prepareUptraining } from '../../src/train/uptrain.ts';
@@ -114,10 +114,11 @@ describe.each([true, false])('a tokenizer that adds bos: %s', (addsBos) => {
     const { model } = run.trainer;
     const forward = model.forward.bind(model);
     const seen: number[][] = [];
-    model.forward = (tokens, options) => {
+    const counted = (tokens: Tokens, options?: ForwardOptions) => {
       seen.push(...(tokens as number[][]));
       return forward(tokens, options);
     };
+    Object.assign(model, { forward: counted });
     run.trainer.advance();
     run.trainer.evaluate('validation');
     expect(seen.length).toBe(3 + 3 * run.settings.evaluationBatches);

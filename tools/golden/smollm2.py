@@ -154,6 +154,7 @@ def main(gguf_file, out):
     print(len(arrays["text/tokens"]), "tokens, nll", nll)
 
 
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-main(Path(sys.argv[1]), Path(sys.argv[2]))
+if __name__ == "__main__":
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

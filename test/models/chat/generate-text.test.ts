@@ -2,7 +2,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { generateText, loadModel, type Model } from '../../../src/models/index.ts';
+import {
+  type ForwardOptions,
+  generateText,
+  loadModel,
+  type Model,
+  type Tokens,
+} from '../../../src/models/index.ts';
 import { tinyTokenizer } from '../../cli/tiny-checkpoint.ts';
 import { copyTiny, removeCheckpoints, tokenizerJson } from '../checkpoints.ts';
 import { collect } from '../golden.ts';
@@ -96,10 +102,11 @@ test('addSpecialTokens: the bos before the prompt', async () => {
   const model = await loadModel(folder, { backend });
   const seen: number[][] = [];
   const forward = model.forward.bind(model);
-  model.forward = (tokens, options) => {
+  const counted = (tokens: Tokens, options?: ForwardOptions) => {
     seen.push([...(tokens as number[][])[0]]);
     return forward(tokens, options);
   };
+  Object.assign(model, { forward: counted });
   const plain = model.tokenizer?.encode('ab', { addSpecialTokens: false }) ?? [];
   expect(plain.length).toBe(2);
   await textOf(generateText(model, 'ab', { maxNewTokens: 1 }));

@@ -1,6 +1,13 @@
 /** Tiny models of random weights that chat: one token per character, and templates made for a test. */
 import type { BackendName } from '../../../src/backend/backend.ts';
-import { type ChatMessage, generate, loadModel, type Model } from '../../../src/models/index.ts';
+import {
+  type ChatMessage,
+  type ForwardOptions,
+  generate,
+  loadModel,
+  type Model,
+  type Tokens,
+} from '../../../src/models/index.ts';
 import { tinyTokenizer } from '../../cli/tiny-checkpoint.ts';
 import { copyTiny, type Json } from '../checkpoints.ts';
 import { BACKENDS } from '../golden.ts';
@@ -65,9 +72,10 @@ export async function freshAnswer(
 export function countFed(model: Model): () => number {
   let fed = 0;
   const forward = model.forward.bind(model);
-  model.forward = (tokens, options) => {
+  const counted = (tokens: Tokens, options?: ForwardOptions) => {
     fed += (tokens as number[][]).reduce((sum, row) => sum + row.length, 0);
     return forward(tokens, options);
   };
+  Object.assign(model, { forward: counted });
   return () => fed;
 }

@@ -59,10 +59,11 @@ describe.each([...kinds, { draftModel: true, n: 2 }])('%o', (kind) => {
     const { forward } = model;
     for (let after = 0; after < 9; after++) {
       let passes = 0;
-      model.forward = (...given) => {
+      const failing = (...given: Parameters<typeof forward>) => {
         if (passes++ === after) throw new Error('no memory');
         return forward.apply(model, given);
       };
+      Object.assign(model, { forward: failing });
       const running = generateBatch(model, PROMPTS, options());
       await expect(running.finally(() => Object.assign(model, { forward }))).rejects.toThrow('no memory');
       expect(counted.bytesInUse).toBe(before);
