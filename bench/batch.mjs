@@ -25,7 +25,7 @@ const ways = {
   },
   batch: async () => (await generateBatch(model, list, options)).map(([{ tokens }]) => tokens),
 };
-const times = {};
+const times = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
 const answers = {};
 for (let round = 0; round < Number(rounds); round++) {
   for (const [name, run] of Object.entries(ways)) {
@@ -33,7 +33,7 @@ for (let round = 0; round < Number(rounds); round++) {
     answers[name] = await run();
     const wall = performance.now() - start;
     const { user, system } = process.cpuUsage(cpu);
-    (times[name] ??= []).push({ wall, cpu: (user + system) / 1000 });
+    times[name].push({ wall, cpu: (user + system) / 1000 });
     const rate = (list.length * Number(tokens) * 1000) / wall;
     console.log(
       `${name}: ${rate.toFixed(1)} tokens/s, ${wall.toFixed(0)} ms, processor ${((user + system) / 1000).toFixed(0)} ms`,
