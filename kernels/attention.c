@@ -1,9 +1,11 @@
 /*
- * attention.c: the attention operation. Splits the work into units, and merges partial results when the keys were split.
+ * attention.c: the attention operation. Splits the work into units, and merges partial results when the keys
+ * were split.
  *
- * Few queries (FEW_QUERIES) are units of their own, in the decode or the panel form by the size of a group, and their keys are split by
- * their number alone. So a query's result has the same bits whatever other queries and batch rows a call has, and however its keys are
- * divided into segments. More queries run in the panel form.
+ * Few queries (FEW_QUERIES) are units of their own, in the decode or the panel form by the size of a group,
+ * and their keys are split by their number alone. So a query's result has the same bits whatever other
+ * queries and batch rows a call has, and however its keys are divided into segments. More queries run in the
+ * panel form.
  *
  * The split depends on shapes only, so results have the same bits for any number of threads.
  */
@@ -40,7 +42,10 @@ static attn_partial attn_partial_of(const attn_plan *p, int b, int chunk, int64_
 static int attn_decodes(const attn *c) { return c->G <= DECODE_ROWS; }
 static int attn_few_chunk(const attn *c) { return attn_decodes(c) ? ATTN_FEW_CHUNK : 2 * ATTN_FEW_CHUNK; }
 
-/* The chunks of query t's keys, of which the last is the longest, and at least 1. `low` and `high` become its keys. */
+/*
+ * The chunks of query t's keys, of which the last is the longest, and at least 1. `low` and `high` become its
+ * keys.
+ */
 static int attn_query_chunks(const attn *c, int b, int64_t t, int64_t *low, int64_t *high) {
   const attn_row row = attn_row_of(c, b);
   attn_limits(c, &row, t, low, high);
@@ -48,7 +53,10 @@ static int attn_query_chunks(const attn *c, int b, int64_t t, int64_t *low, int6
   return chunks > 1 ? chunks : 1;
 }
 
-/* One query's group, or its groups of some KV heads, against a chunk of its keys. Queries come one after the other: they share keys. */
+/*
+ * One query's group, or its groups of some KV heads, against a chunk of its keys. Queries come one after the
+ * other: they share keys.
+ */
 static void attn_few_task(void *context, int task, int worker) {
   const attn_plan *p = context;
   const attn *c = &p->call;
@@ -114,7 +122,10 @@ static void attn_plan_few(attn_plan *p) {
     p->head_units = (c->K + p->heads_per_unit - 1) / p->heads_per_unit;
     return;
   }
-  /* Fewer rows per unit where keys are not split. Whole panels, so that a panel holds the same rows in every call. */
+  /*
+   * Fewer rows per unit where keys are not split. Whole panels, so that a panel holds the same rows in every
+   * call.
+   */
   p->rows_per_unit = ATTN_ROWS;
   while (p->chunks == 1 && p->rows_per_unit > 2 * ATTN_NR && units * c->K * ((c->G + p->rows_per_unit - 1) / p->rows_per_unit) < ATTN_UNITS / 2) p->rows_per_unit -= ATTN_NR;
   p->row_units = (c->G + p->rows_per_unit - 1) / p->rows_per_unit;
@@ -124,8 +135,8 @@ static void attn_plan_many(attn_plan *p) {
   const attn *c = &p->call;
   const int64_t rows = (int64_t)c->T * c->G, window = c->left + c->right + 1 + c->T, reach = window < p->max_keys ? window : p->max_keys;
   /*
-   * Fewer rows per unit (whole panels) when there would be too few units. Not when the keys can be split instead, since each unit reads
-   * all keys again.
+   * Fewer rows per unit (whole panels) when there would be too few units. Not when the keys can be split
+   * instead, since each unit reads all keys again.
    */
   const int share_keys = rows <= ATTN_ROWS && c->T * (int64_t)(8 * ATTN_CHUNK) <= p->max_keys && reach == p->max_keys;
   if (!share_keys)
@@ -150,7 +161,10 @@ static void op_attention(const double *a) {
     int64_t keys = attn_row_of(c, b).key_length;
     if (keys > p.max_keys) p.max_keys = keys;
   }
-  /* The backward pass recomputes the scores in the order of summation of many queries: another order would change large scores. */
+  /*
+   * The backward pass recomputes the scores in the order of summation of many queries: another order would
+   * change large scores.
+   */
   p.few = c->T <= ATTN_FEW_QUERIES && !c->lse_rest;
   if (p.few) attn_plan_few(&p);
   else attn_plan_many(&p);

@@ -1,10 +1,11 @@
 /*
- * attention_decode.h: attention for one query (a decoded token). Bound by reading K and V, so each stored row is read once for its whole
- * group, directly from the cache, and widened in registers.
+ * attention_decode.h: attention for one query (a decoded token). Bound by reading K and V, so each stored
+ * row is read once for its whole group, directly from the cache, and widened in registers.
  *
- * A unit is a range of keys for a range of KV heads of one query; per block of DECODE_KEYS keys all heads are processed in turn, so that
- * memory is read in storage order. Blocks are counted from the unit's first key, across segments. Scores: VL dot products (rows x keys)
- * accumulate in VL registers and are reduced by one transpose.
+ * A unit is a range of keys for a range of KV heads of one query; per block of DECODE_KEYS keys all heads
+ * are processed in turn, so that memory is read in storage order. Blocks are counted from the unit's first
+ * key, across segments. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by
+ * one transpose.
  */
 #ifndef GQA_ATTENTION_DECODE_H
 #define GQA_ATTENTION_DECODE_H
@@ -116,7 +117,10 @@ GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const i
   return whole;
 }
 
-/* scores[r * DECODE_KEYS + j] for row_block rows and the first n of VL / row_block keys: q rows are H apart, key row j starts at element at[j]. */
+/*
+ * scores[r * DECODE_KEYS + j] for row_block rows and the first n of VL / row_block keys: q rows are H apart,
+ * key row j starts at element at[j].
+ */
 GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, int n, float *scores, decode_next next, const int row_block, const int type) {
   const int key_block = VL / row_block;
   int H = c->H, d = 0;
@@ -276,7 +280,10 @@ typedef struct {
   float *q, *scores, *acc, *m, *l;
 } decode_head;
 
-/* One KV head, n keys from global key j0, which stands at the cursor. `next`: the keys that are read afterwards. */
+/*
+ * One KV head, n keys from global key j0, which stands at the cursor. `next`: the keys that are read
+ * afterwards.
+ */
 GQA_INLINE void decode_block(const attn *c, attn_rows of, attn_cursor at, int64_t j0, int n, decode_head head, const char *next) {
   const int rows = of.count;
   float *scores = head.scores, *acc = head.acc, *m = head.m, *l = head.l;
@@ -333,7 +340,9 @@ GQA_INLINE size_t decode_scratch_floats(const attn *c, int heads) {
   return (size_t)DECODE_PADDED_ROWS * ((size_t)heads * (c->H + c->Hv + 2) + DECODE_KEYS) + 64;
 }
 
-/* The groups of KV heads [k0, k1) of query t of batch row b against keys [low, high), all of which it sees. */
+/*
+ * The groups of KV heads [k0, k1) of query t of batch row b against keys [low, high), all of which it sees.
+ */
 GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int t, int k0, int k1, int64_t low, int64_t high, float *scratch, attn_partial partial) {
   attn_row row = attn_row_of(c, b);
   const int rows = c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;

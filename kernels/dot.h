@@ -1,12 +1,13 @@
 /*
  * dot.h: rows of weights times few rows of x, as dot products: most of a decode step.
  *
- * dot_stored reads the stored form directly (one row of x; the weights pass through once, from memory). dot_tile and dot_codes work on
- * weights that were decoded just before, for several rows of x.
+ * dot_stored reads the stored form directly (one row of x; the weights pass through once, from memory).
+ * dot_tile and dot_codes work on weights that were decoded just before, for several rows of x.
  *
- * Numerics: f32, the same bits for any number of rows: a row of x and a row of weights are summed in one order. DOT_CHUNK elements at a
- * time, vector v of them is added to lane sums v % 2, whose sum is added to the total. With 4 lanes (DOT_SCALED) the codes of a block are
- * multiplied first and scaled then, in lane sums of even and odd groups; a minimum times the sum of x has its own two.
+ * Numerics: f32, the same bits for any number of rows: a row of x and a row of weights are summed in one
+ * order. DOT_CHUNK elements at a time, vector v of them is added to lane sums v % 2, whose sum is added to
+ * the total. With 4 lanes (DOT_SCALED) the codes of a block are multiplied first and scaled then, in lane
+ * sums of even and odd groups; a minimum times the sum of x has its own two.
  */
 #ifndef GQA_DOT_H
 #define GQA_DOT_H
@@ -19,13 +20,19 @@ enum { DOT_W = 4, DOT_X = VL == 16 ? 6 : 2 };
 enum { DOT_CHUNK = 1024, DOT_CHUNK_GROUPS = DOT_CHUNK / GQA_GROUP };
 /* Prefetch distance in a row, in bytes. */
 enum { DOT_AHEAD = 4096 };
-/* Whether blocks are scaled after the products: with 4 lanes that takes 16 % less time, with 8 lanes 2 %, with 16 none. */
+/*
+ * Whether blocks are scaled after the products: with 4 lanes that takes 16 % less time, with 8 lanes 2 %,
+ * with 16 none.
+ */
 enum { DOT_SCALED = VL == 4 };
 
 GQA_INLINE int dot_is_scaled(int type) { return DOT_SCALED && type_is_block(type) && !type_is_k(type); }
 GQA_INLINE int dot_has_minimum(int type) { return type != GQA_Q8_0; }
 
-/* acc[0] += a group's codes times x, scaled; acc[1] += the minimum times the lane sums of x. s = scale and minimum. */
+/*
+ * acc[0] += a group's codes times x, scaled; acc[1] += the minimum times the lane sums of x. s = scale and
+ * minimum.
+ */
 GQA_INLINE void dot_scaled_group(int type, const vf *codes, const float *s, const float *x, const float *sums, vf *acc) {
   vf products = codes[0] * vf_load(x);
   GQA_UNROLL(8)
@@ -151,7 +158,10 @@ GQA_INLINE void dot_stored_rows(int type, const uint8_t *w, size_t row_bytes, co
   }
 }
 
-/* acc[i][j] = the products of w[j] and x[i] at vectors first, first + 2, …; n (a constant where this is inlined) rows of x. */
+/*
+ * acc[i][j] = the products of w[j] and x[i] at vectors first, first + 2, …; n (a constant where this is
+ * inlined) rows of x.
+ */
 GQA_INLINE void dot_tile_half(const int n, const float *const *w, const float *x, size_t ldx, size_t k, size_t first, vf (*acc)[DOT_W]) {
   GQA_UNROLL(8)
   for (int i = 0; i < n; i++)

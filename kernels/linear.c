@@ -7,11 +7,14 @@
  *
  * Four methods, by the number of rows:
  * - 1: dot products on the stored form, bound by memory (dot.h);
- * - 2 to FEW: four weight rows at a time are decoded into L1 and multiplied with every row of x; a row has the bits of method 1;
- * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by KC, whose elements are the
- *   broadcast operand of gemm.h, and runs it over all panels. The block's result is y^T; it is transposed when it is complete.
- * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x are the broadcast operand: y is
- *   written as it is computed, and packing a weight costs little beside its products with so many rows.
+ * - 2 to FEW: four weight rows at a time are decoded into L1 and multiplied with every row of x; a row has
+ *   the bits of method 1;
+ * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by
+ *   KC, whose elements are the broadcast operand of gemm.h, and runs it over all panels. The block's result
+ *   is y^T; it is transposed when it is complete.
+ * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x
+ *   are the broadcast operand: y is written as it is computed, and packing a weight costs little beside its
+ *   products with so many rows.
  * All parts share one parallel region.
  *
  * Numerics: f32 accumulation on exactly decoded weights; within 1e-5 of f64.
