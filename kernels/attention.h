@@ -409,7 +409,7 @@ GQA_INLINE void attn_merge(const attn *c, int b, int k, int64_t r, attn_partial 
     const float *from = p.at + i * stride;
     float li = from[rows * c->Hv + rows + p.row];
     if (li == 0) continue;
-    float w = attn_exp_scalar(from[rows * c->Hv + p.row] - m);
+    const float mi = from[rows * c->Hv + p.row], w = mi == m ? 1.0f : attn_exp_scalar(mi - m);
     l += li * w;
     for (int d = 0; d < c->Hv; d++) acc[d] += from[p.row * c->Hv + d] * w;
   }

@@ -1,16 +1,17 @@
 /*
- * attention_decode.h: attention for few query rows (one decoded token, or a handful). Bound by reading K and
- * V, so each stored row is read once for its whole group, directly from the cache, and widened in registers.
+ * attention_decode.h: attention for one query (a decoded token). Bound by reading K and V, so each stored
+ * row is read once for its whole group, directly from the cache, and widened in registers.
  *
- * A unit is a range of keys for a range of KV heads of one batch row; per block of CB keys all heads are
- * processed in turn, so that memory is read in storage order. Scores: VL dot products (rows x keys)
- * accumulate in VL registers and are reduced by one transpose.
+ * A unit is a range of keys for a range of KV heads of one query; per block of DECODE_KEYS keys all heads
+ * are processed in turn, so that memory is read in storage order. Blocks are counted from the unit's first
+ * key, across segments. Scores: VL dot products (rows x keys) accumulate in VL registers and are reduced by
+ * one transpose.
  */
 #ifndef GQA_ATTENTION_DECODE_H
 #define GQA_ATTENTION_DECODE_H
 #include "attention.h"
 
-#define DECODE_ROWS 12 /* most rows (T * G) of the decode form */
+#define DECODE_ROWS 12 /* most rows (G) of the decode form */
 #define DECODE_KEYS 16
 
 /* Lane i of the result is the sum of v[i]'s lanes. Destroys v. */
@@ -117,10 +118,10 @@ GQA_INLINE int decode_block_dots(const float *q, int H, const char *key, const i
 }
 
 /*
- * scores[r * DECODE_KEYS + j] for row_block rows and VL / row_block keys: q rows are H apart, key row j
- * starts at element at[j].
+ * scores[r * DECODE_KEYS + j] for row_block rows and the first n of VL / row_block keys: q rows are H apart,
+ * key row j starts at element at[j].
  */
-GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, float *scores, decode_next next, const int row_block, const int type) {
+GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, const int64_t *at, int n, float *scores, decode_next next, const int row_block, const int type) {
   const int key_block = VL / row_block;
   int H = c->H, d = 0;
   vf acc[VL];
@@ -145,7 +146,10 @@ GQA_INLINE void decode_dots(const attn *c, const float *q, const char *key, cons
     }
   float sums[VL];
   vf_store(sums, vf_transpose_sum(acc));
-  for (int r = 0; r < row_block; r++) memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)key_block * sizeof(float));
+  for (int r = 0; r < row_block; r++) {
+    if (n >= key_block) memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)key_block * sizeof(float));
+    else memcpy(scores + r * DECODE_KEYS, sums + r * key_block, (size_t)n * sizeof(float));
+  }
 }
 
 /*
@@ -242,9 +246,9 @@ GQA_INLINE void decode_scores(const attn *c, const float *q, int rows, decode_sp
     for (int r = 0; r < rows;) {
       int64_t from[VL];
       for (int i = 0; i < step; i++) from[i] = keys.at + (int64_t)(i < rest ? j + i : j) * c->key_token;
-      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, keys.base, from, scores + r * DECODE_KEYS + j, decode_next_from(next, j, r == 0), 4, type), r += 4;
-      else if (rows == 2) decode_dots(c, q, keys.base, from, scores + j, decode_next_from(next, j, 1), 2, type), r += 2;
-      else decode_dots(c, q, keys.base, from, scores + j, decode_next_from(next, j, 1), 1, type), r += 1;
+      if (rows >= 3) decode_dots(c, q + (int64_t)r * c->H, keys.base, from, rest, scores + r * DECODE_KEYS + j, decode_next_from(next, j, r == 0), 4, type), r += 4;
+      else if (rows == 2) decode_dots(c, q, keys.base, from, rest, scores + j, decode_next_from(next, j, 1), 2, type), r += 2;
+      else decode_dots(c, q, keys.base, from, rest, scores + j, decode_next_from(next, j, 1), 1, type), r += 1;
     }
     j += step;
   }
@@ -277,32 +281,36 @@ typedef struct {
 } decode_head;
 
 /*
- * One KV head, n keys from global key j0, which stands at the cursor, all in its segment. `next`: the keys
- * that are read afterwards.
+ * One KV head, n keys from global key j0, which stands at the cursor. `next`: the keys that are read
+ * afterwards.
  */
-GQA_INLINE void decode_block(const attn *c, const attn_row *row, attn_rows of, const attn_cursor *at, int64_t j0, int n, decode_head head, const char *next) {
+GQA_INLINE void decode_block(const attn *c, attn_rows of, attn_cursor at, int64_t j0, int n, decode_head head, const char *next) {
   const int rows = of.count;
   float *scores = head.scores, *acc = head.acc, *m = head.m, *l = head.l;
-  const decode_span keys = {at->segment.key, at->skip * c->key_token + of.k * c->key_head, n};
-  const decode_span values = {at->segment.value, at->skip * c->value_token + of.k * c->value_head, n};
-  const decode_next next_values = {values.base + attn_bytes(c->value_type, values.at), attn_bytes(c->value_type, c->value_token), attn_bytes(c->value_type, c->Hv)};
-  const decode_next next_keys = {next, attn_bytes(c->key_type, c->key_token), attn_bytes(c->key_type, c->H)};
-  GQA_SPECIALISE(ATTN_TYPES, c->key_type, decode_scores(c, head.q, rows, keys, scores, next_values, GQA_VALUE));
+  decode_span keys[DECODE_KEYS], values[DECODE_KEYS]; /* by segment */
+  int spans = 0;
+  for (int done = 0; done < n; spans++) {
+    attn_settle(c, &at);
+    const int64_t left = at.segment.length - at.skip;
+    const int count = left < n - done ? (int)left : n - done;
+    keys[spans] = (decode_span){at.segment.key, at.skip * c->key_token + of.k * c->key_head, count};
+    values[spans] = (decode_span){at.segment.value, at.skip * c->value_token + of.k * c->value_head, count};
+    at.skip += count, done += count;
+  }
+  for (int i = 0, done = 0; i < spans; done += keys[i++].n) {
+    const decode_next next_values = {values[i].base + attn_bytes(c->value_type, values[i].at), attn_bytes(c->value_type, c->value_token), attn_bytes(c->value_type, c->Hv)};
+    GQA_SPECIALISE(ATTN_TYPES, c->key_type, decode_scores(c, head.q, rows, keys[i], scores + done, next_values, GQA_VALUE));
+  }
   if (!attn_plain(c)) attn_adjust(c, of, j0, n, scores, DECODE_KEYS, 1);
-  int padded = (n + VL - 1) / VL * VL, partly = c->mask.base || c->bias.base;
+  const int padded = (n + VL - 1) / VL * VL, partly = c->mask.base || c->bias.base;
   for (int r = 0; r < rows; r++) {
     float *s = scores + r * DECODE_KEYS;
-    int64_t low, high;
-    attn_limits(c, row, r / c->G, &low, &high);
-    low -= j0, high -= j0;
-    if (low > 0 || high < n) partly = 1;
-    for (int j = 0; j < (low > n ? n : low); j++) s[j] = -__builtin_inff();
-    for (int j = high < 0 ? 0 : high > n ? n : (int)high; j < padded; j++) s[j] = -__builtin_inff();
+    for (int j = n; j < padded; j++) s[j] = -__builtin_inff();
     vf top = vf_load(s);
     for (int j = VL; j < padded; j += VL) top = vf_max(top, vf_load(s + j));
     float highest = vf_hmax(top);
     if (m[r] > highest) highest = m[r];
-    float correction = attn_exp_scalar(m[r] - highest);
+    const float correction = m[r] == highest ? 1.0f : attn_exp_scalar(m[r] - highest);
     vf sum = vf_set(0), shift = vf_set(highest);
     for (int j = 0; j < padded; j += VL) {
       vf e = attn_exp(vf_load(s + j) - shift);
@@ -317,11 +325,14 @@ GQA_INLINE void decode_block(const attn *c, const attn_row *row, attn_rows of, c
     }
   }
   if (c->dropout > 0) attn_drop(c, of, j0, n, scores, DECODE_KEYS, 1);
-  if (partly && !decode_values_finite(c, values)) {
-    decode_accumulate_tail(c, scores, values, acc, rows, 0, 1);
-    return;
+  for (int i = 0, done = 0; i < spans; done += values[i++].n) {
+    if (partly && !decode_values_finite(c, values[i])) {
+      decode_accumulate_tail(c, scores + done, values[i], acc, rows, 0, 1);
+      continue;
+    }
+    const decode_next next_keys = {i + 1 < spans ? 0 : next, attn_bytes(c->key_type, c->key_token), attn_bytes(c->key_type, c->H)};
+    GQA_SPECIALISE(ATTN_TYPES, c->value_type, decode_values(c, scores + done, rows, values[i], acc, next_keys, GQA_VALUE));
   }
-  GQA_SPECIALISE(ATTN_TYPES, c->value_type, decode_values(c, scores, rows, values, acc, next_keys, GQA_VALUE));
 }
 
 #define DECODE_PADDED_ROWS ((DECODE_ROWS + 3) / 4 * 4)
@@ -329,49 +340,46 @@ GQA_INLINE size_t decode_scratch_floats(const attn *c, int heads) {
   return (size_t)DECODE_PADDED_ROWS * ((size_t)heads * (c->H + c->Hv + 2) + DECODE_KEYS) + 64;
 }
 
-/* All rows of KV heads [k0, k1) of batch row b against keys [key_low, key_high). */
-GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int k0, int k1, int64_t key_low, int64_t key_high, float *scratch, attn_partial partial) {
+/*
+ * The groups of KV heads [k0, k1) of query t of batch row b against keys [low, high), all of which it sees.
+ */
+GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int t, int k0, int k1, int64_t low, int64_t high, float *scratch, attn_partial partial) {
   attn_row row = attn_row_of(c, b);
-  int rows = c->T * c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;
+  const int rows = c->G, padded = (rows + 3) / 4 * 4, heads = k1 - k0;
   float *q = scratch, *acc = q + (int64_t)heads * padded * c->H, *m = acc + (int64_t)heads * padded * c->Hv, *l = m + heads * padded;
   float *scores = l + heads * padded;
   float scale = c->scale;
   memset(q, 0, (size_t)heads * padded * (c->H + c->Hv) * sizeof(float));
   memset(scores, 0, (size_t)padded * DECODE_KEYS * sizeof(float));
-  int64_t low = INT64_MAX, high = 0;
   for (int h = 0; h < heads; h++)
     for (int r = 0; r < rows; r++) {
-      int64_t t = r / c->G, n = (k0 + h) * c->G + r % c->G, from, to;
-      const float *x = c->query + attn_at(c->query_strides, b, t, n);
+      const float *x = c->query + attn_at(c->query_strides, b, t, (k0 + h) * c->G + r);
       for (int d = 0; d < c->H; d++) q[((int64_t)h * padded + r) * c->H + d] = x[d] * scale;
       m[h * padded + r] = ATTN_ROW_EMPTY, l[h * padded + r] = 0;
-      attn_limits(c, &row, t, &from, &to);
-      if (from < low && to > from) low = from;
-      if (to > high) high = to;
     }
-  if (low < key_low) low = key_low;
-  if (high > key_high) high = key_high;
   attn_cursor at = attn_cursor_at(c, &row, low, high);
   for (int64_t j = low; j < high;) {
     attn_settle(c, &at);
-    int64_t n = high - j < DECODE_KEYS ? high - j : DECODE_KEYS;
-    if (n > at.segment.length - at.skip) n = at.segment.length - at.skip;
+    const int n = high - j < DECODE_KEYS ? (int)(high - j) : DECODE_KEYS;
     for (int h = 0; h < heads; h++) {
       int64_t base = (int64_t)h * padded;
       /* Prefetch the next head of this block, or the first head of the next block. */
-      int64_t ahead = h + 1 < heads ? at.skip * c->key_token + (k0 + h + 1) * c->key_head : (at.skip + n) * c->key_token + k0 * c->key_head;
-      const char *next = at.segment.key + attn_bytes(c->key_type, ahead);
-      if (h + 1 == heads && at.skip + n == at.segment.length && j + n < high) next = attn_segment_of(c, at.index + 1).key + attn_bytes(c->key_type, k0 * c->key_head);
+      attn_cursor ahead = at;
+      if (h + 1 == heads && j + n < high) {
+        ahead.skip += n;
+        attn_settle(c, &ahead);
+      }
+      const char *next = ahead.segment.key + attn_bytes(c->key_type, ahead.skip * c->key_token + (h + 1 < heads ? k0 + h + 1 : k0) * c->key_head);
       const decode_head head = {q + base * c->H, scores, acc + base * c->Hv, m + base, l + base};
-      decode_block(c, &row, (attn_rows){b, k0 + h, rows, 0}, &at, j, (int)n, head, next);
+      decode_block(c, (attn_rows){b, k0 + h, rows, (int64_t)t * c->G}, at, j, n, head, next);
     }
     at.skip += n, j += n;
   }
   for (int h = 0; h < heads; h++)
     for (int r = 0; r < rows; r++) {
       int64_t x = (int64_t)h * padded + r;
-      partial.row = (int64_t)(k0 + h) * rows + r;
-      attn_emit(c, b, k0 + h, r, (attn_result){acc + x * c->Hv, m[x], l[x], attn_finite(acc + x * c->Hv, c->Hv)}, partial);
+      partial.row = ((int64_t)(k0 + h) * c->T + t) * c->G + r;
+      attn_emit(c, b, k0 + h, (int64_t)t * c->G + r, (attn_result){acc + x * c->Hv, m[x], l[x], attn_finite(acc + x * c->Hv, c->Hv)}, partial);
     }
 }
 #endif

@@ -7,12 +7,13 @@
  *
  * Four methods, by the number of rows:
  * - 1: dot products on the stored form, bound by memory (dot.h);
- * - 2 to FEW - 1: four weight rows at a time are decoded into L1 and multiplied with every row of x;
+ * - 2 to FEW: four weight rows at a time are decoded into L1 and multiplied with every row of x; a row has
+ *   the bits of method 1;
  * - to MANY - 1: x is packed once into panels whose lanes are rows; a task decodes a block of weight rows by
  *   KC, whose elements are the broadcast operand of gemm.h, and runs it over all panels. The block's result
  *   is y^T; it is transposed when it is complete.
- * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x are
- *   the broadcast operand: y is written as it is computed, and packing a weight costs little beside its
+ * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x
+ *   are the broadcast operand: y is written as it is computed, and packing a weight costs little beside its
  *   products with so many rows.
  * All parts share one parallel region.
  *
@@ -21,7 +22,8 @@
 #include "dot.h"
 #include "gemm.h"
 
-enum { LINEAR_FEW = VL == 16 ? 13 : 6, LINEAR_CHUNK = 1024, LINEAR_TASK_BYTES = 1 << 16, LINEAR_MANY = 512, LINEAR_BLOCK_ROWS = 48, LINEAR_MOST_UNIT = 512, LINEAR_LEAST_UNIT = 128, LINEAR_UNIT_FLOATS = 3 << 17 };
+/* LINEAR_FEW is FEW_ROWS of src/ops/linear.ts. */
+enum { LINEAR_FEW = 16, LINEAR_TASK_BYTES = 1 << 16, LINEAR_MANY = 512, LINEAR_BLOCK_ROWS = 48, LINEAR_MOST_UNIT = 512, LINEAR_LEAST_UNIT = 128, LINEAR_UNIT_FLOATS = 3 << 17 };
 
 typedef struct {
   const uint8_t *weight;
@@ -36,7 +38,7 @@ typedef struct {
   size_t rows, K;
   int parts;
   const double *part; /* 5 doubles each */
-  const float *sums;  /* one row: group_sums of x */
+  const float *sums;  /* few rows: group_sums of x, where DOT_SCALED */
   float *panels;      /* some rows: all of x; many: the weights of some units */
   size_t unit, first_unit; /* outputs in a unit */
 } linear_call;
@@ -87,50 +89,72 @@ static void linear_row_task(void *context, int number, int worker) {
   const size_t at = task * linear_task_rows(&p), rows = gqa_min(linear_task_rows(&p), p.out_features - at);
   const uint8_t *w = p.weight + at * p.row_bytes;
   float *y = p.y + at;
-  if (type_is_k(p.type)) dot_k_rows(p.type, w, p.row_bytes, c->x, c->K, rows, y);
-  else GQA_SPECIALISE(GQA_GROUP_TYPES, p.type, dot_stored_rows(GQA_VALUE, w, p.row_bytes, c->x, c->sums, c->K, rows, y));
+  if (type_is_k(p.type)) GQA_SPECIALISE(GQA_K_TYPES, p.type, dot_stored_rows(GQA_VALUE, w, p.row_bytes, c->x, c->sums, c->K, rows, y))
+  else GQA_SPECIALISE(GQA_GROUP_TYPES, p.type, dot_stored_rows(GQA_VALUE, w, p.row_bytes, c->x, c->sums, c->K, rows, y))
   if (p.bias)
     for (size_t i = 0; i < rows; i++) y[i] += p.bias[at + i];
 }
 
-static void linear_row(linear_call *c) {
-  const size_t padded = gqa_ceil(c->K, GQA_GROUP) * GQA_GROUP;
-  float *scratch = gqa_scratch(GQA_SHARED, (padded + padded / GQA_GROUP * VL) * sizeof(float));
-  if (padded != c->K) {
-    memcpy(scratch, c->x, c->K * sizeof(float));
-    memset(scratch + c->K, 0, (padded - c->K) * sizeof(float));
-    c->x = scratch;
+/* --- a few rows: DOT_W weight rows by DOT_CHUNK are decoded and multiplied with every row --- */
+
+GQA_INLINE void linear_few_chunk(const linear_call *c, const linear_part *p, size_t o, size_t n, size_t k0, float *decoded, float (*totals)[DOT_W][VL]) {
+  const size_t k = gqa_min(DOT_CHUNK, c->K - k0);
+  const float *w[DOT_W];
+  for (size_t j = 0; j < DOT_W; j++) {
+    const uint8_t *row = p->weight + (o + gqa_min(j, n - 1)) * p->row_bytes + stored_bytes(p->type, k0);
+    w[j] = p->type == GQA_F32 ? (const float *)row : decoded + gqa_min(j, n - 1) * DOT_CHUNK;
+    if (p->type != GQA_F32 && j < n) decode_elements(p->type, row, decoded + j * DOT_CHUNK, k);
   }
-  c->sums = scratch + padded;
-  if (VL < 16) group_sums(c->x, c->K, scratch + padded);
-  gqa_run(linear_count_tasks(c, 0), linear_row_task, c, linear_count_weights(c) / 8);
+  for (size_t r = 0; r < c->rows; r += DOT_X) dot_tile((int)gqa_min(DOT_X, c->rows - r), w, c->x + r * c->K + k0, c->K, k, totals + r);
 }
 
-/* --- a few rows --- */
+#if VL == 4
+GQA_INLINE void linear_few_codes(const linear_call *c, const linear_part *p, size_t o, size_t n, size_t k0, float (*totals)[DOT_W][VL]) {
+  const size_t groups = gqa_min(DOT_CHUNK, c->K - k0) / GQA_GROUP, ld_sums = c->K / GQA_GROUP * VL;
+  for (size_t j = 0; j < n; j++) {
+    dot_codes_row row;
+    const uint8_t *stored = p->weight + (o + j) * p->row_bytes + stored_bytes(p->type, k0);
+    GQA_SPECIALISE(GQA_GROUP_TYPES, p->type, dot_decode_codes(GQA_VALUE, stored, groups, &row))
+    for (size_t r = 0; r < c->rows; r += DOT_CODES_X)
+      dot_codes(p->type, (int)gqa_min(DOT_CODES_X, c->rows - r), &row, c->x + r * c->K + k0, c->K, c->sums + r * ld_sums + k0 / GQA_GROUP * VL, ld_sums, groups, (float(*)[DOT_W][VL])totals[r][j]);
+  }
+}
+#endif
 
 static void linear_few_task(void *context, int number, int worker) {
   const linear_call *c = context;
   size_t task = (size_t)number;
   const linear_part p = linear_find_part(c, &task, 0);
   const size_t at = task * linear_task_rows(&p), end = gqa_min(at + linear_task_rows(&p), p.out_features);
-  float *decoded = gqa_scratch(worker, DOT_W * LINEAR_CHUNK * sizeof(float));
+  float *decoded = gqa_scratch(worker, DOT_W * DOT_CHUNK * sizeof(float)), totals[LINEAR_FEW][DOT_W][VL];
   for (size_t o = at; o < end; o += DOT_W) {
     const size_t n = gqa_min(DOT_W, end - o);
-    float sums[LINEAR_FEW + DOT_X][DOT_W];
-    for (size_t r = 0; r < c->rows; r++)
-      for (size_t j = 0; j < DOT_W; j++) sums[r][j] = p.bias ? p.bias[o + gqa_min(j, n - 1)] : 0.0f;
-    for (size_t k0 = 0; k0 < c->K; k0 += LINEAR_CHUNK) {
-      const size_t k = gqa_min(LINEAR_CHUNK, c->K - k0);
-      const float *w[DOT_W];
-      for (size_t j = 0; j < DOT_W; j++) {
-        const uint8_t *row = p.weight + (o + gqa_min(j, n - 1)) * p.row_bytes + stored_bytes(p.type, k0);
-        w[j] = p.type == GQA_F32 ? (const float *)row : decoded + gqa_min(j, n - 1) * LINEAR_CHUNK;
-        if (p.type != GQA_F32 && j < n) decode_elements(p.type, row, decoded + j * LINEAR_CHUNK, k);
+    memset(totals, 0, c->rows * sizeof totals[0]);
+    for (size_t k0 = 0; k0 < c->K; k0 += DOT_CHUNK) {
+#if VL == 4
+      if (dot_is_scaled(p.type)) {
+        linear_few_codes(c, &p, o, n, k0, totals);
+        continue;
       }
-      for (size_t r = 0; r < c->rows; r += DOT_X) dot_tile((int)gqa_min(DOT_X, c->rows - r), w, c->x + r * c->K + k0, c->K, k, sums + r);
+#endif
+      linear_few_chunk(c, &p, o, n, k0, decoded, totals);
     }
-    for (size_t r = 0; r < c->rows; r++) memcpy(p.y + r * p.out_features + o, sums[r], n * sizeof(float));
+    for (size_t r = 0; r < c->rows; r++) {
+      float sums[DOT_W];
+      dot_sum_lanes(totals[r], sums);
+      for (size_t j = 0; j < n; j++) p.y[r * p.out_features + o + j] = p.bias ? sums[j] + p.bias[o + j] : sums[j];
+    }
   }
+}
+
+static void linear_few(linear_call *c) {
+  if (DOT_SCALED) {
+    const size_t ld_sums = c->K / GQA_GROUP * VL;
+    float *sums = gqa_scratch(GQA_SHARED, gqa_max(1, c->rows * ld_sums) * sizeof(float));
+    for (size_t r = 0; r < c->rows; r++) group_sums(c->x + r * c->K, c->K, sums + r * ld_sums);
+    c->sums = sums;
+  }
+  gqa_run(linear_count_tasks(c, 0), c->rows == 1 ? linear_row_task : linear_few_task, c, linear_count_weights(c) / 8);
 }
 
 /* --- some rows --- */
@@ -245,14 +269,7 @@ static void linear_many(linear_call *c) {
 static void op_linear(const double *a) {
   linear_call c = {.x = gqa_pointer(a[0]), .rows = (size_t)a[1], .K = (size_t)a[2], .parts = (int)a[3], .part = a + 4};
   if (c.rows == 0 || c.parts == 0) return;
-  if (c.rows == 1) {
-    linear_row(&c);
-    return;
-  }
-  if (c.rows < LINEAR_FEW) {
-    gqa_run(linear_count_tasks(&c, 0), linear_few_task, &c, linear_count_weights(&c) / 8);
-    return;
-  }
-  if (c.rows < LINEAR_MANY) linear_some(&c);
+  if (c.rows <= LINEAR_FEW) linear_few(&c);
+  else if (c.rows < LINEAR_MANY) linear_some(&c);
   else linear_many(&c);
 }

@@ -77,10 +77,8 @@ GQA_INLINE void q4_lookup(int type, const uint8_t *block, const float *scales, v
 #define GQA_GROUP_TYPES(X, ...) \
   X(GQA_F32, __VA_ARGS__) X(GQA_F16, __VA_ARGS__) X(GQA_BF16, __VA_ARGS__) X(GQA_Q8_0, __VA_ARGS__) X(GQA_Q4_0, __VA_ARGS__) X(GQA_Q4_1, __VA_ARGS__)
 
-/* One group as f32, GQA_GROUP_VECTORS vectors. */
-GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
-  float s[4];
-  if (type_is_block(type)) block_scales(type, p, s);
+/* One group as f32, GQA_GROUP_VECTORS vectors; s = block_scales of a block. */
+GQA_INLINE void decode_group_with(int type, const uint8_t *p, const float *s, vf *w) {
 #if VL == 16
   if (type == GQA_Q4_0 || type == GQA_Q4_1) {
     q4_lookup(type, p, s, w);
@@ -99,6 +97,12 @@ GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
       default: w[j] = vf_fma(w[j], vf_set(s[0]), vf_set(s[1])); break;
     }
   }
+}
+
+GQA_INLINE void decode_group(int type, const uint8_t *p, vf *w) {
+  float s[4];
+  if (type_is_block(type)) block_scales(type, p, s);
+  decode_group_with(type, p, s, w);
 }
 
 /* A group of which only n < 32 elements exist (plain types only), the rest as zeros. */

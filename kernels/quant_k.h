@@ -1,6 +1,5 @@
 /*
- * quant_k.h: ggml's 5-bit blocks and its super-blocks of 256 values, decoded 32 values (a group) at a time,
- * and one row of them times x.
+ * quant_k.h: ggml's 5-bit blocks and its super-blocks of 256 values, decoded 32 values (a group) at a time.
  *
  * q5_0 = f16 d, 32 high bits, 16 bytes: d * (q - 16); q5_1 = f16 d, f16 m, 32 high bits, 16 bytes: d * q + m.
  * q4_k = f16 d, f16 dmin, 12 bytes of eight 6-bit scales and minimums, 128 bytes: (d * scale) * q - (dmin *
@@ -144,34 +143,6 @@ GQA_INLINE void decode_k_run(int type, const uint8_t *p, float *out, size_t n) {
 
 GQA_NOINLINE void decode_k_elements(int type, const uint8_t *p, float *out, size_t n) {
   GQA_SPECIALISE(GQA_K_TYPES, type, decode_k_run(GQA_VALUE, p, out, n));
-}
-
-/* out[r] = stored row r . x for `rows` rows of k elements, row_bytes apart. */
-GQA_INLINE void dot_k_run(int type, const uint8_t *w, size_t row_bytes, const float *x, size_t k, size_t rows, float *out) {
-  const int groups = type_is_super(type) ? GQA_SUPER_GROUPS : 1;
-  for (size_t r = 0; r < rows; r++, w += row_bytes) {
-    vf acc[4];
-    for (int i = 0; i < 4; i++) acc[i] = vf_set(0.0f);
-    const uint8_t *p = w;
-    for (size_t i = 0; i < k; p += k_block_bytes(type)) {
-      k_scales s;
-      load_k_scales(type, p, &s);
-      for (size_t b = 0; b < k_block_bytes(type); b += 64) __builtin_prefetch(p + 2048 + b);
-      GQA_UNROLL(8)
-      for (int g = 0; g < groups; g++, i += GQA_GROUP) {
-        vf v[GQA_GROUP_VECTORS];
-        decode_k_group(type, p, &s, g, v);
-        vf *to = acc + 2 * (g & 1);
-        GQA_UNROLL(8)
-        for (int j = 0; j < GQA_GROUP_VECTORS; j++) to[j & 1] = vf_fma(v[j], vf_load(x + i + j * VL), to[j & 1]);
-      }
-    }
-    out[r] = vf_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-  }
-}
-
-GQA_NOINLINE void dot_k_rows(int type, const uint8_t *w, size_t row_bytes, const float *x, size_t k, size_t rows, float *out) {
-  GQA_SPECIALISE(GQA_K_TYPES, type, dot_k_run(GQA_VALUE, w, row_bytes, x, k, rows, out));
 }
 
 #endif

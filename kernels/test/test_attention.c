@@ -106,6 +106,7 @@ static void random_case(int number) {
   PUT(with_bias ? address(bias) : 0), PUT(bs[0]), PUT(bs[1]), PUT(bs[2]), PUT(bs[3]);
   PUT(with_sinks ? address(sinks) : 0), PUT(with_lse ? address(lse) : 0), PUT(with_rest ? address(rest) : 0), PUT(T * N), PUT(N), PUT(1);
   PUT(0), PUT(0), PUT(0), PUT(0);
+  const int n_fixed = n;
   int segments[2], query_length[2], key_length[2], offset[2], at = n + 4 * B, count = 0;
   void *buffers[2 * 8 * 2];
   int used = 0;
@@ -135,6 +136,25 @@ static void random_case(int number) {
     }
   }
   op_attention(args);
+  /* A few queries have the same bits as each alone, on one thread. */
+  const int threads = gqa_threads();
+  gqa_set_threads(1);
+  for (int b = 0; b < B && number % 4 == 0 && T <= ATTN_FEW_QUERIES && !with_rest; b++)
+    for (int t = 0; t < T; t++) {
+      float *alone = new_floats((size_t)N * Hv);
+      double call[64 + 4 + 3 * 8];
+      memcpy(call, args, (size_t)n_fixed * sizeof(double));
+      call[0] = address(alone), call[2] = 0, call[3] = Hv, call[4] = address(q + b * qs[0] + t * qs[1]), call[8] = 1, call[9] = 1;
+      if (with_mask) call[24] = address(mask + b * ms[0] + t * ms[2]);
+      if (with_bias) call[29] = address(bias + b * bs[0] + t * bs[2]);
+      call[35] = 0;
+      memcpy(call + n_fixed, ((double[]){t < query_length[b], offset[b] + t, key_length[b], 0}), 4 * sizeof(double));
+      memcpy(call + n_fixed + 4, args + n_fixed + 4 * B + 3 * (size_t)args[n_fixed + 4 * b + 3], (size_t)segments[b] * 3 * sizeof(double));
+      op_attention(call);
+      for (int h = 0; h < N; h++) check_bytes(out + b * os[0] + t * os[1] + h * os[2], alone + (size_t)h * Hv, (size_t)Hv * sizeof(float), "attention %d: query %d of row %d alone, T %d G %d S %d H %d", number, t, b, T, G, S, H);
+      free(alone);
+    }
+  gqa_set_threads(threads);
   double *p = new_doubles((size_t)S);
   for (int b = 0; b < B; b++)
     for (int t = 0; t < T; t++)

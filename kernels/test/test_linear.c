@@ -177,7 +177,25 @@ static void test_matmul(void) {
   }
 }
 
-/* The same bits for any number of threads. */
+/* A row has the same bits alone and among the rows of a call. */
+static void test_rows(void) {
+  static const size_t depths[] = {45, 1063, 96, 1120};
+  const size_t out = 13;
+  for (size_t t = 0; t < COUNT(types); t++)
+    for (size_t d = type_is_block(types[t]) ? 2 : 0; d < COUNT(depths); d++)
+      for (size_t rows = 2; rows <= LINEAR_FEW; rows++) {
+        const size_t K = depths[d];
+        double *values = new_doubles(out * K);
+        float *x = random_floats(rows * K), *bias = random_floats(out), *y = new_floats(rows * out), *alone = new_floats(rows * out);
+        uint8_t *w = random_stored(types[t], out * K, values);
+        op_linear((double[]){address(x), (double)rows, (double)K, 1, address(w), types[t], (double)out, address(bias), address(y)});
+        for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, 1, address(w), types[t], (double)out, address(bias), address(alone + r * out)});
+        check_bytes(y, alone, rows * out * sizeof(float), "linear type %d K=%zu rows=%zu and one by one", types[t], K, rows);
+        free(values), free(x), free(bias), free(y), free(alone), free(w);
+      }
+}
+
+/* The number of threads changes nothing, bit for bit. */
 static void test_threads(void) {
   static const size_t rows[] = {1, 3, 70};
   const size_t K = 1024, out = 1500;
@@ -210,6 +228,7 @@ int main(void) {
   test_linear_backward();
   test_embedding();
   test_matmul();
+  test_rows();
   test_threads();
   return report("test_linear");
 }

@@ -66,6 +66,12 @@ static void test_linear_case(int type, size_t rows, size_t K, size_t out, int bi
       want[r * out + o] = sum;
     }
   check_floats(y, want, rows * out, 4e-6, "linear type %d rows=%zu K=%zu out=%zu bias %d", type, rows, K, out, biased);
+  if (rows <= LINEAR_FEW) {
+    float *alone = new_floats(rows * out);
+    for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, 1, address(w), type, (double)out, address(bias), address(alone + r * out)});
+    check_bytes(y, alone, rows * out * sizeof(float), "linear type %d K=%zu rows=%zu and one by one", type, K, rows);
+    free(alone);
+  }
   free(values), free(want), free(w), free(x), free(bias), free(y);
 }
 

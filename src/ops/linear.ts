@@ -24,6 +24,12 @@ import {
 
 const INTEGERS: ReadonlySet<DType> = new Set(['i32', 'u32', 'u8', 'bool']);
 
+/**
+ * Rows (`x` without its last axis) up to which a row's result does not depend on the other rows, bit for bit:
+ * LINEAR_FEW of kernels/linear.c. Passes that must not depend on their batch have at most as many.
+ */
+export const FEW_ROWS = 16;
+
 /** One projection: `weight` `[Out, In]` f32, f16, bf16 or a block type; `bias` `[Out]` f32, f16 or bf16. */
 export interface LinearWeights {
   readonly weight: Tensor;
