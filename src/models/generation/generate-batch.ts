@@ -4,10 +4,11 @@
  */
 import { aBoolean, anything, checkInteger, describe } from '../../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../../arguments/options.ts';
+import { FEW_ROWS } from '../../ops/linear.ts';
 import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Model } from '../model.ts';
 import { checkBeams } from './beam-search.ts';
-import { forwardRows } from './forward-rows.ts';
+import { type Feed, forwardRows } from './forward-rows.ts';
 import { type BatchRequest, PromptRun } from './prompt-run.ts';
 import { propose } from './propose.ts';
 import {
@@ -18,9 +19,6 @@ import {
   type GenerationOptions,
 } from './request.ts';
 import type { GenerateResult } from './result.ts';
-
-/** Most rows of a pass; further prompts wait. */
-const ROWS_PER_PASS = 16;
 
 /** Options of `generateBatch`: those of `generate` but for `cache`, and these. */
 export interface GenerateBatchOptions extends GenerationOptions {
@@ -62,8 +60,8 @@ const OPTIONS = optionKinds<GenerateBatchOptions>({
  * all of its rows.
  *
  * Result j of a prompt is what `generate` gives for the prompt alone with the seed `seed + j`, whatever else
- * is in the batch. With n > 1 or speculation this holds except where the two likeliest tokens (or a draw and
- * a boundary) are within 1e-4 in their logits, since passes of another shape may round differently.
+ * is in the batch. With n > 1 this holds except where the two likeliest tokens (or a draw and a boundary) are
+ * within 1e-4 in their logits, since the prompt's keys are in blocks then; with speculation, as in `generate`.
  *
  * Log probabilities are the log-softmax of the model's logits, before any processor or temperature, as
  * servers with OpenAI's API report them: so they say what the model thinks, and do not change with the
@@ -110,7 +108,7 @@ export async function generateBatch(
       await eventLoopTurn();
       signal?.throwIfAborted();
       const feeds = [...running].flatMap((run) => run.feeds);
-      if (next < own.length && feeds.length < ROWS_PER_PASS) {
+      if (next < own.length && feeds.length < FEW_ROWS) {
         const run = new PromptRun(request, own[next], next++);
         running.add(run);
         await run.start((done) => onPrefill?.(prefilled + done, total));
@@ -139,8 +137,7 @@ async function pass(request: BatchRequest, runs: readonly PromptRun[]): Promise<
   );
   const feeds = runs.flatMap((run) => run.feeds);
   const logits: Float32Array[][] = [];
-  for (let at = 0; at < feeds.length; at += ROWS_PER_PASS) {
-    const rows = feeds.slice(at, at + ROWS_PER_PASS);
+  for (const rows of passes(feeds)) {
     for (const { cache, tokens } of rows) if (tokens.length > 1) cache.hold?.(0, cache.lengths[0]);
     logits.push(...(await forwardRows(request.model, rows)));
   }
@@ -150,6 +147,23 @@ async function pass(request: BatchRequest, runs: readonly PromptRun[]): Promise<
     run.take(logits.slice(at, at + count));
     at += count;
   }
+}
+
+/** Passes of at most `FEW_ROWS` tokens, padding included: in them no row depends on the others. */
+function passes(feeds: readonly Feed[]): Feed[][] {
+  const all: Feed[][] = [];
+  let longest = 0;
+  for (const feed of feeds) {
+    const rows = all.at(-1);
+    longest = Math.max(longest, feed.tokens.length);
+    if (rows && (rows.length + 1) * longest <= FEW_ROWS) {
+      rows.push(feed);
+    } else {
+      all.push([feed]);
+      longest = feed.tokens.length;
+    }
+  }
+  return all;
 }
 
 function checkBatch(model: Model, options: GenerateBatchOptions): BatchRequest {

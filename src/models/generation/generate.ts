@@ -44,9 +44,9 @@ const OPTIONS = optionKinds<GenerateOptions>({ ...GENERATION_KINDS, cache: anyth
  * see the prompt given here, not what the cache held before.
  *
  * With `draftModel` or `promptLookup` several tokens are checked in one pass (speculation). The tokens are
- * those of plain decoding, except where the two likeliest tokens are within 1e-4 in their logits: a pass over
- * several tokens may round differently. Drawn tokens keep their distribution; with `promptLookup` the same
- * seed also gives the same tokens as without it.
+ * those of plain decoding. Where the two likeliest tokens are within 1e-4 in their logits they may differ with
+ * a `promptLookup` above 8, or in a window cache with pinned first tokens: such a pass rounds differently. Drawn
+ * tokens keep their distribution; with `promptLookup` the same seed also gives the same tokens as without it.
  *
  * @param promptTokens at least one token id
  * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into
