@@ -53,7 +53,13 @@ export class ReferenceBackend implements Backend {
 
   allocate(byteLength: number): Storage {
     if (!isCount(byteLength)) throw outOfMemory(this.name, byteLength);
-    return this.#adopt(new Uint8Array(byteLength).fill(0xff));
+    let bytes: Uint8Array<ArrayBuffer>;
+    try {
+      bytes = new Uint8Array(byteLength);
+    } catch {
+      throw outOfMemory(this.name, byteLength);
+    }
+    return this.#adopt(bytes.fill(0xff));
   }
 
   #adopt(bytes: Uint8Array<ArrayBuffer>): Storage {

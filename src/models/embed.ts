@@ -4,11 +4,12 @@
  * Source: sentence-transformers, Pooling (mean, lasttoken, cls) and Normalize.
  */
 
-import { aBoolean, anything, describe, show } from '../arguments/kinds.ts';
+import { aBoolean, anything, aString, describe, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { backendOfHandle } from '../backend/index.ts';
 import { upload } from '../ops/operands.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { checkModel } from './generation/request.ts';
 import type { Model } from './model.ts';
 
 /** Options of `embed`. */
@@ -40,6 +41,7 @@ const NORM_EPSILON = 1e-12;
  * const vectors = embed(model, ['A cat sat.', 'Snow fell all night.'], { normalize: true }); // [2, 576]
  */
 export function embed(model: Model, texts: readonly string[], options: EmbedOptions = {}): Tensor {
+  checkModel('embed', model);
   checkOptions('embed', options, OPTIONS);
   const { pooling = 'mean', normalize = false } = options;
   if (!['mean', 'last', 'cls'].includes(pooling)) {
@@ -66,16 +68,20 @@ export function embed(model: Model, texts: readonly string[], options: EmbedOpti
 }
 
 function encoded(model: Model, texts: readonly string[]): number[][] {
-  if (!Array.isArray(texts) || !texts.every((text) => typeof text === 'string')) {
+  if (!Array.isArray(texts)) {
     throw new TypeError(`embed: expected texts as a list of strings, got ${describe(texts)}`);
   }
   if (texts.length === 0) throw new RangeError('embed: expected at least one text, got none');
   const { tokenizer } = model;
   if (!tokenizer) throw new Error('embed: expected a model with a tokenizer, got one without');
-  return texts.map((text, index) => {
+  const context = model.config.maxPositionEmbeddings;
+  return Array.from(texts, (text, index) => {
+    aString('embed', `text ${index}`, text);
     const ids = tokenizer.encode(text);
-    if (ids.length > 0) return ids;
-    throw new RangeError(`embed: expected texts of at least one token, got none in text ${index}`);
+    if (ids.length > 0 && ids.length <= context) return ids;
+    throw new RangeError(
+      `embed: expected texts of 1 to ${context} tokens, the model's context, got ${ids.length} in text ${index}`,
+    );
   });
 }
 

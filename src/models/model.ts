@@ -101,11 +101,12 @@ function checkedOutput(output: readonly DecoderOutput[]): readonly DecoderOutput
   if (!Array.isArray(output)) {
     throw new TypeError(`forward: expected output to be a list of names, got ${describe(output)}`);
   }
-  const unknown = output.find((name) => !OUTPUTS.includes(name));
-  if (unknown !== undefined) {
-    throw new RangeError(`forward: expected output of 'attentions' and 'hiddenStates', got ${show(unknown)}`);
+  const names: readonly DecoderOutput[] = [...output];
+  for (const name of names) {
+    if (OUTPUTS.includes(name)) continue;
+    throw new RangeError(`forward: expected output of 'attentions' and 'hiddenStates', got ${show(name)}`);
   }
-  return [...output];
+  return names;
 }
 
 /** Tokens per pass when a row is recomputed; limits the memory of intermediates. */

@@ -79,7 +79,7 @@ export async function saveModel(
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`${OP}: expected dtype f32, f16 or bf16, got ${show(dtype)}`);
   }
-  if (tokenizer !== undefined && typeof (tokenizer as WritableTokenizer).files !== 'function') {
+  if (tokenizer !== undefined && typeof (tokenizer as WritableTokenizer | null)?.files !== 'function') {
     throw new TypeError(
       `${OP}: expected a tokenizer of a model or from characterTokenizer, got ${describe(tokenizer)}`,
     );

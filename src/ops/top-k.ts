@@ -7,7 +7,7 @@ import { normalizeAxis, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
 import { chooseExperts } from './experts.ts';
-import { checkRank, commonBackend } from './operands.ts';
+import { checkRank, commonBackend, floatDType } from './operands.ts';
 import { reshape } from './reshape.ts';
 import { transpose } from './transpose.ts';
 
@@ -35,14 +35,14 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
   commonBackend('topK', x);
   checkRank('topK', 'x', x, 1, Number.POSITIVE_INFINITY);
   const n = x.shape[x.shape.length - 1];
+  checkFloat('topK', x);
   aNumber('topK', 'k', k);
   if (!(Number.isInteger(k) && k >= 1 && k <= n)) {
     throw new RangeError(`topK: expected k from 1 to ${n}, got ${k}`);
   }
   const shape = withLast(x.shape, undefined).concat(k);
   return scope(() => {
-    const isNarrow = x.dtype === 'f16' || x.dtype === 'bf16';
-    const rows = reshape(isNarrow ? cast(x, 'f32') : x, [x.size / n, n]);
+    const rows = reshape(isNarrow(x) ? cast(x, 'f32') : x, [x.size / n, n]);
     const { values, ids } = chooseExperts(rows, { count: k });
     return [cast(reshape(values, shape), x.dtype), reshape(ids, shape)];
   });
@@ -59,6 +59,7 @@ export function topK(x: Tensor, k: number): [values: Tensor, indices: Tensor] {
 export function argmax(x: Tensor, options: ArgmaxOptions = {}): Tensor {
   checkOptions('argmax', options, OPTIONS);
   commonBackend('argmax', x);
+  checkFloat('argmax', x);
   const { axis, keepDims = false } = options;
   const rank = x.shape.length;
   const reduced = axis === undefined ? undefined : normalizeAxis('argmax', axis, rank);
@@ -74,4 +75,13 @@ export function argmax(x: Tensor, options: ArgmaxOptions = {}): Tensor {
       return reshape(topK(rows, 1)[1], shape);
     }),
   );
+}
+
+function isNarrow({ dtype }: Tensor): boolean {
+  return dtype === 'f16' || dtype === 'bf16';
+}
+
+/** @throws UnsupportedError for dtypes that are not floats */
+function checkFloat(op: string, x: Tensor): void {
+  if (!isNarrow(x)) floatDType(op, x);
 }

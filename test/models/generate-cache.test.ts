@@ -153,3 +153,25 @@ test('a cache that was disposed meanwhile does not hide the reason of an abort',
   await expect(running).rejects.toBe(reason);
   model.dispose();
 });
+
+test('two at once on one cache, and a reset meanwhile, are errors', async () => {
+  const model = await loadModel(copyTiny('tiny-mistral/window'), { backend });
+  const cache = model.initCache({ batchSize: 1, maxLength: 90 });
+  const run = () => collect(model, PROMPT, { maxNewTokens: 9, stop: [], cache });
+  const [first] = await Promise.allSettled([run(), run()]);
+  expect(first).toMatchObject({
+    status: 'rejected',
+    reason: new Error(
+      'generate: expected a cache that nothing else changes meanwhile, got 46 tokens in place of 23',
+    ),
+  });
+  cache.reset();
+  const resetting = async () => {
+    for await (const _ of generate(model, PROMPT, { maxNewTokens: 9, stop: [], cache })) cache.reset();
+  };
+  await expect(resetting()).rejects.toThrow('nothing else changes meanwhile, got 0 tokens in place of 23');
+  cache.reset();
+  expect(await run()).toHaveLength(9);
+  cache.dispose();
+  model.dispose();
+});

@@ -132,6 +132,12 @@ describe('rules', () => {
     expect(call(['attention'])).toThrow(
       new RangeError(`forward: expected output of 'attentions' and 'hiddenStates', got "attention"`),
     );
+    expect(call(new Array(1))).toThrow(
+      "forward: expected output of 'attentions' and 'hiddenStates', got nothing",
+    );
+    expect(() => embed(undefined as never, ['a'])).toThrow(
+      'embed: expected a model, such as loadModel gives, got undefined',
+    );
     expect(() => embed(model, ['a'])).toThrow('embed: expected a model with a tokenizer, got one without');
     expect(() => embed(model, [])).toThrow(new RangeError('embed: expected at least one text, got none'));
     expect(() => embed(model, 'a' as never)).toThrow(
@@ -174,9 +180,14 @@ describe.skipIf(!SMOLLM2)('SmolLM2', () => {
     expectClose(every(embed(model, texts, { normalize: true }), 4), want.normalized.values, 1e-5);
   });
 
-  test('a text without tokens is refused', () => {
-    expect(() => embed(model, ['a', ''])).toThrow(
-      new RangeError('embed: expected texts of at least one token, got none in text 1'),
+  test('a text without tokens, one that is too long, and one that is missing are refused', () => {
+    const rule = "embed: expected texts of 1 to 8192 tokens, the model's context";
+    expect(() => embed(model, ['a', ''])).toThrow(new RangeError(`${rule}, got 0 in text 1`));
+    expect(() => embed(model, ['a', 'b', ' a'.repeat(9000)])).toThrow(
+      new RangeError(`${rule}, got 9000 in text 2`),
     );
+    const sparse = ['a'];
+    sparse[2] = 'b';
+    expect(() => embed(model, sparse)).toThrow('embed: expected text 1 to be a string, got undefined');
   });
 });

@@ -234,7 +234,8 @@ describe('a model from code', () => {
     await expect(saveModel(to, model, { dtype: 'q8_0' as never })).rejects.toThrow(
       /expected dtype f32, f16 or/,
     );
-    await expect(saveModel(to, model, { tokenizer: {} as never })).rejects.toThrow(/expected a tokenizer/);
+    for (const tokenizer of [{}, null] as never[])
+      await expect(saveModel(to, model, { tokenizer })).rejects.toThrow(/expected a tokenizer/);
     model.dispose();
     await expect(saveModel(to, model)).rejects.toThrow('saveModel: the model was disposed');
     expect(existsSync(to)).toBe(false);

@@ -477,6 +477,44 @@ describe('arguments of no use at all', () => {
   ]);
 });
 
+describe('where, argmax and topK', () => {
+  const condition = () => gqa.tensor([1, 0], { dtype: 'bool' });
+  const typed = (dtype: 'i32' | 'u8' | 'bool') => gqa.ones([2], { dtype });
+  table([
+    [
+      'a fraction among integers',
+      () => gqa.where(condition(), typed('i32'), 3.5),
+      RangeError,
+      'where: expected a number that i32 has, got 3.5',
+    ],
+    [
+      'a number beyond i32',
+      () => gqa.where(condition(), 1e20, typed('i32')),
+      RangeError,
+      'where: expected a number that i32 has, got 100000000000000000000',
+    ],
+    [
+      'a negative u8',
+      () => gqa.where(condition(), typed('u8'), -1),
+      RangeError,
+      'where: expected a number that u8 has, got -1',
+    ],
+    [
+      'a bool of 2',
+      () => gqa.where(condition(), typed('bool'), 2),
+      RangeError,
+      'where: expected a number that bool has, got 2',
+    ],
+    [
+      'argmax of integers',
+      () => gqa.argmax(typed('i32')),
+      gqa.UnsupportedError,
+      /^argmax: i32 is not supported/,
+    ],
+    ['topK of bools', () => gqa.topK(typed('bool'), 1), gqa.UnsupportedError, /^topK: bool is not supported/],
+  ]);
+});
+
 test('more bytes than can be counted are out of memory, not a small buffer', () => {
   for (const backend of backends.filter(({ name }) => name !== 'reference')) {
     for (const bytes of [2 ** 53, 2 ** 64, Number.NaN]) {

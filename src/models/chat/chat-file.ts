@@ -20,6 +20,9 @@ const VERSION = 1;
 
 /** Options that cannot be written to a file, or are part of the messages. */
 const NOT_SAVED = ['system', 'cache', 'draftModel', 'logitsProcessors'] as const;
+const SAVED_OPTIONS = Object.fromEntries(
+  Object.entries(LOAD_OPTIONS).filter(([name]) => !NOT_SAVED.includes(name as never)),
+);
 type SavedOptions = Omit<ChatOptions, (typeof NOT_SAVED)[number]>;
 
 export interface SavedChat {
@@ -65,7 +68,7 @@ export async function readChat(folder: Folder): Promise<SavedChat> {
     return refuse('expected messages to be a list of objects with a role');
   }
   try {
-    checkOptions('loadChat', plain?.options, LOAD_OPTIONS);
+    checkOptions('loadChat', plain?.options, SAVED_OPTIONS);
     if (plain?.tokens !== undefined) listOfNumbers('loadChat', 'tokens', plain.tokens as number[]);
   } catch (cause) {
     throw new FormatError(name, undefined, (cause as Error).message, { cause });

@@ -78,6 +78,9 @@ export class Chat {
     checkModel(op, model);
     checkOptions(op, options, CHAT_OPTIONS);
     checkRequest(op, model, options);
+    const { vocabSize } = model.config;
+    const { maxNewTokens = Number.POSITIVE_INFINITY } = options;
+    logitsProcessors(op, options, { promptLength: 0, endTokenIds: [], vocabSize, maxNewTokens });
     if (options.maxNewTokens !== undefined) checkInteger(op, 'maxNewTokens', options.maxNewTokens, 1);
     const tokenizer = tokenizerOf(op, model);
     if (tokenizer.chatTemplates.size === 0 && options.template === undefined) {
@@ -148,6 +151,11 @@ export class Chat {
     options: ChatOptions & SendOptions,
   ): AsyncGenerator<string, void, undefined> {
     const { cache } = this;
+    if (cache.lengths[0] !== this.#tokens.length) {
+      throw new Error(
+        `chat.send: expected a cache that nothing else changes, with ${this.#tokens.length} tokens, got ${cache.lengths[0]}; reset empties it`,
+      );
+    }
     const prompt = this.#encode([...this.messages, ...added]);
     const limit = Math.min(cache.maxLength, this.#model.config.maxPositionEmbeddings);
     if (prompt.length > limit) {

@@ -79,6 +79,7 @@ interface Finished {
 export class BeamSearch {
   /** The rows of the next pass; none when the search is over. */
   feeds: readonly Beam[];
+  readonly #op: string;
   readonly #options: BeamOptions;
   readonly #caches: RowCaches;
   readonly #processors: readonly LogitsProcessor[];
@@ -101,6 +102,7 @@ export class BeamSearch {
     logprobs: LogprobRecord,
     options: BeamOptions,
   ) {
+    this.#op = request.op;
     this.#options = options;
     this.#caches = caches;
     this.#processors = processorsFor(request, prompt.length);
@@ -132,7 +134,14 @@ export class BeamSearch {
       else if (rank < numBeams) this.#finish(candidate, reason, rows);
     });
     this.feeds = this.#continued(open.slice(0, numBeams), rows);
-    if (this.#isOver()) this.feeds = [];
+    if (!this.#isOver()) return;
+    this.feeds = [];
+    const { numResults } = this.#options;
+    if (this.#finished.length < numResults) {
+      throw new RangeError(
+        `${this.#op}: expected tokens above -Infinity for ${numResults} different answers, got ${this.#finished.length}`,
+      );
+    }
   }
 
   /** The best `count` continuations by one token, best first. */

@@ -20,12 +20,15 @@ import {
 } from './request.ts';
 import type { GenerateResult } from './result.ts';
 
+/** Most results and beams of a prompt: their rows all exist at once. */
+const MAX_ROWS_PER_PROMPT = 4096;
+
 /** Options of `generateBatch`: those of `generate` but for `cache`, and these. */
 export interface GenerateBatchOptions extends GenerationOptions {
-  /** Results per prompt; default 1. They share the prompt's keys and values. */
+  /** Results per prompt, at most 4096; default 1. They share the prompt's keys and values. */
   readonly n?: number;
   /**
-   * Beams per prompt; default 1, which is no beam search. More need `n <= numBeams`, no temperature, no
+   * Beams per prompt, at most 4096; default 1, which is no beam search. More need `n <= numBeams`, no temperature, no
    * speculation, and `stop` of token ids only.
    */
   readonly numBeams?: number;
@@ -69,8 +72,8 @@ const OPTIONS = optionKinds<GenerateBatchOptions>({
  *
  * Beam search has the rules of transformers; its results are ordered by `score`, best first.
  *
- * Memory: each of the at most 16 rows has keys and values for its prompt and `maxNewTokens`, freed when it
- * ends.
+ * Memory: at most 16 rows, or the rows of one prompt with more, have keys and values for the prompt and
+ * `maxNewTokens`.
  *
  * @param prompts token ids per prompt, at least one each; no prompts give no results
  * @throws RangeError or TypeError as `generate` (the message numbers the prompt), before anything is fed; the
@@ -95,7 +98,7 @@ export async function generateBatch(
       `${op}: expected prompts as an array of token ids per prompt, got ${describe(prompts)}`,
     );
   }
-  const own = prompts.map((prompt, i) => checkPrompt(request, prompt, `prompt ${i}`));
+  const own = Array.from(prompts, (prompt, i) => checkPrompt(request, prompt, `prompt ${i}`));
   const { signal, onPrefill } = request;
   signal?.throwIfAborted();
 
@@ -173,6 +176,11 @@ function checkBatch(model: Model, options: GenerateBatchOptions): BatchRequest {
   const request = checkRequest(op, model, options);
   checkInteger(op, 'n', n, 1);
   checkInteger(op, 'numBeams', numBeams, 1);
+  for (const [name, value] of Object.entries({ n, numBeams })) {
+    if (value > MAX_ROWS_PER_PROMPT) {
+      throw new RangeError(`${op}: expected ${name} of at most ${MAX_ROWS_PER_PROMPT}, got ${value}`);
+    }
+  }
   checkInteger(op, 'topLogprobs', topLogprobs, 0);
   const { vocabSize } = model.config;
   if (topLogprobs > vocabSize) {

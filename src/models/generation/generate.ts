@@ -51,7 +51,7 @@ const OPTIONS = optionKinds<GenerateOptions>({ ...GENERATION_KINDS, cache: anyth
  * @param promptTokens at least one token id
  * @throws RangeError for an empty prompt, an id outside of the vocabulary, a prompt that does not fit into
  * the cache or the context (nothing is fed then), or an option out of range; the signal's reason when
- * aborted. All on the first `next()`.
+ * aborted. All on the first `next()`. Error when something else changes the cache meanwhile.
  * @example
  * const prompt = model.tokenizer!.encode('Once'); // undefined where the checkpoint has no tokenizer
  * for await (const token of generate(model, prompt, { maxNewTokens: 20 })) console.log(token);
@@ -89,9 +89,11 @@ export async function* generate(
     while (sequence.finishReason === undefined) {
       await eventLoopTurn();
       signal?.throwIfAborted();
+      checkLength(cache, start + sequence.history.length + sequence.proposals.length);
       sequence.take(logits);
       while (yielded < sequence.answer.length) yield sequence.answer[yielded++];
       if (sequence.finishReason !== undefined) break;
+      checkLength(cache, start + sequence.history.length - 1);
       await propose(request, [sequence]);
       if (options.cache) cache.hold?.(0, kept());
       else if (sequence.proposals.length > 0) cache.hold?.(0, cache.lengths[0]);
@@ -105,6 +107,14 @@ export async function* generate(
     if (options.cache) takeBack(cache, kept(), failed);
     else cache.dispose();
   }
+}
+
+/** @throws Error when something else has changed the cache, such as a second `generate` on it */
+function checkLength({ lengths: [got] }: KeyValueCache, length: number): void {
+  if (got === length) return;
+  throw new Error(
+    `generate: expected a cache that nothing else changes meanwhile, got ${got} tokens in place of ${length}`,
+  );
 }
 
 /**

@@ -203,7 +203,8 @@ function divide(logits: Float32Array, temperature: number): void {
 /** A processor of the caller, and the checks of what it did. */
 function checked(op: string, name: string, process: LogitsProcessor): LogitsProcessor {
   return (logits, tokens) => {
-    const returned: unknown = process(logits, tokens);
+    // A copy: what the caller does to it must not change the history.
+    const returned: unknown = process(logits, [...tokens]);
     // A function that is async or gives new logits would be without effect.
     if (typeof returned === 'object' && returned !== null && returned !== logits) {
       throw new TypeError(

@@ -123,14 +123,14 @@ export function checkPrompt(
       `${op}: expected ${name} of token ids, got ${describe(prompt)}; model.tokenizer.encode(text) gives them`,
     );
   }
+  const context = model.config.maxPositionEmbeddings;
+  if (start + prompt.length > context) {
+    throw new RangeError(
+      `${op}: expected ${name} within the model's context of ${context} tokens, got ${prompt.length}${start > 0 ? ` after ${start}` : ''}`,
+    );
+  }
   const own = Array.from(prompt);
   if (own.length === 0) throw new RangeError(`${op}: expected ${name} of at least one token, got none`);
   checkTokenIds(op, own, model.config.vocabSize);
-  const context = model.config.maxPositionEmbeddings;
-  if (start + own.length > context) {
-    throw new RangeError(
-      `${op}: expected ${name} within the model's context of ${context} tokens, got ${own.length}${start > 0 ? ` after ${start}` : ''}`,
-    );
-  }
   return own;
 }

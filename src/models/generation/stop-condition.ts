@@ -3,7 +3,7 @@
  * tokens and begin or end inside one, so tokens whose text may belong to one are held back until that is
  * decided. A token with any text of a stop string is dropped. Without stop strings no token is decoded.
  */
-import { describe } from '../../arguments/kinds.ts';
+import { describe, show } from '../../arguments/kinds.ts';
 import { StopStrings } from '../../text/stop-strings.ts';
 import { StreamingDecoder } from '../../text/streaming-decoder.ts';
 import type { Tokenizer } from '../../text/tokenizer.ts';
@@ -38,7 +38,7 @@ export class StopCondition {
     for (const item of stop) {
       if (typeof item === 'string') texts.push(item);
       else if (Number.isInteger(item)) ids.add(item);
-      else throw new TypeError(`${op}: expected stop to hold token ids and strings, got ${String(item)}`);
+      else throw new TypeError(`${op}: expected stop to hold token ids and strings, got ${show(item)}`);
     }
     this.#ids = ids;
     if (texts.length === 0) return;

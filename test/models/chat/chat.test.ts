@@ -224,6 +224,15 @@ describe('a template that keeps messages', () => {
     await textOf(talk.send('a'));
     talk.dispose();
     expect(cache.lengths[0]).toBe(talk.tokens.length);
+    const other = chat(model, { ...turn, cache: model.initCache({ batchSize: 1, maxLength: 300 }) });
+    await textOf(other.send('a'));
+    other.cache.reset();
+    await expect(textOf(other.send('b'))).rejects.toThrow(
+      `chat.send: expected a cache that nothing else changes, with ${other.tokens.length} tokens, got 0; reset`,
+    );
+    other.reset();
+    await textOf(other.send('b'));
+    other.cache.dispose();
     expect(() => chat(model, { cache })).toThrow('chat: expected an empty cache of 1 row, got 1 rows');
     cache.reset();
     expect(() => chat(model, { cache, maxLength: 10 })).toThrow(
@@ -237,6 +246,7 @@ describe('a template that keeps messages', () => {
       "chat: expected maxLength up to the model's context of 2048 tokens, got 2049",
     );
     expect(() => chat(model, { maxNewTokens: 0 })).toThrow('chat: expected maxNewTokens to be a positive');
+    expect(() => chat(model, { temperature: -1 })).toThrow('chat: expected temperature >= 0, got -1');
     expect(() => chat(model, { cache: {} as never })).toThrow('chat: expected cache to be a KeyValueCache');
     expect(() => chat(undefined as never)).toThrow('chat: expected a model, such as loadModel gives');
   });

@@ -152,6 +152,7 @@ describe('what is no saved chat', () => {
       '{"gqaChat":1,"messages":[],"options":{"topK":"a"}}',
       'loadChat: expected topK to be a number, got string',
     ],
+    ['{"gqaChat":1,"messages":[],"options":{"cache":{}}}', 'loadChat: expected known options, got cache'],
     ['{"gqaChat":1,"messages":[],"options":{"top_k":1}}', 'got top_k; did you mean topK?'],
     ['{"gqaChat":1,"messages":[],"options":{},"tokens":["a"]}', 'expected tokens to be a list of numbers'],
   ])('%s', async (text, message) => {

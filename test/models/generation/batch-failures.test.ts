@@ -90,6 +90,50 @@ test('generate with a draft model frees its cache, also when the loop is left', 
   expect(counted.bytesInUse).toBe(before);
 });
 
+test('what a processor does to the tokens does not change the history', async () => {
+  const options = { maxNewTokens: 6, stop: [], n: 2, seed: 1, temperature: 1 };
+  const emptying = (_: Float32Array, tokens: readonly number[]) => void (tokens as number[]).splice(0);
+  const got = await generateBatch(model, PROMPTS, { ...options, logitsProcessors: [emptying] });
+  expect(got).toEqual(await generateBatch(model, PROMPTS, options));
+});
+
+test('fewer answers than asked for are an error, not a shorter list', async () => {
+  const before = counted.bytesInUse;
+  const only = (...ids: number[]) => ({
+    logitsProcessors: [
+      (logits: Float32Array) => {
+        for (let id = 0; id < logits.length; id++) if (!ids.includes(id)) logits[id] = -Infinity;
+      },
+    ],
+  });
+  const beams = { numBeams: 2, n: 2, maxNewTokens: 3, stop: [] };
+  await expect(generateBatch(model, [[5]], { ...beams, ...only() })).rejects.toThrow(
+    'generateBatch: expected tokens above -Infinity for 2 different answers, got 0',
+  );
+  await expect(generateBatch(model, [[5]], { ...beams, ...only(7) })).rejects.toThrow(
+    'generateBatch: expected tokens above -Infinity for 2 different answers, got 1',
+  );
+  const [both] = await generateBatch(model, [[5]], { ...beams, ...only(7, 8) });
+  expect(both).toHaveLength(2);
+  expect(counted.bytesInUse).toBe(before);
+});
+
+test('prompts that are missing or huge, and more rows than memory holds', async () => {
+  const sparse: number[][] = [];
+  sparse[1] = [5];
+  await expect(generateBatch(model, sparse)).rejects.toThrow(
+    'generateBatch: expected prompt 0 of token ids, got undefined',
+  );
+  await expect(generateBatch(model, [{ length: 2 ** 40 }])).rejects.toThrow(
+    /prompt 0 within the model's context of \d+ tokens, got 1099511627776/,
+  );
+  for (const name of ['n', 'numBeams']) {
+    await expect(generateBatch(model, [[5]], { [name]: 1e9 })).rejects.toThrow(
+      `generateBatch: expected ${name} of at most 4096, got 1000000000`,
+    );
+  }
+});
+
 test('no tokens and no prompts', async () => {
   expect(await generateBatch(model, [])).toEqual([]);
   const none = { tokens: [], finishReason: 'length' };
