@@ -28,8 +28,8 @@ export interface GenerateBatchOptions extends GenerationOptions {
   /** Results per prompt, at most 4096; default 1. They share the prompt's keys and values. */
   readonly n?: number;
   /**
-   * Beams per prompt, at most 4096; default 1, which is no beam search. More need `n <= numBeams`, no temperature, no
-   * speculation, and `stop` of token ids only.
+   * Beams per prompt, at most 4096; default 1, which is no beam search. More need `n <= numBeams`, no
+   * temperature, no speculation, and `stop` of token ids only.
    */
   readonly numBeams?: number;
   /**
