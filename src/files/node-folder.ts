@@ -95,6 +95,10 @@ export class NodeFolder implements Folder {
   }
 
   async write(file: string, content: FileContent): Promise<void> {
+    const target = this.nameOf(file);
+    if ((await ifExists(stat(target)))?.isDirectory()) {
+      throw new Error(`${target}: expected a file or nothing at this path, got a folder`);
+    }
     await this.#removeLeftovers(file, 'tmp');
     const temporary = this.#temporary(file, 'tmp');
     const handle = await inFolder(this.path, open(temporary, 'wx'));
@@ -106,7 +110,7 @@ export class NodeFolder implements Folder {
       } finally {
         await handle.close();
       }
-      await rename(temporary, this.nameOf(file));
+      await rename(temporary, target);
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
@@ -337,12 +341,13 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** The result of a call that needs a folder at `path`. @throws Error when a file is there instead */
+/** The result of a call that needs a folder at `path`. @throws Error when a file or nothing is there instead */
 async function inFolder<T>(path: string, result: Promise<T>): Promise<T> {
   try {
     return await result;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw new Error(`${path}: expected a folder, got nothing`, { cause: error });
     if (code !== 'EEXIST' && code !== 'ENOTDIR') throw error;
     throw new Error(`${path}: expected a folder, got a file at this path or above it`, { cause: error });
   }

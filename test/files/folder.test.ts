@@ -175,6 +175,17 @@ test('a file where a folder belongs is one error, without a code of the system',
   }
 });
 
+test('a file is not written over a folder, nor into one that is not there', async () => {
+  const folder = new NodeFolder(temporary());
+  await folder.folder('a').create();
+  await expect(folder.write('a', 'x')).rejects.toThrow(
+    `${join(folder.path, 'a')}: expected a file or nothing at this path, got a folder`,
+  );
+  const none = folder.folder('b');
+  await expect(none.write('c', 'x')).rejects.toThrow(`${none.path}: expected a folder, got nothing`);
+  expect(await folder.list()).toEqual([{ name: 'a', kind: 'folder' }]);
+});
+
 describe('NodeFolder', () => {
   test('another file at the place of the one that was opened is an error, in every way of reading', async () => {
     const folder = new NodeFolder(temporary());
@@ -204,7 +215,7 @@ describe('NodeFolder', () => {
     }
     expect(splitPath('.').file).toBe(process.cwd().split(/[/\\]/).at(-1));
     const { folder, file } = splitPath(join(root, 'new', 'x'));
-    await expect(folder.write(file, 'a')).rejects.toThrow('ENOENT');
+    await expect(folder.write(file, 'a')).rejects.toThrow('expected a folder, got nothing');
     expect(existsSync(join(root, 'new'))).toBe(false);
     await folder.create();
     await folder.write(file, 'a');
