@@ -154,7 +154,8 @@ describe.each(BACKENDS)('%s', (name) => {
 
   test.each(cases)('%s, %s: a fork and a stored copy go on alone', async (_, __, kind, dtype) => {
     await setBackend(name);
-    for (const layer of LAYERS) {
+    // V apart, and V as columns of K.
+    for (const layer of [LAYERS[1], LAYERS[2]]) {
       if (layer.latentDim !== undefined && typeof dtype !== 'string') continue;
       const x = randomSequences(3, 47, 3, layer);
       const other = randomSequences(3, 47, 3, layer, 99);

@@ -24,7 +24,8 @@ const golden = JSON.parse(readFileSync(join(GOLDEN, 'generation/smollm2.json'), 
 const { greedy, beams, maxNewTokens } = golden;
 /** Logits differ from transformers' by rounding, over 30 layers. */
 const TOLERANCE = 2e-3;
-const FAST = BACKENDS.filter((name) => name !== 'reference');
+/** One backend: the tiny models run on all of them. */
+const FAST = BACKENDS.filter((name) => name !== 'reference').slice(0, 1);
 
 describe.skipIf(!SMOLLM2 || FAST.length === 0).each(FAST)('SmolLM2 on %s', (backend) => {
   let model: Model;
