@@ -128,7 +128,9 @@ describe('writeSafetensors', () => {
       const q = { dtype: 'q8_0', shape: [32], data: new Uint8Array(34) } as const;
       await expect(writeSafetensors(join(folder, 'x'), { q })).rejects.toThrow(TypeError);
       const w = { dtype: 'u8', shape: [1], data: new Uint8Array(1) } as const;
-      await expect(writeSafetensors(join(folder, 'no', 'x'), { w })).rejects.toThrow('expected a folder, got nothing');
+      await expect(writeSafetensors(join(folder, 'no', 'x'), { w })).rejects.toThrow(
+        'expected a folder, got nothing',
+      );
     });
   });
 });
