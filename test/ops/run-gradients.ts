@@ -129,6 +129,8 @@ function weighted(cases: OpCases, row: OpCase, tensors: Readonly<Record<string, 
   const uniform = randomFrom(seedOf(`${row.name} weights`));
   return (out instanceof Tensor ? [out] : out)
     .map((x) => (x.dtype === 'f16' || x.dtype === 'bf16' ? cast(x, 'f32') : x))
+    // `mul` takes at most rank 6.
+    .map((x) => (x.shape.length > 6 ? reshape(x, [-1]) : x))
     .map((x) => {
       const values = x.dataSync();
       const weights = Float64Array.from(values, (value, i) => {
