@@ -127,35 +127,37 @@ function gradients(
 function weighted(cases: OpCases, row: OpCase, tensors: Readonly<Record<string, Tensor>>): Tensor {
   const out = cases.run(tensors, row.attrs);
   const uniform = randomFrom(seedOf(`${row.name} weights`));
-  return (out instanceof Tensor ? [out] : out)
-    .map((x) => (x.dtype === 'f16' || x.dtype === 'bf16' ? cast(x, 'f32') : x))
-    // `mul` takes at most rank 6.
-    .map((x) => (x.shape.length > 6 ? reshape(x, [-1]) : x))
-    .map((x) => {
-      const values = x.dataSync();
-      const weights = Float64Array.from(values, (value, i) => {
-        const weight = normal(uniform, i, x.shape);
-        return Number.isFinite(value) ? weight : 0;
-      });
-      const finite = Float64Array.from(values, (value) => Number(Number.isFinite(value)));
-      const like = (numbers: Float64Array) =>
-        storedTensor(backendOf(x), {
-          name: 'weights',
-          dtype: x.dtype === 'f64' ? 'f64' : 'f32',
-          shape: x.shape,
-          bytes: encode(x.dtype === 'f64' ? 'f64' : 'f32', numbers),
-          values: numbers,
+  return (
+    (out instanceof Tensor ? [out] : out)
+      .map((x) => (x.dtype === 'f16' || x.dtype === 'bf16' ? cast(x, 'f32') : x))
+      // `mul` takes at most rank 6.
+      .map((x) => (x.shape.length > 6 ? reshape(x, [-1]) : x))
+      .map((x) => {
+        const values = x.dataSync();
+        const weights = Float64Array.from(values, (value, i) => {
+          const weight = normal(uniform, i, x.shape);
+          return Number.isFinite(value) ? weight : 0;
         });
-      // 0 times an infinity is NaN: such outputs are left out altogether.
-      if (finite.includes(0)) {
-        const kept = Array.from(finite.keys()).filter((i) => finite[i] === 1);
-        if (kept.length === 0) return undefined;
-        return weightedElements(x, kept, weights);
-      }
-      return sum(mul(x, like(weights)));
-    })
-    .filter((x) => x !== undefined)
-    .reduce((total, x) => add(total, x));
+        const finite = Float64Array.from(values, (value) => Number(Number.isFinite(value)));
+        const like = (numbers: Float64Array) =>
+          storedTensor(backendOf(x), {
+            name: 'weights',
+            dtype: x.dtype === 'f64' ? 'f64' : 'f32',
+            shape: x.shape,
+            bytes: encode(x.dtype === 'f64' ? 'f64' : 'f32', numbers),
+            values: numbers,
+          });
+        // 0 times an infinity is NaN: such outputs are left out altogether.
+        if (finite.includes(0)) {
+          const kept = Array.from(finite.keys()).filter((i) => finite[i] === 1);
+          if (kept.length === 0) return undefined;
+          return weightedElements(x, kept, weights);
+        }
+        return sum(mul(x, like(weights)));
+      })
+      .filter((x) => x !== undefined)
+      .reduce((total, x) => add(total, x))
+  );
 }
 
 function weightedElements(x: Tensor, kept: readonly number[], weights: Float64Array): Tensor {
