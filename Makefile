@@ -40,7 +40,7 @@ sanitize: $(SANITIZED)
 define SANITIZED_PROGRAM
 build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
 	@mkdir -p build/sanitize
-	$$(CC) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(1) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/threads.c -o $$@ -lm -lpthread
+	$$(CC) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(1) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/threads.c -o $$@ -lm -lpthread
 endef
 $(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width))))
 

@@ -51,8 +51,8 @@ static int give_back(void *buffer, size_t bytes) {
 }
 #else
 #include <pthread.h>
-#include <stdlib.h>
-#include <sys/mman.h>
+
+#include "os.h"
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* Bytes in use, free bytes in the pool, and peak use in this and the last run of MEMORY_EPOCH allocations. */
@@ -62,19 +62,7 @@ static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
-/*
- * Large buffers ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6 to 12 %
- * on decode).
- */
-#define MEMORY_HUGE_PAGE ((size_t)2 << 20)
-static void *system_alloc(size_t bytes) {
-  void *buffer = 0;
-  if (posix_memalign(&buffer, bytes >= 2 * MEMORY_HUGE_PAGE ? MEMORY_HUGE_PAGE : 64, bytes) != 0) return 0;
-#if defined(MADV_HUGEPAGE)
-  if (bytes >= 2 * MEMORY_HUGE_PAGE) madvise(buffer, bytes / MEMORY_HUGE_PAGE * MEMORY_HUGE_PAGE, MADV_HUGEPAGE);
-#endif
-  return buffer;
-}
+static void *system_alloc(size_t bytes) { return os_alloc(bytes); }
 static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)256 << 20); }
 
 /* Returns free buffers to the system, large ones first, until the pool is within its limit. */
@@ -83,7 +71,7 @@ static void trim(void) {
     const size_t bytes = size_of(index);
     for (struct free_buffer *buffer; live + pooled > most() && (buffer = free_lists[index]) != 0; pooled -= bytes) {
       free_lists[index] = buffer->next;
-      free(buffer);
+      os_free(buffer);
     }
   }
 }
@@ -101,7 +89,7 @@ static void used(size_t bytes, int from_pool) {
 static int give_back(void *buffer, size_t bytes) {
   live -= bytes;
   if (live + pooled + bytes > most()) {
-    free(buffer);
+    os_free(buffer);
     return 1;
   }
   pooled += bytes;
@@ -117,17 +105,15 @@ static int give_back(void *buffer, size_t bytes) {
 
 #if defined(__SANITIZE_ADDRESS__)
 /*
- * Each buffer from malloc, with its exact size: in a pool the sanitizer would detect neither overflow nor use
- * after free.
+ * Each buffer from the system, with its exact size: in a pool the sanitizer would detect neither overflow nor
+ * use after free.
  */
 void *gqa_alloc(size_t bytes) {
-  void *buffer = 0;
-  if (bytes > (size_t)-1 / 4 || posix_memalign(&buffer, 64, bytes ? bytes : 1) != 0) return 0;
-  return buffer;
+  return bytes > (size_t)-1 / 4 ? 0 : os_alloc(bytes ? bytes : 1);
 }
 void gqa_free(void *pointer, size_t bytes) {
   (void)bytes;
-  free(pointer);
+  os_free(pointer);
 }
 #else
 void *gqa_alloc(size_t bytes) {

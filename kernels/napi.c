@@ -3,19 +3,14 @@
  * safety of the call itself needs: its only caller is src/backend/native.ts. Kernels of several Node workers
  * run one at a time.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <node_api.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "dispatch.h"
+#include "os.h"
 #include "owned.h"
 
 /* One per Node environment (main thread or worker). */
@@ -81,7 +76,7 @@ static napi_value alloc(napi_env env, napi_callback_info info) {
 }
 
 static void free_piece(struct piece piece) {
-  if (piece.mapped) munmap((void *)piece.address, piece.bytes);
+  if (piece.mapped) os_unmap_file((struct os_file){(void *)piece.address, piece.bytes});
   else gqa_free((void *)piece.address, piece.bytes);
 }
 
@@ -153,59 +148,29 @@ static napi_value run(napi_env env, napi_callback_info info) {
   return 0;
 }
 
-static napi_value fail(napi_env env, const char *path) {
-  char message[4300];
-  snprintf(message, sizeof message, "%s: %s", path, strerror(errno));
-  napi_throw_error(env, 0, message);
-  return 0;
-}
-
-#ifdef __linux__
-/*
- * A mapped file that is truncated ends the process: print the reason, then let the access fault again with
- * the default action.
- */
-static void on_bus_error(int number) {
-  static const char line[] = "gqa: a file in use was cut short (replace a checkpoint by renaming, not by writing into it)\n";
-  if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return;
-  (void)number; /* SA_RESETHAND has restored the default */
-}
-
-static void explain_bus_errors(void) {
-  struct sigaction now, ours = {.sa_handler = on_bus_error, .sa_flags = (int)SA_RESETHAND};
-  if (sigaction(SIGBUS, 0, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(SIGBUS, &ours, 0);
-}
-#else
-static void explain_bus_errors(void) {} /* V8 has a handler of its own on macOS */
-#endif
-
 static napi_value map_file(napi_env env, napi_callback_info info) {
   napi_value value, result;
-  char path[4096];
+  char path[4096], reason[OS_REASON];
   size_t length;
-  struct stat status;
+  struct os_file file;
   struct instance *instance;
   get_arguments(env, info, 1, &value, &instance);
   napi_get_value_string_utf8(env, value, path, sizeof path, &length);
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return fail(env, path);
-  void *address = MAP_FAILED;
-  int bad = fstat(file, &status) != 0;
-  if (!bad && status.st_size == 0) address = 0; /* nothing to map */
-  else if (!bad) address = mmap(0, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-  int why = errno;
-  close(file);
-  errno = why;
-  if (address == MAP_FAILED) return fail(env, path);
-  if (address && !owned_add(&instance->owned, (struct piece){(uintptr_t)address, (size_t)status.st_size, 1})) {
-    munmap(address, (size_t)status.st_size);
-    errno = ENOMEM;
-    return fail(env, path);
+  int mapped = os_map_file(path, &file, reason);
+  if (mapped && file.address && !owned_add(&instance->owned, (struct piece){(uintptr_t)file.address, file.bytes, 1})) {
+    os_unmap_file(file);
+    snprintf(reason, sizeof reason, "out of memory");
+    mapped = 0;
   }
-  explain_bus_errors();
+  if (!mapped) {
+    char message[sizeof path + sizeof reason + 2];
+    snprintf(message, sizeof message, "%s: %s", path, reason);
+    napi_throw_error(env, 0, message);
+    return 0;
+  }
   napi_create_object(env, &result);
-  napi_set_named_property(env, result, "address", to_number(env, (double)(uintptr_t)address));
-  napi_set_named_property(env, result, "byteLength", to_number(env, (double)status.st_size));
+  napi_set_named_property(env, result, "address", to_number(env, (double)(uintptr_t)file.address));
+  napi_set_named_property(env, result, "byteLength", to_number(env, (double)file.bytes));
   return result;
 }
 

@@ -9,9 +9,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <unistd.h>
 
 #include "gqa.h"
+#include "os.h"
 
 #define THREADS_CLOSED 0xffffffffu
 #define THREADS_SPINS 4000
@@ -76,8 +76,7 @@ static void *worker_main(void *argument) {
 int gqa_threads(void) {
   int threads = atomic_load_explicit(&wanted, memory_order_relaxed);
   if (threads == 0) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    gqa_set_threads(processors < 1 ? 1 : processors > GQA_MAX_THREADS ? GQA_MAX_THREADS : (int)processors);
+    gqa_set_threads(os_processors());
     threads = atomic_load(&wanted);
   }
   return threads;

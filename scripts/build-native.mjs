@@ -40,6 +40,7 @@ const units = {
   'dispatch.c': [],
   'memory.c': [],
   'napi.c': [],
+  'os_posix.c': [],
   'threads.c': [],
 };
 
