@@ -11,6 +11,7 @@ import { upload } from '../ops/operands.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { checkModel } from './generation/request.ts';
 import type { Model } from './model.ts';
+import { splitIntoPasses } from './token-batch.ts';
 
 /** Options of `embed`. */
 export interface EmbedOptions {
@@ -50,7 +51,8 @@ export function embed(model: Model, texts: readonly string[], options: EmbedOpti
   const rows = encoded(model, texts);
   const D = model.config.hiddenSize;
   const out = new Float32Array(rows.length * D);
-  for (const group of groups(rows.map(({ length }) => length))) {
+  const byLength = [...rows.keys()].sort((a, b) => rows[a].length - rows[b].length);
+  for (const group of splitIntoPasses(byLength, (index) => rows[index].length, PASS_TOKENS)) {
     const hidden = model.lastHiddenState(
       'embed',
       group.map((index) => rows[index]),
@@ -83,18 +85,6 @@ function encoded(model: Model, texts: readonly string[]): number[][] {
       `embed: expected texts of 1 to ${context} tokens, the model's context, got ${ids.length} in text ${index}`,
     );
   });
-}
-
-/** Indices of rows that run together, of similar length and at most `PASS_TOKENS` tokens (or one row). */
-function groups(lengths: readonly number[]): number[][] {
-  const order = lengths.map((_, index) => index).sort((a, b) => lengths[a] - lengths[b]);
-  const all: number[][] = [];
-  for (const index of order) {
-    const last = all.at(-1);
-    if (last && (last.length + 1) * lengths[index] <= PASS_TOKENS) last.push(index);
-    else all.push([index]);
-  }
-  return all;
 }
 
 /** states `[T, D]` -> `[D]` */

@@ -58,6 +58,30 @@ export function paddedBatch(rows: readonly (readonly number[])[]): TokenBatch {
   return { batchSize: lengths.length, length, lengths, ids };
 }
 
+/**
+ * Rows, in order, as passes of at most `maxTokens` tokens, padding included; a longer row has a pass of its
+ * own.
+ */
+export function splitIntoPasses<Row>(
+  rows: readonly Row[],
+  lengthOf: (row: Row) => number,
+  maxTokens: number,
+): Row[][] {
+  const passes: Row[][] = [];
+  let longest = 0;
+  for (const row of rows) {
+    const last = passes.at(-1);
+    longest = Math.max(longest, lengthOf(row));
+    if (last && (last.length + 1) * longest <= maxTokens) {
+      last.push(row);
+    } else {
+      passes.push([row]);
+      longest = lengthOf(row);
+    }
+  }
+  return passes;
+}
+
 /** The rows' own ids, without the padding. */
 export function batchRows({ ids, length, lengths }: TokenBatch): readonly Int32Array[] {
   return lengths.map((count, row) => ids.subarray(row * length, row * length + count));

@@ -1,8 +1,10 @@
 /** Forward passes of generation: a prompt in chunks, and one pass over the next tokens of several rows. */
 import type { KeyValueCache } from '../../cache/cache.ts';
 import { JoinedCache } from '../../cache/joined-cache.ts';
+import { FEW_ROWS } from '../../ops/linear.ts';
 import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Model } from '../model.ts';
+import { splitIntoPasses } from '../token-batch.ts';
 
 /**
  * Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort
@@ -43,13 +45,25 @@ export async function prefill(
 }
 
 /**
- * One pass over several rows.
+ * Feeds several rows, in passes in which no row depends on the others (at most `FEW_ROWS` tokens, or one row).
  * @returns per row the logits `[V]` after each of its tokens, or (`last`) after the last one only
  */
 export async function forwardRows(
   model: Model,
   feeds: readonly Feed[],
   wanted: 'all' | 'last' = 'all',
+): Promise<Float32Array[][]> {
+  const all: Float32Array[][] = [];
+  for (const rows of splitIntoPasses(feeds, ({ tokens }) => tokens.length, FEW_ROWS)) {
+    all.push(...(await forwardPass(model, rows, wanted)));
+  }
+  return all;
+}
+
+async function forwardPass(
+  model: Model,
+  feeds: readonly Feed[],
+  wanted: 'all' | 'last',
 ): Promise<Float32Array[][]> {
   const caches = feeds.map(({ cache }) => cache);
   const cache = caches.length === 1 ? caches[0] : new JoinedCache(caches);

@@ -8,7 +8,7 @@ import { FEW_ROWS } from '../../ops/linear.ts';
 import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Model } from '../model.ts';
 import { checkBeams } from './beam-search.ts';
-import { type Feed, forwardRows } from './forward-rows.ts';
+import { forwardRows } from './forward-rows.ts';
 import { type BatchRequest, PromptRun } from './prompt-run.ts';
 import { propose } from './propose.ts';
 import {
@@ -63,8 +63,7 @@ const OPTIONS = optionKinds<GenerateBatchOptions>({
  * all of its rows.
  *
  * Result j of a prompt is what `generate` gives for the prompt alone with the seed `seed + j`, whatever else
- * is in the batch. With n > 1 this holds except where the two likeliest tokens (or a draw and a boundary) are
- * within 1e-4 in their logits, since the prompt's keys are in blocks then; with speculation, as in `generate`.
+ * is in the batch.
  *
  * Log probabilities are the log-softmax of the model's logits, before any processor or temperature, as
  * servers with OpenAI's API report them: so they say what the model thinks, and do not change with the
@@ -139,34 +138,14 @@ async function pass(request: BatchRequest, runs: readonly PromptRun[]): Promise<
     runs.flatMap((run) => run.sequences),
   );
   const feeds = runs.flatMap((run) => run.feeds);
-  const logits: Float32Array[][] = [];
-  for (const rows of passes(feeds)) {
-    for (const { cache, tokens } of rows) if (tokens.length > 1) cache.hold?.(0, cache.lengths[0]);
-    logits.push(...(await forwardRows(request.model, rows)));
-  }
+  for (const { cache, tokens } of feeds) if (tokens.length > 1) cache.hold?.(0, cache.lengths[0]);
+  const logits = await forwardRows(request.model, feeds);
   let at = 0;
   for (const run of runs) {
     const count = run.feeds.length;
     run.take(logits.slice(at, at + count));
     at += count;
   }
-}
-
-/** Passes of at most `FEW_ROWS` tokens, padding included: in them no row depends on the others. */
-function passes(feeds: readonly Feed[]): Feed[][] {
-  const all: Feed[][] = [];
-  let longest = 0;
-  for (const feed of feeds) {
-    const rows = all.at(-1);
-    longest = Math.max(longest, feed.tokens.length);
-    if (rows && (rows.length + 1) * longest <= FEW_ROWS) {
-      rows.push(feed);
-    } else {
-      all.push([feed]);
-      longest = feed.tokens.length;
-    }
-  }
-  return all;
 }
 
 function checkBatch(model: Model, options: GenerateBatchOptions): BatchRequest {
