@@ -9,6 +9,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
   checkHeads,
+  checkIntegers,
   checkMask,
   checkScale,
   checkSinks,
@@ -106,9 +107,13 @@ function prepareAttend(
   if (mask) checkMask(op, mask);
   if (bias) checkAttentionFloat(op, backend, bias);
   const [left, windowRight] = checkWindow(op, options.localWindowSize, isCausal);
-  const lengths =
-    checkRows(op, 'queryLengths', options.queryLengths, B, 0, T) ?? new Array<number>(B).fill(T);
-  const offsets = checkRows(op, 'queryOffsets', options.queryOffsets, B, -(2 ** 31), 2 ** 31 - 1);
+  const { queryLengths, queryOffsets } = options;
+  const lengths = queryLengths
+    ? checkIntegers(op, 'queryLengths', queryLengths, { batch: B, low: 0, high: T })
+    : new Array<number>(B).fill(T);
+  const offsets =
+    queryOffsets &&
+    checkIntegers(op, 'queryOffsets', queryOffsets, { batch: B, low: -(2 ** 31), high: 2 ** 31 - 1 });
   const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
   const S = Math.max(0, ...view.rows.map(({ length }) => length));
   const target = [B, N, T, S];
@@ -198,21 +203,4 @@ function bothMasks(backend: Backend, a: TensorOperand, b: TensorOperand, target:
   const operand = allocate(backend, 'bool', target);
   backend.write(operand.storage, bits);
   return { operand, strides: [N * T * S, T * S, S, 1] };
-}
-
-function checkRows(
-  op: string,
-  name: string,
-  values: readonly number[] | undefined,
-  batch: number,
-  low: number,
-  high: number,
-): readonly number[] | undefined {
-  if (values === undefined) return undefined;
-  const own = Array.from(values);
-  if (own.length !== batch || own.some((value) => !Number.isInteger(value) || value < low || value > high)) {
-    const range = Number.isFinite(high) ? ` from ${low} to ${high}` : '';
-    throw new RangeError(`${op}: expected ${name} of ${batch} integers${range}, got [${own.join(', ')}]`);
-  }
-  return own;
 }

@@ -202,6 +202,25 @@ export function checkWindow(
   return [left, isCausal ? 0 : right];
 }
 
+/** A list of one integer from `low` to `high` per batch row, copied. @throws RangeError for another list */
+export function checkIntegers(
+  op: string,
+  name: string,
+  list: Iterable<number>,
+  { batch, low, high }: { readonly batch: number; readonly low: number; readonly high: number },
+): readonly number[] {
+  const own = Array.from(list);
+  if (
+    own.length === batch &&
+    own.every((value) => Number.isInteger(value) && value >= low && value <= high)
+  ) {
+    return own;
+  }
+  throw new RangeError(
+    `${op}: expected ${name} of ${batch} integers from ${low} to ${high}, got [${own.join(', ')}]`,
+  );
+}
+
 function isWidth(side: number): boolean {
   return side >= 0 && (Number.isInteger(side) || side === Infinity);
 }

@@ -15,6 +15,7 @@ import {
   type AttentionSettings,
   checkAttentionFloat,
   checkHeads,
+  checkIntegers,
   checkMask,
   checkScale,
   checkSinks,
@@ -197,17 +198,8 @@ function checkOffsets(
       `${op}: expected queryOffset as a number, an array or an Int32Array, got ${describe(queryOffset)}`,
     );
   }
-  const list =
-    typeof queryOffset === 'number' ? new Array<number>(batch).fill(queryOffset) : Array.from(queryOffset);
-  if (
-    list.length !== batch ||
-    list.some((offset) => offset !== Math.trunc(offset) || Math.abs(offset) > MAX_COUNT)
-  ) {
-    throw new RangeError(
-      `${op}: expected queryOffset of ${batch} integers from ${-MAX_COUNT} to ${MAX_COUNT}, got [${list.join(', ')}]`,
-    );
-  }
-  return list;
+  const list = typeof queryOffset === 'number' ? new Array<number>(batch).fill(queryOffset) : queryOffset;
+  return checkIntegers(op, 'queryOffset', list, { batch, low: -MAX_COUNT, high: MAX_COUNT });
 }
 
 /** Each row's queries. Equal rows share one object, because a training step keeps them. */
@@ -272,14 +264,6 @@ function checkLengths(
       `${op}: expected ${name} as an array, an Int32Array or an i32 tensor, got ${describe(lengths)}`,
     );
   }
-  const list = Array.from(lengths instanceof Tensor ? lengths.dataSync() : (lengths as readonly number[]));
-  if (
-    list.length !== batch ||
-    list.some((length) => !Number.isInteger(length) || length < 0 || length > limit)
-  ) {
-    throw new RangeError(
-      `${op}: expected ${name} of ${batch} integers from 0 to ${limit}, got [${list.join(', ')}]`,
-    );
-  }
-  return list;
+  const list = lengths instanceof Tensor ? lengths.dataSync() : lengths;
+  return checkIntegers(op, name, list, { batch, low: 0, high: limit });
 }

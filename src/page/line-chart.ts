@@ -1,4 +1,5 @@
 /** A line chart over steps, as SVG, with a grid at round numbers. */
+import { grouped } from '../arguments/inspect.ts';
 import { legend, svg, svgOfPageWidth } from './html-page.ts';
 import { niceTicks } from './nice-ticks.ts';
 
@@ -45,7 +46,7 @@ function picture(curves: readonly Curve[], label: string, unit: string, WIDTH: n
   const steps = niceTicks(0, maxStep).filter((tick) => tick <= maxStep && Number.isInteger(tick));
   const every = Math.ceil((steps.length * TICK_WIDTH) / (WIDTH - LEFT - RIGHT));
   for (const step of steps.filter((_, i) => i % every === 0)) {
-    const text = step.toLocaleString('en-US');
+    const text = grouped(step);
     parts.push(`<text x="${x(step).toFixed(1)}" y="${HEIGHT - 22}" text-anchor="middle">${text}</text>`);
   }
   parts.push(`<text x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 4}" text-anchor="middle">${unit}</text>`);

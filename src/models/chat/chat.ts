@@ -10,8 +10,7 @@ import { checkPlace, folderAt, type PlaceLike } from '../../files/place.ts';
 import { StreamingDecoder } from '../../text/streaming-decoder.ts';
 import type { ChatMessage, Tokenizer } from '../../text/tokenizer.ts';
 import { type GenerateOptions, generate } from '../generation/generate.ts';
-import { logitsProcessors } from '../generation/logits-processors.ts';
-import { checkModel, checkRequest } from '../generation/request.ts';
+import { checkModel, checkRequest, type GenerationRequest, processorsFor } from '../generation/request.ts';
 import type { FinishReason } from '../generation/result.ts';
 import { StopCondition } from '../generation/stop-condition.ts';
 import type { Model } from '../model.ts';
@@ -77,10 +76,9 @@ export class Chat {
     const { op, model, options, messages, held } = parts;
     checkModel(op, model);
     checkOptions(op, options, CHAT_OPTIONS);
-    checkRequest(op, model, options);
-    const { vocabSize } = model.config;
     const { maxNewTokens = Number.POSITIVE_INFINITY } = options;
-    logitsProcessors(op, options, { promptLength: 0, endTokenIds: [], vocabSize, maxNewTokens });
+    // Checks the options of sampling.
+    processorsFor({ ...checkRequest(op, model, options), maxNewTokens }, 0);
     if (options.maxNewTokens !== undefined) checkInteger(op, 'maxNewTokens', options.maxNewTokens, 1);
     const tokenizer = tokenizerOf(op, model);
     if (tokenizer.chatTemplates.size === 0 && options.template === undefined) {
@@ -171,8 +169,9 @@ export class Chat {
       if (done === total) prefilled = performance.now();
       options.onPrefill?.(done, total);
     };
-    const generation = this.#generation(prompt, { ...options, maxNewTokens, onPrefill });
-    const stop = new StopCondition('chat.send', this.#stop(options), () => this.#tokenizer);
+    const request = checkRequest('chat.send', this.#model, { ...options, maxNewTokens, onPrefill });
+    const generation = this.#generation(request, prompt.length);
+    const stop = new StopCondition('chat.send', request.stop, () => this.#tokenizer);
     const decoder = new StreamingDecoder(this.#tokenizer, {
       skipSpecialTokens: options.skipSpecialTokens ?? true,
     });
@@ -250,25 +249,13 @@ export class Chat {
     return length;
   }
 
-  #stop({ stop = this.#model.endTokenIds }: SendOptions): readonly (number | string)[] {
-    return stop;
-  }
-
   /**
    * The options for `generate`, with the processors of the whole chat. It stops nowhere: `generate` would
    * remove the last token of the answer from the cache, and the next turn feed it again.
    */
-  #generation(
-    prompt: readonly number[],
-    options: ChatOptions & SendOptions & { readonly maxNewTokens: number },
-  ): GenerateOptions {
-    const { maxNewTokens, temperature = 0, seed, draftModel, promptLookup, signal, onPrefill } = options;
-    const processors = logitsProcessors('chat.send', options, {
-      promptLength: prompt.length,
-      endTokenIds: this.#stop(options).filter((end) => typeof end === 'number'),
-      vocabSize: this.#model.config.vocabSize,
-      maxNewTokens,
-    });
+  #generation(request: GenerationRequest, promptLength: number): GenerateOptions {
+    const { maxNewTokens, temperature, seed, draftModel, promptLookup, signal, onPrefill } = request;
+    const processors = processorsFor(request, promptLength);
     const process = (logits: Float32Array, tokens: readonly number[]): void => {
       const all = [...this.#tokens, ...tokens];
       for (const step of processors) step(logits, all);

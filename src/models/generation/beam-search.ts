@@ -8,10 +8,9 @@ import { describe } from '../../arguments/kinds.ts';
 import type { Feed } from './forward-rows.ts';
 import type { LogitsProcessor } from './logits-processors.ts';
 import { type LogprobRecord, largest, logSumExp } from './logprobs.ts';
-import type { GenerationRequest } from './request.ts';
+import { endTokenIds, type GenerationRequest, processorsFor } from './request.ts';
 import type { FinishReason, GenerateResult } from './result.ts';
 import { type RowCaches, shareRow } from './row-caches.ts';
-import { processorsFor } from './sequence.ts';
 
 /** Options of beam search, with their defaults. */
 export interface BeamOptions {
@@ -106,7 +105,7 @@ export class BeamSearch {
     this.#options = options;
     this.#caches = caches;
     this.#processors = processorsFor(request, prompt.length);
-    this.#endTokens = new Set(request.stop.filter((item) => typeof item === 'number'));
+    this.#endTokens = new Set(endTokenIds(request.stop));
     this.#promptLength = prompt.length;
     this.#maxLength = maxLength;
     this.feeds = [{ cache: caches.rows[0], tokens: prompt, history: prompt, sum: 0, logprobs }];

@@ -1,4 +1,5 @@
 /** Log probabilities of tokens under the model's own logits. */
+import { maximum } from './filters.ts';
 
 /** A token and the natural logarithm of its probability. */
 export interface TokenLogprob {
@@ -8,8 +9,7 @@ export interface TokenLogprob {
 
 /** log(sum(exp(logits))), computed in f64. */
 export function logSumExp(logits: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) if (logit > max) max = logit;
+  const max = maximum(logits);
   let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - max);
   return max + Math.log(sum);

@@ -5,7 +5,12 @@ import { aFunction, anything, checkInteger, describe } from '../../arguments/kin
 import type { OptionKinds } from '../../arguments/options.ts';
 import type { Model } from '../model.ts';
 import { checkTokenIds } from '../token-batch.ts';
-import { SAMPLING_KINDS, type SamplingOptions } from './logits-processors.ts';
+import {
+  type LogitsProcessor,
+  logitsProcessors,
+  SAMPLING_KINDS,
+  type SamplingOptions,
+} from './logits-processors.ts';
 import { checkSeed } from './random-source.ts';
 import { StopCondition } from './stop-condition.ts';
 
@@ -94,6 +99,21 @@ export function checkRequest(op: string, model: Model, options: GenerationOption
   // Checks the items, and that there is a tokenizer for strings.
   new StopCondition(op, stop, () => model.tokenizer);
   return { ...options, op, model, maxNewTokens, temperature, sampling: options, stop };
+}
+
+/** The token ids of a `stop` list. */
+export function endTokenIds(stop: GenerationRequest['stop']): number[] {
+  return stop.filter((item) => typeof item === 'number');
+}
+
+/** The processors of a request for one prompt. */
+export function processorsFor(
+  { op, model, sampling, stop, maxNewTokens }: GenerationRequest,
+  promptLength: number,
+): readonly LogitsProcessor[] {
+  const { vocabSize } = model.config;
+  const context = { promptLength, endTokenIds: endTokenIds(stop), vocabSize, maxNewTokens };
+  return logitsProcessors(op, sampling, context);
 }
 
 /** Tokens of the draft model's cache for one answer; 0 when it proposes nothing. */

@@ -2,10 +2,10 @@
 import type { KeyValueCache } from '../../cache/cache.ts';
 import { chooseToken, type Proposal } from './choose-token.ts';
 import type { Feed } from './forward-rows.ts';
-import { type LogitsProcessor, logitsProcessors } from './logits-processors.ts';
+import type { LogitsProcessor } from './logits-processors.ts';
 import { LogprobRecord } from './logprobs.ts';
 import { randomSource } from './random-source.ts';
-import type { GenerationRequest } from './request.ts';
+import { type GenerationRequest, processorsFor } from './request.ts';
 import type { FinishReason, GenerateResult } from './result.ts';
 import type { RandomSource } from './sampling.ts';
 import { StopCondition } from './stop-condition.ts';
@@ -126,12 +126,4 @@ export class Sequence implements Feed {
     const { answer, finishReason = 'length' } = this;
     return { tokens: answer, ...this.#logprobs.fields(answer.length), finishReason };
   }
-}
-
-/** The processors of a request for one prompt. */
-export function processorsFor(request: GenerationRequest, promptLength: number): readonly LogitsProcessor[] {
-  const { op, model, sampling, stop, maxNewTokens } = request;
-  const endTokenIds = stop.filter((item) => typeof item === 'number');
-  const { vocabSize } = model.config;
-  return logitsProcessors(op, sampling, { promptLength, endTokenIds, vocabSize, maxNewTokens });
 }
