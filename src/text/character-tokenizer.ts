@@ -3,8 +3,7 @@
  * gives the ids and texts of its tokenizer.json without the code for other kinds of tokenizers.
  */
 import { describe } from '../arguments/kinds.ts';
-import { checkOptions } from '../arguments/options.ts';
-import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from './code-options.ts';
+import { checkDecode, checkEncode, type DecodeOptions, type EncodeOptions } from './code-options.ts';
 import { encodeTokenizerFiles } from './encode-tokenizer-files.ts';
 import { EACH_CHARACTER, KnownCharacters } from './known-characters.ts';
 import type { Tokenizer, WritableTokenizer } from './tokenizer.ts';
@@ -69,17 +68,13 @@ class CharacterTokenizer implements WritableTokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): number[] {
-    if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
-    checkOptions('encode', options, ENCODE_OPTIONS);
+    checkEncode(text, options);
     this.#known.check(text);
     return this.#known.encode(text) as number[];
   }
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
-    checkOptions('decode', options, DECODE_OPTIONS);
-    if (!Array.isArray(ids)) {
-      throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
-    }
+    checkDecode(ids, options);
     return ids.map((id) => this.#characters[id] ?? '').join('');
   }
 

@@ -1,6 +1,6 @@
-/** Options of a tokenizer's `encode` and `decode`. */
-import { aBoolean } from '../arguments/kinds.ts';
-import { type OptionTable, optionKinds } from '../arguments/options.ts';
+/** Arguments of a tokenizer's `encode` and `decode`. */
+import { aBoolean, describe } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 
 /** Options of `encode`. */
 export interface EncodeOptions {
@@ -18,6 +18,19 @@ export interface DecodeOptions {
   readonly skipSpecialTokens?: boolean;
 }
 
-/** Their kinds. */
-export const ENCODE_OPTIONS: OptionTable = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean });
-export const DECODE_OPTIONS: OptionTable = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
+const ENCODE_OPTIONS = optionKinds<EncodeOptions>({ addSpecialTokens: aBoolean });
+const DECODE_OPTIONS = optionKinds<DecodeOptions>({ skipSpecialTokens: aBoolean });
+
+/** @throws TypeError for another kind of argument */
+export function checkEncode(text: string, options: EncodeOptions): void {
+  if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
+  checkOptions('encode', options, ENCODE_OPTIONS);
+}
+
+/** @throws TypeError for another kind of argument */
+export function checkDecode(ids: readonly number[], options: DecodeOptions): void {
+  checkOptions('decode', options, DECODE_OPTIONS);
+  if (!Array.isArray(ids)) {
+    throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
+  }
+}

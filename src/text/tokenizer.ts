@@ -4,8 +4,6 @@
  * (`test/golden/smollm2`, `test/golden/tokenizers`).
  */
 
-import { describe } from '../arguments/kinds.ts';
-import { checkOptions } from '../arguments/options.ts';
 import type { GgufValue } from '../format/gguf.ts';
 import {
   type ChatMessage,
@@ -14,7 +12,7 @@ import {
   type ChatTemplates,
   configTemplates,
 } from './chat.ts';
-import { DECODE_OPTIONS, type DecodeOptions, ENCODE_OPTIONS, type EncodeOptions } from './code-options.ts';
+import { checkDecode, checkEncode, type DecodeOptions, type EncodeOptions } from './code-options.ts';
 import { cleanUp } from './decoders.ts';
 import { encodeTokenizerFiles, type TokenizerFiles } from './encode-tokenizer-files.ts';
 import { tokenizerFilesFromGguf } from './gguf-tokenizer.ts';
@@ -184,18 +182,14 @@ class JsonTokenizer implements WritableTokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): number[] {
-    if (typeof text !== 'string') throw new TypeError(`encode: expected a string, got ${typeof text}`);
-    checkOptions('encode', options, ENCODE_OPTIONS);
+    checkEncode(text, options);
     this.#characters?.check(text);
     return this.#characters?.encode(text) ?? this.#pipeline.encode(text, options.addSpecialTokens ?? true);
   }
 
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
-    checkOptions('decode', options, DECODE_OPTIONS);
+    checkDecode(ids, options);
     const skip = options.skipSpecialTokens ?? false;
-    if (!Array.isArray(ids)) {
-      throw new TypeError(`decode: expected an array of token ids, got ${describe(ids)}`);
-    }
     const text = this.#pipeline.decode(skip ? ids.filter((id) => !this.isSpecial(id)) : ids);
     return this.#cleanUp ? cleanUp(text) : text;
   }
