@@ -1,10 +1,11 @@
 /** The flags of `gqa generate` for several answers, beams, log probabilities and speculation. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import type { GenerateOptions, Model } from '../models/index.ts';
 import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { utf8Text } from './read-text.ts';
-import type { SamplingFlags } from './sampling-options.ts';
+import { type SamplingFlags, samplingOptions } from './sampling-options.ts';
 
 export interface BatchFlags {
   readonly prompt?: string;
@@ -58,6 +59,27 @@ export function checkBatchFlags(
   const why = 'with several answers or log probabilities';
   refuse(flags.context !== undefined, `expected no --context ${why}, got ${flags.context}`);
   refuse(flags.kvDtype !== 'f32', `expected --kv-dtype f32 ${why}, got ${flags.kvDtype}`);
+}
+
+/** The options that `generate` and `generateBatch` share. */
+export function generationOptions(
+  model: Model,
+  flags: SamplingFlags & {
+    readonly maxTokens: number;
+    readonly seed?: number;
+    readonly stop?: readonly string[];
+    readonly promptLookup?: number;
+  },
+  draftModel: Model | undefined,
+): Omit<GenerateOptions, 'cache'> {
+  return {
+    ...samplingOptions(flags),
+    maxNewTokens: flags.maxTokens,
+    seed: flags.seed,
+    stop: [...model.endTokenIds, ...(flags.stop ?? [])],
+    promptLookup: flags.promptLookup,
+    draftModel,
+  };
 }
 
 /** The lines of the file of `--prompts`. @throws Error when it has none, or an empty one */

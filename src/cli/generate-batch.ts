@@ -1,12 +1,12 @@
 /** `gqa generate` with several answers or log probabilities: they are printed when all of them are complete. */
 import { type GenerateResult, generateBatch, type Model } from '../models/index.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
-import type { BatchFlags } from './batch-options.ts';
+import { type BatchFlags, generationOptions } from './batch-options.ts';
 import { exitCode } from './errors.ts';
 import { untilInterrupt } from './interrupt.ts';
 import { count, errColors, outColors, writeJson, writeNote, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
-import { type SamplingFlags, samplingOptions } from './sampling-options.ts';
+import type { SamplingFlags } from './sampling-options.ts';
 import { table } from './table.ts';
 
 interface Flags extends BatchFlags, SamplingFlags {
@@ -30,16 +30,11 @@ export async function answerBatch(
   try {
     results = await untilInterrupt((signal) =>
       generateBatch(model, prompts, {
-        ...samplingOptions(flags),
-        maxNewTokens: flags.maxTokens,
-        seed: flags.seed,
-        stop: [...model.endTokenIds, ...(flags.stop ?? [])],
+        ...generationOptions(model, flags, draftModel),
         n: flags.n,
         numBeams: flags.numBeams,
         logprobs: flags.logprobs ?? false,
         topLogprobs: flags.topLogprobs,
-        promptLookup: flags.promptLookup,
-        draftModel,
         signal,
         onPrefill: progress.update,
       }).catch((error) => {

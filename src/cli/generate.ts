@@ -11,7 +11,14 @@ import { documentStart } from '../text/documents.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
-import { addBatchOptions, type BatchFlags, checkBatchFlags, isBatch, readPrompts } from './batch-options.ts';
+import {
+  addBatchOptions,
+  type BatchFlags,
+  checkBatchFlags,
+  generationOptions,
+  isBatch,
+  readPrompts,
+} from './batch-options.ts';
 import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } from './chat-options.ts';
 import { exitCode, UsageError } from './errors.ts';
 import { answerBatch } from './generate-batch.ts';
@@ -20,12 +27,7 @@ import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
 import { type Progress, startProgress } from './progress.ts';
 import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
-import {
-  addSamplingOptions,
-  checkSamplingFlags,
-  type SamplingFlags,
-  samplingOptions,
-} from './sampling-options.ts';
+import { addSamplingOptions, checkSamplingFlags, type SamplingFlags } from './sampling-options.ts';
 
 interface GenerateFlags extends BackendFlags, BatchFlags, ChatFlags, SamplingFlags {
   readonly maxTokens: number;
@@ -194,12 +196,7 @@ async function stream(
   let first = 0;
   let last = 0;
   const options = {
-    ...samplingOptions(flags),
-    maxNewTokens: flags.maxTokens,
-    seed: flags.seed,
-    promptLookup: flags.promptLookup,
-    draftModel: flags.draftModel,
-    stop: [...model.endTokenIds, ...(flags.stop ?? [])],
+    ...generationOptions(model, flags, flags.draftModel),
     cache,
     signal,
     onPrefill: (done: number, total: number): void => {

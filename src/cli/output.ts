@@ -1,5 +1,6 @@
 /** Output of all commands: results on stdout, everything else on stderr; numbers with units. */
 import pc from 'picocolors';
+import { grouped } from '../arguments/inspect.ts';
 import { printable, printableJson } from '../arguments/printable.ts';
 import { aboveStatus, terminalWidth } from './status-line.ts';
 
@@ -16,9 +17,7 @@ export const outColors: Colors = colorsOf(process.stdout);
 export const errColors: Colors = colorsOf(process.stderr);
 
 /** A whole number with thousands separators: `134,515,008`. */
-export function count(value: number): string {
-  return value.toLocaleString('en-US');
-}
+export const count: (value: number) => string = grouped;
 
 /** Bytes in the largest binary unit that leaves at least 1: `45.0 KiB`. */
 export function binarySize(bytes: number): string {

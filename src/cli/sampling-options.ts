@@ -5,18 +5,9 @@ import { UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { writeNote } from './output.ts';
 
-export interface SamplingFlags {
+/** The options as flags; `--temperature` has a default. */
+export interface SamplingFlags extends Omit<SamplingOptions, 'logitsProcessors'> {
   readonly temperature: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly typicalP?: number;
-  readonly repetitionPenalty?: number;
-  readonly presencePenalty?: number;
-  readonly frequencyPenalty?: number;
-  readonly noRepeatNgramSize?: number;
-  readonly logitBias?: Readonly<Record<number, number>>;
-  readonly minNewTokens?: number;
 }
 
 export function addSamplingOptions(command: Command): Command {
