@@ -134,7 +134,7 @@ export abstract class Module {
       const name = path.slice(path.lastIndexOf('.') + 1);
       const indented = (text: string) => lines.push(`${'  '.repeat(depth)}${name}: ${text}`);
       if (value instanceof Variable) indented(headOf(value));
-      else if (path !== '') indented(Array.isArray(value) ? `${value.length} items` : typeName(value));
+      else if (path !== '') indented(Array.isArray(value) ? arrayText(value) : typeName(value));
     });
     let count = 0;
     for (const { value } of this.parameters().values()) count += value.size;
@@ -155,6 +155,11 @@ export abstract class Module {
 function headOf(variable: Variable): string {
   const { dtype, shape, isDisposed } = variable.value;
   return `${typeName(variable)} ${dtype} ${shapeText(shape)}${isDisposed ? ' (disposed)' : ''}`;
+}
+
+/** `[2, 3]`, or `2 items` of modules and variables, which follow on lines of their own. */
+function arrayText(items: readonly unknown[]): string {
+  return items.every((item) => typeof item === 'number') ? shapeText(items) : `${items.length} items`;
 }
 
 function typeName(value: unknown): string {
