@@ -1,6 +1,6 @@
 /*
  * test_copy.c: fill, convert and copy_strided for every pair of types, all f16 and bf16 patterns, and all
- * kinds of strides.
+ * kinds of strides; select.
  */
 #include "check.h"
 #include "copy.c"
@@ -168,8 +168,27 @@ static void test_copy_strided(void) {
     }
 }
 
+/* Elements of every width, up to more than one chunk. */
+static void test_select(void) {
+  static const size_t sizes[] = {0, 1, 31, 32, 33, GQA_CHUNK - 1, GQA_CHUNK, GQA_CHUNK + 17};
+  for (size_t bytes = 1; bytes <= 4; bytes *= 2)
+    for (size_t s = 0; s < COUNT(sizes); s++) {
+      const size_t n = sizes[s], length = n * bytes;
+      uint8_t *condition = new_bytes(n), *x = new_bytes(length), *y = new_bytes(length), *out = new_bytes(length), *want = new_bytes(length);
+      for (size_t i = 0; i < n; i++) condition[i] = random_bits() & 1;
+      for (size_t i = 0; i < length; i++) {
+        x[i] = (uint8_t)random_bits(), y[i] = (uint8_t)random_bits();
+        want[i] = condition[i / bytes] ? x[i] : y[i];
+      }
+      op_select((double[]){address(out), address(condition), address(x), address(y), (double)bytes, (double)n});
+      check_bytes(out, want, length, "select of %zu bytes n=%zu", bytes, n);
+      free(condition), free(x), free(y), free(out), free(want);
+    }
+}
+
 int main(void) {
   test_half_patterns();
+  test_select();
   test_convert_q8_0();
   test_convert_types();
   test_fill();
