@@ -2,7 +2,9 @@
  * Checks the imports between the folders of src/ (ARCHITECTURE.md, "Layers"), type imports included:
  * - a folder imports only from folders below it (before it in LAYERS), and those of ONLY from fewer;
  * - `backend/reference/` is imported only from `backend`;
- * - Node built-ins are imported only by the files of NODE_ALLOWED;
+ * - outside cli nothing but types is imported from Node built-ins: library code has them from platform/node.ts,
+ *   which alone asks whether there is a `process`;
+ * - no top-level await outside cli: Node's `require` refuses it;
  * - no chain of imports is a cycle.
  *
  * Usage: node scripts/check-imports.mjs [root]. Prints one line per problem; exit code 1 when there is one.
@@ -14,6 +16,7 @@ import ts from 'typescript';
 
 const LAYERS = [
   ...[
+    'platform',
     'arguments',
     'page',
     'format',
@@ -32,13 +35,13 @@ const LAYERS = [
 ];
 /** Folders that may import from these folders only. */
 const ONLY = {
+  platform: [],
   arguments: [],
   page: ['arguments'],
   format: ['arguments'],
-  files: ['arguments', 'format'],
+  files: ['arguments', 'format', 'platform'],
   plan: ['arguments', 'format', 'files'],
 };
-const NODE_ALLOWED = /^(backend\/(platform|native)|files\/node-|cli\/)/;
 
 const source = join(resolve(process.argv[2] ?? '.'), 'src');
 const files = readdirSync(source, { recursive: true })
@@ -57,17 +60,18 @@ for (const file of files) {
   const layer = layerOf(file);
   if (rank(layer) < 0)
     problems.push(`src/${file}: folder ${layer} is missing in LAYERS of scripts/check-imports.mjs`);
-  const text = readFileSync(join(source, file), 'utf8');
-  for (const { fileName: specifier, pos } of ts.preProcessFile(text, true, true).importedFiles) {
-    const fail = (rule) => {
-      const line = text.slice(0, pos).split('\n').length;
-      problems.push(`src/${file}:${line}: imports ${specifier}; ${rule}`);
-    };
+  const { imports, topLevelAwaits, processTests } = parse(file);
+  if (layer !== 'cli') {
+    for (const line of topLevelAwaits) problems.push(`src/${file}:${line}: top-level await`);
+    for (const line of layer === 'platform' ? [] : processTests)
+      problems.push(`src/${file}:${line}: tests for process; isNode of platform/node.ts does`);
+  }
+  for (const { specifier, isType, line } of imports) {
+    const fail = (rule) => problems.push(`src/${file}:${line}: imports ${specifier}; ${rule}`);
     if (!specifier.startsWith('.')) {
       if (isBuiltin(specifier)) {
         if (!specifier.startsWith('node:')) fail(`write node:${specifier}`);
-        if (!NODE_ALLOWED.test(file))
-          fail('only backend/platform, backend/native, files/node-* and cli may import Node built-ins');
+        if (layer !== 'cli' && !isType) fail('only cli may; platform/node.ts has them for library code');
       } else if (layer in ONLY) fail(`${layer} may import no package`);
       continue;
     }
@@ -86,6 +90,33 @@ for (const file of files) {
         fail('only backend may import backend/reference/');
     }
   }
+}
+
+/** What the rules need of a file: its imports, and the lines of top-level awaits and of `typeof process`. */
+function parse(file) {
+  const text = readFileSync(join(source, file), 'utf8');
+  const tree = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, false);
+  const lineOf = (node) => tree.getLineAndCharacterOfPosition(node.getStart(tree)).line + 1;
+  const found = { imports: [], topLevelAwaits: [], processTests: [] };
+  const add = (literal, isType) => {
+    if (literal && ts.isStringLiteralLike(literal))
+      found.imports.push({ specifier: literal.text, isType, line: lineOf(literal) });
+  };
+  function visit(node, isTopLevel) {
+    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, node.importClause?.isTypeOnly ?? false);
+    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly);
+    else if (ts.isImportTypeNode(node)) add(node.argument.literal, true);
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword)
+      add(node.arguments[0], false);
+    else if (ts.isTypeOfExpression(node) && node.expression.text === 'process')
+      found.processTests.push(lineOf(node));
+    const isAwait = ts.isAwaitExpression(node) || (ts.isForOfStatement(node) && node.awaitModifier);
+    if (isAwait && isTopLevel) found.topLevelAwaits.push(lineOf(node));
+    const isInside = !isTopLevel || ts.isFunctionLike(node) || ts.isClassLike(node);
+    ts.forEachChild(node, (child) => visit(child, !isInside));
+  }
+  visit(tree, true);
+  return found;
 }
 
 const done = new Set();

@@ -3,23 +3,10 @@
  * synced and renamed, so they are never half written. Temporary files of a killed process are removed by the
  * next one that writes the same name.
  */
-import { statSync, writeSync } from 'node:fs';
-import {
-  appendFile,
-  type FileHandle,
-  mkdir,
-  open,
-  readdir,
-  realpath,
-  rename,
-  rm,
-  stat,
-  statfs,
-} from 'node:fs/promises';
-import { hostname } from 'node:os';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import type { FileHandle } from 'node:fs/promises';
 import { checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
+import { node } from '../platform/node.ts';
 import type {
   FileContent,
   FileSource,
@@ -31,10 +18,6 @@ import type {
 } from './folder.ts';
 import { isRunning, lockFolder } from './node-lock.ts';
 
-const HOST = hostname()
-  .replace(/[^\w-]/g, '_')
-  .slice(0, 40);
-
 /**
  * Bytes per synchronous write. So few are copied into the page cache in less time than a thread takes to
  * start. Larger writes need larger runs of free memory: in a virtual machine, writes of 1 MiB took five times
@@ -44,20 +27,20 @@ const WRITE_BYTES = 1 << 18;
 
 /** What exists at a path: a folder, or a file in its folder; undefined when nothing does. */
 export async function findPath(path: string): Promise<Place | undefined> {
-  const found = await ifExists(stat(path));
+  const found = await ifExists(node.fs.promises.stat(path));
   return found && (found.isDirectory() ? { folder: new NodeFolder(path) } : splitPath(path));
 }
 
 /** The folder of a path, and the name in it. */
 export function splitPath(path: string): { readonly folder: NodeFolder; readonly file: string } {
-  const name = basename(path);
+  const name = node.path.basename(path);
   if (name === '' || name === '.' || name === '..') {
-    const whole = resolve(path);
-    return { folder: new NodeFolder(dirname(whole)), file: basename(whole) };
+    const whole = node.path.resolve(path);
+    return { folder: new NodeFolder(node.path.dirname(whole)), file: node.path.basename(whole) };
   }
   // Errors name the file as the caller did: `x`, not `./x`.
   const prefix = path.slice(0, path.lastIndexOf(name));
-  return { folder: new NodeFolder(dirname(path), prefix), file: name };
+  return { folder: new NodeFolder(node.path.dirname(path), prefix), file: name };
 }
 
 export class NodeFolder implements Folder {
@@ -66,7 +49,7 @@ export class NodeFolder implements Folder {
   readonly #prefix: string;
 
   /** @param prefix comes before the names of its files in errors */
-  constructor(path: string, prefix: string = /[/\\]$/.test(path) ? path : `${path}${sep}`) {
+  constructor(path: string, prefix: string = /[/\\]$/.test(path) ? path : `${path}${node.path.sep}`) {
     this.name = path;
     this.path = path;
     this.#prefix = prefix;
@@ -77,7 +60,7 @@ export class NodeFolder implements Folder {
   }
 
   async list(): Promise<readonly FolderEntry[]> {
-    const entries = (await ifExists(readdir(this.path, { withFileTypes: true }))) ?? [];
+    const entries = (await ifExists(node.fs.promises.readdir(this.path, { withFileTypes: true }))) ?? [];
     return entries
       .map((entry): FolderEntry => {
         const kind = entry.isFile() ? 'file' : entry.isDirectory() ? 'folder' : 'other';
@@ -91,17 +74,17 @@ export class NodeFolder implements Folder {
   }
 
   async create(): Promise<void> {
-    await inFolder(this.path, mkdir(this.path, { recursive: true }));
+    await inFolder(this.path, node.fs.promises.mkdir(this.path, { recursive: true }));
   }
 
   async write(file: string, content: FileContent): Promise<void> {
     const target = this.nameOf(file);
-    if ((await ifExists(stat(target)))?.isDirectory()) {
+    if ((await ifExists(node.fs.promises.stat(target)))?.isDirectory()) {
       throw new Error(`${target}: expected a file or nothing at this path, got a folder`);
     }
     await this.#removeLeftovers(file, 'tmp');
     const temporary = this.#temporary(file, 'tmp');
-    const handle = await inFolder(this.path, open(temporary, 'wx'));
+    const handle = await inFolder(this.path, node.fs.promises.open(temporary, 'wx'));
     try {
       try {
         if (typeof content === 'function') await content(writerOf(handle));
@@ -110,16 +93,16 @@ export class NodeFolder implements Folder {
       } finally {
         await handle.close();
       }
-      await rename(temporary, target);
+      await node.fs.promises.rename(temporary, target);
     } catch (error) {
-      await rm(temporary, { force: true });
+      await node.fs.promises.rm(temporary, { force: true });
       throw error;
     }
     await syncFolder(this.path);
   }
 
   async append(file: string, text: string): Promise<void> {
-    await appendFile(this.nameOf(file), text);
+    await node.fs.promises.appendFile(this.nameOf(file), text);
   }
 
   folder(name: string): NodeFolder {
@@ -127,7 +110,7 @@ export class NodeFolder implements Folder {
   }
 
   async remove(name: string): Promise<void> {
-    await rm(this.nameOf(name), { recursive: true, force: true });
+    await node.fs.promises.rm(this.nameOf(name), { recursive: true, force: true });
   }
 
   async replace(
@@ -139,29 +122,30 @@ export class NodeFolder implements Folder {
     const temporary = this.#temporary(name, 'tmp');
     await this.create();
     await this.#removeLeftovers(name, 'tmp');
-    await mkdir(temporary);
+    await node.fs.promises.mkdir(temporary);
     try {
       await fill(new NodeFolder(temporary));
       await syncFolder(temporary);
       const old = options.overwrite ? this.#temporary(name, 'old') : undefined;
       // A folder cannot be renamed over another.
-      const isMoved = old !== undefined && (await ifExists(rename(target, old).then(() => true)));
+      const isMoved =
+        old !== undefined && (await ifExists(node.fs.promises.rename(target, old).then(() => true)));
       try {
-        await rename(temporary, target);
+        await node.fs.promises.rename(temporary, target);
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code === 'ENOTEMPTY' || code === 'EEXIST') {
           const what = 'expected nothing there, got a folder that was written there meanwhile';
           throw new Error(`${target}: ${what}`, { cause: error });
         }
-        if (isMoved) await rename(old, target);
+        if (isMoved) await node.fs.promises.rename(old, target);
         throw error;
       }
       await syncFolder(this.path);
-      if (isMoved) await rm(old, { recursive: true, force: true });
+      if (isMoved) await node.fs.promises.rm(old, { recursive: true, force: true });
       await this.#removeLeftovers(name, 'old');
     } catch (error) {
-      await rm(temporary, { recursive: true, force: true });
+      await node.fs.promises.rm(temporary, { recursive: true, force: true });
       throw error;
     }
   }
@@ -171,23 +155,26 @@ export class NodeFolder implements Folder {
   }
 
   async location(name?: string): Promise<string> {
-    const found = await realPath(resolve(name === undefined ? this.path : this.nameOf(name)));
-    return sep === '\\' ? found.replaceAll(sep, '/') : found;
+    const found = await realPath(node.path.resolve(name === undefined ? this.path : this.nameOf(name)));
+    return node.path.sep === '\\' ? found.replaceAll(node.path.sep, '/') : found;
   }
 
   async space(name: string): Promise<number> {
     await this.#removeLeftovers(name, 'tmp');
-    let folder = resolve(this.path);
-    while ((await ifExists(stat(folder))) === undefined && dirname(folder) !== folder)
-      folder = dirname(folder);
-    const { bavail, bsize } = await statfs(folder);
+    let folder = node.path.resolve(this.path);
+    while (
+      (await ifExists(node.fs.promises.stat(folder))) === undefined &&
+      node.path.dirname(folder) !== folder
+    )
+      folder = node.path.dirname(folder);
+    const { bavail, bsize } = await node.fs.promises.statfs(folder);
     return bavail * bsize;
   }
 
   /** `.NAME.PID-HOST-UNIQUE.KIND` */
   #temporary(name: string, kind: 'tmp' | 'old'): string {
     const unique = Math.random().toString(36).slice(2, 10);
-    return join(this.path, `.${name}.${process.pid}-${HOST}-${unique}.${kind}`);
+    return node.path.join(this.path, `.${name}.${process.pid}-${hostName()}-${unique}.${kind}`);
   }
 
   /** Removes temporary files of `name` whose process ran on this machine and has ended. */
@@ -197,7 +184,7 @@ export class NodeFolder implements Folder {
     for (const { name: left } of entries) {
       if (!left.startsWith(prefix) || !left.endsWith(`.${kind}`)) continue;
       const [, pid, host] = /^(\d+)-([\w-]+)-[0-9a-z]+\.\w+$/.exec(left.slice(prefix.length)) ?? [];
-      if (host === HOST && !isRunning(Number(pid))) await this.remove(left);
+      if (host === hostName() && !isRunning(Number(pid))) await this.remove(left);
     }
   }
 }
@@ -250,7 +237,7 @@ class NodeFile implements FileSource {
     const file = openFile(this.name);
     try {
       // Checked after opening: a replacement before that is found here, a later one does no harm.
-      const { dev, ino, mtimeNs } = statSync(this.name, { bigint: true });
+      const { dev, ino, mtimeNs } = node.fs.statSync(this.name, { bigint: true });
       this.#check({ dev, ino, mtimeNs, size: BigInt(file.size) });
     } catch (error) {
       file.close();
@@ -294,10 +281,10 @@ class NodeFile implements FileSource {
 /** @throws the file system's error when it cannot be opened, FormatError when it is no regular file */
 async function openRegularFile(path: string): Promise<{ handle: FileHandle; identity: Identity }> {
   // Checked before opening: opening a pipe waits for its writer.
-  if (!(await stat(path)).isFile()) {
+  if (!(await node.fs.promises.stat(path)).isFile()) {
     throw new FormatError(path, undefined, 'expected a regular file, got a pipe, a device or a folder');
   }
-  const handle = await open(path, 'r');
+  const handle = await node.fs.promises.open(path, 'r');
   try {
     return { handle, identity: await handle.stat({ bigint: true }) };
   } catch (error) {
@@ -312,7 +299,7 @@ function writerOf(handle: FileHandle): FileWriter {
       // A single write may write less.
       for (let done = 0; done < bytes.byteLength; ) {
         const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
-        done += writeSync(handle.fd, bytes, done, length, at + done);
+        done += node.fs.writeSync(handle.fd, bytes, done, length, at + done);
       }
     },
     truncate: (size) => handle.truncate(size),
@@ -323,17 +310,25 @@ function writerOf(handle: FileHandle): FileWriter {
 /** The path with all links in the existing part of it resolved. */
 async function realPath(path: string): Promise<string> {
   try {
-    return await realpath(path);
+    return await node.fs.promises.realpath(path);
   } catch {
-    const parent = dirname(path);
-    return parent === path ? path : join(await realPath(parent), basename(path));
+    const parent = node.path.dirname(path);
+    return parent === path ? path : node.path.join(await realPath(parent), node.path.basename(path));
   }
+}
+
+/** This machine's name in the names of temporary files. */
+function hostName(): string {
+  return node.os
+    .hostname()
+    .replace(/[^\w-]/g, '_')
+    .slice(0, 40);
 }
 
 /** Makes a rename durable. On Windows a folder cannot be opened, and need not be. */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
+  const handle = await node.fs.promises.open(folder, 'r');
   try {
     await handle.sync();
   } finally {

@@ -3,9 +3,7 @@
  * two that start together at least one sees the other, and removing the lock of a process that has ended can
  * never remove that of a running one.
  */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { node } from '../platform/node.ts';
 import { FolderInUseError } from './folder.ts';
 
 /**
@@ -25,10 +23,10 @@ const MAX_WAIT_MS = 40;
  */
 export function lockFolder(folder: string): () => void {
   const unique = Math.random().toString(36).slice(2);
-  const own = `.lock-${encodeURIComponent(hostname())}-${process.pid}-${startOf(process.pid)}-${unique}`;
-  const unlock = () => rmSync(join(folder, own), { force: true });
+  const own = `.lock-${encodeURIComponent(node.os.hostname())}-${process.pid}-${startOf(process.pid)}-${unique}`;
+  const unlock = () => node.fs.rmSync(node.path.join(folder, own), { force: true });
   for (let attempt = 1; ; attempt++) {
-    writeFileSync(join(folder, own), '', { flag: 'wx' });
+    node.fs.writeFileSync(node.path.join(folder, own), '', { flag: 'wx' });
     const other = otherLock(folder, own);
     if (other === undefined) return unlock;
     unlock();
@@ -44,13 +42,13 @@ export function lockFolder(folder: string): () => void {
 
 /** The lock of another running process. Those of ended processes are removed. */
 function otherLock(folder: string, own: string): { readonly name: string; readonly pid: number } | undefined {
-  for (const name of readdirSync(folder)) {
+  for (const name of node.fs.readdirSync(folder)) {
     const [, host, id, start] = NAME.exec(name) ?? [];
     if (host === undefined || name === own) continue;
     const pid = Number(id);
-    const isHere = decodeURIComponent(host) === hostname();
+    const isHere = decodeURIComponent(host) === node.os.hostname();
     if (isHere && start === startOf(pid) && isRunning(pid)) return { name, pid };
-    rmSync(join(folder, name), { force: true });
+    node.fs.rmSync(node.path.join(folder, name), { force: true });
   }
   return undefined;
 }
@@ -71,7 +69,7 @@ export function isRunning(pid: number): boolean {
  */
 function startOf(pid: number): string {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const stat = node.fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return fields[0] === 'Z' || fields[0] === 'X' ? '' : fields[19];
   } catch {

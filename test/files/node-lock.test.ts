@@ -14,15 +14,15 @@ import { lockFolder } from '../../src/files/node-lock.ts';
 const PROCESSES = 3;
 const ROUNDS = 20;
 const module = new URL('../../dist/files/node-lock.js', import.meta.url).href;
-/** Waits for the moment that it is told, takes the lock, holds it for a while and says whether it had it. */
+/** Waits for the moment that it is told, takes the lock, says whether it has it, and holds it until it is told. */
 const CHILD = `
 import { lockFolder } from ${JSON.stringify(module)};
+let unlock;
 process.on('message', ({ folder, at }) => {
+  if (folder === undefined) { unlock(); process.send('free'); return; }
   while (Date.now() < at);
-  let unlock;
   try { unlock = lockFolder(folder); } catch (error) { process.send(error.name); return; }
   process.send('held');
-  setTimeout(() => { unlock(); process.send('free'); }, 300);
 });
 process.send('ready');
 `;
@@ -74,7 +74,10 @@ describe('lockFolder', () => {
         expect(said.filter((word) => word === 'held').length).toBeLessThanOrEqual(1);
         expect(said.every((word) => word === 'held' || word === 'FolderInUseError')).toBe(true);
         const holder = children[said.indexOf('held')];
-        if (holder) await once(holder, 'message');
+        if (holder) {
+          holder.send({});
+          await once(holder, 'message');
+        }
         expect(readdirSync(place)).toEqual([]);
       }
     } finally {

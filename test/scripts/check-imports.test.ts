@@ -34,9 +34,10 @@ describe('check-imports', () => {
       'format/a.ts': leaf,
       'plan/a.ts': "import { a } from '../format/a.ts';\nexport const b = a;\n",
       'tensor/a.ts': leaf,
-      'backend/native.ts': "import 'node:fs';\nimport { a } from '../tensor/a.ts';\nexport const b = a;\n",
+      'backend/native.ts':
+        "import type { Stats } from 'node:fs';\nimport { a } from '../tensor/a.ts';\nexport const b = a;\n",
       'text/a.ts': "import { Template } from '@huggingface/jinja';\nexport { Template };\n",
-      'cli/a.ts': "import 'node:path';\nimport '../text/a.ts';\n",
+      'cli/a.ts': "import 'node:path';\nimport '../text/a.ts';\nawait typeof process;\n",
       'index.ts': "export { a } from './tensor/a.ts';\n",
     });
     expect(output).toBe('7 files, no wrong import, no cycle\n');
@@ -52,24 +53,40 @@ describe('check-imports', () => {
       'tensor/again.ts': "\nexport * from '../ops/a.ts';\n",
       'tensor/later.ts': "export const b = import('../ops/a.ts');\n",
       'tensor/entry.ts': "import '../index.ts';\n",
-      'tensor/builtin.ts': "import 'node:fs';\n",
+      'tensor/builtin.ts': "import 'node:fs';\nexport const later = () => import('node:os');\n",
       'tensor/bare.ts': "import 'fs';\n",
       'tensor/missing.ts': "import './c.ts';\n",
       'tensor/outside.ts': "import '../../test/a.ts';\n",
     });
-    const builtins = 'only backend/platform, backend/native, files/node-* and cli may import Node built-ins';
+    const builtins = 'only cli may; platform/node.ts has them for library code';
     const rule = 'tensor may import folders below it, not ops';
     expect(output.trim().split('\n').sort()).toEqual([
       `src/tensor/again.ts:2: imports ../ops/a.ts; ${rule}`,
       `src/tensor/bare.ts:1: imports fs; ${builtins}`,
       'src/tensor/bare.ts:1: imports fs; write node:fs',
       `src/tensor/builtin.ts:1: imports node:fs; ${builtins}`,
+      `src/tensor/builtin.ts:2: imports node:os; ${builtins}`,
       'src/tensor/entry.ts:1: imports ../index.ts; tensor may import folders below it, not entry',
       `src/tensor/later.ts:1: imports ../ops/a.ts; ${rule}`,
       'src/tensor/missing.ts:1: imports ./c.ts; no such file',
       'src/tensor/outside.ts:1: imports ../../test/a.ts; outside src/',
       `src/tensor/type.ts:1: imports ../ops/a.ts; ${rule}`,
       `src/tensor/value.ts:1: imports ../ops/a.ts; ${rule}`,
+    ]);
+    expect(status).toBe(1);
+  });
+
+  test('a top-level await and another test for Node fail', () => {
+    const { status, output } = check({
+      'ops/await.ts': 'export const f = async () => await 1;\nexport const a = await f();\n',
+      'ops/loop.ts': 'for await (const x of []) x;\n',
+      'ops/process.ts': "export const isNode = () => typeof process !== 'undefined';\n",
+      'platform/node.ts': "export const isNode = typeof process !== 'undefined';\n",
+    });
+    expect(output.trim().split('\n')).toEqual([
+      'src/ops/await.ts:2: top-level await',
+      'src/ops/loop.ts:1: top-level await',
+      'src/ops/process.ts:1: tests for process; isNode of platform/node.ts does',
     ]);
     expect(status).toBe(1);
   });
