@@ -18,6 +18,7 @@ const LAYERS = [
   ...[
     'platform',
     'arguments',
+    'worker',
     'page',
     'format',
     'files',
@@ -37,6 +38,7 @@ const LAYERS = [
 const ONLY = {
   platform: [],
   arguments: [],
+  worker: ['arguments'],
   page: ['arguments'],
   format: ['arguments'],
   files: ['arguments', 'format', 'platform'],

@@ -1,0 +1,176 @@
+/** The page's side: a proxy whose methods call the functions that a worker exposes. */
+import { describe } from '../arguments/kinds.ts';
+import type { ExposedFunctions } from './expose.ts';
+import {
+  CALL,
+  type CallMessage,
+  fromThrown,
+  type Link,
+  type Reply,
+  type Request,
+  toThrown,
+  transfersOf,
+} from './message.ts';
+
+/** The functions of a worker as the page calls them. */
+export type Remote<Functions> = {
+  readonly [Name in keyof Functions]: Functions[Name] extends (...args: infer Args) => infer Result
+    ? (...args: Args) => RemoteResult<Awaited<Result>>
+    : never;
+};
+
+/** An async generator for a function that returns an async iterable, otherwise a promise. */
+export type RemoteResult<Result> = [Result] extends [never]
+  ? Promise<never>
+  : Result extends AsyncIterable<infer Item>
+    ? AsyncGenerator<Item, void, undefined>
+    : Promise<Result>;
+
+/**
+ * Gives the functions that a worker has passed to `expose`. They start when they are called.
+ *
+ * Arguments are structured clones; `transfer` moves instead of copying. Functions and `AbortSignal`s work as
+ * arguments, and as properties of an object that is one. Such a function is called without waiting for it,
+ * and its result is dropped.
+ *
+ * The values of an async iterable come one at a time, when the loop asks for them; leaving the loop ends
+ * the worker's generator. What the worker throws is thrown here, with its name, message, stack and cause; test
+ * `error.name`, since classes such as FormatError arrive as Error. When the worker ends, pending calls are
+ * rejected (in browsers whose message ports have the event `close`).
+ * @param worker a `Worker` of the browser or of `node:worker_threads`, or a `MessagePort`
+ * @throws TypeError unless it has `postMessage`. A call throws what cannot be cloned as DataCloneError.
+ * @example
+ * import { connect } from 'gqa/worker';
+ *
+ * type Functions = { answer(text: string): AsyncGenerator<string> }; // import type it from the worker's file
+ * const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+ * const engine = connect<Functions>(worker);
+ * for await (const piece of engine.answer('The capital of France is')) console.log(piece);
+ */
+export function connect<Functions extends ExposedFunctions>(worker: Sender): Remote<Functions> {
+  if (typeof worker?.postMessage !== 'function') {
+    throw new TypeError(`connect: expected a worker or a port, got ${describe(worker)}`);
+  }
+  /** The functions that reject the pending calls. */
+  const pending = new Set<(error: unknown) => void>();
+  worker.addEventListener?.('error', (event) => {
+    const reason = (event as ErrorEvent).message || 'its script did not load';
+    for (const reject of pending) reject(new Error(`connect: the worker failed: ${reason}`));
+  });
+  // A proxy with a method `then` would be taken for a promise.
+  return new Proxy({} as Remote<Functions>, {
+    get: (_, name) =>
+      typeof name !== 'string' || name === 'then'
+        ? undefined
+        : (...args: unknown[]) => start(worker, pending, name, args),
+  });
+}
+
+interface Sender {
+  // biome-ignore lint/suspicious/noExplicitAny: Node and browsers name different kinds of objects
+  postMessage(message: unknown, transfer: any[]): void;
+  addEventListener?(type: 'error', listener: (event: Event) => void): void;
+}
+
+/** Calls one function. The result is a promise and an async generator in one, as the reply will tell. */
+function start(worker: Sender, pending: Set<(error: unknown) => void>, name: string, args: unknown[]) {
+  const { port1: port, port2 } = new MessageChannel();
+  const ended = new AbortController();
+  const { links, values, rest } = takeLinks(args);
+  // The page asks for one thing at a time, so one reply is awaited at most.
+  let settle: { resolve(reply: Answer): void; reject(error: unknown): void };
+  const ask = (send: () => void) =>
+    new Promise<Answer>((resolve, reject) => {
+      settle = { resolve, reject };
+      send();
+    });
+  const end = () => {
+    pending.delete(fail);
+    ended.abort();
+    port.close();
+  };
+  const fail = (error: unknown) => {
+    end();
+    settle.reject(error);
+  };
+  pending.add(fail);
+  port.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
+    if ('callback' in data) (values[data.callback] as (...args: unknown[]) => void)(...data.args);
+    else if ('thrown' in data) fail(fromThrown(data.thrown));
+    else {
+      if (data.done ?? !data.isStream) end();
+      settle.resolve(data);
+    }
+  });
+  port.addEventListener('close', () => fail(new Error(`connect: the worker ended during ${name}`)));
+  port.start();
+
+  async function* steps(): AsyncGenerator<unknown, void, undefined> {
+    const step = (request: Request) => ask(() => port.postMessage(request));
+    try {
+      for (;;) {
+        const { value, done } = await step({ step: 'next' });
+        if (done) return;
+        yield value;
+      }
+    } finally {
+      if (!ended.signal.aborted) await step({ step: 'return' });
+    }
+  }
+
+  const result = ask(() => {
+    for (const [index, value] of values.entries()) {
+      if (!(value instanceof AbortSignal)) continue;
+      value.throwIfAborted();
+      const abort = () =>
+        port.postMessage({ abort: index, reason: toThrown(value.reason) } satisfies Request);
+      value.addEventListener('abort', abort, { signal: ended.signal });
+    }
+    const message: CallMessage = { kind: CALL, name, args: rest, links, port: port2 };
+    worker.postMessage(message, [port2, ...transfersOf(...args)]);
+  }).then(
+    ({ value, isStream }) => (isStream ? steps() : value),
+    (error) => {
+      end();
+      throw error;
+    },
+  );
+  async function* stream(): AsyncGenerator<unknown, void, undefined> {
+    const values = await result;
+    if (typeof (values as AsyncGenerator | undefined)?.[Symbol.asyncIterator] !== 'function') {
+      throw new TypeError(`connect: expected ${name} to return an async iterable, got ${describe(values)}`);
+    }
+    yield* values as AsyncGenerator<unknown, void, undefined>;
+  }
+  return Object.assign(stream(), {
+    // biome-ignore lint/suspicious/noThenProperty: it is a promise too
+    then: result.then.bind(result),
+    catch: result.catch.bind(result),
+    finally: result.finally.bind(result),
+  });
+}
+
+type Answer = Extract<Reply, { value: unknown }>;
+
+/** Takes the functions and signals out of the arguments, and out of plain objects among them. */
+function takeLinks(args: readonly unknown[]) {
+  const links: Link[] = [];
+  const values: unknown[] = [];
+  const take = (value: unknown, argument: number, property?: string) => {
+    const kind =
+      typeof value === 'function' ? 'function' : value instanceof AbortSignal ? 'signal' : undefined;
+    if (kind === undefined) return value;
+    links.push({ kind, argument, property });
+    values.push(value);
+    return undefined;
+  };
+  const rest = args.map((value, argument) => {
+    if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) {
+      return take(value, argument);
+    }
+    return Object.fromEntries(
+      Object.entries(value).map(([property, inner]) => [property, take(inner, argument, property)]),
+    );
+  });
+  return { links, values, rest };
+}
