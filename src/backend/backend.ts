@@ -32,6 +32,8 @@ export interface Backend extends StorageOwner {
   /** Uninitialised memory. @throws RangeError when out of memory. */
   allocate(byteLength: number): Storage;
   write(storage: Storage, bytes: Uint8Array, byteOffset?: number): void;
+  /** A part of a storage, which stays allocated until all its parts are freed too. */
+  view(storage: Storage, byteOffset: number, byteLength: number): Storage;
   openFile(path: string): BackendFile;
   /** Number of threads kernels may use, the calling one included. No effect on a single-threaded backend. */
   setThreads(threads: number): void;

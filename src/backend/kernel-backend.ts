@@ -3,7 +3,7 @@
  * host's call block and runs one operation. `KernelHost` holds what differs between the two: memory, files,
  * threads.
  */
-import { addressOf, newStorage, type Storage } from '../tensor/storage.ts';
+import { addressOf, newStorage, release, retain, type Storage } from '../tensor/storage.ts';
 import type { Backend, BackendFile, BackendName } from './backend.ts';
 import { type ArgumentsOf, type Call, type CallHost, packerOf } from './calls/call.ts';
 import { CALLS } from './calls/index.ts';
@@ -47,7 +47,7 @@ const PACKERS: ReadonlyMap<Call, Packer> = new Map(
 export class KernelBackend implements Backend {
   readonly name: BackendName;
   readonly #host: KernelHost;
-  /** Storages inside mapped files; all others come from `alloc`. */
+  /** Storages inside mapped files or other storages; all others come from `alloc`. */
   readonly #mapped = new WeakMap<Storage, MappedBytes>();
 
   constructor(host: KernelHost) {
@@ -86,6 +86,15 @@ export class KernelBackend implements Backend {
   write(storage: Storage, bytes: Uint8Array, byteOffset = 0): void {
     checkRange('write', storage, byteOffset, bytes.byteLength);
     this.#host.write(addressOf(storage) + byteOffset, bytes);
+  }
+
+  view(storage: Storage, byteOffset: number, byteLength: number): Storage {
+    checkRange('view', storage, byteOffset, byteLength);
+    const address = addressOf(storage) + byteOffset;
+    const part = newStorage(this, byteLength, address);
+    retain(storage);
+    this.#mapped.set(part, { address, free: () => release(storage) });
+    return part;
   }
 
   openFile(path: string): BackendFile {

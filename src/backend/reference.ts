@@ -4,7 +4,7 @@
  * clarity over speed. New memory is filled with NaN, so that reads of unwritten memory show.
  */
 import { UnsupportedError } from '../tensor/errors.ts';
-import type { Storage } from '../tensor/storage.ts';
+import { release, retain, type Storage } from '../tensor/storage.ts';
 import type { Backend, BackendFile } from './backend.ts';
 import type { ArgumentsOf, Call } from './calls/call.ts';
 import type { CallFunctions } from './calls/index.ts';
@@ -45,6 +45,8 @@ export class ReferenceBackend implements Backend {
   readonly name = 'reference';
   readonly description = 'reference (TypeScript, f64 accumulation)';
   #bytesInUse = 0;
+  /** Views, and the storages that hold their bytes. */
+  readonly #parts = new WeakMap<Storage, Storage>();
 
   /** Bytes of all live storages; lifetime tests read it. */
   get bytesInUse(): number {
@@ -68,7 +70,9 @@ export class ReferenceBackend implements Backend {
   }
 
   free(storage: Storage): void {
-    this.#bytesInUse -= storage.byteLength;
+    const whole = this.#parts.get(storage);
+    if (whole) release(whole);
+    else this.#bytesInUse -= storage.byteLength;
   }
 
   /** Nothing to report: V8 allocates the memory. */
@@ -82,6 +86,15 @@ export class ReferenceBackend implements Backend {
   write(storage: Storage, bytes: Uint8Array, byteOffset = 0): void {
     checkRange('write', storage, byteOffset, bytes.byteLength);
     bytesOf(storage).set(bytes, byteOffset);
+  }
+
+  view(storage: Storage, byteOffset: number, byteLength: number): Storage {
+    checkRange('view', storage, byteOffset, byteLength);
+    const bytes = bytesOf(storage).subarray(byteOffset, byteOffset + byteLength);
+    const part = bytesStorage(this, bytes);
+    retain(storage);
+    this.#parts.set(part, storage);
+    return part;
   }
 
   openFile(path: string): BackendFile {

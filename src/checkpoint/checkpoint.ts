@@ -3,9 +3,7 @@
  * An opened checkpoint: the checked headers of its files, and access to the tensors' bytes. One class for all
  * formats; what differs between them is in `CheckpointFormat`.
  */
-import { describe, show } from '../arguments/kinds.ts';
-import type { Backend, BackendFile } from '../backend/backend.ts';
-import { checkFileRange } from '../backend/memory-range.ts';
+import { show } from '../arguments/kinds.ts';
 import { type FileSource, type Folder, isPlainFileName, readSmallText } from '../files/folder.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import type { GgufPair } from '../format/gguf-value.ts';
@@ -15,6 +13,7 @@ import { parseJson } from '../format/parse-json.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
+import { BackendFiles } from './backend-files.ts';
 import type { TensorBytes } from './tensor-bytes.ts';
 import type { TrainRecipe } from './training-recipe.ts';
 
@@ -141,7 +140,7 @@ export class Checkpoint {
   #shape: ModelShape | undefined;
   #closed = false;
   readonly #files: ReadonlyMap<string, FileSource>;
-  readonly #backendFiles = new Map<Backend, Map<string, BackendFile>>();
+  readonly #backendFiles: BackendFiles;
 
   /** @internal */
   constructor(format: CheckpointFormat, path: string, parts: CheckpointParts) {
@@ -155,6 +154,7 @@ export class Checkpoint {
     this.metadata = parts.metadata ?? {};
     this.tensors = parts.tensors;
     this.#files = new Map(parts.files?.map((file) => [file.name, file]));
+    this.#backendFiles = new BackendFiles(this.#files);
   }
 
   /** The format of its files: `safetensors` or `gguf`. */
@@ -240,25 +240,10 @@ export class Checkpoint {
     return this.#files.get(path) as FileSource;
   }
 
-  /**
-   * The file as a backend opens it (the native one maps it), once per backend and file. Its storage outlives
-   * `close()`.
-   * @internal
-   */
-  backendFile(backend: Backend, path: string): BackendFile {
+  /** The files as backends read them. @internal */
+  get backendFiles(): BackendFiles {
     this.#checkOpen();
-    let files = this.#backendFiles.get(backend);
-    if (files === undefined) {
-      files = new Map();
-      this.#backendFiles.set(backend, files);
-    }
-    let file = files.get(path);
-    if (file === undefined) {
-      const source = this.#file(path);
-      file = source.openByPath?.((at) => backend.openFile(at)) ?? fileInMemory(backend, source);
-      files.set(path, file);
-    }
-    return file;
+    return this.#backendFiles;
   }
 
   #checkOpen(): void {
@@ -268,8 +253,7 @@ export class Checkpoint {
   /** Closes the files. Tensors already loaded stay valid. Safe to call twice. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const files of this.#backendFiles.values()) for (const file of files.values()) file.close();
-    this.#backendFiles.clear();
+    this.#backendFiles.close();
     await Promise.all([...this.#files.values()].map((file) => file.close()));
   }
 
@@ -286,22 +270,4 @@ function checkSlice(op: string, info: TensorInfo, byteOffset: number, length: nu
       `${op}: ${info.name}: expected a slice of its ${info.byteLength} bytes, got ${length} bytes at ${byteOffset}`,
     );
   }
-}
-
-/** A file without a path, as a backend file whose storage is a copy of its bytes. */
-function fileInMemory(backend: Backend, { name, size, bytes }: FileSource): BackendFile {
-  if (!(bytes instanceof Uint8Array && bytes.length === size)) {
-    const got = bytes instanceof Uint8Array ? `bytes of length ${bytes.length}` : describe(bytes);
-    throw new TypeError(`${name}: expected openByPath, or all ${size} bytes in bytes, got ${got}`);
-  }
-  return {
-    size,
-    storage(byteOffset, byteLength) {
-      checkFileRange(name, size, byteOffset, byteLength);
-      const storage = backend.allocate(byteLength);
-      backend.write(storage, bytes.subarray(byteOffset, byteOffset + byteLength));
-      return storage;
-    },
-    close() {},
-  };
 }

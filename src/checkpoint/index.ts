@@ -11,7 +11,8 @@ export type {
   OpenedFile,
   Place,
 } from '../files/folder.ts';
-export type { PlaceLike } from '../files/place.ts';
+export { MemoryFolder } from '../files/memory-folder.ts';
+export type { ModelSource, PlaceLike, SourceOptions } from '../files/place.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export type { ModelShape } from '../format/model-shape.ts';
@@ -19,9 +20,9 @@ export type { StorageType } from '../format/storage-type.ts';
 export type { TensorInfo } from '../format/tensor-info.ts';
 export type { Checkpoint, CheckpointTensor } from './checkpoint.ts';
 export type { LoadTensorOptions } from './load-tensor.ts';
-export { loadTensor } from './load-tensor.ts';
+export { loadTensor, loadTensorAsync } from './load-tensor.ts';
 export { loadModule, saveModule } from './module-file.ts';
-export { openCheckpoint } from './open-checkpoint.ts';
+export { type OpenCheckpointOptions, openCheckpoint } from './open-checkpoint.ts';
 export type { ByteChunks, TensorBytes } from './tensor-bytes.ts';
 export { type GgufPair, type WriteGgufOptions, writeGguf } from './write-gguf.ts';
 export { type WriteSafetensorsOptions, writeSafetensors } from './write-safetensors.ts';

@@ -40,7 +40,8 @@ const OPTIONS = optionKinds<LoadTensorOptions>({
 });
 
 /**
- * Loads a tensor of a checkpoint.
+ * Loads a tensor of a checkpoint that has a path, or is in memory. `loadTensorAsync` takes those of other
+ * sources too, such as a Blob or an address.
  * @param name as in `checkpoint.tensors`
  * @throws RangeError when there is no such tensor or it has no such rows; UnsupportedError, with the tensor
  * and its type, when the kernels do not read that type or do not convert it to `dtype`
@@ -52,17 +53,7 @@ const OPTIONS = optionKinds<LoadTensorOptions>({
  * const embedding = loadTensor(checkpoint, 'token_embd.weight', { dtype: 'f32' }); // [V, D]
  */
 export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTensorOptions = {}): Tensor {
-  checkOptions('loadTensor', options, OPTIONS);
-  if (typeof checkpoint?.tensor !== 'function') {
-    throw new TypeError(
-      `loadTensor: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,
-    );
-  }
-  const backend = options.backend ? backendOfHandle(options.backend) : getBackend();
-  const whole = checkpoint.tensor(name);
-  const op = `loadTensor: ${whole.path}: ${name}`;
-  const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
-  const info = options.rows === undefined ? item : rowsOf(op, item, options.rows);
+  const { op, backend, info } = chosen('loadTensor', checkpoint, name, options);
   const { dtype: stored, shape } = info;
   // Only the reference backend has f64; the others round it to another type.
   const lacksF64 = stored === 'f64' && backend.name !== 'reference';
@@ -92,14 +83,55 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
   }
 }
 
+/**
+ * As `loadTensor`, from every source: bytes that are not on a disk or in memory are read into the backend's
+ * memory first.
+ * @throws as `loadTensor`, and what reading the source throws
+ * @example
+ * await using checkpoint = await openCheckpoint('https://example.org/model.gguf');
+ * const norm = await loadTensorAsync(checkpoint, 'output_norm.weight'); // [D]
+ */
+export async function loadTensorAsync(
+  checkpoint: Checkpoint,
+  name: string,
+  options: LoadTensorOptions = {},
+): Promise<Tensor> {
+  const { backend, info } = chosen('loadTensorAsync', checkpoint, name, options);
+  let tensor: Tensor | undefined;
+  await checkpoint.backendFiles.whileFetched(backend, [info], () => {
+    tensor = loadTensor(checkpoint, name, options);
+  });
+  return tensor as Tensor;
+}
+
+/** The checked arguments: the backend, and the header's entry of the tensor or of its part. */
+function chosen(
+  fn: string,
+  checkpoint: Checkpoint,
+  name: string,
+  options: LoadTensorOptions,
+): { readonly op: string; readonly backend: Backend; readonly info: CheckpointTensor } {
+  checkOptions(fn, options, OPTIONS);
+  if (typeof checkpoint?.tensor !== 'function') {
+    throw new TypeError(
+      `${fn}: expected a checkpoint, such as openCheckpoint gives, got ${describe(checkpoint)}`,
+    );
+  }
+  const backend = options.backend ? backendOfHandle(options.backend) : getBackend();
+  const whole = checkpoint.tensor(name);
+  const op = `${fn}: ${whole.path}: ${name}`;
+  const item = options.item === undefined ? whole : itemOf(op, whole, options.item);
+  return { op, backend, info: options.rows === undefined ? item : rowsOf(op, item, options.rows) };
+}
+
 function isFloat(dtype: DType | undefined): dtype is 'f32' | 'f16' | 'bf16' {
   return dtype === 'f32' || dtype === 'f16' || dtype === 'bf16';
 }
 
 /** A tensor stored as f64, each value rounded once. */
 function rounded(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor, dtype: DType): Tensor {
-  const { path, byteOffset, byteLength, shape } = info;
-  const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
+  const { byteLength, shape } = info;
+  const mapped = checkpoint.backendFiles.storage(backend, info);
   try {
     const values = decode('f64', backend.read(mapped, 0, byteLength), sizeOf(shape));
     const out = new Tensor(backend.allocate(byteLengthOf(dtype, sizeOf(shape))), dtype, shape);
@@ -136,8 +168,8 @@ function rowsOf(
 
 /** The tensor's bytes in the file, or a copy of them where they are not aligned for their type. */
 function storageOf(checkpoint: Checkpoint, backend: Backend, info: CheckpointTensor): Storage {
-  const { path, byteOffset, byteLength, dtype } = info;
-  const mapped = checkpoint.backendFile(backend, path).storage(byteOffset, byteLength);
+  const { byteOffset, byteLength, dtype } = info;
+  const mapped = checkpoint.backendFiles.storage(backend, info);
   // Blocks begin with an f16 scale. Old safetensors files have headers of any length, so data may begin at an
   // odd byte.
   const width = isDType(dtype) && isBlockDType(dtype) ? 2 : byteLength / Math.max(1, sizeOf(info.shape));

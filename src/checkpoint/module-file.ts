@@ -6,7 +6,7 @@ import { describe } from '../arguments/kinds.ts';
 import { checkPlace, type PlaceLike } from '../files/place.ts';
 import type { Module } from '../nn/module.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { loadTensor } from './load-tensor.ts';
+import { loadTensorAsync } from './load-tensor.ts';
 import { openCheckpoint } from './open-checkpoint.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
@@ -33,7 +33,7 @@ export async function loadModule(path: PlaceLike, module: Module): Promise<void>
     const own = module.getState();
     for (const [name, { dtype }] of checkpoint.tensors) {
       const rounded = dtype === 'f64' ? { dtype: own[name]?.dtype ?? 'f32' } : {};
-      state[name] = loadTensor(checkpoint, name, rounded);
+      state[name] = await loadTensorAsync(checkpoint, name, rounded);
     }
     module.setState(state);
   } finally {

@@ -2,8 +2,17 @@
  * Opens a checkpoint: a Hugging Face directory, one safetensors file, one GGUF file or the first of several
  * parts. Only headers are read. An error about another file or folder says what to do with it.
  */
+import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
-import { checkPlace, findPlace, type PlaceLike, placeName } from '../files/place.ts';
+import {
+  aSignal,
+  aToken,
+  checkSource,
+  findPlace,
+  type ModelSource,
+  placeName,
+  type SourceOptions,
+} from '../files/place.ts';
 import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
 import { describeOtherFolder, foreignFile, nameList, startOf } from './other-folders.ts';
@@ -11,36 +20,55 @@ import { describeOtherFolder, foreignFile, nameList, startOf } from './other-fol
 const IN_FOLDER = 'model.safetensors, model.safetensors.index.json or one .gguf file';
 const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${IN_FOLDER}`;
 
+/** Options of `openCheckpoint`. */
+export interface OpenCheckpointOptions extends SourceOptions {}
+
+/** The kinds of `SourceOptions`, for the options of all functions that take a source. */
+export const SOURCE_OPTIONS: OptionKinds<SourceOptions> = { token: aToken, signal: aSignal };
+
+const OPTIONS = optionKinds<OpenCheckpointOptions>(SOURCE_OPTIONS);
+
 /**
  * Opens a checkpoint and checks the headers of all its files.
- * @param path a `.safetensors` file, a `.gguf` file (of a model in parts the first), or a directory in
- * Hugging Face's layout or with exactly one GGUF model
- * @param op the function that a TypeError about `path` names
- * @throws Error when there is no checkpoint at `path`; FormatError, with the file and where possible the
- * byte, when a file is damaged, a shard is missing, or the index and the shards disagree
+ * @param source a `.safetensors` file, a `.gguf` file (of a model in parts the first), or a folder in Hugging
+ * Face's layout or with exactly one GGUF model; on a disk, at an address, in memory or picked by a user
+ * @throws Error when there is no checkpoint, or a server does not give it; FormatError, with the file and where
+ * possible the byte, when a file is damaged, a shard is missing, or the index and the shards disagree
  * @returns the checkpoint; no tensor data has been read
  * @example
  * await using checkpoint = await openCheckpoint('models/SmolLM2-135M');
  * checkpoint.shape.numKeyValueHeads; // 3
  */
-export async function openCheckpoint(path: PlaceLike, op = 'openCheckpoint'): Promise<Checkpoint> {
-  checkPlace(op, 'the path of a checkpoint', path);
-  const name = placeName(path);
-  const { folder, file } = await found(path, name);
+export async function openCheckpoint(
+  source: ModelSource,
+  options: OpenCheckpointOptions = {},
+): Promise<Checkpoint> {
+  checkOptions('openCheckpoint', options, OPTIONS);
+  return openSource('openCheckpoint', source, options);
+}
+
+/** As `openCheckpoint`, for the function `op`, which has checked the options. */
+export async function openSource(
+  op: string,
+  source: ModelSource,
+  options: SourceOptions = {},
+): Promise<Checkpoint> {
+  checkSource(op, 'the path of a checkpoint', source);
+  const place = await found(source, options);
+  const { folder, file } = place;
   return file === undefined ? openFolder(folder) : openFile(folder, file);
 }
 
-async function found(path: PlaceLike, name: string): Promise<Place> {
+async function found(source: ModelSource, options: SourceOptions): Promise<Place> {
   let cause: unknown;
   try {
-    const place = await findPlace(path);
+    const place = await findPlace(source, options);
     if (place !== undefined) return place;
   } catch (error) {
     cause = error;
   }
   const why = cause === undefined ? 'nothing there' : (cause as Error).message;
-  const hint = /^https?:/.test(name) ? ' (a URL is not fetched: download it first)' : '';
-  throw new Error(`${name}: expected ${ACCEPTED}, got ${why}${hint}`, { cause });
+  throw new Error(`${placeName(source)}: expected ${ACCEPTED}, got ${why}`, { cause });
 }
 
 async function openFolder(folder: Folder): Promise<Checkpoint> {

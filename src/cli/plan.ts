@@ -3,9 +3,10 @@
  * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
  */
 import { Command, InvalidArgumentError } from 'commander';
+import { hubUrl } from '../files/hub.ts';
 import { findPlace } from '../files/place.ts';
+import { NoSuchFileError } from '../files/url-file.ts';
 import type { ModelShape } from '../format/model-shape.ts';
-import { hubUrl } from '../plan/hub.ts';
 import {
   compareHeads,
   type HeadChoice,
@@ -23,7 +24,6 @@ import {
 import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
 import { nearPresets } from '../plan/presets.ts';
 import { RUNTIMES } from '../plan/runtime-rules.ts';
-import { NoSuchFileError } from '../plan/url-source.ts';
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, helpEnd, writeJson, writeNote, writeResult } from './output.ts';

@@ -119,7 +119,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const format = formatNamed(to.file);
   checkForm(method, dtype, format);
   await using checkpoint = await openCheckpoint(options.from);
-  const description = describeModel(checkpoint, getBackend());
+  const description = await describeModel(checkpoint, getBackend());
   const { config, names } = description;
   checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);

@@ -30,7 +30,7 @@ export class OpenedDecoder {
 
   static async open(path: PlaceLike): Promise<OpenedDecoder> {
     await using checkpoint = await openCheckpoint(path);
-    return await OpenedDecoder.of(checkpoint, describeModel(checkpoint, getBackend()));
+    return await OpenedDecoder.of(checkpoint, await describeModel(checkpoint, getBackend()));
   }
 
   static async of(checkpoint: Checkpoint, description: DecoderDescription): Promise<OpenedDecoder> {

@@ -29,9 +29,12 @@ export interface FileSource extends ByteSource {
    */
   readInto(offset: number, target: Uint8Array): Promise<void>;
   /**
-   * All bytes of a file that is in memory; they must not be written to. Loading a tensor needs these or
-   * `openByPath`.
+   * Reads `length` bytes from `offset` on, in parts; for a source that gives many bytes faster in one go than
+   * by many reads.
+   * @throws as `read`
    */
+  stream?(offset: number, length: number): AsyncIterable<Uint8Array>;
+  /** All bytes of a file that is in memory; they must not be written to. */
   readonly bytes?: Uint8Array;
   /**
    * Calls `open`, which may map the file, with the file's path; undefined for a file without a path.

@@ -1,9 +1,4 @@
-/**
- * A model as a Hugging Face folder stores it: its config.json and the place of each weight. A model from
- * Hugging Face files or a config has them; for one from a GGUF file its family writes a config, which is read
- * again to check that it describes the same model.
- */
-import type { Backend } from '../backend/backend.ts';
+
 import { configWithTying } from '../checkpoint/config-json.ts';
 import { cast } from '../ops/cast.ts';
 import { reshape } from '../ops/reshape.ts';
@@ -25,7 +20,7 @@ export interface HuggingFaceForm {
 }
 
 /** @throws Error for a model from a GGUF file that Hugging Face's files cannot describe, with the reason */
-export function huggingFaceForm(parts: Omit<ModelParts, 'makeTokenizer'>, backend: Backend): HuggingFaceForm {
+export function huggingFaceForm(parts: Omit<ModelParts, 'makeTokenizer'>): HuggingFaceForm {
   const { config, origin } = parts;
   // A tied table is one tensor with two places.
   const tensors = [...new Set(parts.tensors)];
@@ -37,7 +32,7 @@ export function huggingFaceForm(parts: Omit<ModelParts, 'makeTokenizer'>, backen
     };
   }
   const written = writtenConfig(config);
-  const { config: read, names } = describeConfig(written, backend);
+  const { config: read, names } = describeConfig(written);
   const different = firstDifference(comparable(config), comparable(read));
   if (different !== undefined) throw cannotSave(config, `its ${different}`);
   const turned = config.rope?.interleaved === true ? rotatedNames(config, names) : new Map<string, number>();

@@ -9,50 +9,57 @@ import type { Backend, BackendName } from '../backend/backend.ts';
 import { getBackend, open } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { CONFIG } from '../checkpoint/hugging-face.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { openSource, SOURCE_OPTIONS } from '../checkpoint/open-checkpoint.ts';
 import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import { MemoryFolder } from '../files/memory-folder.ts';
-import type { PlaceLike } from '../files/place.ts';
+import type { ModelSource, SourceOptions } from '../files/place.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { weightPlaces } from './decoder-weights.ts';
 import { FAMILIES } from './families/families.ts';
 import type { DecoderDescription, DescribedModel, Family } from './families/family.ts';
-import { type LoadWeightsOptions, loadWeights, readFloats } from './load-weights.ts';
+import { ROPE_TENSORS } from './families/rope-keys.ts';
+import { checkTensor, type LoadWeightsOptions, loadWeights, readVectors } from './load-weights.ts';
 import { Model, type ModelOrigin, type ModelParts } from './model.ts';
 import { refuseForeignWeights } from './quantized.ts';
 import { ropeTables } from './rope-table.ts';
 import { asStored } from './stored-form.ts';
 
 /** Options of `loadModel`. */
-export interface LoadModelOptions {
+export interface LoadModelOptions extends SourceOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;
   /** Converts float weights to this type; block types stay. Default: as stored, f64 as f32. */
   readonly dtype?: 'f32' | 'f16' | 'bf16';
-  /** Told after each layer how many bytes of the weights, as stored, are in place. */
+  /** Called as weights come into place: how many of their bytes, as stored, are there, and of how many. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-const OPTIONS = optionKinds<LoadModelOptions>({ backend: anything, dtype: anything, onProgress: aFunction });
+const OPTIONS = optionKinds<LoadModelOptions>({
+  ...SOURCE_OPTIONS,
+  backend: anything,
+  dtype: anything,
+  onProgress: aFunction,
+});
 
 /**
  * Opens a model for inference.
- * @param path a Hugging Face directory, a `.gguf` file, or a `.safetensors` file beside its config.json
+ * @param source a Hugging Face folder, a `.gguf` file, or a `.safetensors` file beside its config.json: on a
+ * disk (Node), at an address, picked by a user, or in memory (see `ModelSource`)
  * @throws FormatError when a file is damaged, the architecture is not supported, or a tensor is missing or
  * has another shape than the config says; UnsupportedError for weights of a type without kernels.
  * @example const model = await loadModel('SmolLM2-135M-Instruct.Q4_1.gguf');
  */
-export async function loadModel(path: PlaceLike, options: LoadModelOptions = {}): Promise<Model> {
+export async function loadModel(source: ModelSource, options: LoadModelOptions = {}): Promise<Model> {
   checkOptions('loadModel', options, OPTIONS);
-  const { dtype, onProgress } = options;
+  const { dtype, onProgress, token, signal } = options;
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
   const backend = options.backend === undefined ? getBackend() : open(options.backend, 'loadModel');
-  await using checkpoint = await openCheckpoint(path, 'loadModel');
+  await using checkpoint = await openSource('loadModel', source, { token, signal });
   return new Model(
-    await loadParts(checkpoint, describeModel(checkpoint, backend), { backend, dtype, onProgress }),
+    await loadParts(checkpoint, await describeModel(checkpoint, backend), { backend, dtype, onProgress }),
   );
 }
 
@@ -104,13 +111,20 @@ function originOf(
 }
 
 /** As `describeModel`, of a config.json alone. */
-export function describeConfig(config: Readonly<Record<string, unknown>>, backend: Backend): DescribedModel {
+export function describeConfig(config: Readonly<Record<string, unknown>>): DescribedModel {
   const parts = { folder: new MemoryFolder('.'), file: CONFIG, config, tensors: new Map() };
-  return describeModel(new Checkpoint(safetensorsCheckpoint, CONFIG, parts), backend);
+  return described(new Checkpoint(safetensorsCheckpoint, CONFIG, parts), new Map());
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */
-export function describeModel(checkpoint: Checkpoint, backend: Backend): DescribedModel {
+export async function describeModel(checkpoint: Checkpoint, backend: Backend): Promise<DescribedModel> {
+  const stated = described(checkpoint, await readVectors(checkpoint, backend, ROPE_TENSORS));
+  if (checkpoint.format.names === 'gguf') return stated;
+  const { config, names } = await asStored(checkpoint, stated);
+  return { ...stated, config: freeze(config), names };
+}
+
+function described(checkpoint: Checkpoint, vectors: ReadonlyMap<string, readonly number[]>): DescribedModel {
   const { format, tensors } = checkpoint;
   const isGguf = format.names === 'gguf';
   if (!isGguf) refuseForeignWeights(checkpoint);
@@ -132,10 +146,12 @@ export function describeModel(checkpoint: Checkpoint, backend: Backend): Describ
     keys,
     shape: checkpoint.shape,
     hasTensor: (name: string) => tensors.has(name),
-    floats: (name: string, length: number) => readFloats(checkpoint, backend, name, length),
+    floats(name: string, length: number) {
+      checkTensor(checkpoint, name, [length]);
+      return vectors.get(name) as readonly number[];
+    },
   };
-  const stated = isGguf ? family.fromGguf(source) : family.fromConfig(source);
-  const { config: read, names } = isGguf ? stated : asStored(checkpoint, backend, stated);
+  const { config: read, names } = isGguf ? family.fromGguf(source) : family.fromConfig(source);
   return { family, config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
 }
 

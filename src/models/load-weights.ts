@@ -5,7 +5,7 @@
  */
 import type { Backend } from '../backend/backend.ts';
 import type { Checkpoint, CheckpointTensor } from '../checkpoint/checkpoint.ts';
-import { loadTensor } from '../checkpoint/load-tensor.ts';
+import { loadTensorAsync } from '../checkpoint/load-tensor.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
@@ -13,12 +13,12 @@ import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import {
-  type DecoderLayer,
   type DecoderWeights,
   decoderEnds,
   decoderLayerWeights,
   type WeightPlace,
   type WeightSource,
+  weightPlaces,
 } from './decoder-weights.ts';
 import { loadWeight } from './stored-weight.ts';
 
@@ -26,11 +26,17 @@ export interface LoadWeightsOptions {
   readonly backend: Backend;
   /** Converts float weights to this type; block types stay. f64 becomes f32 without it. */
   readonly dtype?: DType;
-  /** Told after each layer how many bytes of the weights, as stored, are in place. */
+  /** See `LoadModelOptions`. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Every tensor goes in here as soon as it is made, so that the caller can free a half-loaded model. */
+  /**
+   * Every tensor goes into this empty list as soon as it is made, so that the caller can free a half-loaded
+   * model; in the end they are in the decoder's order.
+   */
   readonly loaded: Tensor[];
 }
+
+/** More than any rope has frequencies. */
+const MAX_VECTOR = 1 << 16;
 
 const INTEGERS = /^(bool|[iu]\d+)$/;
 
@@ -41,21 +47,41 @@ export async function loadWeights(
   names: DecoderNames,
   options: LoadWeightsOptions,
 ): Promise<DecoderWeights> {
-  const total = checkWeights(checkpoint, config, names);
-  let done = 0;
-  const load: WeightSource<Tensor> = (place) => {
-    const tensor = loadWeight(checkpoint, place, options);
-    options.loaded.push(tensor);
-    done += placeBytes(checkpoint.tensor(place.name), place);
-    return tensor;
-  };
-  const ends = decoderEnds(config, names, load);
-  const layers: DecoderLayer[] = [];
-  for (let i = 0; i < config.numLayers; i++) {
-    layers.push(decoderLayerWeights(config, names, i, load));
-    options.onProgress?.(done, total);
-    await eventLoopTurn();
+  checkWeights(checkpoint, config, names);
+  const places = weightPlaces(config, names);
+  const placesOf = new Map<string, number[]>();
+  for (const [index, { name }] of places.entries()) {
+    const indices = placesOf.get(name);
+    if (indices) indices.push(index);
+    else placesOf.set(name, [index]);
   }
+  const stored = [...placesOf.keys()].map((name) => checkpoint.tensor(name));
+  const total = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  let done = 0;
+  const made: Tensor[] = [];
+  // In the order of the file; all weights of a stored tensor at once, since it is fetched once.
+  await checkpoint.backendFiles.whileFetched(
+    options.backend,
+    stored,
+    async (index) => {
+      for (const place of placesOf.get(stored[index].name) as number[]) {
+        made[place] = loadWeight(checkpoint, places[place], options);
+        options.loaded.push(made[place]);
+      }
+      await eventLoopTurn();
+    },
+    (bytes) => {
+      done += bytes;
+      options.onProgress?.(done, total);
+    },
+  );
+  for (const [index, tensor] of made.entries()) options.loaded[index] = tensor;
+  let next = 0;
+  const load: WeightSource<Tensor> = () => made[next++];
+  const ends = decoderEnds(config, names, load);
+  const layers = Array.from({ length: config.numLayers }, (_, i) =>
+    decoderLayerWeights(config, names, i, load),
+  );
   return { ...ends, layers };
 }
 
@@ -139,18 +165,23 @@ function placeBytes(info: CheckpointTensor, { shape, stored }: WeightPlace): num
   return (info.byteLength * sizeOf(shape)) / Math.max(1, sizeOf(stored));
 }
 
-/** A small tensor's numbers. @throws FormatError naming the tensor and both shapes. */
-export function readFloats(
+/** The numbers of those of the tensors that are there and small vectors, by name. */
+export async function readVectors(
   checkpoint: Checkpoint,
   backend: Backend,
-  name: string,
-  length: number,
-): readonly number[] {
-  checkTensor(checkpoint, name, [length]);
-  const tensor = loadTensor(checkpoint, name, { backend, dtype: 'f32' });
-  try {
-    return Array.from(tensor.dataSync());
-  } finally {
-    tensor.dispose();
+  names: readonly string[],
+): Promise<ReadonlyMap<string, readonly number[]>> {
+  const numbers = new Map<string, readonly number[]>();
+  for (const name of names) {
+    const info = checkpoint.tensors.get(name);
+    const isVector = info?.shape.length === 1 && info.shape[0] <= MAX_VECTOR && !INTEGERS.test(info.dtype);
+    if (!isVector) continue;
+    const tensor = await loadTensorAsync(checkpoint, name, { backend, dtype: 'f32' });
+    try {
+      numbers.set(name, Array.from(tensor.dataSync()));
+    } finally {
+      tensor.dispose();
+    }
   }
+  return numbers;
 }

@@ -7,7 +7,7 @@ import { isTokenizerFile, readCarriedFiles } from '../checkpoint/carried-files.t
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { configText, configWithDtype } from '../checkpoint/config-json.ts';
 import { CONFIG } from '../checkpoint/hugging-face.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { shardBytes, shardTensors } from '../checkpoint/shard-tensors.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
 import { writeModelFolder } from '../checkpoint/write-model-folder.ts';
@@ -88,7 +88,7 @@ export async function saveModel(
   const { parts } = model;
   const { origin } = parts;
   const backend = backendOfHandle(parts.backend);
-  const form = huggingFaceForm(parts, backend);
+  const form = huggingFaceForm(parts);
   const tensors = new Map(weightTensors(form.weights, backend, origin, dtype));
   const [first] = tensors.values();
   const files = await filesOf(model, origin, tokenizer);
@@ -140,7 +140,7 @@ function savedType({ place, tensor }: PlacedWeight, dtypes: ModelOrigin['dtypes'
 
 /** The checkpoint that the model came from, when tensors are to be copied from it. */
 async function sourceOf({ place, others = [] }: ModelOrigin): Promise<Checkpoint | undefined> {
-  return place === undefined || others.length === 0 ? undefined : openCheckpoint(place, OP);
+  return place === undefined || others.length === 0 ? undefined : openSource(OP, place);
 }
 
 function otherTensor(source: Checkpoint, name: string): TensorBytes {

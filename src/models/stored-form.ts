@@ -6,22 +6,18 @@
  *
  * Source: transformers modeling_utils.py (tie_weights), core_model_loading.py (rename_source_key), 5.23.0.
  */
-import type { Backend } from '../backend/backend.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { FormatError } from '../format/format-error.ts';
 import { sameShape } from '../tensor/shape.ts';
-import { release } from '../tensor/storage.ts';
 import type { DecoderNames } from './decoder-config.ts';
 import type { DecoderDescription } from './families/family.ts';
 
 /** @throws FormatError when the config has an untied output head and none is stored */
-export function asStored(
+export async function asStored(
   checkpoint: Checkpoint,
-  backend: Backend,
   description: DecoderDescription,
-): DecoderDescription {
+): Promise<DecoderDescription> {
   const { tensors, path } = checkpoint;
-  if (tensors.size === 0) return description;
   const names = withoutPrefix(description.names, (name) => tensors.has(`${name}.weight`));
   const { config } = description;
   const [head, embedding] = [`${names.head}.weight`, `${names.embedding}.weight`];
@@ -35,7 +31,7 @@ export function asStored(
   }
   if (!config.tiedEmbeddings) return { config, names };
   if (!tensors.has(embedding)) return { config, names: { ...names, embedding: names.head } };
-  if (sameNumbers(checkpoint, backend, head, embedding)) {
+  if (await sameNumbers(checkpoint, head, embedding)) {
     return { config, names: { ...names, headCopy: names.head } };
   }
   console.warn(
@@ -67,23 +63,19 @@ export function renamed<T>(names: T, rename: (name: string) => string): T {
   return change(names) as T;
 }
 
-/** Bytes compared at a time. */
-const SLICE_BYTES = 1 << 22;
+/** Bytes compared at a time; of an address, as many come with each request. */
+const SLICE_BYTES = 1 << 23;
 
 /** Whether two stored matrices are equal bit for bit. */
-function sameNumbers(checkpoint: Checkpoint, backend: Backend, one: string, other: string): boolean {
+async function sameNumbers(checkpoint: Checkpoint, one: string, other: string): Promise<boolean> {
   const [a, b] = [checkpoint.tensor(one), checkpoint.tensor(other)];
   if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
-  for (let at = 0; at < a.byteLength; at += SLICE_BYTES) {
-    const length = Math.min(SLICE_BYTES, a.byteLength - at);
-    const [left, right] = [a, b].map(({ path, byteOffset }) => {
-      const storage = checkpoint.backendFile(backend, path).storage(byteOffset + at, length);
-      try {
-        return backend.read(storage, 0, length);
-      } finally {
-        release(storage);
-      }
-    });
+  const slice = Math.min(SLICE_BYTES, a.byteLength);
+  const [left, right] = [new Uint8Array(slice), new Uint8Array(slice)];
+  for (let at = 0; at < a.byteLength; at += slice) {
+    const length = Math.min(slice, a.byteLength - at);
+    await checkpoint.readInto(one, at, left.subarray(0, length));
+    await checkpoint.readInto(other, at, right.subarray(0, length));
     for (let i = 0; i < length; i++) if (left[i] !== right[i]) return false;
   }
   return true;

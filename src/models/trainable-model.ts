@@ -137,7 +137,7 @@ export function createModel(
   checkOptions('createModel', options, CREATE_OPTIONS);
   const { seed = 0 } = options;
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
-  const { config, names } = describeConfig(configJson, backend);
+  const { config, names } = describeConfig(configJson);
   const range = typeof configJson.initializer_range === 'number' ? configJson.initializer_range : 0.02;
   const ends = new Set(
     Array.from({ length: config.numLayers }, (_, i) => names.layer(i)).flatMap((layer) => [
@@ -180,7 +180,7 @@ export async function loadTrainableModel(
   checkOptions('loadTrainableModel', options, LOAD_OPTIONS);
   const backend = options.backend === undefined ? getBackend() : open(options.backend);
   await using checkpoint = await openCheckpoint(path);
-  const description = describeModel(checkpoint, backend);
+  const description = await describeModel(checkpoint, backend);
   const { config, names } = description;
   const loaded = await loadParts(checkpoint, description, { backend, dtype: 'f32' });
   try {

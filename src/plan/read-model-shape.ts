@@ -2,59 +2,63 @@
  * A model's shape from a config.json, a GGUF header, or a safetensors file. The header of the last has no
  * head counts, so the config.json beside it is read. Only headers are read, however large the file is.
  */
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type FileSource, type Folder, withFile } from '../files/folder.ts';
-import { findPlace } from '../files/place.ts';
-import { type ByteSource, checkRange } from '../format/byte-source.ts';
+import {
+  aSignal,
+  aToken,
+  checkSource,
+  findPlace,
+  type ModelSource,
+  placeName,
+  type SourceOptions,
+} from '../files/place.ts';
+import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
 import { ggufModels, partCount } from '../format/gguf-split.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
-import { openUrl } from './url-source.ts';
 
-/** A path (Node), a URL, a Blob (such as a File of a form), or random-access bytes. */
-export type ShapeSource = string | URL | Blob | ByteSource;
+/** Where a model is read from (see `ModelSource` of gqa/checkpoint), or random-access bytes. */
+export type ShapeSource = ModelSource | ByteSource;
 
 /** A larger file is not a config.json. */
 const MAX_CONFIG_BYTES = 1 << 24;
 
+/** Options of `readModelShape`. */
+export interface ReadModelShapeOptions extends SourceOptions {}
+
+const OPTIONS = optionKinds<ReadModelShapeOptions>({ token: aToken, signal: aSignal });
+
 /**
  * Reads a model's shape.
- * @param source a path to a file or a Hugging Face directory, an `http(s):` URL of a file (the server must
- *   support range requests), a Blob or a ByteSource
+ * @param source a config.json, a `.gguf` file, a `.safetensors` file beside its config.json, or a Hugging
+ * Face folder: on a disk (Node), at an address, picked by a user, or in memory; or a ByteSource
  * @throws FormatError for a damaged or truncated header, or a config without heads; Error when there is no
- *   such file, the server does not support ranges, or a safetensors file has no config.json beside it
+ *   such file, a server does not give it, or a safetensors file has no config.json beside it
  * @example (await readModelShape('model.gguf')).numKeyValueHeads
  */
-export async function readModelShape(source: ShapeSource): Promise<ModelShape> {
-  if (source instanceof URL) {
-    return source.protocol === 'file:' ? fromPath(pathOf(source)) : fromUrl(source.href);
+export async function readModelShape(
+  source: ShapeSource,
+  options: ReadModelShapeOptions = {},
+): Promise<ModelShape> {
+  checkOptions('readModelShape', options, OPTIONS);
+  if (typeof (source as Partial<ByteSource> | undefined)?.read === 'function') {
+    return fromBytes(source as ByteSource);
   }
-  if (typeof source === 'string') return /^https?:\/\//.test(source) ? fromUrl(source) : fromPath(source);
-  if (typeof Blob !== 'undefined' && source instanceof Blob) return fromBytes(blobSource(source));
-  if (typeof (source as Partial<ByteSource> | undefined)?.read !== 'function') {
-    throw new TypeError(
-      `readModelShape: expected a path, a URL, a Blob or a byte source, got ${String(source)}`,
-    );
-  }
-  return fromBytes(source as ByteSource);
-}
-
-async function fromUrl(url: string): Promise<ModelShape> {
-  return fromBytes(await openUrl(url), () => openUrl(new URL('config.json', url).href));
-}
-
-async function fromPath(path: string): Promise<ModelShape> {
-  const place = await findPlace(path);
+  checkSource('readModelShape', 'a path, a URL, a Blob or a byte source', source as ModelSource);
+  const place = await findPlace(source as ModelSource, options);
   if (place === undefined) {
-    throw new Error(`${path}: expected a config.json, .gguf or .safetensors file, got nothing there`);
+    const name = placeName(source as ModelSource);
+    throw new Error(`${name}: expected a config.json, .gguf or .safetensors file, got nothing there`);
   }
   const { folder, file } = place;
-  return withFile(folder, file ?? (await describingFile(folder)), async (source) => {
+  return withFile(folder, file ?? (await describingFile(folder)), async (opened) => {
     let config: FileSource | undefined;
     try {
-      return await fromBytes(source, async () => {
+      return await fromBytes(opened, async () => {
         config = await folder.open('config.json');
         return config;
       });
@@ -114,21 +118,4 @@ async function fromConfig(source: ByteSource): Promise<ModelShape> {
     throw new FormatError(source.name, undefined, `expected a config.json, got ${source.size} bytes of JSON`);
   }
   return modelShapeFromConfig(parseJson(source.name, await source.read(0, source.size)), source.name);
-}
-
-function blobSource(blob: Blob): ByteSource {
-  const name = 'name' in blob && typeof blob.name === 'string' ? blob.name : 'blob';
-  return {
-    name,
-    size: blob.size,
-    async read(offset, length) {
-      checkRange(name, blob.size, offset, length);
-      return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
-    },
-  };
-}
-
-function pathOf(url: URL): string {
-  const path = decodeURIComponent(url.pathname);
-  return /^\/[A-Za-z]:\//.test(path) ? path.slice(1) : path;
 }

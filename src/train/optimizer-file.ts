@@ -6,8 +6,8 @@ import { describe, show } from '../arguments/kinds.ts';
 import { convert } from '../backend/calls/copy.ts';
 import { backendOf } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import { loadTensor } from '../checkpoint/load-tensor.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { loadTensorAsync } from '../checkpoint/load-tensor.ts';
+import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { checkPlace, type PlaceLike } from '../files/place.ts';
 import { FormatError } from '../format/format-error.ts';
@@ -44,11 +44,11 @@ export async function saveOptimizer(path: PlaceLike, optimizer: Optimizer): Prom
  */
 export async function loadOptimizer(path: PlaceLike, optimizer: Optimizer): Promise<void> {
   checkArguments('loadOptimizer', path, optimizer);
-  await using checkpoint = await openCheckpoint(path, 'loadOptimizer');
+  await using checkpoint = await openSource('loadOptimizer', path);
   const { metadata } = checkpoint;
   const name = `${checkpoint.path}: counters`;
   const counters = metadata.counters === undefined ? undefined : parseJson(name, metadata.counters);
-  restoreOptimizer(checkpoint, optimizer, counters, checkpoint.path);
+  await restoreOptimizer(checkpoint, optimizer, counters, checkpoint.path);
 }
 
 /**
@@ -57,12 +57,12 @@ export async function loadOptimizer(path: PlaceLike, optimizer: Optimizer): Prom
  * @param file the name of their file in errors
  * @throws FormatError naming what does not fit
  */
-export function restoreOptimizer(
+export async function restoreOptimizer(
   checkpoint: Checkpoint,
   optimizer: Optimizer,
   counters: unknown,
   file: string,
-): void {
+): Promise<void> {
   const found = checkedCounters(optimizer, counters, file);
   const own = Object.entries(optimizer.tensors);
   const { tensors, path } = checkpoint;
@@ -80,7 +80,7 @@ export function restoreOptimizer(
   const loaded: Tensor[] = [];
   try {
     for (const [name, tensor] of own) {
-      loaded.push(loadTensor(checkpoint, name, { backend: backendOf(tensor), dtype: 'f32' }));
+      loaded.push(await loadTensorAsync(checkpoint, name, { backend: backendOf(tensor), dtype: 'f32' }));
     }
     own.forEach(([, tensor], i) => {
       backendOf(tensor).run(convert, { out: tensor, x: loaded[i], count: tensor.size });

@@ -141,7 +141,7 @@ async function restoreRun(
   trainer: Trainer,
 ): Promise<readonly Metric[]> {
   await using checkpoint = await openCheckpoint({ folder, file: OPTIMIZER });
-  restoreOptimizer(checkpoint, trainer.optimizer, state.counters, folder.nameOf('trainer.json'));
+  await restoreOptimizer(checkpoint, trainer.optimizer, state.counters, folder.nameOf('trainer.json'));
   trainer.resumeAt(state.step);
   const lines = await directory.readLines('metrics.jsonl');
   return lines.filter((line) => Number(line.step) <= state.step) as unknown as Metric[];

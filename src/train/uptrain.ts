@@ -86,7 +86,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const { from, out } = options;
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from);
-  const { config } = describeModel(checkpoint, getBackend());
+  const { config } = await describeModel(checkpoint, getBackend());
   const recipe = await checkpoint.format.recipe(checkpoint);
   const settings = uptrainSettings(recipe, choiceOf(options), config.maxPositionEmbeddings);
   const tokenizer = await tokenizerOf(checkpoint);

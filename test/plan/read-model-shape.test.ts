@@ -4,10 +4,10 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { hubUrl } from '../../src/files/hub.ts';
+import { UrlFile } from '../../src/files/url-file.ts';
 import { bytesSource } from '../../src/format/byte-source.ts';
-import { hubUrl } from '../../src/plan/hub.ts';
 import { FormatError, readModelShape } from '../../src/plan/index.ts';
-import { openUrl } from '../../src/plan/url-source.ts';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { buildGguf, stringPair } from '../format/build-files.ts';
 import { withServer } from './file-server.ts';
@@ -138,7 +138,7 @@ describe('URLs', () => {
     async (fault, message) => {
       await withServer({ '/m.gguf': gguf }, { fault }, async (server) => {
         const url = `${server.url}/m.gguf`;
-        const error = await openUrl(url, 400).then(
+        const error = await UrlFile.open(new URL(url), { timeoutMs: 400 }).then(
           () => undefined,
           (reason: Error) => reason,
         );

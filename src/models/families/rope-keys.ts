@@ -234,3 +234,5 @@ function ggufYarn(
 const DIVISORS = 'rope_freqs.weight';
 const SHORT = 'rope_factors_short.weight';
 const LONG = 'rope_factors_long.weight';
+/** The tensors of GGUF files that belong to the config. */
+export const ROPE_TENSORS: readonly string[] = [DIVISORS, SHORT, LONG];

@@ -1,0 +1,55 @@
+/**
+ * Addresses of models on a hub: `org/name` is a repository, `org/name/file.gguf` a file of one, both at
+ * revision `main`. The hub is Hugging Face's, or that of `HF_ENDPOINT`.
+ */
+
+const HUB = 'https://huggingface.co';
+
+/**
+ * @param endpoint the hub's address
+ * @returns the URL of the repository, which ends with `/`, or of the file; undefined when `id` is no hub id
+ */
+export function hubUrl(id: string, endpoint: string = hubEndpoint()): string | undefined {
+  const match = /^(\w[\w.-]*\/\w[\w.-]*)(?:\/([\w./-]+))?$/.exec(id);
+  if (match === null) return undefined;
+  const [, repository, file = ''] = match;
+  if (/(^|\/)\.{1,2}(\/|$)/.test(file)) return undefined;
+  return `${endpoint.replace(/\/$/, '')}/${repository}/resolve/main/${file}`;
+}
+
+/** The address of the files, for that of a page of the hub; other addresses as they are. */
+export function fileUrl(url: URL): URL {
+  if (url.origin !== originOf(hubEndpoint())) return url;
+  const found = new URL(url);
+  found.pathname = url.pathname
+    .replace(/^\/(?!api\/|datasets\/|spaces\/)([\w.-]+\/[\w.-]+)\/?$/, '/$1/resolve/main/')
+    .replace(/^(\/[\w.-]+\/[\w.-]+)\/tree\/([^/]+)\/?/, '$1/resolve/$2/')
+    .replace(/^(\/[\w.-]+\/[\w.-]+)\/blob\//, '$1/resolve/');
+  return found;
+}
+
+/** The token of the environment (`HF_TOKEN`) for an address of the hub; undefined for all others. */
+export function hubToken(url: URL): string | undefined {
+  return url.origin === originOf(hubEndpoint()) ? variable('HF_TOKEN') : undefined;
+}
+
+function hubEndpoint(): string {
+  return variable('HF_ENDPOINT') ?? HUB;
+}
+
+function originOf(url: string): string | undefined {
+  try {
+    return new URL(url).origin;
+  } catch {
+    return undefined;
+  }
+}
+
+/** An environment variable; undefined when it is unset, empty, may not be read, or there are none. */
+function variable(name: string): string | undefined {
+  try {
+    return (typeof process !== 'undefined' && process.env?.[name]?.trim()) || undefined;
+  } catch {
+    return undefined; // Deno without the permission
+  }
+}
