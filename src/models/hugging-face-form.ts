@@ -1,4 +1,3 @@
-
 import { configWithTying } from '../checkpoint/config-json.ts';
 import { cast } from '../ops/cast.ts';
 import { reshape } from '../ops/reshape.ts';

@@ -147,11 +147,10 @@ function modelFolder(changed: Partial<Folder>): Folder {
   });
 }
 
-test('a file in memory whose bytes are missing or of another length is refused', async () => {
+test('a file in memory whose bytes are of another length is refused', async () => {
   const { size } = (await memory.folder('model').open('model.safetensors'))!;
   for (const [bytes, got] of [
     [new Uint8Array(3), 'bytes of length 3'],
-    [undefined, 'undefined'],
     [[1, 2], 'an array of 2'],
   ]) {
     const open = async (file: string) => {
@@ -159,9 +158,17 @@ test('a file in memory whose bytes are missing or of another length is refused',
       return source && ({ ...source, bytes } as FileSource);
     };
     await expect(loadModel(modelFolder({ open }))).rejects.toThrow(
-      `memory/model/model.safetensors: expected openByPath, or all ${size} bytes in bytes, got ${got}`,
+      `memory/model/model.safetensors: expected all ${size} bytes in bytes, got ${got}`,
     );
   }
+});
+
+test('a file that can only be read gives the same logits', async () => {
+  const open = async (file: string) => {
+    const source = await memory.folder('model').open(file);
+    return source && { ...source, bytes: undefined };
+  };
+  expect(await logitsOf(modelFolder({ open }))).toEqual(await logitsOf(memory.folder('model')));
 });
 
 test.each([null, 5, {}])(

@@ -122,9 +122,12 @@ test('progress goes up to all bytes', async () => {
     backend,
     onProgress: (done, total) => seen.push([done, total]),
   });
-  expect(seen).toHaveLength(3);
-  expect(seen.at(-1)![0]).toBe(seen.at(-1)![1]);
-  expect(seen[0][0]).toBeLessThan(seen[1][0]);
+  expect(seen.length).toBeGreaterThan(3);
+  const [, total] = seen[0];
+  expect(seen.at(-1)).toEqual([total, total]);
+  seen.forEach(([done], i) => {
+    expect(done).toBeGreaterThan(seen[i - 1]?.[0] ?? 0);
+  });
 });
 
 describe.each(BACKENDS)('memory on %s', (name) => {

@@ -92,12 +92,10 @@ describe('URLs', () => {
     });
   });
 
-  test('a server that ignores ranges: small files pass, large ones are refused in one line', async () => {
+  test('a server that ignores ranges: the file is read up to the end of its header', async () => {
     await withServer({ '/model.gguf': gguf, '/config.json': config }, { ranges: false }, async (server) => {
       expect(await readModelShape(`${server.url}/config.json`)).toMatchObject(sizes);
-      await expect(readModelShape(`${server.url}/model.gguf`)).rejects.toThrow(
-        `${server.url}/model.gguf: expected a server with range requests, got the whole file of ${gguf.length} bytes; download it and give its path`,
-      );
+      expect(await readModelShape(`${server.url}/model.gguf`)).toMatchObject(sizes);
     });
   });
 
@@ -125,7 +123,7 @@ describe('URLs', () => {
 
   test.each([
     ['endless', /: expected bytes 0 to 65535, got content-range bytes 0-65535\/\d+$/],
-    ['endless 200', /: expected a server with range requests, got the whole file; download it/],
+    ['endless 200', /: expected a server that sends ranges .* got a response without it of more than/],
     ['drip', /: expected a whole response within 0\.4 s, got none or a part of it$/],
     ['silent', /: expected a whole response within 0\.4 s, got none or a part of it$/],
     ['reset', /: cannot be reached: (other side closed|terminated)/],
@@ -138,14 +136,16 @@ describe('URLs', () => {
     async (fault, message) => {
       await withServer({ '/m.gguf': gguf }, { fault }, async (server) => {
         const url = `${server.url}/m.gguf`;
-        const error = await UrlFile.open(new URL(url), { timeoutMs: 400 }).then(
+        const error = await UrlFile.open(new URL(url), {
+          timeoutMs: fault === 'endless 200' ? 30_000 : 400,
+        }).then(
           () => undefined,
           (reason: Error) => reason,
         );
         expect(error?.message.startsWith(url)).toBe(true);
         expect(error?.message.slice(url.length)).toMatch(message);
         // What the sockets between hold, not what the server would send (256 MiB).
-        expect(server.sent).toBeLessThan(1 << 24);
+        expect(server.sent).toBeLessThan(fault === 'endless 200' ? 1 << 27 : 1 << 24);
         expect(new Set(server.encodings)).toEqual(new Set(['identity']));
       });
     },
@@ -169,7 +169,7 @@ describe('URLs', () => {
   });
 
   test('hub ids', () => {
-    expect(hubUrl('org/name')).toBe('https://huggingface.co/org/name/resolve/main/config.json');
+    expect(hubUrl('org/name')).toBe('https://huggingface.co/org/name/resolve/main/');
     expect(hubUrl('org/name/a/b.gguf', 'http://h/')).toBe('http://h/org/name/resolve/main/a/b.gguf');
     expect(hubUrl('llama-3-8b')).toBeUndefined();
     expect(hubUrl('./a/b')).toBeUndefined();
