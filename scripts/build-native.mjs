@@ -14,6 +14,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kernelsHash, nativeSources } from './kernels-hash.mjs';
+import { NATIVE_FLAGS, nativeUnits } from './native-units.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const kernels = join(root, 'kernels');
@@ -24,25 +25,8 @@ const SANITIZE = process.argv.includes('--sanitize')
 const build = join(root, SANITIZE.length > 0 ? 'build/sanitize' : 'build');
 const binary = join(build, 'gqa.node');
 
-const COMMON =
-  '-std=gnu11 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -DNAPI_VERSION=8'.split(
-    ' ',
-  );
-const X64_UNITS = {
-  'isa_avx512.c': '-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512'.split(
-    ' ',
-  ),
-  'isa_avx2.c': '-mavx2 -mfma -mf16c'.split(' '),
-};
-const units = {
-  ...(process.arch === 'x64' ? X64_UNITS : {}),
-  'isa_baseline.c': [],
-  'dispatch.c': [],
-  'memory.c': [],
-  'napi.c': [],
-  'os_posix.c': [],
-  'threads.c': [],
-};
+const COMMON = [...NATIVE_FLAGS, '-fPIC'];
+const units = nativeUnits(process.platform, process.arch);
 
 function giveUp(reason) {
   console.error(`gqa: native kernels were not built: ${reason}; WASM will be used`);
@@ -66,7 +50,7 @@ function run(command, args) {
   });
 }
 
-if (process.platform === 'win32') giveUp('Windows is not supported yet');
+if (process.platform === 'win32') giveUp('there is no build from source on Windows');
 const compiler = findCompiler();
 const sources = kernelsHash(kernels, nativeSources(kernels));
 const how = JSON.stringify([compiler.version, COMMON, SANITIZE, units, process.arch, sources]);

@@ -3,7 +3,7 @@ const isNode = typeof process !== 'undefined' && typeof process.versions?.node =
 
 export interface NodePlatform {
   readonly fs: typeof import('node:fs');
-  readonly createRequire: (path: string | URL) => (id: string) => unknown;
+  readonly createRequire: typeof import('node:module').createRequire;
   readonly v8: typeof import('node:v8');
 }
 
