@@ -8,7 +8,17 @@
  * The dependencies must be in npm's cache, which `npm ci` in the clone fills.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -57,14 +67,26 @@ try {
   writeFileSync(join(project, 'program.cjs'), "console.log(require('gqa').getBackend().description);\n");
 
   // npm itself is outside the PATH.
-  const npm = process.env.npm_execpath ?? realpathSync(spawnSync('which', ['npm'], { encoding: 'utf8' }).stdout.trim());
+  const npm =
+    process.env.npm_execpath ?? realpathSync(spawnSync('which', ['npm'], { encoding: 'utf8' }).stdout.trim());
   const names = ['gqa', `gqa-${process.platform}-${process.arch}`];
   const tarballs = names.map((name) => join(out, `${name}-${version}.tgz`));
   const start = performance.now();
-  const installed = run(process.execPath, npm, 'install', '--offline', '--no-audit', '--no-fund', ...tarballs);
+  const installed = run(
+    process.execPath,
+    npm,
+    'install',
+    '--offline',
+    '--no-audit',
+    '--no-fund',
+    ...tarballs,
+  );
   const seconds = (performance.now() - start) / 1000;
   const text = installed.output.replaceAll('\n', ' ');
-  check(installed.status === 0 && /^added \d+ packages in \S+$/.test(text), `npm install prints only "${text}"`);
+  check(
+    installed.status === 0 && /^added \d+ packages in \S+$/.test(text),
+    `npm install prints only "${text}"`,
+  );
   check(seconds < MOST_SECONDS, `npm install took ${seconds.toFixed(1)} s, at most ${MOST_SECONDS}`);
   const bytes = bytesBelow(join(project, 'node_modules'));
   check(bytes < MOST_BYTES, `node_modules has ${(bytes / 1e6).toFixed(1)} MB, at most ${MOST_BYTES / 1e6}`);

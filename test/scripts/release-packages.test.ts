@@ -45,8 +45,11 @@ test("npm selects a platform's package by os, cpu and C library", () => {
   }
 });
 
-test.each(['src/backend/prebuilt.ts', 'dist/backend/prebuilt.js'])('checksums are written into %s', (file) => {
-  const text = withHashes(readFileSync(path(file), 'utf8'), { 'linux-x64': 'abc' });
-  expect(text).toMatch(/export const PREBUILT[^=]*= \{\n {2}"linux-x64": "abc"\n\};/);
-  expect(() => withHashes(text, {})).toThrow('expected one empty table');
-});
+test.each(['src/backend/prebuilt.ts', 'dist/backend/prebuilt.js'])(
+  'checksums are written into %s',
+  (file) => {
+    const text = withHashes(readFileSync(path(file), 'utf8'), { 'linux-x64': 'abc' });
+    expect(text).toMatch(/export const PREBUILT[^=]*= \{\n {2}"linux-x64": "abc"\n\};/);
+    expect(() => withHashes(text, {})).toThrow('expected one empty table');
+  },
+);
