@@ -3,9 +3,11 @@ import { describe } from '../arguments/kinds.ts';
 import type { ExposedFunctions } from './expose.ts';
 import {
   CALL,
-  type CallMessage,
   fromThrown,
+  HELLO,
+  isAsyncIterable,
   type Link,
+  READY,
   type Reply,
   type Request,
   toThrown,
@@ -51,38 +53,61 @@ export function connect<Functions extends ExposedFunctions>(worker: Sender): Rem
   if (typeof worker?.postMessage !== 'function') {
     throw new TypeError(`connect: expected a worker or a port, got ${describe(worker)}`);
   }
-  /** The functions that reject the pending calls. */
+  /** Each rejects a pending call. */
   const pending = new Set<(error: unknown) => void>();
-  worker.addEventListener?.('error', (event) => {
-    const reason = (event as ErrorEvent).message || 'its script did not load';
-    for (const reject of pending) reject(new Error(`connect: the worker failed: ${reason}`));
+  const ready = new Promise<void>((resolve, reject) => {
+    worker.addEventListener?.('error', ({ message }) => {
+      const error = new Error(`connect: the worker failed: ${message || 'its script did not load'}`);
+      reject(error);
+      for (const fail of pending) fail(error);
+    });
+    worker.addEventListener?.('message', ({ data }) => {
+      if (data === READY) resolve();
+    });
+    worker.start?.();
+    worker.postMessage(HELLO, []);
+    // Node's Worker, which has no such method, keeps messages until its script takes them.
+    if (worker.addEventListener === undefined) resolve();
   });
-  // A proxy with a method `then` would be taken for a promise.
+  ready.catch(() => {}); // it rejects each call
   return new Proxy({} as Remote<Functions>, {
-    get: (_, name) =>
-      typeof name !== 'string' || name === 'then'
-        ? undefined
-        : (...args: unknown[]) => start(worker, pending, name, args),
+    get(_, name) {
+      // A proxy with a method `then` would be taken for a promise.
+      if (typeof name !== 'string' || name === 'then') return undefined;
+      return (...args: unknown[]) => {
+        const { port1, port2 } = new MessageChannel();
+        const { result, fail } = start(port1, pending, name, args);
+        ready.then(() => worker.postMessage(CALL, [port2])).catch(fail);
+        return result;
+      };
+    },
   });
 }
 
+/** A `Worker` or `MessagePort` of a browser or of Node, whose types differ. */
 interface Sender {
-  // biome-ignore lint/suspicious/noExplicitAny: Node and browsers name different kinds of objects
+  // biome-ignore lint/suspicious/noExplicitAny: see above
   postMessage(message: unknown, transfer: any[]): void;
-  addEventListener?(type: 'error', listener: (event: Event) => void): void;
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  addEventListener?(type: string, listener: (event: any) => void): void;
+  start?(): void;
 }
 
-/** Calls one function. The result is a promise and an async generator in one, as the reply will tell. */
-function start(worker: Sender, pending: Set<(error: unknown) => void>, name: string, args: unknown[]) {
-  const { port1: port, port2 } = new MessageChannel();
+/** Calls one function. The result is a promise and an async generator in one: the reply tells which. */
+function start(
+  port: MessagePort,
+  pending: Set<(error: unknown) => void>,
+  name: string,
+  given: readonly unknown[],
+) {
+  const { args, links, values } = takeLinks(given);
   const ended = new AbortController();
-  const { links, values, rest } = takeLinks(args);
   // The page asks for one thing at a time, so one reply is awaited at most.
-  let settle: { resolve(reply: Answer): void; reject(error: unknown): void };
-  const ask = (send: () => void) =>
+  let settle = { resolve: (_: Answer) => {}, reject: (_: unknown) => {} };
+  const ask = (request: Request) =>
     new Promise<Answer>((resolve, reject) => {
       settle = { resolve, reject };
-      send();
+      port.postMessage(request, 'name' in request ? transfersOf(...given) : []);
     });
   const end = () => {
     pending.delete(fail);
@@ -105,55 +130,53 @@ function start(worker: Sender, pending: Set<(error: unknown) => void>, name: str
   port.addEventListener('close', () => fail(new Error(`connect: the worker ended during ${name}`)));
   port.start();
 
+  async function call(): Promise<unknown> {
+    try {
+      for (const [index, value] of values.entries()) {
+        if (!(value instanceof AbortSignal)) continue;
+        value.throwIfAborted();
+        const abort = () =>
+          port.postMessage({ abort: index, reason: toThrown(value.reason) } satisfies Request);
+        value.addEventListener('abort', abort, { signal: ended.signal });
+      }
+      const { value, isStream } = await ask({ name, args, links });
+      return isStream ? steps() : value;
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
   async function* steps(): AsyncGenerator<unknown, void, undefined> {
-    const step = (request: Request) => ask(() => port.postMessage(request));
     try {
       for (;;) {
-        const { value, done } = await step({ step: 'next' });
+        const { value, done } = await ask({ step: 'next' });
         if (done) return;
         yield value;
       }
     } finally {
-      if (!ended.signal.aborted) await step({ step: 'return' });
+      if (!ended.signal.aborted) await ask({ step: 'return' });
     }
   }
-
-  const result = ask(() => {
-    for (const [index, value] of values.entries()) {
-      if (!(value instanceof AbortSignal)) continue;
-      value.throwIfAborted();
-      const abort = () =>
-        port.postMessage({ abort: index, reason: toThrown(value.reason) } satisfies Request);
-      value.addEventListener('abort', abort, { signal: ended.signal });
-    }
-    const message: CallMessage = { kind: CALL, name, args: rest, links, port: port2 };
-    worker.postMessage(message, [port2, ...transfersOf(...args)]);
-  }).then(
-    ({ value, isStream }) => (isStream ? steps() : value),
-    (error) => {
-      end();
-      throw error;
-    },
-  );
+  const result = call();
   async function* stream(): AsyncGenerator<unknown, void, undefined> {
     const values = await result;
-    if (typeof (values as AsyncGenerator | undefined)?.[Symbol.asyncIterator] !== 'function') {
+    if (isAsyncIterable(values)) yield* values;
+    else
       throw new TypeError(`connect: expected ${name} to return an async iterable, got ${describe(values)}`);
-    }
-    yield* values as AsyncGenerator<unknown, void, undefined>;
   }
-  return Object.assign(stream(), {
+  const both = Object.assign(stream(), {
     // biome-ignore lint/suspicious/noThenProperty: it is a promise too
     then: result.then.bind(result),
     catch: result.catch.bind(result),
     finally: result.finally.bind(result),
   });
+  return { result: both, fail };
 }
 
 type Answer = Extract<Reply, { value: unknown }>;
 
 /** Takes the functions and signals out of the arguments, and out of plain objects among them. */
-function takeLinks(args: readonly unknown[]) {
+function takeLinks(given: readonly unknown[]) {
   const links: Link[] = [];
   const values: unknown[] = [];
   const take = (value: unknown, argument: number, property?: string) => {
@@ -164,7 +187,7 @@ function takeLinks(args: readonly unknown[]) {
     values.push(value);
     return undefined;
   };
-  const rest = args.map((value, argument) => {
+  const rest = given.map((value, argument) => {
     if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) {
       return take(value, argument);
     }
@@ -172,5 +195,5 @@ function takeLinks(args: readonly unknown[]) {
       Object.entries(value).map(([property, inner]) => [property, take(inner, argument, property)]),
     );
   });
-  return { links, values, rest };
+  return { args: rest, links, values };
 }

@@ -4,7 +4,10 @@ import {
   CALL,
   type CallMessage,
   fromThrown,
+  HELLO,
+  isAsyncIterable,
   type Link,
+  READY,
   type Reply,
   type Request,
   toThrown,
@@ -16,8 +19,8 @@ import {
 export type ExposedFunctions = Readonly<Record<string, (...args: any[]) => unknown>>;
 
 /**
- * Lets the page that started this worker call `functions` by `connect`. Call it when the worker's script
- * starts, before any `await`: earlier calls are lost.
+ * Lets the page that started this worker call `functions` by `connect`. Call it once. Calls that
+ * come earlier wait for it.
  *
  * Arguments and results are structured clones: plain data, typed arrays, `File`s, not tensors and models. Keep
  * those in the worker, and return `await tensor.data()`. An async iterable that is returned, such as that of
@@ -42,13 +45,16 @@ export type ExposedFunctions = Readonly<Record<string, (...args: any[]) => unkno
 export function expose(functions: ExposedFunctions, port?: Listener): void {
   checkObject('expose', 'an object of functions', functions);
   const from = port ?? thisWorker();
-  from.addEventListener('message', ({ data }: MessageEvent) => {
-    if (data?.kind === CALL) void answer(functions, data);
+  from.addEventListener('message', ({ data, ports }: MessageEvent) => {
+    if (data === HELLO) from.postMessage(READY);
+    if (data === CALL) serve(functions, ports[0]);
   });
   from.start?.();
+  from.postMessage(READY);
 }
 
 interface Listener {
+  postMessage(message: unknown): void;
   addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
   start?(): void;
 }
@@ -62,47 +68,43 @@ function thisWorker(): Listener {
   throw new Error('expose: expected a worker to call it, or a port, got neither');
 }
 
-async function answer(functions: ExposedFunctions, call: CallMessage): Promise<void> {
-  const { name, port } = call;
-  const send = (reply: Reply, ...values: unknown[]) => port.postMessage(reply, transfersOf(...values));
-  /** Sends the outcome of `run`, and whether the page may ask for more. */
-  async function reply(run: () => Promise<Exclude<Reply, { callback: number }>>): Promise<void> {
-    try {
-      const outcome = await run();
-      send(outcome, 'value' in outcome ? outcome.value : undefined);
-    } catch (error) {
-      send({ thrown: toThrown(error) });
-    }
-  }
+/** Runs one call and sends what comes of it. */
+function serve(functions: ExposedFunctions, port: MessagePort): void {
   const aborts = new Map<number, AbortController>();
   let stream: AsyncGenerator | undefined;
-  port.addEventListener('message', ({ data }: MessageEvent<Request>) => {
-    if ('abort' in data) aborts.get(data.abort)?.abort(fromThrown(data.reason));
-    else {
-      void reply(async () => {
-        const { value, done } = await stream![data.step](undefined);
-        return { value, done };
-      });
+  const send = (reply: Reply, ...values: unknown[]) => port.postMessage(reply, transfersOf(...values));
+
+  async function run({ name, args, links }: CallMessage): Promise<Outcome> {
+    for (const [index, link] of links.entries()) {
+      if (link.kind === 'signal') aborts.set(index, new AbortController());
+      const callback = (...values: unknown[]) => send({ callback: index, args: values }, ...values);
+      put(args, link, aborts.get(index)?.signal ?? callback);
     }
-  });
-  port.start();
-  call.links.forEach((link, index) => {
-    if (link.kind === 'signal') aborts.set(index, new AbortController());
-    const callback = (...args: unknown[]) => send({ callback: index, args }, ...args);
-    put(call.args, link, aborts.get(index)?.signal ?? callback);
-  });
-  await reply(async () => {
     if (!Object.hasOwn(functions, name)) {
       throw new Error(`connect: expected one of ${Object.keys(functions).join(', ')}, got a call of ${name}`);
     }
-    const result = await functions[name](...call.args);
-    if (typeof (result as AsyncIterable<unknown> | undefined)?.[Symbol.asyncIterator] !== 'function') {
-      return { value: result };
-    }
-    stream = oneByOne(result as AsyncIterable<unknown>);
+    const value = await functions[name](...args);
+    if (!isAsyncIterable(value)) return { value };
+    stream = oneByOne(value);
     return { value: undefined, isStream: true };
+  }
+
+  port.addEventListener('message', async ({ data }: MessageEvent<Request>) => {
+    if ('abort' in data) {
+      aborts.get(data.abort)?.abort(fromThrown(data.reason));
+      return;
+    }
+    try {
+      const outcome: Outcome = await ('name' in data ? run(data) : stream![data.step](undefined));
+      send({ ...outcome }, outcome.value);
+    } catch (error) {
+      send({ thrown: toThrown(error) });
+    }
   });
+  port.start();
 }
+
+type Outcome = Extract<Reply, { value: unknown }>;
 
 /** An async generator takes its steps in order, which other async iterables need not. */
 async function* oneByOne(values: AsyncIterable<unknown>): AsyncGenerator {

@@ -1,17 +1,22 @@
 /**
- * The messages between a page and its worker. Each call has a MessageChannel of its own: the call itself goes
- * to the worker with one port, and all that follows goes through the channel, in order.
+ * The messages between a page and its worker. Each call has a MessageChannel of its own, which holds all that
+ * is said about it, in order. A browser drops messages to a worker whose script has not finished its first
+ * `await`, so the worker says that it is ready, and only then the page sends it the channels' ends.
  */
+
+/** From the page: asks for READY, for the case that it was sent before. */
+export const HELLO = 'gqa/worker hello';
+/** From the worker. */
+export const READY = 'gqa/worker ready';
+/** From the page, with the worker's end of the channel of a call. */
 export const CALL = 'gqa/worker call';
 
-/** The message that starts a call; `port` is the worker's end of the channel. */
+/** The first message of a channel. */
 export interface CallMessage {
-  readonly kind: typeof CALL;
   readonly name: string;
   /** The arguments, with `undefined` in the places of `links`. */
   readonly args: unknown[];
   readonly links: readonly Link[];
-  readonly port: MessagePort;
 }
 
 /** A function or an AbortSignal among the arguments, or in an object among them. Neither can be cloned. */
@@ -22,12 +27,13 @@ export interface Link {
   readonly property?: string;
 }
 
-/** What the page sends through the channel: a step of the generator, or that signal `abort` has aborted. */
+/** What the page sends: the call, a step of the generator, or that the signal `links[abort]` has aborted. */
 export type Request =
+  | CallMessage
   | { readonly step: 'next' | 'return' }
   | { readonly abort: number; readonly reason: Thrown };
 
-/** What the worker sends: the answer to the call or to a step, or a call of function `callback`. */
+/** What the worker sends: the answer to the call or to a step, or a call of the function `links[callback]`. */
 export type Reply =
   | { readonly value: unknown; readonly isStream?: boolean; readonly done?: boolean }
   | { readonly thrown: Thrown }
@@ -79,4 +85,8 @@ export function transfer<T extends object>(value: T, objects: Transferable[]): T
 /** The objects to move with these values. */
 export function transfersOf(...values: readonly unknown[]): Transferable[] {
   return values.flatMap((value) => transfers.get(value as object) ?? []);
+}
+
+export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof (value as AsyncIterable<unknown> | undefined)?.[Symbol.asyncIterator] === 'function';
 }

@@ -146,6 +146,17 @@ describe('a generator', () => {
   });
 });
 
+test('calls wait until the worker exposes its functions, also those before and after', async () => {
+  const late = new MessageChannel();
+  const early = connect<typeof functions>(late.port2);
+  const sum = early.add(1, 2);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expose(functions, late.port1);
+  expect(await sum).toBe(3);
+  expect(await connect<typeof functions>(late.port2).add(2, 2)).toBe(4);
+  late.port1.close();
+});
+
 describe('in a thread', () => {
   const start = (code: string) =>
     new Worker(
