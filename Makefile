@@ -1,7 +1,7 @@
 # Targets for changes of kernels/. `npm run build` builds what a user needs.
 #
 #   make native          build/gqa.node for this machine
-#   make wasm            src/backend/kernels.generated.ts, the WASM kernels of the package (downloads clang, 100 MB, from npm)
+#   make wasm            src/backend/wasm/*.wasm, the WASM kernels of the package (downloads clang, 100 MB, from npm)
 #   make sanitize        runs kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
 #   make sanitize-addon  runs the tests with hostile arguments on an addon built with the address sanitizer
 #                        (TESTS=test/cache adds others)

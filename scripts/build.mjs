@@ -7,13 +7,16 @@
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -34,6 +37,15 @@ try {
   node(tsc, '-p', 'tsconfig.build.json', '--outDir', built);
   // `npx gqa` in this checkout runs the file itself, and tsc does not make it executable.
   chmodSync(join(built, 'cli/main.js'), 0o755);
+  // The WASM kernels, as files and as base64 for bundles that do not carry files.
+  for (const isa of ['relaxed', 'simd128']) {
+    const file = join(root, `src/backend/wasm/${isa}.wasm`);
+    copyFileSync(file, join(built, `backend/wasm/${isa}.wasm`));
+    writeFileSync(
+      join(built, `backend/wasm/${isa}.embedded.js`),
+      `export default '${readFileSync(file, 'base64')}';\n`,
+    );
+  }
   const names = filesOf(built);
   for (const name of names) {
     mkdirSync(dirname(join(dist, name)), { recursive: true });

@@ -1,6 +1,6 @@
 /**
  * The SHA-256 of the kernel sources, by which stale builds are found. The WASM build holds the hash of the
- * sources it is compiled from (src/backend/kernels.generated.ts); a test compares it with kernels/. The
+ * sources it is compiled from (src/backend/wasm/build.json); a test compares it with kernels/. The
  * native build holds the hash of all sources; src/backend/native.ts compares it where a source is newer than
  * the build.
  */

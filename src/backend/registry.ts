@@ -10,7 +10,8 @@ import type { Operand } from './calls/call.ts';
 import { openNative } from './native.ts';
 import { environment } from './platform.ts';
 import { ReferenceBackend } from './reference.ts';
-import { isWasmIsa, openWasm } from './wasm.ts';
+import { isWasmIsa, loadModule, ModuleNotLoaded } from './wasm/module.ts';
+import { openWasm } from './wasm.ts';
 
 const NAMES: readonly BackendName[] = ['native', 'wasm', 'reference'];
 const opened = new Map<BackendName, Backend>();
@@ -28,7 +29,7 @@ export function getBackend(): Backend {
  * @returns the backend.
  */
 export async function setBackend(name: BackendName): Promise<Backend> {
-  current = open(name);
+  current = await readyBackend(name);
   return current;
 }
 
@@ -39,6 +40,21 @@ export async function setBackend(name: BackendName): Promise<Backend> {
  */
 export function setThreads(threads: number): void {
   getBackend().setThreads(checkThreads('setThreads', threads));
+}
+
+/**
+ * `open(name, op)`, or the current backend without a name. Opens it first where that is asynchronous: in a
+ * browser the kernels are fetched. Async functions that make tensors begin with it.
+ */
+export async function readyBackend(name?: BackendName, op?: string): Promise<Backend> {
+  const opened = () => (name === undefined ? getBackend() : open(name, op));
+  try {
+    return opened();
+  } catch (error) {
+    if (!(error instanceof ModuleNotLoaded)) throw error;
+    await loadModule();
+    return opened();
+  }
 }
 
 /** Opens a backend by name without making it current; `op` is the function named in errors. */

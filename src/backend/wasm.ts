@@ -1,21 +1,9 @@
 /**
- * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds, embedded as base64 in
- * kernels.generated.ts. `GQA_ISA=relaxed|simd128` forces one; otherwise relaxed SIMD where the engine
- * validates it. One thread.
+ * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds (wasm/module.ts). One thread.
  */
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
-import { environment, node } from './platform.ts';
-
-type WasmIsa = 'relaxed' | 'simd128';
-
-/**
- * The file of the embedded builds, when it lies beside this one (Node, unless bundled). It is read when WASM
- * is first used: as a module, V8 would keep its 0.8 MB of source in memory for programs that run on the
- * native build.
- */
-const file = node && fileOfBuilds(node.fs.existsSync);
-/** Elsewhere it is imported as a module. */
-const embedded = file ? undefined : (await import('./kernels.generated.ts')).WASM_BUILDS;
+import { node } from './platform.ts';
+import { kernelModule } from './wasm/module.ts';
 
 interface Exports {
   memory: WebAssembly.Memory;
@@ -26,9 +14,9 @@ interface Exports {
 
 const READ_SLICE = 1 << 22;
 
-/** @throws Error when the engine has no WASM SIMD; RangeError when GQA_ISA names a build that cannot run. */
+/** @throws as `kernelModule` */
 export function openWasm(): KernelBackend {
-  const { isa, module } = compile();
+  const { isa, module } = kernelModule();
   const wasm = new WebAssembly.Instance(module, {}).exports as unknown as Exports;
   const bytes = () => new Uint8Array(wasm.memory.buffer);
   let blockLength = 256;
@@ -56,51 +44,6 @@ export function openWasm(): KernelBackend {
     setThreads() {},
   };
   return new KernelBackend(host);
-}
-
-/** Whether `GQA_ISA` names one of the WASM builds. */
-export function isWasmIsa(isa: string): isa is WasmIsa {
-  return isa === 'relaxed' || isa === 'simd128';
-}
-
-function compile(): { isa: WasmIsa; module: WebAssembly.Module } {
-  // Node 20 has relaxed SIMD behind a flag, which can be set at run time.
-  if (Number(node && process.versions.node.split('.')[0]) < 22) {
-    node?.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
-  }
-  const wanted = environment('GQA_ISA');
-  const forced = wanted !== undefined && isWasmIsa(wanted) ? wanted : undefined;
-  // Names of native instruction sets are ignored, so that one setting serves a program that uses both.
-  if (!forced && wanted !== undefined && !['avx512', 'avx2', 'baseline'].includes(wanted)) {
-    throw new RangeError(`GQA_ISA: expected relaxed or simd128, got ${wanted}`);
-  }
-  for (const isa of forced ? [forced] : (['relaxed', 'simd128'] satisfies WasmIsa[])) {
-    const bytes = fromBase64(embedded?.[isa] ?? readBuild(isa));
-    if (WebAssembly.validate(bytes)) return { isa, module: new WebAssembly.Module(bytes) };
-  }
-  throw new Error(`wasm: this engine does not support ${forced ?? 'SIMD'} WebAssembly`);
-}
-
-function fileOfBuilds(exists: (path: URL) => boolean): URL | undefined {
-  // The extension is .ts when running from src/.
-  const [, folder, extension] = /^(file:.*\/)wasm(\.[jt]s)$/.exec(import.meta.url) ?? [];
-  if (!folder) return undefined;
-  const path = new URL(`${folder}kernels.generated${extension}`);
-  return exists(path) ? path : undefined;
-}
-
-function readBuild(isa: WasmIsa): string {
-  const source = node && file ? node.fs.readFileSync(file, 'latin1') : '';
-  const text = new RegExp(`\\b${isa}: ["']([^"']+)["']`).exec(source)?.[1];
-  if (!text) throw new Error(`wasm: no build for ${isa} in ${file}`);
-  return text;
-}
-
-function fromBase64(text: string): Uint8Array<ArrayBuffer> {
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
-  return bytes;
 }
 
 /** Reads each requested range into WASM memory, one slice at a time. */

@@ -7,7 +7,7 @@
 
 import { aBoolean, aFunction, aNumber, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { getBackend } from '../backend/registry.ts';
+import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint, CheckpointFormat } from '../checkpoint/checkpoint.ts';
 import { formatNamed } from '../checkpoint/formats.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
@@ -119,7 +119,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const format = formatNamed(to.file);
   checkForm(method, dtype, format);
   await using checkpoint = await openCheckpoint(options.from);
-  const description = await describeModel(checkpoint, getBackend());
+  const description = await describeModel(checkpoint, await readyBackend());
   const { config, names } = description;
   checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);

@@ -1,7 +1,7 @@
 /**
  * A checkpoint's decoder for measurements: its weights, and a pass over token rows layer by layer.
  */
-import { getBackend } from '../backend/registry.ts';
+import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { PlaceLike } from '../files/place.ts';
@@ -30,11 +30,11 @@ export class OpenedDecoder {
 
   static async open(path: PlaceLike): Promise<OpenedDecoder> {
     await using checkpoint = await openCheckpoint(path);
-    return await OpenedDecoder.of(checkpoint, await describeModel(checkpoint, getBackend()));
+    return await OpenedDecoder.of(checkpoint, await describeModel(checkpoint, await readyBackend()));
   }
 
   static async of(checkpoint: Checkpoint, description: DecoderDescription): Promise<OpenedDecoder> {
-    const parts = await loadParts(checkpoint, description, { backend: getBackend() });
+    const parts = await loadParts(checkpoint, description, { backend: await readyBackend() });
     try {
       return new OpenedDecoder(parts);
     } catch (error) {

@@ -6,7 +6,7 @@
 import { aFunction, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
-import { getBackend, open } from '../backend/registry.ts';
+import { readyBackend } from '../backend/registry.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { CONFIG } from '../checkpoint/hugging-face.ts';
 import { openSource, SOURCE_OPTIONS } from '../checkpoint/open-checkpoint.ts';
@@ -56,7 +56,7 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
-  const backend = options.backend === undefined ? getBackend() : open(options.backend, 'loadModel');
+  const backend = await readyBackend(options.backend, 'loadModel');
   await using checkpoint = await openSource('loadModel', source, { token, signal });
   return new Model(
     await loadParts(checkpoint, await describeModel(checkpoint, backend), { backend, dtype, onProgress }),

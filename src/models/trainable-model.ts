@@ -9,7 +9,7 @@ import type { Backend, BackendName } from '../backend/backend.ts';
 import { convert, fill } from '../backend/calls/copy.ts';
 import { random } from '../backend/calls/random.ts';
 import { backendOfHandle } from '../backend/handle.ts';
-import { getBackend, open } from '../backend/registry.ts';
+import { getBackend, open, readyBackend } from '../backend/registry.ts';
 import { configWithTying } from '../checkpoint/config-json.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
@@ -178,7 +178,7 @@ export async function loadTrainableModel(
   options: LoadTrainableModelOptions = {},
 ): Promise<TrainableModel> {
   checkOptions('loadTrainableModel', options, LOAD_OPTIONS);
-  const backend = options.backend === undefined ? getBackend() : open(options.backend);
+  const backend = await readyBackend(options.backend, 'loadTrainableModel');
   await using checkpoint = await openCheckpoint(path);
   const description = await describeModel(checkpoint, backend);
   const { config, names } = description;

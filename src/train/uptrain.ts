@@ -6,7 +6,7 @@
 
 import { aBoolean, aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { getBackend } from '../backend/registry.ts';
+import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { TrainSettings } from '../checkpoint/training-recipe.ts';
@@ -86,7 +86,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const { from, out } = options;
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from);
-  const { config } = await describeModel(checkpoint, getBackend());
+  const { config } = await describeModel(checkpoint, await readyBackend());
   const recipe = await checkpoint.format.recipe(checkpoint);
   const settings = uptrainSettings(recipe, choiceOf(options), config.maxPositionEmbeddings);
   const tokenizer = await tokenizerOf(checkpoint);
