@@ -4,8 +4,8 @@
  * - build/gqa.node beside this package's files, made by scripts/build-native.mjs,
  * - gqa.node of the package `@gqa/<platform>`, prebuilt.
  */
+import { environment, isNode, node } from '../platform/node.ts';
 import { KERNEL_ABI, KERNEL_NAMES } from './calls/index.ts';
-import { environment, type NodePlatform, node } from './platform.ts';
 import { PREBUILT } from './prebuilt.ts';
 
 /** What kernels/napi.c exports. */
@@ -29,26 +29,26 @@ export interface Addon {
   threads(): number;
 }
 
-type Require = ReturnType<NodePlatform['createRequire']>;
+type Require = ReturnType<typeof node.module.createRequire>;
 
 /**
  * @throws Error with the reason when there is no addon, when it does not load, or when it was built from
  * other kernels.
  */
 export function loadAddon(): Addon {
-  if (!node) throw new Error('no native build outside Node');
-  const require = node.createRequire(import.meta.url);
+  if (!isNode) throw new Error('no native build outside Node');
+  const require = node.module.createRequire(import.meta.url);
   const named = environment('GQA_ADDON');
   // The same relative path from src/backend/ and dist/backend/.
   const built = new URL('../../build/gqa.node', import.meta.url);
   if (named !== undefined || node.fs.existsSync(built)) {
     const addon = checkAbi(require(named ?? '../../build/gqa.node') as Addon, require);
-    if (addon.kernels !== sourcesHash(node, require, named ?? built, addon.kernels)) {
+    if (addon.kernels !== sourcesHash(require, named ?? built, addon.kernels)) {
       throw new Error(`the native build is older than the sources in kernels/ (${howToBuild(require)})`);
     }
     return addon;
   }
-  return checkAbi(loadPrebuilt(node, require), require);
+  return checkAbi(loadPrebuilt(require), require);
 }
 
 /**
@@ -61,7 +61,7 @@ export function prebuiltPlatforms(platform: string, arch: string): string[] {
 }
 
 /** Checked before it is loaded, because loading runs its code. Hashing takes 1 to 3 ms. */
-function loadPrebuilt({ fs }: NodePlatform, require: Require): Addon {
+function loadPrebuilt(require: Require): Addon {
   const platforms = prebuiltPlatforms(process.platform, process.arch).filter((name) => name in PREBUILT);
   let failure: unknown;
   for (const platform of platforms) {
@@ -72,7 +72,7 @@ function loadPrebuilt({ fs }: NodePlatform, require: Require): Addon {
     } catch {
       continue; // not installed
     }
-    const hash = sha256(require).update(fs.readFileSync(path)).digest('hex');
+    const hash = sha256(require).update(node.fs.readFileSync(path)).digest('hex');
     if (hash !== PREBUILT[platform]) {
       throw new Error(
         `${name}: expected the kernels of this version (SHA-256 ${PREBUILT[platform]}), got ${hash} (install gqa again)`,
@@ -116,7 +116,8 @@ function sha256(require: Require): import('node:crypto').Hash {
  * The hash of kernels/*.[ch] when one of them is newer than the build; otherwise, or without sources, the
  * build's hash.
  */
-function sourcesHash({ fs }: NodePlatform, require: Require, binary: string | URL, built: string): string {
+function sourcesHash(require: Require, binary: string | URL, built: string): string {
+  const { fs } = node;
   const folder = new URL('../../kernels/', import.meta.url);
   if (!fs.existsSync(folder)) return built;
   const names = fs.readdirSync(folder).filter((name) => /\.[ch]$/.test(name));

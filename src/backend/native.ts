@@ -2,9 +2,9 @@
  * The native host: the kernels as a Node-API addon. The instruction set is chosen at load time
  * (`GQA_ISA=avx512|avx2|baseline` forces one). Files are memory-mapped.
  */
+import { environment } from '../platform/node.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { type Addon, loadAddon } from './native-addon.ts';
-import { environment } from './platform.ts';
 
 /**
  * @throws Error with the reason when the addon is missing, does not load, or was built from other kernels.

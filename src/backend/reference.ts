@@ -3,13 +3,13 @@
  * once to the output's dtype, and all ops accept f64 tensors. It is the oracle of the tests and favours
  * clarity over speed. New memory is filled with NaN, so that reads of unwritten memory show.
  */
+import { isNode, node } from '../platform/node.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { release, retain, type Storage } from '../tensor/storage.ts';
 import type { Backend, BackendFile } from './backend.ts';
 import type { ArgumentsOf, Call } from './calls/call.ts';
 import type { CallFunctions } from './calls/index.ts';
 import { checkFileRange, checkRange, isCount, outOfMemory } from './memory-range.ts';
-import { node } from './platform.ts';
 import { attention } from './reference/attention.ts';
 import { attentionBackward } from './reference/attention-backward.ts';
 import * as copy from './reference/copy.ts';
@@ -98,7 +98,8 @@ export class ReferenceBackend implements Backend {
   }
 
   openFile(path: string): BackendFile {
-    if (!node) throw new UnsupportedError('openFile', 'a path', this.name, 'there are no files in a browser');
+    if (!isNode)
+      throw new UnsupportedError('openFile', 'a path', this.name, 'there are no files in a browser');
     const { fs } = node;
     const file = fs.openSync(path, 'r');
     const { size } = fs.fstatSync(file);

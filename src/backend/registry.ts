@@ -3,12 +3,12 @@
  * `setBackend` force one. A fallback prints one line on stderr.
  */
 import { show } from '../arguments/kinds.ts';
+import { environment, isNode } from '../platform/node.ts';
 import { ownerOf } from '../tensor/storage.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Backend, BackendName } from './backend.ts';
 import type { Operand } from './calls/call.ts';
 import { openNative } from './native.ts';
-import { environment } from './platform.ts';
 import { ReferenceBackend } from './reference.ts';
 import { isWasmIsa, loadModule, ModuleNotLoaded } from './wasm/module.ts';
 import { openWasm } from './wasm.ts';
@@ -88,7 +88,7 @@ function openDefault(): Backend {
   } catch (error) {
     const backend = open('wasm');
     // In a browser WASM is not a fallback.
-    if (typeof process !== 'undefined') {
+    if (isNode) {
       console.warn(
         `gqa: using ${backend.description}: ${(error as Error).message} (GQA_BACKEND=wasm silences this)`,
       );

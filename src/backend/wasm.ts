@@ -1,8 +1,8 @@
 /**
  * The WASM host: the same kernels in SIMD128 and relaxed-SIMD builds (wasm/module.ts). One thread.
  */
+import { isNode, node } from '../platform/node.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
-import { node } from './platform.ts';
 import { kernelModule } from './wasm/module.ts';
 
 interface Exports {
@@ -48,7 +48,7 @@ export function openWasm(): KernelBackend {
 
 /** Reads each requested range into WASM memory, one slice at a time. */
 function readFile(host: KernelHost, wasm: Exports, path: string): ReturnType<KernelHost['openFile']> {
-  if (!node) throw new Error(`${path}: no file access outside Node`);
+  if (!isNode) throw new Error(`${path}: no file access outside Node`);
   const { fs } = node;
   const descriptor = fs.openSync(path, 'r');
   return {

@@ -2,7 +2,9 @@
  * Counts the memory that the garbage collector must free and that a synchronous loop keeps it from freeing:
  * finalizers run between turns of the event loop only. Warns once before such a loop takes all memory.
  */
+
 import { grouped } from '../arguments/inspect.ts';
+import { isNode } from '../platform/node.ts';
 import { eventLoopTurn } from './event-loop.ts';
 
 /** Bytes in one turn of the event loop at which the warning is printed. */
@@ -40,7 +42,7 @@ export function unfreedAdvice(): string {
 }
 
 function warn(text: string): void {
-  if (typeof process !== 'undefined' && typeof process.emitWarning === 'function') {
+  if (isNode) {
     process.emitWarning(text, { type: 'GqaMemoryWarning' });
   } else console.warn(`gqa: ${text}`);
 }

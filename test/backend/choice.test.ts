@@ -43,12 +43,16 @@ test('a number of threads that is none is shown as it was written', async () => 
 test('a native build of other kernels is refused, and WASM runs with one line that says so', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
   const init = vi.fn();
-  vi.doMock('../../src/backend/platform.ts', async (original) => {
-    const platform = await original<typeof import('../../src/backend/platform.ts')>();
+  vi.doMock('../../src/platform/node.ts', async (original) => {
+    const platform = await original<typeof import('../../src/platform/node.ts')>();
     const createRequire = () => () => ({ abi: '1 fill convert', init });
     return {
       ...platform,
-      node: { ...platform.node, fs: { ...platform.node?.fs, existsSync: () => true }, createRequire },
+      node: {
+        ...platform.node,
+        fs: { ...platform.node.fs, existsSync: () => true },
+        module: { createRequire },
+      },
     };
   });
   try {
@@ -58,6 +62,6 @@ test('a native build of other kernels is refused, and WASM runs with one line th
     expect(warn).toHaveBeenCalledOnce();
     expect(init).not.toHaveBeenCalled();
   } finally {
-    vi.doUnmock('../../src/backend/platform.ts');
+    vi.doUnmock('../../src/platform/node.ts');
   }
 });

@@ -26,7 +26,7 @@ beforeEach(() => {
 
 afterEach(() => {
   vi.unstubAllEnvs();
-  vi.doUnmock('../../src/backend/platform.ts');
+  vi.doUnmock('../../src/platform/node.ts');
   vi.doUnmock('../../src/backend/prebuilt.ts');
   vi.resetModules();
   rmSync(project, { recursive: true });
@@ -46,10 +46,13 @@ async function load(prebuilt: Readonly<Record<string, string>>) {
   vi.resetModules();
   vi.stubEnv('GQA_ADDON', '');
   vi.doMock('../../src/backend/prebuilt.ts', () => ({ PREBUILT: prebuilt }));
-  vi.doMock('../../src/backend/platform.ts', async (original) => {
-    const platform = await original<typeof import('../../src/backend/platform.ts')>();
+  vi.doMock('../../src/platform/node.ts', async (original) => {
+    const platform = await original<typeof import('../../src/platform/node.ts')>();
     const fs = { ...process.getBuiltinModule('node:fs'), existsSync: () => false };
-    return { ...platform, node: { fs, createRequire: () => createRequire(join(project, 'program.js')) } };
+    return {
+      ...platform,
+      node: { fs, module: { createRequire: () => createRequire(join(project, 'program.js')) } },
+    };
   });
   const { loadAddon } = await import('../../src/backend/native-addon.ts');
   return loadAddon();

@@ -11,7 +11,7 @@ const native = backends.some(({ name }) => name === 'native');
 
 afterEach(() => {
   vi.unstubAllEnvs();
-  vi.doUnmock('../../src/backend/platform.ts');
+  vi.doUnmock('../../src/platform/node.ts');
   vi.resetModules();
 });
 
@@ -56,9 +56,9 @@ test.skipIf(!native)('sources newer than the build: the same ones load, edited o
   const built = statSync(binary).mtimeMs;
   const opened = async (edit: (source: Buffer) => Buffer) => {
     vi.resetModules();
-    vi.doMock('../../src/backend/platform.ts', async (original) => {
-      const platform = await original<typeof import('../../src/backend/platform.ts')>();
-      const fs = platform.node?.fs as typeof import('node:fs');
+    vi.doMock('../../src/platform/node.ts', async (original) => {
+      const platform = await original<typeof import('../../src/platform/node.ts')>();
+      const fs = platform.node.fs;
       const newer = {
         ...fs,
         statSync: (path: string | URL) =>

@@ -5,7 +5,7 @@
  * Node, Bun and Deno read the file beside this one, synchronously. Elsewhere `loadModule` fetches it; where a
  * bundler does not carry the file (esbuild), it imports the same bytes as base64.
  */
-import { environment, node } from '../platform.ts';
+import { environment, isNode, node } from '../../platform/node.ts';
 
 /** The name of a build. */
 type WasmIsa = 'relaxed' | 'simd128';
@@ -66,7 +66,7 @@ export async function loadModule(): Promise<void> {
 
 function chosenIsa(): WasmIsa {
   // Node 20 has relaxed SIMD behind a flag, which can be set at run time.
-  if (node && Number(process.versions.node.split('.')[0]) < 22) {
+  if (isNode && Number(process.versions.node.split('.')[0]) < 22) {
     node.v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
   }
   const wanted = environment('GQA_ISA');
@@ -80,7 +80,7 @@ function chosenIsa(): WasmIsa {
 
 function readBuild(isa: WasmIsa): Uint8Array<ArrayBuffer> {
   let reason = 'a browser fetches them';
-  if (node) {
+  if (isNode) {
     try {
       return new Uint8Array(node.fs.readFileSync(BUILDS[isa].url()));
     } catch (error) {
