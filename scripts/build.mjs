@@ -2,9 +2,11 @@
  * `npm run build`: the native kernels where there is a C compiler (elsewhere the package runs on its WASM
  * kernels), then dist/ from src/. tsc writes into a folder beside dist/, and each finished file is renamed
  * into its place: a program that loads dist/ meanwhile never finds a missing or half-written file. Files of
- * an earlier build go last.
+ * an earlier build go last. tsc does not run where neither its inputs nor dist/ have changed since the last
+ * build, by their sizes and times (build/dist.stamp).
  */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   copyFileSync,
@@ -31,8 +33,35 @@ const node = (...command) => execFileSync(process.execPath, command, { cwd: root
 const filesOf = (folder) =>
   readdirSync(folder, { recursive: true }).filter((name) => statSync(join(folder, name)).isFile());
 
-node(join(root, 'scripts/build-native.mjs'), '--optional');
-try {
+/** The state of these files and folders: each file's path, size and time of change. */
+function stateOf(paths) {
+  const hash = createHash('sha256');
+  for (const path of paths) {
+    const folder = statSync(path).isDirectory();
+    for (const file of folder ? filesOf(path).map((name) => join(path, name)) : [path]) {
+      const { size, mtimeMs } = statSync(file);
+      hash.update(`${file} ${size} ${mtimeMs}\n`);
+    }
+  }
+  return hash.digest('hex');
+}
+
+const INPUTS = [
+  'src',
+  'scripts/build.mjs',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'package.json',
+  'package-lock.json',
+];
+const stamp = join(root, 'build/dist.stamp');
+// Taken before tsc runs: a source that is changed meanwhile is compiled by the next build.
+const inputs = stateOf(INPUTS.map((name) => join(root, name)));
+const isCurrent =
+  existsSync(stamp) && existsSync(dist) && readFileSync(stamp, 'utf8') === `${inputs} ${stateOf([dist])}`;
+
+/** dist/ from src/. */
+function compile() {
   const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
   node(tsc, '-p', 'tsconfig.build.json', '--outDir', built);
   // `npx gqa` in this checkout runs the file itself, and tsc does not make it executable.
@@ -52,6 +81,13 @@ try {
     renameSync(join(built, name), join(dist, name));
   }
   for (const name of filesOf(dist)) if (!names.includes(name)) rmSync(join(dist, name), { force: true });
+  mkdirSync(dirname(stamp), { recursive: true });
+  writeFileSync(stamp, `${inputs} ${stateOf([dist])}`);
+}
+
+node(join(root, 'scripts/build-native.mjs'), '--optional');
+try {
+  if (!isCurrent) compile();
 } catch (error) {
   // A failed tsc has printed its errors.
   if (error.status === undefined) console.error(`build: ${error.message}`);
