@@ -63,14 +63,29 @@ function findModel() {
   return name ? join(folder, name) : undefined;
 }
 
-/** Type-checks a TypeScript block with strict options and writes its JavaScript beside it. */
-function compile(file) {
-  const options = {
+const sourceOf = (block, index) => join(folder, `block-${index}.${block.language}`);
+
+/**
+ * All TypeScript blocks as one program with strict options: a program of each block would read the types of
+ * Node and the package every time.
+ */
+function programOf(blocks) {
+  const files = [];
+  for (const [index, block] of blocks.entries()) {
+    if (block.language === 'sh') continue;
+    writeFileSync(sourceOf(block, index), block.body);
+    if (block.language === 'ts') files.push(sourceOf(block, index));
+  }
+  return ts.createProgram(files, {
     ...{ target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.NodeNext, strict: true, skipLibCheck: true },
     ...{ types: ['node'], typeRoots: [fileURLToPath(new URL('../node_modules/@types', import.meta.url))] },
-  };
-  const program = ts.createProgram([file], options);
-  const wrong = [...ts.getPreEmitDiagnostics(program), ...program.emit().diagnostics];
+  });
+}
+
+/** Type-checks a TypeScript block and writes its JavaScript beside it. */
+function compile(file) {
+  const source = program.getSourceFile(file);
+  const wrong = [...ts.getPreEmitDiagnostics(program, source), ...program.emit(source).diagnostics];
   if (wrong.length > 0) {
     const host = {
       getCanonicalFileName: (name) => name,
@@ -99,8 +114,7 @@ async function runBlock(block, index) {
     while (SETUP_DONE.test(script)) script = script.replace(SETUP_DONE, '');
     return run('bash', ['-euo', 'pipefail', '-c', script], options);
   }
-  const source = join(folder, `block-${index}.${language}`);
-  writeFileSync(source, body);
+  const source = sourceOf(block, index);
   return run(process.execPath, [language === 'ts' ? compile(source) : source], options);
 }
 
@@ -123,6 +137,7 @@ const model = findModel();
 mkdirSync(join(root, 'build'), { recursive: true });
 const folder = mkdtempSync(join(root, 'build/readme-'));
 if (model) symlinkSync(model, join(folder, 'model.gguf'));
+const program = programOf(blocks);
 
 let failed = 0;
 for (const [index, block] of blocks.entries()) {
