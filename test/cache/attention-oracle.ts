@@ -20,6 +20,9 @@ export interface Sequences {
   readonly value: Float32Array;
 }
 
+const made = new Map<string, Sequences>();
+
+/** The same numbers for the same arguments, made once. */
 export function randomSequences(
   B: number,
   S: number,
@@ -27,6 +30,12 @@ export function randomSequences(
   layer: CacheLayer,
   seed: number = 7,
 ): Sequences {
+  const key = JSON.stringify([B, S, G, layer, seed]);
+  if (!made.has(key)) made.set(key, makeSequences(B, S, G, layer, seed));
+  return made.get(key)!;
+}
+
+function makeSequences(B: number, S: number, G: number, layer: CacheLayer, seed: number): Sequences {
   const { numKeyValueHeads: K, headDim: H, latentDim } = layer;
   const Hv = valueDim(layer);
   let state = seed;
@@ -49,8 +58,11 @@ export function valueDim({ headDim, valueHeadDim, latentDim }: CacheLayer): numb
   return latentDim ?? valueHeadDim ?? headDim;
 }
 
+const expected = new WeakMap<Sequences, Map<string, Float64Array>>();
+
 /**
  * Outputs `[S, N, Hv]` of one row: key j is seen from query i when j <= i and (i - j < window or j < sinks).
+ * Computed once: all storage types and backends have the same.
  */
 export function expectedRow(
   x: Sequences,
@@ -58,6 +70,14 @@ export function expectedRow(
   window: number = Infinity,
   sinks: number = 0,
 ): Float64Array {
+  if (!expected.has(x)) expected.set(x, new Map());
+  const rows = expected.get(x)!;
+  const key = `${row} ${window} ${sinks}`;
+  if (!rows.has(key)) rows.set(key, attendedRow(x, row, window, sinks));
+  return rows.get(key)!;
+}
+
+function attendedRow(x: Sequences, row: number, window: number, sinks: number): Float64Array {
   const { S, N, layer } = x;
   const { numKeyValueHeads: K, headDim: H } = layer;
   const Hv = valueDim(layer);

@@ -91,7 +91,7 @@ for (const backend of backends) {
               const args = [mul(ones(T), scale), mul(ones(S), key), tensor(values, { shape: [1, S, 1, 8] })];
               const [out, dQ, dK, dV] = gradients(args, ones(T), () => options);
               expect(difference(out, new Array(T * 8).fill(2), 1e-5), 'out').toBeUndefined();
-              for (const x of [...dQ, ...dK]) expect(Number.isFinite(x)).toBe(true);
+              expect([...dQ, ...dK].every(Number.isFinite), 'dQ and dK are finite').toBe(true);
               expect(difference(dV, new Array(S * 8).fill(T / S), 1e-5), 'dV').toBeUndefined();
             };
             for (const bias of [-1e6, -1e9, LOWEST, -LOWEST]) mean(1, 1, { bias: full([1, 1, 1, S], bias) });
