@@ -9,6 +9,7 @@ import { setBackend } from '../../src/backend/registry.ts';
 import { WindowCache } from '../../src/cache/index.ts';
 import { tensor } from '../../src/ops/creation.ts';
 import { decode } from '../../src/tensor/encode.ts';
+import { runs } from '../runs.ts';
 
 const MAX_LENGTH = 29;
 let backend: Backend;
@@ -113,7 +114,7 @@ test('random passes and rollbacks', () => {
         cache.dispose();
       },
     ),
-    { numRuns: 3000 },
+    { numRuns: runs(600, 3000) },
   );
 });
 
@@ -177,7 +178,7 @@ test('rows that are held can go back as far as that, whatever came', () => {
         cache.dispose();
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: runs(400, 2000) },
   );
 });
 

@@ -7,10 +7,11 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runs } from '../../runs.ts';
 import { cliFile, runCli } from '../run-cli.ts';
 
-/** Runs killed at random moments; the twenty with GQA_KILLS=20. */
-const KILLS = Number(process.env.GQA_KILLS ?? 4);
+/** Runs killed at random moments, three times each. */
+const KILLS = runs(2, 20);
 
 let folder: string;
 beforeAll(() => {

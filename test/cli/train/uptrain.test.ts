@@ -7,10 +7,11 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { runs } from '../../runs.ts';
 import { cliFile, runCli } from '../run-cli.ts';
 import { withTinyCheckpoint } from '../tiny-checkpoint.ts';
 
-const KILLS = Number(process.env.GQA_KILLS ?? 3);
+const KILLS = runs(2, 20);
 
 let folder: string;
 const at = (...path: string[]) => join(folder, ...path);
