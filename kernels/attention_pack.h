@@ -13,7 +13,7 @@
 #define ATTN_NV 2
 #define ATTN_UNROLL 1
 #else
-#define ATTN_NV 3
+#define ATTN_NV (VF_SUMS / ATTN_MR)
 #define ATTN_UNROLL 2
 #endif
 #define ATTN_NR (ATTN_NV * VL)

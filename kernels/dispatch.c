@@ -26,12 +26,16 @@ static int level(void) { return 0; }
 #endif
 
 const gqa_op *gqa_dispatch(const char *wanted, const char **isa) {
+#if defined(__aarch64__)
+  static const char *const names[] = {"neon"};
+#else
   static const char *const names[] = {"baseline", "avx2", "avx512"};
-  int best = level(), chosen = best;
+#endif
+  const int best = level();
+  int chosen = best;
   if (wanted[0]) {
-    for (chosen = 2; chosen >= 0 && strcmp(wanted, names[chosen]) != 0; chosen--) {
-    }
-    if (chosen < 0 || chosen > best) {
+    while (chosen >= 0 && strcmp(wanted, names[chosen]) != 0) chosen--;
+    if (chosen < 0) {
       *isa = names[best];
       return 0;
     }

@@ -15,7 +15,7 @@
 #include "tasks.h"
 
 /* Weight rows at a time; rows of x at a time in dot_tile. */
-enum { DOT_W = 4, DOT_X = VL == 16 ? 6 : 2 };
+enum { DOT_W = 4, DOT_X = VF_SUMS == 12 ? 2 : VF_SUMS / DOT_W };
 /* Elements between additions to the total; whole blocks of every type. */
 enum { DOT_CHUNK = 1024, DOT_CHUNK_GROUPS = DOT_CHUNK / GQA_GROUP };
 /* Prefetch distance in a row, in bytes. */
@@ -48,10 +48,8 @@ GQA_INLINE void dot_block_scales(int type, const uint8_t *p, float *s) {
 }
 /* The codes of a block that is scaled after the products, as f32. */
 GQA_INLINE void dot_block_codes(int type, const uint8_t *p, vf *codes) {
-  if (type == GQA_Q8_0) {
-    GQA_UNROLL(8)
-    for (int j = 0; j < GQA_GROUP_VECTORS; j++) codes[j] = vf_load_i8((const int8_t *)p + 2 + j * VL);
-  } else q4_codes(p + (type == GQA_Q4_1 ? 4 : 2), codes);
+  if (type == GQA_Q8_0) q8_codes((const int8_t *)p + 2, codes);
+  else q4_codes(p + (type == GQA_Q4_1 ? 4 : 2), codes);
 }
 
 /* The sum of a chunk's lane sums. */
@@ -201,9 +199,11 @@ GQA_INLINE void dot_tile_n(const int n, const float *const *w, const float *x, s
 
 GQA_NOINLINE void dot_tile(int n, const float *const *w, const float *x, size_t ldx, size_t k, float (*totals)[DOT_W][VL]) {
   switch (n) {
-#if VL == 16
+#if VF_SUMS == 24
     case 6: dot_tile_n(6, w, x, ldx, k, totals); break;
     case 5: dot_tile_n(5, w, x, ldx, k, totals); break;
+#endif
+#if VF_SUMS >= 16
     case 4: dot_tile_n(4, w, x, ldx, k, totals); break;
     case 3: dot_tile_n(3, w, x, ldx, k, totals); break;
 #endif

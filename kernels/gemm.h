@@ -16,7 +16,7 @@
 #include "tasks.h"
 
 /* GEMM_PACKED_FLOATS: how much of b is packed at once, about. */
-enum { GEMM_MR = VL == 16 ? 12 : 6, GEMM_NR = 2 * VL, GEMM_KC = 256, GEMM_MC = 96, GEMM_PACKED_FLOATS = 1 << 22 };
+enum { GEMM_MR = VF_SUMS / 2, GEMM_NR = 2 * VL, GEMM_KC = 256, GEMM_MC = 96, GEMM_PACKED_FLOATS = 1 << 22 };
 
 /* K is run in equal pieces of at most GEMM_KC, multiples of 32 but for the last. */
 GQA_INLINE size_t gemm_depth(size_t K) { return gqa_ceil(gqa_ceil(gqa_max(1, K), gqa_ceil(gqa_max(1, K), GEMM_KC)), 32) * 32; }

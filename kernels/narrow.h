@@ -13,6 +13,10 @@
 GQA_INLINE float half_to_float(uint16_t h) {
 #if defined(__F16C__)
   return _cvtsh_ss(h);
+#elif defined(__aarch64__)
+  __fp16 half;
+  memcpy(&half, &h, 2);
+  return half;
 #else
   uint32_t bits = (uint32_t)(h & 0x7fff) << 13;
   float f;
@@ -32,6 +36,8 @@ GQA_INLINE vi vi_load_u16(const uint16_t *p) {
   return (vi)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
 #elif defined(__wasm__)
   return (vi)wasm_u32x4_load16x4(p);
+#elif defined(__aarch64__)
+  return (vi)vmovl_u16(vld1_u16(p));
 #else
   vh h;
   memcpy(&h, p, sizeof h);
@@ -44,6 +50,8 @@ GQA_INLINE vf vf_load_f16(const uint16_t *p) {
   return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif VL == 8
   return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__aarch64__)
+  return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
   vi w = vi_load_u16(p);
   vf f = (vf)((w & 0x7fff) << 13) * 0x1p112f;
@@ -72,6 +80,11 @@ GQA_INLINE uint16_t float_to_bfloat(float x) {
 GQA_INLINE uint16_t float_to_half(float x) {
 #if defined(__F16C__)
   return (uint16_t)_cvtss_sh(x, 0);
+#elif defined(__aarch64__)
+  __fp16 half = (__fp16)x;
+  uint16_t h;
+  memcpy(&h, &half, 2);
+  return h;
 #else
   uint32_t bits;
   memcpy(&bits, &x, 4);
@@ -95,6 +108,8 @@ GQA_INLINE void vf_store_f16(uint16_t *p, vf v) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, 0));
 #elif VL == 8
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, 0));
+#elif defined(__aarch64__)
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
 #else
   for (int i = 0; i < VL; i++) p[i] = float_to_half(v[i]);
 #endif
@@ -121,6 +136,10 @@ GQA_INLINE vi vi_load_u8(const uint8_t *p) {
   memcpy(&four, p, 4);
   __m128i zero = _mm_setzero_si128();
   return (vi)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero), zero);
+#elif defined(__aarch64__)
+  uint32_t four;
+  memcpy(&four, p, 4);
+  return (vi)vmovl_u16(vget_low_u16(vmovl_u8((uint8x8_t)(uint32x2_t){four})));
 #else
   return __builtin_convertvector(*(const vb_u *)p, vi);
 #endif
@@ -138,10 +157,25 @@ GQA_INLINE vi vi_load_i8(const int8_t *p) {
   __m128i pairs = _mm_cvtsi32_si128(four);
   pairs = _mm_unpacklo_epi8(pairs, pairs);
   return (vi)_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24);
+#elif defined(__aarch64__)
+  uint32_t four;
+  memcpy(&four, p, 4);
+  return (vi)vmovl_s16(vget_low_s16(vmovl_s8((int8x8_t)(uint32x2_t){four})));
 #else
   return __builtin_convertvector(*(const vc_u *)p, vi);
 #endif
 }
+#if defined(__aarch64__)
+/* 16 bytes as four vectors: fewer instructions than four bytes at a time. */
+GQA_INLINE void vf_widen_i8(int8x16_t bytes, vf *v) {
+  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+  v[0] = (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+  v[1] = (vf)vcvtq_f32_s32(vmovl_high_s16(low));
+  v[2] = (vf)vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+  v[3] = (vf)vcvtq_f32_s32(vmovl_high_s16(high));
+}
+#endif
+
 GQA_INLINE vf vf_load_u8(const uint8_t *p) { return __builtin_convertvector(vi_load_u8(p), vf); }
 GQA_INLINE vf vf_load_i8(const int8_t *p) { return __builtin_convertvector(vi_load_i8(p), vf); }
 

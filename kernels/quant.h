@@ -50,12 +50,29 @@ GQA_INLINE void block_scales(int type, const uint8_t *block, float *scales) {
 
 /* The integers of a 4-bit block as f32, before the minimum of q4_1 or the -8 of q4_0. */
 GQA_INLINE void q4_codes(const uint8_t *data, vf *q) {
+#if defined(__aarch64__)
+  const uint8x16_t bytes = vld1q_u8(data);
+  vf_widen_i8(vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15))), q);
+  vf_widen_i8(vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4)), q + 4);
+#else
   GQA_UNROLL(4)
   for (int j = 0; j < GQA_GROUP_VECTORS / 2; j++) {
     vi bytes = vi_load_u8(data + j * VL);
     q[j] = __builtin_convertvector(bytes & 15, vf);
     q[j + GQA_GROUP_VECTORS / 2] = __builtin_convertvector(bytes >> 4, vf);
   }
+#endif
+}
+
+/* The 32 integers of a q8_0 block as f32. */
+GQA_INLINE void q8_codes(const int8_t *data, vf *q) {
+#if defined(__aarch64__)
+  vf_widen_i8(vld1q_s8(data), q);
+  vf_widen_i8(vld1q_s8(data + 16), q + 4);
+#else
+  GQA_UNROLL(8)
+  for (int j = 0; j < GQA_GROUP_VECTORS; j++) q[j] = vf_load_i8(data + j * VL);
+#endif
 }
 
 #if VL == 16

@@ -25,6 +25,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 #if defined(__wasm__)
 #include <wasm_simd128.h>
 #endif
@@ -42,6 +45,15 @@
 #define GQA_CASE(value, ...) case value: { enum { GQA_VALUE = value }; __VA_ARGS__; break; }
 /* The values of a list for an enum: enum { LIST(GQA_NAME) }. */
 #define GQA_NAME(value, ...) value,
+
+/* The sums that a micro kernel keeps in registers. NEON has 32 registers, but gcc spills with 24 sums. */
+#if VL == 16
+#define VF_SUMS 24
+#elif defined(__aarch64__)
+#define VF_SUMS 16
+#else
+#define VF_SUMS 12
+#endif
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4), may_alias));
@@ -89,6 +101,8 @@ GQA_INLINE int vi_all(vi mask) {
   return _mm256_movemask_ps((__m256)mask) == 0xff;
 #elif defined(__wasm__)
   return wasm_i32x4_all_true((v128_t)mask);
+#elif defined(__aarch64__)
+  return vminvq_u32((uint32x4_t)mask) != 0;
 #else
   int all = -1;
   for (int i = 0; i < VL; i++) all &= mask[i];
