@@ -3,12 +3,16 @@
 #   make native          build/gqa.node for this machine
 #   make wasm            src/backend/wasm/*.wasm, the WASM kernels of the package (downloads clang, 100 MB, from npm)
 #   make sanitize        runs kernels/test/*.c under the address and undefined-behaviour sanitizers, once per vector width
+#   make sanitize-arm64  the same for arm64, under an emulator (ARM64_CC and ARM64_RUN name compiler and emulator; Debian:
+#                        gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 #   make sanitize-addon  runs the tests with hostile arguments on an addon built with the address sanitizer
 #                        (TESTS=test/cache adds others)
 #   make format          clang-format over kernels/ (CLANG_FORMAT=... names another binary)
 
 CC ?= cc
 CLANG_FORMAT ?= clang-format
+ARM64_CC ?= aarch64-linux-gnu-gcc
+ARM64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 
 native:
 	node scripts/build-native.mjs
@@ -37,12 +41,20 @@ sanitize: $(SANITIZED)
 	@test -n "$(SANITIZED)" || { echo "make sanitize: no kernels/test/*.c"; exit 1; }
 	@for program in $(SANITIZED); do echo "$$program"; ./$$program || exit 1; done
 
+SANITIZED_ARM64 := $(foreach test,$(C_TESTS),build/sanitize/$(test)-arm64)
+
+# No leak check: it does not work in the emulator.
+sanitize-arm64: $(SANITIZED_ARM64)
+	@for program in $(SANITIZED_ARM64); do echo "$$program"; ASAN_OPTIONS=detect_leaks=0 $(ARM64_RUN) $$program || exit 1; done
+
+# $(1): the width or platform, $(2): VL, $(3): the compiler
 define SANITIZED_PROGRAM
 build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
 	@mkdir -p build/sanitize
-	$$(CC) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(1) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/threads.c -o $$@ -lm -lpthread
+	$(3) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(2) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/threads.c -o $$@ -lm -lpthread
 endef
-$(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width))))
+$(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width),$(width),$(CC))))
+$(eval $(call SANITIZED_PROGRAM,arm64,4,$(ARM64_CC)))
 
 # No leak check, because V8 frees nothing at exit. Tests ask for more memory than there is: malloc must return NULL.
 ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so)
@@ -51,4 +63,4 @@ sanitize-addon:
 	LD_PRELOAD=$(ASAN_LIBRARY) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 GQA_ADDON=$(CURDIR)/build/sanitize/gqa.node GQA_TEST_BACKENDS=native \
 	  node node_modules/vitest/vitest.mjs run --pool=forks test/backend/hostile.test.ts test/nn/attention-cache.test.ts $(TESTS)
 
-.PHONY: native wasm format sanitize sanitize-addon
+.PHONY: native wasm format sanitize sanitize-arm64 sanitize-addon
