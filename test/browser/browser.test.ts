@@ -1,38 +1,98 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, test } from 'vitest';
-import { BUNDLERS, makeProject } from './bundles.ts';
-import { openChromium } from './chromium.ts';
-import { type PageServer, servePages } from './page-server.ts';
+/**
+ * Models in Chromium, in a worker of a page that Vite or esbuild built: loading, generating, training and
+ * converting give what Node gives.
+ */
+import { readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { modelFile, noModel } from '../text/fixtures.ts';
+import { BUNDLERS } from './bundles.ts';
+import { openSite, type Site, tinyModel, tokensOf } from './site.ts';
 
-const browser = await openChromium('what runs in a browser');
-const project = mkdtempSync(join(tmpdir(), 'gqa-browser-'));
-afterAll(async () => {
-  await browser?.close();
-  rmSync(project, { recursive: true, force: true });
-});
+if (noModel !== undefined) console.warn(`skipping SmolLM2 in a browser: ${noModel}`);
+const opened = await openSite('models in a browser');
+const site = opened as Site;
+afterAll(() => opened?.close());
 
-describe.skipIf(browser === undefined)('x', () => {
-  let server: PageServer;
-  beforeAll(async () => {
-    makeProject(project);
-    const content: Record<string, string> = {};
-    for (const [name, build] of Object.entries(BUNDLERS)) {
-      console.time(name);
-      content[`/${name}/`] = await build(project);
-      console.timeEnd(name);
-    }
-    server = await servePages(content);
-  });
-  afterAll(() => server[Symbol.asyncDispose]());
-  test.each(Object.keys(BUNDLERS))('%s', async (bundler) => {
-    const page: Page = await browser!.newPage();
-    page.on('console', (message) => console.log(message.text()));
-    page.on('pageerror', (error) => console.log(error));
-    await page.goto(`${server.url}/${bundler}/index.html`);
-    console.log(await page.evaluate('engine.describe()'));
-    await page.close();
+const tinyFiles = readdirSync(tinyModel).map((name) => join(tinyModel, name));
+const smolPath = `/models/${basename(modelFile)}`;
+
+async function collect<T>(values: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const value of values) items.push(value);
+  return items;
+}
+
+const configurations = Object.keys(BUNDLERS).flatMap((bundler) =>
+  [1].map((threads) => ({ bundler, threads })),
+);
+
+describe.skipIf(opened === undefined).each(configurations)(
+  'built by $bundler, threads: $threads',
+  ({ bundler, threads }) => {
+    const path = `/${bundler}/index.html`;
+
+    test('a tiny model from an address and from files, training', async () => {
+      const { node, servers } = site;
+      const prompt = [5, 3, 11, 7];
+      await node.load(tinyModel);
+      const expected = await collect(node.generate(prompt, { maxNewTokens: 12 }));
+      const expectedLosses = await node.train(20);
+      await site.withPage(servers.isolated, path, async (page) => {
+        const options = { backend: 'wasm', threads };
+        const description = await page.evaluate((given) => engine.start(given), options);
+        expect(description).toMatch(new RegExp(`^wasm \\(\\w+, ${threads} threads?\\)$`));
+
+        await page.evaluate((url) => engine.load(url), `${servers.isolated.url}/tiny/`);
+        expect(await tokensOf(page, prompt, 12)).toEqual(expected);
+        await page.setInputFiles('input', tinyFiles);
+        await page.evaluate(() => engine.load(files));
+        expect(await tokensOf(page, prompt, 12)).toEqual(expected);
+        await page.evaluate(() => dropPicked());
+        await page.evaluate(() => engine.load(files));
+        expect(await tokensOf(page, prompt, 12)).toEqual(expected);
+
+        const losses = await page.evaluate(() => engine.train(20));
+        expect(losses.length).toBe(20);
+        const differences = losses.map((loss, step) => Math.abs(loss - expectedLosses[step]));
+        expect(Math.max(...differences)).toBeLessThan(1e-4);
+      });
+    });
+
+    test.skipIf(noModel !== undefined)('SmolLM2 from a dropped file and from an address', async () => {
+      const { node, servers } = site;
+      const prompt = 'The capital of France is';
+      await node.load(modelFile);
+      const expected = await collect(node.generate(prompt, { maxNewTokens: 8 }));
+      await site.withPage(servers.isolated, path, async (page) => {
+        await page.evaluate((given) => engine.start(given), { backend: 'wasm', threads });
+        await page.setInputFiles('input', modelFile);
+        await page.evaluate(async () => {
+          dropPicked();
+          await engine.load(files?.[0]);
+        });
+        expect(await tokensOf(page, prompt, 8)).toEqual(expected);
+
+        await page.evaluate((url) => engine.load(url), servers.isolated.url + smolPath);
+        expect(await tokensOf(page, prompt, 8)).toEqual(expected);
+      });
+    });
+  },
+);
+
+describe.skipIf(opened === undefined)('a tab', () => {
+  test('uses freed memory again: 500 loads', async () => {
+    const { servers } = site;
+    await site.withPage(servers.isolated, '/vite/index.html', async (page) => {
+      await page.setInputFiles('input', tinyFiles);
+      const churn = (times: number) => page.evaluate((count) => engine.churn(files, count), times);
+      const bytes = () =>
+        page.evaluate(async () => (await performance.measureUserAgentSpecificMemory()).bytes);
+      await churn(50);
+      const before = await bytes();
+      await churn(500);
+      // A tenth of what 500 models would take.
+      expect((await bytes()) - before).toBeLessThan(9e6);
+    });
   });
 });

@@ -37,7 +37,6 @@ export const BUNDLERS: Readonly<Record<string, (project: string) => Promise<stri
       format: 'esm',
       splitting: true,
       outdir,
-      external: ['node:*'],
       logLevel: 'silent',
     });
     cpSync(join(project, 'index.html'), join(outdir, 'index.html'));

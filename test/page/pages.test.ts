@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { type Browser, chromium } from 'playwright-core';
 import { afterAll, describe, expect, test } from 'vitest';
 import { planPage } from '../../src/cli/pages/plan.ts';
 import { trainPage } from '../../src/cli/pages/train.ts';
@@ -12,6 +11,7 @@ import { driftPage } from '../../src/convert/drift-page.ts';
 import type { DriftReport } from '../../src/convert/index.ts';
 import { COLORS } from '../../src/page/html-page.ts';
 import { preset } from '../../src/plan/index.ts';
+import { openChromium } from '../browser/chromium.ts';
 
 const K = 9;
 const similarity = Array.from({ length: K }, (_, j) =>
@@ -61,14 +61,7 @@ describe.each(Object.entries(PAGES))('the page of %s', (_, html) => {
   });
 });
 
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const args = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-sync'];
-const browser: Browser | undefined = await chromium.launch({ executablePath, args }).catch((error: Error) => {
-  console.warn(
-    `skipping what a browser says of the pages: ${executablePath}: ${error.message.split('\n')[0]}`,
-  );
-  return undefined;
-});
+const browser = await openChromium('what a browser says of the pages');
 afterAll(() => browser?.close());
 
 describe.skipIf(browser === undefined)('in a browser', () => {

@@ -1,0 +1,97 @@
+/** Chromium, and a server of the fixtures' page as Vite and esbuild build it. */
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { Browser, Page } from 'playwright-core';
+import { connect, type Remote } from '../../src/worker/index.ts';
+import { modelFile } from '../text/fixtures.ts';
+import { BUNDLERS, makeProject } from './bundles.ts';
+import { openChromium } from './chromium.ts';
+import { type PageServer, servePages } from './page-server.ts';
+
+/** The functions of fixtures/worker.js. */
+export type Functions = {
+  start(options: { backend?: string; threads?: number }): Promise<string>;
+  load(source: unknown, options?: object): Promise<number>;
+  generate(prompt: string | number[], options: { maxNewTokens: number }): AsyncGenerator<number>;
+  train(steps: number): Promise<number[]>;
+  convert(source: unknown, numKeyValueHeads: number): Promise<Uint8Array>;
+  churn(source: unknown, times: number): Promise<void>;
+};
+
+/** The page's globals (fixtures/page.js). */
+declare global {
+  var engine: Remote<Functions>;
+  var files: File[] | undefined;
+  function dropPicked(): void;
+  function saveAs(bytes: Uint8Array, name: string): void;
+  interface Performance {
+    measureUserAgentSpecificMemory(): Promise<{ readonly bytes: number }>;
+  }
+}
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+export const tinyModel: string = join(root, 'test/golden/tiny-llama/gqa-tied');
+
+export interface Site {
+  /** With shared memory, and without (`plain`). The paths are `/tiny/`, `/models/` and the bundlers' names. */
+  readonly servers: { readonly isolated: PageServer; readonly plain: PageServer };
+  /** The same worker in Node, on its default backend. */
+  readonly node: Remote<Functions>;
+  /** Opens a page in a profile of its own, and closes it after `use`. */
+  withPage<T>(server: PageServer, path: string, use: (page: Page) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** @param skipped what a message names as skipped where there is no Chromium; the result is undefined then */
+export async function openSite(skipped: string): Promise<Site | undefined> {
+  const browser = await openChromium(skipped);
+  return browser && openedSite(browser);
+}
+
+async function openedSite(browser: Browser): Promise<Site> {
+  const project = mkdtempSync(join(tmpdir(), 'gqa-browser-'));
+  makeProject(project);
+  const content: Record<string, string> = { '/tiny/': tinyModel, '/models/': dirname(modelFile) };
+  for (const [name, build] of Object.entries(BUNDLERS)) content[`/${name}/`] = await build(project);
+  const servers = { isolated: await servePages(content), plain: await servePages(content, false) };
+  const addon = join(root, 'build/gqa.node');
+  const env = { ...process.env, ...(existsSync(addon) && { GQA_ADDON: addon }) };
+  const thread = new Worker(join(project, 'worker.js'), { env });
+  return {
+    servers,
+    node: connect<Functions>(thread),
+    async withPage(server, path, use) {
+      const context = await browser.newContext();
+      try {
+        const page = await context.newPage();
+        page.on('console', (message) => console.warn(`page: ${message.text()}`));
+        page.on('pageerror', (error) => console.warn(`page: ${error}`));
+        await page.goto(`${server.url}${path}`);
+        return await use(page);
+      } finally {
+        await context.close();
+      }
+    },
+    async close() {
+      await thread.terminate();
+      for (const server of Object.values(servers)) await server[Symbol.asyncDispose]();
+      await browser.close();
+      rmSync(project, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The tokens that the page's worker generates, one at a time. */
+export function tokensOf(page: Page, prompt: string | number[], maxNewTokens: number): Promise<number[]> {
+  return page.evaluate(
+    async ([start, length]) => {
+      const tokens: number[] = [];
+      for await (const token of engine.generate(start, { maxNewTokens: length })) tokens.push(token);
+      return tokens;
+    },
+    [prompt, maxNewTokens] as const,
+  );
+}
