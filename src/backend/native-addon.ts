@@ -1,10 +1,11 @@
 /**
  * Finds and checks the native addon. The first of these that exists is loaded:
  * - the file that `GQA_ADDON` names,
- * - build/gqa.node beside this package's files, made by scripts/build-native.mjs,
+ * - gqa.node beside this module, which can only be in a bundle,
+ * - build/gqa.node of the package, made by scripts/build-native.mjs,
  * - gqa.node of the package `@gqa/<platform>`, prebuilt.
  */
-import { environment, isNode, node } from '../platform/node.ts';
+import { environment, isAllowed, isNode, node } from '../platform/node.ts';
 import { KERNEL_ABI, KERNEL_NAMES } from './calls/index.ts';
 import { PREBUILT } from './prebuilt.ts';
 
@@ -37,18 +38,44 @@ type Require = ReturnType<typeof node.module.createRequire>;
  */
 export function loadAddon(): Addon {
   if (!isNode) throw new Error('no native build outside Node');
-  const require = node.module.createRequire(import.meta.url);
-  const named = environment('GQA_ADDON');
-  // The same relative path from src/backend/ and dist/backend/.
-  const built = new URL('../../build/gqa.node', import.meta.url);
-  if (named !== undefined || node.fs.existsSync(built)) {
-    const addon = checkAbi(require(named ?? '../../build/gqa.node') as Addon, require);
-    if (addon.kernels !== sourcesHash(require, named ?? built, addon.kernels)) {
-      throw new Error(`the native build is older than the sources in kernels/ (${howToBuild(require)})`);
-    }
-    return addon;
+  if (!isAllowed({ name: 'read' }) || !isAllowed({ name: 'ffi' })) {
+    throw new Error('no native build without --allow-read and --allow-ffi');
   }
-  return checkAbi(loadPrebuilt(require), require);
+  // A CommonJS bundle has no import.meta.url.
+  const require = node.module.createRequire(import.meta.url ?? __filename);
+  const folder = packageFolder(require);
+  const built = folder && node.path.join(folder, 'build/gqa.node');
+  const path =
+    environment('GQA_ADDON') ??
+    resolved(require, './gqa.node') ??
+    (built && node.fs.existsSync(built) ? built : undefined);
+  const addon = path === undefined ? loadPrebuilt(require, folder) : (require(path) as Addon);
+  // A build of another version may number operations differently.
+  if (addon.abi !== [KERNEL_ABI, ...KERNEL_NAMES].join(' ')) {
+    throw new Error(`the native build is from another version of the kernels (${howToBuild(folder)})`);
+  }
+  if (path !== undefined && addon.kernels !== sourcesHash(require, folder, path, addon.kernels)) {
+    throw new Error(`the native build is older than the sources in kernels/ (${howToBuild(folder)})`);
+  }
+  return addon;
+}
+
+/**
+ * The folder of this package, by its name: a bundle lies in another folder, and may have the package installed
+ * beside it.
+ */
+function packageFolder(require: Require): string | undefined {
+  const manifest = resolved(require, 'gqa/package.json');
+  return manifest && node.path.dirname(manifest);
+}
+
+/** The path of a module or file; undefined when there is none. */
+function resolved(require: Require, id: string): string | undefined {
+  try {
+    return require.resolve(id);
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -61,17 +88,13 @@ export function prebuiltPlatforms(platform: string, arch: string): string[] {
 }
 
 /** Checked before it is loaded, because loading runs its code. Hashing takes 1 to 3 ms. */
-function loadPrebuilt(require: Require): Addon {
+function loadPrebuilt(require: Require, folder: string | undefined): Addon {
   const platforms = prebuiltPlatforms(process.platform, process.arch).filter((name) => name in PREBUILT);
   let failure: unknown;
   for (const platform of platforms) {
     const name = `@gqa/${platform}`;
-    let path: string;
-    try {
-      path = require.resolve(`${name}/gqa.node`);
-    } catch {
-      continue; // not installed
-    }
+    const path = resolved(require, `${name}/gqa.node`);
+    if (path === undefined) continue; // not installed
     const hash = sha256(require).update(node.fs.readFileSync(path)).digest('hex');
     if (hash !== PREBUILT[platform]) {
       throw new Error(
@@ -87,25 +110,14 @@ function loadPrebuilt(require: Require): Addon {
   if (failure) throw failure;
   throw new Error(
     platforms.length > 0
-      ? `no native build: the optional dependency @gqa/${platforms[0]} is not installed (${howToBuild(require)})`
-      : `no native build for ${process.platform}-${process.arch} (${howToBuild(require)})`,
+      ? `no native build: the optional dependency @gqa/${platforms[0]} is not installed (${howToBuild(folder)})`
+      : `no native build for ${process.platform}-${process.arch} (${howToBuild(folder)})`,
   );
 }
 
-/** A build of another version may number operations differently. */
-function checkAbi(addon: Addon, require: Require): Addon {
-  if (addon.abi !== [KERNEL_ABI, ...KERNEL_NAMES].join(' ')) {
-    throw new Error(`the native build is from another version of the kernels (${howToBuild(require)})`);
-  }
-  return addon;
-}
-
-function howToBuild(require: Require): string {
-  try {
-    return `to build it with a C compiler: node ${require.resolve('../../scripts/build-native.mjs')}`;
-  } catch {
-    return 'in a bundle: install gqa beside it'; // the script is not in the bundle
-  }
+function howToBuild(folder: string | undefined): string {
+  if (folder === undefined) return 'in a bundle: install gqa beside it';
+  return `to build it with a C compiler: node ${node.path.join(folder, 'scripts/build-native.mjs')}`;
 }
 
 function sha256(require: Require): import('node:crypto').Hash {
@@ -116,19 +128,19 @@ function sha256(require: Require): import('node:crypto').Hash {
  * The hash of kernels/*.[ch] when one of them is newer than the build; otherwise, or without sources, the
  * build's hash.
  */
-function sourcesHash(require: Require, binary: string | URL, built: string): string {
-  const { fs } = node;
-  const folder = new URL('../../kernels/', import.meta.url);
-  if (!fs.existsSync(folder)) return built;
-  const names = fs.readdirSync(folder).filter((name) => /\.[ch]$/.test(name));
+function sourcesHash(require: Require, folder: string | undefined, binary: string, built: string): string {
+  const { fs, path } = node;
+  const kernels = folder && path.join(folder, 'kernels');
+  if (!kernels || !fs.existsSync(kernels)) return built;
+  const names = fs.readdirSync(kernels).filter((name) => /\.[ch]$/.test(name));
   const { mtimeMs } = fs.statSync(binary);
-  if (names.every((name) => fs.statSync(new URL(name, folder)).mtimeMs <= mtimeMs)) return built;
+  if (names.every((name) => fs.statSync(path.join(kernels, name)).mtimeMs <= mtimeMs)) return built;
   const hash = sha256(require);
   for (const name of names.sort()) {
     hash
       .update(name)
       .update('\0')
-      .update(fs.readFileSync(new URL(name, folder)));
+      .update(fs.readFileSync(path.join(kernels, name)));
   }
   return hash.digest('hex');
 }

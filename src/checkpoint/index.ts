@@ -12,7 +12,8 @@ export type {
   Place,
 } from '../files/folder.ts';
 export { MemoryFolder } from '../files/memory-folder.ts';
-export type { ModelSource, PlaceLike, SourceOptions } from '../files/place.ts';
+export type { ModelSource, PlaceLike } from '../files/place.ts';
+export type { SourceOptions } from '../files/source-options.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export type { ModelShape } from '../format/model-shape.ts';

@@ -2,17 +2,10 @@
  * Opens a checkpoint: a Hugging Face directory, one safetensors file, one GGUF file or the first of several
  * parts. Only headers are read. An error about another file or folder says what to do with it.
  */
-import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
-import {
-  aSignal,
-  aToken,
-  checkSource,
-  findPlace,
-  type ModelSource,
-  placeName,
-  type SourceOptions,
-} from '../files/place.ts';
+import { checkSource, findPlace, type ModelSource, placeName } from '../files/place.ts';
+import { SOURCE_OPTIONS, type SourceOptions } from '../files/source-options.ts';
 import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
 import { describeOtherFolder, foreignFile, nameList, startOf } from './other-folders.ts';
@@ -22,9 +15,6 @@ const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${IN_FO
 
 /** Options of `openCheckpoint`. */
 export interface OpenCheckpointOptions extends SourceOptions {}
-
-/** The kinds of `SourceOptions`, for the options of all functions that take a source. */
-export const SOURCE_OPTIONS: OptionKinds<SourceOptions> = { token: aToken, signal: aSignal };
 
 const OPTIONS = optionKinds<OpenCheckpointOptions>(SOURCE_OPTIONS);
 

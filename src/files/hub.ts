@@ -2,6 +2,7 @@
  * Addresses of models on a hub: `org/name` is a repository, `org/name/file.gguf` a file of one, both at
  * revision `main`. The hub is Hugging Face's, or that of `HF_ENDPOINT`.
  */
+import { environment } from '../platform/node.ts';
 
 const HUB = 'https://huggingface.co';
 
@@ -30,11 +31,11 @@ export function fileUrl(url: URL): URL {
 
 /** The token of the environment (`HF_TOKEN`) for an address of the hub; undefined for all others. */
 export function hubToken(url: URL): string | undefined {
-  return url.origin === originOf(hubEndpoint()) ? variable('HF_TOKEN') : undefined;
+  return url.origin === originOf(hubEndpoint()) ? environment('HF_TOKEN') : undefined;
 }
 
 function hubEndpoint(): string {
-  return variable('HF_ENDPOINT') ?? HUB;
+  return environment('HF_ENDPOINT') ?? HUB;
 }
 
 function originOf(url: string): string | undefined {
@@ -42,14 +43,5 @@ function originOf(url: string): string | undefined {
     return new URL(url).origin;
   } catch {
     return undefined;
-  }
-}
-
-/** An environment variable; undefined when it is unset, empty, may not be read, or there are none. */
-function variable(name: string): string | undefined {
-  try {
-    return (typeof process !== 'undefined' && process.env?.[name]?.trim()) || undefined;
-  } catch {
-    return undefined; // Deno without the permission
   }
 }

@@ -4,12 +4,14 @@
  */
 import { describe, show } from '../arguments/kinds.ts';
 import { FormatError } from '../format/format-error.ts';
+import { isNode } from '../platform/node.ts';
 import { BlobFolder, blobName } from './blob-folder.ts';
 import { addressOf, type FetchOptions } from './download.ts';
 import { type Folder, isPlainFileName, type Place } from './folder.ts';
 import { type DirectoryHandle, type FileHandle, HandleFolder } from './handle-folder.ts';
 import { fileUrl, hubToken, hubUrl } from './hub.ts';
 import { MemoryFolder } from './memory-folder.ts';
+import type { SourceOptions } from './source-options.ts';
 import { NoSuchFileError } from './url-file.ts';
 import { UrlFolder } from './url-folder.ts';
 
@@ -34,17 +36,6 @@ export type PlaceLike =
  * - a `Folder`, or a file of one.
  */
 export type ModelSource = PlaceLike | URL | Blob | ArrayLike<Blob> | FileHandle | ArrayBuffer | Uint8Array;
-
-/** How a model is fetched from an address. */
-export interface SourceOptions {
-  /**
-   * Access token, sent to the host of the address and to no other host. Default: the environment's `HF_TOKEN`
-   * for addresses of the hub.
-   */
-  readonly token?: string;
-  /** Ends the loading; it then throws the signal's reason. */
-  readonly signal?: AbortSignal;
-}
 
 /** The name of a source in errors; of a path the path itself. */
 export function placeName(source: ModelSource): string {
@@ -106,7 +97,7 @@ export async function folderAt(place: PlaceLike): Promise<Folder> {
 }
 
 async function atPath(path: string, options: SourceOptions): Promise<Place | undefined> {
-  const found = isNode() ? await (await import('./node-folder.ts')).findPath(path) : undefined;
+  const found = isNode ? await (await import('./node-folder.ts')).findPath(path) : undefined;
   if (found !== undefined) return found;
   const url = hubIdUrl(path);
   return url && atUrl(url, options);
@@ -212,19 +203,6 @@ export function aSource(op: string, name: string, value: ModelSource): void {
   checkSource(op, `${name} to be a path`, value);
 }
 
-/** @throws TypeError unless `value` can be a token; the message does not show it */
-export function aToken(op: string, name: string, value: string): void {
-  if (typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)) return;
-  const got = typeof value === 'string' ? 'one with other characters, or none' : describe(value);
-  throw new TypeError(`${op}: expected ${name} to be a text of visible ASCII characters, got ${got}`);
-}
-
-/** @throws TypeError unless `value` is an AbortSignal */
-export function aSignal(op: string, name: string, value: AbortSignal): void {
-  if (value instanceof AbortSignal) return;
-  throw new TypeError(`${op}: expected ${name} to be an AbortSignal, got ${describe(value)}`);
-}
-
 function folderOf(folder: Folder | DirectoryHandle): Folder {
   return isHandle(folder) ? new HandleFolder(folder) : folder;
 }
@@ -251,10 +229,6 @@ function isList(value: unknown): value is ArrayLike<Blob> {
 
 function isAddress(text: string): boolean {
   return /^https?:\/\//i.test(text);
-}
-
-function isNode(): boolean {
-  return typeof process !== 'undefined' && typeof process.versions?.node === 'string';
 }
 
 function pathOf(url: URL): string {

@@ -3,34 +3,14 @@
  * head counts, so the config.json beside it is read. Only headers are read, however large the file is.
  */
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { type FileSource, type Folder, withFile } from '../files/folder.ts';
-import {
-  aSignal,
-  aToken,
-  checkSource,
-  findPlace,
-  type ModelSource,
-  placeName,
-  type SourceOptions,
-} from '../files/place.ts';
-import type { ByteSource } from '../format/byte-source.ts';
-import { FormatError } from '../format/format-error.ts';
-import { readGgufHeader } from '../format/gguf.ts';
-import { ggufModels, partCount } from '../format/gguf-split.ts';
-import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
-import { parseJson } from '../format/parse-json.ts';
-import { readSafetensorsHeader } from '../format/safetensors.ts';
-
-/** Where a model is read from (see `ModelSource` of gqa/checkpoint), or random-access bytes. */
-export type ShapeSource = ModelSource | ByteSource;
-
-/** A larger file is not a config.json. */
-const MAX_CONFIG_BYTES = 1 << 24;
+import { SOURCE_OPTIONS, type SourceOptions } from '../files/source-options.ts';
+import type { ModelShape } from '../format/shape-types.ts';
+import type { ShapeSource } from './read-shape.ts';
 
 /** Options of `readModelShape`. */
 export interface ReadModelShapeOptions extends SourceOptions {}
 
-const OPTIONS = optionKinds<ReadModelShapeOptions>({ token: aToken, signal: aSignal });
+const OPTIONS = optionKinds<ReadModelShapeOptions>(SOURCE_OPTIONS);
 
 /**
  * Reads a model's shape.
@@ -45,77 +25,7 @@ export async function readModelShape(
   options: ReadModelShapeOptions = {},
 ): Promise<ModelShape> {
   checkOptions('readModelShape', options, OPTIONS);
-  if (typeof (source as Partial<ByteSource> | undefined)?.read === 'function') {
-    return fromBytes(source as ByteSource);
-  }
-  checkSource('readModelShape', 'a path, a URL, a Blob or a byte source', source as ModelSource);
-  const place = await findPlace(source as ModelSource, options);
-  if (place === undefined) {
-    const name = placeName(source as ModelSource);
-    throw new Error(`${name}: expected a config.json, .gguf or .safetensors file, got nothing there`);
-  }
-  const { folder, file } = place;
-  return withFile(folder, file ?? (await describingFile(folder)), async (opened) => {
-    let config: FileSource | undefined;
-    try {
-      return await fromBytes(opened, async () => {
-        config = await folder.open('config.json');
-        return config;
-      });
-    } finally {
-      await config?.close();
-    }
-  });
-}
-
-/** The file of a folder that states its model's shape. */
-async function describingFile(folder: Folder): Promise<string> {
-  const names = (await folder.list()).map(({ name }) => name);
-  if (names.includes('config.json')) return 'config.json';
-  const models = ggufModels(names);
-  if (models.length !== 1) {
-    throw new Error(
-      `${folder.name}: expected config.json or one .gguf file in it, got ${models.length} .gguf files`,
-    );
-  }
-  const [name] = models;
-  if (names.includes(name)) return name;
-  throw new Error(`${folder.name}: expected the first part ${name}, got later ones`);
-}
-
-/** @param openConfig the config.json beside a safetensors file; undefined when there is none */
-async function fromBytes(
-  source: ByteSource,
-  openConfig?: () => Promise<ByteSource | undefined>,
-): Promise<ModelShape> {
-  const start = await source.read(0, Math.min(source.size, 16));
-  if (String.fromCharCode(...start.subarray(0, 4)) === 'GGUF') {
-    const header = await readGgufHeader(source);
-    partCount(header); // all that a shape needs is in the first part
-    return modelShapeFromGguf(header);
-  }
-  // A safetensors file begins with 8 bytes of length and then `{`; a config.json with `{`.
-  if (start[8] === 0x7b && start[7] === 0) {
-    await readSafetensorsHeader(source);
-    const config = await openConfig?.();
-    if (config === undefined) {
-      throw new Error(
-        `${source.name}: expected config.json beside a safetensors file, whose header has no head counts, got none`,
-      );
-    }
-    return fromConfig(config);
-  }
-  if (start.find((byte) => byte > 0x20) === 0x7b) return fromConfig(source);
-  throw new FormatError(
-    source.name,
-    0,
-    `expected a config.json, a GGUF or a safetensors file, got ${start.length === 0 ? 'an empty file' : `bytes ${[...start.subarray(0, 8)].join(' ')}`}`,
-  );
-}
-
-async function fromConfig(source: ByteSource): Promise<ModelShape> {
-  if (source.size > MAX_CONFIG_BYTES) {
-    throw new FormatError(source.name, undefined, `expected a config.json, got ${source.size} bytes of JSON`);
-  }
-  return modelShapeFromConfig(parseJson(source.name, await source.read(0, source.size)), source.name);
+  // Imported here, because a page that plans with a preset or a config needs no readers of files.
+  const { readShape } = await import('./read-shape.ts');
+  return readShape(source, options);
 }

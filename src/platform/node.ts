@@ -31,11 +31,21 @@ function builtin<Name extends 'fs' | 'module' | 'os' | 'path' | 'v8'>(name: Name
   return process.getBuiltinModule(`node:${name}`);
 }
 
-/** An environment variable; undefined when unset, empty, not readable (Deno), or where there are none. */
+/** An environment variable, trimmed; undefined when unset, empty, not readable (Deno), or where there are none. */
 export function environment(name: string): string | undefined {
-  try {
-    return (isNode && process.env[name]) || undefined;
-  } catch {
-    return undefined;
-  }
+  return (isNode && isAllowed({ name: 'env', variable: name }) && process.env[name]?.trim()) || undefined;
+}
+
+/** What Deno asks its user for. */
+interface Permission {
+  readonly name: 'env' | 'ffi' | 'read';
+  readonly variable?: string;
+}
+
+/** Whether the program may: false in Deno without the permission, which would stop the program and ask. */
+export function isAllowed(permission: Permission): boolean {
+  const { Deno } = globalThis as {
+    Deno?: { permissions: { querySync(permission: Permission): { state: string } } };
+  };
+  return Deno === undefined || Deno.permissions.querySync(permission).state === 'granted';
 }

@@ -45,12 +45,12 @@ test('a native build of other kernels is refused, and WASM runs with one line th
   const init = vi.fn();
   vi.doMock('../../src/platform/node.ts', async (original) => {
     const platform = await original<typeof import('../../src/platform/node.ts')>();
-    const createRequire = () => () => ({ abi: '1 fill convert', init });
+    const load = () => ({ abi: '1 fill convert', init });
+    const createRequire = () => Object.assign(load, { resolve: (id: string) => `/${id}` });
     return {
       ...platform,
       node: {
         ...platform.node,
-        fs: { ...platform.node.fs, existsSync: () => true },
         module: { createRequire },
       },
     };

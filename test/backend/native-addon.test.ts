@@ -41,18 +41,15 @@ function install(platform: string, write: (path: string) => void) {
   write(path);
 }
 
-/** `loadAddon` of a package that lies in `project` and has no build/gqa.node. */
+/** `loadAddon` of a bundle in `project`. */
 async function load(prebuilt: Readonly<Record<string, string>>) {
   vi.resetModules();
   vi.stubEnv('GQA_ADDON', '');
   vi.doMock('../../src/backend/prebuilt.ts', () => ({ PREBUILT: prebuilt }));
   vi.doMock('../../src/platform/node.ts', async (original) => {
     const platform = await original<typeof import('../../src/platform/node.ts')>();
-    const fs = { ...process.getBuiltinModule('node:fs'), existsSync: () => false };
-    return {
-      ...platform,
-      node: { fs, module: { createRequire: () => createRequire(join(project, 'program.js')) } },
-    };
+    const createRequireThere = () => createRequire(join(project, 'program.js'));
+    return { ...platform, node: { ...platform.node, module: { createRequire: createRequireThere } } };
   });
   const { loadAddon } = await import('../../src/backend/native-addon.ts');
   return loadAddon();

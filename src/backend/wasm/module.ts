@@ -5,7 +5,7 @@
  * Node, Bun and Deno read the file beside this one, synchronously. Elsewhere `loadModule` fetches it; where a
  * bundler does not carry the file (esbuild), it imports the same bytes as base64.
  */
-import { environment, isNode, node } from '../../platform/node.ts';
+import { environment, isAllowed, isNode, node } from '../../platform/node.ts';
 
 /** The name of a build. */
 type WasmIsa = 'relaxed' | 'simd128';
@@ -60,7 +60,9 @@ export function kernelModule(): KernelModule {
 /** Fetches and compiles the module, so that `kernelModule` returns it. @throws as `kernelModule` */
 export async function loadModule(): Promise<void> {
   const isa = chosenIsa();
-  const module = (await fetchBuild(isa)) ?? (await WebAssembly.compile(await embeddedBuild(isa)));
+  // Where Node's modules are, there is no file, or it may not be read.
+  const fetched = isNode ? undefined : await fetchBuild(isa);
+  const module = fetched ?? (await WebAssembly.compile(await embeddedBuild(isa)));
   loaded ??= { isa, module };
 }
 
@@ -79,8 +81,8 @@ function chosenIsa(): WasmIsa {
 }
 
 function readBuild(isa: WasmIsa): Uint8Array<ArrayBuffer> {
-  let reason = 'a browser fetches them';
-  if (isNode) {
+  let reason = isNode ? 'without --allow-read' : 'a browser fetches them';
+  if (isNode && isAllowed({ name: 'read' })) {
     try {
       return new Uint8Array(node.fs.readFileSync(BUILDS[isa].url()));
     } catch (error) {

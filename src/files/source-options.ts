@@ -1,0 +1,29 @@
+/** The options of all functions that read a model from a source, and their kinds. */
+import { describe } from '../arguments/kinds.ts';
+import type { OptionKinds } from '../arguments/options.ts';
+
+/** How a model is fetched from an address. */
+export interface SourceOptions {
+  /**
+   * Access token, sent to the host of the address and to no other host. Default: the environment's `HF_TOKEN`
+   * for addresses of the hub.
+   */
+  readonly token?: string;
+  /** Ends the loading; it then throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export const SOURCE_OPTIONS: OptionKinds<SourceOptions> = { token: aToken, signal: aSignal };
+
+/** @throws TypeError unless `value` can be a token; the message does not show it */
+function aToken(op: string, name: string, value: string): void {
+  if (typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)) return;
+  const got = typeof value === 'string' ? 'one with other characters, or none' : describe(value);
+  throw new TypeError(`${op}: expected ${name} to be a text of visible ASCII characters, got ${got}`);
+}
+
+/** @throws TypeError unless `value` is an AbortSignal */
+function aSignal(op: string, name: string, value: AbortSignal): void {
+  if (value instanceof AbortSignal) return;
+  throw new TypeError(`${op}: expected ${name} to be an AbortSignal, got ${describe(value)}`);
+}
