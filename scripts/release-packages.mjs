@@ -42,8 +42,8 @@ The sources are in \`kernels/\` of \`gqa\`, and \`tools/prebuilt/build.mjs\` of 
 `;
 }
 
-/** `text` is the file of src/backend/prebuilt.ts, or what tsc made of it; `hashes` is platform -> SHA-256. */
+/** `text` is dist/backend/prebuilt.js; `hashes` is platform -> SHA-256. */
 export function withHashes(text, hashes) {
-  if (text.split('= {};').length !== 2) throw new Error('release: expected one empty table in prebuilt.ts');
+  if (text.split('= {};').length !== 2) throw new Error('release: expected one empty table in prebuilt.js');
   return text.replace('= {};', `= ${JSON.stringify(hashes, null, 2)};`);
 }

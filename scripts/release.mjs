@@ -50,15 +50,13 @@ function packPlatform(name) {
 
 function packMain(platforms) {
   const hashes = Object.fromEntries(platforms.map((name) => [name, sha256(binaryOf(name))]));
-  // The files that `npm pack` chooses in the clone, with two of them changed.
+  // The files that `npm pack` chooses in the clone, with another manifest and the checksums.
   const tarball = npmPack(root, temporary);
   execFileSync('tar', ['-xzf', join(temporary, tarball), '-C', temporary]);
   const folder = join(temporary, 'package');
   writeJson(join(folder, 'package.json'), mainManifest(main, platforms));
-  for (const file of ['src/backend/prebuilt.ts', 'dist/backend/prebuilt.js']) {
-    const path = join(folder, file);
-    writeFileSync(path, withHashes(readFileSync(path, 'utf8'), hashes));
-  }
+  const table = join(folder, 'dist/backend/prebuilt.js');
+  writeFileSync(table, withHashes(readFileSync(table, 'utf8'), hashes));
   npmPack(folder, out, '--ignore-scripts');
 }
 

@@ -79,8 +79,9 @@ function resolved(require: Require, id: string): string | undefined {
 }
 
 /**
- * The platforms whose prebuilt kernels may run here. On Linux they are those for glibc and for musl: npm
- * installs the one that fits (`libc` in its manifest), and loading the other one fails.
+ * The platforms whose prebuilt kernels may run here. On Linux they are those for glibc and for musl. npm
+ * installs the one that fits (`libc` in its manifest); where both are installed, glibc cannot load the one
+ * for musl, while musl loads either.
  */
 export function prebuiltPlatforms(platform: string, arch: string): string[] {
   const name = `${platform}-${arch}`;

@@ -45,11 +45,9 @@ test("npm selects a platform's package by os, cpu and C library", () => {
   }
 });
 
-test.each(['src/backend/prebuilt.ts', 'dist/backend/prebuilt.js'])(
-  'checksums are written into %s',
-  (file) => {
-    const text = withHashes(readFileSync(path(file), 'utf8'), { 'linux-x64': 'abc' });
-    expect(text).toMatch(/export const PREBUILT[^=]*= \{\n {2}"linux-x64": "abc"\n\};/);
-    expect(() => withHashes(text, {})).toThrow('expected one empty table');
-  },
-);
+test('checksums are written into the built table', () => {
+  const table = readFileSync(path('dist/backend/prebuilt.js'), 'utf8');
+  const text = withHashes(table, { 'linux-x64': 'abc' });
+  expect(text).toMatch(/export const PREBUILT = \{\n {2}"linux-x64": "abc"\n\};/);
+  expect(() => withHashes(text, {})).toThrow('expected one empty table');
+});
