@@ -156,18 +156,27 @@ GQA_INLINE void dot_stored_rows(int type, const uint8_t *w, size_t row_bytes, co
   }
 }
 
+/* Memory to prefetch into L2 while a tile runs: from `at` on, `step` bytes at each vector of k. */
+typedef struct {
+  const uint8_t *at;
+  size_t step;
+} dot_ahead;
+
 /*
  * acc[i][j] = the products of w[j] and x[i] at vectors first, first + 2, …; n (a constant where this is
  * inlined) rows of x.
  */
-GQA_INLINE void dot_tile_half(const int n, const float *const *w, const float *x, size_t ldx, size_t k, size_t first, vf (*acc)[DOT_W]) {
+GQA_INLINE void dot_tile_half(const int n, const float *const *w, const float *x, size_t ldx, size_t k, size_t first, dot_ahead *ahead, vf (*acc)[DOT_W]) {
   GQA_UNROLL(8)
   for (int i = 0; i < n; i++)
     GQA_UNROLL(4)
     for (int j = 0; j < DOT_W; j++) acc[i][j] = vf_set(0.0f);
   size_t p = first * VL;
+  const uint8_t *at = ahead->at;
   for (; p + VL <= k; p += 2 * VL) {
     vf v[DOT_W];
+    __builtin_prefetch(at, 0, 2);
+    at += ahead->step;
     GQA_UNROLL(4)
     for (int j = 0; j < DOT_W; j++) v[j] = vf_load(w[j] + p);
     GQA_UNROLL(8)
@@ -177,6 +186,7 @@ GQA_INLINE void dot_tile_half(const int n, const float *const *w, const float *x
       for (int j = 0; j < DOT_W; j++) acc[i][j] = vf_fma(v[j], xi, acc[i][j]);
     }
   }
+  ahead->at = at;
   if (p >= k) return;
   GQA_UNROLL(8)
   for (int i = 0; i < n; i++) {
@@ -186,29 +196,32 @@ GQA_INLINE void dot_tile_half(const int n, const float *const *w, const float *x
   }
 }
 
-/* totals[i][j] += the lanes of w[j] . x[i] over k elements. */
-GQA_INLINE void dot_tile_n(const int n, const float *const *w, const float *x, size_t ldx, size_t k, float (*totals)[DOT_W][VL]) {
+/* A total of a chunk: the first is stored, the others are added. */
+GQA_INLINE void dot_add(float *total, vf chunk, int first) { vf_store(total, first ? chunk : vf_load(total) + chunk); }
+
+/* totals[i][j] = (first) or += the lanes of w[j] . x[i] over k elements. */
+GQA_INLINE void dot_tile_n(const int n, const float *const *w, const float *x, size_t ldx, size_t k, int first, dot_ahead *ahead, float (*totals)[DOT_W][VL]) {
   vf even[DOT_X][DOT_W], odd[DOT_X][DOT_W];
-  dot_tile_half(n, w, x, ldx, k, 0, even);
-  dot_tile_half(n, w, x, ldx, k, 1, odd);
+  dot_tile_half(n, w, x, ldx, k, 0, ahead, even);
+  dot_tile_half(n, w, x, ldx, k, 1, ahead, odd);
   GQA_UNROLL(8)
   for (int i = 0; i < n; i++)
     GQA_UNROLL(4)
-    for (int j = 0; j < DOT_W; j++) vf_store(totals[i][j], vf_load(totals[i][j]) + (even[i][j] + odd[i][j]));
+    for (int j = 0; j < DOT_W; j++) dot_add(totals[i][j], even[i][j] + odd[i][j], first);
 }
 
-GQA_NOINLINE void dot_tile(int n, const float *const *w, const float *x, size_t ldx, size_t k, float (*totals)[DOT_W][VL]) {
+GQA_NOINLINE void dot_tile(int n, const float *const *w, const float *x, size_t ldx, size_t k, int first, dot_ahead *ahead, float (*totals)[DOT_W][VL]) {
   switch (n) {
 #if VF_SUMS == 24
-    case 6: dot_tile_n(6, w, x, ldx, k, totals); break;
-    case 5: dot_tile_n(5, w, x, ldx, k, totals); break;
+    case 6: dot_tile_n(6, w, x, ldx, k, first, ahead, totals); break;
+    case 5: dot_tile_n(5, w, x, ldx, k, first, ahead, totals); break;
 #endif
 #if VF_SUMS >= 16
-    case 4: dot_tile_n(4, w, x, ldx, k, totals); break;
-    case 3: dot_tile_n(3, w, x, ldx, k, totals); break;
+    case 4: dot_tile_n(4, w, x, ldx, k, first, ahead, totals); break;
+    case 3: dot_tile_n(3, w, x, ldx, k, first, ahead, totals); break;
 #endif
-    case 2: dot_tile_n(2, w, x, ldx, k, totals); break;
-    default: dot_tile_n(1, w, x, ldx, k, totals); break;
+    case 2: dot_tile_n(2, w, x, ldx, k, first, ahead, totals); break;
+    default: dot_tile_n(1, w, x, ldx, k, first, ahead, totals); break;
   }
 }
 
@@ -229,8 +242,8 @@ GQA_INLINE void dot_decode_codes(int type, const uint8_t *p, size_t groups, dot_
   }
 }
 
-/* totals[i][0] += the lanes of w . x[i] over some groups, for n <= DOT_CODES_X rows of x. */
-GQA_INLINE void dot_codes_n(const int n, int type, const dot_codes_row *w, const float *x, size_t ldx, const float *sums, size_t ld_sums, size_t groups, float (*totals)[DOT_W][VL]) {
+/* totals[i][0] = (first) or += the lanes of w . x[i] over some groups, for n <= DOT_CODES_X rows of x. */
+GQA_INLINE void dot_codes_n(const int n, int type, const dot_codes_row *w, const float *x, size_t ldx, const float *sums, size_t ld_sums, size_t groups, int first, float (*totals)[DOT_W][VL]) {
   vf acc[DOT_CODES_X][4];
   for (int i = 0; i < n; i++)
     for (int j = 0; j < 4; j++) acc[i][j] = vf_set(0.0f);
@@ -244,25 +257,26 @@ GQA_INLINE void dot_codes_n(const int n, int type, const dot_codes_row *w, const
       for (int i = 0; i < n; i++) dot_scaled_group(type, codes, w->scales[g + odd], x + (size_t)i * ldx + (g + odd) * GQA_GROUP, sums + (size_t)i * ld_sums + (g + odd) * VL, acc[i] + 2 * odd);
     }
   }
-  for (int i = 0; i < n; i++) vf_store(totals[i][0], vf_load(totals[i][0]) + ((acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3])));
+  for (int i = 0; i < n; i++) dot_add(totals[i][0], (acc[i][0] + acc[i][1]) + (acc[i][2] + acc[i][3]), first);
 }
 
-GQA_NOINLINE void dot_codes(int type, int n, const dot_codes_row *w, const float *x, size_t ldx, const float *sums, size_t ld_sums, size_t groups, float (*totals)[DOT_W][VL]) {
+GQA_NOINLINE void dot_codes(int type, int n, const dot_codes_row *w, const float *x, size_t ldx, const float *sums, size_t ld_sums, size_t groups, int first, float (*totals)[DOT_W][VL]) {
   if (dot_has_minimum(type)) {
-    if (n == 2) dot_codes_n(2, GQA_Q4_1, w, x, ldx, sums, ld_sums, groups, totals);
-    else dot_codes_n(1, GQA_Q4_1, w, x, ldx, sums, ld_sums, groups, totals);
+    if (n == 2) dot_codes_n(2, GQA_Q4_1, w, x, ldx, sums, ld_sums, groups, first, totals);
+    else dot_codes_n(1, GQA_Q4_1, w, x, ldx, sums, ld_sums, groups, first, totals);
   } else {
-    if (n == 2) dot_codes_n(2, GQA_Q8_0, w, x, ldx, sums, ld_sums, groups, totals);
-    else dot_codes_n(1, GQA_Q8_0, w, x, ldx, sums, ld_sums, groups, totals);
+    if (n == 2) dot_codes_n(2, GQA_Q8_0, w, x, ldx, sums, ld_sums, groups, first, totals);
+    else dot_codes_n(1, GQA_Q8_0, w, x, ldx, sums, ld_sums, groups, first, totals);
   }
 }
 #endif
 
-/* out[j] = the sum of the lanes of totals[j]. */
-GQA_INLINE void dot_sum_lanes(const float (*totals)[VL], float *out) {
-  float lanes[VL];
-  vf_store(lanes, vf_sum4(vf_load(totals[0]), vf_load(totals[1]), vf_load(totals[2]), vf_load(totals[3])));
-  memcpy(out, lanes, DOT_W * sizeof(float));
+/* out[j] = the sum of the lanes of totals[j], plus bias[j] where there is one, for j < n <= DOT_W. */
+GQA_INLINE void dot_store_sums(const float (*totals)[VL], const float *bias, size_t n, float *out) {
+  vf sums = vf_sum4(vf_load(totals[0]), vf_load(totals[1]), vf_load(totals[2]), vf_load(totals[3]));
+  if (bias) sums += vf_load_n(bias, (int)n);
+  if (n == DOT_W) vf_store_n(out, sums, DOT_W); /* a constant, so no call */
+  else vf_store_n(out, sums, (int)n);
 }
 
 #endif

@@ -105,7 +105,9 @@ GQA_INLINE void linear_few_chunk(const linear_call *c, const linear_part *p, siz
     w[j] = p->type == GQA_F32 ? (const float *)row : decoded + gqa_min(j, n - 1) * DOT_CHUNK;
     if (p->type != GQA_F32 && j < n) decode_elements(p->type, row, decoded + j * DOT_CHUNK, k);
   }
-  for (size_t r = 0; r < c->rows; r += DOT_X) dot_tile((int)gqa_min(DOT_X, c->rows - r), w, c->x + r * c->K + k0, c->K, k, totals + r);
+  const size_t bytes = DOT_W * stored_bytes(p->type, k), tiles = gqa_ceil(c->rows, DOT_X);
+  dot_ahead ahead = {p->weight + o * p->row_bytes + DOT_W * stored_bytes(p->type, k0) + DOT_AHEAD, gqa_ceil(bytes, tiles * gqa_max(1, k / VL))};
+  for (size_t r = 0; r < c->rows; r += DOT_X) dot_tile((int)gqa_min(DOT_X, c->rows - r), w, c->x + r * c->K + k0, c->K, k, k0 == 0, &ahead, totals + r);
 }
 
 #if VL == 4
@@ -116,7 +118,7 @@ GQA_INLINE void linear_few_codes(const linear_call *c, const linear_part *p, siz
     const uint8_t *stored = p->weight + (o + j) * p->row_bytes + stored_bytes(p->type, k0);
     GQA_SPECIALISE(GQA_GROUP_TYPES, p->type, dot_decode_codes(GQA_VALUE, stored, groups, &row))
     for (size_t r = 0; r < c->rows; r += DOT_CODES_X)
-      dot_codes(p->type, (int)gqa_min(DOT_CODES_X, c->rows - r), &row, c->x + r * c->K + k0, c->K, c->sums + r * ld_sums + k0 / GQA_GROUP * VL, ld_sums, groups, (float(*)[DOT_W][VL])totals[r][j]);
+      dot_codes(p->type, (int)gqa_min(DOT_CODES_X, c->rows - r), &row, c->x + r * c->K + k0, c->K, c->sums + r * ld_sums + k0 / GQA_GROUP * VL, ld_sums, groups, k0 == 0, (float(*)[DOT_W][VL])totals[r][j]);
   }
 }
 #endif
@@ -129,8 +131,7 @@ static void linear_few_task(void *context, int number, int worker) {
   float *decoded = gqa_scratch(worker, DOT_W * DOT_CHUNK * sizeof(float)), totals[LINEAR_FEW][DOT_W][VL];
   for (size_t o = at; o < end; o += DOT_W) {
     const size_t n = gqa_min(DOT_W, end - o);
-    memset(totals, 0, c->rows * sizeof totals[0]);
-    for (size_t k0 = 0; k0 < c->K; k0 += DOT_CHUNK) {
+    for (size_t k0 = 0; k0 == 0 || k0 < c->K; k0 += DOT_CHUNK) {
 #if VL == 4
       if (dot_is_scaled(p.type)) {
         linear_few_codes(c, &p, o, n, k0, totals);
@@ -139,11 +140,7 @@ static void linear_few_task(void *context, int number, int worker) {
 #endif
       linear_few_chunk(c, &p, o, n, k0, decoded, totals);
     }
-    for (size_t r = 0; r < c->rows; r++) {
-      float sums[DOT_W];
-      dot_sum_lanes(totals[r], sums);
-      for (size_t j = 0; j < n; j++) p.y[r * p.out_features + o + j] = p.bias ? sums[j] + p.bias[o + j] : sums[j];
-    }
+    for (size_t r = 0; r < c->rows; r++) dot_store_sums(totals[r], p.bias ? p.bias + o : 0, n, p.y + r * p.out_features + o);
   }
 }
 

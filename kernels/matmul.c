@@ -81,12 +81,10 @@ static void matmul_dot_task(void *context, int task, int worker) {
     for (size_t i = 0; i < DOT_W; i++) w[i] = b + gqa_min(j + i, end - 1) * c->b_row;
     for (size_t i = 0; i < c->M; i += DOT_X) {
       const size_t rows = gqa_min(DOT_X, c->M - i);
-      float totals[DOT_X][DOT_W][VL] = {{{0}}}, sums[DOT_W];
-      dot_tile((int)rows, w, a + i * c->a_row, c->a_row, c->K, totals);
-      for (size_t r = 0; r < rows; r++) {
-        dot_sum_lanes(totals[r], sums);
-        memcpy(c->out + (batch * c->M + i + r) * c->N + j, sums, n * sizeof(float));
-      }
+      float totals[DOT_X][DOT_W][VL];
+      dot_ahead none = {(const uint8_t *)totals, 0}; /* a line that is already cached */
+      dot_tile((int)rows, w, a + i * c->a_row, c->a_row, c->K, 1, &none, totals);
+      for (size_t r = 0; r < rows; r++) dot_store_sums(totals[r], 0, n, c->out + (batch * c->M + i + r) * c->N + j);
     }
   }
 }

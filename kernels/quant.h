@@ -129,13 +129,21 @@ GQA_INLINE void decode_partial(int type, const uint8_t *p, int n, vf *w) {
   decode_group(type, padded, w);
 }
 
+/* Groups whose scales decode_run converts at a time. */
+enum { GROUPS_AHEAD = 32 };
+
 GQA_INLINE void decode_run(int type, const uint8_t *p, float *out, size_t n) {
   vf w[GQA_GROUP_VECTORS];
+  float scales[GROUPS_AHEAD][4]; /* converted ahead: a broadcast from memory is free, one from a register is not */
   size_t i = 0;
-  for (; i + GQA_GROUP <= n; i += GQA_GROUP, p += group_bytes(type)) {
-    decode_group(type, p, w);
-    GQA_UNROLL(8)
-    for (int j = 0; j < GQA_GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+  while (i + GQA_GROUP <= n) {
+    const size_t left = (n - i) / GQA_GROUP, groups = left < GROUPS_AHEAD ? left : GROUPS_AHEAD;
+    for (size_t g = 0; g < groups && type_is_block(type); g++) block_scales(type, p + g * group_bytes(type), scales[g]);
+    for (size_t g = 0; g < groups; g++, i += GQA_GROUP, p += group_bytes(type)) {
+      decode_group_with(type, p, scales[g], w);
+      GQA_UNROLL(8)
+      for (int j = 0; j < GQA_GROUP_VECTORS; j++) vf_store(out + i + j * VL, w[j]);
+    }
   }
   if (i < n && !type_is_block(type)) {
     float rest[GQA_GROUP];
