@@ -103,10 +103,10 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** WebAssembly runs, with one line about it; what needs the kernels at once says what to do. */
+/** WebAssembly runs; a program that does not wait for its kernels is told to. */
 async function denoWithoutPermissions(project, backend) {
   const [deno] = RUNTIMES.deno;
-  const trained = await run([deno, 'run', 'train.mjs'], project);
+  const trained = await run([deno, 'run', 'train.mjs', 'wasm'], project);
   const isRight = trained.code === 0 && trained.stdout.includes('"backend":"wasm"');
   report(
     `deno without permissions ${backend} train.mjs`,

@@ -1,6 +1,6 @@
 // Requires every entry point.
-const { exports } = require('gqa/package.json');
-for (const entry of Object.keys(exports)) require(entry.replace('.', 'gqa'));
+const manifest = require('gqa/package.json');
+for (const entry of Object.keys(manifest.exports)) require(entry.replace('.', 'gqa'));
 const { getBackend, ones } = require('gqa');
 ones([3])
   .data()

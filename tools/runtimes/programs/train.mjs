@@ -1,8 +1,9 @@
-// Trains a small model for three steps, and generates with it.
-import { getBackend, setThreads, valueAndGrad } from 'gqa';
+// Trains a small model for three steps, and generates with it, on the backend that its argument names.
+import { getBackend, setBackend, setThreads, valueAndGrad } from 'gqa';
 import { generate } from 'gqa/models';
 import { adamw, causalLmLoss, createModel, drawBatch, llamaConfig, Optimizer } from 'gqa/train';
 
+if (process.argv[2]) await setBackend(process.argv[2]);
 await setThreads(2);
 const sizes = { hiddenSize: 16, numLayers: 1, numHeads: 4, numKeyValueHeads: 2 };
 const model = createModel(llamaConfig({ vocabSize: 11, ...sizes }), { seed: 0 });
