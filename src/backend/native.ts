@@ -2,7 +2,7 @@
  * The native host: the kernels as a Node-API addon. The instruction set is chosen at load time
  * (`GQA_ISA=avx512|avx2|baseline` forces one; on arm64 there is `neon` alone). Files are memory-mapped.
  */
-import { environment } from '../platform/node.ts';
+import { environment, node } from '../platform/node.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { type Addon, loadAddon } from './native-addon.ts';
 
@@ -41,7 +41,8 @@ export function openNative(): KernelBackend {
 
 /** One mapping per file; unmapped when the file is closed and its last storage is freed. */
 function mapFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']> {
-  const { address, byteLength } = addon.mapFile(path);
+  // Windows takes paths above 260 characters only in this form; elsewhere it is the path itself.
+  const { address, byteLength } = addon.mapFile(node.path.toNamespacedPath(path));
   let users = 1;
   const release = () => {
     if (--users === 0 && byteLength > 0) addon.free(address);
