@@ -4,7 +4,7 @@
  * formats; what differs between them is in `CheckpointFormat`.
  */
 import { show } from '../arguments/kinds.ts';
-import { type FileSource, type Folder, isPlainFileName, readSmallText } from '../files/folder.ts';
+import { type FileSource, type Folder, isPlainFileName, type Place, readSmallText } from '../files/folder.ts';
 import type { GgufHeader } from '../format/gguf.ts';
 import type { GgufPair } from '../format/gguf-value.ts';
 import type { KeyReader } from '../format/key-reader.ts';
@@ -124,6 +124,8 @@ export class Checkpoint {
   readonly folder: Folder;
   /** @internal See `CheckpointParts`. */
   readonly file: string;
+  /** What was opened: the folder, or the file. @internal */
+  readonly place: Place;
   /** config.json, parsed and not validated; undefined for GGUF, or when there is none. */
   readonly config: unknown;
   /** generation_config.json, likewise. */
@@ -143,9 +145,10 @@ export class Checkpoint {
   readonly #backendFiles: BackendFiles;
 
   /** @internal */
-  constructor(format: CheckpointFormat, path: string, parts: CheckpointParts) {
+  constructor(format: CheckpointFormat, place: Place, parts: CheckpointParts) {
     this.format = format;
-    this.path = path;
+    this.place = place;
+    this.path = place.file === undefined ? place.folder.name : place.folder.nameOf(place.file);
     this.folder = parts.folder;
     this.file = parts.file;
     this.config = parts.config;

@@ -11,9 +11,12 @@ export type {
   OpenedFile,
   Place,
 } from '../files/folder.ts';
+export type { DirectoryHandle, FileHandle } from '../files/handle-folder.ts';
 export { MemoryFolder } from '../files/memory-folder.ts';
-export type { ModelSource, PlaceLike } from '../files/place.ts';
-export type { SourceOptions } from '../files/source-options.ts';
+export { clearModelCache, type ModelCache, modelCacheSize } from '../files/model-cache.ts';
+export type { PlaceLike } from '../files/place.ts';
+export type { ModelSource, SourceOptions } from '../files/source.ts';
+export type { FetchModelOptions } from '../files/source-options.ts';
 export { FormatError } from '../format/format-error.ts';
 export type { GgufHeader, GgufTypedArray, GgufValue } from '../format/gguf.ts';
 export type { ModelShape } from '../format/model-shape.ts';

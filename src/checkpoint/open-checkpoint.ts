@@ -4,11 +4,18 @@
  */
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
-import { checkSource, findPlace, type ModelSource, placeName } from '../files/place.ts';
-import { SOURCE_OPTIONS, type SourceOptions } from '../files/source-options.ts';
+import {
+  checkSource,
+  findSource,
+  type ModelSource,
+  type OnDownload,
+  SOURCE_OPTIONS,
+  type SourceOptions,
+  sourceName,
+} from '../files/source.ts';
 import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
-import { describeOtherFolder, foreignFile, nameList, startOf } from './other-folders.ts';
+import { describeOtherFolder, foreignFile, nameList, refusePage, startOf } from './other-folders.ts';
 
 const IN_FOLDER = 'model.safetensors, model.safetensors.index.json or one .gguf file';
 const ACCEPTED = `a .gguf file, a .safetensors file, or a directory with ${IN_FOLDER}`;
@@ -42,23 +49,23 @@ export async function openSource(
   op: string,
   source: ModelSource,
   options: SourceOptions = {},
+  onDownload?: OnDownload,
 ): Promise<Checkpoint> {
   checkSource(op, 'the path of a checkpoint', source);
-  const place = await found(source, options);
+  let place: Place | undefined;
+  try {
+    place = await findSource(op, source, options, onDownload);
+  } catch (cause) {
+    if (typeof source !== 'string' || options.signal?.aborted) throw cause;
+    throw notFound(source, (cause as Error).message, cause);
+  }
+  if (place === undefined) throw notFound(source, 'nothing there');
   const { folder, file } = place;
   return file === undefined ? openFolder(folder) : openFile(folder, file);
 }
 
-async function found(source: ModelSource, options: SourceOptions): Promise<Place> {
-  let cause: unknown;
-  try {
-    const place = await findPlace(source, options);
-    if (place !== undefined) return place;
-  } catch (error) {
-    cause = error;
-  }
-  const why = cause === undefined ? 'nothing there' : (cause as Error).message;
-  throw new Error(`${placeName(source)}: expected ${ACCEPTED}, got ${why}`, { cause });
+function notFound(source: ModelSource, got: string, cause?: unknown): Error {
+  return new Error(`${sourceName(source)}: expected ${ACCEPTED}, got ${got}`, { cause });
 }
 
 async function openFolder(folder: Folder): Promise<Checkpoint> {
@@ -69,7 +76,7 @@ async function openFolder(folder: Folder): Promise<Checkpoint> {
     // The file is found by its name, and its format by its content; an index of shards has no format of its
     // own.
     const own = recognised(file, await withFile(folder, file, startOf)) ?? format;
-    return new Checkpoint(own, folder.name, await own.open(folder, file));
+    return new Checkpoint(own, { folder }, await own.open(folder, file));
   }
   const other = await describeOtherFolder(folder, names);
   if (other !== undefined) throw new Error(`${folder.name}: expected safetensors or GGUF, ${other}`);
@@ -79,16 +86,20 @@ async function openFolder(folder: Folder): Promise<Checkpoint> {
       `${folder.name}: expected model.safetensors or model.safetensors.index.json, got ${nameList(loose)}; give the path of one`,
     );
   }
-  const got = names.length === 0 ? 'an empty directory' : nameList(names);
+  const none = /^https?:/.test(folder.name)
+    ? 'none of them; of a GGUF model, give the address of the file'
+    : 'an empty directory';
+  const got = names.length === 0 ? none : nameList(names);
   throw new Error(`${folder.name}: expected ${IN_FOLDER}, got ${got}`);
 }
 
 async function openFile(folder: Folder, file: string): Promise<Checkpoint> {
   const name = folder.nameOf(file);
   const start = await withFile(folder, file, startOf);
+  refusePage(name, start);
   const format = recognised(file, start);
   if (format === undefined) throw foreignFile(name, start, ACCEPTED);
-  return new Checkpoint(format, name, await format.open(folder, file));
+  return new Checkpoint(format, { folder, file }, await format.open(folder, file));
 }
 
 /** The last format that recognises the file, since GGUF has a magic number. */

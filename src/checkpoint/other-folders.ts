@@ -81,6 +81,12 @@ export async function refusePointer(source: FileSource): Promise<void> {
   if (isPointer(await startOf(source))) throw new FormatError(source.name, 0, POINTER);
 }
 
+/** @throws FormatError for the page of a web server in place of a file */
+export function refusePage(name: string, start: Uint8Array): void {
+  if (!/^\s*<(!doctype html|html)/i.test(ascii(start))) return;
+  throw new FormatError(name, 0, 'expected a model, got an HTML page; fetch the file itself');
+}
+
 /** The first bytes of a file, enough to recognise its format. */
 export function startOf(source: FileSource): Promise<Uint8Array> {
   return source.read(0, Math.min(source.size, 64));

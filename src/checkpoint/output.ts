@@ -2,7 +2,6 @@
  * Checks the place of a converted checkpoint: that nothing else is lost there, and that its disk has room.
  */
 import { type FolderEntry, isInside, type Place } from '../files/folder.ts';
-import { placeName } from '../files/place.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import { formatNamed } from './formats.ts';
 
@@ -24,7 +23,7 @@ export async function checkOutputPlace(from: Place, to: Required<Place>, force: 
   const name = to.folder.nameOf(to.file);
   if (isInside(source, target) || isInside(target, source)) {
     throw new Error(
-      `${name}: expected a place outside of the checkpoint that is read, got ${placeName(from)}`,
+      `${name}: expected a place outside of the checkpoint that is read, got ${from.file === undefined ? from.folder.name : from.folder.nameOf(from.file)}`,
     );
   }
   const found = (await to.folder.list()).find((entry) => entry.name === to.file);

@@ -41,7 +41,13 @@ export async function checkPresent(
   count: string,
 ): Promise<void> {
   const present = new Set((await folder.list()).map(({ name }) => name));
-  const missing = names.filter((name) => !present.has(name));
+  const missing: string[] = [];
+  // An address lists only the names that all models have.
+  for (const name of names.filter((one) => !present.has(one))) {
+    const file = await folder.open(name);
+    await file?.close();
+    if (file === undefined) missing.push(name);
+  }
   if (missing.length === 0) return;
   const what = `expected its ${count} next to it, got no ${nameList(missing)}; fetch the missing files`;
   throw new FormatError(folder.nameOf(file), undefined, what);

@@ -3,9 +3,8 @@
  * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
  */
 import { Command, InvalidArgumentError } from 'commander';
-import { hubUrl } from '../files/hub.ts';
-import { findPlace } from '../files/place.ts';
-import { NoSuchFileError } from '../files/url-file.ts';
+import { findPath } from '../files/node-folder.ts';
+import { hubIdUrl } from '../files/source.ts';
 import type { ModelShape } from '../format/model-shape.ts';
 import {
   compareHeads,
@@ -124,20 +123,17 @@ async function findModel(text: string): Promise<{ name: string; shape: ModelShap
     if (!known.verified) writeNote(`gqa: warning: the sizes of ${known.id} come from one secondary source`);
     return { name: known.id, shape: known.shape };
   }
-  if (/^https?:\/\//.test(text)) return { name: text, shape: await readModelShape(text) };
-  const local =
-    /^[./~\\]|^[A-Za-z]:/.test(text) ||
-    (!text.includes('/') && /\.(gguf|json|safetensors)$/i.test(text)) ||
-    (await findPlace(text)) !== undefined;
-  if (local) return { name: text, shape: await readModelShape(text) };
-  const url = hubUrl(text, process.env.HF_ENDPOINT);
+  const url = hubIdUrl(text);
+  const isOther =
+    /^[./~\\]|^[A-Za-z]:|^https?:/i.test(text) || (!url && /\.(gguf|json|safetensors)$/i.test(text));
+  if (isOther || (await findPath(text)) !== undefined)
+    return { name: text, shape: await readModelShape(text) };
   if (url === undefined) throw unknownPreset(text);
   try {
-    return { name: text, shape: await readModelShape(url) };
+    return { name: text, shape: await readModelShape(text) };
   } catch (error) {
-    if (!(error instanceof NoSuchFileError)) throw error;
-    const why = error.status === 404 ? 'no such file' : `status ${error.status}, which may need a login`;
-    throw new Error(`${text}: expected a preset, a path or a hub id; ${url}: ${why}${nearText(text)}`);
+    const why = (error as Error).message;
+    throw new Error(`${text}: expected a preset, a path or a hub id; ${why}${nearText(text)}`);
   }
 }
 

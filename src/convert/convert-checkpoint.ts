@@ -10,10 +10,11 @@ import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint, CheckpointFormat } from '../checkpoint/checkpoint.ts';
 import { formatNamed } from '../checkpoint/formats.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { checkOutputPlace } from '../checkpoint/output.ts';
 import type { Folder } from '../files/folder.ts';
-import { aPlace, findPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { aPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { aSource, type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
@@ -33,9 +34,9 @@ export type ConvertMethod = PoolingMethod | 'similar';
 export const METHODS: readonly ConvertMethod[] = ['mean', 'first', 'random', 'similar'];
 
 /** Options of `convertCheckpoint`. */
-export interface ConvertOptions {
-  /** A Hugging Face directory with safetensors, or a `.gguf` file. */
-  readonly from: PlaceLike;
+export interface ConvertOptions extends SourceOptions {
+  /** A Hugging Face folder with safetensors, or a `.gguf` file. */
+  readonly from: ModelSource;
   /**
    * A directory to make, or a `.gguf` file where its name ends so. In a `Folder`: `{ folder, file }`, with the
    * name of the new directory or file.
@@ -72,6 +73,7 @@ export interface ConvertOptions {
 }
 
 const OPTIONS = optionKinds<ConvertOptions>({
+  ...SOURCE_OPTIONS,
   from: anything,
   to: anything,
   numKeyValueHeads: anything,
@@ -111,19 +113,21 @@ export interface ConvertResult {
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
   checkOptions('convertCheckpoint', options, OPTIONS);
-  for (const name of ['from', 'to'] as const) aPlace('convertCheckpoint', name, options[name]);
+  aSource('convertCheckpoint', 'from', options.from);
+  aPlace('convertCheckpoint', 'to', options.to);
   checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
   const { numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
   const to = await outputPlace(options.to);
   const format = formatNamed(to.file);
   checkForm(method, dtype, format);
-  await using checkpoint = await openCheckpoint(options.from);
+  const { token, signal, cache } = options;
+  await using checkpoint = await openSource('convertCheckpoint', options.from, { token, signal, cache });
   const description = await describeModel(checkpoint, await readyBackend());
   const { config, names } = description;
   checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);
-  await checkOutputPlace((await findPlace(options.from)) ?? checkpoint, to, force);
+  await checkOutputPlace(checkpoint.place, to, force);
   const layers = await planLayers(checkpoint, description, method, options);
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };

@@ -2,7 +2,8 @@
 
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { aPlace, type PlaceLike } from '../files/place.ts';
+import { aSource, type ModelSource, sourceName } from '../files/source.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenHeads } from '../models/decoder-pass.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
@@ -18,7 +19,7 @@ import { headSimilarity } from './similar.ts';
 /** Options of `measureDrift`. */
 export interface DriftOptions {
   /** The checkpoint before the conversion. */
-  readonly from: PlaceLike;
+  readonly from: ModelSource;
   /** The checkpoint that `convertCheckpoint` wrote. */
   readonly to: PlaceLike;
   /** The result of `convertCheckpoint`. */
@@ -37,7 +38,7 @@ export interface DriftOptions {
 }
 
 const OPTIONS = optionKinds<DriftOptions>({
-  from: aPlace,
+  from: aSource,
   to: aPlace,
   result: anything,
   text: aString,
@@ -100,7 +101,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
   try {
     after = await OpenedDecoder.open(to);
     if (before.tokenizer === undefined) {
-      throw new Error(`${placeName(from)}: expected a tokenizer to measure drift on a text, got none`);
+      throw new Error(`${sourceName(from)}: expected a tokenizer to measure drift on a text, got none`);
     }
     const { maxPositionEmbeddings: context } = before.config;
     const tokens = before.tokenizer.encode(text, { addSpecialTokens: false });

@@ -12,6 +12,7 @@ import {
   type Folder,
   type FolderEntry,
   FolderInUseError,
+  withFile,
 } from './folder.ts';
 
 /** The parts of the browser's `FileSystemFileHandle` that are used. */
@@ -40,6 +41,9 @@ export interface DirectoryHandle {
   /** The names that lead from this folder to the other; null when it is not inside. */
   resolve(other: DirectoryHandle): Promise<readonly string[] | null>;
 }
+
+/** Bytes copied at a time. */
+const COPY_BYTES = 1 << 23;
 
 /** All folders that were given, to find out which lies in which. */
 const roots: DirectoryHandle[] = [];
@@ -115,16 +119,22 @@ export class HandleFolder implements Folder {
     fill: (folder: Folder) => Promise<void>,
     options: { readonly overwrite?: boolean } = {},
   ): Promise<void> {
-    if (!options.overwrite && (await this.list()).some((entry) => entry.name === name)) {
+    const isThere = (await this.list()).some((entry) => entry.name === name);
+    if (isThere && !options.overwrite) {
       throw new Error(`${this.nameOf(name)}: expected nothing there, got a folder`);
     }
-    await this.remove(name);
-    const folder = this.folder(name);
-    await folder.create();
+    const made = this.folder(isThere ? `.${name}.new.tmp` : name);
+    const [own] = made.#path.slice(-1);
     try {
-      await fill(folder);
+      await made.create();
+      await fill(made);
+      if (isThere) {
+        await this.remove(name);
+        await copyFiles(made, this.folder(name));
+        await this.remove(own);
+      }
     } catch (error) {
-      await this.remove(name);
+      await this.remove(own);
       throw error;
     }
   }
@@ -163,6 +173,23 @@ export class HandleFolder implements Folder {
     let handle = this.#root;
     for (const name of this.#path) handle = await handle.getDirectoryHandle(name, { create });
     return handle;
+  }
+}
+
+/** Copies all files of a folder, and of the folders in it. */
+async function copyFiles(from: Folder, to: Folder): Promise<void> {
+  await to.create();
+  for (const { name, kind } of await from.list()) {
+    if (kind === 'folder') await copyFiles(from.folder(name), to.folder(name));
+    else {
+      await withFile(from, name, (source) =>
+        to.write(name, async (out) => {
+          for (let at = 0; at < source.size; at += COPY_BYTES) {
+            await out.write(await source.read(at, Math.min(COPY_BYTES, source.size - at)), at);
+          }
+        }),
+      );
+    }
   }
 }
 

@@ -3,6 +3,7 @@
  * revision `main`. The hub is Hugging Face's, or that of `HF_ENDPOINT`.
  */
 import { environment } from '../platform/node.ts';
+import { aToken } from './source-options.ts';
 
 const HUB = 'https://huggingface.co';
 
@@ -31,7 +32,10 @@ export function fileUrl(url: URL): URL {
 
 /** The token of the environment (`HF_TOKEN`) for an address of the hub; undefined for all others. */
 export function hubToken(url: URL): string | undefined {
-  return url.origin === originOf(hubEndpoint()) ? environment('HF_TOKEN') : undefined;
+  if (url.origin !== originOf(hubEndpoint())) return undefined;
+  const token = environment('HF_TOKEN')?.trim();
+  if (token) aToken('HF_TOKEN', 'it', token);
+  return token || undefined;
 }
 
 function hubEndpoint(): string {

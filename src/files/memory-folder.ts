@@ -39,7 +39,7 @@ export class MemoryFolder implements Folder {
   }
 
   nameOf(file: string): string {
-    return `${this.name}/${file}`;
+    return this.name === '' ? file : `${this.name}/${file}`;
   }
 
   async list(): Promise<readonly FolderEntry[]> {

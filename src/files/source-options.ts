@@ -1,9 +1,9 @@
-/** The options of all functions that read a model from a source, and their kinds. */
+/** The options of all functions that fetch a model from an address, and their kinds. */
 import { describe } from '../arguments/kinds.ts';
 import type { OptionKinds } from '../arguments/options.ts';
 
 /** How a model is fetched from an address. */
-export interface SourceOptions {
+export interface FetchModelOptions {
   /**
    * Access token, sent to the host of the address and to no other host. Default: the environment's `HF_TOKEN`
    * for addresses of the hub.
@@ -13,10 +13,10 @@ export interface SourceOptions {
   readonly signal?: AbortSignal;
 }
 
-export const SOURCE_OPTIONS: OptionKinds<SourceOptions> = { token: aToken, signal: aSignal };
+export const FETCH_OPTIONS: OptionKinds<FetchModelOptions> = { token: aToken, signal: aSignal };
 
 /** @throws TypeError unless `value` can be a token; the message does not show it */
-function aToken(op: string, name: string, value: string): void {
+export function aToken(op: string, name: string, value: string): void {
   if (typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)) return;
   const got = typeof value === 'string' ? 'one with other characters, or none' : describe(value);
   throw new TypeError(`${op}: expected ${name} to be a text of visible ASCII characters, got ${got}`);

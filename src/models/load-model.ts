@@ -12,8 +12,7 @@ import { CONFIG } from '../checkpoint/hugging-face.ts';
 import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import { MemoryFolder } from '../files/memory-folder.ts';
-import type { ModelSource } from '../files/place.ts';
-import { SOURCE_OPTIONS, type SourceOptions } from '../files/source-options.ts';
+import { type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { weightPlaces } from './decoder-weights.ts';
@@ -32,8 +31,11 @@ export interface LoadModelOptions extends SourceOptions {
   readonly backend?: BackendName;
   /** Converts float weights to this type; block types stay. Default: as stored, f64 as f32. */
   readonly dtype?: 'f32' | 'f16' | 'bf16';
-  /** Called as weights come into place: how many of their bytes, as stored, are there, and of how many. */
-  readonly onProgress?: (done: number, total: number) => void;
+  /**
+   * Called as the weights come into place (`loading`): how many of their bytes, as stored, are there, and of
+   * how many. Before that with `cache`, as each file of weights is fetched (`downloading`).
+   */
+  readonly onProgress?: (done: number, total: number, phase: 'downloading' | 'loading') => void;
 }
 
 const OPTIONS = optionKinds<LoadModelOptions>({
@@ -53,15 +55,18 @@ const OPTIONS = optionKinds<LoadModelOptions>({
  */
 export async function loadModel(source: ModelSource, options: LoadModelOptions = {}): Promise<Model> {
   checkOptions('loadModel', options, OPTIONS);
-  const { dtype, onProgress, token, signal } = options;
+  const { dtype, onProgress, token, signal, cache } = options;
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
   const backend = await readyBackend(options.backend, 'loadModel');
-  await using checkpoint = await openSource('loadModel', source, { token, signal });
-  return new Model(
-    await loadParts(checkpoint, await describeModel(checkpoint, backend), { backend, dtype, onProgress }),
-  );
+  const told = (phase: 'downloading' | 'loading') =>
+    onProgress && ((done: number, total: number) => onProgress(done, total, phase));
+  const opening = openSource('loadModel', source, { token, signal, cache }, told('downloading'));
+  await using checkpoint = await opening;
+  const description = await describeModel(checkpoint, backend);
+  const how = { backend, dtype, signal, onProgress: told('loading') };
+  return new Model(await loadParts(checkpoint, description, how));
 }
 
 /** Everything that a model is made of. The tensors are the caller's to free; none is left when it throws. */
@@ -114,7 +119,7 @@ function originOf(
 /** As `describeModel`, of a config.json alone. */
 export function describeConfig(config: Readonly<Record<string, unknown>>): DescribedModel {
   const parts = { folder: new MemoryFolder('.'), file: CONFIG, config, tensors: new Map() };
-  return described(new Checkpoint(safetensorsCheckpoint, CONFIG, parts), new Map());
+  return described(new Checkpoint(safetensorsCheckpoint, parts, parts), new Map());
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */

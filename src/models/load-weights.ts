@@ -26,7 +26,8 @@ export interface LoadWeightsOptions {
   readonly backend: Backend;
   /** Converts float weights to this type; block types stay. f64 becomes f32 without it. */
   readonly dtype?: DType;
-  /** See `LoadModelOptions`. */
+  readonly signal?: AbortSignal;
+  /** Called with the bytes of the weights, as stored, that are in place, and with those of all. */
   readonly onProgress?: (done: number, total: number) => void;
   /**
    * Every tensor goes into this empty list as soon as it is made, so that the caller can free a half-loaded
@@ -69,6 +70,7 @@ export async function loadWeights(
         options.loaded.push(made[place]);
       }
       await eventLoopTurn();
+      options.signal?.throwIfAborted();
     },
     (bytes) => {
       done += bytes;

@@ -11,9 +11,9 @@ import { random } from '../backend/calls/random.ts';
 import { backendOfHandle } from '../backend/handle.ts';
 import { getBackend, open, readyBackend } from '../backend/registry.ts';
 import { configWithTying } from '../checkpoint/config-json.ts';
-import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
+import { openSource } from '../checkpoint/open-checkpoint.ts';
 import type { TensorBytes } from '../checkpoint/tensor-bytes.ts';
-import type { PlaceLike } from '../files/place.ts';
+import { type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import { Param } from '../nn/variable.ts';
 import { allocate } from '../ops/operands.ts';
 import { foldIn, key, keyWords } from '../random/key.ts';
@@ -43,12 +43,12 @@ export interface CreateModelOptions {
 const CREATE_OPTIONS = optionKinds<CreateModelOptions>({ seed: anything, backend: anything });
 
 /** Options of `loadTrainableModel`. */
-export interface LoadTrainableModelOptions {
+export interface LoadTrainableModelOptions extends SourceOptions {
   /** Where the weights go and the model runs; default: the current backend. */
   readonly backend?: BackendName;
 }
 
-const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ backend: anything });
+const LOAD_OPTIONS = optionKinds<LoadTrainableModelOptions>({ ...SOURCE_OPTIONS, backend: anything });
 
 /**
  * A model whose weights are f32 parameters: `valueAndGrad` and `Optimizer` take it. Made by `createModel` and
@@ -174,15 +174,16 @@ export function createModel(
  * @throws as `loadModel`
  */
 export async function loadTrainableModel(
-  path: PlaceLike,
+  source: ModelSource,
   options: LoadTrainableModelOptions = {},
 ): Promise<TrainableModel> {
   checkOptions('loadTrainableModel', options, LOAD_OPTIONS);
   const backend = await readyBackend(options.backend, 'loadTrainableModel');
-  await using checkpoint = await openCheckpoint(path);
+  const { token, signal, cache } = options;
+  await using checkpoint = await openSource('loadTrainableModel', source, { token, signal, cache });
   const description = await describeModel(checkpoint, backend);
   const { config, names } = description;
-  const loaded = await loadParts(checkpoint, description, { backend, dtype: 'f32' });
+  const loaded = await loadParts(checkpoint, description, { backend, dtype: 'f32', signal });
   try {
     let next = 0;
     const { weights, params } = makeParams(config, names, ({ shape }) => {

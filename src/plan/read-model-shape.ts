@@ -3,14 +3,14 @@
  * head counts, so the config.json beside it is read. Only headers are read, however large the file is.
  */
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { SOURCE_OPTIONS, type SourceOptions } from '../files/source-options.ts';
+import { FETCH_OPTIONS, type FetchModelOptions } from '../files/source-options.ts';
 import type { ModelShape } from '../format/shape-types.ts';
 import type { ShapeSource } from './read-shape.ts';
 
 /** Options of `readModelShape`. */
-export interface ReadModelShapeOptions extends SourceOptions {}
+export interface ReadModelShapeOptions extends FetchModelOptions {}
 
-const OPTIONS = optionKinds<ReadModelShapeOptions>(SOURCE_OPTIONS);
+const OPTIONS = optionKinds<ReadModelShapeOptions>(FETCH_OPTIONS);
 
 /**
  * Reads a model's shape.

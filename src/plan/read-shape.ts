@@ -1,7 +1,7 @@
 /** Reads the shape of a model from its files (`readModelShape`). */
 import { type FileSource, type Folder, withFile } from '../files/folder.ts';
-import { checkSource, findPlace, type ModelSource, placeName } from '../files/place.ts';
-import type { SourceOptions } from '../files/source-options.ts';
+import { checkSource, findSource, type ModelSource, sourceName } from '../files/source.ts';
+import type { FetchModelOptions } from '../files/source-options.ts';
 import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { readGgufHeader } from '../format/gguf.ts';
@@ -16,14 +16,14 @@ export type ShapeSource = ModelSource | ByteSource;
 /** A larger file is not a config.json. */
 const MAX_CONFIG_BYTES = 1 << 24;
 
-export async function readShape(source: ShapeSource, options: SourceOptions): Promise<ModelShape> {
+export async function readShape(source: ShapeSource, options: FetchModelOptions): Promise<ModelShape> {
   if (typeof (source as Partial<ByteSource> | undefined)?.read === 'function') {
     return fromBytes(source as ByteSource);
   }
   checkSource('readModelShape', 'a path, a URL, a Blob or a byte source', source as ModelSource);
-  const place = await findPlace(source as ModelSource, options);
+  const place = await findSource('readModelShape', source as ModelSource, options);
   if (place === undefined) {
-    const name = placeName(source as ModelSource);
+    const name = sourceName(source as ModelSource);
     throw new Error(`${name}: expected a config.json, .gguf or .safetensors file, got nothing there`);
   }
   const { folder, file } = place;
@@ -42,8 +42,10 @@ export async function readShape(source: ShapeSource, options: SourceOptions): Pr
 
 /** The file of a folder that states its model's shape. */
 async function describingFile(folder: Folder): Promise<string> {
+  const config = await folder.open('config.json');
+  await config?.close();
+  if (config !== undefined) return 'config.json';
   const names = (await folder.list()).map(({ name }) => name);
-  if (names.includes('config.json')) return 'config.json';
   const models = ggufModels(names);
   if (models.length !== 1) {
     throw new Error(

@@ -10,7 +10,10 @@ import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import type { TrainSettings } from '../checkpoint/training-recipe.ts';
-import { aPlace, type PlaceLike, placeName } from '../files/place.ts';
+import { aCache, type ModelCache } from '../files/model-cache.ts';
+import { aPlace, type PlaceLike } from '../files/place.ts';
+import { aSource, type ModelSource, sourceName } from '../files/source.ts';
+import { aToken } from '../files/source-options.ts';
 import { describeModel } from '../models/load-model.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -22,7 +25,11 @@ import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-set
 /** Options of `uptrain`. */
 export interface UptrainOptions extends UptrainChoice, RunOptions {
   /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32. */
-  readonly from: PlaceLike;
+  readonly from: ModelSource;
+  /** See `SourceOptions`. */
+  readonly token?: string;
+  /** See `SourceOptions`. */
+  readonly cache?: ModelCache;
   /** What to train on; its last part (`validation`, by default the share of the recipe) is held out. */
   readonly text: string;
   /** A folder for checkpoints and `metrics.jsonl`, to resume from; without it nothing is written. */
@@ -38,7 +45,9 @@ const OPTIONS = optionKinds<UptrainOptions>({
   keep: checkPositiveInteger,
   onMetric: aFunction,
   signal: anything,
-  from: aPlace,
+  from: aSource,
+  token: aToken,
+  cache: aCache,
   text: aString,
   out: aPlace,
   resume: aBoolean,
@@ -81,11 +90,11 @@ export async function uptrain(options: UptrainOptions): Promise<UptrainResult> {
 /** Prepares what `uptrain` runs; takes no step. */
 export async function prepareUptraining(options: UptrainOptions): Promise<PreparedRun> {
   checkOptions('uptrain', options, OPTIONS);
-  aPlace('uptrain', 'from', options.from);
+  aSource('uptrain', 'from', options.from);
   aString('uptrain', 'text', options.text);
-  const { from, out } = options;
+  const { from, out, token, cache } = options;
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
-  await using checkpoint = await openCheckpoint(from);
+  await using checkpoint = await openCheckpoint(from, { token, cache });
   const { config } = await describeModel(checkpoint, await readyBackend());
   const recipe = await checkpoint.format.recipe(checkpoint);
   const settings = uptrainSettings(recipe, choiceOf(options), config.maxPositionEmbeddings);
@@ -95,13 +104,13 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const unknown = tokens.find((id) => id >= vocabSize);
   if (unknown !== undefined) {
     throw new RangeError(
-      `${placeName(from)}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
+      `${sourceName(from)}: expected token ids below V=${vocabSize}, got ${unknown} from its tokenizer`,
     );
   }
   return await prepareRun({
     ...{ opened, tokenizer, tokens, settings },
     sizes: { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
-    initialModel: () => loadTrainableModel(from),
+    initialModel: () => loadTrainableModel(from, { token, cache }),
     form: (model) => formOf(checkpoint, model),
     recipe: (step) => ({ ...recipe, uptraining: [...(recipe?.uptraining ?? []), { settings, step }] }),
   });
@@ -109,7 +118,8 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
 
 /** The settings among the options. */
 function choiceOf(options: UptrainOptions): UptrainChoice {
-  const { from, text, out, resume, evaluateEvery, saveEvery, keep, onMetric, signal, ...choice } = options;
+  const { from, token, cache, text, out, resume, ...rest } = options;
+  const { evaluateEvery, saveEvery, keep, onMetric, signal, ...choice } = rest;
   return choice;
 }
 

@@ -26,11 +26,15 @@ function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
     folder: new MemoryFolder('folder', Object.fromEntries(texts)),
     config: files['config.json'],
   };
-  return new Checkpoint(safetensorsCheckpoint, 'folder', {
-    ...parts,
-    file: 'config.json',
-    tensors: new Map(),
-  });
+  return new Checkpoint(
+    safetensorsCheckpoint,
+    { folder: parts.folder },
+    {
+      ...parts,
+      file: 'config.json',
+      tensors: new Map(),
+    },
+  );
 }
 
 describe('folders of a tokenizer', () => {

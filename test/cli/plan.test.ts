@@ -88,7 +88,7 @@ describe('gqa plan', () => {
       const none = await runCli(['plan', 'meta/lama-3-8b'], { env });
       expect(none.code).toBe(1);
       expect(none.stderr).toMatch(
-        /^gqa: meta\/lama-3-8b: expected a preset, a path or a hub id; .*: no such file; similar presets: llama-3-8b.*\n$/,
+        /^gqa: meta\/lama-3-8b: expected a preset, a path or a hub id; .*expected config.json or one .gguf file in it, got 0 .gguf files; similar presets: llama-3-8b.*\n$/,
       );
     });
     await withServer({ '/m.gguf': largeGguf() }, { ranges: false }, async (server) => {

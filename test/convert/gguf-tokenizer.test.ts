@@ -20,7 +20,7 @@ function folder(files: Readonly<Record<string, unknown>>): Checkpoint {
     file: 'config.json',
     config: {},
   };
-  return new Checkpoint(safetensorsCheckpoint, 'folder', { ...parts, tensors: new Map() });
+  return new Checkpoint(safetensorsCheckpoint, { folder: parts.folder }, { ...parts, tensors: new Map() });
 }
 
 const special = (id: number, content: string, flags: object = {}): object => ({

@@ -3,7 +3,8 @@ import { constants } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { withFile } from '../../files/folder.ts';
-import { findPlace, outputPlace } from '../../files/place.ts';
+import { findPath } from '../../files/node-folder.ts';
+import { outputPlace } from '../../files/place.ts';
 import { writeNote } from '../output.ts';
 
 /**
@@ -12,7 +13,7 @@ import { writeNote } from '../output.ts';
  */
 export async function checkPagePlace(path: string): Promise<void> {
   await access(dirname(resolve(path)), constants.W_OK);
-  if ((await findPlace(path)) === undefined) return;
+  if ((await findPath(path)) === undefined) return;
   const { folder, file } = await outputPlace(path);
   await withFile(folder, file, async (source) => {
     const start = new TextDecoder().decode(await source.read(0, Math.min(source.size, 15)));
