@@ -1,6 +1,8 @@
 /**
  * A folder in memory, for files that a program made or fetched. A folder in it exists while it holds a file.
  */
+import { aBoolean } from '../arguments/kinds.ts';
+import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { bytesSource } from '../format/byte-source.ts';
 import {
   type FileContent,
@@ -19,6 +21,8 @@ interface Store {
   readonly locked: Set<string>;
   readonly id: number;
 }
+
+const REPLACE_OPTIONS = optionKinds<{ readonly overwrite?: boolean }>({ overwrite: aBoolean });
 
 let stores = 0;
 
@@ -99,6 +103,7 @@ export class MemoryFolder implements Folder {
     fill: (folder: Folder) => Promise<void>,
     options: { readonly overwrite?: boolean } = {},
   ): Promise<void> {
+    checkOptions('replace', options, REPLACE_OPTIONS);
     const filled = new MemoryFolder(this.nameOf(name));
     await fill(filled);
     if (!options.overwrite && (await this.list()).some((entry) => entry.name === name)) {

@@ -75,6 +75,9 @@ const CALLS: Readonly<Record<string, Call>> = {
   'cache:new StaticCache#0': (o) => new caches.StaticCache({ ...memory(), ...sizes, ...o }),
   'cache:new WindowCache#0': (o) => new caches.WindowCache({ ...memory(), ...sizes, ...o }),
   'checkpoint:loadTensor#2': (o) => checkpoint.loadTensor({ tensor: () => ({}) } as Any, 'x', o),
+  'checkpoint:MemoryFolder.replace#2': (o) => new checkpoint.MemoryFolder().replace('a', async () => {}, o),
+  'checkpoint:loadTensorAsync#2': (o) => checkpoint.loadTensorAsync({ tensor: () => ({}) } as Any, 'x', o),
+  'checkpoint:openCheckpoint#1': (o) => checkpoint.openCheckpoint('/nowhere', o),
   'checkpoint:writeGguf#3': (o) => checkpoint.writeGguf('/nowhere/x.gguf', new Map(), new Map(), o),
   'checkpoint:writeSafetensors#2': (o) => checkpoint.writeSafetensors('/nowhere/x.safetensors', {}, o),
   'convert:convertCheckpoint#0': (o) =>
@@ -152,6 +155,7 @@ const CALLS: Readonly<Record<string, Call>> = {
     train.linearSchedule({ initValue: 1, endValue: 0, transitionSteps: 1, ...o }),
   'train:llamaConfig#0': (o) =>
     train.llamaConfig({ vocabSize: 9, hiddenSize: 8, numLayers: 1, numHeads: 2, ...o }),
+  'plan:readModelShape#1': (o) => plan.readModelShape('/nowhere', o),
   'train:loadTrainableModel#1': (o) => train.loadTrainableModel('/nowhere', o),
   'train:sgd#0': (o) => train.sgd({ learningRate: 1, ...o }),
   'train:uptrain#0': (o) => train.uptrain({ from: 'x', text: 'y', ...o }),
@@ -162,7 +166,7 @@ const CALLS: Readonly<Record<string, Call>> = {
 /** What looks like options and is none: data, views of a cache, interfaces that a program implements. */
 const NOT_OPTIONS = [
   // Interfaces that are implemented, not called, by programs.
-  /^(gqa:Backend|checkpoint:Folder)\./,
+  /^(gqa:Backend|checkpoint:(Folder|DirectoryHandle|FileHandle))\./,
   /^(models|train):(Model|TrainableModel|Optimizer)\.#/,
   /\.(#\w+|applyView|backendFile)#/,
   /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|place|cache|format|message): (?!View$)/,
