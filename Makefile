@@ -51,7 +51,7 @@ sanitize-arm64: $(SANITIZED_ARM64)
 define SANITIZED_PROGRAM
 build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
 	@mkdir -p build/sanitize
-	$(3) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(2) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/threads.c -o $$@ -lm -lpthread
+	$(3) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(2) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/scratch.c kernels/threads.c -o $$@ -lm -lpthread
 endef
 $(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width),$(width),$(CC))))
 $(eval $(call SANITIZED_PROGRAM,arm64,4,$(ARM64_CC)))

@@ -73,7 +73,7 @@ async function measure(contenders, rounds, calls, threads, flops) {
 /** @param flops operations of a call; given where they, not the bytes read, limit the speed */
 async function report(title, contenders, base, calls, flops) {
   for (const threads of values.threads.split(',').map(Number)) {
-    setThreads(threads);
+    await setThreads(threads);
     const { FMA, ...results } = await measure(contenders, Number(values.rounds), calls, threads, flops);
     const cells = Object.entries(results).map(([name, { median, min }]) => {
       const ratio = results[base].median / median;

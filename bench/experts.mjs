@@ -42,7 +42,7 @@ for (const [experts, chosen] of [
 }
 console.log(backend.description);
 for (const threads of values.threads.split(',').map(Number)) {
-  setThreads(threads);
+  await setThreads(threads);
   const times = Object.fromEntries(Object.keys(contenders).map((name) => [name, []]));
   for (let round = 0; round <= Number(values.rounds); round++) {
     for (const [name, model] of Object.entries(contenders)) {

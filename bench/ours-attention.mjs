@@ -32,7 +32,7 @@ await serve({
     release();
     const { B, T, S, N, K, H, dtype, causal, rotateBytes = 0 } = shape;
     threads = shape.threads;
-    setThreads(threads);
+    await setThreads(threads);
     const make = (seed, dims, size) => tensor(numbers(seed, size), { shape: dims });
     const query = make(SEEDS.query, [B, T, N, H], B * T * N * H);
     const key = make(SEEDS.key, [B, S, K, H], B * S * K * H);
@@ -56,9 +56,9 @@ await serve({
     };
   },
 
-  setThreads(count) {
+  async setThreads(count) {
     threads = count;
-    setThreads(count);
+    await setThreads(count);
   },
 
   sample: (milliseconds) => sample(() => call().dispose(), milliseconds, threads),

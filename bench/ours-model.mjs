@@ -22,9 +22,9 @@ await serve({
     return { loaded: loaded - spawned, firstForward: Date.now() - spawned };
   },
 
-  setThreads(count) {
+  async setThreads(count) {
     threads = count;
-    setThreads(count);
+    await setThreads(count);
   },
 
   /** One pass over `count` tokens into an empty cache, and its last logits. */

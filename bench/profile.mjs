@@ -25,7 +25,7 @@ const { values, positionals } = parseArgs({
 });
 const folder = process.env.GQA_MODELS ?? fileURLToPath(new URL('../../shared/models', import.meta.url));
 const backend = await setBackend(values.backend);
-setThreads(Number(values.threads));
+await setThreads(Number(values.threads));
 const model = await loadModel(positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
 
 /** name -> milliseconds of each call */

@@ -39,7 +39,7 @@ const steps = Number(values.steps);
 if (!(Number.isInteger(steps) && steps > FROM)) {
   throw new RangeError(`--steps: expected an integer above ${FROM}, got ${values.steps}`);
 }
-setThreads(Number(values.threads));
+await setThreads(Number(values.threads));
 const model = createModel(llamaConfig({ ...SIZES, maxPositionEmbeddings: BLOCK }), { seed: 1 });
 const batch = Array.from({ length: BATCH }, (_, b) =>
   Array.from({ length: BLOCK + 1 }, (_, t) => ((b * 7919 + t * t * 31 + t * 7) % 4099) % SIZES.vocabSize),

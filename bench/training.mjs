@@ -109,7 +109,7 @@ async function serveOurs() {
   let once;
   await serve({
     async prepare(row) {
-      gqa.setThreads(row.threads);
+      await gqa.setThreads(row.threads);
       once = undefined;
       if (row.T) {
         once = attention(gqa, row);

@@ -71,11 +71,11 @@ typedef void (*gqa_op)(const double *arguments);
 
 static inline void *gqa_pointer(double address) { return (void *)(uintptr_t)address; }
 
-/* --- memory.c: 64-byte aligned buffers from a pool of size classes; NULL when out of memory. --- */
+/* --- memory.c, memory_wasm.c: 64-byte aligned buffers from a pool of size classes; NULL when out of memory. --- */
 void *gqa_alloc(size_t bytes);
 void gqa_free(void *buffer, size_t bytes);
 
-/* --- threads.c / threads_single.c --- */
+/* --- threads.c, threads_wasm.c; scratch.c --- */
 typedef void (*gqa_task)(void *context, int task, int worker);
 /*
  * Runs task(context, i, worker) for i in 0 … tasks-1, each once, in any order; returns when all are done.
@@ -87,8 +87,8 @@ void gqa_set_threads(int threads);
 /*
  * Scratch memory of at least `bytes`, 64-byte aligned, contents undefined, valid until the next call with the
  * same slot. Slot = worker for a task's own scratch; GQA_SHARED (called outside tasks) for memory that all
- * workers of a call share. Never returns NULL: it aborts the process when out of memory (hosts check sizes
- * first).
+ * workers of a call share. Never returns NULL: out of memory it aborts the process (native; hosts check sizes
+ * first), or the call (WASM, as a trap).
  */
 enum { GQA_MAX_THREADS = 64, GQA_SHARED = GQA_MAX_THREADS, GQA_SHARED2 };
 void *gqa_scratch(int slot, size_t bytes);

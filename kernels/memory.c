@@ -1,58 +1,17 @@
 /*
- * memory.c: the buffer pool, for both hosts. Sizes are rounded up to classes (eight per power of two, at most
- * 12.5 % waste), and a freed buffer is kept in its class and reused for the next one of that size, so tensors
- * of a decode step use the same memory each time. The native build keeps at most the recent peak use, and 256
- * MiB: a training step then reuses its memory (a new page from the system costs more than computing with it),
- * and memory that a program no longer uses is returned. WASM memory can only grow, so all is kept.
+ * memory.c: the buffer pool of the native build. Sizes are rounded up to classes (eight per power of two, at
+ * most 12.5 % waste), and a freed buffer is kept in its class and reused for the next one of that size, so
+ * tensors of a decode step use the same memory each time. It keeps at most the recent peak use, and 256 MiB: a
+ * training step then reuses its memory (a new page from the system costs more than computing with it), and
+ * memory that a program no longer uses is returned.
  */
-#include "gqa.h"
-
-#define MEMORY_CLASSES (64 * 8)
-
-struct free_buffer {
-  struct free_buffer *next;
-};
-static struct free_buffer *free_lists[MEMORY_CLASSES];
-
-/* The class of a size: steps of 64 bytes up to 512, then 8 per octave. */
-static int class_of(size_t bytes) {
-  if (bytes <= 512) return bytes ? (int)((bytes + 63) / 64) : 1;
-  const int octave = 63 - __builtin_clzll((unsigned long long)(bytes - 1));
-  const size_t step = (size_t)1 << (octave - 3);
-  return octave * 8 + (int)((bytes - ((size_t)1 << octave) + step - 1) / step);
-}
-static size_t size_of(int index) {
-  return index <= 8 ? (size_t)index * 64 : ((size_t)1 << index / 8) + ((size_t)(index % 8) << (index / 8 - 3));
-}
-
-#if defined(__wasm__)
-extern unsigned char __heap_base;
-static uintptr_t heap_end;
-
-static void lock(void) {}
-static void unlock(void) {}
-static void *system_alloc(size_t bytes) {
-  const uintptr_t page = 65536;
-  if (!heap_end) heap_end = ((uintptr_t)&__heap_base + 63) & ~(uintptr_t)63;
-  unsigned long long end = (unsigned long long)heap_end + bytes;
-  unsigned long long have = (unsigned long long)__builtin_wasm_memory_size(0) * page;
-  if (end > have) {
-    unsigned long long more = (end - have + page - 1) / page;
-    if (have / page + more > 65536 || __builtin_wasm_memory_grow(0, (unsigned long)more) == (unsigned long)-1) return 0;
-  }
-  void *buffer = (void *)heap_end;
-  heap_end += bytes;
-  return buffer;
-}
-static void used(size_t bytes, int from_pool) { (void)bytes, (void)from_pool; }
-static int give_back(void *buffer, size_t bytes) {
-  (void)buffer, (void)bytes;
-  return 0;
-}
-#else
 #include <pthread.h>
 
+#include "gqa.h"
+#include "memory.h"
 #include "os.h"
+
+static struct free_buffer *free_lists[MEMORY_CLASSES];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* Bytes in use, free bytes in the pool, and peak use in this and the last run of MEMORY_EPOCH allocations. */
@@ -68,7 +27,7 @@ static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size
 /* Returns free buffers to the system, large ones first, until the pool is within its limit. */
 static void trim(void) {
   for (int index = MEMORY_CLASSES - 1; index > 0 && live + pooled > most(); index--) {
-    const size_t bytes = size_of(index);
+    const size_t bytes = memory_size_of(index);
     for (struct free_buffer *buffer; live + pooled > most() && (buffer = free_lists[index]) != 0; pooled -= bytes) {
       free_lists[index] = buffer->next;
       os_free(buffer);
@@ -95,7 +54,6 @@ static int give_back(void *buffer, size_t bytes) {
   pooled += bytes;
   return 0;
 }
-#endif
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -118,8 +76,8 @@ void gqa_free(void *pointer, size_t bytes) {
 #else
 void *gqa_alloc(size_t bytes) {
   if (bytes > (size_t)-1 / 4) return 0;
-  const int index = class_of(bytes);
-  const size_t rounded = size_of(index);
+  const int index = memory_class_of(bytes);
+  const size_t rounded = memory_size_of(index);
   lock();
   struct free_buffer *buffer = free_lists[index];
   if (buffer) {
@@ -134,8 +92,8 @@ void *gqa_alloc(size_t bytes) {
 
 void gqa_free(void *pointer, size_t bytes) {
   if (!pointer) return;
-  const int index = class_of(bytes);
-  const size_t rounded = size_of(index);
+  const int index = memory_class_of(bytes);
+  const size_t rounded = memory_size_of(index);
   lock();
   if (!give_back(pointer, rounded)) {
     struct free_buffer *buffer = pointer;
@@ -145,16 +103,3 @@ void gqa_free(void *pointer, size_t bytes) {
   unlock();
 }
 #endif
-
-static void *scratch[GQA_SHARED2 + 1];
-static size_t scratch_bytes[GQA_SHARED2 + 1];
-
-void *gqa_scratch(int slot, size_t bytes) {
-  if (bytes > scratch_bytes[slot]) {
-    gqa_free(scratch[slot], scratch_bytes[slot]);
-    scratch_bytes[slot] = bytes + bytes / 4;
-    scratch[slot] = gqa_alloc(scratch_bytes[slot]);
-    if (!scratch[slot]) __builtin_trap();
-  }
-  return scratch[slot];
-}

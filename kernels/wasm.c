@@ -1,9 +1,10 @@
-/*
- * wasm.c: the kernels as one WASM module. Freestanding; the linker exports gqa_alloc, gqa_free and gqa_call.
- */
+/* wasm.c: the kernels as one WASM module. Freestanding; the linker exports the functions of wasm.h. */
 #define VL 4
 #define GQA_ISA wasm
 #include "isa.h"
+#include "wasm.h"
 
-void gqa_call(int op, const double *arguments);
-void gqa_call(int op, const double *arguments) { gqa_table_wasm[op](arguments); }
+int gqa_call(int op, const double *arguments) {
+  gqa_table_wasm[op](arguments);
+  return gqa_is_short_of_workers();
+}

@@ -23,6 +23,7 @@ export function nativeUnits(platform, arch) {
     'memory.c': [],
     'napi.c': [],
     [platform === 'win32' ? 'os_windows.c' : 'os_posix.c']: [],
+    'scratch.c': [],
     'threads.c': [],
   };
 }

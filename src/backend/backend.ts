@@ -35,8 +35,13 @@ export interface Backend extends StorageOwner {
   /** A part of a storage, which stays allocated until all its parts are freed too. */
   view(storage: Storage, byteOffset: number, byteLength: number): Storage;
   openFile(path: string): BackendFile;
-  /** Number of threads kernels may use, the calling one included. No effect on a single-threaded backend. */
-  setThreads(threads: number): void;
+  /**
+   * Number of threads kernels may use, the calling one included. No effect on the reference backend. It takes
+   * effect before this returns on the native backend, and when the promise resolves on WASM.
+   */
+  setThreads(threads: number): Promise<void>;
+  /** Starts the threads wanted; without it they start with the first call that has work for them. */
+  startThreads(): Promise<void>;
 
   /** Runs a kernel. @throws UnsupportedError for a dtype that the kernel does not support */
   run<C extends Call>(call: C, args: NoInfer<ArgumentsOf<C>>): void;

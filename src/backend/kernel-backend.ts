@@ -7,7 +7,7 @@ import { addressOf, newStorage, release, retain, type Storage } from '../tensor/
 import type { Backend, BackendFile, BackendName } from './backend.ts';
 import { type ArgumentsOf, type Call, type CallHost, packerOf } from './calls/call.ts';
 import { CALLS } from './calls/index.ts';
-import { checkFileRange, checkRange, isCount, outOfMemory } from './memory-range.ts';
+import { checkFileRange, checkRange, isCount, type MemoryUsage, outOfMemory } from './memory-range.ts';
 
 /** What a build of the kernels provides. Addresses are numbers below 2^53; 0 means none. */
 export interface KernelHost extends CallHost {
@@ -15,6 +15,8 @@ export interface KernelHost extends CallHost {
   readonly description: string;
   alloc(byteLength: number): number;
   free(address: number, byteLength: number): void;
+  /** Bytes of live buffers, and how many there can be, where memory has a limit of its own. */
+  usage?(): MemoryUsage;
   /** Reports to V8 memory that its garbage collector must free; negative when freed. */
   reportExternalMemory(byteLength: number): void;
   read(address: number, byteLength: number): Uint8Array<ArrayBuffer>;
@@ -26,7 +28,9 @@ export interface KernelHost extends CallHost {
     map(byteOffset: number, byteLength: number): MappedBytes;
     close(): void;
   };
-  setThreads(threads: number): void;
+  setThreads(threads: number): Promise<void>;
+  /** Starts the threads wanted. */
+  startThreads?(): Promise<void>;
 }
 
 /** Bytes of a file in the host's memory, and how to release them. */
@@ -61,7 +65,7 @@ export class KernelBackend implements Backend {
 
   allocate(byteLength: number): Storage {
     const address = isCount(byteLength) ? this.#host.alloc(byteLength) : 0;
-    if (address === 0) throw outOfMemory(this.name, byteLength);
+    if (address === 0) throw outOfMemory(this.name, byteLength, this.#host.usage?.());
     return newStorage(this, byteLength, address);
   }
 
@@ -117,8 +121,12 @@ export class KernelBackend implements Backend {
     };
   }
 
-  setThreads(threads: number): void {
-    this.#host.setThreads(threads);
+  setThreads(threads: number): Promise<void> {
+    return this.#host.setThreads(threads);
+  }
+
+  async startThreads(): Promise<void> {
+    await this.#host.startThreads?.();
   }
 
   run<C extends Call>(call: C, args: NoInfer<ArgumentsOf<C>>): void {

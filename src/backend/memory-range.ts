@@ -10,8 +10,17 @@ export function isCount(byteLength: number): boolean {
   return Number.isSafeInteger(byteLength) && byteLength >= 0;
 }
 
-export function outOfMemory(backend: string, byteLength: number): RangeError {
-  return new RangeError(`${backend}: out of memory allocating ${byteLength} bytes${unfreedAdvice()}`);
+/** Memory of a backend with a limit of its own, in bytes. */
+export interface MemoryUsage {
+  readonly inUse: number;
+  readonly limit: number;
+}
+
+export function outOfMemory(backend: string, byteLength: number, usage?: MemoryUsage): RangeError {
+  const numbers = usage ? `, ${usage.inUse} of at most ${usage.limit} in use` : '';
+  return new RangeError(
+    `${backend}: out of memory allocating ${byteLength} bytes${numbers}${unfreedAdvice()}`,
+  );
 }
 
 /** @throws RangeError unless the range lies in the storage; Error when the storage was freed */

@@ -7,13 +7,15 @@ import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { type Addon, loadAddon } from './native-addon.ts';
 
 /**
+ * @param threads default: the number of processors
  * @throws Error with the reason when the addon is missing, does not load, or was built from other kernels.
  */
-export function openNative(): KernelBackend {
+export function openNative(threads?: number): KernelBackend {
   const addon = loadAddon();
   const isa = addon.init(environment('GQA_ISA') ?? '');
   let block = new Float64Array(256);
   addon.setBlock(block);
+  if (threads !== undefined) addon.setThreads(threads);
   const host: KernelHost = {
     name: 'native',
     get description() {
@@ -34,7 +36,9 @@ export function openNative(): KernelBackend {
     },
     run: addon.run,
     openFile: (path) => mapFile(addon, path),
-    setThreads: addon.setThreads,
+    async setThreads(count) {
+      addon.setThreads(count);
+    },
   };
   return new KernelBackend(host);
 }

@@ -125,7 +125,9 @@ export class ReferenceBackend implements Backend {
     };
   }
 
-  setThreads(): void {}
+  async setThreads(): Promise<void> {}
+
+  async startThreads(): Promise<void> {}
 
   run<C extends Call>(call: C, args: NoInfer<ArgumentsOf<C>>): void {
     const run: (args: never) => void = FUNCTIONS[call.name as keyof CallFunctions];

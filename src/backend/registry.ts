@@ -35,11 +35,16 @@ export async function setBackend(name: BackendName): Promise<Backend> {
 
 /**
  * Number of threads the current backend's kernels may use, the calling one included. Default: `GQA_THREADS`,
- * else the number of processors. Only the native backend has more than one.
+ * else the number of processors. Results have the same bits for any number. On the native backend it takes
+ * effect before this returns. On WASM the promise resolves when the workers are ready; in a browser they need
+ * a page that is cross-origin isolated, and `getBackend().description` says what there is. The reference
+ * backend has one thread.
  * @throws RangeError unless `threads` is an integer from 1 to 64.
  */
-export function setThreads(threads: number): void {
-  getBackend().setThreads(checkThreads('setThreads', threads));
+export async function setThreads(threads: number): Promise<void> {
+  checkThreads('setThreads', threads);
+  const backend = openNow(getBackend) ?? (await readyBackend());
+  await backend.setThreads(threads);
 }
 
 /**
@@ -47,13 +52,23 @@ export function setThreads(threads: number): void {
  * browser the kernels are fetched. Async functions that make tensors begin with it.
  */
 export async function readyBackend(name?: BackendName, op?: string): Promise<Backend> {
-  const opened = () => (name === undefined ? getBackend() : open(name, op));
+  const openIt = () => (name === undefined ? getBackend() : open(name, op));
+  const backend = openNow(openIt);
+  if (backend) return backend;
+  await loadModule();
+  const loaded = openIt();
+  // Workers start only while the program waits, which later calls need not do.
+  await loaded.startThreads();
+  return loaded;
+}
+
+/** Undefined when the module of the kernels must be loaded first. */
+function openNow(openIt: () => Backend): Backend | undefined {
   try {
-    return opened();
+    return openIt();
   } catch (error) {
-    if (!(error instanceof ModuleNotLoaded)) throw error;
-    await loadModule();
-    return opened();
+    if (error instanceof ModuleNotLoaded) return undefined;
+    throw error;
   }
 }
 
@@ -64,9 +79,10 @@ export function open(name: BackendName, op = 'setBackend'): Backend {
   }
   let backend = opened.get(name);
   if (!backend) {
-    backend = name === 'native' ? openNative() : name === 'wasm' ? openWasm() : new ReferenceBackend();
-    const threads = environment('GQA_THREADS');
-    if (threads !== undefined) backend.setThreads(checkThreads('GQA_THREADS', Number(threads), threads));
+    const given = environment('GQA_THREADS');
+    const threads = given === undefined ? undefined : checkThreads('GQA_THREADS', Number(given), given);
+    if (name === 'reference') backend = new ReferenceBackend();
+    else backend = name === 'native' ? openNative(threads) : openWasm(threads);
     opened.set(name, backend);
   }
   return backend;

@@ -15,12 +15,12 @@ const BACKENDS: readonly BackendName[] = ['native', 'wasm', 'reference'];
 export function addBackendOptions(command: Command, json = 'print one JSON object'): Command {
   return command
     .addOption(parse.oneOf('--backend <name>', 'compute backend (default: native if built)', BACKENDS))
-    .option('--threads <n>', 'threads of the native backend (default: one per processor)', parse.threadCount)
+    .option('--threads <n>', 'threads of the kernels (default: one per processor)', parse.threadCount)
     .option('--json', json);
 }
 
 /** Makes the chosen backend the current one. */
 export async function useBackend({ backend, threads }: BackendFlags): Promise<void> {
   if (backend !== undefined) await setBackend(backend);
-  if (threads !== undefined) setThreads(threads);
+  if (threads !== undefined) await setThreads(threads);
 }

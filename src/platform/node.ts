@@ -24,9 +24,12 @@ export const node = {
   get v8(): typeof import('node:v8') {
     return builtin('v8');
   },
+  get worker_threads(): typeof import('node:worker_threads') {
+    return builtin('worker_threads');
+  },
 };
 
-function builtin<Name extends 'fs' | 'module' | 'os' | 'path' | 'v8'>(name: Name) {
+function builtin<Name extends 'fs' | 'module' | 'os' | 'path' | 'v8' | 'worker_threads'>(name: Name) {
   if (!isNode) throw new Error(`gqa: expected Node, Bun or Deno, which have node:${name}, got none of them`);
   return process.getBuiltinModule(`node:${name}`);
 }

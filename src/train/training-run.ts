@@ -70,7 +70,7 @@ export interface RunResult {
 
 /** Backend and instruction set, which decide the last bits of a run; the number of threads does not. */
 export function computedOn({ description }: { readonly description: string }): string {
-  return description.replace(/, \d+ threads?\)$/, ')');
+  return description.replace(/, \d+ threads?(: .*)?\)$/, ')');
 }
 
 /**

@@ -459,7 +459,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     });
   });
 
-  test('memory of a backend, which programs cannot reach', () => {
+  test('memory of a backend, which programs cannot reach', async () => {
     const own = backends.find((backend) => backend.name === name);
     if (!own) return;
     const storage = gqa.ones([4]).storage;
@@ -476,7 +476,11 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     expect(() => own.write(storage, new Uint8Array(4), 13)).toThrow(
       'write: expected a range inside 16 bytes',
     );
-    drive(index, (threads) => gqa.setThreads(threads));
-    gqa.setThreads(1);
+    for (const threads of [-1, 0, 65, 1.5, Number.NaN, 2 ** 32 + 1, Infinity]) {
+      await expect(gqa.setThreads(threads)).rejects.toThrow(
+        'setThreads: expected an integer from 1 to 64, got ',
+      );
+    }
+    await gqa.setThreads(1);
   });
 });

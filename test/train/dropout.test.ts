@@ -237,10 +237,10 @@ describe('the trainer', () => {
 
   test.skipIf(!hasNative)('gives the same bits on 1, 2 and 3 threads', async () => {
     await setBackend('native');
-    setThreads(1);
+    await setThreads(1);
     const one = losses({ dropout: 0.2 });
     for (const threads of [2, 3]) {
-      setThreads(threads);
+      await setThreads(threads);
       expect(losses({ dropout: 0.2 })).toEqual(one);
     }
   });

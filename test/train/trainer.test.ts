@@ -24,7 +24,7 @@ function makeTrainer(steps: number): Trainer {
 
 async function losses(backend: 'native' | 'wasm', threads: number, steps: number): Promise<number[]> {
   await setBackend(backend);
-  if (backend === 'native') setThreads(threads);
+  await setThreads(threads);
   const trainer = makeTrainer(steps);
   const found = Array.from({ length: steps }, () => trainer.advance());
   trainer.model.dispose();
@@ -33,14 +33,16 @@ async function losses(backend: 'native' | 'wasm', threads: number, steps: number
 
 const hasNative = backends.some(({ name }) => name === 'native');
 
-describe.skipIf(!hasNative)('training on the native backend', () => {
-  test('the same bits on 1, 2 and 3 threads', async () => {
-    const one = await losses('native', 1, 20);
-    expect(await losses('native', 2, 20)).toEqual(one);
-    expect(await losses('native', 3, 20)).toEqual(one);
+describe.each(backends.map(({ name }) => name).filter((name) => name !== 'reference'))('%s', (backend) => {
+  test('trains with the same bits on 1, 2 and 3 threads', async () => {
+    const one = await losses(backend, 1, 20);
+    expect(await losses(backend, 2, 20)).toEqual(one);
+    expect(await losses(backend, 3, 20)).toEqual(one);
     expect(one[19]).toBeLessThan(one[0]);
   });
+});
 
+describe.skipIf(!hasNative)('training on the native backend', () => {
   test('WASM stays within 1e-4 over the first 20 steps', async () => {
     const native = await losses('native', 2, 20);
     const wasm = await losses('wasm', 1, 20);
@@ -50,7 +52,7 @@ describe.skipIf(!hasNative)('training on the native backend', () => {
 
   test('memory stays flat in a plain loop: as many buffers and bytes after step 50 as after step 10', async () => {
     await setBackend('native');
-    setThreads(1);
+    await setThreads(1);
     const trainer = makeTrainer(400);
     const backend = getBackend();
     const live = { buffers: 0, bytes: 0 };

@@ -282,11 +282,11 @@ describe('uptrain', () => {
     };
     const [native, wasm] = [/^native \(\w+\)$/, /^wasm \(\w+\)$/].map((name) => expect.stringMatching(name));
     await setBackend('native');
-    setThreads(2);
+    await setThreads(2);
     try {
       expect(await go(1, false)).toEqual([native]);
       // Threads do not matter.
-      setThreads(1);
+      await setThreads(1);
       expect(await go(1, true)).toEqual([native]);
       await setBackend('wasm');
       expect(await go(1, true)).toEqual([native, wasm]);
