@@ -1,6 +1,5 @@
 /** WASM with workers: the same bits for any number of threads, and how workers and processes end. */
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import { kernelModule } from '../../src/backend/wasm/module.ts';
@@ -50,8 +49,7 @@ const OPS: Readonly<Record<string, () => () => Tensor>> = {
     bind(dotProductAttention, make(2, 97, 6, 32), make(2, 97, 3, 32), make(2, 97, 3, 32)),
   gradient: () => {
     const [x, weight] = [make(67, 509), make(509, 509)];
-    return () =>
-      valueAndGrad((w: Tensor) => sum(mul(gelu(linear(x, w)), gelu(linear(x, w)))))(weight)[1];
+    return () => valueAndGrad((w: Tensor) => sum(mul(gelu(linear(x, w)), gelu(linear(x, w)))))(weight)[1];
   },
 };
 
@@ -106,7 +104,7 @@ test('without workers there is one thread, and the reason', async () => {
 });
 
 describe('a process', () => {
-  const dist = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
+  const dist = new URL('../../dist/index.js', import.meta.url).href;
   const program = (end: string) => `
     const { matmul, setBackend, setThreads, ones } = await import(${JSON.stringify(dist)});
     await setBackend('wasm');
