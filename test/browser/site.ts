@@ -45,16 +45,22 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** @param skipped what a message names as skipped where there is no Chromium; the result is undefined then */
-export async function openSite(skipped: string): Promise<Site | undefined> {
+/**
+ * @param skipped what a message names as skipped where there is no Chromium; the result is undefined then
+ * @param folders more folders to serve, by the start of their paths
+ */
+export async function openSite(
+  skipped: string,
+  folders: Readonly<Record<string, string>> = {},
+): Promise<Site | undefined> {
   const browser = await openChromium(skipped);
-  return browser && openedSite(browser);
+  return browser && openedSite(browser, folders);
 }
 
-async function openedSite(browser: Browser): Promise<Site> {
+async function openedSite(browser: Browser, folders: Readonly<Record<string, string>>): Promise<Site> {
   const project = mkdtempSync(join(tmpdir(), 'gqa-browser-'));
   makeProject(project);
-  const content: Record<string, string> = { '/tiny/': tinyModel, '/models/': dirname(modelFile) };
+  const content: Record<string, string> = { ...folders, '/tiny/': tinyModel, '/models/': dirname(modelFile) };
   for (const [name, build] of Object.entries(BUNDLERS)) content[`/${name}/`] = await build(project);
   const servers = { isolated: await servePages(content), plain: await servePages(content, false) };
   const addon = join(root, 'build/gqa.node');
