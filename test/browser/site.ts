@@ -1,5 +1,5 @@
 /** Chromium, and a server of the fixtures' page as Vite and esbuild build it. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,9 +27,6 @@ declare global {
   var files: File[] | undefined;
   function dropPicked(): void;
   function saveAs(bytes: Uint8Array, name: string): void;
-  interface Performance {
-    measureUserAgentSpecificMemory(): Promise<{ readonly bytes: number }>;
-  }
 }
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -42,6 +39,8 @@ export interface Site {
   readonly node: Remote<Functions>;
   /** Opens a page in a profile of its own, and closes it after `use`. */
   withPage<T>(server: PageServer, path: string, use: (page: Page) => Promise<T>): Promise<T>;
+  /** Resident bytes of the tabs' processes. */
+  residentBytes(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -80,6 +79,16 @@ async function openedSite(browser: Browser, folders: Readonly<Record<string, str
       } finally {
         await context.close();
       }
+    },
+    async residentBytes() {
+      const session = await browser.newBrowserCDPSession();
+      const { processInfo } = await session.send('SystemInfo.getProcessInfo');
+      await session.detach();
+      const renderers = processInfo.filter(({ type }) => type === 'renderer');
+      const kilobytes = renderers.map(({ id }) =>
+        Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${id}/status`, 'utf8'))?.[1]),
+      );
+      return 1024 * kilobytes.reduce((sum, own) => sum + own, 0);
     },
     async close() {
       await thread.terminate();
