@@ -2,7 +2,7 @@
  * Models in Chromium, in a worker of a page that Vite or esbuild built: loading, generating, training and
  * converting give what Node gives.
  */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { modelFile, noModel } from '../text/fixtures.ts';
@@ -32,12 +32,13 @@ describe.skipIf(opened === undefined).each(configurations)(
   ({ bundler, threads }) => {
     const path = `/${bundler}/index.html`;
 
-    test('a tiny model from an address and from files and training', async () => {
+    test('a tiny model from an address and from files, training, converting and downloading', async () => {
       const { node, servers } = site;
       const prompt = [5, 3, 11, 7];
       await node.load(tinyModel);
       const expected = await collect(node.generate(prompt, { maxNewTokens: 12 }));
       const expectedLosses = await node.train(20);
+      const converted = await node.convert(tinyModel, 1);
       await site.withPage(servers.isolated, path, async (page) => {
         const options = { backend: 'wasm', threads };
         const description = await page.evaluate((given) => engine.start(given), options);
@@ -56,27 +57,45 @@ describe.skipIf(opened === undefined).each(configurations)(
         expect(losses.length).toBe(20);
         const differences = losses.map((loss, step) => Math.abs(loss - expectedLosses[step]));
         expect(Math.max(...differences)).toBeLessThan(1e-4);
+
+        const [download] = await Promise.all([
+          page.waitForEvent('download'),
+          page.evaluate(async () => saveAs(await engine.convert(files, 1), 'model.safetensors')),
+        ]);
+        expect(Buffer.compare(readFileSync(await download.path()), converted)).toBe(0);
       });
     });
 
-    test.skipIf(noModel !== undefined)('SmolLM2 from a dropped file and from an address', async () => {
-      const { node, servers } = site;
-      const prompt = 'The capital of France is';
-      await node.load(modelFile);
-      const expected = await collect(node.generate(prompt, { maxNewTokens: 8 }));
-      await site.withPage(servers.isolated, path, async (page) => {
-        await page.evaluate((given) => engine.start(given), { backend: 'wasm', threads });
-        await page.setInputFiles('input', modelFile);
-        await page.evaluate(async () => {
-          dropPicked();
-          await engine.load(files?.[0]);
+    test.skipIf(noModel !== undefined)(
+      'SmolLM2 from a dropped file, from an address, and again without a request',
+      async () => {
+        const { node, servers } = site;
+        const prompt = 'The capital of France is';
+        await node.load(modelFile);
+        const expected = await collect(node.generate(prompt, { maxNewTokens: 8 }));
+        await site.withPage(servers.isolated, path, async (page) => {
+          await page.evaluate((given) => engine.start(given), { backend: 'wasm', threads });
+          await page.setInputFiles('input', modelFile);
+          await page.evaluate(async () => {
+            dropPicked();
+            await engine.load(files?.[0]);
+          });
+          expect(await tokensOf(page, prompt, 8)).toEqual(expected);
+
+          const requests = () => servers.isolated.requests.get(smolPath) ?? 0;
+          const before = requests();
+          const load = () =>
+            page.evaluate((url) => engine.load(url, { cache: true }), servers.isolated.url + smolPath);
+          await load();
+          expect(requests()).toBeGreaterThan(before);
+          expect(await tokensOf(page, prompt, 8)).toEqual(expected);
+          const after = requests();
+          await load();
+          expect(requests()).toBe(after);
+          expect(await tokensOf(page, prompt, 8)).toEqual(expected);
         });
-        expect(await tokensOf(page, prompt, 8)).toEqual(expected);
-
-        await page.evaluate((url) => engine.load(url), servers.isolated.url + smolPath);
-        expect(await tokensOf(page, prompt, 8)).toEqual(expected);
-      });
-    });
+      },
+    );
   },
 );
 
