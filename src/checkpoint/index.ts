@@ -14,7 +14,7 @@ export type {
 export type { DirectoryHandle, FileHandle } from '../files/handle-folder.ts';
 export { MemoryFolder } from '../files/memory-folder.ts';
 export { clearModelCache, type ModelCache, modelCacheSize } from '../files/model-cache.ts';
-export type { PlaceLike } from '../files/place.ts';
+export type { PlaceIn, PlaceLike } from '../files/place.ts';
 export type { ModelSource, SourceOptions } from '../files/source.ts';
 export type { FetchModelOptions } from '../files/source-options.ts';
 export { FormatError } from '../format/format-error.ts';

@@ -19,7 +19,9 @@ import {
 export interface FileHandle {
   readonly kind: 'file';
   readonly name: string;
+  /** The file's content now. */
   getFile(): Promise<Blob>;
+  /** Opens a copy to write to, which replaces the file when it is closed. */
   createWritable(options?: { readonly keepExistingData?: boolean }): Promise<WritableFile>;
 }
 
@@ -34,9 +36,13 @@ interface WritableFile {
 export interface DirectoryHandle {
   readonly kind: 'directory';
   readonly name: string;
+  /** The entries of the folder. */
   values(): AsyncIterable<{ readonly kind: 'file' | 'directory'; readonly name: string }>;
+  /** A file in the folder; with `create` it is made unless it exists. */
   getFileHandle(name: string, options?: { readonly create?: boolean }): Promise<FileHandle>;
+  /** A folder in the folder; with `create` it is made unless it exists. */
   getDirectoryHandle(name: string, options?: { readonly create?: boolean }): Promise<DirectoryHandle>;
+  /** Removes a file, or a folder: `recursive` unless it is empty. */
   removeEntry(name: string, options?: { readonly recursive?: boolean }): Promise<void>;
   /** The names that lead from this folder to the other; null when it is not inside. */
   resolve(other: DirectoryHandle): Promise<readonly string[] | null>;

@@ -10,7 +10,7 @@ import { type DirectoryHandle, HandleFolder } from './handle-folder.ts';
 export type PlaceLike = string | Folder | DirectoryHandle | PlaceIn;
 
 /** A folder, or with `file` a file of it. */
-interface PlaceIn {
+export interface PlaceIn {
   readonly folder: Folder | DirectoryHandle;
   readonly file?: string;
 }

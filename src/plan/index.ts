@@ -11,6 +11,6 @@ export { type CompareOptions, compareHeads, type HeadChoice } from './compare.ts
 export type { KvDtype } from './kv-dtype.ts';
 export { type KvCachePlan, type LayerPlan, type PlanSource, planKvCache } from './plan-kv-cache.ts';
 export { listPresets, type Preset, preset } from './presets.ts';
-export { readModelShape } from './read-model-shape.ts';
+export { type ReadModelShapeOptions, readModelShape } from './read-model-shape.ts';
 export type { ShapeSource } from './read-shape.ts';
 export type { PlanOptions, Runtime } from './runtime-rules.ts';

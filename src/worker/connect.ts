@@ -39,6 +39,7 @@ export type RemoteResult<Result> = [Result] extends [never]
  * the worker's generator. What the worker throws is thrown here, with its name, message, stack and cause; test
  * `error.name`, since classes such as FormatError arrive as Error. When the worker ends, pending calls are
  * rejected (in browsers whose message ports have the event `close`).
+ * @typeParam Functions the type of the object that the worker passed to `expose`
  * @param worker a `Worker` of the browser or of `node:worker_threads`, or a `MessagePort`
  * @throws TypeError unless it has `postMessage`. A call throws what cannot be cloned as DataCloneError.
  * @example
