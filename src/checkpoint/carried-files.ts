@@ -1,7 +1,10 @@
 /** The files that are copied with the weights: tokenizer, chat templates, generation config, recipe, licences. */
 import { type Folder, isInside, readSmallFile } from '../files/folder.ts';
+import { MemoryFolder } from '../files/memory-folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { CONFIG } from './config-json.ts';
 
 /** Of tokenizers, with their chat templates. */
 const TOKENIZER =
@@ -47,6 +50,17 @@ export async function readCarriedFiles(folder: Folder): Promise<ReadonlyMap<stri
     await read(folder.folder(TEMPLATE_FOLDER), name, `${TEMPLATE_FOLDER}/${name}`);
   }
   return files;
+}
+
+/**
+ * The folder of config.json and the files to be copied, which a model keeps. One in memory is another folder,
+ * without the weights: they are in the backend's memory and can be freed here.
+ */
+export async function folderWithoutWeights({ folder, isInMemory }: Checkpoint): Promise<Folder> {
+  if (!isInMemory) return folder;
+  const files = Object.fromEntries(await readCarriedFiles(folder));
+  const config = await readSmallFile(folder, CONFIG);
+  return new MemoryFolder(folder.name, config === undefined ? files : { ...files, [CONFIG]: config });
 }
 
 /**

@@ -249,6 +249,11 @@ export class Checkpoint {
     return this.#backendFiles;
   }
 
+  /** Whether its files are bytes in memory. @internal */
+  get isInMemory(): boolean {
+    return [...this.#files.values()].some(({ bytes }) => bytes !== undefined);
+  }
+
   #checkOpen(): void {
     if (this.#closed) throw new Error(`${this.path}: read after close()`);
   }

@@ -8,6 +8,8 @@
 
 type Json = Readonly<Record<string, unknown>>;
 
+export const CONFIG = 'config.json';
+
 const FLOATS: ReadonlySet<string> = new Set([
   ...['initializer_range', 'rms_norm_eps', 'layer_norm_epsilon', 'norm_epsilon', 'attention_dropout'],
   ...['attn_logit_softcapping', 'final_logit_softcapping'],

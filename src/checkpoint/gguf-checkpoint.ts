@@ -9,6 +9,7 @@ import { type GgufHeader, readGgufHeader } from '../format/gguf.ts';
 import { ggufKeys } from '../format/gguf-keys.ts';
 import { ggufModels, joinedHeader, partCount, partName } from '../format/gguf-split.ts';
 import { modelShapeFromGguf } from '../format/model-shape.ts';
+import type { TokenizerFiles } from '../text/encode-tokenizer-files.ts';
 import { ggufEndTokenIds } from '../text/end-tokens.ts';
 import type { Checkpoint, CheckpointFormat, CheckpointParts } from './checkpoint.ts';
 import { withFormatError } from './hugging-face-tokenizer.ts';
@@ -54,18 +55,10 @@ export const ggufCheckpoint: CheckpointFormat = {
     const metadata = metadataOf(checkpoint);
     const endTokenIds = ggufEndTokenIds(metadata);
     if (!metadata.has('tokenizer.ggml.tokens')) return { endTokenIds };
-    const { encodeTokenizerFiles, tokenizerFilesFromGguf, tokenizerFromGguf } = await import(
-      '../text/tokenizer.ts'
-    );
-    const { folder, file } = checkpoint;
-    // The header is read again, since it is as large as the tokenizer.
-    const files = async () => {
-      const { gguf, files: sources = [] } = await open(folder, file);
-      await Promise.all(sources.map((source) => source.close()));
-      const { json, config } = tokenizerFilesFromGguf((gguf as GgufHeader).metadata);
-      return encodeTokenizerFiles(json, config);
-    };
-    const makeTokenizer = () => withFormatError(checkpoint, () => tokenizerFromGguf(metadata, files));
+    const { tokenizerFromGguf } = await import('../text/tokenizer.ts');
+    const { path, isInMemory } = checkpoint;
+    const files = filesWriter(isInMemory ? async () => metadata : metadataReader(checkpoint));
+    const makeTokenizer = () => withFormatError(path, () => tokenizerFromGguf(metadata, files));
     return { endTokenIds, makeTokenizer };
   },
 
@@ -88,6 +81,24 @@ export const ggufCheckpoint: CheckpointFormat = {
     return [file];
   },
 };
+
+/** What writes a tokenizer's files, from metadata that it asks for then. */
+function filesWriter(metadata: () => Promise<GgufHeader['metadata']>): () => Promise<TokenizerFiles> {
+  return async () => {
+    const { encodeTokenizerFiles, tokenizerFilesFromGguf } = await import('../text/tokenizer.ts');
+    const { json, config } = tokenizerFilesFromGguf(await metadata());
+    return encodeTokenizerFiles(json, config);
+  };
+}
+
+/** Reads the metadata again: kept, they would take as much memory as the tokenizer. */
+function metadataReader({ folder, file }: Checkpoint): () => Promise<GgufHeader['metadata']> {
+  return async () => {
+    const { gguf, files = [] } = await open(folder, file);
+    await Promise.all(files.map((source) => source.close()));
+    return (gguf as GgufHeader).metadata;
+  };
+}
 
 async function open(folder: Folder, file: string): Promise<CheckpointParts> {
   const parts = await readHeaders(folder, [file], readGgufHeader);

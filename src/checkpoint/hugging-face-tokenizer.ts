@@ -2,11 +2,17 @@
  * The tokenizer and the end tokens of a Hugging Face folder, from tokenizer.json or, without it, vocab.json
  * and merges.txt.
  */
+import type { Folder } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { parseJson } from '../format/parse-json.ts';
-import type { TokenizerConfigJson, TokenizerExtras, TokenizerJson } from '../text/tokenizer.ts';
+import type {
+  TokenizerConfigJson,
+  TokenizerExtras,
+  TokenizerFiles,
+  TokenizerJson,
+} from '../text/tokenizer.ts';
 import { type ConfigToken, configTokenText } from '../text/tokenizer-json.ts';
-import { isTokenizerFile, readCarriedFiles } from './carried-files.ts';
+import { folderWithoutWeights, isTokenizerFile, readCarriedFiles } from './carried-files.ts';
 import { readChatTemplates } from './chat-templates.ts';
 import type { Checkpoint, TextParts } from './checkpoint.ts';
 
@@ -31,25 +37,29 @@ export async function huggingFaceText(checkpoint: Checkpoint): Promise<TextParts
   const parts = await tokenizerParts(checkpoint, texts);
   if (parts === undefined) return { endTokenIds };
   const { tokenizerFromJson } = await import('../text/tokenizer.ts');
-  const { folder } = checkpoint;
-  const files = async () =>
-    new Map([...(await readCarriedFiles(folder))].filter(([name]) => isTokenizerFile(name)));
+  const { path } = checkpoint;
+  const files = filesReader(await folderWithoutWeights(checkpoint));
   const makeTokenizer = () => {
     const { json, config, extras } = parts();
-    return withFormatError(checkpoint, () =>
+    return withFormatError(path, () =>
       tokenizerFromJson(json, config, { ...extras, eosTokenIds: endTokenIds, files }),
     );
   };
   return { endTokenIds, makeTokenizer };
 }
 
+/** Reads the tokenizer's files again, as they are. */
+function filesReader(folder: Folder): () => Promise<TokenizerFiles> {
+  return async () => new Map([...(await readCarriedFiles(folder))].filter(([name]) => isTokenizerFile(name)));
+}
+
 /** What `build` returns. @throws FormatError with the checkpoint's path in place of a RangeError */
-export function withFormatError<T>(checkpoint: Checkpoint, build: () => T): T {
+export function withFormatError<T>(path: string, build: () => T): T {
   try {
     return build();
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw new FormatError(checkpoint.path, undefined, error.message, { cause: error });
+    throw new FormatError(path, undefined, error.message, { cause: error });
   }
 }
 
@@ -80,7 +90,9 @@ export async function tokenizerParts(
   if (!texts['tokenizer.json'] && !(vocab && merges)) return undefined;
   const templates = await readChatTemplates(checkpoint);
   const { tokenizerJsonFromVocab } = await import('../text/vocab-files.ts');
-  const fileName = (name: string) => checkpoint.folder.nameOf(name);
+  const { path, config: modelConfig } = checkpoint;
+  const folder = await folderWithoutWeights(checkpoint);
+  const fileName = (name: string) => folder.nameOf(name);
   const parsed = (name: keyof TokenizerTexts): unknown =>
     texts[name] === undefined ? undefined : parseJson(fileName(name), texts[name]);
   const table = (name: keyof TokenizerTexts): Json | undefined => {
@@ -98,8 +110,8 @@ export async function tokenizerParts(
     };
     const json = parsed('tokenizer.json');
     if (json !== undefined) return { json: checkTokenizer(fileName('tokenizer.json'), json), config, extras };
-    const { model_type: modelType } = (checkpoint.config ?? {}) as { model_type?: unknown };
-    const made = withFormatError(checkpoint, () =>
+    const { model_type: modelType } = (modelConfig ?? {}) as { model_type?: unknown };
+    const made = withFormatError(path, () =>
       tokenizerJsonFromVocab({
         vocab: table('vocab.json') as Readonly<Record<string, number>>,
         merges: merges as string,

@@ -10,11 +10,10 @@ import { KeyReader } from '../format/key-reader.ts';
 import { modelShapeFromConfig } from '../format/model-shape.ts';
 import { readCarriedFiles } from './carried-files.ts';
 import type { Checkpoint, CheckpointContents, CheckpointFormat } from './checkpoint.ts';
-import { configText, configWithDtype, configWithTying } from './config-json.ts';
+import { CONFIG, configText, configWithDtype, configWithTying } from './config-json.ts';
 import { huggingFaceText } from './hugging-face-tokenizer.ts';
 import { parseRecipe, RECIPE_FILE } from './training-recipe.ts';
 
-export const CONFIG = 'config.json';
 const MAX_CONFIG_BYTES = 1 << 24;
 
 /** The functions of `CheckpointFormat` that these formats share. */

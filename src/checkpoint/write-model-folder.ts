@@ -4,7 +4,7 @@ import { folderAt, outputPlace, type PlaceLike } from '../files/place.ts';
 import { isCarriedFile } from './carried-files.ts';
 import { TEMPLATE_FOLDER } from './chat-templates.ts';
 import type { CheckpointContents } from './checkpoint.ts';
-import { CONFIG } from './hugging-face.ts';
+import { CONFIG } from './config-json.ts';
 import { checkSpace, KINDS } from './output.ts';
 import { safetensorsCheckpoint } from './safetensors-checkpoint.ts';
 

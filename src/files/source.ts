@@ -26,6 +26,9 @@ import { UrlFolder } from './url-folder.ts';
  * - a browser's directory or file handle;
  * - an `ArrayBuffer` or `Uint8Array` with the bytes of a file;
  * - a `Folder`, or a file of one.
+ *
+ * A model reads files beside its weights again when it is saved, so it keeps the path, address, Blobs or handle.
+ * Of bytes in memory it keeps a copy without the weights, so that these are in memory once.
  */
 export type ModelSource = PlaceLike | URL | Blob | ArrayLike<Blob> | FileHandle | ArrayBuffer | Uint8Array;
 

@@ -7,8 +7,9 @@ import { aFunction, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
 import { readyBackend } from '../backend/registry.ts';
+import { folderWithoutWeights } from '../checkpoint/carried-files.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
-import { CONFIG } from '../checkpoint/hugging-face.ts';
+import { CONFIG } from '../checkpoint/config-json.ts';
 import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import { MemoryFolder } from '../files/memory-folder.ts';
@@ -87,7 +88,7 @@ export async function loadParts(
       ...ropeTables(config),
       endTokenIds: Object.freeze(endTokenIds),
       makeTokenizer,
-      origin: originOf(checkpoint, config, names, options.dtype),
+      origin: await originOf(checkpoint, config, names, options.dtype),
     };
   } catch (error) {
     for (const tensor of tensors) tensor.dispose();
@@ -95,24 +96,26 @@ export async function loadParts(
   }
 }
 
-function originOf(
-  { format, folder, file, config: json, tensors }: Checkpoint,
+async function originOf(
+  checkpoint: Checkpoint,
   config: DecoderConfig,
   names: DecoderNames,
   dtype: LoadWeightsOptions['dtype'],
-): ModelOrigin {
-  const place = { folder, file };
-  if (format.names === 'gguf') return { names, place };
+): Promise<ModelOrigin> {
+  const { format, file, config: json, tensors } = checkpoint;
+  if (format.names === 'gguf') return { names };
   const used = new Set(weightPlaces(config, names).map(({ name }) => name));
   // Saved without: with tied embeddings it is the table once more.
   used.add(`${names.headCopy}.weight`);
   const all = [...tensors];
+  const others = all.map(([name]) => name).filter((name) => !used.has(name) && !names.isBuffer?.(name));
+  const folder = others.length > 0 ? checkpoint.folder : await folderWithoutWeights(checkpoint);
   return {
     names,
-    place,
+    place: { folder, file },
     configJson: json as ModelOrigin['configJson'],
     dtypes: dtype === undefined ? new Map(all.map(([name, info]) => [name, info.dtype])) : undefined,
-    others: all.map(([name]) => name).filter((name) => !used.has(name) && !names.isBuffer?.(name)),
+    others,
   };
 }
 

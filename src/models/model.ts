@@ -42,7 +42,7 @@ export interface ModelOrigin {
   readonly names: DecoderNames;
   /** config.json; undefined for a GGUF file. */
   readonly configJson?: Readonly<Record<string, unknown>>;
-  /** The checkpoint; undefined for a model made from a config. */
+  /** The checkpoint in Hugging Face's layout; undefined for a GGUF file, and for a model made from a config. */
   readonly place?: Required<Place>;
   /**
    * Stored types of tensors by name, where the model may hold them in a wider one without a change of their
