@@ -1,4 +1,5 @@
 /** Models from addresses: servers with and without ranges, their faults, tokens, the hub, and the cache. */
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -181,6 +182,59 @@ describe('what goes wrong', () => {
     });
     await withModelServer(files, { answer: answer(false) }, async ({ url }) => {
       expect((await failure(`${url}/m.gguf`)).message).toMatch(/m\.gguf: cannot be reached: /);
+    });
+  });
+
+  test('status 416: an empty file, or one that became shorter', async () => {
+    const refuse = (first: number) => (request: IncomingMessage, response: ServerResponse) => {
+      const from = Number(/=(\d+)/.exec(request.headers.range ?? '')?.[1]);
+      return from >= first && !!response.writeHead(416, { 'content-range': 'bytes */0' }).end();
+    };
+    await withModelServer(files, { answer: refuse(0) }, async ({ url }) => {
+      expect((await failure(`${url}/m.gguf`)).message).toMatch(
+        /m\.gguf: at byte 0: expected 4 bytes of GGUF magic, got 0 before the end of the file$/,
+      );
+    });
+    await withModelServer(files, { answer: refuse(1) }, async ({ url }) => {
+      expect((await failure(`${url}/m.gguf`)).message).toBe(
+        `${url}/m.gguf: expected status 206 for a range request, got 416`,
+      );
+    });
+  });
+
+  test('a response without an end', async () => {
+    let closed: Promise<unknown> | undefined;
+    const answer = (_: IncomingMessage, response: ServerResponse) => {
+      const write = () => {
+        while (!response.destroyed && response.write(gguf));
+      };
+      closed = once(response, 'close');
+      response.writeHead(200).on('drain', write);
+      write();
+      return true;
+    };
+    await withModelServer(files, { answer }, async ({ url }) => {
+      expect((await failure(`${url}/m.gguf`)).message).toBe(
+        `${url}/m.gguf: expected a server that sends ranges of the file, or its length (content-length), got a response without it of more than ${2 ** 26} bytes`,
+      );
+      await closed;
+    });
+  });
+
+  test('ranges whose content-range a page may not see', async () => {
+    const answer = (request: IncomingMessage, response: ServerResponse) => {
+      const [, from, to] = /=(\d+)-(\d*)/.exec(request.headers.range ?? '') as RegExpExecArray;
+      const bytes = gguf.subarray(Number(from), to === '' ? gguf.length : Number(to) + 1);
+      return !!response.writeHead(206, { 'content-length': bytes.length }).end(bytes);
+    };
+    await withModelServer(files, { answer }, async ({ url, requests }) => {
+      expect((await failure(`${url}/m.gguf`)).message).toMatch(/m\.gguf: .*got content-range none/);
+      vi.stubGlobal('location', { origin: 'https://page.example' });
+      requests.length = 0;
+      expect(await logitsOf(`${url}/m.gguf`)).toEqual(await logitsOf(ggufPath));
+      // Read whole, and not by one request for each part.
+      expect(requests).toContain('/m.gguf 0-');
+      expect(requests.length).toBeLessThan(7);
     });
   });
 
