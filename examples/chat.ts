@@ -1,6 +1,6 @@
 import { chat, loadModel } from 'gqa/models';
 
-const model = await loadModel(process.argv[2] ?? 'model.gguf'); // or a Hugging Face directory
+const model = await loadModel(process.argv[2] ?? 'model.gguf'); // a path, an address, or org/name of the hub
 const { numHeads, numKeyValueHeads, headDim } = model.config;
 console.log(`N=${numHeads} query heads on K=${numKeyValueHeads} key/value heads of H=${headDim}`);
 

@@ -4,16 +4,17 @@
  */
 import { Command } from 'commander';
 import { getBackend } from '../backend/index.ts';
-import { type Chat, type ChatOptions, chat, loadChat, loadModel, type Model } from '../models/index.ts';
+import { type Chat, type ChatOptions, chat, loadChat, type Model } from '../models/index.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
 import { addTemplateOptions, readTemplateFlags, type TemplateFlags } from './chat-options.ts';
 import { reportFailure, UsageError } from './errors.ts';
 import { KV_DTYPES } from './generate.ts';
 import { untilInterrupt } from './interrupt.ts';
 import { LineInput } from './line-input.ts';
+import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, percent, writeJson, writeNote, writePiece } from './output.ts';
-import { startProgress, withProgress } from './progress.ts';
+import { startProgress } from './progress.ts';
 import { knownText, neededTokenizer } from './read-text.ts';
 import {
   addSamplingOptions,
@@ -22,7 +23,7 @@ import {
   samplingOptions,
 } from './sampling-options.ts';
 
-interface ChatFlags extends BackendFlags, TemplateFlags, SamplingFlags {
+interface ChatFlags extends BackendFlags, CacheFlag, TemplateFlags, SamplingFlags {
   readonly load?: string;
   readonly maxTokens?: number;
   readonly seed?: number;
@@ -51,7 +52,7 @@ Examples:
 export function chatCommand(): Command {
   const command = new Command('chat')
     .description('talk with a model')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a chat template', parse.path)
+    .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a chat template`, parse.path)
     .option('--load <folder>', 'continue a saved chat; other options replace the saved ones', parse.path);
   addTemplateOptions(command).option(
     '--max-tokens <n>',
@@ -67,6 +68,7 @@ export function chatCommand(): Command {
     .option('--stop <text>', 'end answers before this text (may be given several times)', parse.moreText)
     .option('--context <n>', 'tokens in the KV cache (default: 4096, or less)', parse.positiveInteger)
     .addOption(parse.oneOf('--kv-dtype <dtype>', 'type of the KV cache (default: f32)', KV_DTYPES));
+  addCacheOption(command);
   return addBackendOptions(command, 'print one JSON object per answer instead of the text')
     .addHelpText('after', helpEnd(example))
     .action(run);
@@ -89,7 +91,7 @@ async function run(path: string, flags: ChatFlags, command: Command): Promise<vo
     kvDtype: flags.kvDtype,
   };
   await useBackend(flags);
-  const model = await withProgress('loading', undefined, (update) => loadModel(path, { onProgress: update }));
+  const model = await loadWithProgress(path, flags);
   try {
     if (neededTokenizer(path, model.tokenizer).chatTemplates.size === 0) {
       throw new Error(

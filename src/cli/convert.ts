@@ -16,6 +16,7 @@ import {
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { UsageError } from './errors.ts';
+import { CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
@@ -52,7 +53,7 @@ Examples:
 export function convertCommand(): Command {
   return new Command('convert')
     .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
-    .argument('<in>', 'a Hugging Face directory with safetensors, or a .gguf file', parse.path)
+    .argument('<in>', CHECKPOINT_HELP, parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
     .requiredOption('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
     .addOption(parse.oneOf('--method <name>', METHOD_HELP, METHODS))

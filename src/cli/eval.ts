@@ -1,18 +1,18 @@
 /** `gqa eval`: the loss of a checkpoint on a text. */
 import { Command } from 'commander';
 import { getBackend } from '../backend/index.ts';
-import { loadModel } from '../models/load-model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { documentStart } from '../text/documents.ts';
 import { evaluationPasses, type TextLoss } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
+import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, helpEnd, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
 import { DATA_HELP, knownText, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts } from './table.ts';
 
-interface EvalFlags extends BackendFlags {
+interface EvalFlags extends BackendFlags, CacheFlag {
   readonly data: string;
   readonly context?: number;
 }
@@ -28,16 +28,17 @@ const TOKENS_PER_PASS = 2048;
 export function evalCommand(): Command {
   const command = new Command('eval')
     .description('measure the loss, perplexity and bits per character of a checkpoint on a text')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
+    .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a tokenizer`, parse.path)
     .requiredOption('--data <text>', DATA_HELP, parse.path)
     .option('--context <n>', "tokens per window (default: the model's, at most 1024)", parse.positiveInteger);
+  addCacheOption(command);
   return addBackendOptions(command).addHelpText('after', helpEnd(example)).action(run);
 }
 
 async function run(path: string, flags: EvalFlags): Promise<void> {
   await useBackend(flags);
   const given = await readTrainingText(flags.data);
-  const model = await loadModel(path);
+  const model = await loadWithProgress(path, flags);
   // Build the tokenizer before the note is printed, so that a damaged file gives one line only.
   const tokenizer = neededTokenizer(path, model.tokenizer);
   const progress = startProgress('evaluating', `evaluating ${path} on ${getBackend().description}`);

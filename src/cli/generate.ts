@@ -6,7 +6,7 @@ import { randomInt } from 'node:crypto';
 import { Command } from 'commander';
 import { getBackend } from '../backend/index.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
-import { generate, loadModel, type Model } from '../models/index.ts';
+import { generate, type Model } from '../models/index.ts';
 import { documentStart } from '../text/documents.ts';
 import { StreamingDecoder } from '../text/streaming-decoder.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -23,13 +23,14 @@ import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } f
 import { exitCode, UsageError } from './errors.ts';
 import { answerBatch } from './generate-batch.ts';
 import { untilInterrupt } from './interrupt.ts';
+import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
-import { type Progress, startProgress } from './progress.ts';
+import { startProgress } from './progress.ts';
 import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
 import { addSamplingOptions, checkSamplingFlags, type SamplingFlags } from './sampling-options.ts';
 
-interface GenerateFlags extends BackendFlags, BatchFlags, ChatFlags, SamplingFlags {
+interface GenerateFlags extends BackendFlags, BatchFlags, CacheFlag, ChatFlags, SamplingFlags {
   readonly maxTokens: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
@@ -57,6 +58,7 @@ export const KV_DTYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
 const example = `
 Examples:
   npx gqa generate model.gguf --prompt "Once upon a time" --max-tokens 64
+  npx gqa generate org/name --cache models --prompt "Once upon a time"
   npx gqa generate model.gguf --chat --system "Answer in one word." --prompt "The capital of France?"
   npx gqa generate model.gguf --chat --messages turns.json --tools tools.json --template-var enable_thinking=false
   npx gqa generate model.gguf --prompts questions.txt --chat --n 3 --temperature 1 --json
@@ -66,7 +68,7 @@ Examples:
 export function generateCommand(): Command {
   const command = new Command('generate')
     .description('continue a prompt, or answer it as a chat')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path)
+    .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a tokenizer`, parse.path)
     .option('--prompt <text>', 'text to continue; - reads stdin, without the newline at its end');
   addChatOptions(command).option(
     '--max-tokens <n>',
@@ -84,6 +86,7 @@ export function generateCommand(): Command {
     .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
     .option('--context <n>', 'tokens in the KV cache (default: prompt + --max-tokens)', parse.positiveInteger)
     .addOption(parse.oneOf('--kv-dtype <dtype>', 'type of the KV cache', KV_DTYPES, 'f32'));
+  addCacheOption(command);
   return addBackendOptions(command, 'print one JSON object at the end instead of the text')
     .addHelpText('after', helpEnd(example))
     .action(run);
@@ -98,22 +101,15 @@ async function run(path: string, flags: GenerateFlags): Promise<void> {
   const texts = flags.prompts === undefined ? [promptText] : readPrompts(flags.prompts);
   const prompts = texts.map((text) => (flags.chat ? readChat(flags, text) : (text ?? '')));
 
-  let progress: Progress | undefined;
+  await useBackend(flags);
+  const model = await loadWithProgress(path, flags);
+  let draftModel: Model | undefined;
   try {
-    await useBackend(flags);
-    progress = startProgress('loading');
-    const model = await loadModel(path, { onProgress: progress.update });
-    let draftModel: Model | undefined;
-    try {
-      if (flags.draft !== undefined) draftModel = await loadModel(flags.draft);
-      progress.stop();
-      await answer(model, draftModel, path, prompts, flags);
-    } finally {
-      draftModel?.dispose();
-      model.dispose();
-    }
+    if (flags.draft !== undefined) draftModel = await loadWithProgress(flags.draft, flags);
+    await answer(model, draftModel, path, prompts, flags);
   } finally {
-    progress?.stop();
+    draftModel?.dispose();
+    model.dispose();
   }
 }
 

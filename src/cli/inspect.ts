@@ -8,6 +8,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
 import { oneLine } from './errors.ts';
+import { CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { binarySize, count, exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { facts, table } from './table.ts';
@@ -33,7 +34,7 @@ Examples:
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('show the attention shape, weights and KV cache size of a checkpoint')
-    .argument('<checkpoint>', 'a Hugging Face directory, or a .gguf or .safetensors file', parse.path)
+    .argument('<checkpoint>', CHECKPOINT_HELP, parse.path)
     .option('--tensors', 'list every tensor')
     .option('--json', 'print one JSON object')
     .addHelpText('after', helpEnd(example))

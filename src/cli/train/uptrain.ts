@@ -7,6 +7,7 @@ import { prepareUptraining } from '../../train/uptrain.ts';
 import { ELSEWHERE } from '../../train/uptrain-settings.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
+import { CHECKPOINT_HELP } from '../load-checkpoint.ts';
 import * as parse from '../options.ts';
 import { helpEnd, writeNote } from '../output.ts';
 import { readTrainingText } from '../read-text.ts';
@@ -29,7 +30,7 @@ Examples:
 export function uptrainCommand(): Command {
   const command = new Command('uptrain')
     .description('continue the training of a converted checkpoint, by the recipe that trained it')
-    .argument('<checkpoint>', 'a Hugging Face directory or a .gguf file, with a tokenizer', parse.path);
+    .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a tokenizer`, parse.path);
   return addBackendOptions(addTrainingFlags(command, 'uptrain'), 'print one JSON object at the end')
     .addHelpText('after', helpEnd(about))
     .action(run);
