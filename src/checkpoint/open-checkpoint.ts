@@ -7,6 +7,7 @@ import { type Folder, type Place, withFile } from '../files/folder.ts';
 import {
   checkSource,
   findSource,
+  isAddress,
   type ModelSource,
   type OnDownload,
   SOURCE_OPTIONS,
@@ -51,12 +52,13 @@ export async function openSource(
   options: SourceOptions = {},
   onDownload?: OnDownload,
 ): Promise<Checkpoint> {
-  checkSource(op, 'the path of a checkpoint', source);
+  checkSource(op, 'a path, an address, Files, a Blob, a folder, a handle or bytes', source);
   let place: Place | undefined;
   try {
     place = await findSource(op, source, options, onDownload);
   } catch (cause) {
-    if (typeof source !== 'string' || options.signal?.aborted) throw cause;
+    const isPath = typeof source === 'string' && !isAddress(source);
+    if (!isPath || cause instanceof TypeError || options.signal?.aborted) throw cause;
     throw notFound(source, (cause as Error).message, cause);
   }
   if (place === undefined) throw notFound(source, 'nothing there');

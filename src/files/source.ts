@@ -20,7 +20,7 @@ import { UrlFolder } from './url-folder.ts';
  * Where a model is read from:
  *
  * - a path (Node), of a folder or file;
- * - an `http(s):` address, as text or `URL`, of a file or of a Hugging Face folder;
+ * - an `http(s):` or `file:` address, as text or `URL`, of a file or of a Hugging Face folder;
  * - `org/name` of a hub, a folder, or `org/name/file.gguf`; on Node a path of that name comes first;
  * - a `Blob` or `File`; a list of `File`s that are a folder, such as `input.files`;
  * - a browser's directory or file handle;
@@ -76,9 +76,9 @@ export async function findSource(
   const atUrl = (url: URL) => urlPlace(op, url, options, onDownload);
   if (source instanceof URL || (typeof source === 'string' && isAddress(source))) {
     const url = new URL(source);
-    return url.protocol === 'file:' ? pathPlace(pathOf(url), atUrl) : atUrl(url);
+    return url.protocol === 'file:' ? pathPlace(op, pathOf(url), atUrl) : atUrl(url);
   }
-  if (typeof source === 'string') return pathPlace(source, atUrl);
+  if (typeof source === 'string') return pathPlace(op, source, atUrl);
   if (source instanceof Blob) return blobPlace(source);
   if (isBytes(source)) {
     const bytes = source instanceof Uint8Array ? source : new Uint8Array(source);
@@ -99,9 +99,11 @@ export async function findSource(
  */
 export function checkSource(op: string, what: string, value: ModelSource): void {
   if (value instanceof Blob || isBytes(value) || isFileHandle(value)) return;
-  if (value instanceof URL) {
-    if (/^(https?|file):$/.test(value.protocol)) return;
-    throw new TypeError(`${op}: expected an http(s): or file: address, got ${value.protocol}`);
+  if (value instanceof URL || (typeof value === 'string' && isAddress(value))) {
+    if (!URL.canParse(value)) throw new TypeError(`${op}: expected an address, got ${show(value)}`);
+    const { protocol } = new URL(value);
+    if (/^(https?|file):$/.test(protocol)) return;
+    throw new TypeError(`${op}: expected an http(s): or file: address, got ${protocol}`);
   }
   if (isList(value)) {
     const files = Array.from(value);
@@ -109,9 +111,6 @@ export function checkSource(op: string, what: string, value: ModelSource): void 
     const other = files.find((file) => !(file instanceof Blob));
     if (other === undefined) return;
     throw new TypeError(`${op}: expected a list of Files, got ${describe(other)} in it`);
-  }
-  if (typeof value === 'string' && isAddress(value) && !URL.canParse(value)) {
-    throw new TypeError(`${op}: expected an address, got ${show(value)}`);
   }
   checkPlace(op, what, value);
 }
@@ -128,11 +127,18 @@ export function hubIdUrl(text: string): URL | undefined {
   return url === undefined ? undefined : new URL(url);
 }
 
-async function pathPlace(path: string, atUrl: (url: URL) => Promise<Place>): Promise<Place | undefined> {
+async function pathPlace(
+  op: string,
+  path: string,
+  atUrl: (url: URL) => Promise<Place>,
+): Promise<Place | undefined> {
   const found = isNode ? await (await import('./node-folder.ts')).findPath(path) : undefined;
   if (found !== undefined) return found;
   const url = hubIdUrl(path);
-  return url && atUrl(url);
+  if (url !== undefined) return atUrl(url);
+  if (isNode) return undefined;
+  const expected = 'an address with its host, such as new URL(path, location.href), or org/name of a hub';
+  throw new TypeError(`${op}: expected ${expected}, got ${show(path)}`);
 }
 
 async function urlPlace(
@@ -204,8 +210,9 @@ function isList(value: unknown): value is ArrayLike<Blob> {
   return Array.isArray(value) || typeof (value as FileList | undefined | null)?.item === 'function';
 }
 
-function isAddress(text: string): boolean {
-  return /^https?:\/\//i.test(text);
+/** Whether a text is an address, not a path: `C:/model.gguf` is a path. */
+export function isAddress(text: string): boolean {
+  return /^[a-z][a-z\d+.-]+:\/\//i.test(text);
 }
 
 function pathOf(url: URL): string {

@@ -100,6 +100,16 @@ describe.skipIf(opened === undefined).each(configurations)(
 );
 
 describe.skipIf(opened === undefined)('a tab', () => {
+  test('has no paths', async () => {
+    const { servers } = site;
+    await site.withPage(servers.isolated, '/vite/index.html', async (page) => {
+      await page.evaluate((given) => engine.start(given), { backend: 'wasm' });
+      await expect(page.evaluate(() => engine.load('/tiny/'))).rejects.toThrow(
+        'loadModel: expected an address with its host, such as new URL(path, location.href), or org/name of a hub, got "/tiny/"',
+      );
+    });
+  });
+
   test('without shared memory runs on one thread, and says why', async () => {
     const { servers } = site;
     await site.withPage(servers.plain, '/vite/index.html', async (page) => {

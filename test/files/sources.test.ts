@@ -75,6 +75,7 @@ describe('one GGUF file', () => {
     'Uint8Array inside a buffer': () => new Uint8Array([1, ...gguf, 1]).subarray(1, gguf.length + 1),
     'Folder and name': () => ({ folder: new MemoryFolder('m', { 'a.gguf': gguf }), file: 'a.gguf' }),
     'file: URL': () => pathToFileURL(ggufPath),
+    'file: address as text': () => pathToFileURL(ggufPath).href,
     async 'file handle'() {
       const handle = await new FakeDirectory('x').getFileHandle('m.gguf', { create: true });
       handle.content = gguf;
@@ -210,7 +211,11 @@ describe('what is no model', () => {
   const file = (name: string, content: string | Uint8Array<ArrayBuffer> = '') => new File([content], name);
   test.each<[string, () => ModelSource, RegExp | ErrorConstructor | typeof RangeError]>([
     ['an empty Blob', () => new Blob([]), /^blob: at byte 0: expected a \.gguf file.* \(it is empty\)$/],
-    ['an empty list', () => [], /^loadModel: expected the path of a checkpoint, got an empty list of files$/],
+    [
+      'an empty list',
+      () => [],
+      /^loadModel: expected a path, an address, Files, a Blob, a folder, a handle or bytes, got an empty list of files$/,
+    ],
     ['a list of texts', () => ['a'] as never, /^loadModel: expected a list of Files, got string in it$/],
     [
       'two files of one name',
@@ -228,13 +233,22 @@ describe('what is no model', () => {
       /^x\.gguf: at byte 0: expected a model, got an HTML page/,
     ],
     ['a cut file', () => file('x.gguf', gguf.slice(0, 999)), /^x\.gguf: at byte \d+: expected/],
-    ['a number', () => 5 as never, /^loadModel: expected the path of a checkpoint, got 5$/],
-    ['null', () => null as never, /^loadModel: expected the path of a checkpoint, got null$/],
+    [
+      'a number',
+      () => 5 as never,
+      /^loadModel: expected a path, an address, Files, a Blob, a folder, a handle or bytes, got 5$/,
+    ],
+    [
+      'null',
+      () => null as never,
+      /^loadModel: expected a path, an address, Files, a Blob, a folder, a handle or bytes, got null$/,
+    ],
     [
       'another address',
       () => new URL('ftp://h/x.gguf'),
       /expected an http\(s\): or file: address, got ftp:$/,
     ],
+    ['another address as text', () => 'ftp://h/x.gguf', /expected an http\(s\): or file: address, got ftp:$/],
     ['a wrong address', () => 'http://[', /^loadModel: expected an address, got "http:/],
     ['a path out of the folder', () => ({ folder: new MemoryFolder('m'), file: '../x' }), /plain name/],
     [
