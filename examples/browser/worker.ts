@@ -1,16 +1,19 @@
 // The worker: it holds the model and answers the page.
 import { getBackend } from 'gqa';
 import type { ModelSource } from 'gqa/checkpoint';
-import { type Chat, chat, loadModel } from 'gqa/models';
+import { type Chat, chat, loadModel, type Model } from 'gqa/models';
 import { expose } from 'gqa/worker';
 
+let model: Model | undefined;
 let talk: Chat | undefined;
 
 const functions = {
   /** Loads a model and returns what it runs on. */
   async load(source: ModelSource, onProgress: (done: number, total: number) => void): Promise<string> {
-    const model = await loadModel(source, { onProgress });
     talk?.dispose();
+    model?.dispose(); // a page's memory may not hold two models
+    [model, talk] = [undefined, undefined];
+    model = await loadModel(source, { onProgress });
     talk = chat(model, { maxNewTokens: 200 });
     return getBackend().description;
   },
