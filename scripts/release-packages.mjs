@@ -3,6 +3,8 @@
  * README of a platform's package. The repository's own package.json names none of these packages, so that
  * `npm ci` does not ask for them.
  */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { PLATFORMS } from '../tools/prebuilt/platforms.mjs';
 
 /**
@@ -46,4 +48,15 @@ The sources are in \`kernels/\` of \`gqa\`, and \`tools/prebuilt/build.mjs\` of 
 export function withHashes(text, hashes) {
   if (text.split('= {};').length !== 2) throw new Error('release: expected one empty table in prebuilt.js');
   return text.replace('= {};', `= ${JSON.stringify(hashes, null, 2)};`);
+}
+
+/** Makes the folder of a release, or empties it. @throws Error, before anything is removed, for other files in it */
+export function emptyRelease(folder) {
+  mkdirSync(folder, { recursive: true });
+  const names = readdirSync(folder);
+  const other = names.find((name) => !/^gqa-[\w.+-]+\.tgz$/.test(name));
+  if (other !== undefined) {
+    throw new Error(`release: expected an empty folder or an earlier release, got ${join(folder, other)}`);
+  }
+  for (const name of names) rmSync(join(folder, name));
 }

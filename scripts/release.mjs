@@ -3,6 +3,7 @@
  * are in build/prebuilt (tools/prebuilt/build.mjs). The same sources give the same bytes.
  *
  * Usage: node scripts/release.mjs [folder] (default: release)
+ * The folder may hold an earlier release, which is removed, and nothing else.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -20,11 +21,19 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PLATFORMS } from '../tools/prebuilt/platforms.mjs';
-import { mainManifest, platformManifest, platformReadme, withHashes } from './release-packages.mjs';
+import {
+  emptyRelease,
+  mainManifest,
+  platformManifest,
+  platformReadme,
+  withHashes,
+} from './release-packages.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = resolve(process.argv[2] ?? join(root, 'release'));
 const main = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+emptyRelease(out);
 const temporary = mkdtempSync(join(tmpdir(), 'gqa-release-'));
 
 const sha256 = (path) => createHash('sha256').update(readFileSync(path)).digest('hex');
@@ -64,8 +73,6 @@ const platforms = Object.keys(PLATFORMS).filter((name) => existsSync(binaryOf(na
 const missing = Object.keys(PLATFORMS).filter((name) => !platforms.includes(name));
 if (missing.length > 0) console.error(`release: without ${missing.join(', ')}: not in build/prebuilt`);
 try {
-  rmSync(out, { recursive: true, force: true });
-  mkdirSync(out, { recursive: true });
   for (const name of platforms) packPlatform(name);
   packMain(platforms);
 } finally {

@@ -1,7 +1,10 @@
 /** The manifests of a release. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
+  emptyRelease,
   mainManifest,
   platformManifest,
   withHashes,
@@ -50,4 +53,27 @@ test('checksums are written into the built table', () => {
   const text = withHashes(table, { 'linux-x64': 'abc' });
   expect(text).toMatch(/export const PREBUILT = \{\n {2}"linux-x64": "abc"\n\};/);
   expect(() => withHashes(text, {})).toThrow('expected one empty table');
+});
+
+test('only an earlier release is removed', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gqa-release-test-'));
+  try {
+    const out = join(folder, 'a', 'b');
+    emptyRelease(out);
+    writeFileSync(join(out, 'gqa-0.1.0.tgz'), '');
+    writeFileSync(join(out, 'gqa-linux-x64-musl-0.1.0-rc.1.tgz'), '');
+    emptyRelease(out);
+    expect(readdirSync(out)).toEqual([]);
+    for (const make of [(path: string) => writeFileSync(path, ''), mkdirSync]) {
+      writeFileSync(join(out, 'gqa-0.1.0.tgz'), '');
+      make(join(out, 'thesis'));
+      expect(() => emptyRelease(out)).toThrow('expected an empty folder or an earlier release, got ');
+      expect(readdirSync(out)).toEqual(['gqa-0.1.0.tgz', 'thesis']);
+      rmSync(join(out, 'thesis'), { recursive: true });
+    }
+    expect(() => emptyRelease(join(out, 'gqa-0.1.0.tgz'))).toThrow();
+    expect(readdirSync(out)).toEqual(['gqa-0.1.0.tgz']);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
