@@ -20,6 +20,9 @@ interface Index {
   isListed: boolean;
 }
 
+/** Ends the writing of a file that is no longer needed. */
+class AlreadyKept extends Error {}
+
 export class CachedFolder extends ReadOnlyFolder {
   readonly #remote: Folder;
   readonly #kept: Folder;
@@ -82,8 +85,9 @@ export class CachedFolder extends ReadOnlyFolder {
     }
     const source = await this.#remote.open(file);
     index.files[file] = source?.size ?? null;
-    if (source !== undefined) await this.#keep(file, source);
+    // Written first, so that what a killed process leaves counts as part of the cache.
     await this.#write(index);
+    if (source !== undefined) await this.#keep(file, source);
     return source && this.#kept.open(file);
   }
 
@@ -106,6 +110,8 @@ export class CachedFolder extends ReadOnlyFolder {
         done += part.length;
         report(done, size);
       }
+      // Another loader has kept it meanwhile and may be reading it: replacing it would fail that.
+      if (await this.#isKept(file, size)) throw new AlreadyKept();
     };
     try {
       await this.#kept.create();
@@ -115,6 +121,8 @@ export class CachedFolder extends ReadOnlyFolder {
         throw new Error(`${source.name}: ${what}; clearModelCache() empties it`);
       }
       await this.#kept.write(file, fill);
+    } catch (error) {
+      if (!(error instanceof AlreadyKept)) throw error;
     } finally {
       await source.close();
     }

@@ -195,10 +195,18 @@ async function follow(
     const location = [301, 302, 303, 307, 308].includes(response.status) && response.headers.get('location');
     if (!location) return response;
     await response.body?.cancel();
-    at = new URL(location, at);
+    at = redirected(location, at);
     if (at.origin !== url.origin) return fetch(at, { headers, signal });
   }
   throw new Error('redirect count exceeded');
+}
+
+/** @throws Error without the address, which can hold a password or a signature */
+function redirected(location: string, from: URL): URL {
+  const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined;
+  const isPlain = to !== undefined && /^https?:$/.test(to.protocol) && to.username + to.password === '';
+  if (isPlain) return to;
+  throw new Error('expected a redirect to an http(s) address without a password, got another');
 }
 
 function reasonOf(error: unknown): string {

@@ -54,7 +54,7 @@ const BYTES = 'bytes';
 /** The name of a source in errors; of a path the path itself. */
 export function sourceName(source: ModelSource): string {
   if (typeof source === 'string') return isAddress(source) ? addressOf(new URL(source)) : source;
-  if (source instanceof URL) return addressOf(source);
+  if (source instanceof URL) return source.protocol === 'file:' ? source.href : addressOf(source);
   if (source instanceof Blob) return blobName(source);
   if (isBytes(source)) return BYTES;
   if (isList(source)) return BlobFolder.of(Array.from(source)).name;
@@ -76,7 +76,7 @@ export async function findSource(
   const atUrl = (url: URL) => urlPlace(op, url, options, onDownload);
   if (source instanceof URL || (typeof source === 'string' && isAddress(source))) {
     const url = new URL(source);
-    return url.protocol === 'file:' ? pathPlace(op, pathOf(url), atUrl) : atUrl(url);
+    return url.protocol === 'file:' ? pathPlace(op, pathOf(url) as string, atUrl) : atUrl(url);
   }
   if (typeof source === 'string') return pathPlace(op, source, atUrl);
   if (source instanceof Blob) return blobPlace(source);
@@ -88,7 +88,11 @@ export async function findSource(
     const files = Array.from(source);
     return files.length === 1 ? blobPlace(files[0]) : { folder: BlobFolder.of(files) };
   }
-  if (isFileHandle(source)) return blobPlace(await source.getFile());
+  if (isFileHandle(source)) {
+    const file = await source.getFile();
+    if (file instanceof Blob) return blobPlace(file);
+    throw new TypeError(`${op}: expected getFile() of the handle to give a File, got ${describe(file)}`);
+  }
   if (isFolder(source) || isHandle(source)) return { folder: folderOf(source) };
   return { folder: folderOf(source.folder), file: source.file };
 }
@@ -98,19 +102,27 @@ export async function findSource(
  * file that is a path
  */
 export function checkSource(op: string, what: string, value: ModelSource): void {
-  if (value instanceof Blob || isBytes(value) || isFileHandle(value)) return;
+  if (value instanceof Blob || isFileHandle(value)) return;
+  if (isBytes(value)) {
+    if (!isDetached(value)) return;
+    throw new TypeError(`${op}: expected bytes, got a detached ArrayBuffer`);
+  }
   if (value instanceof URL || (typeof value === 'string' && isAddress(value))) {
     if (!URL.canParse(value)) throw new TypeError(`${op}: expected an address, got ${show(value)}`);
-    const { protocol } = new URL(value);
-    if (/^(https?|file):$/.test(protocol)) return;
-    throw new TypeError(`${op}: expected an http(s): or file: address, got ${protocol}`);
+    const url = new URL(value);
+    if (/^https?:$/.test(url.protocol)) return;
+    if (url.protocol !== 'file:') {
+      throw new TypeError(`${op}: expected an http(s): or file: address, got ${url.protocol}`);
+    }
+    if (pathOf(url) !== undefined) return;
+    throw new TypeError(`${op}: expected the address of a file on this machine, got ${url.href}`);
   }
   if (isList(value)) {
     const files = Array.from(value);
     if (files.length === 0) throw new RangeError(`${op}: expected ${what}, got an empty list of files`);
-    const other = files.find((file) => !(file instanceof Blob));
-    if (other === undefined) return;
-    throw new TypeError(`${op}: expected a list of Files, got ${describe(other)} in it`);
+    const other = files.findIndex((file) => !(file instanceof Blob));
+    if (other < 0) return;
+    throw new TypeError(`${op}: expected a list of Files, got ${describe(files[other])} in it`);
   }
   checkPlace(op, what, value);
 }
@@ -215,7 +227,23 @@ export function isAddress(text: string): boolean {
   return /^[a-z][a-z\d+.-]+:\/\//i.test(text);
 }
 
-function pathOf(url: URL): string {
-  const path = decodeURIComponent(url.pathname);
-  return /^\/[A-Za-z]:\//.test(path) ? path.slice(1) : path;
+/** The path of a file: address; undefined for one that names another host, or no path. */
+function pathOf({ host, pathname }: URL): string | undefined {
+  if (host !== '' || /%(2f|5c|00)/i.test(pathname)) return undefined;
+  try {
+    const path = decodeURIComponent(pathname);
+    return /^\/[A-Za-z]:\//.test(path) ? path.slice(1) : path;
+  } catch {
+    return undefined; // not UTF-8
+  }
+}
+
+/** Whether the bytes were moved to another owner. */
+function isDetached(bytes: ArrayBuffer | Uint8Array): boolean {
+  try {
+    new Uint8Array(bytes instanceof Uint8Array ? bytes.buffer : bytes);
+    return false;
+  } catch {
+    return true;
+  }
 }

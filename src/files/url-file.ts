@@ -302,12 +302,15 @@ async function request(
     const facts = await rangeFacts(download, address, start, length);
     const expected = facts.end - start;
     const bytes = await download.all(expected);
-    if (bytes?.length !== expected) throw wrongRange(address, start, length, headers);
+    if (bytes?.length !== expected) {
+      const got = bytes === undefined ? 'more' : bytes.length;
+      throw new Error(`${address}: expected ${expected} bytes, as its content-range says, got ${got}`);
+    }
     return { ...facts, start, bytes };
   }
   if (status === 200) return wholeFile(address, download);
   // 416 at byte 0: the file is empty.
-  if (status === 416 && start === 0) {
+  if (status === 416 && start === 0 && !/\/0*[1-9]/.test(headers.get('content-range') ?? '')) {
     await download.cancel();
     return { ...factsOf(download, 0), start: 0, bytes: new Uint8Array(0) };
   }

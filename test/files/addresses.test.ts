@@ -1,10 +1,11 @@
 /** Models from addresses: servers with and without ranges, their faults, tokens, the hub, and the cache. */
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import {
   clearModelCache,
@@ -133,7 +134,7 @@ describe('what goes wrong', () => {
       '/none/',
       /\/none\/: expected model\.safetensors.*got none of them; of a GGUF model, give the address of the file$/,
     ],
-    ['/..%2fm.gguf', /expected an address that ends with a file name, got "\.\.%2fm\.gguf"$/],
+    ['/..%2fm.gguf', /^http:[^ ]*: expected an address that ends with a file name, got "\.\.%2fm\.gguf"$/],
     ['/%2e%2e%2f', /expected/],
   ])('%s', async (path, message) => {
     await withModelServer(files, {}, async ({ url }) => {
@@ -245,6 +246,37 @@ describe('what goes wrong', () => {
     }
     await loop.close();
     expect((await failure(`${loop.url}/m.gguf`)).message).toMatch(/m\.gguf: cannot be reached: /);
+  });
+
+  test('no error shows the password of a redirect', async () => {
+    for (const location of ['http://u:secret@127.0.0.1:9/m', 'http://[secret', 'data:,secret']) {
+      const { url, close } = await serve((_, response) => void response.writeHead(302, { location }).end());
+      const error = await failure(`${url}/m.gguf`, { token: 'abc' });
+      await close();
+      expect(error.message).toMatch(/expected a redirect to an http\(s\) address without a password/);
+      expect(inspect(error)).not.toContain('secret');
+    }
+  });
+
+  test('fewer and more bytes than a response states, and a wrong 416', async () => {
+    const stated = { 'content-range': `bytes 0-9/20` };
+    for (const [body, got] of [
+      ['short', '5'],
+      ['more than ten', 'more'],
+    ]) {
+      const answer = (_: unknown, response: ServerResponse) =>
+        response.writeHead(206, stated).end(body) !== undefined;
+      await withModelServer(files, { answer }, async ({ url }) => {
+        expect((await failure(`${url}/m.gguf`)).message).toBe(
+          `${url}/m.gguf: expected 10 bytes, as its content-range says, got ${got}`,
+        );
+      });
+    }
+    const answer = (_: unknown, response: ServerResponse) =>
+      response.writeHead(416, { 'content-range': 'bytes */20' }).end() !== undefined;
+    await withModelServer(files, { answer }, async ({ url }) => {
+      expect((await failure(`${url}/m.gguf`)).message).toMatch(/got 416$/);
+    });
   });
 
   test('a signal ends the loading with its reason', async () => {
@@ -389,6 +421,42 @@ describe('the cache', () => {
       Object.assign(growing, files);
       expect(await logitsOf(`${url}/demo/`, { cache })).toEqual(await logitsOf(DEMO));
     });
+  });
+
+  test('of two loaders that fill it at once, the later one keeps the file of the first', async () => {
+    const cache = join(folder, 'two');
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let count = 0;
+    const answer = (_: unknown, response: ServerResponse) => {
+      if (++count > 1) return false;
+      const end = Math.min(gguf.length, 1 << 16);
+      const range = { 'content-range': `bytes 0-${end - 1}/${gguf.length}` };
+      released.then(() => response.writeHead(206, range).end(gguf.subarray(0, end)));
+      return true;
+    };
+    await withModelServer(files, { answer }, async ({ url }) => {
+      const later = logitsOf(`${url}/m.gguf`, { cache });
+      const first = await logitsOf(`${url}/m.gguf`, { cache });
+      const kept = join(cache, readdirSync(cache)[0], 'm.gguf');
+      const { ino } = statSync(kept);
+      release();
+      expect(await later).toEqual(first);
+      expect(statSync(kept).ino).toBe(ino);
+    });
+  });
+
+  test('what a killed process leaves belongs to it', async () => {
+    const cache = join(folder, 'killed');
+    let names: string[] = [];
+    const onProgress = (_done: number, _total: number, phase: string) => {
+      if (phase === 'downloading') names = readdirSync(join(cache, readdirSync(cache)[0]));
+    };
+    await withModelServer(files, {}, ({ url }) => logitsOf(`${url}/m.gguf`, { cache, onProgress }));
+    expect(names).toContain('gqa-cache.json');
+    expect(names).not.toContain('m.gguf');
   });
 
   test('no room is an error with both numbers', async () => {

@@ -218,6 +218,40 @@ describe('what is no model', () => {
     ],
     ['a list of texts', () => ['a'] as never, /^loadModel: expected a list of Files, got string in it$/],
     [
+      'a list with a hole',
+      () => [undefined] as never,
+      /^loadModel: expected a list of Files, got undefined in it$/,
+    ],
+    [
+      'a detached buffer',
+      () => {
+        const { buffer } = new Uint8Array(gguf);
+        structuredClone(buffer, { transfer: [buffer] });
+        return buffer;
+      },
+      /^loadModel: expected bytes, got a detached ArrayBuffer$/,
+    ],
+    [
+      'a handle without a File',
+      () => ({ getFile: () => 5 }) as never,
+      /^loadModel: expected getFile\(\).*got 5$/,
+    ],
+    [
+      'no such file: address',
+      () => new URL('file:///nowhere.gguf'),
+      /^file:\/\/\/nowhere\.gguf: .*got nothing there$/,
+    ],
+    [
+      'a file: address of no path',
+      () => new URL('file:///%E0%A4'),
+      /^loadModel: expected the address of a file on/,
+    ],
+    [
+      'a file of another host',
+      () => new URL('file://host/x'),
+      /^loadModel: expected the address of a file on/,
+    ],
+    [
       'two files of one name',
       () => [file('a.gguf'), file('a.gguf')],
       /^a\.gguf: expected one file of this name/,
