@@ -1,5 +1,5 @@
 /** The worker's side: runs the functions that a page calls. */
-import { checkObject } from '../arguments/kinds.ts';
+import { checkObject, describe } from '../arguments/kinds.ts';
 import {
   CALL,
   type CallMessage,
@@ -84,7 +84,7 @@ function serve(functions: ExposedFunctions, port: MessagePort): void {
       throw new Error(`connect: expected one of ${Object.keys(functions).join(', ')}, got a call of ${name}`);
     }
     const value = await functions[name](...args);
-    if (!isAsyncIterable(value)) return { value };
+    if (!isAsyncIterable(value)) return { value: cloneable(name, value) };
     stream = oneByOne(value);
     return { value: undefined, isStream: true };
   }
@@ -109,6 +109,14 @@ type Outcome = Extract<Reply, { value: unknown }>;
 /** An async generator takes its steps in order, which other async iterables need not. */
 async function* oneByOne(values: AsyncIterable<unknown>): AsyncGenerator {
   return yield* values;
+}
+
+/** @throws TypeError for a tensor, a model or another object with resources: its clone would be empty */
+function cloneable(name: string, value: unknown): unknown {
+  if (typeof (value as { dispose?: unknown } | undefined | null)?.dispose !== 'function') return value;
+  throw new TypeError(
+    `connect: expected ${name} to return data, got ${describe(value)}; keep it in the worker, and return such as await tensor.data()`,
+  );
 }
 
 function put(args: unknown[], { argument, property }: Link, value: unknown): void {

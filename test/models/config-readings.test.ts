@@ -69,7 +69,7 @@ describe('read as transformers reads it', () => {
 describe('values of another kind are refused in a short line', () => {
   test.each([{ a: 1 }, 5, ['silu'], 'y'.repeat(100_000)])('hidden_act %#', (hidden_act) => {
     const { described } = read({ family: 'llama', keys: { hidden_act } });
-    expect(described).toThrow(/^x\/config\.json: hidden_act: expected one of silu, .*, got [^[]{1,60}$/);
+    expect(described).toThrow(/^\.\/config\.json: hidden_act: expected one of silu, .*, got [^[]{1,60}$/);
   });
 });
 

@@ -16,6 +16,7 @@ const functions = {
     throw kind;
   },
   unclonable: () => ({ method() {} }),
+  disposable: () => ({ dispose() {} }),
   async *count(to: number, { failAt }: { failAt?: number } = {}) {
     try {
       for (let i = 0; i < to; i++) {
@@ -79,6 +80,7 @@ describe('a call', () => {
   test('rejects arguments and results that cannot be cloned', async () => {
     await expect(remote.add(Symbol('no') as never, 1)).rejects.toMatchObject({ name: 'DataCloneError' });
     await expect(remote.unclonable()).rejects.toMatchObject({ name: 'DataCloneError' });
+    await expect(remote.disposable()).rejects.toThrow('connect: expected disposable to return data');
   });
 
   test('moves what is marked by transfer, both ways', async () => {
