@@ -352,8 +352,16 @@ test.each<[string, () => Promise<unknown>, string]>([
     () => loadModel('x', { backend: 'gpu' as Any }),
     'loadModel: expected one of native, wasm, reference, got "gpu"',
   ],
-  ['loadModel', () => loadModel(none), 'loadModel: expected the path of a checkpoint, got undefined'],
-  ['loadModel of nothing', () => loadModel(''), 'loadModel: expected the path of a checkpoint, got an empty'],
+  [
+    'loadModel',
+    () => loadModel(none),
+    'loadModel: expected a path, an address, Files, a Blob, a folder, a handle or bytes, got undefined',
+  ],
+  [
+    'loadModel of nothing',
+    () => loadModel(''),
+    'loadModel: expected a path, an address, Files, a Blob, a folder, a handle or bytes, got an empty',
+  ],
   [
     'loadModel with a name in place of options',
     () => loadModel('x', 'wasm' as Any),

@@ -114,7 +114,9 @@ describe('URLs', () => {
       );
     });
     await withServer({ '/model.gguf': gguf }, { cut: 7 }, async (server) => {
-      await expect(readModelShape(`${server.url}/model.gguf`)).rejects.toThrow('got content-range');
+      await expect(readModelShape(`${server.url}/model.gguf`)).rejects.toThrow(
+        /: expected 65536 bytes, as its content-range says, got 65529$/,
+      );
     });
     await expect(readModelShape('http://127.0.0.1:1/x')).rejects.toThrow(
       'http://127.0.0.1:1/x: cannot be reached',
@@ -122,7 +124,7 @@ describe('URLs', () => {
   });
 
   test.each([
-    ['endless', /: expected bytes 0 to 65535, got content-range bytes 0-65535\/\d+$/],
+    ['endless', /: expected 65536 bytes, as its content-range says, got more$/],
     ['endless 200', /: expected a server that sends ranges .* got a response without it of more than/],
     ['drip', /: expected a whole response within 0\.4 s, got none or a part of it$/],
     ['silent', /: expected a whole response within 0\.4 s, got none or a part of it$/],
