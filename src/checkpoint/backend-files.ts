@@ -6,7 +6,7 @@
 import { describe } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';
 import { checkFileRange } from '../backend/memory-range.ts';
-import type { FileSource } from '../files/folder.ts';
+import { type FileSource, partsOf } from '../files/folder.ts';
 import { FormatError } from '../format/format-error.ts';
 import { release, retain, type Storage } from '../tensor/storage.ts';
 
@@ -17,8 +17,6 @@ export interface FileRange {
   readonly byteLength: number;
 }
 
-/** Bytes read at a time from a file that does not stream. */
-const SLICE_BYTES = 1 << 22;
 /** Gaps up to this size between ranges of one stream are read and dropped; a larger one begins a new one. */
 const MAX_GAP_BYTES = 1 << 20;
 
@@ -128,7 +126,7 @@ export class BackendFiles {
 class RangeStream {
   readonly #source: FileSource;
   readonly #end: number;
-  readonly #parts: AsyncIterator<Uint8Array>;
+  readonly #parts: AsyncGenerator<Uint8Array>;
   #position: number;
   #rest: Uint8Array = new Uint8Array(0);
 
@@ -136,8 +134,7 @@ class RangeStream {
     this.#source = source;
     this.#position = start;
     this.#end = end;
-    const parts = source.stream?.(start, end - start) ?? slices(source, start, end);
-    this.#parts = parts[Symbol.asyncIterator]();
+    this.#parts = partsOf(source, start, end - start);
   }
 
   reaches(source: FileSource, { byteOffset, byteLength }: FileRange): boolean {
@@ -158,7 +155,7 @@ class RangeStream {
   }
 
   async close(): Promise<void> {
-    await this.#parts.return?.();
+    await this.#parts.return(undefined);
   }
 
   async #take(length: number): Promise<Uint8Array> {
@@ -186,10 +183,6 @@ function endOfRun(ranges: readonly FileRange[]): number {
     end = Math.max(end, range.byteOffset + range.byteLength);
   }
   return end;
-}
-
-async function* slices(source: FileSource, start: number, end: number): AsyncGenerator<Uint8Array> {
-  for (let at = start; at < end; at += SLICE_BYTES) yield source.read(at, Math.min(SLICE_BYTES, end - at));
 }
 
 /** A file in memory as a backend file, whose storage is a copy of its bytes; undefined for others. */

@@ -1,6 +1,6 @@
 /** A folder of `Blob`s and `File`s, such as those that a user picked in a page or dropped there. */
 import { checkRange } from '../format/byte-source.ts';
-import type { FileSource, Folder, FolderEntry } from './folder.ts';
+import { entriesOf, type FileSource, type Folder, type FolderEntry } from './folder.ts';
 import { ReadOnlyFolder } from './read-only-folder.ts';
 
 let folders = 0;
@@ -41,12 +41,7 @@ export class BlobFolder extends ReadOnlyFolder {
   }
 
   async list(): Promise<readonly FolderEntry[]> {
-    const found = new Map<string, FolderEntry>();
-    for (const path of this.#blobs.keys()) {
-      const [name, below] = path.split('/');
-      found.set(name, { name, kind: below === undefined ? 'file' : 'folder' });
-    }
-    return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return entriesOf(this.#blobs.keys());
   }
 
   async open(file: string): Promise<FileSource | undefined> {

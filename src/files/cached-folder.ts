@@ -2,15 +2,19 @@
  * A folder of an address whose files are kept in another folder: the browser's own storage (OPFS) or one that
  * the program names. A kept file is complete; it is used without a request.
  */
-import type { FileSource, FileWriter, Folder, FolderEntry } from './folder.ts';
-import { readSmallFile } from './folder.ts';
+import {
+  type FileSource,
+  type FileWriter,
+  type Folder,
+  type FolderEntry,
+  partsOf,
+  readSmallFile,
+} from './folder.ts';
 import { ReadOnlyFolder } from './read-only-folder.ts';
 
 /** The file in each kept folder that says what the server has. */
 export const INDEX = 'gqa-cache.json';
 const WEIGHTS = /\.(gguf|safetensors)$/i;
-/** Bytes read at a time from a source that does not stream. */
-const SLICE_BYTES = 1 << 22;
 
 interface Index {
   readonly key: string;
@@ -105,7 +109,7 @@ export class CachedFolder extends ReadOnlyFolder {
     const report = WEIGHTS.test(file) ? this.#onProgress : () => {};
     const fill = async (out: FileWriter) => {
       let done = 0;
-      for await (const part of source.stream?.(0, size) ?? slices(source)) {
+      for await (const part of partsOf(source)) {
         await out.write(part, done);
         done += part.length;
         report(done, size);
@@ -182,9 +186,4 @@ function parsed(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
-}
-
-async function* slices(source: FileSource): AsyncGenerator<Uint8Array> {
-  const { size } = source;
-  for (let at = 0; at < size; at += SLICE_BYTES) yield source.read(at, Math.min(SLICE_BYTES, size - at));
 }

@@ -156,6 +156,38 @@ export async function withFile<T>(
   }
 }
 
+/** Bytes read at a time from a file that does not stream. */
+const PART_BYTES = 1 << 22;
+
+/** The bytes of a file from `offset` on, in its order, in parts: as it streams them, else by reads. */
+export async function* partsOf(
+  file: FileSource,
+  offset: number = 0,
+  length: number = file.size - offset,
+): AsyncGenerator<Uint8Array> {
+  if (file.stream !== undefined) {
+    yield* file.stream(offset, length);
+    return;
+  }
+  const end = offset + length;
+  for (let at = offset; at < end; at += PART_BYTES) yield file.read(at, Math.min(PART_BYTES, end - at));
+}
+
+/** The entries of a folder of files by path, by name. */
+export function entriesOf(paths: Iterable<string>): readonly FolderEntry[] {
+  const found = new Map<string, FolderEntry>();
+  for (const path of paths) {
+    const [name, below] = path.split('/');
+    found.set(name, { name, kind: below === undefined ? 'file' : 'folder' });
+  }
+  return [...found.values()].sort(byName);
+}
+
+/** The order of `Folder.list`. */
+export function byName(a: FolderEntry, b: FolderEntry): number {
+  return a.name < b.name ? -1 : 1;
+}
+
 /** As `folder.open`, which a program may implement. @throws TypeError when that gives something else */
 async function opened(folder: Folder, file: string): Promise<FileSource | undefined> {
   const source = await folder.open(file);

@@ -6,12 +6,14 @@
  */
 import { blobFile } from './blob-folder.ts';
 import {
+  byName,
   type FileContent,
   type FileSource,
   type FileWriter,
   type Folder,
   type FolderEntry,
   FolderInUseError,
+  partsOf,
   withFile,
 } from './folder.ts';
 
@@ -48,9 +50,6 @@ export interface DirectoryHandle {
   resolve(other: DirectoryHandle): Promise<readonly string[] | null>;
 }
 
-/** Bytes copied at a time. */
-const COPY_BYTES = 1 << 23;
-
 /** All folders that were given, to find out which lies in which. */
 const roots: DirectoryHandle[] = [];
 const locked = new Set<string>();
@@ -79,7 +78,7 @@ export class HandleFolder implements Folder {
     for await (const { name, kind } of handle.values()) {
       entries.push({ name, kind: kind === 'file' ? 'file' : 'folder' });
     }
-    return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return entries.sort(byName);
   }
 
   async open(file: string): Promise<FileSource | undefined> {
@@ -190,8 +189,10 @@ async function copyFiles(from: Folder, to: Folder): Promise<void> {
     else {
       await withFile(from, name, (source) =>
         to.write(name, async (out) => {
-          for (let at = 0; at < source.size; at += COPY_BYTES) {
-            await out.write(await source.read(at, Math.min(COPY_BYTES, source.size - at)), at);
+          let at = 0;
+          for await (const part of partsOf(source)) {
+            await out.write(part, at);
+            at += part.length;
           }
         }),
       );

@@ -5,6 +5,7 @@ import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { bytesSource } from '../format/byte-source.ts';
 import {
+  entriesOf,
   type FileContent,
   type FileSource,
   type FileWriter,
@@ -47,13 +48,8 @@ export class MemoryFolder implements Folder {
   }
 
   async list(): Promise<readonly FolderEntry[]> {
-    const found = new Map<string, FolderEntry>();
-    for (const path of this.#store.files.keys()) {
-      if (!path.startsWith(this.#prefix)) continue;
-      const [name, below] = path.slice(this.#prefix.length).split('/');
-      found.set(name, { name, kind: below === undefined ? 'file' : 'folder' });
-    }
-    return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const paths = [...this.#store.files.keys()].filter((path) => path.startsWith(this.#prefix));
+    return entriesOf(paths.map((path) => path.slice(this.#prefix.length)));
   }
 
   async open(file: string): Promise<FileSource | undefined> {

@@ -7,14 +7,15 @@ import type { FileHandle } from 'node:fs/promises';
 import { checkRange } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
 import { node } from '../platform/node.ts';
-import type {
-  FileContent,
-  FileSource,
-  FileWriter,
-  Folder,
-  FolderEntry,
-  OpenedFile,
-  Place,
+import {
+  byName,
+  type FileContent,
+  type FileSource,
+  type FileWriter,
+  type Folder,
+  type FolderEntry,
+  type OpenedFile,
+  type Place,
 } from './folder.ts';
 import { isRunning, lockFolder } from './node-lock.ts';
 
@@ -66,7 +67,7 @@ export class NodeFolder implements Folder {
         const kind = entry.isFile() ? 'file' : entry.isDirectory() ? 'folder' : 'other';
         return { name: entry.name, kind };
       })
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+      .sort(byName);
   }
 
   open(file: string): Promise<FileSource | undefined> {

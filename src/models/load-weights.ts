@@ -9,14 +9,13 @@ import { loadTensorAsync } from '../checkpoint/load-tensor.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
-import { type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
+import { type Shape, sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import {
   type DecoderWeights,
   decoderEnds,
   decoderLayerWeights,
-  type WeightPlace,
   type WeightSource,
   weightPlaces,
 } from './decoder-weights.ts';
@@ -90,19 +89,16 @@ export async function loadWeights(
 /**
  * Checks names, shapes and types of all weights, and that nothing the config leaves out is there.
  * @throws FormatError naming the tensor and both shapes
- * @returns the bytes of all weights as stored
  */
-export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, names: DecoderNames): number {
-  let total = 0;
+export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, names: DecoderNames): void {
   const used = new Set<string>();
   const check: WeightSource<void> = (place) => {
-    total += placeBytes(checkTensor(checkpoint, place.name, place.stored), place);
+    checkTensor(checkpoint, place.name, place.stored);
     used.add(place.name);
   };
   decoderEnds(config, names, check);
   for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, check);
   checkUnused(checkpoint, config, names, used);
-  return total;
 }
 
 /**
@@ -160,11 +156,6 @@ export function checkTensor(checkpoint: Checkpoint, name: string, shape: Shape):
     throw new FormatError(info.path, info.byteOffset, `${expected} and a type of weights, got ${info.dtype}`);
   }
   return info;
-}
-
-/** Bytes that a weight takes in the file. */
-function placeBytes(info: CheckpointTensor, { shape, stored }: WeightPlace): number {
-  return (info.byteLength * sizeOf(shape)) / Math.max(1, sizeOf(stored));
 }
 
 /** The numbers of those of the tensors that are there and small vectors, by name. */

@@ -85,7 +85,7 @@ function serve(functions: ExposedFunctions, port: MessagePort): void {
     }
     const value = await functions[name](...args);
     if (!isAsyncIterable(value)) return { value: cloneable(name, value) };
-    stream = oneByOne(value);
+    stream = oneByOne(name, value);
     return { value: undefined, isStream: true };
   }
 
@@ -107,8 +107,8 @@ function serve(functions: ExposedFunctions, port: MessagePort): void {
 type Outcome = Extract<Reply, { value: unknown }>;
 
 /** An async generator takes its steps in order, which other async iterables need not. */
-async function* oneByOne(values: AsyncIterable<unknown>): AsyncGenerator {
-  return yield* values;
+async function* oneByOne(name: string, values: AsyncIterable<unknown>): AsyncGenerator {
+  for await (const value of values) yield cloneable(name, value);
 }
 
 /** @throws TypeError for a tensor, a model or another object with resources: its clone would be empty */
