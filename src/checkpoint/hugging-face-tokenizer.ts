@@ -91,8 +91,8 @@ export async function tokenizerParts(
   const templates = await readChatTemplates(checkpoint);
   const { tokenizerJsonFromVocab } = await import('../text/vocab-files.ts');
   const { path, config: modelConfig } = checkpoint;
-  const folder = await folderWithoutWeights(checkpoint);
-  const fileName = (name: string) => folder.nameOf(name);
+  const names = fileNames(checkpoint.folder);
+  const fileName = (name: keyof TokenizerTexts) => names.get(name) as string;
   const parsed = (name: keyof TokenizerTexts): unknown =>
     texts[name] === undefined ? undefined : parseJson(fileName(name), texts[name]);
   const table = (name: keyof TokenizerTexts): Json | undefined => {
@@ -121,6 +121,14 @@ export async function tokenizerParts(
     );
     return { ...made, extras };
   };
+}
+
+/**
+ * The names of the files in errors. A function of its own: one inside `tokenizerParts` would make its result
+ * keep the folder, which can hold the weights in memory.
+ */
+function fileNames(folder: Folder): ReadonlyMap<string, string> {
+  return new Map(FILES.map((name) => [name, folder.nameOf(name)]));
 }
 
 /** Checks the parts of tokenizer.json that are read: a vocabulary, and a list of added tokens. */

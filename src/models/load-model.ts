@@ -63,8 +63,8 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
   const backend = await readyBackend(options.backend, 'loadModel');
   const told = (phase: 'downloading' | 'loading') =>
     onProgress && ((done: number, total: number) => onProgress(done, total, phase));
-  const opening = openSource('loadModel', source, { token, signal, cache }, told('downloading'));
-  await using checkpoint = await opening;
+  const from = { token, signal, cache };
+  await using checkpoint = await openSource('loadModel', source, from, told('downloading'));
   const description = await describeModel(checkpoint, backend);
   const how = { backend, dtype, signal, onProgress: told('loading') };
   return new Model(await loadParts(checkpoint, description, how));
