@@ -79,6 +79,7 @@ typedef struct {
   int B, T, N, K, G, H, Hv;
   int key_type, value_type;
   int64_t key_token, key_head, value_token, value_head; /* strides in elements */
+  int precision;
   float scale, soft_cap;
   double exact_scale, exact_cap; /* as the caller gave them */
   int ordinary;                  /* whether f32 can hold the scale */
@@ -98,8 +99,8 @@ typedef struct {
 
 /*
  * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token
- * and head strides, value type, value token and head strides, scale, soft cap (0 none), window left, window
- * right, mask (u8) and 4 strides, bias (f32) and 4 strides, sinks, log-sum-exp, its rest and 3 strides,
+ * and head strides, value type, value token and head strides, precision, scale, soft cap (0 none), window left,
+ * window right, mask (u8) and 4 strides, bias (f32) and 4 strides, sinks, log-sum-exp, its rest and 3 strides,
  * dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key length, first
  * segment; then per segment: key address, value address, length.
  *
@@ -120,6 +121,7 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.G = c.K ? c.N / c.K : 0;
   c.key_type = (int)ATTN_NEXT, c.key_token = (int64_t)ATTN_NEXT, c.key_head = (int64_t)ATTN_NEXT;
   c.value_type = (int)ATTN_NEXT, c.value_token = (int64_t)ATTN_NEXT, c.value_head = (int64_t)ATTN_NEXT;
+  c.precision = (int)ATTN_NEXT;
   c.exact_scale = ATTN_NEXT, c.exact_cap = ATTN_NEXT;
   c.scale = (float)c.exact_scale;
   const float size = c.scale < 0 ? -c.scale : c.scale;

@@ -114,7 +114,7 @@ typedef struct {
 } expert_part;
 
 static expert_part expert_part_at(const double *a, int part, size_t experts) {
-  const double *p = a + 8 + (size_t)part * (3 + 2 * experts);
+  const double *p = a + 9 + (size_t)part * (3 + 2 * experts);
   return (expert_part){.type = (int)p[0], .outs = (size_t)p[1], .y = gqa_pointer(p[2]), .weights = p + 3};
 }
 
@@ -127,11 +127,12 @@ static void linear_argument(double *to, const expert_part *p, size_t expert, flo
   to[4] = (double)(uintptr_t)y;
 }
 
-static void linear_head(double *to, const float *x, size_t rows, size_t ins, size_t parts) {
+static void linear_head(double *to, const float *x, size_t rows, size_t ins, double precision, size_t parts) {
   to[0] = (double)(uintptr_t)x;
   to[1] = (double)rows;
   to[2] = (double)ins;
-  to[3] = (double)parts;
+  to[3] = precision;
+  to[4] = (double)parts;
 }
 
 /* --- weights [Out, In]: op_linear, once per expert --- */
@@ -140,22 +141,22 @@ static void expert_rows(const double *a, const by_expert *sorted) {
   const float *x = gqa_pointer(a[0]);
   const size_t pairs = (size_t)a[1], each = (size_t)a[2], K = (size_t)a[3], experts = (size_t)a[5];
   const int32_t *ids = gqa_pointer(a[4]);
-  const int parts = (int)a[7];
+  const int parts = (int)a[8];
   size_t most = 0, outs = 0;
   for (size_t e = 0; e < experts; e++) most = gqa_max(most, sorted->start[e + 1] - sorted->start[e]);
   for (int i = 0; i < parts; i++) outs += expert_part_at(a, i, experts).outs;
   const int one_row = pairs == each; /* all experts of one row share one call */
-  const size_t arguments = 4 + 5 * (size_t)parts * (one_row ? pairs : 1);
+  const size_t arguments = 5 + 5 * (size_t)parts * (one_row ? pairs : 1);
   const size_t bytes = arguments * sizeof(double) + (most > 1 ? most * (K + outs) * sizeof(float) : 0);
   double *call = gqa_alloc(bytes);
   if (!call) __builtin_trap();
   float *gathered = (float *)(call + arguments), *results = gathered + most * K;
   if (one_row) {
-    linear_head(call, x, 1, K, (size_t)parts * pairs);
+    linear_head(call, x, 1, K, a[7], (size_t)parts * pairs);
     for (size_t p = 0; p < pairs; p++)
       for (int i = 0; i < parts; i++) {
         const expert_part part = expert_part_at(a, i, experts);
-        linear_argument(call + 4 + 5 * (p * (size_t)parts + (size_t)i), &part, (size_t)ids[p], part.y + p * part.outs);
+        linear_argument(call + 5 + 5 * (p * (size_t)parts + (size_t)i), &part, (size_t)ids[p], part.y + p * part.outs);
       }
     op_linear(call);
   }
@@ -163,11 +164,11 @@ static void expert_rows(const double *a, const by_expert *sorted) {
     const size_t *order = sorted->order + sorted->start[e], n = sorted->start[e + 1] - sorted->start[e];
     if (n == 0) continue;
     for (size_t r = 0; r < n && n > 1; r++) memcpy(gathered + r * K, x + order[r] / each * K, K * sizeof(float));
-    linear_head(call, n > 1 ? gathered : x + order[0] / each * K, n, K, (size_t)parts);
+    linear_head(call, n > 1 ? gathered : x + order[0] / each * K, n, K, a[7], (size_t)parts);
     float *result = results;
     for (int i = 0; i < parts; result += n * expert_part_at(a, i++, experts).outs) {
       const expert_part part = expert_part_at(a, i, experts);
-      linear_argument(call + 4 + 5 * i, &part, e, n > 1 ? result : part.y + order[0] * part.outs);
+      linear_argument(call + 5 + 5 * i, &part, e, n > 1 ? result : part.y + order[0] * part.outs);
     }
     op_linear(call);
     result = results;
@@ -227,7 +228,7 @@ static void expert_columns(const double *a, const by_expert *sorted) {
   for (size_t e = 0; e < experts; e++) {
     c.order = sorted->order + sorted->start[e];
     c.rows = sorted->start[e + 1] - sorted->start[e];
-    for (int i = 0; i < (int)a[7] && c.rows > 0; i++) {
+    for (int i = 0; i < (int)a[8] && c.rows > 0; i++) {
       const expert_part part = expert_part_at(a, i, experts);
       c.type = part.type;
       c.outs = part.outs;

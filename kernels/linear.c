@@ -1,7 +1,7 @@
 /*
  * linear.c: y = x W^T + bias for one or more weights that share x: the projections of a model.
  *
- * linear: [x, rows, In, parts, then per part: weight, dtype, Out, bias (0 = none), y]
+ * linear: [x, rows, In, precision, parts, then per part: weight, dtype, Out, bias (0 = none), y]
  * x [rows, In] f32; weight [Out, In] of any storage type (quant.h), read in place; bias [Out] f32; y [rows,
  * Out] f32.
  *
@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
   const float *x;
   size_t rows, K;
-  int parts;
+  int precision, parts;
   const double *part; /* 5 doubles each */
   const float *sums;  /* few rows: group_sums of x, where DOT_SCALED */
   float *panels;      /* some rows: all of x; many: the weights of some units */
@@ -264,7 +264,7 @@ static void linear_many(linear_call *c) {
 }
 
 static void op_linear(const double *a) {
-  linear_call c = {.x = gqa_pointer(a[0]), .rows = (size_t)a[1], .K = (size_t)a[2], .parts = (int)a[3], .part = a + 4};
+  linear_call c = {.x = gqa_pointer(a[0]), .rows = (size_t)a[1], .K = (size_t)a[2], .precision = (int)a[3], .parts = (int)a[4], .part = a + 5};
   if (c.rows == 0 || c.parts == 0) return;
   if (c.rows <= LINEAR_FEW) linear_few(&c);
   else if (c.rows < LINEAR_MANY) linear_some(&c);

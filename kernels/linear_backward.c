@@ -1,7 +1,7 @@
 /*
  * linear_backward.c: the gradients of linear (linear.c) with f32 weights, all parts in one call.
  *
- * linear_backward: [dX, x, rows, In, parts, then per part: weight, Out, dOut, dWeight]
+ * linear_backward: [dX, x, rows, In, precision, parts, then per part: weight, Out, dOut, dWeight]
  *   dX, dWeight: 0 = not wanted
  * dX [rows, In] = the sum over parts of dOut [rows, Out] @ weight [Out, In]; dWeight [Out, In] = dOut^T @ x
  * [rows, In].
@@ -27,7 +27,7 @@ typedef struct {
   float *d_x;
   const float *x;
   size_t rows, in_features;
-  int parts;
+  int precision, parts;
   const double *part; /* 4 doubles each */
   size_t outs;        /* of all parts together */
   float *panels;      /* d_x: `columns` columns of all weights from first_column on */
@@ -167,7 +167,7 @@ static void linear_back_weights(linear_back *c) {
 }
 
 static void op_linear_backward(const double *a) {
-  linear_back c = {.d_x = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .rows = (size_t)a[2], .in_features = (size_t)a[3], .parts = (int)a[4], .part = a + 5};
+  linear_back c = {.d_x = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .rows = (size_t)a[2], .in_features = (size_t)a[3], .precision = (int)a[4], .parts = (int)a[5], .part = a + 6};
   if (c.in_features == 0 || c.parts == 0) return;
   if (c.d_x && c.rows > 0) linear_back_rows(&c);
   linear_back_weights(&c);

@@ -11,6 +11,7 @@ export {
 } from './autograd/grad.ts';
 export type { BackendName } from './backend/backend.ts';
 export type { KeyValueSegment, KeyValueView } from './backend/calls/attention.ts';
+export type { MatmulPrecision } from './backend/calls/call.ts';
 export {
   type BackendHandle as Backend,
   chooseBackend as setBackend,
@@ -43,6 +44,7 @@ export { groupedQueryAttention } from './ops/grouped-query-attention.ts';
 export { type LayerNormOptions, layerNorm } from './ops/layer-norm.ts';
 export { linear } from './ops/linear.ts';
 export { type MatmulOptions, matmul } from './ops/matmul.ts';
+export { setMatmulPrecision } from './ops/matmul-precision.ts';
 export type { AttentionWeightsOptions } from './ops/prepare-attention.ts';
 export { max, mean, min, type ReduceOptions, sum } from './ops/reduce.ts';
 export { reshape } from './ops/reshape.ts';

@@ -6,6 +6,7 @@
 import { aFunction, anything, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { Backend, BackendName } from '../backend/backend.ts';
+import type { MatmulPrecision } from '../backend/calls/call.ts';
 import { readyBackend } from '../backend/registry.ts';
 import { folderWithoutWeights } from '../checkpoint/carried-files.ts';
 import { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -14,6 +15,7 @@ import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import { MemoryFolder } from '../files/memory-folder.ts';
 import { type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
+import { checkMatmulPrecision } from '../ops/matmul-precision.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { weightPlaces } from './decoder-weights.ts';
@@ -32,6 +34,8 @@ export interface LoadModelOptions extends SourceOptions {
   readonly backend?: BackendName;
   /** Converts float weights to this type; block types stay. Default: as stored, f64 as f32. */
   readonly dtype?: 'f32' | 'f16' | 'bf16';
+  /** Of this model's passes; default: as `setMatmulPrecision` says when they run. */
+  readonly matmulPrecision?: MatmulPrecision;
   /**
    * Called as the weights come into place (`loading`): how many of their bytes, as stored, are there, and of
    * how many. Before that with `cache`, as each file of weights is fetched (`downloading`).
@@ -43,6 +47,7 @@ const OPTIONS = optionKinds<LoadModelOptions>({
   ...SOURCE_OPTIONS,
   backend: anything,
   dtype: anything,
+  matmulPrecision: anything,
   onProgress: aFunction,
 });
 
@@ -56,10 +61,11 @@ const OPTIONS = optionKinds<LoadModelOptions>({
  */
 export async function loadModel(source: ModelSource, options: LoadModelOptions = {}): Promise<Model> {
   checkOptions('loadModel', options, OPTIONS);
-  const { dtype, onProgress, token, signal, cache } = options;
+  const { dtype, matmulPrecision, onProgress, token, signal, cache } = options;
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
+  if (matmulPrecision !== undefined) checkMatmulPrecision('loadModel', matmulPrecision);
   const backend = await readyBackend(options.backend, 'loadModel');
   const told = (phase: 'downloading' | 'loading') =>
     onProgress && ((done: number, total: number) => onProgress(done, total, phase));
@@ -67,7 +73,7 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
   await using checkpoint = await openSource('loadModel', source, from, told('downloading'));
   const description = await describeModel(checkpoint, backend);
   const how = { backend, dtype, signal, onProgress: told('loading') };
-  return new Model(await loadParts(checkpoint, description, how));
+  return new Model({ ...(await loadParts(checkpoint, description, how)), matmulPrecision });
 }
 
 /** Everything that a model is made of. The tensors are the caller's to free; none is left when it throws. */

@@ -3,6 +3,7 @@
 import { grouped, printAsText } from '../arguments/inspect.ts';
 import { aNumber, anything, describe, show } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import type { MatmulPrecision } from '../backend/calls/call.ts';
 import { type BackendHandle, backendOfHandle, handleOf } from '../backend/index.ts';
 import type { CacheLayer, KeyValueCache } from '../cache/cache.ts';
 import type { Place } from '../files/folder.ts';
@@ -10,6 +11,7 @@ import type { StorageType } from '../format/storage-type.ts';
 import { mul } from '../ops/binary.ts';
 import { checkDropout, type DropoutMask } from '../ops/dropout.ts';
 import { embedding } from '../ops/embedding.ts';
+import { withMatmulPrecision } from '../ops/matmul-precision.ts';
 import { upload } from '../ops/operands.ts';
 import { reshape } from '../ops/reshape.ts';
 import { scope } from '../tensor/scope.ts';
@@ -34,6 +36,8 @@ export interface ModelParts extends PassModel {
   /** Builds the tokenizer; absent when the checkpoint has none. */
   readonly makeTokenizer?: () => Tokenizer;
   readonly origin: ModelOrigin;
+  /** Undefined: the program's. */
+  readonly matmulPrecision?: MatmulPrecision;
 }
 
 /** What a model was made from, as far as saving it needs that. */
@@ -226,11 +230,18 @@ export class Model {
     const offsets = this.#offsets(op, batch, cache);
     const ends = offsets.map((offset, row) => offset + batch.lengths[row]);
     cache?.reserve(batch.lengths);
-    if (cache && this.#history) this.#feedStaleAgain(this.#history, cache, batch, ends);
-    const result = scope(() => {
-      const pass = makePass(this.#parts, batch, { offsets, ends, cache }, dropout);
-      return finish(decoderForward(this.config, this.#parts.weights, pass, output), batch);
-    });
+    if (cache && this.#history) {
+      const history = this.#history;
+      withMatmulPrecision(this.#parts.matmulPrecision, () =>
+        this.#feedStaleAgain(history, cache, batch, ends),
+      );
+    }
+    const result = withMatmulPrecision(this.#parts.matmulPrecision, () =>
+      scope(() => {
+        const pass = makePass(this.#parts, batch, { offsets, ends, cache }, dropout);
+        return finish(decoderForward(this.config, this.#parts.weights, pass, output), batch);
+      }),
+    );
     cache?.commit();
     if (cache) this.#history?.append(cache, batchRows(batch), ends);
     return result;

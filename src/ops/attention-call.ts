@@ -16,6 +16,7 @@ import { type Shape, shapeText, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { needsAttentionGradient, recordAttention } from './attention-gradient.ts';
 import { cast } from './cast.ts';
+import { matmulPrecision } from './matmul-precision.ts';
 import { allocate, asWide, checkExactShape, freeCopy, hasNoOutput } from './operands.ts';
 
 /** Order of the token and head axes: `[B, T, N, H]` (JAX, Flax) or `[B, N, T, H]` (PyTorch). */
@@ -100,6 +101,7 @@ export function runAttention(
     numHeads: heads,
     keyValue,
     rows: settings.rows,
+    precision: matmulPrecision(),
     scale: settings.scale,
     softCap: settings.softCap,
     windowLeft: settings.windowLeft,

@@ -3,9 +3,10 @@
  * which each row uses the weights of its own experts. The indices stay on the backend.
  */
 
-import { record } from '../autograd/tape.ts';
+import { isRecorded, record } from '../autograd/tape.ts';
 import { addInto } from '../backend/add-into.ts';
 import type { Backend } from '../backend/backend.ts';
+import type { MatmulPrecision } from '../backend/calls/call.ts';
 import { convert } from '../backend/calls/copy.ts';
 import { binary } from '../backend/calls/elementwise.ts';
 import * as calls from '../backend/calls/experts.ts';
@@ -15,6 +16,7 @@ import { encode } from '../tensor/encode.ts';
 import { UnsupportedError } from '../tensor/errors.ts';
 import { type Shape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { matmulPrecision, refuseInt8 } from './matmul-precision.ts';
 import {
   allocate,
   checkExactShape,
@@ -148,10 +150,13 @@ export function expertLinears(
   if (flat.some((weight) => weight.dtype === 'f64')) dtype = 'f64';
   const results = outs.map((out) => allocate(backend, dtype, [...ids.shape, out]));
   const each = own ? 1 : ids.shape[ids.shape.length - 1];
+  const precision = matmulPrecision();
+  if (isRecorded(x, ...flat)) refuseInt8(op, precision);
   const call = { ids, pairs: ids.size, each, inFeatures, numExperts, transposed };
   backend.run(calls.expertLinear, {
     ...call,
     x,
+    precision,
     parts: parts.map((part, i) => ({ ...part, outFeatures: outs[i], out: results[i] })),
   });
   record({
@@ -169,7 +174,17 @@ export function expertLinears(
         const wanted = needed.slice(1 + next, 1 + next + count);
         next += count;
         if (g && needed[0]) {
-          const part = inputGradient(backend, g, chosen, weights, inFeatures, transposed, each, input.shape);
+          const part = inputGradient(
+            backend,
+            precision,
+            g,
+            chosen,
+            weights,
+            inFeatures,
+            transposed,
+            each,
+            input.shape,
+          );
           if (dX) {
             addInto(dX, dX, part);
             part.dispose();
@@ -230,6 +245,7 @@ function checkPart(
  */
 function inputGradient(
   backend: Backend,
+  precision: MatmulPrecision,
   g: Tensor,
   ids: Tensor,
   weights: readonly Tensor[],
@@ -248,6 +264,7 @@ function inputGradient(
     inFeatures: g.shape[g.shape.length - 1],
     numExperts: weights.length,
     transposed: !transposed,
+    precision,
     parts: [{ weights, outFeatures: inFeatures, out: ofPairs }],
   });
   const out = allocate(backend, g.dtype, shape);

@@ -5,6 +5,7 @@
 import { describe } from '../arguments/kinds.ts';
 import { type Gradients, isRecorded, record } from '../autograd/tape.ts';
 import type { Backend } from '../backend/backend.ts';
+import type { MatmulPrecision } from '../backend/calls/call.ts';
 import * as calls from '../backend/calls/linear.ts';
 import { reduce } from '../backend/calls/reduce.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
@@ -12,6 +13,7 @@ import { UnsupportedError } from '../tensor/errors.ts';
 import { sizeOf, withLast } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { cast } from './cast.ts';
+import { matmulPrecision, refuseInt8 } from './matmul-precision.ts';
 import {
   allocate,
   asWide,
@@ -96,10 +98,12 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
     outs[i] = out;
     weights[i] = { weight, bias: asWide(op, bias), out };
   }
-  backend.run(calls.linear, { x, rows, inFeatures, parts: weights });
+  const precision = matmulPrecision();
+  backend.run(calls.linear, { x, rows, inFeatures, precision, parts: weights });
   for (let i = 0; i < parts.length; i++) freeCopy(weights[i].bias, parts[i].bias);
   // Build the tape entry only while recording (3 % of a decode step).
   if (isRecorded(...operands)) {
+    refuseInt8(op, precision);
     const saved = new Array<Tensor>(1 + parts.length);
     saved[0] = x;
     for (let i = 0; i < parts.length; i++) saved[1 + i] = parts[i].weight;
@@ -107,7 +111,7 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
       inputs: operands,
       outputs: outs,
       saved,
-      vjp: (gradients, saved, needed) => projectBackward(backend, rows, gradients, saved, needed),
+      vjp: (gradients, saved, needed) => projectBackward(backend, rows, precision, gradients, saved, needed),
     });
   }
   return outs;
@@ -117,6 +121,7 @@ function project(op: string, x: Tensor, given: readonly LinearWeights[]): Tensor
 function projectBackward(
   backend: Backend,
   rows: number,
+  precision: MatmulPrecision,
   gradients: Gradients,
   saved: readonly Tensor[],
   needed: readonly boolean[],
@@ -150,6 +155,6 @@ function projectBackward(
     }
   }
   parts.length = count;
-  backend.run(calls.linearBackward, { dX, x, rows, inFeatures, parts });
+  backend.run(calls.linearBackward, { dX, x, rows, inFeatures, precision, parts });
   return found;
 }

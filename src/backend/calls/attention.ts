@@ -2,7 +2,16 @@
 import type { DType } from '../../tensor/dtype.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { addressOf, type Storage } from '../../tensor/storage.ts';
-import { at, type CallHost, checkF32, codeOf, type Operand, type PackedCall } from './call.ts';
+import {
+  at,
+  type CallHost,
+  checkF32,
+  codeOf,
+  type MatmulPrecision,
+  type Operand,
+  type PackedCall,
+  precisionCode,
+} from './call.ts';
 
 /** Keys and values of consecutive tokens of one batch row. */
 export interface KeyValueSegment {
@@ -76,6 +85,7 @@ export interface AttentionCall {
   readonly numHeads: number;
   readonly keyValue: KeyValueView;
   readonly rows: readonly { readonly length: number; readonly offset: number }[];
+  readonly precision: MatmulPrecision;
   readonly scale: number;
   /** 0 = none. */
   readonly softCap: number;
@@ -165,7 +175,7 @@ export const attentionBackward: PackedCall<AttentionBackwardCall, 'attentionBack
 };
 
 /** Doubles of an attention call that do not depend on the batch size. */
-const FIXED = 44;
+const FIXED = 45;
 
 /** How many doubles an attention call takes. */
 function attentionLength({ batch, keyValue }: AttentionCall): number {
@@ -194,6 +204,7 @@ function writeAttention(block: Float64Array, i: number, call: AttentionCall, hos
   block[i++] = codeOf(host, 'attention', kv.valueDtype);
   block[i++] = kv.valueTokenStride;
   block[i++] = kv.valueHeadStride;
+  block[i++] = precisionCode(call.precision);
   block[i++] = call.scale;
   block[i++] = call.softCap;
   block[i++] = clampWindow(call.windowLeft);

@@ -35,6 +35,11 @@ interface Kinds {
   shape: Shape;
 }
 
+/** How products are computed, in the order of the GQA_HIGHEST … enum of kernels/gqa.h. */
+export const MATMUL_PRECISIONS = ['highest', 'bfloat16', 'int8'] as const;
+/** See `setMatmulPrecision`. */
+export type MatmulPrecision = (typeof MATMUL_PRECISIONS)[number];
+
 /** A list of names stands for one of them, written as its index (an enum in the kernel). */
 type Kind = keyof Kinds | readonly string[];
 
@@ -129,6 +134,11 @@ function packFields(
         block[i++] = Number(value);
     }
   }
+}
+
+/** The number of a precision in a block. */
+export function precisionCode(precision: MatmulPrecision): number {
+  return MATMUL_PRECISIONS.indexOf(precision);
 }
 
 /** The address of an operand, 0 for none. */

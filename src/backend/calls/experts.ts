@@ -1,5 +1,13 @@
 /** Mixture of experts: routing, and the projection of each row by its own experts (kernels/experts.c). */
-import { at, checkF32, codeOf, type Operand, type PackedCall } from './call.ts';
+import {
+  at,
+  checkF32,
+  codeOf,
+  type MatmulPrecision,
+  type Operand,
+  type PackedCall,
+  precisionCode,
+} from './call.ts';
 
 /**
  * Top-k routing: the `count` experts of largest score + bias for each row of `scores`. Experts form `groups`
@@ -56,14 +64,16 @@ export interface ExpertLinearCall {
   readonly numExperts: number;
   /** Whether weights are `[In, Out]`. */
   readonly transposed: boolean;
+  readonly precision: MatmulPrecision;
   readonly parts: readonly ExpertPart[];
 }
 
 export const expertLinear: PackedCall<ExpertLinearCall, 'expertLinear'> = {
   name: 'expertLinear',
-  pack(host, { x, pairs, each, inFeatures, ids, numExperts, transposed, parts }) {
+  pack(host, { x, pairs, each, inFeatures, ids, numExperts, transposed, precision, parts }) {
     checkF32(host, 'expertLinear', x);
-    const args = [at(x), pairs, each, inFeatures, at(ids), numExperts, Number(transposed), parts.length];
+    const args = [at(x), pairs, each, inFeatures, at(ids), numExperts, Number(transposed)];
+    args.push(precisionCode(precision), parts.length);
     for (const { weights, biases, outFeatures, out } of parts) {
       checkF32(host, 'expertLinear', out, ...(biases ?? []));
       args.push(codeOf(host, 'expertLinear', weights[0].dtype), outFeatures, at(out));
@@ -77,7 +87,7 @@ export const expertLinear: PackedCall<ExpertLinearCall, 'expertLinear'> = {
  * The gradients of one part of `expertLinear` with respect to its weights; zeros for an expert that no pair
  * uses.
  */
-export interface ExpertLinearBackwardCall extends Omit<ExpertLinearCall, 'parts'> {
+export interface ExpertLinearBackwardCall extends Omit<ExpertLinearCall, 'parts' | 'precision'> {
   readonly outFeatures: number;
   /** f32 `[pairs, Out]` */
   readonly dOut: Operand;

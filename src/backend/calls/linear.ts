@@ -1,7 +1,15 @@
 /**
  * Linear projections by f32, half or block-quantized weights (kernels/linear.c, kernels/linear_backward.c).
  */
-import { at, checkF32, codeOf, type Operand, type PackedCall } from './call.ts';
+import {
+  at,
+  checkF32,
+  codeOf,
+  type MatmulPrecision,
+  type Operand,
+  type PackedCall,
+  precisionCode,
+} from './call.ts';
 
 /** One weight of `linear`: `out = x @ weight^T + bias`. */
 export interface LinearPart {
@@ -18,19 +26,21 @@ export interface LinearCall {
   readonly x: Operand;
   readonly rows: number;
   readonly inFeatures: number;
+  readonly precision: MatmulPrecision;
   readonly parts: readonly LinearPart[];
 }
 
 export const linear: PackedCall<LinearCall, 'linear'> = {
   name: 'linear',
-  pack(host, { x, rows, inFeatures, parts }) {
+  pack(host, { x, rows, inFeatures, precision, parts }) {
     checkF32(host, 'linear', x);
-    let i = 4;
+    let i = 5;
     const block = host.block(i + 5 * parts.length);
     block[0] = at(x);
     block[1] = rows;
     block[2] = inFeatures;
-    block[3] = parts.length;
+    block[3] = precisionCode(precision);
+    block[4] = parts.length;
     for (const { weight, bias, out } of parts) {
       checkF32(host, 'linear', out, bias);
       block[i++] = at(weight);
@@ -59,16 +69,17 @@ export interface LinearBackwardCall {
   readonly x: Operand;
   readonly rows: number;
   readonly inFeatures: number;
+  readonly precision: MatmulPrecision;
   readonly parts: readonly LinearBackwardPart[];
 }
 
 export const linearBackward: PackedCall<LinearBackwardCall, 'linearBackward'> = {
   name: 'linearBackward',
-  pack(host, { dX, x, rows, inFeatures, parts }) {
+  pack(host, { dX, x, rows, inFeatures, precision, parts }) {
     checkF32(host, 'linearBackward', dX, x);
-    let i = 5;
+    let i = 6;
     const block = host.block(i + 4 * parts.length);
-    block.set([at(dX), at(x), rows, inFeatures, parts.length]);
+    block.set([at(dX), at(x), rows, inFeatures, precisionCode(precision), parts.length]);
     for (const { weight, dOut, dWeight } of parts) {
       checkF32(host, 'linearBackward', weight, dOut, dWeight);
       block[i++] = at(weight);
