@@ -12,7 +12,7 @@
 CC ?= cc
 CLANG_FORMAT ?= clang-format
 ARM64_CC ?= aarch64-linux-gnu-gcc
-ARM64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+ARM64_RUN ?= qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu
 
 native:
 	node scripts/build-native.mjs
@@ -43,18 +43,40 @@ sanitize: $(SANITIZED)
 
 SANITIZED_ARM64 := $(foreach test,$(C_TESTS),build/sanitize/$(test)-arm64)
 
+# The units of kernels/units.h, with their own flags.
+UNITS_X64 := amx avx512_bf16
+UNITS_ARM64 := neon_bf16
+UNITS := $(if $(filter aarch64 arm64,$(shell uname -m)),$(UNITS_ARM64),$(UNITS_X64))
+FLAGS_amx := -mamx-tile -mamx-bf16
+FLAGS_avx512_bf16 := $(FLAGS_16) -mavx512bf16
+FLAGS_neon_bf16 := -march=armv8.2-a+bf16
+
+# $(1): the folder, $(2): the compiler
+define SANITIZED_UNIT
+build/sanitize/$(1)/%.o: kernels/units_%.c kernels/units.h Makefile
+	@mkdir -p $$(@D)
+	$(2) $$(SANITIZE) $$(FLAGS_$$*) -c $$< -o $$@
+endef
+$(eval $(call SANITIZED_UNIT,host,$(CC)))
+$(eval $(call SANITIZED_UNIT,arm64,$(ARM64_CC)))
+UNIT_OBJECTS := $(UNITS:%=build/sanitize/host/%.o)
+UNIT_OBJECTS_ARM64 := $(UNITS_ARM64:%=build/sanitize/arm64/%.o)
+.SECONDARY: $(UNIT_OBJECTS) $(UNIT_OBJECTS_ARM64)
+
 # No leak check: it does not work in the emulator.
 sanitize-arm64: $(SANITIZED_ARM64)
 	@for program in $(SANITIZED_ARM64); do echo "$$program"; ASAN_OPTIONS=detect_leaks=0 $(ARM64_RUN) $$program || exit 1; done
 
-# $(1): the width or platform, $(2): VL, $(3): the compiler
+SANITIZED_WITH := $(patsubst %,kernels/%.c,memory os_posix processor scratch threads units)
+
+# $(1): the width or platform, $(2): VL, $(3): the compiler, $(4): the objects of units
 define SANITIZED_PROGRAM
-build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) Makefile
+build/sanitize/%-$(1): kernels/test/%.c $(wildcard kernels/*.[ch]) $(4) Makefile
 	@mkdir -p build/sanitize
-	$(3) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(2) -DGQA_ISA=test -I kernels $$< kernels/memory.c kernels/os_posix.c kernels/scratch.c kernels/threads.c -o $$@ -lm -lpthread
+	$(3) $$(SANITIZE) $$(FLAGS_$(1)) -DVL=$(2) -DGQA_ISA=test -I kernels $$< $(SANITIZED_WITH) $(4) -o $$@ -lm -lpthread
 endef
-$(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width),$(width),$(CC))))
-$(eval $(call SANITIZED_PROGRAM,arm64,4,$(ARM64_CC)))
+$(foreach width,4 8 16,$(eval $(call SANITIZED_PROGRAM,$(width),$(width),$(CC),$(UNIT_OBJECTS))))
+$(eval $(call SANITIZED_PROGRAM,arm64,4,$(ARM64_CC),$(UNIT_OBJECTS_ARM64)))
 
 # No leak check, because V8 frees nothing at exit. Tests ask for more memory than there is: malloc must return NULL.
 ASAN_LIBRARY := $(shell $(CC) -print-file-name=libasan.so)

@@ -1,49 +1,42 @@
-/*
- * dispatch.c: chooses the table of kernels once, by the features of the processor and the operating system
- * (CPUID, XGETBV).
- */
+/* dispatch.c: chooses kernels and units once, by what the processor and the operating system have. */
 #include "dispatch.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "processor.h"
 
 extern const gqa_op gqa_table_baseline[];
 #if defined(__x86_64__)
-#include <cpuid.h>
 extern const gqa_op gqa_table_avx2[], gqa_table_avx512[];
-
-static int level(void) {
-  unsigned a, b, c, d, c1, low, high;
-  if (!__get_cpuid(1, &a, &b, &c1, &d)) return 0;
-  unsigned needed = bit_AVX | bit_FMA | bit_F16C | bit_OSXSAVE;
-  if ((c1 & needed) != needed || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  if ((low & 0x06) != 0x06 || !(b & bit_AVX2)) return 0;
-  unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
-  return (b & wide) == wide && (low & 0xe6) == 0xe6 ? 2 : 1;
-}
-#else
-static int level(void) { return 0; }
 #endif
 
-const gqa_op *gqa_dispatch(const char *wanted, const char **isa) {
-#if defined(__aarch64__)
-  static const char *const names[] = {"neon"};
-#else
-  static const char *const names[] = {"baseline", "avx2", "avx512"};
-#endif
-  const int best = level();
-  int chosen = best;
-  if (wanted[0]) {
-    while (chosen >= 0 && strcmp(wanted, names[chosen]) != 0) chosen--;
-    if (chosen < 0) {
-      *isa = names[best];
-      return 0;
-    }
-  }
-  *isa = names[chosen];
+/* Best first. */
+static const gqa_isa rows[] = {
 #if defined(__x86_64__)
-  if (chosen == 2) return gqa_table_avx512;
-  if (chosen == 1) return gqa_table_avx2;
+    {"avx512+amx", FEATURE_AVX512 | FEATURE_AMX_BF16, gqa_table_avx512, {.bf16 = &gqa_bf16_amx}},
+    {"avx512+bf16", FEATURE_AVX512 | FEATURE_AVX512_BF16, gqa_table_avx512, {.bf16 = &gqa_bf16_avx512}},
+    {"avx512", FEATURE_AVX512, gqa_table_avx512, {0}},
+    {"avx2", FEATURE_AVX2, gqa_table_avx2, {0}},
+    {"baseline", 0, gqa_table_baseline, {0}},
+#elif defined(__aarch64__)
+    {"neon+bf16", FEATURE_NEON_BF16, gqa_table_baseline, {.bf16 = &gqa_bf16_neon}},
+    {"neon", 0, gqa_table_baseline, {0}},
+#else
+    {"baseline", 0, gqa_table_baseline, {0}},
 #endif
-  return gqa_table_baseline;
+};
+
+/* Whether the compiler had the flags of the row's units. */
+static int is_compiled(const gqa_unit_set *units) { return !units->bf16 || units->bf16->product; }
+
+const gqa_isa *gqa_dispatch(const char *wanted, char *names, size_t bytes) {
+  const unsigned features = gqa_features();
+  size_t at = 0; /* `bytes` is more than all names take */
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    if ((rows[i].features & features) != rows[i].features || !is_compiled(&rows[i].units)) continue;
+    if (!wanted[0] || strcmp(wanted, rows[i].name) == 0) return &rows[i];
+    at += (size_t)snprintf(names + at, bytes - at, "%s%s", at ? ", " : "", rows[i].name);
+  }
+  return 0;
 }

@@ -1,10 +1,19 @@
 #ifndef GQA_DISPATCH_H
 #define GQA_DISPATCH_H
 #include "gqa.h"
+#include "units.h"
+
+/* A row of dispatch.c: a table of kernels and the units that they may use. */
+typedef struct {
+  const char *name;
+  unsigned features; /* what it needs */
+  const gqa_op *table;
+  gqa_unit_set units;
+} gqa_isa;
+
 /*
- * The table for the instruction set `wanted` ("avx512", "avx2", "baseline", on arm64 "neon"; "" = the best
- * here). `isa` gets the chosen name. NULL when `wanted` is unknown or not supported by this processor; `isa` is then the best
- * supported.
+ * The row that `wanted` names; "" = the best here. NULL when there is no such row for this processor; `names`
+ * [bytes] then gets the names there are.
  */
-const gqa_op *gqa_dispatch(const char *wanted, const char **isa);
+const gqa_isa *gqa_dispatch(const char *wanted, char *names, size_t bytes);
 #endif

@@ -16,7 +16,7 @@
 /* One per Node environment (main thread or worker). */
 struct instance {
   struct owned owned;
-  const gqa_op *table;
+  const gqa_isa *isa;
   const double *block;
   napi_ref block_reference;
 };
@@ -47,18 +47,17 @@ static napi_value init(napi_env env, napi_callback_info info) {
   napi_value value, result;
   struct instance *instance;
   char wanted[32] = "";
-  const char *isa;
+  char names[160], message[256];
   size_t length;
   get_arguments(env, info, 1, &value, &instance);
   napi_get_value_string_utf8(env, value, wanted, sizeof wanted, &length);
-  instance->table = gqa_dispatch(wanted, &isa);
-  if (!instance->table) {
-    char message[160];
-    snprintf(message, sizeof message, "GQA_ISA: expected avx512, avx2 or baseline, no wider than this processor's %s, got %s", isa, wanted);
+  instance->isa = gqa_dispatch(wanted, names, sizeof names);
+  if (!instance->isa) {
+    snprintf(message, sizeof message, "GQA_ISA: expected one of %s (what this processor has), got %s", names, wanted);
     napi_throw_range_error(env, 0, message);
     return 0;
   }
-  napi_create_string_utf8(env, isa, NAPI_AUTO_LENGTH, &result);
+  napi_create_string_utf8(env, instance->isa->name, NAPI_AUTO_LENGTH, &result);
   return result;
 }
 
@@ -143,7 +142,8 @@ static napi_value run(napi_env env, napi_callback_info info) {
   napi_get_value_int32(env, value, &op);
   if (op < 0 || op >= GQA_OP_COUNT) return 0;
   pthread_mutex_lock(&running);
-  instance->table[op](instance->block);
+  gqa_units = instance->isa->units;
+  instance->isa->table[op](instance->block);
   pthread_mutex_unlock(&running);
   return 0;
 }

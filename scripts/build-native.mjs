@@ -26,7 +26,6 @@ const build = join(root, SANITIZE.length > 0 ? 'build/sanitize' : 'build');
 const binary = join(build, 'gqa.node');
 
 const COMMON = [...NATIVE_FLAGS, '-fPIC'];
-const units = nativeUnits(process.platform, process.arch);
 
 function giveUp(reason) {
   console.error(`gqa: native kernels were not built: ${reason}; WASM will be used`);
@@ -52,6 +51,10 @@ function run(command, args) {
 
 if (process.platform === 'win32') giveUp('there is no build from source on Windows');
 const compiler = findCompiler();
+/** Compiles nothing with the flags. */
+const accepts = (flags) =>
+  spawnSync(compiler.command, [...flags, '-fsyntax-only', '-x', 'c', '/dev/null']).status === 0;
+const units = nativeUnits(process.platform, process.arch, accepts);
 const sources = kernelsHash(kernels, nativeSources(kernels));
 const how = JSON.stringify([compiler.version, COMMON, SANITIZE, units, process.arch, sources]);
 const stamp = join(build, 'gqa.stamp');

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const NATIVE_ONLY = /^((napi|os|os_\w+|owned|dispatch|threads|isa_\w+)\.[ch]|memory\.c)$/;
+const NATIVE_ONLY = /^((napi|os|os_\w+|owned|dispatch|processor|threads|isa_\w+|units_\w+)\.[ch]|memory\.c)$/;
 
 export function nativeSources(kernels) {
   return readdirSync(kernels)

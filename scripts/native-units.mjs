@@ -9,21 +9,44 @@ export const NATIVE_FLAGS = words(
   '-std=gnu11 -O3 -fvisibility=hidden -ffp-contract=fast -fno-math-errno -fno-trapping-math -DNAPI_VERSION=8',
 );
 
-const X64_UNITS = {
-  'isa_avx512.c': words('-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512'),
-  'isa_avx2.c': words('-mavx2 -mfma -mf16c'),
+const AVX512 = '-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512';
+const UNITS = {
+  x64: {
+    'isa_avx512.c': words(AVX512),
+    'isa_avx2.c': words('-mavx2 -mfma -mf16c'),
+  },
+  arm64: {},
 };
 
-/** File -> its own flags. `platform` and `arch` are Node's names (`process.platform`, `process.arch`). */
-export function nativeUnits(platform, arch) {
+/** Units that a compiler may not have the flags of: without them the file compiles to none (kernels/units.h). */
+const OPTIONAL_UNITS = {
+  x64: {
+    'units_amx.c': words('-mamx-tile -mamx-bf16'),
+    'units_avx512_bf16.c': words(`${AVX512} -mavx512bf16`),
+  },
+  arm64: {
+    'units_neon_bf16.c': words('-march=armv8.2-a+bf16'),
+  },
+};
+
+/**
+ * File -> its own flags.
+ * @param platform, arch Node's names (`process.platform`, `process.arch`)
+ * @param accepts whether the compiler takes a list of flags
+ */
+export function nativeUnits(platform, arch, accepts = () => true) {
+  const optional = Object.entries(OPTIONAL_UNITS[arch] ?? {});
   return {
-    ...(arch === 'x64' ? X64_UNITS : {}),
+    ...UNITS[arch],
+    ...Object.fromEntries(optional.map(([name, flags]) => [name, accepts(flags) ? flags : []])),
     'isa_baseline.c': [],
     'dispatch.c': [],
+    'processor.c': [],
     'memory.c': [],
     'napi.c': [],
     [platform === 'win32' ? 'os_windows.c' : 'os_posix.c']: [],
     'scratch.c': [],
     'threads.c': [],
+    'units.c': [],
   };
 }

@@ -1,6 +1,7 @@
 /**
  * The native host: the kernels as a Node-API addon. The instruction set is chosen at load time
- * (`GQA_ISA=avx512|avx2|baseline` forces one; on arm64 there is `neon` alone). Files are memory-mapped.
+ * (`GQA_ISA` forces one of the names in kernels/dispatch.c, such as `avx512+amx`, `avx512`, `neon`). Files are
+ * memory-mapped.
  */
 import { environment, node } from '../platform/node.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';

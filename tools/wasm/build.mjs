@@ -33,7 +33,7 @@ const files = Object.fromEntries(
 const folder = join(root, 'src/backend/wasm');
 const sha256 = {};
 for (const [name, flags] of Object.entries(BUILDS)) {
-  const sources = ['wasm.c', 'memory_wasm.c', 'scratch.c', 'threads_wasm.c'];
+  const sources = ['wasm.c', 'memory_wasm.c', 'scratch.c', 'threads_wasm.c', 'units.c'];
   const tree = await runClang(['clang', ...FLAGS, ...flags, '-I.', ...sources, '-o', 'out.wasm'], files, {
     fetchProgress: () => {},
   });

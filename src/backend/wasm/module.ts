@@ -74,7 +74,7 @@ function chosenIsa(): WasmIsa {
   const wanted = environment('GQA_ISA');
   if (wanted !== undefined && isWasmIsa(wanted)) return wanted;
   // Names of native instruction sets are ignored, so that one setting serves a program that uses both.
-  if (wanted !== undefined && !['avx512', 'avx2', 'baseline', 'neon'].includes(wanted)) {
+  if (wanted !== undefined && !/^(avx512|avx2|baseline|neon)(\+\w+)?$/.test(wanted)) {
     throw new RangeError(`GQA_ISA: expected relaxed or simd128, got ${wanted}`);
   }
   return WebAssembly.validate(new Uint8Array(RELAXED_SIMD)) ? 'relaxed' : 'simd128';
