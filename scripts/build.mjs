@@ -33,12 +33,16 @@ const node = (...command) => execFileSync(process.execPath, command, { cwd: root
 const filesOf = (folder) =>
   readdirSync(folder, { recursive: true }).filter((name) => statSync(join(folder, name)).isFile());
 
+/** Files of dist/ that tsc has made; the page in dist/playground has a build of its own. */
+const compiledFiles = () => filesOf(dist).filter((name) => !name.startsWith('playground'));
+
 /** The state of these files and folders: each file's path, size and time of change. */
 function stateOf(paths) {
   const hash = createHash('sha256');
   for (const path of paths) {
     const folder = statSync(path).isDirectory();
-    for (const file of folder ? filesOf(path).map((name) => join(path, name)) : [path]) {
+    const names = path === dist ? compiledFiles() : folder ? filesOf(path) : [];
+    for (const file of folder ? names.map((name) => join(path, name)) : [path]) {
       const { size, mtimeMs } = statSync(file);
       hash.update(`${file} ${size} ${mtimeMs}\n`);
     }
@@ -80,7 +84,7 @@ function compile() {
     mkdirSync(dirname(join(dist, name)), { recursive: true });
     renameSync(join(built, name), join(dist, name));
   }
-  for (const name of filesOf(dist)) if (!names.includes(name)) rmSync(join(dist, name), { force: true });
+  for (const name of compiledFiles()) if (!names.includes(name)) rmSync(join(dist, name), { force: true });
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, `${inputs} ${stateOf([dist])}`);
 }

@@ -15,6 +15,7 @@ import { inspectCommand } from './inspect.ts';
 import { handleInterrupts } from './interrupt.ts';
 import { helpEnd, writeNote } from './output.ts';
 import { planCommand } from './plan.ts';
+import { playCommand } from './play.ts';
 import { trainCommand } from './train/train.ts';
 import { uptrainCommand } from './train/uptrain.ts';
 
@@ -33,6 +34,7 @@ function makeProgram(): Command {
     .exitOverride();
   for (const command of [
     demoCommand(),
+    playCommand(),
     inspectCommand(),
     planCommand(),
     convertCommand(),

@@ -19,6 +19,8 @@ function wholeNumberFrom(least: number, most?: number): Parse<number> {
 
 export const wholeNumber: Parse<number> = wholeNumberFrom(0);
 export const positiveInteger: Parse<number> = wholeNumberFrom(1);
+/** 0 = a free one. */
+export const port: Parse<number> = wholeNumberFrom(0, 65535);
 export const threadCount: Parse<number> = wholeNumberFrom(1, 64);
 export const notNegative: Parse<number> = numberIn('a number of at least 0', (v) => v >= 0 && v < Infinity);
 export const positiveNumber: Parse<number> = numberIn('a number above 0', (v) => v > 0 && v < Infinity);

@@ -232,6 +232,16 @@ describe('long prompts', () => {
     expect(token).toBe(logits.indexOf(Math.max(...logits)));
   });
 
+  test('go in chunks of prefillChunkSize', async () => {
+    const progress: number[] = [];
+    const onPrefill = (done: number) => void progress.push(done);
+    await collect(roomy, long, { maxNewTokens: 0, prefillChunkSize: 250, onPrefill });
+    expect(progress).toEqual([250, 500, 600]);
+    await expect(collect(roomy, long, { prefillChunkSize: 0 })).rejects.toThrow(
+      'generate: expected prefillChunkSize to be a positive integer, got 0',
+    );
+  });
+
   test('an abort between chunks ends the prefill; the cache holds whole chunks', async () => {
     const controller = new AbortController();
     const cache = roomy.initCache({ batchSize: 1, maxLength: 700 });

@@ -254,14 +254,15 @@ export class Chat {
    * remove the last token of the answer from the cache, and the next turn feed it again.
    */
   #generation(request: GenerationRequest, promptLength: number): GenerateOptions {
-    const { maxNewTokens, temperature, seed, draftModel, promptLookup, signal, onPrefill } = request;
+    const { maxNewTokens, temperature, seed, draftModel, promptLookup } = request;
+    const { prefillChunkSize, signal, onPrefill } = request;
     const processors = processorsFor(request, promptLength);
     const process = (logits: Float32Array, tokens: readonly number[]): void => {
       const all = [...this.#tokens, ...tokens];
       for (const step of processors) step(logits, all);
     };
     return {
-      ...{ maxNewTokens, seed, draftModel, promptLookup, signal, onPrefill },
+      ...{ maxNewTokens, seed, draftModel, promptLookup, prefillChunkSize, signal, onPrefill },
       cache: this.cache,
       stop: [],
       // The processors have divided the logits by the temperature.

@@ -6,11 +6,12 @@ import { eventLoopTurn } from '../../tensor/event-loop.ts';
 import type { Model } from '../model.ts';
 import { splitIntoPasses } from '../token-batch.ts';
 
-/**
- * Tokens of the prompt per forward pass: enough to keep the kernels busy, few enough to answer an abort
- * promptly.
- */
-const PREFILL_CHUNK = 256;
+/** How a prompt is fed. */
+export interface PrefillOptions {
+  /** Tokens per forward pass; by default enough to keep the kernels busy. */
+  readonly prefillChunkSize?: number;
+  readonly signal?: AbortSignal;
+}
 
 /** Tokens for one row, at least one, and its cache. */
 export interface Feed {
@@ -27,7 +28,7 @@ export interface Feed {
 export async function prefill(
   model: Model,
   { cache, tokens }: Feed,
-  signal?: AbortSignal,
+  { prefillChunkSize = 256, signal }: PrefillOptions,
   onChunk?: (done: number) => void,
 ): Promise<Float32Array> {
   let logits: Float32Array = new Float32Array();
@@ -36,7 +37,7 @@ export async function prefill(
       await eventLoopTurn();
       signal?.throwIfAborted();
     }
-    const chunk = tokens.slice(fed, fed + PREFILL_CHUNK);
+    const chunk = tokens.slice(fed, fed + prefillChunkSize);
     [[logits]] = await forwardRows(model, [{ cache, tokens: chunk }], 'last');
     fed += chunk.length;
     onChunk?.(fed);

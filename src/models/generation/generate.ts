@@ -82,7 +82,7 @@ export async function* generate(
     const sequence = new Sequence(request, { prompt, cache, capacity, seed, draftCache });
     signal?.throwIfAborted();
     let logits = [
-      await prefill(model, { cache, tokens: prompt }, signal, (done) =>
+      await prefill(model, { cache, tokens: prompt }, request, (done) =>
         options.onPrefill?.(done, prompt.length),
       ),
     ];

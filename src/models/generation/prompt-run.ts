@@ -80,11 +80,11 @@ export class PromptRun {
 
   /** Feeds the prompt and chooses the first tokens. */
   async start(onChunk: (done: number) => void): Promise<void> {
-    const { model, draftModel, signal } = this.#request;
+    const { model, draftModel } = this.#request;
     const feed = ({ rows }: RowCaches) => ({ cache: rows[0], tokens: this.#prompt });
-    const logits = await prefill(model, feed(this.#caches), signal, onChunk);
+    const logits = await prefill(model, feed(this.#caches), this.#request, onChunk);
     if (draftModel && this.#draftCaches) {
-      await prefill(draftModel, feed(this.#draftCaches), signal);
+      await prefill(draftModel, feed(this.#draftCaches), this.#request);
       this.#draftCaches.share();
     }
     if (!this.#search) this.#caches.share();

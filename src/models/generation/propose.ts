@@ -7,7 +7,7 @@
  */
 import type { Model } from '../model.ts';
 import type { Proposal } from './choose-token.ts';
-import { forwardRows, prefill } from './forward-rows.ts';
+import { forwardRows, type PrefillOptions, prefill } from './forward-rows.ts';
 import type { GenerationRequest } from './request.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -17,17 +17,15 @@ const LONGEST_MATCH = 3;
 const DRAFT_TOKENS = 4;
 
 /** Sets the proposals of each sequence, as the options ask. */
-export async function propose(
-  { promptLookup, draftModel, temperature, signal }: GenerationRequest,
-  sequences: readonly Sequence[],
-): Promise<void> {
+export async function propose(request: GenerationRequest, sequences: readonly Sequence[]): Promise<void> {
+  const { promptLookup, draftModel, temperature } = request;
   if (promptLookup !== undefined) {
     for (const sequence of sequences) {
       const most = sequence.proposalLimit(promptLookup);
       sequence.proposals = lookUp(sequence.history, most).map((token) => ({ token }));
     }
   }
-  if (draftModel) await draft(draftModel, sequences, temperature > 0, signal);
+  if (draftModel) await draft(draftModel, sequences, temperature > 0, request);
 }
 
 /**
@@ -52,7 +50,7 @@ async function draft(
   model: Model,
   sequences: readonly Sequence[],
   isDrawn: boolean,
-  signal: AbortSignal | undefined,
+  options: PrefillOptions,
 ): Promise<void> {
   const rows = sequences.flatMap((sequence) => {
     const { draftCache: cache, history } = sequence;
@@ -65,7 +63,7 @@ async function draft(
   for (const row of rows) {
     const prompt = row.tokens.slice(0, -1);
     if (row.cache.lengths[0] === 0 && prompt.length > 0) {
-      await prefill(model, { cache: row.cache, tokens: prompt }, signal);
+      await prefill(model, { cache: row.cache, tokens: prompt }, options);
       row.tokens = row.tokens.slice(-1);
     }
     row.cache.hold?.(0, row.cache.lengths[0]);

@@ -37,6 +37,11 @@ export interface GenerationOptions extends SamplingOptions {
   readonly promptLookup?: number;
   /** Ends the generation by throwing the signal's reason. */
   readonly signal?: AbortSignal;
+  /**
+   * Most tokens of a prompt per pass, default 256. With fewer, an abort is answered sooner; the last bits of the
+   * logits may differ.
+   */
+  readonly prefillChunkSize?: number;
   /** Called after each chunk with the number of prompt tokens processed, and of all. */
   readonly onPrefill?: (done: number, total: number) => void;
 }
@@ -49,6 +54,7 @@ export const GENERATION_KINDS: OptionKinds<GenerationOptions> = {
   draftModel: anything,
   promptLookup: anything,
   signal: anything,
+  prefillChunkSize: anything,
   onPrefill: aFunction,
 };
 
@@ -77,10 +83,11 @@ export function checkModel(op: string, model: Model, name = 'a model'): void {
  */
 export function checkRequest(op: string, model: Model, options: GenerationOptions): GenerationRequest {
   const { maxNewTokens = 256, temperature = 0, stop = model.endTokenIds } = options;
-  const { seed, draftModel, promptLookup, signal } = options;
+  const { seed, draftModel, promptLookup, signal, prefillChunkSize } = options;
   checkInteger(op, 'maxNewTokens', maxNewTokens, 0);
   if (seed !== undefined) checkSeed(op, seed);
   if (promptLookup !== undefined) checkInteger(op, 'promptLookup', promptLookup, 1);
+  if (prefillChunkSize !== undefined) checkInteger(op, 'prefillChunkSize', prefillChunkSize, 1);
   if (draftModel !== undefined) {
     checkModel(op, draftModel, 'draftModel to be a model');
     if (promptLookup !== undefined) {

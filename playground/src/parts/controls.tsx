@@ -1,0 +1,97 @@
+/** The choice of key/value heads, and what it costs and saves; stays in view. */
+import { planKvCache } from 'gqa/plan';
+import { choose, convert } from '../engine.ts';
+import { count, nats } from '../format.ts';
+import {
+  chosenMethod,
+  converted,
+  facts,
+  heads,
+  losses,
+  METHODS,
+  needsConversion,
+  ownHeads,
+  work,
+} from '../state.ts';
+import { Choice, Slider } from '../ui.tsx';
+
+export function Controls() {
+  const model = facts.value;
+  const choices = model?.heads ?? [6, 3, 2, 1];
+  const isTraining = work.value?.what === 'Training';
+  return (
+    <aside class="controls" aria-label="Conversion">
+      <Slider
+        label="Key/value heads"
+        values={choices}
+        value={heads.value}
+        text={(value) => (value === 0 ? '' : `${value}`)}
+        onChange={(value) => choose(value, chosenMethod.value)}
+        hasTicks={choices.length < 9}
+        disabled={isTraining}
+      />
+      <Choice
+        label="Merged by"
+        values={METHODS}
+        value={chosenMethod.value}
+        onChange={(method) => choose(heads.value, method)}
+        disabled={isTraining}
+      />
+      <button
+        type="button"
+        class="main"
+        disabled={!needsConversion.value || work.value !== undefined}
+        onClick={() => void convert()}
+      >
+        Convert
+      </button>
+      <Costs />
+      <Status />
+    </aside>
+  );
+}
+
+function Costs() {
+  const model = facts.value;
+  if (model === undefined) return <dl class="costs" />;
+  const perToken = (numKeyValueHeads: number) =>
+    planKvCache(model.shape, { kvDtype: 'f32', contextLength: 1, numKeyValueHeads }).bytesPerToken;
+  const before = perToken(ownHeads.value);
+  const now = converted.value && perToken(converted.value.numKeyValueHeads);
+  const { original, converted: after, uptrained } = losses.value;
+  return (
+    <dl class="costs">
+      <div>
+        <dt>Cache per token</dt>
+        <dd>
+          {count(before)}
+          {now !== undefined && <b> → {count(now)}</b>} bytes
+        </dd>
+      </div>
+      <div>
+        <dt>Loss</dt>
+        <dd>
+          {nats(original)}
+          {converted.value && <b> → {nats(uptrained ?? after)}</b>}
+        </dd>
+      </div>
+    </dl>
+  );
+}
+
+/** What is being done; also for screen readers. */
+function Status() {
+  const doing = work.value;
+  const share = doing?.share;
+  return (
+    <div class="status">
+      <span role="status">{doing === undefined ? '' : `${doing.what} …`}</span>
+      {share !== undefined && <progress max={1} value={share} aria-label={doing?.what} />}
+      {doing?.stop && doing.what !== 'Training' && (
+        <button type="button" onClick={doing.stop}>
+          Stop
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,8 @@
+import { Part } from '../ui.tsx';
+export function TextPart() {
+  return (
+    <Part name="Text" about="">
+      <p />
+    </Part>
+  );
+}

@@ -1,0 +1,103 @@
+/** Text that a model makes: the continuation of a prompt, with the likeliest next tokens, and chat. */
+import {
+  type Chat,
+  chat,
+  generate,
+  type LogitsProcessor,
+  StreamingDecoder,
+  type Tokenizer,
+} from 'gqa/models';
+import { beforeChange, modelOf, theOpened, type Which } from './models.ts';
+
+/** How the next token is chosen. */
+export interface Sampling {
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+}
+
+/** A piece of text, and what the model gave for its last token. */
+export interface Piece {
+  readonly text: string;
+  /** Its probability. */
+  readonly probability: number;
+  /** The likeliest tokens there, likeliest first. */
+  readonly top: readonly { readonly text: string; readonly probability: number }[];
+}
+
+const TOP = 5;
+
+/** Continues a prompt token by token. */
+export async function* continueText(
+  which: Which,
+  prompt: string,
+  { maxNewTokens, temperature, seed }: Sampling,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void, undefined> {
+  const model = modelOf(which);
+  const tokenizer = model.tokenizer as Tokenizer;
+  const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
+  /** What the model gave for the tokens that have not come yet. */
+  const given: Float32Array[] = [];
+  const record: LogitsProcessor = (logits) => {
+    given.push(probabilities(logits));
+  };
+  const options = {
+    ...{ maxNewTokens, temperature, seed, signal, logitsProcessors: [record] },
+    prefillChunkSize: theOpened().passTokens,
+  };
+  for await (const token of generate(model, tokenizer.encode(prompt), options)) {
+    const all = given.shift() as Float32Array;
+    yield {
+      text: decoder.push(token),
+      probability: all[token],
+      top: largest(all).map((id) => ({ text: tokenizer.decode([id]), probability: all[id] })),
+    };
+  }
+  const rest = decoder.flush();
+  if (rest !== '') yield { text: rest, probability: 1, top: [] };
+}
+
+function probabilities(logits: Float32Array): Float32Array {
+  const max = logits.reduce((most, value) => Math.max(most, value));
+  const out = logits.map((value) => Math.exp(value - max));
+  const sum = out.reduce((total, value) => total + value, 0);
+  return out.map((value) => value / sum);
+}
+
+/** The indices of the largest values, largest first. */
+function largest(values: Float32Array): number[] {
+  const kept: number[] = [];
+  for (let id = 0; id < values.length; id++) {
+    if (kept.length === TOP && values[id] <= values[kept[TOP - 1]]) continue;
+    if (kept.length === TOP) kept.pop();
+    const at = kept.findIndex((other) => values[other] < values[id]);
+    kept.splice(at < 0 ? kept.length : at, 0, id);
+  }
+  return kept;
+}
+
+const chats = new Map<Which, Chat>();
+
+/** Forgets the conversations, which go on side by side. */
+export function resetChats(): void {
+  for (const own of chats.values()) own.dispose();
+  chats.clear();
+}
+beforeChange(resetChats);
+
+/** Answers a message in the conversation with a model. */
+export function ask(
+  which: Which,
+  message: string,
+  { maxNewTokens, temperature, seed }: Sampling,
+  signal: AbortSignal,
+): AsyncIterable<string> {
+  let own = chats.get(which);
+  if (own === undefined) {
+    own = chat(modelOf(which), { maxLength: Math.min(2048, theOpened().facts.context) });
+    chats.set(which, own);
+  }
+  const prefillChunkSize = theOpened().passTokens;
+  return own.send(message, { maxNewTokens, temperature, seed, signal, prefillChunkSize });
+}
