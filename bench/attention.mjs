@@ -23,10 +23,14 @@ export async function attention(options) {
     [2048, 128],
   ]) {
     const shape = prefill(T, H);
+    const prefills = { section, shape, threads };
     await measureAttention(
-      { section, name: `prefill T${T} H${H} f32`, shape, contenders: all, threads, roof: 'fma' },
+      { ...prefills, name: `prefill T${T} H${H} f32`, contenders: all, roof: 'fma' },
       options,
     );
+    const bf16 = { ...prefills, shape: { ...shape, dtype: 'bf16' }, roof: 'bf16' };
+    const contenders = ['native bfloat16', 'native', 'torch'];
+    await measureAttention({ ...bf16, name: `prefill T${T} H${H} bf16`, contenders }, options);
   }
   for (const dtype of ['f32', 'bf16']) {
     for (const K of [32, 8, 1]) {
@@ -38,7 +42,19 @@ export async function attention(options) {
       );
     }
   }
-  const wasm = { section, threads: [1], roof: 'fma', roofBits: 128 };
+  const BNTH = { ...decode(32, 'f32', rotateBytes), layout: 'BNTH' };
+  await measureAttention(
+    {
+      section,
+      name: 'decode S4096 K32 f32 BNTH',
+      shape: BNTH,
+      contenders: ['native', 'torch'],
+      threads,
+      roof: 'read',
+    },
+    options,
+  );
+  const wasm = { section, threads: [1], roof: 'fma', form: '128' };
   await measureAttention(
     { ...wasm, name: 'WASM prefill T512 H64 f32', shape: prefill(512, 64), contenders: ['wasm', 'jax-js'] },
     options,

@@ -1,11 +1,11 @@
 /**
- * The inputs of an attention row, the same for every contender, and the expected output. Element i of an
- * input is a hash of (seed, i), uniform in [-1, 1) and exact in f32, so that each program can make it
- * (peers/torch/sdpa.py does it in Python).
+ * The inputs of a row, the same for every contender, and the expected output. Element i of an input is a hash
+ * of (seed, i), uniform in [-1, 1) and exact in f32, so that each program can make it (peers/torch/ops.py
+ * does it in Python).
  */
 
 /** The seeds of a row's inputs. */
-export const SEEDS = { query: 1, key: 2, value: 3 };
+export const SEEDS = { query: 1, key: 2, value: 3, x: 4, weight: 5 };
 
 /** Element `index` of the input with this seed: murmur3's finaliser over both. */
 function element(seed, index) {
@@ -33,14 +33,31 @@ function roundToBfloat(value) {
   return word.getFloat32(0);
 }
 
-/** The output rows that are checked: [query, head] of batch row 0. */
+const ends = (n) => [...new Set([0, n >> 1, n - 1])];
+
+/** The output rows of attention that are checked: [query, head] of batch row 0. */
 export function checkedRows({ T, N }) {
-  const ends = (n) => [...new Set([0, n >> 1, n - 1])];
   return ends(T).flatMap((t) => ends(N).map((n) => [t, n]));
 }
 
-/** The expected values of the checked rows by the formula in double precision: [checked rows][H], flat. */
-export function truth(shape) {
+/** The outputs of `linear` that are checked: [row, feature]. */
+export function checkedOutputs({ rows, Out }) {
+  return ends(rows).flatMap((r) => ends(Out).map((o) => [r, o]));
+}
+
+/** The expected values of the checked outputs of `linear` in double precision. */
+export function linearTruth(shape) {
+  const stored = shape.dtype === 'bf16' ? roundToBfloat : (x) => x;
+  return checkedOutputs(shape).map(([r, o]) => {
+    let sum = 0;
+    for (let i = 0; i < shape.In; i++)
+      sum += element(SEEDS.x, r * shape.In + i) * stored(element(SEEDS.weight, o * shape.In + i));
+    return sum;
+  });
+}
+
+/** The expected values of the checked rows of attention by the formula in double precision: [checked rows][H], flat. */
+export function attentionTruth(shape) {
   const { S, N, K, H, causal, dtype } = shape;
   const stored = dtype === 'bf16' ? roundToBfloat : (x) => x;
   const key = (s, k, d) => stored(element(SEEDS.key, (s * K + k) * H + d));

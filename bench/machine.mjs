@@ -41,6 +41,15 @@ export function lastLevelCache() {
   return largest || 2 ** 25;
 }
 
+/**
+ * Bytes to pass over so that they are read from memory and not from a cache: twice the last-level cache and at
+ * least 1 GiB (a virtual machine may report less cache than it has), but at most a tenth of memory, because
+ * several programs hold that much each.
+ */
+export function memoryBytes() {
+  return Math.min(Math.max(2 * lastLevelCache(), 2 ** 30), os.totalmem() / 10);
+}
+
 export function describeMachine() {
   const [cpu] = os.cpus();
   const flags = read('/proc/cpuinfo').match(/^flags\s*:(.*)$/m)?.[1] ?? '';

@@ -10,7 +10,9 @@ let threads = 1;
 const prompt = (count) => Array.from({ length: count }, (_, i) => (i * 7919 + 13) % 40000);
 
 await serve({
-  about: () => ({ description: getBackend().description }),
+  about: () => ({
+    description: `${getBackend().description}, matmul precision ${process.env.GQA_MATMUL_PRECISION}`,
+  }),
 
   /** Loads the model and runs one token. Returns when each was done, in milliseconds since `spawned`. */
   async load({ path, spawned }) {
@@ -27,19 +29,20 @@ await serve({
     await setThreads(count);
   },
 
-  /** One pass over `count` tokens into an empty cache, and its last logits. */
+  /** One pass over `count` tokens into an empty cache, and its last logits, of which the first 64 are returned. */
   async prefill({ count, milliseconds }) {
     const cache = model.initCache({ batchSize: 1, maxLength: count });
     const tokens = prompt(count);
+    let values;
     const once = () => {
       cache.reset();
       const logits = model.forward([tokens], { cache, logits: 'last' });
-      logits.dataSync();
+      values = logits.dataSync().slice(0, 64);
       logits.dispose();
     };
     const result = await sample(once, milliseconds, threads);
     cache.dispose();
-    return result;
+    return { ...result, logits: [...values] };
   },
 
   /** `count` greedy tokens after a prompt of 16. Returns the milliseconds of each token, and the tokens. */

@@ -33,18 +33,24 @@ function node22() {
 
 function python() {
   const command = process.env.GQA_BENCH_PYTHON ?? 'python3';
-  const { status } = spawnSync(command, ['-c', 'import numpy, torch']);
+  const { status } = spawnSync(command, ['-c', 'import numpy, safetensors, torch']);
   if (status === 0) return command;
   throw new Error(
-    `${command} has no numpy and torch (set GQA_BENCH_PYTHON; bench/peers/torch/requirements.txt)`,
+    `${command} lacks numpy, safetensors or torch (set GQA_BENCH_PYTHON; bench/peers/torch/requirements.txt)`,
   );
+}
+
+/** One of our programs on a backend, with a matmul precision for the whole program. */
+function ours(program, backend, precision = 'highest') {
+  return [[process.execPath, gc, here(program)], { GQA_BACKEND: backend, GQA_MATMUL_PRECISION: precision }];
 }
 
 /** name -> the command that starts it, and its environment. @throws Error when it cannot run */
 const CONTENDERS = {
-  native: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'native' }],
-  wasm: () => [[process.execPath, gc, here('ours-attention.mjs')], { GQA_BACKEND: 'wasm' }],
-  torch: () => [[python(), here('peers/torch/sdpa.py')]],
+  native: () => ours('ours-ops.mjs', 'native'),
+  'native bfloat16': () => ours('ours-ops.mjs', 'native', 'bfloat16'),
+  wasm: () => ours('ours-ops.mjs', 'wasm'),
+  torch: () => [[python(), here('peers/torch/ops.py')]],
   onnxruntime: () => {
     installed('js', 'onnxruntime-node');
     return [[process.execPath, gc, peer.onnxruntime]];
@@ -53,8 +59,12 @@ const CONTENDERS = {
     installed('js', '@jax-js/jax');
     return [[node22(), gc, peer.jax]];
   },
-  'model native': () => [[process.execPath, gc, here('ours-model.mjs')], { GQA_BACKEND: 'native' }],
-  'model wasm': () => [[process.execPath, gc, here('ours-model.mjs')], { GQA_BACKEND: 'wasm' }],
+  'model native': () => ours('ours-model.mjs', 'native'),
+  'model native bfloat16': () => ours('ours-model.mjs', 'native', 'bfloat16'),
+  'model native int8': () => ours('ours-model.mjs', 'native', 'int8'),
+  'model wasm': () => ours('ours-model.mjs', 'wasm'),
+  'model wasm int8': () => ours('ours-model.mjs', 'wasm', 'int8'),
+  'model torch': () => [[python(), here('peers/torch/model.py')]],
   'llama.cpp': () => {
     installed('llama', 'node-llama-cpp');
     return [[process.execPath, gc, peer.llama]];

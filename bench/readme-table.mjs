@@ -5,8 +5,8 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Roofs } from './roofs.mjs';
-import { duration, percent } from './table.mjs';
+import { rateOf } from './roofs.mjs';
+import { duration, percent, rate } from './table.mjs';
 
 const folder = fileURLToPath(new URL('results/', import.meta.url));
 
@@ -17,14 +17,15 @@ function newest() {
   return `${folder}${files.sort().at(-1)}`;
 }
 
-/** Median and share of the roof, `1.23 ms (81 %)`; for a model tokens per second; for memory MiB. */
+/** Median and share of the roof, `1.23 ms (81 %)`, or tokens per second and share; for memory MiB. */
 function cell(row, result, roofs) {
   if (!result) return '';
-  if (result.tokensPerSecond) return `${result.tokensPerSecond.toFixed(0)} tokens/s`;
   if (result.median === undefined) return `${result.mostMiB.toFixed(0)} MiB`;
-  const roof = row.roof && roofs[Roofs.nameOf(row.roof)];
-  if (!roof || !result.gflops) return duration(result.median);
-  return `${duration(result.median)} (${percent((row.roof.kind === 'fma' ? result.gflops : result.gbs) / roof)})`;
+  const figure = result.tokensPerSecond
+    ? `${result.tokensPerSecond.toFixed(0)} tokens/s`
+    : duration(result.median);
+  const roof = row.roof && rateOf(row.roof, roofs);
+  return roof ? `${figure} (${percent(rate(row, result) / roof)})` : figure;
 }
 
 function peerCell(result) {
@@ -41,52 +42,91 @@ function table(head, lines) {
   return all.map((line) => `| ${line.join(' | ')} |`).join('\n');
 }
 
-function print({ machine, versions, contenders, roofs, rows, rounds, date }) {
-  const roof = (kind, threads) => roofs[Roofs.nameOf({ kind, threads })]?.toFixed(0) ?? '?';
+/**
+ * A table of rows. `columns`: `[title, contender]`; the first is a row's subject where it has that contender,
+ * and the other cells say how much faster the subject is.
+ */
+function rowsTable(title, columns, rows, roofs) {
+  if (rows.length === 0) return;
+  const lines = rows.map((row) => [
+    row.name,
+    ...columns.map(([, contender]) => {
+      const result = row.results.find((r) => r.contender === contender);
+      return result?.oursFaster ? peerCell(result) : cell(row, result, roofs);
+    }),
+  ]);
+  console.log(`\n${table([title, ...columns.map(([name]) => name)], lines)}`);
+}
+
+function print({ machine, versions, contenders, roofs, rows, rounds, date, rotateBytes }) {
+  const figures = Object.entries(roofs).map(([name, value]) => {
+    const [kind, ...rest] = name.split(' ');
+    const what = kind === 'read' || rest[0] === 'widest' ? kind : `${kind} ${rest[0]}`;
+    return `${what} ${value.toFixed(0)} ${kind === 'read' ? 'GB/s' : 'GFLOP/s'} (${rest.at(-1)})`;
+  });
   console.log(
-    `${machine.cpu}, ${machine.processors} processors; FMA peak ${roof('fma', 1)} and ${roof('fma', 2)} GFLOP/s, read ${roof('read', 1)} and ${roof('read', 2)} GB/s on 1 and 2 threads; commit ${versions.commit}, ${date.slice(0, 10)}, medians of ${rounds} rounds. ${Object.entries(
-      contenders,
-    )
-      .filter(([name]) => !name.startsWith('model'))
-      .map(([name, description]) => `${name}: ${description}`)
-      .join('; ')}.\n`,
+    `${machine.cpu}, ${machine.processors} processors, last-level cache ${machine.lastLevelCacheMiB} MiB, ` +
+      `commit ${versions.commit}, ${date.slice(0, 10)}, medians of ${rounds} rounds. Roofs (threads): ` +
+      `${figures.join(', ')}; read over ${Math.round(rotateBytes / 2 ** 20)} MiB. ` +
+      `${Object.entries(contenders)
+        .map((pair) => pair.join(': '))
+        .join('; ')}.`,
   );
-  const find = (row, name) => row.results.find(({ contender }) => contender === name);
-  const attention = rows.filter(({ section, name }) => section === 'attention' && !name.startsWith('WASM'));
-  console.log(
-    table(
-      ['attention, N32', 'gqa (of the roof)', 'PyTorch (gqa is faster)', 'ONNX Runtime (gqa is faster)'],
-      attention.map((row) => [
-        row.name,
-        cell(row, find(row, 'native'), roofs),
-        peerCell(find(row, 'torch')),
-        peerCell(find(row, 'onnxruntime')),
-      ]),
-    ),
+  const wasm = ({ name }) => name.startsWith('WASM');
+  const of = (section) => rows.filter((row) => row.section === section && row.results.length > 0);
+  const operations = [...of('attention').filter((row) => !wasm(row)), ...of('linear')];
+  const peers = [
+    ['PyTorch (gqa is faster)', 'torch'],
+    ['ONNX Runtime (gqa is faster)', 'onnxruntime'],
+  ];
+  const narrow = ({ results }) => results[0].contender.endsWith('bfloat16');
+  rowsTable(
+    'f32 products',
+    [['gqa (of the roof)', 'native'], ...peers],
+    operations.filter((row) => !narrow(row)),
+    roofs,
   );
-  const wasm = rows.filter(({ section, name }) => section === 'attention' && name.startsWith('WASM'));
-  if (wasm.length > 0) {
-    const lines = wasm.map((row) => [
-      row.name.replace('WASM ', ''),
-      cell(row, find(row, 'wasm'), roofs),
-      peerCell(find(row, 'jax-js')),
-    ]);
-    console.log(
-      `\n${table(['attention in WASM, N32', 'gqa (of the roof)', 'jax-js (gqa is faster)'], lines)}`,
-    );
-  }
-  const model = rows.filter(({ section, results }) => section === 'model' && results.length > 0);
-  if (model.length > 0) {
-    const lines = model.map((row) => [
-      row.name,
-      cell(row, find(row, 'model native'), roofs),
-      cell(row, find(row, 'model wasm'), roofs),
-      row.results.some(({ oursFaster }) => oursFaster)
-        ? peerCell(find(row, 'llama.cpp'))
-        : cell(row, find(row, 'llama.cpp'), roofs),
-    ]);
-    console.log(`\n${table(['model', 'gqa native', 'gqa wasm', 'llama.cpp (gqa is faster)'], lines)}`);
-  }
+  rowsTable(
+    'bf16 products',
+    [['gqa bfloat16 (of the roof)', 'native bfloat16'], ['gqa highest', 'native'], peers[0]],
+    operations.filter(narrow),
+    roofs,
+  );
+  const inWasm = [
+    ['gqa (of the roof)', 'wasm'],
+    ['jax-js (gqa is faster)', 'jax-js'],
+  ];
+  rowsTable('attention in WASM, N32', inWasm, of('attention').filter(wasm), roofs);
+  const models = [...of('model'), ...of('bf16 model')];
+  const withSubject = (ending) => models.filter(({ results }) => results[0].contender.endsWith(ending));
+  const llama = ['llama.cpp (gqa is faster)', 'llama.cpp'];
+  rowsTable(
+    'model, exact products',
+    [['gqa native', 'model native'], ['gqa wasm', 'model wasm'], llama],
+    withSubject('native'),
+    roofs,
+  );
+  rowsTable(
+    'model, int8',
+    [['gqa native int8', 'model native int8'], ['gqa native', 'model native'], llama],
+    withSubject('native int8'),
+    roofs,
+  );
+  const int8 = [
+    ['gqa wasm int8', 'model wasm int8'],
+    ['gqa wasm', 'model wasm'],
+  ];
+  rowsTable('model in WASM, int8', int8, withSubject('wasm int8'), roofs);
+  rowsTable(
+    'model, bf16',
+    [
+      ['gqa bfloat16', 'model native bfloat16'],
+      ['gqa highest', 'model native'],
+      ['PyTorch bf16 (gqa is faster)', 'model torch'],
+    ],
+    withSubject('bfloat16'),
+    roofs,
+  );
   const skipped = rows.flatMap(({ name, skipped }) =>
     skipped.map(({ contender, reason }) => `- ${name}: ${contender}: ${reason}`),
   );

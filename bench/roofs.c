@@ -1,14 +1,16 @@
 /*
- * roofs.c: the machine's limits, fused multiply-adds per second and bytes read per second, on one or more
- * threads. A contender of the bench (protocol: bench/serve.mjs) with two commands:
+ * roofs.c: the machine's limits on one or more threads. A contender of the bench (protocol: bench/serve.mjs)
+ * with three commands:
  *
- *   fma [bits, threads, milliseconds]   {"gflops": …}   bits 512, 256 or 128; 0 = the widest of this processor
- *   read [mebibytes, threads, pieces]   {"gbs": …}      per thread the median over pieces of 2 MiB; their sum
+ *   units {}                                  [["fma", "512"], …]   kinds and forms that the processor has
+ *   peak ["kind form", threads, milliseconds] {"gflops": …}         a unit of roofs-units.h; the form `widest`
+ *                                                                   is the fastest
+ *   read [mebibytes, threads, pieces]         {"gbs": …, "form": …} the sum of each thread's median over its
+ *                                                                   pieces of 2 MiB
  *
- * FMA: independent accumulators, all in registers: 24, more than latency times width of any x86 or arm64
- * core, and 12 for instruction sets with 16 registers. Read: vector loads that are added up, in 1, 2 or 4
- * streams per thread (another number at each request), round a buffer in huge pages where the system has
- * them. roofs.mjs keeps the best answer.
+ * Read: vector loads that are added up, each thread round its own part of a buffer in huge pages where the
+ * system has them, every page written before. It is read in 1, 2 or 4 streams per thread, with and without a
+ * prefetch 4 KiB ahead, a piece in one form after the other; the best form counts.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -19,60 +21,17 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "roofs-units.h"
+
 #define MAX_THREADS 64
-#define PIECE ((size_t)2 << 20)
+#define PIECE ((size_t)2 << 20) /* a huge page */
 #define MAX_PIECES 256
-#if defined(__x86_64__)
-#define TARGET(isa) __attribute__((target(isa), noinline))
-#else
-#define TARGET(isa) __attribute__((noinline))
-#endif
+#define FORMS 6 /* of reading: 1, 2 and 4 streams, without and with prefetch */
 
 static double now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* `rounds` times COUNT fused multiply-adds of LANES floats; accumulators and operands stay in registers. */
-#define FMA_LOOP(NAME, ISA, LANES, COUNT, CONSTRAINT)                             \
-  TARGET(ISA) static void NAME(long rounds) {                                     \
-    typedef float vector __attribute__((vector_size(4 * LANES)));                 \
-    vector c[COUNT], a = (vector){0} + 0.999f, b = (vector){0} + 0.001f;          \
-    _Pragma("GCC unroll 24") for (int i = 0; i < COUNT; i++) c[i] = a * (float)i; \
-    for (long round = 0; round < rounds; round++) {                               \
-      _Pragma("GCC unroll 24") for (int i = 0; i < COUNT; i++) {                  \
-        c[i] = c[i] * a + b;                                                      \
-        __asm__ volatile("" : "+" CONSTRAINT(c[i]));                              \
-      }                                                                           \
-    }                                                                             \
-  }
-
-#if defined(__x86_64__)
-FMA_LOOP(fma_512, "avx512f,prefer-vector-width=512", 16, 24, "v")
-FMA_LOOP(fma_256, "avx2,fma", 8, 12, "x")
-FMA_LOOP(fma_128, "avx2,fma", 4, 12, "x")
-FMA_LOOP(mul_add_128, "sse2", 4, 12, "x")
-#else
-FMA_LOOP(fma_128, "", 4, 24, "w")
-#endif
-
-typedef struct {
-  void (*run)(long);
-  int lanes, accumulators;
-} fma_kernel;
-
-static fma_kernel choose(int bits) {
-#if defined(__x86_64__)
-  int wide = __builtin_cpu_supports("avx512f"), fused = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (bits == 0) bits = wide ? 512 : fused ? 256 : 128;
-  if (bits == 512 && wide) return (fma_kernel){fma_512, 16, 24};
-  if (bits == 256 && fused) return (fma_kernel){fma_256, 8, 12};
-  if (bits == 128) return fused ? (fma_kernel){fma_128, 4, 12} : (fma_kernel){mul_add_128, 4, 12};
-#else
-  if (bits == 0 || bits == 128) return (fma_kernel){fma_128, 4, 24};
-#endif
-  return (fma_kernel){0, 0, 0};
 }
 
 /* Threads start together; the time is from the first start to the last end. */
@@ -112,22 +71,20 @@ static double timed(int threads, void (*work)(int, int)) {
   return end - start;
 }
 
-static fma_kernel kernel;
+static const roof_unit *unit;
 static long rounds;
-static void fma_share(int index, int threads) {
+static void unit_share(int index, int threads) {
   (void)index, (void)threads;
-  kernel.run(rounds);
+  unit->run(rounds);
 }
 
 /* The best of several short runs: an interrupted run is slower than the processor. */
-static double measure_fma(int bits, int threads, double milliseconds) {
-  kernel = choose(bits);
-  if (!kernel.run) return 0;
+static double measure_peak(int threads, double milliseconds) {
   double best = 0, until = now() + milliseconds * 1e-3;
   rounds = 10000;
   do {
-    double seconds = timed(threads, fma_share);
-    double gflops = 2e-9 * (double)rounds * kernel.lanes * kernel.accumulators * threads / seconds;
+    double seconds = timed(threads, unit_share);
+    double gflops = 1e-9 * (double)rounds * unit->operations * threads / seconds;
     if (gflops > best) best = gflops;
     if (seconds < 1e-3) rounds *= 2; /* shorter than a time slice, so that some run is not interrupted */
   } while (now() < until);
@@ -137,18 +94,20 @@ static double measure_fma(int bits, int threads, double milliseconds) {
 typedef float v16 __attribute__((vector_size(64), aligned(64)));
 static char *buffer;
 static size_t buffer_bytes;
-static int streams;
 static volatile float sink;
 
+#define READ_AHEAD 4096
 #if defined(__x86_64__)
 __attribute__((target_clones("avx512f", "avx2", "default"), noinline))
 #endif
-static void read_streams(const char *from, size_t bytes, int count) {
+static void read_streams(const char *from, size_t bytes, int count, int prefetch) {
   size_t each = bytes / (size_t)count / 256 * 256;
   v16 a = {0}, b = {0}, c = {0}, d = {0};
   for (size_t at = 0; at < each; at += 256)
     for (int s = 0; s < count; s++) {
       const v16 *p = (const v16 *)(from + (size_t)s * each + at);
+      if (prefetch)
+        for (int line = 0; line < 4; line++) __builtin_prefetch((const char *)(p + line) + READ_AHEAD, 0, 3);
       a += p[0], b += p[1], c += p[2], d += p[3];
     }
   a += b + c + d;
@@ -156,17 +115,20 @@ static void read_streams(const char *from, size_t bytes, int count) {
 }
 
 static size_t cursor[MAX_THREADS];
-static double rates[MAX_THREADS][MAX_PIECES];
+static double rates[FORMS][MAX_THREADS][MAX_PIECES];
 static int pieces_each;
 
 /* A piece is shorter than a time slice, so that the median piece is not interrupted by other programs. */
 static void read_share(int index, int threads) {
   size_t part = buffer_bytes / (size_t)threads / PIECE * PIECE;
-  for (int i = 0; i < pieces_each; i++) {
+  for (int i = 0; i < pieces_each * FORMS; i++) {
+    const int form = i % FORMS;
     if (cursor[index] + PIECE > part) cursor[index] = 0;
+    const char *piece = buffer + (size_t)index * part + cursor[index];
+    sink = *(volatile const float *)piece; /* a virtual machine may have to map the page again: 150 us (measured) */
     double start = now();
-    read_streams(buffer + (size_t)index * part + cursor[index], PIECE, streams);
-    rates[index][i] = (double)PIECE / (now() - start) * 1e-9;
+    read_streams(piece, PIECE, 1 << form / 2, form % 2);
+    rates[form][index][i / FORMS] = (double)PIECE / (now() - start) * 1e-9;
     cursor[index] += PIECE;
   }
 }
@@ -176,41 +138,50 @@ static int ascending(const void *a, const void *b) {
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-static double measure_read(size_t mebibytes, int threads, int pieces) {
-  static int requests;
+/* `form`: the best one. */
+static double measure_read(size_t mebibytes, int threads, int pieces, int *form) {
   size_t wanted = (mebibytes << 20) / PIECE * PIECE;
   if (wanted < PIECE * (size_t)threads) wanted = PIECE * (size_t)threads;
-  if (buffer && buffer_bytes != wanted) munmap(buffer, buffer_bytes), buffer = 0;
-  if (!buffer) {
-    buffer = mmap(0, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (buffer == MAP_FAILED) exit(1);
+  if (buffer_bytes != wanted) {
+    char *mapped = mmap(0, wanted + PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) exit(1);
+    buffer = (char *)(((uintptr_t)mapped + PIECE - 1) / PIECE * PIECE);
 #ifdef MADV_HUGEPAGE
     madvise(buffer, wanted, MADV_HUGEPAGE);
 #endif
     buffer_bytes = wanted;
     for (size_t i = 0; i < wanted / sizeof(float); i++) ((float *)buffer)[i] = (float)(i & 1023);
   }
-  pieces_each = pieces > MAX_PIECES ? MAX_PIECES : pieces;
-  streams = 1 << requests++ % 3;
+  pieces_each = pieces < FORMS ? 1 : pieces / FORMS > MAX_PIECES ? MAX_PIECES : pieces / FORMS;
   timed(threads, read_share);
-  double sum = 0;
-  for (int t = 0; t < threads; t++) {
-    qsort(rates[t], (size_t)pieces_each, sizeof(double), ascending);
-    sum += rates[t][pieces_each / 2];
+  double best = 0;
+  for (int f = 0; f < FORMS; f++) {
+    double sum = 0;
+    for (int t = 0; t < threads; t++) {
+      qsort(rates[f][t], (size_t)pieces_each, sizeof(double), ascending);
+      sum += rates[f][t][pieces_each / 2];
+    }
+    if (sum > best) best = sum, *form = f;
   }
-  return sum;
+  return best;
 }
 
 int main(void) {
-  char line[256];
+  char line[256], kind[16], form[16];
   setvbuf(stdout, 0, _IOLBF, 0);
   while (fgets(line, sizeof line, stdin)) {
     int a, b, c;
-    if (sscanf(line, "fma [%d,%d,%d]", &a, &b, &c) == 3 && b >= 1 && b <= MAX_THREADS) {
-      double gflops = measure_fma(a, b, c);
-      printf("#bench {\"ok\":{\"gflops\":%.3f,\"bits\":%d}}\n", gflops, 32 * kernel.lanes);
+    if (!strncmp(line, "units ", 6)) {
+      printf("#bench {\"ok\":[");
+      for (int i = 0, found = 0; i < UNIT_COUNT; i++)
+        if (find_unit(UNITS[i].kind, UNITS[i].form) == &UNITS[i]) printf("%s[\"%s\",\"%s\"]", found++ ? "," : "", UNITS[i].kind, UNITS[i].form);
+      printf("]}\n");
+    } else if (sscanf(line, "peak [\"%15[a-z0-9] %15[a-z0-9]\",%d,%d]", kind, form, &b, &c) == 4 && b >= 1 && b <= MAX_THREADS && (unit = find_unit(kind, form)) != 0) {
+      printf("#bench {\"ok\":{\"gflops\":%.3f}}\n", measure_peak(b, c));
     } else if (sscanf(line, "read [%d,%d,%d]", &a, &b, &c) == 3 && b >= 1 && b <= MAX_THREADS) {
-      printf("#bench {\"ok\":{\"gbs\":%.3f}}\n", measure_read((size_t)a, b, c));
+      int best = 0;
+      const double gbs = measure_read((size_t)a, b, c, &best);
+      printf("#bench {\"ok\":{\"gbs\":%.3f,\"form\":\"%d streams%s\"}}\n", gbs, 1 << best / 2, best % 2 ? ", prefetch" : "");
     } else {
       printf("#bench {\"error\":\"roofs: unknown request\"}\n");
     }

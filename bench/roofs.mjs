@@ -1,11 +1,14 @@
 /**
- * The machine's roofs (peak FMA rate, peak read bandwidth), measured by roofs.c again in every round of a
- * row; the best figure counts.
+ * The machine's roofs, measured by roofs.c again in every round of a row: the peak rate of its units (FMA on
+ * f32, bf16 and int8 products) and the bandwidth of reading from memory. The best peak counts; of the
+ * bandwidth, which other machines on the same memory lower, the median.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Contender } from './contender.mjs';
+import { memoryBytes } from './machine.mjs';
+import { median } from './stats.mjs';
 
 const source = fileURLToPath(new URL('roofs.c', import.meta.url));
 const folder = fileURLToPath(new URL('../build/', import.meta.url));
@@ -23,62 +26,78 @@ function compile() {
 }
 
 export class Roofs {
-  /** The best figures by name: `fma widest 2` or `fma 128 1` (bits, threads) in GFLOP/s, `read 2` in GB/s. */
+  /**
+   * By name: `fma widest 2`, `fma 128 1`, `bf16 amx 1`, `int8 widest 2` (kind, form, threads) in GFLOP/s,
+   * `read 2` in GB/s.
+   */
   best = {};
+  /** `[kind, form]` of each unit that the processor has. */
+  units = [];
   /** Why roofs cannot be measured; undefined when they can. */
   missing;
+  /** MiB that the read roof passes over. */
+  readMiB = Math.round(memoryBytes() / 2 ** 20);
   #program;
-  #mebibytes;
+  #reads = {};
 
-  /** @param rotateBytes the size of the buffer for the read roof, as for the decode rows */
-  constructor(rotateBytes) {
-    this.#mebibytes = Math.round(rotateBytes / 2 ** 20);
+  /** Compiles and starts the program. */
+  static async start() {
+    const roofs = new Roofs();
     try {
       compile();
-      this.#program = new Contender('roofs', [binary]);
+      roofs.#program = new Contender('roofs', [binary]);
+      roofs.units = await roofs.#program.ask('units');
     } catch (error) {
-      this.missing = error.message;
+      roofs.missing = error.message;
     }
+    return roofs;
   }
 
   /**
-   * Measures a roof and keeps the best figure. Returns undefined when roofs cannot be measured.
-   * @param roof `{ kind: 'fma', bits, threads }` or `{ kind: 'read', threads }`
+   * Measures a roof. Returns undefined when it cannot be measured, also for a unit that the processor lacks.
+   * @param roof `{ kind: 'fma' | 'bf16' | 'int8', form = 'widest', threads }` or `{ kind: 'read', threads }`
    */
   async measure(roof) {
-    if (!this.#program) return undefined;
-    const { kind, bits = 0, threads } = roof;
-    const answer =
-      kind === 'fma'
-        ? await this.#program.ask('fma', [bits, threads, 30])
-        : await this.#program.ask('read', [this.#mebibytes, threads, 100]);
-    const value = answer.gflops ?? answer.gbs;
+    const { kind, form = 'widest', threads } = roof;
     const name = Roofs.nameOf(roof);
-    if (!(this.best[name] >= value)) this.best[name] = value;
-    return value;
+    if (this.missing) return undefined;
+    if (kind === 'read') {
+      const { gbs } = await this.#program.ask('read', [this.readMiB, threads, 96]);
+      this.#reads[name] = [...(this.#reads[name] ?? []), gbs];
+      this.best[name] = median(this.#reads[name]);
+      return gbs;
+    }
+    if (!this.units.some((unit) => unit[0] === kind && (form === 'widest' || unit[1] === form)))
+      return undefined;
+    const { gflops } = await this.#program.ask('peak', [`${kind} ${form}`, threads, 30]);
+    if (!(this.best[name] >= gflops)) this.best[name] = gflops;
+    return gflops;
   }
 
-  /** The best figure of a roof; undefined before it is measured. */
+  /** The figure of a row's roof: its own (reading), else the best; undefined before it is measured. */
   get(roof) {
-    return this.best[Roofs.nameOf(roof)];
+    return rateOf(roof, this.best);
   }
 
   async stop() {
     await this.#program?.stop();
   }
 
-  static nameOf({ kind, bits = 0, threads }) {
-    return kind === 'fma' ? `fma ${bits || 'widest'} ${threads}` : `read ${threads}`;
+  static nameOf({ kind, form = 'widest', threads }) {
+    return kind === 'read' ? `read ${threads}` : `${kind} ${form} ${threads}`;
   }
 }
 
-/** Measures all roofs `rounds` times. */
+/** The figure of a row's roof, of a row `{ kind, form, threads, rate }` and the best figures by name. */
+export function rateOf(roof, best) {
+  return roof.rate ?? best[Roofs.nameOf(roof)];
+}
+
+/** Measures all roofs `rounds` times: reading and the fastest unit of each kind, and the others on one thread. */
 export async function measureRoofs(roofs, threadCounts, rounds) {
   for (let round = 0; round < rounds; round++) {
-    for (const threads of threadCounts) {
-      await roofs.measure({ kind: 'fma', threads });
-      await roofs.measure({ kind: 'read', threads });
-    }
-    await roofs.measure({ kind: 'fma', bits: 128, threads: 1 });
+    for (const threads of threadCounts)
+      for (const kind of ['read', 'fma', 'bf16', 'int8']) await roofs.measure({ kind, threads });
+    for (const [kind, form] of roofs.units) await roofs.measure({ kind, form, threads: 1 });
   }
 }

@@ -1,11 +1,11 @@
 /**
- * Measures a row of attention. Each contender's output is checked against the formula. Then they take turns
- * (ours, peer, ours, peer, …), each turn some tens of milliseconds, and the row's roof is measured in every
- * round. A time is the median over all rounds; a ratio is the median of the rounds' ratios, so that drift of
- * the machine cancels.
+ * Measures a row of attention or `linear`. Each contender's output is checked against the formula. Then they
+ * take turns (ours, peer, ours, peer, …), each turn some tens of milliseconds, and the row's roof is measured
+ * in every round. A time is the median over all rounds; a ratio is the median of the rounds' ratios, so that
+ * drift of the machine cancels.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { largestError, truth } from './inputs.mjs';
+import { attentionTruth, largestError, linearTruth } from './inputs.mjs';
 import { start } from './peers.mjs';
 import { median, summarize } from './stats.mjs';
 
@@ -53,14 +53,33 @@ export function cacheBytes({ B, S, K, H, dtype }) {
 }
 
 /**
- * Measures the rows of one shape, one per number of threads, on the same inputs.
- * @param work `{ section, name, shape, contenders, threads: [1, 2], roof: 'fma' | 'read', roofBits? }`; the
- *   first contender is ours
- * @param options `{ rounds, milliseconds, roofs, contenders, report }`; `report` is called with each row
+ * Measures the rows of attention of one shape, one row per number of threads.
+ * @param work `{ section, name, shape, contenders, threads: [1, 2], roof: 'fma' | 'bf16' | 'read', form? }`;
+ *   the first contender is the row's subject, to which the others are compared
+ * @param options `{ rounds, milliseconds, roofs, contenders, match, report }`; `report` is called with each row
  */
-export async function measureAttention(work, { rounds, milliseconds, roofs, contenders, report }) {
+export async function measureAttention(work, options) {
   const { shape } = work;
-  const expected = truth(shape);
+  const costs = { flops: attentionFlops(shape), bytes: cacheBytes(shape) };
+  await measureRows({ ...work, ...costs, expected: () => attentionTruth(shape) }, options);
+}
+
+/** The same for `linear`; the shape is `{ rows, In, Out, dtype }`, of which `dtype` is the weight's. */
+export async function measureLinear(work, options) {
+  const { rows, In, Out, dtype } = work.shape;
+  const costs = { flops: 2 * rows * In * Out, bytes: In * Out * (dtype === 'bf16' ? 2 : 4) };
+  const shape = { ...work.shape, op: 'linear' };
+  await measureRows({ ...work, ...costs, shape, expected: () => linearTruth(shape) }, options);
+}
+
+/** Largest error of a contender, relative to the largest value: of exact products, and with bf16 operands. */
+const tolerance = (contender, { dtype }) =>
+  contender.endsWith('bfloat16') || (contender === 'torch' && dtype === 'bf16') ? 1e-2 : 1e-4;
+
+async function measureRows(work, { rounds, milliseconds, roofs, contenders, match, report }) {
+  const { shape, flops, bytes } = work;
+  if (match && !work.name.includes(match)) return;
+  const expected = work.expected();
   const ready = [];
   const skipped = [];
   const errors = {};
@@ -69,10 +88,9 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, cont
       const contender = await contenders.get(name);
       const { rows } = await contender.ask('prepare', { ...shape, threads: work.threads[0] });
       const error = largestError(rows, expected);
-      // PyTorch computes a bf16 row in bf16 throughout.
-      const tolerance = name === 'torch' && shape.dtype === 'bf16' ? 1e-2 : 1e-4;
-      if (!(error <= tolerance))
-        throw new Error(`wrong result: error ${error.toExponential(1)}, expected <= ${tolerance}`);
+      const most = tolerance(name, shape);
+      if (!(error <= most))
+        throw new Error(`wrong result: error ${error.toExponential(1)}, expected <= ${most}`);
       errors[name] = error;
       ready.push(contender);
     } catch (error) {
@@ -80,14 +98,16 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, cont
     }
   }
   for (const threads of work.threads) {
-    const roof = { kind: work.roof, bits: work.roofBits, threads };
+    const roof = { kind: work.roof, form: work.form, threads };
+    const roofRates = [];
     for (const contender of ready) await contender.ask('setThreads', threads);
     const turns = Object.fromEntries(
       ready.map(({ name }) => [name, { times: [], medians: [], cpu: [], busy: [] }]),
     );
     for (const contender of ready) await contender.ask('sample', 0);
     for (let round = 0; round < rounds; round++) {
-      await roofs.measure(roof);
+      const rate = await roofs.measure(roof);
+      if (rate !== undefined) roofRates.push(rate);
       for (const contender of ready) {
         // A peer's threads may spin for a moment after its turn.
         await pause(10);
@@ -100,8 +120,6 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, cont
       }
     }
     const ours = turns[work.contenders[0]];
-    const flops = attentionFlops(shape);
-    const bytes = cacheBytes(shape);
     const results = ready.map(({ name }) => {
       const turn = turns[name];
       const stats = summarize(turn.times);
@@ -118,6 +136,8 @@ export async function measureAttention(work, { rounds, milliseconds, roofs, cont
         result.oursFaster = median(turn.medians.map((time, i) => time / ours.medians[i]));
       return result;
     });
+    // The bandwidth changes from minute to minute, so a row has its own; a peak is the best of the run.
+    if (roof.kind === 'read' && roofRates.length > 0) roof.rate = median(roofRates);
     await report({
       section: work.section,
       name: `${work.name}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,

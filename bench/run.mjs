@@ -2,7 +2,9 @@
  * `npm run bench`: the speed of gqa beside its peers and the machine's roofs, in one run. Rows go to stdout;
  * a complete run is written to bench/results/<date>-<cpu>.json.
  *
- *   --only <names>     sections, comma-separated: roofs, attention, model, scaling (default: all)
+ *   --only <names>     sections, comma-separated: roofs, attention, linear, model, bf16-model, scaling (default:
+ *                      all)
+ *   --match <text>     only rows whose name contains the text, such as `bf16`
  *   --quick            3 rounds, for a first look; not for figures on a page
  *   --rounds <n>       turns of each contender per row (default 15)
  *   --threads <list>   numbers of threads (default 1,2; those above the number of processors are left out)
@@ -17,20 +19,22 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { attention } from './attention.mjs';
-import { describeMachine, describeVersions, lastLevelCache } from './machine.mjs';
-import { model } from './model.mjs';
+import { linear } from './linear.mjs';
+import { describeMachine, describeVersions, memoryBytes } from './machine.mjs';
+import { bf16Model, model } from './model.mjs';
 import { installPeers } from './peers.mjs';
 import { measureRoofs, Roofs } from './roofs.mjs';
 import { Contenders } from './rows.mjs';
 import { growth, scaling } from './scaling.mjs';
 import { rowText } from './table.mjs';
 
-const SECTIONS = ['roofs', 'attention', 'model', 'scaling'];
+const SECTIONS = ['roofs', 'attention', 'linear', 'model', 'bf16-model', 'scaling'];
 
 function options() {
   const { values } = parseArgs({
     options: {
       only: { type: 'string' },
+      match: { type: 'string' },
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
       threads: { type: 'string', default: '1,2' },
@@ -49,7 +53,7 @@ function options() {
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 15));
   if (!Number.isInteger(rounds) || rounds < 1)
     throw new RangeError(`--rounds: expected an integer >= 1, got ${values.rounds}`);
-  const complete = !values.quick && sections.length === SECTIONS.length;
+  const complete = !values.quick && !values.match && sections.length === SECTIONS.length;
   return {
     ...values,
     sections,
@@ -75,9 +79,8 @@ async function main() {
       `warning: other programs are running (load ${machine.loadBefore.toFixed(1)}): the figures will not be reliable`,
     );
 
-  // Twice the last-level cache, but at most a tenth of memory, because three programs hold that much each.
-  const rotateBytes = Math.min(2 * lastLevelCache(), os.totalmem() / 10);
-  const roofs = new Roofs(rotateBytes);
+  const rotateBytes = memoryBytes();
+  const roofs = await Roofs.start();
   if (roofs.missing) console.log(`skipped: roofs: ${roofs.missing}`);
   const contenders = new Contenders();
   const rows = [];
@@ -98,6 +101,7 @@ async function main() {
     if (!roofs.missing) await measureRoofs(roofs, wanted.threads, wanted.quick ? 3 : 10);
     console.log(roofsText(roofs.best));
     if (wanted.sections.includes('attention')) await attention(section);
+    if (wanted.sections.includes('linear')) await linear(section);
     if (wanted.sections.includes('scaling')) {
       await scaling(section);
       console.log('growth per doubling');
@@ -108,6 +112,7 @@ async function main() {
     Object.assign(section.descriptions, contenders.descriptions);
     await contenders.stop();
     if (wanted.sections.includes('model')) await model(section);
+    if (wanted.sections.includes('bf16-model')) await bf16Model(section);
     if (!roofs.missing) await measureRoofs(roofs, wanted.threads, 2);
   } finally {
     await contenders.stop();
@@ -144,9 +149,8 @@ async function main() {
 function roofsText(best) {
   const parts = Object.entries(best).map(([name, value]) => {
     const [kind, ...rest] = name.split(' ');
-    const threads = rest.at(-1);
-    const what = kind === 'read' ? 'read' : `FMA${rest[0] === 'widest' ? '' : ` ${rest[0]}-bit`}`;
-    return `${what} ${value.toFixed(1)} ${kind === 'read' ? 'GB/s' : 'GFLOP/s'} (${threads})`;
+    const what = kind === 'read' || rest[0] === 'widest' ? kind : `${kind} ${rest[0]}`;
+    return `${what} ${value.toFixed(1)} ${kind === 'read' ? 'GB/s' : 'GFLOP/s'} (${rest.at(-1)})`;
   });
   return `roofs (threads): ${parts.join(', ') || 'none'}`;
 }

@@ -16,8 +16,8 @@ export function cells(row, result, roof) {
     out.min = duration(result.min);
     out.spread = percent(result.spread);
   }
-  if (result.gflops !== undefined) {
-    out['GFLOP/s'] = result.gflops.toFixed(1);
+  if (result.gflops !== undefined) out['GFLOP/s'] = result.gflops.toFixed(1);
+  if (result.gbs !== undefined) {
     out['GB/s'] = result.gbs.toFixed(1);
     if (roof) {
       out['of roof'] = percent(rate(row, result) / roof);
@@ -41,13 +41,13 @@ export function cells(row, result, roof) {
 }
 
 /** The figure that the row's roof limits. */
-function rate(row, result) {
-  return row.roof.kind === 'fma' ? result.gflops : result.gbs;
+export function rate(row, result) {
+  return row.roof.kind === 'read' ? result.gbs : result.gflops;
 }
 
 /** One row for the terminal. */
 export function rowText(row, roof) {
-  const unit = row.roof?.kind === 'fma' ? 'GFLOP/s' : 'GB/s';
+  const unit = row.roof?.kind === 'read' ? 'GB/s' : 'GFLOP/s';
   const lines = [`${row.name}${roof ? `   (roof ${roof.toFixed(1)} ${unit})` : ''}`];
   for (const result of row.results) {
     const { contender, ...rest } = cells(row, result, roof);

@@ -1,11 +1,13 @@
 /**
- * Training beside PyTorch eager with fused AdamW, from the same weights, tokens and recipe; and attention
- * forward plus backward beside scaled_dot_product_attention and autograd. The losses must be equal; then the
- * two programs take turns. Each row has new processes, so that the peak memory is the row's. The column cpu
- * is processor time per run, to be compared where other programs run.
+ * Training beside PyTorch with fused AdamW, from the same weights, tokens and recipe; and attention forward
+ * plus backward beside scaled_dot_product_attention and autograd. The losses must be equal (within 2 % with
+ * bf16 operands); then the programs take turns. Each row has new processes, so that the peak memory is the
+ * row's. The column cpu is processor time per run, to be compared where other programs run.
  *
- * Usage: node bench/training.mjs [--threads 1,2] [--rows small,large,…] [--rounds 5]. It needs dist/.
- * GQA_BENCH_PYTHON names a Python with torch and safetensors.
+ * Usage: node bench/training.mjs [--threads 1,2] [--rows small,large,…] [--rounds 5]
+ *   [--contenders 'gqa,torch,torch compile,gqa bfloat16,torch autocast,torch compile autocast']
+ * It needs dist/. The default contenders are all; a ratio is to the first one before it whose name begins with
+ * gqa. GQA_BENCH_PYTHON names a Python with torch and safetensors; torch.compile needs a C++ compiler.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,6 +31,16 @@ const ROWS = {
   'attention T2048 H128': { T: 2048, H: 128, N: 32, K: 8, runs: 1 },
 };
 
+/** name -> what starts it: the precision of our products, or the arguments of peers/torch/train.py. */
+const CONTENDERS = {
+  gqa: { precision: 'highest' },
+  torch: { how: [] },
+  'torch compile': { how: ['compile'] },
+  'gqa bfloat16': { precision: 'bfloat16' },
+  'torch autocast': { how: ['autocast'] },
+  'torch compile autocast': { how: ['compile', 'autocast'] },
+};
+
 if (process.argv[2] === '--serve') await serveOurs();
 else await main();
 
@@ -38,6 +50,7 @@ async function main() {
       threads: { type: 'string', default: '1,2' },
       rows: { type: 'string', default: Object.keys(ROWS).join(',') },
       rounds: { type: 'string', default: '5' },
+      contenders: { type: 'string', default: Object.keys(CONTENDERS).join(',') },
     },
   });
   console.log(JSON.stringify(describeMachine()));
@@ -47,14 +60,18 @@ async function main() {
   try {
     for (const name of values.rows.split(',')) {
       for (const threads of values.threads.split(',').map(Number)) {
-        const { gqa, torch } = {
-          gqa: new Contender('gqa', [process.execPath, here('training.mjs'), '--serve', folder]),
-          torch: new Contender('torch', [python, here('peers/torch/train.py')]),
-        };
+        const contenders = values.contenders.split(',').map((contender) => {
+          const { precision, how } = CONTENDERS[contender];
+          return precision
+            ? new Contender(contender, [process.execPath, here('training.mjs'), '--serve', folder], {
+                env: { GQA_MATMUL_PRECISION: precision },
+              })
+            : new Contender(contender, [python, here('peers/torch/train.py'), ...how]);
+        });
         try {
-          await runRow(name, threads, Number(values.rounds), gqa, torch);
+          await runRow(name, threads, Number(values.rounds), contenders);
         } finally {
-          await Promise.all([gqa.stop(), torch.stop()]);
+          await Promise.all(contenders.map((contender) => contender.stop()));
         }
       }
     }
@@ -63,42 +80,63 @@ async function main() {
   }
 }
 
-async function runRow(name, threads, rounds, gqa, torch) {
+async function runRow(name, threads, rounds, contenders) {
   const row = ROWS[name];
-  const own = await gqa.ask('prepare', { ...row, threads });
-  const peer = await torch.ask('prepare', { ...row, threads, ...own });
-  for (const [i, loss] of row.sizes ? peer.losses.entries() : []) {
-    if (!(Math.abs(loss - own.losses[i]) <= 1e-3))
-      throw new Error(`${name}: expected equal losses, got ${own.losses} and ${peer.losses}`);
+  const ready = [];
+  // Of the first contender, which is ours: the weights and tokens of all.
+  let own = {};
+  for (const contender of contenders) {
+    try {
+      const prepared = await contender.ask('prepare', { ...row, threads, ...own });
+      if (ready.length === 0) own = prepared;
+      const most = /bfloat16|autocast/.test(contender.name) ? 0.02 * own.losses[0] : 1e-3;
+      for (const [i, loss] of prepared.losses.entries())
+        if (row.sizes && !(Math.abs(loss - own.losses[i]) <= most))
+          throw new Error(`expected losses ${own.losses}, got ${prepared.losses}`);
+      ready.push({ contender, samples: [] });
+    } catch (error) {
+      console.log(`${name}, ${threads} threads: skipped: ${contender.name}: ${error.message}`);
+    }
   }
-  const results = { gqa: [], torch: [] };
   // The first round does not count: V8 compiles in it, and memory is used for the first time.
-  for (let round = -1; round < rounds; round++) {
-    const samples = [await gqa.ask('sample', row.runs), await torch.ask('sample', row.runs)];
-    if (round < 0) continue;
-    results.gqa.push(samples[0]);
-    results.torch.push(samples[1]);
-  }
+  for (let round = -1; round < rounds; round++)
+    for (const { contender, samples } of ready) {
+      const sample = await contender.ask('sample', row.runs);
+      if (round >= 0) samples.push(sample);
+    }
   const tokens = row.sizes ? row.batch * row.block : undefined;
   const flops = row.sizes
     ? own.flops
     : // Two products forward and five backward; the causal mask leaves half of each.
       7 * row.N * row.T * row.T * row.H;
-  const line = {};
-  for (const [contender, samples] of Object.entries(results)) {
+  let subject;
+  for (const { contender, samples } of ready) {
     const times = samples.flatMap((sample) => sample.times);
-    const cpu = Math.min(...samples.map((sample) => sample.cpu));
-    line[contender] = { median: median(times), min: Math.min(...times), cpu, peak: samples.at(-1).peakMiB };
-    const { median: middle, min, peak } = line[contender];
-    console.log(
-      `${name.padEnd(21)} ${threads} threads  ${contender.padEnd(6)} median ${middle.toFixed(1)} ms  min ${min.toFixed(1)} ms  cpu ${cpu.toFixed(1)} ms  ` +
-        `${(flops / min / 1e6).toFixed(1)} GFLOP/s${tokens ? `  ${Math.round((1000 * tokens) / min)} tokens/s` : ''}  peak ${peak.toFixed(0)} MiB`,
-    );
+    const line = {
+      median: median(times),
+      min: Math.min(...times),
+      cpu: Math.min(...samples.map((sample) => sample.cpu)),
+    };
+    const perSecond = (time) => Math.round((1000 * tokens) / time);
+    const ratio = (key) => `${(line[key] / subject[key]).toFixed(2)}x`;
+    const parts = [
+      `${name}, ${threads} threads`.padEnd(30),
+      contender.name.padEnd(22),
+      `median ${line.median.toFixed(1)} ms${tokens ? ` (${perSecond(line.median)} tokens/s)` : ''}`,
+      `min ${line.min.toFixed(1)} ms`,
+      `cpu ${line.cpu.toFixed(1)} ms`,
+      `${(flops / line.min / 1e6).toFixed(1)} GFLOP/s`,
+      `peak ${samples.at(-1).peakMiB.toFixed(0)} MiB`,
+    ];
+    if (contender.name.startsWith('gqa')) {
+      if (subject) parts.push(`${(subject.median / line.median).toFixed(2)}x as fast as ${subject.name}`);
+      subject = { ...line, name: contender.name };
+    } else if (subject)
+      parts.push(
+        `${subject.name} is faster: median ${ratio('median')}, min ${ratio('min')}, cpu ${ratio('cpu')}`,
+      );
+    console.log(parts.join('  '));
   }
-  const ratio = (key) => (line.torch[key] / line.gqa[key]).toFixed(2);
-  console.log(
-    `${name.padEnd(21)} ${threads} threads  gqa is faster: median ${ratio('median')}x, min ${ratio('min')}x, cpu ${ratio('cpu')}x`,
-  );
 }
 
 /** This library as the contender. */

@@ -15,14 +15,14 @@ async function blobOf(url) {
   return (await fetch(url)).blob();
 }
 
-function ours() {
+function ours(matmulPrecision) {
   let worker;
   let engine;
   return {
     async load(url, threads) {
       worker = new Worker('./worker.js', { type: 'module' });
       engine = connect(worker);
-      return engine.load(await blobOf(url), threads);
+      return engine.load(await blobOf(url), threads, matmulPrecision);
     },
     prefill: async (count) => perSecond(count, await engine.prefill(promptOf(count))),
     decode: async (count) => perSecond(count, await engine.decode(promptOf(16), count)),
@@ -89,4 +89,9 @@ function wllama2() {
   };
 }
 
-globalThis.contenders = { gqa: ours(), 'wllama 3.13.0': wllama3(), 'wllama 2.4.0': wllama2() };
+globalThis.contenders = {
+  gqa: ours('highest'),
+  'gqa int8': ours('int8'),
+  'wllama 3.13.0': wllama3(),
+  'wllama 2.4.0': wllama2(),
+};

@@ -1,6 +1,6 @@
 /**
- * Our model and wllama's in the same Chromium, on the same files and numbers of threads, in turns. Prints a
- * table of tokens a second (medians), and writes all figures with `--out`.
+ * Our model, exact and with int8 products, and wllama's in the same Chromium, on the same files and numbers of
+ * threads, in turns. Prints a table of tokens a second (medians), and writes all figures with `--out`.
  *
  * Usage: npm ci --prefix bench/browser, npm run build, then
  *   node bench/browser/run.mjs MODEL.gguf … [--threads 1,2] [--rounds 3] [--prefill 512] [--decode 128]
@@ -94,7 +94,7 @@ try {
   for (const model of models) {
     for (const threads of values.threads.split(',').map(Number)) {
       const contenders = [];
-      for (const name of ['gqa', 'wllama 3.13.0', 'wllama 2.4.0']) {
+      for (const name of ['gqa', 'gqa int8', 'wllama 3.13.0', 'wllama 2.4.0']) {
         contenders.push(await openContender(browser, served.url, name, model, threads));
       }
       for (const [kind, count] of Object.entries({ prefill, decode })) {
@@ -110,10 +110,16 @@ try {
           ...{ name, about, rates: rates[i], median: median(rates[i]) },
         }));
         rows.push({ model: basename(model), kind, count, threads, results });
-        const text = results.map(({ name, median: rate }) => {
-          const ratio = (results[0].median / rate).toFixed(2);
-          return `${name} ${rate.toFixed(1)}${name === 'gqa' ? '' : ` (${ratio}x)`}`;
-        });
+        const [exact, int8, ...peers] = results;
+        const times = (a, b) => (a.median / b.median).toFixed(2);
+        const text = [
+          `gqa ${exact.median.toFixed(1)}`,
+          `gqa int8 ${int8.median.toFixed(1)} (${times(int8, exact)}x as fast)`,
+          ...peers.map(
+            (peer) =>
+              `${peer.name} ${peer.median.toFixed(1)} (gqa ${times(exact, peer)}x, int8 ${times(int8, peer)}x)`,
+          ),
+        ];
         console.log(`${basename(model)} ${kind} ${count}, ${threads} threads, tokens/s: ${text.join(', ')}`);
       }
       for (const { page } of contenders) await page.close();

@@ -6,10 +6,10 @@ import { expose } from '../../dist/worker/index.js';
 let model;
 
 expose({
-  async load(blob, threads) {
+  async load(blob, threads, matmulPrecision) {
     await setBackend('wasm');
     await setThreads(threads);
-    model = await loadModel(blob);
+    model = await loadModel(blob, { matmulPrecision });
     return getBackend().description;
   },
 

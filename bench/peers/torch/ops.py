@@ -1,7 +1,7 @@
-"""PyTorch's scaled_dot_product_attention(enable_gqa=True) as a contender (protocol: bench/serve.mjs).
+"""PyTorch's scaled_dot_product_attention(enable_gqa=True) and linear as a contender (bench/serve.mjs).
 
-Inputs are contiguous [B, heads, tokens, H], PyTorch's fastest layout. In a bf16 row queries are bf16 too,
-because PyTorch requires one dtype.
+Inputs of attention are contiguous [B, heads, tokens, H], PyTorch's fastest layout. In a bf16 row queries and
+x are bf16 too, because PyTorch requires one dtype.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy
 import torch
 import torch.nn.functional as F
 
-state = {"sets": [], "next": 0, "causal": False, "threads": 1}
+state = {"sets": [], "next": 0, "run": None, "threads": 1}
 
 
 def numbers(seed, size):
@@ -35,9 +35,19 @@ def make(seed, batch, tokens, heads, dim, dtype):
 
 def call():
     sets = state["sets"]
-    query, key, value = sets[state["next"] % len(sets)]
+    inputs = sets[state["next"] % len(sets)]
     state["next"] += 1
-    return F.scaled_dot_product_attention(query, key, value, is_causal=state["causal"], enable_gqa=True)
+    return state["run"](*inputs)
+
+
+def copies(inputs, size, rotate_bytes):
+    """Enough copies of the inputs for rotate_bytes, of which one copy reads `size`."""
+    count = max(1, -(-rotate_bytes // size))
+    state["sets"] = [tuple(x.clone() for x in inputs) for _ in range(count)]
+    state["next"] = 0
+
+
+ends = lambda n: list(dict.fromkeys([0, n // 2, n - 1]))  # noqa: E731
 
 
 def about(_):
@@ -49,22 +59,34 @@ def set_threads(count):
     torch.set_num_threads(count)
 
 
-def prepare(shape):
-    release(None)
-    set_threads(shape["threads"])
+def prepare_attention(shape, dtype):
     dims = {name: shape[name] for name in "BTSNKH"}
-    dtype = torch.bfloat16 if shape["dtype"] == "bf16" else torch.float32
     query = make(1, dims["B"], dims["T"], dims["N"], dims["H"], dtype)
     key = make(2, dims["B"], dims["S"], dims["K"], dims["H"], dtype)
     value = make(3, dims["B"], dims["S"], dims["K"], dims["H"], dtype)
-    size = 2 * key.numel() * key.element_size()
-    count = max(1, -(-shape.get("rotateBytes", 0) // size))
-    state["sets"] = [(query.clone(), key.clone(), value.clone()) for _ in range(count)]
-    state["next"], state["causal"] = 0, shape["causal"]
+    copies((query, key, value), 2 * key.numel() * key.element_size(), shape.get("rotateBytes", 0))
+    causal = shape["causal"]
+    state["run"] = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
     out = call()
-    ends = lambda n: list(dict.fromkeys([0, n // 2, n - 1]))  # noqa: E731
     rows = [out[0, n, t].float().tolist() for t in ends(dims["T"]) for n in ends(dims["N"])]
-    return {"rows": [x for row in rows for x in row]}
+    return [x for row in rows for x in row]
+
+
+def prepare_linear(shape, dtype):
+    x = torch.from_numpy(numbers(4, shape["rows"] * shape["In"])).view(shape["rows"], shape["In"]).to(dtype)
+    weight = torch.from_numpy(numbers(5, shape["Out"] * shape["In"])).view(shape["Out"], shape["In"]).to(dtype)
+    copies((x, weight), weight.numel() * weight.element_size(), shape.get("rotateBytes", 0))
+    state["run"] = F.linear
+    out = call()
+    return [out[r, o].item() for r in ends(shape["rows"]) for o in ends(shape["Out"])]
+
+
+def prepare(shape):
+    release(None)
+    set_threads(shape["threads"])
+    dtype = torch.bfloat16 if shape["dtype"] == "bf16" else torch.float32
+    prepared = prepare_linear if shape.get("op") == "linear" else prepare_attention
+    return {"rows": prepared(shape, dtype)}
 
 
 def sample(milliseconds):
