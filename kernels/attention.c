@@ -5,13 +5,13 @@
  * Few queries (FEW_QUERIES) are units of their own, in the decode or the panel form by the size of a group,
  * and their keys are split by their number alone. So a query's result has the same bits whatever other
  * queries and batch rows a call has, and however its keys are divided into segments. More queries run in the
- * panel form.
+ * panel form, in bf16 where the call asks for it and the processor has units for it (attention_bf16.h).
  *
  * The split depends on shapes only, so results have the same bits for any number of threads.
  */
+#include "attention_bf16.h"
 #include "attention_decode.h"
 #include "attention_level.h"
-#include "attention_panel.h"
 
 enum {
   ATTN_FEW_QUERIES = 9,
@@ -23,6 +23,7 @@ enum {
 typedef struct {
   attn call;
   int few;            /* few queries */
+  int narrow;         /* many queries: products in bf16 */
   int heads_per_unit; /* decode form: KV heads of a unit */
   int head_units;     /* units along KV heads */
   int row_units;      /* panel form: units along rows, of one query or of all */
@@ -90,8 +91,10 @@ static void attn_many_task(void *context, int task, int worker) {
   int unit = p->row_units - 1 - rest % p->row_units, k = rest / p->row_units % c->K, b = rest / p->row_units / c->K;
   int64_t r0 = (int64_t)unit * p->rows_per_unit, all = (int64_t)c->T * c->G;
   int rows = (int)(all - r0 < p->rows_per_unit ? all - r0 : p->rows_per_unit);
-  float *scratch = gqa_scratch(worker, attn_panel_scratch_bytes(c));
-  attn_panel_unit(c, (attn_rows){b, k, rows, r0}, low, high, scratch, attn_partial_of(p, b, chunk, k * all + r0));
+  const attn_rows unit_rows = {b, k, rows, r0};
+  const attn_partial partial = attn_partial_of(p, b, chunk, k * all + r0);
+  if (p->narrow && attn_bf16_unit(c, unit_rows, low, high, gqa_scratch(worker, attn_bf16_scratch_bytes(c)), partial)) return;
+  attn_panel_unit(c, unit_rows, low, high, gqa_scratch(worker, attn_panel_scratch_bytes(c)), partial);
 }
 
 static void attn_merge_task(void *context, int task, int worker) {
@@ -166,6 +169,8 @@ static void op_attention(const double *a) {
    * change large scores.
    */
   p.few = c->T <= ATTN_FEW_QUERIES && !c->lse_rest;
+  /* The backward pass is in f32, and so its forward pass. The units take lanes in multiples of 16. */
+  p.narrow = ATTN_NR % BF16_COLUMNS == 0 && c->precision == GQA_BFLOAT16 && gqa_units.bf16 && !p.few && !c->lse_rest;
   if (p.few) attn_plan_few(&p);
   else attn_plan_many(&p);
   if (p.chunks > 1) {

@@ -150,6 +150,30 @@ GQA_INLINE int attn_panel_weights(attn_panel *p, float *s, int n, vf *correction
   return !moved;
 }
 
+/*
+ * Soft cap, bias and mask on a panel's scores of keys [j0, j1) of the tile at k0, and -infinity for keys that a
+ * lane does not see.
+ */
+GQA_INLINE void attn_panel_mask(const attn *c, const attn_panel *p, int64_t k0, int j0, int j1, float *s) {
+  if (!attn_plain(c)) attn_adjust(c, p->rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
+  if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
+    vf none = vf_set(-__builtin_inff());
+    int whole0 = p->max_low - k0 < j0 ? j0 : (int)(p->max_low - k0), whole1 = (int)(p->min_high - k0);
+    for (int j = j0; j < j1; j++) {
+      if (j >= whole0 && j < whole1) {
+        j = whole1 - 1; /* every lane sees these */
+        continue;
+      }
+      vi key = vi_set((int32_t)(k0 + j));
+      for (int h = 0; h < ATTN_NR; h += VL) {
+        vi seen = (key >= vi_load(p->low + h)) & (key < vi_load(p->high + h));
+        float *x = s + (int64_t)j * ATTN_NR + h;
+        vf_store(x, vf_select(seen, vf_load(x), none));
+      }
+    }
+  }
+}
+
 /* One panel against a tile, its first if `first`; only the first nv vectors of lanes hold rows. */
 GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, const attn_tile *tile, attn_panel *p, int first, attn_ahead *ahead, const int nv) {
   const int64_t k0 = tile->k0;
@@ -183,23 +207,7 @@ GQA_INLINE void attn_panel_tile(const attn *c, const attn_panel_scratch *w, cons
       attn_micro(scores, ATTN_MICRO_ADD, 0, nv);
     }
   }
-  if (!attn_plain(c)) attn_adjust(c, p->rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
-  if (p->max_low > k0 + j0 || p->min_high < k0 + j1) {
-    vf none = vf_set(-__builtin_inff());
-    int whole0 = p->max_low - k0 < j0 ? j0 : (int)(p->max_low - k0), whole1 = (int)(p->min_high - k0);
-    for (int j = j0; j < j1; j++) {
-      if (j >= whole0 && j < whole1) {
-        j = whole1 - 1; /* every lane sees these */
-        continue;
-      }
-      vi key = vi_set((int32_t)(k0 + j));
-      for (int h = 0; h < ATTN_NR; h += VL) {
-        vi seen = (key >= vi_load(p->low + h)) & (key < vi_load(p->high + h));
-        float *x = s + (int64_t)j * ATTN_NR + h;
-        vf_store(x, vf_select(seen, vf_load(x), none));
-      }
-    }
-  }
+  attn_panel_mask(c, p, k0, j0, j1, s);
   vf correction[ATTN_NV];
   int keep = attn_panel_weights(p, s + (int64_t)j0 * ATTN_NR, j1 - j0, correction, nv);
   if (c->dropout > 0) attn_drop(c, p->rows, k0 + j0, j1 - j0, s + (int64_t)j0 * ATTN_NR, 1, ATTN_NR);
@@ -255,9 +263,39 @@ GQA_INLINE void attn_emit_panel(const attn *c, const attn_panel_scratch *w, cons
 
 GQA_INLINE int attn_lanes(int rows, int panel) { return rows - panel * ATTN_NR < ATTN_NR ? rows - panel * ATTN_NR : ATTN_NR; }
 
+/*
+ * Initialises the panels of `rows`, whose Q^T lie `q_floats` and whose O^T `o_floats` apart. Limits the keys
+ * [low, high) to those that some row sees, and returns the cursor at the first.
+ */
+GQA_INLINE attn_cursor attn_panels_start(const attn *c, attn_panel *panels, attn_rows rows, float *q, int64_t q_floats, float *o, int64_t o_floats, int64_t *low, int64_t *high) {
+  const attn_row row = attn_row_of(c, rows.b);
+  int64_t seen_low = INT64_MAX, seen_high = 0;
+  for (int p = 0; p * ATTN_NR < rows.count; p++) {
+    attn_panel *panel = panels + p;
+    panel->rows = (attn_rows){rows.b, rows.k, attn_lanes(rows.count, p), rows.first + p * ATTN_NR};
+    panel->q = q + p * q_floats, panel->o = o + p * o_floats;
+    attn_panel_start(c, &row, panel);
+    if (panel->min_low < seen_low) seen_low = panel->min_low;
+    if (panel->max_high > seen_high) seen_high = panel->max_high;
+  }
+  if (*low < seen_low) *low = seen_low;
+  if (*high > seen_high) *high = seen_high;
+  return attn_cursor_at(c, &row, *low, *high);
+}
+
+/*
+ * What to prefetch beside panel p: the next panel's queries if this is the first tile, its rows of the output if
+ * they are written, and this panel's share of the next tile, which is at `next` (0 = none).
+ */
+GQA_INLINE void attn_panel_ahead(attn_ahead *ahead, const attn *c, const attn_panel *panels, int p, int count, int first, int written, const attn_cursor *next) {
+  ahead->count = ahead->next = 0;
+  if (first && p + 1 < count) attn_ahead_rows(ahead, c, c->query, c->query_strides, c->H, panels[p + 1].rows);
+  if (written) attn_ahead_rows(ahead, c, c->out, c->out_strides, c->Hv, panels[p].rows);
+  if (next) attn_ahead_tokens(ahead, c, panels[p].rows.k, next, p * ATTN_KEYS / count, (p + 1) * ATTN_KEYS / count);
+}
+
 /* `rows` against keys [key_low, key_high). */
 GQA_NOINLINE void attn_panel_unit(const attn *c, attn_rows rows, int64_t key_low, int64_t key_high, float *scratch, attn_partial partial) {
-  attn_row row = attn_row_of(c, rows.b);
   attn_panel_scratch w;
   int panels = (rows.count + ATTN_NR - 1) / ATTN_NR;
   w.Hv_mr = (c->Hv + ATTN_MR - 1) / ATTN_MR * ATTN_MR;
@@ -268,18 +306,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, attn_rows rows, int64_t key_low
   w.finite = w.values + (int64_t)ATTN_STEP * w.Hv_mr;
   w.lines = w.finite + (int64_t)ATTN_STEP * w.Hv_mr;
   w.panels = (attn_panel *)(w.lines + (int64_t)VL * (w.Hv_mr + VL));
-  int64_t low = INT64_MAX, high = 0;
-  for (int p = 0; p < panels; p++) {
-    attn_panel *panel = w.panels + p;
-    panel->rows = (attn_rows){rows.b, rows.k, attn_lanes(rows.count, p), rows.first + p * ATTN_NR};
-    panel->q = q + (int64_t)p * ATTN_NR * c->H, panel->o = o + (int64_t)p * ATTN_NR * w.Hv_mr;
-    attn_panel_start(c, &row, panel);
-    if (panel->min_low < low) low = panel->min_low;
-    if (panel->max_high > high) high = panel->max_high;
-  }
-  if (low < key_low) low = key_low;
-  if (high > key_high) high = key_high;
-  attn_cursor cursor = attn_cursor_at(c, &row, low, high);
+  int64_t low = key_low, high = key_high;
+  attn_cursor cursor = attn_panels_start(c, w.panels, rows, q, (int64_t)ATTN_NR * c->H, o, (int64_t)ATTN_NR * w.Hv_mr, &low, &high);
   if (low >= high) memset(o, 0, (size_t)panels * ATTN_NR * w.Hv_mr * sizeof(float));
   int bounded = 1;
   const int64_t partial_row = partial.row;
@@ -297,11 +325,8 @@ GQA_NOINLINE void attn_panel_unit(const attn *c, attn_rows rows, int64_t key_low
     for (int p = 0; p < panels; p++) {
       attn_panel *panel = w.panels + p;
       attn_ahead ahead;
-      ahead.count = ahead.next = 0;
+      attn_panel_ahead(&ahead, c, w.panels, p, panels, first, last && !partial.at, !last && panels > 1 ? &cursor : 0);
       if (first) attn_pack_queries(c, panel->q, panel->rows);
-      if (first && p + 1 < panels) attn_ahead_rows(&ahead, c, c->query, c->query_strides, c->H, panel[1].rows);
-      if (last && !partial.at) attn_ahead_rows(&ahead, c, c->out, c->out_strides, c->Hv, panel->rows);
-      if (!last && panels > 1) attn_ahead_tokens(&ahead, c, rows.k, &cursor, p * ATTN_KEYS / panels, (p + 1) * ATTN_KEYS / panels);
       /* A panel that is not full costs only the vectors it fills: an MQA decode step, the last rows. */
       if (panel->rows.count <= VL) attn_panel_tile(c, &w, &tile, panel, first, &ahead, 1);
       else if (panel->rows.count <= 2 * VL) attn_panel_tile(c, &w, &tile, panel, first, &ahead, 2);

@@ -15,6 +15,9 @@ GQA_INLINE vu bf16_upper(vf v) {
   return (nan & (bits | 0x400000)) | (~nan & (bits + 0x7fff + ((bits >> 16) & 1)));
 }
 
+/* Two values per lane: `even` in the lower half. */
+GQA_INLINE vf bf16_pair(vf even, vf odd) { return (vf)((bf16_upper(even) >> 16) | (bf16_upper(odd) & 0xffff0000u)); }
+
 GQA_INLINE void bf16_round(uint16_t *to, const float *from, size_t n) {
   size_t i = 0;
   for (; i + VL <= n; i += VL) vf_store_bf16(to + i, vf_load(from + i));
@@ -39,7 +42,7 @@ GQA_NOINLINE void bf16_pack_pairs(uint16_t *to, size_t ldt, const float *from, s
   for (size_t r = 0; r < rows; r += 2, to += 2 * ldt, from += 2 * ldf)
     for (size_t c = 0; c < columns; c += VL) {
       const vf zero = vf_set(0.0f), even = r < k && c < n ? vf_load_upto(from + c, n - c) : zero, odd = r + 1 < k && c < n ? vf_load_upto(from + ldf + c, n - c) : zero;
-      vf_store((float *)(void *)(to + 2 * c), (vf)((bf16_upper(even) >> 16) | (bf16_upper(odd) & 0xffff0000u)));
+      vf_store((float *)(void *)(to + 2 * c), bf16_pair(even, odd));
     }
 }
 

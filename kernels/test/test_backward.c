@@ -55,7 +55,7 @@ static void attention_case(int number) {
   PUT(S * K * H), PUT(S * K * Hv), PUT(biases);
   PUT(address(out)), PUT(T * N * Hv), PUT(N * Hv), PUT(Hv), PUT(address(q)), PUT(T * N * H), PUT(N * H), PUT(H);
   PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(GQA_F32), PUT(K * H), PUT(H), PUT(GQA_F32), PUT(K * Hv), PUT(Hv);
-  PUT(scale), PUT(cap), PUT(left), PUT(right);
+  PUT(GQA_HIGHEST), PUT(scale), PUT(cap), PUT(left), PUT(right);
   PUT(with_mask ? address(mask) : 0), PUT(0), PUT(0), PUT(S), PUT(1);
   PUT(with_bias ? address(bias) : 0), PUT(bb), PUT(bn), PUT(bt), PUT(1);
   PUT(with_sinks ? address(sinks) : 0), PUT(address(lse)), PUT(address(rest)), PUT(T * N), PUT(N), PUT(1), PUT(0), PUT(0), PUT(0), PUT(0);
@@ -127,7 +127,7 @@ static void test_threads(void) {
     grads[run] = new_floats(T * N * H + 2 * T * H);
     float *dk = grads[run] + T * N * H;
     double args[] = {address(d_out), 0, address(grads[run]), address(dk), address(dk + T * H), 0, 0, T * H, T * H, 0,
-                     address(out), T * N * H, N * H, H, address(q), T * N * H, N * H, H, 1, T, N, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, 0.2, 0, 1 << 30, 0,
+                     address(out), T * N * H, N * H, H, address(q), T * N * H, N * H, H, 1, T, N, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, GQA_HIGHEST, 0.2, 0, 1 << 30, 0,
                      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address(lse), address(rest), T * N, N, 1, 0, 0, 0, 0, T, 0, T, 0, address(k), address(v), T};
     gqa_set_threads(run ? 3 : 1);
     op_attention(args + 10);

@@ -1,0 +1,107 @@
+/**
+ * Models of every family in matmul precision bfloat16: their logits stay near those of highest, and a model's
+ * own precision comes before the program's.
+ */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { type LoadModelOptions, loadModel } from '../../src/models/index.ts';
+import { setMatmulPrecision } from '../../src/ops/matmul-precision.ts';
+import { BACKENDS, collect, GOLDEN, Golden, loadTiny, SMOLLM2 } from './golden.ts';
+
+/** Of the largest logit: the largest error of a logit of a tiny model, and of SmolLM2. */
+const TINY_BOUND = 2 ** -5;
+const SMOLLM2_BOUND = 2 ** -5;
+
+const MODELS: readonly string[] = readdirSync(GOLDEN)
+  .filter((family) => family.startsWith('tiny-'))
+  .flatMap((family) => readdirSync(join(GOLDEN, family)).map((name) => `${family}/${name}`))
+  .filter((name) => !name.endsWith('.gguf'));
+
+const FAST = BACKENDS.filter((name) => name !== 'reference');
+
+async function logits(
+  path: string,
+  tokens: number[][],
+  options: LoadModelOptions,
+): Promise<Float32Array<ArrayBuffer>> {
+  const model = await loadModel(path, options);
+  try {
+    return Float32Array.from(model.forward(tokens).dataSync());
+  } finally {
+    model.dispose();
+  }
+}
+
+/** max |a - b| / max |a| */
+function distance(a: Float32Array, b: Float32Array): number {
+  let [error, largest] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    error = Math.max(error, Math.abs(a[i] - b[i]));
+    largest = Math.max(largest, Math.abs(a[i]));
+  }
+  return error / largest;
+}
+
+afterEach(() => setMatmulPrecision('highest'));
+
+describe.each(FAST)('%s', (backend) => {
+  test.each(MODELS)('%s', async (name) => {
+    const golden = await Golden.open(name);
+    const path = join(GOLDEN, name);
+    const tokens = golden.rows('tokens');
+    const exact = await logits(path, tokens, { backend });
+    const got = await logits(path, tokens, { backend, matmulPrecision: 'bfloat16' });
+    expect(distance(exact, got)).toBeLessThan(TINY_BOUND);
+  });
+
+  test("a model's own precision comes before the program's", async () => {
+    const path = join(GOLDEN, 'tiny-llama/mha');
+    const tokens = (await Golden.open('tiny-llama/mha')).rows('tokens');
+    const [highest, bfloat16] = [
+      await logits(path, tokens, { backend }),
+      await logits(path, tokens, { backend, matmulPrecision: 'bfloat16' }),
+    ];
+    setMatmulPrecision('bfloat16');
+    expect(await logits(path, tokens, { backend })).toEqual(bfloat16);
+    expect(await logits(path, tokens, { backend, matmulPrecision: 'highest' })).toEqual(highest);
+  });
+
+  test('refuses an unknown precision before it reads the file', async () => {
+    const unknown = { backend, matmulPrecision: 'bf16' } as unknown as LoadModelOptions;
+    await expect(loadModel('/nowhere', unknown)).rejects.toThrow(
+      new RangeError('loadModel: expected highest, bfloat16, int8, got "bf16"'),
+    );
+  });
+
+  test('a pass that fails leaves the precision of the program', async () => {
+    const model = await loadTiny('mha', backend);
+    const exact = Float32Array.from(model.forward([Array.from({ length: 29 }, (_, i) => i)]).dataSync());
+    model.dispose();
+    const failing = await loadModel(join(GOLDEN, 'tiny-llama/mha'), { backend, matmulPrecision: 'bfloat16' });
+    expect(() => failing.forward([[0]], { output: ['everything'] } as never)).toThrow();
+    failing.dispose();
+    const again = await loadTiny('mha', backend);
+    expect(again.forward([Array.from({ length: 29 }, (_, i) => i)]).dataSync()).toEqual(exact);
+    again.dispose();
+  });
+
+  test.skipIf(!SMOLLM2)('SmolLM2', { timeout: 120_000 }, async () => {
+    const golden = await Golden.open('smollm2');
+    const tokens = [golden.ids('text/tokens')];
+    const exact = await logits(SMOLLM2!, tokens, { backend });
+    const got = await logits(SMOLLM2!, tokens, { backend, matmulPrecision: 'bfloat16' });
+    expect(distance(exact, got)).toBeLessThan(SMOLLM2_BOUND);
+    const V = exact.length / tokens[0].length;
+    const best = (flat: Float32Array, t: number) => {
+      const row = flat.subarray(t * V, (t + 1) * V);
+      return row.indexOf(row.reduce((a, b) => Math.max(a, b)));
+    };
+    const agreeing = tokens[0].filter((_, t) => best(exact, t) === best(got, t)).length;
+    expect(agreeing / tokens[0].length).toBeGreaterThan(0.9);
+    const model = await loadModel(SMOLLM2!, { backend, matmulPrecision: 'bfloat16' });
+    const answer = await collect(model, golden.ids('chat/prompt'), { maxNewTokens: 16, stop: [] });
+    expect(answer).toEqual(golden.ids('chat/tokens').slice(0, 16));
+    model.dispose();
+  });
+});
