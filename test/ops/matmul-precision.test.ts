@@ -73,7 +73,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     const loss = (x: Tensor, w: Tensor) => sum(mul(linear(x, w), floats(d, rows, Out)));
     const [dX, dW] = withMatmulPrecision('bfloat16', () =>
       grad(loss, [0, 1])(floats(x, rows, In), floats(w, Out, In)),
-    ) as Tensor[];
+    );
     const byX = products(d, transposed(w, In), Out);
     expectWithin(dX.dataSync(), byX.exact, (i) => (PRODUCT + SUM) * (byX.magnitude[i] + 1));
     const byW = products(transposed(d, Out), transposed(x, In), rows);
@@ -118,9 +118,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     const upstream = numbers(T * N * H);
     const loss = (q: Tensor, k: Tensor, v: Tensor) =>
       sum(mul(dotProductAttention(q, k, v, { isCausal: true }), floats(upstream, 1, T, N, H)));
-    const shaped = () => inputs.map((x) => floats(x, 1, T, x.length / T / H, H));
-    const gradients = () =>
-      (grad(loss, [0, 1, 2])(...(shaped() as [Tensor, Tensor, Tensor])) as Tensor[]).map((x) => x.dataSync());
+    const [q, k, v] = inputs.map((x) => floats(x, 1, T, x.length / T / H, H));
+    const gradients = () => grad(loss, [0, 1, 2])(q, k, v).map((x) => x.dataSync());
     const exact = gradients();
     const got = withMatmulPrecision('bfloat16', gradients);
     for (const [i, values] of got.entries()) {
