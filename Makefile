@@ -44,16 +44,19 @@ sanitize: $(SANITIZED)
 SANITIZED_ARM64 := $(foreach test,$(C_TESTS),build/sanitize/$(test)-arm64)
 
 # The units of kernels/units.h, with their own flags.
-UNITS_X64 := amx avx512_bf16
-UNITS_ARM64 := neon_bf16
+UNITS_X64 := amx avx512_bf16 avx512_vnni avx2_vnni
+UNITS_ARM64 := neon_bf16 neon_dot
 UNITS := $(if $(filter aarch64 arm64,$(shell uname -m)),$(UNITS_ARM64),$(UNITS_X64))
 FLAGS_amx := -mamx-tile -mamx-bf16
 FLAGS_avx512_bf16 := $(FLAGS_16) -mavx512bf16
+FLAGS_avx512_vnni := $(FLAGS_16) -mavx512vnni
+FLAGS_avx2_vnni := $(FLAGS_8) -mavxvnni
 FLAGS_neon_bf16 := -march=armv8.2-a+bf16
+FLAGS_neon_dot := -march=armv8.2-a+dotprod
 
 # $(1): the folder, $(2): the compiler
 define SANITIZED_UNIT
-build/sanitize/$(1)/%.o: kernels/units_%.c kernels/units.h Makefile
+build/sanitize/$(1)/%.o: kernels/units_%.c $(wildcard kernels/*.h) Makefile
 	@mkdir -p $$(@D)
 	$(2) $$(SANITIZE) $$(FLAGS_$$*) -c $$< -o $$@
 endef

@@ -14,13 +14,16 @@ extern const gqa_op gqa_table_avx2[], gqa_table_avx512[];
 /* Best first. */
 static const gqa_isa rows[] = {
 #if defined(__x86_64__)
-    {"avx512+amx", FEATURE_AVX512 | FEATURE_AMX_BF16, gqa_table_avx512, {.bf16 = &gqa_bf16_amx}},
-    {"avx512+bf16", FEATURE_AVX512 | FEATURE_AVX512_BF16, gqa_table_avx512, {.bf16 = &gqa_bf16_avx512}},
+    {"avx512+amx", FEATURE_AVX512 | FEATURE_AMX_BF16 | FEATURE_AVX512_VNNI, gqa_table_avx512, {&gqa_bf16_amx, &gqa_int8_avx512}},
+    {"avx512+bf16", FEATURE_AVX512 | FEATURE_AVX512_BF16 | FEATURE_AVX512_VNNI, gqa_table_avx512, {&gqa_bf16_avx512, &gqa_int8_avx512}},
+    {"avx512+vnni", FEATURE_AVX512 | FEATURE_AVX512_VNNI, gqa_table_avx512, {.int8 = &gqa_int8_avx512}},
     {"avx512", FEATURE_AVX512, gqa_table_avx512, {0}},
+    {"avx2+vnni", FEATURE_AVX2 | FEATURE_AVX_VNNI, gqa_table_avx2, {.int8 = &gqa_int8_avx2}},
     {"avx2", FEATURE_AVX2, gqa_table_avx2, {0}},
     {"baseline", 0, gqa_table_baseline, {0}},
 #elif defined(__aarch64__)
-    {"neon+bf16", FEATURE_NEON_BF16, gqa_table_baseline, {.bf16 = &gqa_bf16_neon}},
+    {"neon+bf16", FEATURE_NEON_BF16 | FEATURE_NEON_DOT, gqa_table_baseline, {&gqa_bf16_neon, &gqa_int8_neon}},
+    {"neon+dot", FEATURE_NEON_DOT, gqa_table_baseline, {.int8 = &gqa_int8_neon}},
     {"neon", 0, gqa_table_baseline, {0}},
 #else
     {"baseline", 0, gqa_table_baseline, {0}},
@@ -28,7 +31,7 @@ static const gqa_isa rows[] = {
 };
 
 /* Whether the compiler had the flags of the row's units. */
-static int is_compiled(const gqa_unit_set *units) { return !units->bf16 || units->bf16->product; }
+static int is_compiled(const gqa_unit_set *units) { return (!units->bf16 || units->bf16->product) && (!units->int8 || units->int8->linear); }
 
 const gqa_isa *gqa_dispatch(const char *wanted, char *names, size_t bytes) {
   const unsigned features = gqa_features();

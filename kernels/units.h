@@ -35,8 +35,16 @@ typedef struct {
 
 extern const bf16_unit gqa_bf16_amx, gqa_bf16_avx512, gqa_bf16_neon;
 
+/* linear (linear.c) with 8-bit activations, for calls whose weights are all block-quantized. */
+typedef struct {
+  void (*linear)(const double *arguments); /* NULL: not compiled */
+} int8_unit;
+
+extern const int8_unit gqa_int8_avx512, gqa_int8_avx2, gqa_int8_neon, gqa_int8_wasm;
+
 typedef struct {
   const bf16_unit *bf16; /* NULL: none */
+  const int8_unit *int8;
 } gqa_unit_set;
 
 /* What the running call may use; the host sets it before a call. */

@@ -2,7 +2,10 @@
 #define VL 4
 #define GQA_ISA wasm
 #include "isa.h"
+#include "linear_int8.h"
 #include "wasm.h"
+
+const int8_unit gqa_int8_wasm = {linear_int8};
 
 int gqa_call(int op, const double *arguments) {
   gqa_table_wasm[op](arguments);

@@ -10,10 +10,11 @@ export const NATIVE_FLAGS = words(
 );
 
 const AVX512 = '-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512';
+const AVX2 = '-mavx2 -mfma -mf16c';
 const UNITS = {
   x64: {
     'isa_avx512.c': words(AVX512),
-    'isa_avx2.c': words('-mavx2 -mfma -mf16c'),
+    'isa_avx2.c': words(AVX2),
   },
   arm64: {},
 };
@@ -23,9 +24,12 @@ const OPTIONAL_UNITS = {
   x64: {
     'units_amx.c': words('-mamx-tile -mamx-bf16'),
     'units_avx512_bf16.c': words(`${AVX512} -mavx512bf16`),
+    'units_avx512_vnni.c': words(`${AVX512} -mavx512vnni`),
+    'units_avx2_vnni.c': words(`${AVX2} -mavxvnni`),
   },
   arm64: {
     'units_neon_bf16.c': words('-march=armv8.2-a+bf16'),
+    'units_neon_dot.c': words('-march=armv8.2-a+dotprod'),
   },
 };
 
