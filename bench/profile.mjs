@@ -1,8 +1,10 @@
 /**
- * The time of a model's forward pass by kernel call. Backend methods are timed; the rest is TypeScript.
+ * The time of a model's forward pass, or of training steps, by kernel call. Backend methods are timed; the rest
+ * is TypeScript.
  *
  * Usage: node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64] [checkpoint]
- * It needs dist/. The default checkpoint is SmolLM2-135M-Instruct.Q4_1.gguf in the folder that GQA_MODELS
+ *        node bench/profile.mjs [--backend native] [--threads 1] --train 8
+ * --train: steps of the GPT of 9.6 million parameters in training.mjs. It needs dist/. The default checkpoint is SmolLM2-135M-Instruct.Q4_1.gguf in the folder that GQA_MODELS
  * names.
  */
 import { join } from 'node:path';
@@ -13,6 +15,7 @@ import { loadModel } from 'gqa/models';
 // The backend itself: what `setBackend` of 'gqa' returns has no methods to time.
 import { setBackend } from '../dist/backend/registry.js';
 import { median } from './stats.mjs';
+import { TRAINING_ROWS, trainingStep } from './training-step.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -21,12 +24,12 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string', default: '1' },
     prefill: { type: 'string', default: '512' },
     decode: { type: 'string', default: '64' },
+    train: { type: 'string' },
   },
 });
 const folder = process.env.GQA_MODELS ?? fileURLToPath(new URL('../../shared/models', import.meta.url));
 const backend = await setBackend(values.backend);
 await setThreads(Number(values.threads));
-const model = await loadModel(positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
 
 /** name -> milliseconds of each call */
 const spent = new Map();
@@ -52,9 +55,9 @@ for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(backend))) {
 /** Kernel calls by name; `linear` also by its features, which separates qkv, o, gate-up, down and the head. */
 function label(method, [call, callArguments]) {
   if (method !== 'run') return method;
-  if (call.name !== 'linear') return call.name;
+  if (!call.name.startsWith('linear')) return call.name;
   const { inFeatures, parts } = callArguments;
-  return `linear ${inFeatures} -> ${parts.map(({ weight }) => weight.shape[0]).join(' + ')}`;
+  return `${call.name} ${inFeatures} -> ${parts.map(({ weight }) => weight.shape[0]).join(' + ')}`;
 }
 
 /** Times are a call's median times the number of calls, so that interruptions do not count. */
@@ -72,7 +75,7 @@ function report(title, passes, outside) {
   }
 }
 
-function forward(tokens, cache) {
+function forward(model, tokens, cache) {
   const logits = model.forward([tokens], { cache, logits: 'last' });
   logits.dataSync();
   logits.dispose();
@@ -91,15 +94,26 @@ function run(title, passes, pass) {
   report(title, passes, outside);
 }
 
-const count = Number(values.prefill);
-const tokens = Array.from({ length: count }, (_, i) => (i * 7919 + 13) % model.config.vocabSize);
-const cache = model.initCache({ batchSize: 1, maxLength: count + 16 + Number(values.decode) });
-run(`prefill of ${count} tokens`, 5, () => {
-  cache.reset();
-  forward(tokens, cache);
-});
-run('decode of one token after 16', Number(values.decode), () => {
-  if (cache.lengths[0] >= 16 + Number(values.decode)) cache.truncate(0, 16);
-  forward([1], cache);
-});
-cache.dispose();
+function profileTraining() {
+  const { step } = trainingStep(TRAINING_ROWS.large);
+  run('training step', Number(values.train), step);
+}
+
+async function profileForward() {
+  const model = await loadModel(positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
+  const count = Number(values.prefill);
+  const tokens = Array.from({ length: count }, (_, i) => (i * 7919 + 13) % model.config.vocabSize);
+  const cache = model.initCache({ batchSize: 1, maxLength: count + 16 + Number(values.decode) });
+  run(`prefill of ${count} tokens`, 5, () => {
+    cache.reset();
+    forward(model, tokens, cache);
+  });
+  run('decode of one token after 16', Number(values.decode), () => {
+    if (cache.lengths[0] >= 16 + Number(values.decode)) cache.truncate(0, 16);
+    forward(model, [1], cache);
+  });
+  cache.dispose();
+}
+
+if (values.train === undefined) await profileForward();
+else profileTraining();

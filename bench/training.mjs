@@ -18,15 +18,10 @@ import { Contender } from './contender.mjs';
 import { describeMachine } from './machine.mjs';
 import { serve } from './serve.mjs';
 import { median } from './stats.mjs';
+import { LEARNING_RATE, TRAINING_ROWS, trainingStep } from './training-step.mjs';
 
-const RATE = 1e-3;
-const sizes = (hiddenSize, numLayers, numHeads, numKeyValueHeads, block) => ({
-  ...{ vocabSize: 65, hiddenSize, numLayers, numHeads, numKeyValueHeads },
-  maxPositionEmbeddings: block,
-});
 const ROWS = {
-  small: { sizes: sizes(128, 4, 4, 2, 64), batch: 12, block: 64, runs: 50 },
-  large: { sizes: sizes(384, 6, 6, 2, 256), batch: 16, block: 256, runs: 2 },
+  ...TRAINING_ROWS,
   'attention T1024 H64': { T: 1024, H: 64, N: 32, K: 8, runs: 3 },
   'attention T2048 H128': { T: 2048, H: 128, N: 32, K: 8, runs: 1 },
 };
@@ -142,7 +137,6 @@ async function runRow(name, threads, rounds, contenders) {
 /** This library as the contender. */
 async function serveOurs() {
   const gqa = await import('../dist/index.js');
-  const train = await import('../dist/train/index.js');
   const { writeSafetensors } = await import('../dist/checkpoint/index.js');
   let once;
   await serve({
@@ -154,37 +148,17 @@ async function serveOurs() {
         once();
         return { losses: [] };
       }
-      const config = train.llamaConfig(row.sizes);
-      const model = train.createModel(config, { seed: 1 });
+      const { config, model, tokens, step } = trainingStep(row);
+      once = step;
       const weights = join(process.argv[3], 'model.safetensors');
       const tensors = [...model.parameters()].map(([path, { value }]) => [path, value]);
       await writeSafetensors(weights, Object.fromEntries(tensors));
-      const tokens = Array.from({ length: row.batch }, (_, b) =>
-        Array.from(
-          { length: row.block + 1 },
-          (_, t) => ((b * 7919 + t * t * 31 + t * 7) % 4099) % row.sizes.vocabSize,
-        ),
-      );
-      const optimizer = new train.Optimizer(
-        model,
-        train.chain(
-          train.clipByGlobalNorm(1),
-          train.adamw({ learningRate: RATE, b1: 0.9, b2: 0.99, weightDecay: 0.1 }),
-        ),
-      );
-      once = () => {
-        const [loss, gradients] = gqa.valueAndGrad((m) => train.causalLmLoss(m, tokens))(model);
-        const value = loss.dataSync()[0];
-        loss.dispose();
-        optimizer.update(model, gradients);
-        return value;
-      };
       // Per token 6 per matrix weight, the tied head included, and 12 T D per layer for attention, halved by
       // the mask.
       const { hiddenSize: D, numLayers } = row.sizes;
       const perToken = 6 * model.parameterCount + 6 * numLayers * row.block * D;
       const flops = perToken * row.batch * row.block;
-      return { losses: [once(), once(), once()], config, weights, tokens, rate: RATE, flops };
+      return { losses: [once(), once(), once()], config, weights, tokens, rate: LEARNING_RATE, flops };
     },
     sample(runs) {
       const cpu = process.cpuUsage();

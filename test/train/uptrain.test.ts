@@ -280,7 +280,9 @@ describe('uptrain', () => {
       model.dispose();
       return computedOn;
     };
-    const [native, wasm] = [/^native \([\w+]+\)$/, /^wasm \(\w+\)$/].map((name) => expect.stringMatching(name));
+    const [native, wasm] = [/^native \([\w+]+\)$/, /^wasm \(\w+\)$/].map((name) =>
+      expect.stringMatching(name),
+    );
     await setBackend('native');
     await setThreads(2);
     try {
