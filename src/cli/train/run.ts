@@ -3,6 +3,7 @@
  * progress.
  */
 import { getBackend } from '../../backend/index.ts';
+import { matmulPrecision } from '../../ops/matmul-precision.ts';
 import type { PreparedRun } from '../../train/prepare-run.ts';
 import { computedOn, type Metric, runTraining } from '../../train/training-run.ts';
 import { exitCode } from '../errors.ts';
@@ -19,12 +20,13 @@ export async function trainRun(title: string, run: PreparedRun, flags: RunFlags)
   const { trainer, data, resumedFrom, place, metrics } = run;
   const { model } = trainer;
   const { numHeads, numKeyValueHeads, vocabSize } = model.config;
+  const precision = matmulPrecision();
   const report = new TrainReport(title, run, flags);
   try {
     writeNote(
       `${resumedFrom === undefined ? 'training' : `resuming from ${resumedFrom}`}: ${count(model.parameterCount)} parameters, ` +
         `N=${numHeads} K=${numKeyValueHeads}, ${count(data.train.length)} + ${count(data.validation.length)} tokens, ` +
-        `V=${vocabSize}, on ${getBackend().description}`,
+        `V=${vocabSize}, on ${getBackend().description}${precision === 'highest' ? '' : `, matmul precision ${precision}`}`,
     );
     const [before, now] = [place?.computedOn.at(-1), computedOn(model.backend)];
     if (before !== undefined && before !== now) {

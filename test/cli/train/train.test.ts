@@ -196,6 +196,31 @@ describe('gqa train', () => {
     expect(stderr).toContain('done at step 60');
   });
 
+  test('a run in bfloat16 resumes in it, and in nothing else', async () => {
+    const few = (...more: string[]) =>
+      command('narrow', '--steps', '4', '--eval-every', '2', '--save-every', '2', ...more);
+    const first = await runCli(few('--matmul-precision', 'bfloat16'));
+    expect([first.code, first.stderr]).toEqual([0, expect.stringContaining(', matmul precision bfloat16\n')]);
+    const weights = read('narrow', 'step-4', 'model.safetensors');
+    writeFileSync(join(folder, 'narrow', 'latest'), 'step-2\n');
+    const again = await runCli(few('--resume'));
+    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining('matmul precision bfloat16')]);
+    expect(read('narrow', 'step-4', 'model.safetensors').equals(weights)).toBe(true);
+    const other = await runCli(few('--resume', '--matmul-precision', 'highest'));
+    expect([other.code, other.stderr]).toEqual([
+      2,
+      expect.stringContaining('matmulPrecision is bfloat16, got highest'),
+    ]);
+  });
+
+  test('8-bit activations are refused', async () => {
+    const { code, stderr } = await runCli(command('eight', '--matmul-precision', 'int8'));
+    expect([code, existsSync(join(folder, 'eight'))]).toEqual([1, false]);
+    expect(stderr).toBe(
+      'gqa: train: expected matmul precision highest or bfloat16 for gradients, got int8\n',
+    );
+  });
+
   test(`${KILLS} runs killed with SIGKILL end bit for bit as the one that was not`, {
     timeout: 300_000,
   }, async () => {
