@@ -17,8 +17,10 @@ import type { GgufPair } from '../checkpoint/write-gguf.ts';
 import { familyFacts } from '../format/families.ts';
 import { FormatError } from '../format/format-error.ts';
 import { AddedTokens } from '../text/added-tokens.ts';
+import { bytesAsLetters } from '../text/byte-letters.ts';
 import { configTemplates } from '../text/chat.ts';
 import { gpt2Split, preTokenizerRecipe } from '../text/gguf-pre-tokenizers.ts';
+import { EACH_CHARACTER } from '../text/known-characters.ts';
 import { surroundingsOf, withBosAndEos } from '../text/post-processor.ts';
 import { allAddedTokens, withSpecialTokensMap } from '../text/special-tokens.ts';
 import { flatten } from '../text/steps.ts';
@@ -67,7 +69,8 @@ export async function ggufTokenizer(
       `${what}, which llama.cpp would read as other ids; write a directory instead`,
     );
   };
-  const { json, config: ownConfig, extras } = parts();
+  const { json: ownJson, config: ownConfig, extras } = parts();
+  const json = isCharacterLevel(ownJson) ? asByteLevel(ownJson, refuse) : ownJson;
   const config = withSpecialTokensMap(ownConfig, extras.specialTokensMap);
   const { type = 'BPE', vocab, merges = [], byte_fallback: fallback = false } = json.model as BpeModel;
   if (type !== 'BPE')
@@ -127,6 +130,44 @@ interface BpeModel {
 }
 
 type Refuse = (what: string) => never;
+
+/** Whether every character is a token of its own, as `characterTokenizer` makes it. */
+function isCharacterLevel({ model, normalizer, pre_tokenizer: split }: TokenizerJson): boolean {
+  const { vocab, merges = [] } = model as BpeModel;
+  const { Regex } = (split?.pattern ?? {}) as { Regex?: string };
+  const splits = split?.type === 'Split' && Regex === EACH_CHARACTER.pattern.Regex;
+  return normalizer === null && splits && merges.length === 0 && Object.keys(vocab).every(isOneCharacter);
+}
+
+const isOneCharacter = (token: string): boolean => [...token].length === 1;
+
+/**
+ * The same ids from a byte-level vocabulary without merges: a character of one byte is that byte's token, others
+ * are user-defined tokens, which are found in a text before it is split.
+ */
+function asByteLevel(json: TokenizerJson, refuse: Refuse): TokenizerJson {
+  const vocab: Record<string, number> = {};
+  const added: TokenizerJson['added_tokens'][number][] = [...json.added_tokens];
+  for (const [content, id] of Object.entries((json.model as BpeModel).vocab)) {
+    if (content.charCodeAt(0) < 128) vocab[bytesAsLetters(content)] = id;
+    else
+      added.push({
+        ...{ id, content, special: false, normalized: false },
+        ...{ single_word: false, lstrip: false, rstrip: false },
+      });
+  }
+  const clash = added.find(({ content }) => content in vocab);
+  if (clash)
+    refuse(`model: expected no character that stands for a byte in GGUF, got ${show(clash.content)}`);
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false };
+  return {
+    ...json,
+    added_tokens: added,
+    pre_tokenizer: byteLevel,
+    decoder: byteLevel,
+    model: { ...json.model, vocab },
+  };
+}
 
 /** GGUF's name of a byte-level vocabulary's pre-tokenizer. */
 function preTokenizerName(file: string, json: TokenizerJson, refuse: Refuse): string {

@@ -5,8 +5,9 @@ import { safetensorsCheckpoint } from '../../src/checkpoint/safetensors-checkpoi
 import { ggufTokenizer } from '../../src/convert/gguf-tokenizer.ts';
 import { MemoryFolder } from '../../src/files/memory-folder.ts';
 import type { GgufValue } from '../../src/format/gguf.ts';
+import { characterTokenizer } from '../../src/text/character-tokenizer.ts';
 import { tokenizerFilesFromGguf } from '../../src/text/gguf-tokenizer.ts';
-import { tokenizerFromGguf } from '../../src/text/tokenizer.ts';
+import { tokenizerFromGguf, type WritableTokenizer } from '../../src/text/tokenizer.ts';
 import { byteLevelFixture } from '../text/fixtures.ts';
 
 const size = 600;
@@ -294,4 +295,17 @@ test('the unknown token that only the model names is not taken to be token 0', a
   const { makeTokenizer: made } = await safetensorsCheckpoint.text(folder(files));
   const bare = { addSpecialTokens: false };
   expect(tokenizerFromGguf(header).encode('the tea', bare)).toEqual(made?.().encode('the tea', bare));
+});
+
+test('a character-level tokenizer becomes a byte-level one with the same ids', async () => {
+  const text = 'Call me Ishmael — some\n“years” ago! Œ';
+  const own = characterTokenizer(text);
+  const files = await (own as WritableTokenizer).files();
+  const utf8 = new TextDecoder();
+  const header = await converted(
+    Object.fromEntries([...files].map(([name, bytes]) => [name, JSON.parse(utf8.decode(bytes))])),
+  );
+  const tokenizer = tokenizerFromGguf(header);
+  expect(tokenizer.encode(text)).toEqual(own.encode(text));
+  expect(tokenizer.decode(own.encode(text))).toBe(text);
 });

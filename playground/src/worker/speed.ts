@@ -8,6 +8,8 @@ import { modelOf, theOpened } from './models.ts';
 /** One measurement. */
 export interface Speed {
   readonly attention: 'MHA' | 'GQA' | 'MQA' | 'MLA';
+  /** K; undefined for MLA. */
+  readonly numKeyValueHeads: number | undefined;
   /** All texts of the batch together. */
   readonly tokensPerSecond: number;
   /** Of the cache that was used, as it reports them. */
@@ -21,6 +23,7 @@ const ROUND_TOKENS = 4;
 
 interface Contestant {
   readonly attention: Speed['attention'];
+  readonly numKeyValueHeads: number | undefined;
   readonly model: Model;
   readonly isOwn: boolean;
   cache?: KeyValueCache;
@@ -60,8 +63,8 @@ export async function measureSpeeds(
         one.best = Math.max(one.best, decodeRound(one.model, one.cache as KeyValueCache, batchSize, start));
       }
     }
-    return contestants.map(({ attention, best, cache }) => ({
-      ...{ attention, batchSize, contextLength },
+    return contestants.map(({ attention, numKeyValueHeads: own, best, cache }) => ({
+      ...{ attention, numKeyValueHeads: own, batchSize, contextLength },
       tokensPerSecond: best,
       cacheBytes: cache?.bytes ?? 0,
     }));
@@ -79,9 +82,17 @@ function contest(K: number, rank: number, ropeDim: number): Contestant[] {
   const nameOf = (heads: number): Speed['attention'] => (heads === N ? 'MHA' : heads === 1 ? 'MQA' : 'GQA');
   if (!facts.isSmall) {
     const own = facts.shape.numKeyValueHeads;
-    const original = { attention: nameOf(own), model: modelOf('original'), isOwn: true, best: 0 } as const;
-    if (K === own) return [original];
-    return [original, { attention: nameOf(K), model: modelOf('converted'), isOwn: true, best: 0 }];
+    const loaded = own === K ? (['original'] as const) : (['original', 'converted'] as const);
+    return loaded.map((which) => {
+      const heads = which === 'original' ? own : K;
+      return {
+        attention: nameOf(heads),
+        numKeyValueHeads: heads,
+        model: modelOf(which),
+        isOwn: true,
+        best: 0,
+      };
+    });
   }
   const { vocabSize = 256, hiddenSize = 64, numLayers, headDim, intermediateSize } = facts.shape;
   const config = (numKeyValueHeads: number) =>
@@ -105,8 +116,8 @@ function contest(K: number, rank: number, ropeDim: number): Contestant[] {
   };
   const heads = [...new Set([N, K, 1])];
   return [
-    ...heads.map((k) => ({ attention: nameOf(k), model: createModel(config(k)) })),
-    { attention: 'MLA' as const, model: createModel(latent) },
+    ...heads.map((k) => ({ attention: nameOf(k), numKeyValueHeads: k, model: createModel(config(k)) })),
+    { attention: 'MLA' as const, numKeyValueHeads: undefined, model: createModel(latent) },
   ].map((one): Contestant => ({ ...one, isOwn: false, best: 0 }));
 }
 
