@@ -150,8 +150,8 @@ GQA_NOINLINE void int8_quantise(const float *x, size_t k, int8_row to) {
 /* --- weights --- */
 
 /*
- * A row of weights: codes; per group, to a whole vector with zeros: the scales of its halves (the first alone
- * but for INT8_HALVES) and its minimum (INT8_MINIMUM).
+ * A row of weights: codes; per group the scales of its halves (the first alone but for INT8_HALVES) and its
+ * minimum (INT8_MINIMUM).
  */
 typedef struct {
   int8_code *codes;
@@ -217,7 +217,7 @@ GQA_INLINE int8_bytes int8_codes(int type, const uint8_t *p, const int g, const 
   GQA_UNROLL(4)
   for (int i = 0; i < INT8_TOGETHER; i++) {
     const int t = g + i;
-    const size_t block = type_is_super(type) ? 0 : gqa_min((size_t)i, n - 1) * stored_bytes(type, GQA_GROUP);
+    const size_t block = type_is_super(type) ? 0 : (n < INT8_TOGETHER ? gqa_min((size_t)i, n - 1) : (size_t)i) * stored_bytes(type, GQA_GROUP);
     high[i] = high_by[i] = by[i] = 0;
     switch (type) {
       case GQA_Q8_0: at[i] = block + 2 + 16 * h; break;
@@ -325,23 +325,28 @@ GQA_INLINE void int8_store_bytes(int8_code *to, int8_bytes v, const int is_signe
  * Runs the statement for each vector of `groups` groups of blocks from p on: v is its number, low and high its
  * codes.
  */
-#define INT8_EACH_VECTOR(type, p, groups, ...)                                                            \
-  {                                                                                                       \
-    const size_t block_groups = type_is_super(type) ? GQA_SUPER_GROUPS : INT8_TOGETHER;                   \
-    const size_t block_bytes = stored_bytes(type, type_is_super(type) ? GQA_SUPER : INT8_TOGETHER * GQA_GROUP); \
-    const uint8_t *block = (p);                                                                           \
-    for (size_t g0 = 0; g0 < (groups); g0 += block_groups, block += block_bytes) {                        \
-      for (size_t b = 0; b < block_bytes; b += 64) __builtin_prefetch(block + 4096 + b);                  \
-      GQA_UNROLL(8)                                                                                       \
-      for (size_t i = 0; i < block_groups; i += INT8_TOGETHER) {                                          \
-        const size_t present = gqa_min(INT8_TOGETHER, (groups) - g0 - i), v = (g0 + i) / INT8_TOGETHER;         \
-        const int8_bytes low = int8_codes(type, block, (int)i, 0, present), high = int8_codes(type, block, (int)i, 1, present); \
-        __VA_ARGS__;                                                                                      \
-      }                                                                                                   \
-    }                                                                                                     \
+#define INT8_EACH_VECTOR(type, p, groups, ...)                                                               \
+  {                                                                                                          \
+    const size_t block_groups = type_is_super(type) ? GQA_SUPER_GROUPS : INT8_TOGETHER;                      \
+    const size_t block_bytes = stored_bytes(type, block_groups * GQA_GROUP), whole = (groups) / block_groups; \
+    const uint8_t *block = (p);                                                                              \
+    size_t v = 0;                                                                                            \
+    for (size_t b = 0; b < whole; b++, block += block_bytes) {                                               \
+      for (size_t line = 0; line < block_bytes; line += 64) __builtin_prefetch(block + 4096 + line);         \
+      GQA_UNROLL(8)                                                                                          \
+      for (int g = 0; g < (int)block_groups; g += INT8_TOGETHER, v++) {                                      \
+        const int8_bytes low = int8_codes(type, block, g, 0, INT8_TOGETHER), high = int8_codes(type, block, g, 1, INT8_TOGETHER); \
+        __VA_ARGS__                                                                                          \
+      }                                                                                                      \
+    }                                                                                                        \
+    const size_t rest = (groups) % block_groups;                                                             \
+    if (rest && !type_is_super(type)) {                                                                      \
+      const int8_bytes low = int8_codes(type, block, 0, 0, rest), high = int8_codes(type, block, 0, 1, rest); \
+      __VA_ARGS__                                                                                            \
+    }                                                                                                        \
   }
 
-/* The scales and minimums of a row of whole blocks; its codes. */
+/* The scales and minimums of whole blocks, to a whole vector with zeros; their codes. */
 GQA_NOINLINE void int8_decode_scales(int type, const uint8_t *p, size_t groups, int8_weights to) {
   GQA_SPECIALISE(INT8_TYPES, type, {
     for (size_t g = 0; g < groups; g += INT8_AHEAD)
@@ -436,11 +441,18 @@ GQA_INLINE void int8_starts(const int kind, const int8_code *x, vi *start) {
   else start[0] = int8_start(kind, start[0], high);
 }
 
-/* to = the scales of weights and x multiplied; minimum += minimums times the sums of x: for n groups. */
+/*
+ * to = the scales of weights and x multiplied, to a whole vector with zeros; minimum += minimums times the sums
+ * of x: for n groups. What follows those of the weights is not theirs.
+ */
 GQA_INLINE void int8_multiply_scales(const int kind, int8_weights w, const float *x_scales, const float *x_sums, size_t n, float *const *to, vf *minimum) {
   for (size_t g = 0; g < n; g += VL) {
-    for (int h = 0; h <= (kind == INT8_HALVES); h++) vf_store(to[h] + g, vf_load(w.scales[h] + g) * vf_load(x_scales + g));
-    if (kind == INT8_MINIMUM) *minimum = vf_fma(vf_load(w.minimums + g), vf_load(x_sums + g), *minimum);
+    vi lanes, mine = vi_set(-1);
+    GQA_UNROLL(16)
+    for (int i = 0; i < VL; i++) lanes[i] = i;
+    if (g + VL > n) mine = lanes < vi_set((int32_t)(n - g));
+    for (int h = 0; h <= (kind == INT8_HALVES); h++) vf_store(to[h] + g, vf_select(mine, vf_load(w.scales[h] + g), vf_set(0.0f)) * vf_load(x_scales + g));
+    if (kind == INT8_MINIMUM) *minimum = vf_fma(vf_select(mine, vf_load(w.minimums + g), vf_set(0.0f)), vf_load(x_sums + g), *minimum);
   }
 }
 

@@ -29,7 +29,10 @@ static void linear_int8_row_task(void *context, int row, int worker) {
   int8_quantise(c->call->x + (size_t)row * K, K, int8_row_at(c->x, c->call->rows, K, (size_t)row));
 }
 
-/* out[j] = weight row j . x for INT8_W rows: stored ones (w.codes is NULL, rows row_bytes apart) or decoded. */
+/* Words for the scales of INT8_W rows, and to read a vector past each. */
+GQA_INLINE size_t int8_scales_words(size_t k) { return (INT8_W + 1) * int8_groups(k); }
+
+/* out[j] = weight row j . x for INT8_W rows: stored ones row_bytes apart, or (stored is NULL) decoded. */
 GQA_INLINE void int8_dots(const int type, const uint8_t *stored, size_t row_bytes, const int8_weights *w, size_t groups, int8_row x, float *scratch, float *out) {
   const size_t padded = gqa_ceil(groups, VL) * VL;
   float *scales[INT8_W][2], lanes[VL];
@@ -50,36 +53,40 @@ GQA_INLINE void int8_dots(const int type, const uint8_t *stored, size_t row_byte
   memcpy(out, lanes, INT8_W * sizeof(float));
 }
 
-/* INT8_W rows of a part from row o on, times every row of x. */
-GQA_INLINE void linear_int8_four_rows(const int type, const linear_int8_call *c, const linear_part *p, size_t o, size_t n, const int8_weights *w, float *scratch) {
+/*
+ * n <= INT8_W rows of a part from row o on, times every row of x. memory: the codes of each, scales and
+ * minimums of all, products of scales.
+ */
+GQA_INLINE void linear_int8_four_rows(const int type, const linear_int8_call *c, const linear_part *p, size_t o, size_t n, float *memory) {
   const size_t rows = c->call->rows, groups = c->call->K / GQA_GROUP;
   const uint8_t *stored = p->weight + o * p->row_bytes;
   const int in_place = rows == 1 && n == INT8_W;
+  const size_t words = int8_words(c->call->K), all = int8_scales_words(c->call->K);
+  float *scales = memory + INT8_W * words;
+  int8_weights w[INT8_W];
   /* Missing rows repeat the last. */
   for (size_t j = 0; j < INT8_W; j++) {
-    const uint8_t *row = stored + gqa_min(j, n - 1) * p->row_bytes;
-    int8_decode_scales(type, row, groups, w[j]);
-    if (!in_place) int8_decode_codes(type, row, groups, w[j].codes);
+    const size_t row = gqa_min(j, n - 1), at = row * groups;
+    w[j] = (int8_weights){(int8_code *)(memory + row * words), {scales + at, scales + all + at}, scales + 2 * all + at};
   }
+  int8_decode_scales(type, stored, n * groups, w[0]);
+  for (size_t j = 0; j < n && !in_place; j++) int8_decode_codes(type, stored + j * p->row_bytes, groups, w[j].codes);
   for (size_t r = 0; r < rows; r++) {
     float out[INT8_W];
-    int8_dots(type, in_place ? stored : 0, p->row_bytes, w, groups, int8_row_at(c->x, rows, c->call->K, r), scratch, out);
+    int8_dots(type, in_place ? stored : 0, p->row_bytes, w, groups, int8_row_at(c->x, rows, c->call->K, r), scales + 3 * all, out);
     for (size_t j = 0; j < n; j++) p->y[r * p->out_features + o + j] = p->bias ? out[j] + p->bias[o + j] : out[j];
   }
 }
 
 static void linear_int8_few_task(void *context, int number, int worker) {
   const linear_int8_call *c = context;
-  const size_t padded = int8_groups(c->call->K), words = int8_words(c->call->K);
   size_t task = (size_t)number;
   const linear_part p = linear_find_part(c->call, &task, 0);
   const size_t at = task * linear_task_rows(&p), end = gqa_min(at + linear_task_rows(&p), p.out_features);
-  float *memory = gqa_scratch(worker, INT8_W * (words + 5 * padded) * sizeof(float)), *scales = memory + INT8_W * words;
-  int8_weights w[INT8_W];
-  for (size_t j = 0; j < INT8_W; j++) w[j] = (int8_weights){(int8_code *)(memory + j * words), {scales + 3 * j * padded, scales + (3 * j + 1) * padded}, scales + (3 * j + 2) * padded};
+  float *memory = gqa_scratch(worker, (INT8_W * int8_words(c->call->K) + 5 * int8_scales_words(c->call->K)) * sizeof(float));
   for (size_t o = at; o < end; o += INT8_W) {
     const size_t n = gqa_min(INT8_W, end - o);
-    GQA_SPECIALISE(INT8_TYPES, p.type, linear_int8_four_rows(GQA_VALUE, c, &p, o, n, w, scales + INT8_W * 3 * padded))
+    GQA_SPECIALISE(INT8_TYPES, p.type, linear_int8_four_rows(GQA_VALUE, c, &p, o, n, memory))
   }
 }
 
