@@ -18,6 +18,7 @@ enum {
   ATTN_FEW_CHUNK = 256, /* of few queries: keys of a query that one unit reads, in whole tiles; twice that in the panel form */
   ATTN_UNITS = 32,      /* target number of units when keys must be split */
   ATTN_CHUNK = 256,     /* minimum number of keys per chunk, of many queries */
+  ATTN_BF16_LEAST = 32, /* head dims, and rows of a KV head: with fewer of either, bf16 is slower than f32 */
 };
 
 typedef struct {
@@ -154,6 +155,12 @@ static void attn_plan_many(attn_plan *p) {
   if (p->chunks < 1) p->chunks = 1;
 }
 
+/* Whether products are in bf16. The backward pass is in f32, and so is its forward pass. */
+static int attn_is_narrow(const attn *c, int few) {
+  const int lanes_fit = ATTN_NR % BF16_COLUMNS == 0;
+  return lanes_fit && c->precision == GQA_BFLOAT16 && gqa_units.bf16 && !few && !c->lse_rest && c->H >= ATTN_BF16_LEAST && (int64_t)c->T * c->G >= ATTN_BF16_LEAST;
+}
+
 static void op_attention(const double *a) {
   attn_plan p = {.call = attn_parse(a), .heads_per_unit = 1, .row_units = 1, .rows_per_unit = ATTN_ROWS, .chunks = 1};
   attn *c = &p.call;
@@ -169,8 +176,7 @@ static void op_attention(const double *a) {
    * change large scores.
    */
   p.few = c->T <= ATTN_FEW_QUERIES && !c->lse_rest;
-  /* The backward pass is in f32, and so its forward pass. The units take lanes in multiples of 16. */
-  p.narrow = ATTN_NR % BF16_COLUMNS == 0 && c->precision == GQA_BFLOAT16 && gqa_units.bf16 && !p.few && !c->lse_rest;
+  p.narrow = attn_is_narrow(c, p.few);
   if (p.few) attn_plan_few(&p);
   else attn_plan_many(&p);
   if (p.chunks > 1) {

@@ -97,7 +97,7 @@ static void random_case(int number) {
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
   int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30;
   /* Products in bf16 where the call may have them: `want` is then computed from rounded operands. */
-  const int precision = below(3) ? GQA_HIGHEST : GQA_BFLOAT16, narrow = ATTN_NR % BF16_COLUMNS == 0 && precision == GQA_BFLOAT16 && T > ATTN_FEW_QUERIES && !with_rest;
+  const int precision = below(3) ? GQA_HIGHEST : GQA_BFLOAT16, narrow = ATTN_NR % BF16_COLUMNS == 0 && precision == GQA_BFLOAT16 && T > ATTN_FEW_QUERIES && !with_rest && H >= ATTN_BF16_LEAST && T * G >= ATTN_BF16_LEAST;
   float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N), *rest = new_floats((size_t)B * T * N);
   double *want = new_doubles((size_t)B * T * N * Hv), *want_lse = new_doubles((size_t)B * T * N);
   for (int i = 0; i < B * T * N * H; i++) q[i] = 2 * uniform();
@@ -240,7 +240,7 @@ static void random_case(int number) {
  * last is `last`.
  */
 static void end_case(const char *name, int precision, int T, int S, float q, float key, float top, float value, float last, double scale, double cap, float bias, float sink, double want) {
-  enum { H = 16 };
+  enum { H = 32 };
   float *qs = new_floats((size_t)T * H), *ks = new_floats((size_t)S * H), *vs = new_floats((size_t)S * H), *out = new_floats((size_t)T * H), *lse = new_floats((size_t)T);
   double *wants = new_doubles((size_t)T * H);
   for (int i = 0; i < T * H; i++) qs[i] = i % H ? 0 : q, wants[i] = want;
