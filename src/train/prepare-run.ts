@@ -6,7 +6,7 @@ import type { TrainRecipe, TrainSettings } from '../checkpoint/training-recipe.t
 import type { Folder } from '../files/folder.ts';
 import { folderAt, type PlaceLike } from '../files/place.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
-import { matmulPrecision, refuseInt8 } from '../ops/matmul-precision.ts';
+import { matmulPrecision } from '../ops/matmul-precision.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
@@ -78,20 +78,15 @@ export async function openRun(path: PlaceLike, resume: boolean): Promise<OpenedR
   return { directory, latest: latest && { folder: latest, state: await directory.state(latest) } };
 }
 
-/**
- * @throws RunConflictError when the run in the folder has other settings, FormatError for a damaged one, Error
- * for matmul precision int8
- */
+/** @throws RunConflictError when the run in the folder has other settings, FormatError for a damaged one */
 export async function prepareRun(parts: RunParts): Promise<PreparedRun> {
   const { opened, tokenizer, tokens, settings } = parts;
   const { validation, ...training } = settings;
-  const precision = matmulPrecision();
-  refuseInt8('train', precision);
   const start = documentStart(tokenizer);
   const data = splitTokens(tokens, settings.blockLength, validation, start);
   const blockStart = start.join(' ');
   const text = { tokens: tokens.length, tokensHash: hashOf(tokens), blockStart };
-  const identity = { ...parts.sizes, ...settings, ...text, matmulPrecision: precision };
+  const identity = { ...parts.sizes, ...settings, ...text, matmulPrecision: matmulPrecision() };
   const latest = opened?.latest;
   if (latest) checkSameRun(latest.folder, latest.state, identity);
   const model = latest ? await loadTrainableModel(latest.folder) : await parts.initialModel();

@@ -16,6 +16,7 @@ import { aSource, type ModelSource, sourceName } from '../files/source.ts';
 import { aToken } from '../files/source-options.ts';
 import { describeModel } from '../models/load-model.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
+import { matmulPrecision, refuseInt8 } from '../ops/matmul-precision.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
 import { openRun, type PreparedRun, prepareRun } from './prepare-run.ts';
@@ -70,7 +71,7 @@ export interface UptrainResult extends RunResult {
  * or a GGUF file, with f32 weights.
  * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint
  * that is damaged or of no family that trains, RunConflictError for an `out` that is not empty, DivergedError
- * when the loss is not finite
+ * when the loss is not finite, Error for matmul precision int8
  * @example
  * const { model, metrics } = await uptrain({ from: 'mqa', text, alpha: 0.05, onMetric: console.log });
  */
@@ -92,6 +93,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   checkOptions('uptrain', options, OPTIONS);
   aSource('uptrain', 'from', options.from);
   aString('uptrain', 'text', options.text);
+  refuseInt8('uptrain', matmulPrecision());
   const { from, out, token, cache } = options;
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
   await using checkpoint = await openCheckpoint(from, { token, cache });

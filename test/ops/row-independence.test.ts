@@ -18,11 +18,13 @@ import { type AttendOptions, attend } from '../../src/ops/attend.ts';
 import { chooseExperts, expertLinears } from '../../src/ops/experts.ts';
 import { gatedActivation } from '../../src/ops/gated.ts';
 import { FEW_ROWS } from '../../src/ops/linear.ts';
-import { byteLengthOf, isBlockDType } from '../../src/tensor/dtype.ts';
+import { withMatmulPrecision } from '../../src/ops/matmul-precision.ts';
+import { isBlockDType } from '../../src/tensor/dtype.ts';
 import { encode } from '../../src/tensor/encode.ts';
 import { sizeOf } from '../../src/tensor/shape.ts';
 import { randomFrom } from '../cases/inputs.ts';
 import { backends } from './backends.ts';
+import { randomWeights } from './random-weights.ts';
 
 const DTYPES: readonly DType[] = 'f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k'.split(' ') as DType[];
 
@@ -42,16 +44,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
   };
   const floats = (shape: number[], values: Float32Array = numbers(sizeOf(shape))) =>
     stored('f32', shape, encode('f32', values));
-  /** Weights of a dtype; blocks of random codes, with scales whose exponents are small. */
-  const weights = (dtype: DType, shape: number[]) => {
-    if (!isBlockDType(dtype)) return stored(dtype, shape, encode(dtype, numbers(sizeOf(shape))));
-    const bytes = Uint8Array.from({ length: byteLengthOf(dtype, sizeOf(shape)) }, () => 256 * uniform());
-    const block = byteLengthOf(dtype, dtype.endsWith('_k') ? 256 : 32);
-    const halves = { q6_k: [209], q8_0: [1], q4_0: [1], q5_0: [1] }[dtype as string] ?? [1, 3];
-    for (let at = 0; at < bytes.length; at += block)
-      for (const i of halves) bytes[at + i] = 0x20 | (bytes[at + i] & 0x83);
-    return stored(dtype, shape, bytes);
-  };
+  const weights = (dtype: DType, shape: number[]) =>
+    stored(dtype, shape, randomWeights(dtype, sizeOf(shape), uniform));
 
   /** Expects `op` on all rows of `values` to give the bits of `op` on each alone. */
   function expectRows(
@@ -75,6 +69,18 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
       const bias = floats([13]);
       for (const rows of [2, 3, 5, 8, 11, FEW_ROWS]) {
         expectRows(rows, numbers(rows * In), (x, R) => linear(floats([R, In], x), weight, bias));
+      }
+    }
+  });
+
+  test.each(DTYPES.filter(isBlockDType))('linear with %s weights and 8-bit activations', (dtype) => {
+    for (const In of dtype.endsWith('_k') ? [256, 1280] : [96, 1120]) {
+      const weight = weights(dtype, [13, In]);
+      const bias = floats([13]);
+      for (const rows of [2, 3, 5, 8, 11, FEW_ROWS]) {
+        expectRows(rows, numbers(rows * In), (x, R) =>
+          withMatmulPrecision('int8', () => linear(floats([R, In], x), weight, bias)),
+        );
       }
     }
   });

@@ -7,6 +7,7 @@ import { Command } from 'commander';
 import { openCheckpoint } from '../../checkpoint/open-checkpoint.ts';
 import { llamaConfig } from '../../models/llama-config.ts';
 import { createModel } from '../../models/trainable-model.ts';
+import { matmulPrecision, refuseInt8 } from '../../ops/matmul-precision.ts';
 import { characterTokenizer } from '../../text/character-tokenizer.ts';
 import type { Tokenizer, WritableTokenizer } from '../../text/tokenizer.ts';
 import { huggingFaceForm } from '../../train/checkpoint-form.ts';
@@ -45,6 +46,7 @@ async function run(given: TrainFlags, command: Command): Promise<void> {
 }
 
 async function prepareTraining(flags: TrainFlags): Promise<PreparedRun> {
+  refuseInt8('train', matmulPrecision());
   const opened = await openRun(flags.out, flags.resume ?? false);
   const text = await readTrainingText(flags.data);
   const { files, ...tokenized } = await tokenize(text, flags.tokenizer);

@@ -37,6 +37,15 @@ function command(out: string, ...more: string[]): string[] {
 
 const read = (...path: string[]) => readFileSync(at(...path));
 
+test('8-bit activations are refused before the checkpoint is read', async () => {
+  const more = ['--data', text(), '--out', at('eight'), '--matmul-precision', 'int8'];
+  const { code, stderr } = await runCli(['uptrain', at('nothing'), ...more]);
+  expect([code, existsSync(at('eight'))]).toEqual([1, false]);
+  expect(stderr).toBe(
+    'gqa: uptrain: expected matmul precision highest or bfloat16 for gradients, got int8\n',
+  );
+});
+
 test('continues the recipe and wins loss back; the checkpoint generates', async () => {
   const { code, stdout, stderr } = await runCli(command('whole', '--json'));
   expect(code).toBe(0);
