@@ -10,7 +10,7 @@
 #ifndef GQA_LINEAR_INT8_H
 #define GQA_LINEAR_INT8_H
 #include "gemm.h"
-#include "int8.h"
+#include "int8_dot.h"
 #include "linear_parts.h"
 
 /* Rows of x in panels at a time; rows of a micro kernel; a task's weight rows, and how deep they are decoded. */
@@ -20,78 +20,93 @@ enum { INT8_SLAB = 512, INT8_MR = VL == 16 || INT8_DOT ? 6 : 4, INT8_BLOCK = 48,
 
 typedef struct {
   const linear_call *call;
-  float *x; /* int8_row_at of all rows */
+  float *x;      /* int8_row_at of all rows */
+  float *spread; /* and their scales, spread */
 } linear_int8_call;
+
+GQA_INLINE int8_row linear_int8_row(const linear_int8_call *c, size_t r) {
+  int8_row x = int8_row_at(c->x, c->call->rows, c->call->K, r);
+  x.scales = c->spread + r * int8_spread_words(c->call->K / GQA_GROUP);
+  return x;
+}
 
 static void linear_int8_row_task(void *context, int row, int worker) {
   const linear_int8_call *c = context;
-  const size_t K = c->call->K;
-  int8_quantise(c->call->x + (size_t)row * K, K, int8_row_at(c->x, c->call->rows, K, (size_t)row));
+  const size_t K = c->call->K, r = (size_t)row;
+  const int8_row x = int8_row_at(c->x, c->call->rows, K, r);
+  int8_quantise(c->call->x + r * K, K, x);
+  int8_spread_scales(x.scales, K / GQA_GROUP, linear_int8_row(c, r).scales);
 }
 
-/* Words for the scales of INT8_W rows, and to read a vector past each. */
-GQA_INLINE size_t int8_scales_words(size_t k) { return (INT8_W + 1) * int8_groups(k); }
+/* n <= INT8_W rows of a part from row o on: their scales and minimums are at `w`. */
+typedef struct {
+  const linear_int8_call *call;
+  linear_part part;
+  size_t o, n, groups;
+  int8_weights w;
+  float *memory;
+} linear_int8_rows;
 
-/* out[j] = weight row j . x for INT8_W rows: stored ones row_bytes apart, or (stored is NULL) decoded. */
-GQA_INLINE void int8_dots(const int type, const uint8_t *stored, size_t row_bytes, const int8_weights *w, size_t groups, int8_row x, float *scratch, float *out) {
-  const size_t padded = gqa_ceil(groups, VL) * VL;
-  float *scales[INT8_W][2], lanes[VL];
-  vf minimums[INT8_W], acc[INT8_W];
-  GQA_UNROLL(4)
-  for (int j = 0; j < INT8_W; j++) {
-    minimums[j] = vf_set(0.0f);
-    for (int h = 0; h < 2; h++) scales[j][h] = scratch + (size_t)(2 * j + h) * padded;
-    int8_multiply_scales(int8_kind(type), w[j], x.scales, x.sums, groups, scales[j], minimums + j);
+GQA_INLINE void linear_int8_store(const linear_int8_rows *a, size_t r, const float (*totals)[VL]) { dot_store_sums(totals, a->part.bias ? a->part.bias + a->o : 0, a->n, a->part.y + r * a->part.out_features + a->o); }
+
+/* One row of x: weight rows one after the other, so that memory is read in one stream. */
+static void linear_int8_stored(const linear_int8_rows *a) {
+  const int8_row x = linear_int8_row(a->call, 0);
+  float totals[INT8_W][VL] = {{0}};
+  for (size_t j = 0; j < a->n; j++) {
+    const uint8_t *row = a->part.weight + (a->o + j) * a->part.row_bytes;
+    const size_t at = j * a->groups;
+    const int8_weights w = {0, {a->w.scales[0] + at, a->w.scales[1] + at}, a->w.minimums + at};
+    GQA_SPECIALISE(INT8_TYPES, a->part.type, vf_store(totals[j], int8_stored_dot(GQA_VALUE, row, a->groups, w, x)))
   }
-  if (stored) {
-    /* One row after the other, so that memory is read in one stream. */
-    for (int j = 0; j < INT8_W; j++) acc[j] = int8_stored_dot(type, stored + (size_t)j * row_bytes, groups, x.codes, scales[j]);
-  } else {
-    int8_decoded_dots(int8_kind(type), w, groups, x.codes, scales, acc);
-  }
-  vf_store(lanes, vf_sum4(acc[0] + minimums[0], acc[1] + minimums[1], acc[2] + minimums[2], acc[3] + minimums[3]));
-  memcpy(out, lanes, INT8_W * sizeof(float));
+  linear_int8_store(a, 0, totals);
 }
 
-/*
- * n <= INT8_W rows of a part from row o on, times every row of x. memory: the codes of each, scales and
- * minimums of all, products of scales.
- */
-GQA_INLINE void linear_int8_four_rows(const int type, const linear_int8_call *c, const linear_part *p, size_t o, size_t n, float *memory) {
-  const size_t rows = c->call->rows, groups = c->call->K / GQA_GROUP;
-  const uint8_t *stored = p->weight + o * p->row_bytes;
-  const int in_place = rows == 1 && n == INT8_W;
-  const size_t words = int8_words(c->call->K), all = int8_scales_words(c->call->K);
-  float *scales = memory + INT8_W * words;
+/* Several rows of x: the weight rows are decoded first. */
+static void linear_int8_decoded(const linear_int8_rows *a) {
+  const size_t K = a->call->call->K, words = int8_words(K), spread = int8_spread_words(a->groups), padded = int8_groups(K);
+  const int kind = int8_kind(a->part.type);
   int8_weights w[INT8_W];
-  /* Missing rows repeat the last. */
   for (size_t j = 0; j < INT8_W; j++) {
-    const size_t row = gqa_min(j, n - 1), at = row * groups;
-    w[j] = (int8_weights){(int8_code *)(memory + row * words), {scales + at, scales + all + at}, scales + 2 * all + at};
+    /* Missing rows repeat the last. */
+    const size_t row = gqa_min(j, a->n - 1), at = row * a->groups;
+    float *memory = a->memory + row * (words + 2 * spread + padded), *scales = memory + words;
+    w[j] = (int8_weights){(int8_code *)memory, {scales, scales + spread}, scales + 2 * spread};
+    if (j >= a->n) continue;
+    int8_decode_codes(a->part.type, a->part.weight + (a->o + j) * a->part.row_bytes, a->groups, w[j].codes);
+    for (int h = 0; h <= (kind == INT8_HALVES); h++) int8_spread_scales(a->w.scales[h] + at, a->groups, w[j].scales[h]);
+    for (size_t g = 0; g < a->groups && kind == INT8_MINIMUM; g += VL) vf_store(w[j].minimums + g, int8_minimums(a->w.minimums + at, g, a->groups));
   }
-  int8_decode_scales(type, stored, n * groups, w[0]);
-  for (size_t j = 0; j < n && !in_place; j++) int8_decode_codes(type, stored + j * p->row_bytes, groups, w[j].codes);
-  for (size_t r = 0; r < rows; r++) {
-    float out[INT8_W];
-    int8_dots(type, in_place ? stored : 0, p->row_bytes, w, groups, int8_row_at(c->x, rows, c->call->K, r), scales + 3 * all, out);
-    for (size_t j = 0; j < n; j++) p->y[r * p->out_features + o + j] = p->bias ? out[j] + p->bias[o + j] : out[j];
-  }
+  GQA_SPECIALISE(INT8_KINDS, kind, {
+    for (size_t r = 0; r < a->call->call->rows; r++) {
+      float totals[INT8_W][VL];
+      int8_decoded_dots(GQA_VALUE, w, a->groups, linear_int8_row(a->call, r), totals);
+      linear_int8_store(a, r, totals);
+    }
+  })
 }
 
 static void linear_int8_few_task(void *context, int number, int worker) {
   const linear_int8_call *c = context;
+  const size_t K = c->call->K, groups = K / GQA_GROUP, scales = INT8_W * groups + 2 * VL; /* of INT8_W rows, and a vector past them */
   size_t task = (size_t)number;
-  const linear_part p = linear_find_part(c->call, &task, 0);
-  const size_t at = task * linear_task_rows(&p), end = gqa_min(at + linear_task_rows(&p), p.out_features);
-  float *memory = gqa_scratch(worker, (INT8_W * int8_words(c->call->K) + 5 * int8_scales_words(c->call->K)) * sizeof(float));
-  for (size_t o = at; o < end; o += INT8_W) {
-    const size_t n = gqa_min(INT8_W, end - o);
-    GQA_SPECIALISE(INT8_TYPES, p.type, linear_int8_four_rows(GQA_VALUE, c, &p, o, n, memory))
+  linear_int8_rows a = {.call = c, .part = linear_find_part(c->call, &task, 0), .groups = groups};
+  const size_t at = task * linear_task_rows(&a.part), end = gqa_min(at + linear_task_rows(&a.part), a.part.out_features);
+  float *memory = gqa_scratch(worker, (3 * scales + INT8_W * (int8_words(K) + 2 * int8_spread_words(groups) + int8_groups(K))) * sizeof(float));
+  a.w = (int8_weights){0, {memory, memory + scales}, memory + 2 * scales};
+  a.memory = memory + 3 * scales;
+  for (a.o = at; a.o < end; a.o += INT8_W) {
+    a.n = gqa_min(INT8_W, end - a.o);
+    int8_decode_scales(a.part.type, a.part.weight + a.o * a.part.row_bytes, a.n * groups, a.w);
+    if (c->call->rows == 1) linear_int8_stored(&a);
+    else linear_int8_decoded(&a);
   }
 }
 
 static void linear_int8_few(const linear_call *call) {
-  linear_int8_call c = {call, gqa_scratch(GQA_SHARED, call->rows * int8_row_words(call->K) * sizeof(float) + 64)};
+  const size_t words = call->rows * int8_row_words(call->K);
+  float *memory = gqa_scratch(GQA_SHARED, (words + call->rows * int8_spread_words(call->K / GQA_GROUP)) * sizeof(float) + 64);
+  linear_int8_call c = {call, memory, memory + words};
   gqa_run(call->rows, linear_int8_row_task, &c, (double)call->rows * (double)call->K);
   gqa_run(linear_count_tasks(call, 0), linear_int8_few_task, &c, linear_count_weights(call) / 8);
 }
