@@ -19,6 +19,8 @@ import type { Functions } from './worker/worker.ts';
 
 const worker = new Worker(new URL('./worker/worker.ts', import.meta.url), { type: 'module', name: 'models' });
 export const engine = connect<Functions>(worker);
+// For the console and the tests.
+Object.assign(globalThis, { engine });
 
 const BUNDLED = {
   name: 'moby-dick-gpt',

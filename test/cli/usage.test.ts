@@ -33,6 +33,8 @@ describe('wrong usage ends with exit code 2 and one line', () => {
     [['uptrain', 'a', '--data', '', '--out', 'b'], 'Expected a path of at least one character.'],
     [['plan', 'llama-3-8b', '--html', ''], 'Expected a path of at least one character.'],
     [['demo', '--out', ''], 'Expected a path of at least one character.'],
+    [['play', '', '--port', '0'], 'Expected a path of at least one character.'],
+    [['play', '--port', '65536'], 'Expected a whole number from 0 to 65535.'],
     [['generate', 'm.gguf', ...prompt, '--max-tokens', '1.5'], 'Expected a whole number of at least 0.'],
     [['generate', 'm.gguf', ...prompt, '--temperature', '-1'], 'Expected a number of at least 0.'],
     [['generate', 'm.gguf', ...prompt, '--top-k', '0'], 'Expected a whole number of at least 1.'],

@@ -26,7 +26,6 @@ export function HeadMap(props: {
       type="button"
       class={`map ${isChosen ? 'chosen' : ''}`}
       aria-pressed={isChosen}
-      aria-label={change === undefined ? label : `${label}, changed ${percent(change)}`}
       onClick={onChoose}
       onPointerMove={(event) => {
         const { top, height } = (canvas.current as HTMLElement).getBoundingClientRect();
@@ -39,8 +38,7 @@ export function HeadMap(props: {
         <i style={{ top: `${(100 * row) / T}%`, height: `${100 / T}%` }} />
       </span>
       <span class="caption">
-        {label}
-        {change !== undefined && <small>changed {percent(change)}</small>}
+        {label} {change !== undefined && <small>changed {percent(change)}</small>}
       </span>
     </button>
   );

@@ -65,6 +65,7 @@ export function RecoverPart() {
   const isTraining = work.value?.what === 'Training';
   const isIdle = work.value === undefined;
   const done = trainedSteps.value;
+  const last = run.value.at(-1);
   const isComplete = done >= steps.value;
   const canTrain = converted.value !== undefined;
   return (
@@ -108,6 +109,11 @@ export function RecoverPart() {
           disabled={isTraining || done > 0}
         />
       </div>
+      {last && (
+        <p class="note">
+          Step {last.step} of {steps.value}, {(last.seconds / last.step).toFixed(2)} s each.
+        </p>
+      )}
       {!canTrain && <p class="note">Choose fewer key/value heads first: the original needs no recovery.</p>}
       {canTrain && (
         <LossChart

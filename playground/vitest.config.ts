@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+/** `npm run test:browser`: the built page in Chromium. */
+export default defineConfig({
+  test: {
+    include: ['playground/test/*.test.ts'],
+    testTimeout: 300_000,
+    hookTimeout: 60_000,
+    // One after another: the tests measure times.
+    fileParallelism: false,
+  },
+});
