@@ -1,6 +1,7 @@
 /** The built page in Chromium, as a reader uses it. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { setBackend } from '../../src/index.ts';
@@ -12,6 +13,10 @@ import type { Speed } from '../src/worker/speed.ts';
 import { idle, openPage, openStage, type Stage, shownLosses, site } from './open-page.ts';
 
 const demo = fileURLToPath(new URL('../../demo/model', import.meta.url));
+/** Whether other programs take the processors, so that times say little. */
+const isBusy = (): boolean => loadavg()[0] > 1.5 * availableParallelism();
+if (isBusy()) console.warn('the machine is busy: limits of times are wider');
+
 const opened = await openStage();
 const stage = opened as Stage;
 afterAll(() => opened?.[Symbol.asyncDispose]());
@@ -57,7 +62,7 @@ describe.skipIf(opened === undefined)('the page', () => {
     const stopped = performance.now();
     await recover.getByRole('button', { name: 'Stop' }).click();
     await idle(page);
-    console.log(`Stop took ${Math.round(performance.now() - stopped)} ms`);
+    expect(performance.now() - stopped).toBeLessThan(isBusy() ? 2000 : 200);
     await recover.getByRole('button', { name: 'Go on' }).click();
     await idle(page, 280_000);
     const [, uptrained] = await shownLosses(page);
@@ -65,7 +70,7 @@ describe.skipIf(opened === undefined)('the page', () => {
       `loss ${original}, ${converted}, ${uptrained} in ${Math.round((performance.now() - start) / 1000)} s`,
     );
     expect(uptrained).toBeLessThan(1.5);
-    expect(await longTasks()).toEqual([]);
+    expect(Math.max(0, ...(await longTasks()))).toBeLessThan(isBusy() ? 200 : 50);
     expect(await recover.getByRole('row').last().innerText()).toContain(String(uptrained));
 
     const download = page.getByRole('region', { name: 'Download' });

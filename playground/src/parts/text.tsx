@@ -61,11 +61,29 @@ function continuePrompt(): void {
   const sampling = { maxNewTokens: 200, temperature: temperature.value, seed: seed.value };
   void run(async (which, stop) => {
     written[which].value = { ...empty, prompt: given };
+    const pieces: Piece[] = [];
+    // Tokens come faster than frames.
+    const show = oncePerFrame(() => {
+      written[which].value = { ...written[which].value, pieces: [...pieces] };
+    });
     for await (const piece of engine.continueText(which, given, sampling, stop)) {
-      const before = written[which].value;
-      written[which].value = { ...before, pieces: [...before.pieces, piece] };
+      pieces.push(piece);
+      show();
     }
   });
+}
+
+/** `run`, at most once in a frame. */
+function oncePerFrame(run: () => void): () => void {
+  let isWaiting = false;
+  return () => {
+    if (isWaiting) return;
+    isWaiting = true;
+    requestAnimationFrame(() => {
+      isWaiting = false;
+      run();
+    });
+  };
 }
 
 function send(): void {
