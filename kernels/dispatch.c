@@ -15,7 +15,7 @@ extern const gqa_op gqa_table_avx2[], gqa_table_avx512[];
 static const gqa_isa rows[] = {
 #if defined(__x86_64__)
     {"avx512+amx", FEATURE_AVX512 | FEATURE_AMX_BF16 | FEATURE_AVX512_VNNI, gqa_table_avx512, {&gqa_bf16_amx, &gqa_int8_avx512}},
-    {"avx512+bf16", FEATURE_AVX512 | FEATURE_AVX512_BF16 | FEATURE_AVX512_VNNI, gqa_table_avx512, {&gqa_bf16_avx512, &gqa_int8_avx512}},
+    {"avx512+bf16", FEATURE_AVX512 | FEATURE_AVX512_BF16 | FEATURE_AVX512_VNNI, gqa_table_avx512, {&gqa_bf16_avx512, &gqa_int8_avx512}, FEATURE_HALF_RATE_BF16},
     {"avx512+vnni", FEATURE_AVX512 | FEATURE_AVX512_VNNI, gqa_table_avx512, {.int8 = &gqa_int8_avx512}},
     {"avx512", FEATURE_AVX512, gqa_table_avx512, {0}},
     {"avx2+vnni", FEATURE_AVX2 | FEATURE_AVX_VNNI, gqa_table_avx2, {.int8 = &gqa_int8_avx2}},
@@ -38,7 +38,7 @@ const gqa_isa *gqa_dispatch(const char *wanted, char *names, size_t bytes) {
   size_t at = 0; /* `bytes` is more than all names take */
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     if ((rows[i].features & features) != rows[i].features || !is_compiled(&rows[i].units)) continue;
-    if (!wanted[0] || strcmp(wanted, rows[i].name) == 0) return &rows[i];
+    if (wanted[0] ? strcmp(wanted, rows[i].name) == 0 : !(rows[i].avoided & features)) return &rows[i];
     at += (size_t)snprintf(names + at, bytes - at, "%s%s", at ? ", " : "", rows[i].name);
   }
   return 0;

@@ -9,6 +9,7 @@ typedef struct {
   unsigned features; /* what it needs */
   const gqa_op *table;
   gqa_unit_set units;
+  unsigned avoided; /* features with which it is chosen by name only */
 } gqa_isa;
 
 /*

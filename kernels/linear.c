@@ -15,10 +15,12 @@
  * - more: the weights are packed into panels whose lanes are outputs, some columns at once, and rows of x
  *   are the broadcast operand: y is written as it is computed, and packing a weight costs little beside its
  *   products with so many rows.
- * All parts share one parallel region. linear_int8.h has the form with 8-bit activations.
+ * All parts share one parallel region. linear_bf16.h has the form with bf16 operands for more than FEW rows,
+ * linear_int8.h the one with 8-bit activations.
  *
  * Numerics: f32 accumulation on exactly decoded weights; within 1e-5 of f64.
  */
+#include "bf16.h"
 #include "dot.h"
 #include "gemm.h"
 #include "linear_parts.h"
@@ -216,11 +218,14 @@ static int linear_is_int8(const linear_call *c) {
   return all;
 }
 
+#include "linear_bf16.h"
+
 static void op_linear(const double *a) {
   linear_call c = linear_call_of(a);
   if (c.rows == 0 || c.parts == 0) return;
   if (linear_is_int8(&c)) gqa_units.int8->linear(a);
   else if (c.rows <= LINEAR_FEW) linear_few(&c);
+  else if (bf16_wanted(c.precision) && c.K > 0) linear_bf16(&c);
   else if (c.rows < LINEAR_MANY) linear_some(&c);
   else linear_many(&c);
 }

@@ -13,9 +13,11 @@
  *
  * Numerics: gemm.h; in dX the parts are added up in order.
  */
+#include "bf16.h"
 #include "gemm.h"
 
-enum { LINEAR_BACK_ROWS = 192, LINEAR_BACK_COLUMNS = 512, LINEAR_BACK_LEAST_ROWS = 64 };
+/* LINEAR_BACK_FEW: rows up to which bf16 is not used, as LINEAR_FEW of linear.c. */
+enum { LINEAR_BACK_ROWS = 192, LINEAR_BACK_COLUMNS = 512, LINEAR_BACK_LEAST_ROWS = 64, LINEAR_BACK_FEW = 16 };
 
 typedef struct {
   const float *weight, *d_out;
@@ -33,6 +35,8 @@ typedef struct {
   float *panels;      /* d_x: `columns` columns of all weights from first_column on */
   size_t first_column, columns;
   size_t block_rows, block_columns; /* d_weight: of a task */
+  uint16_t *pairs; /* bf16: what `panels` is, or panels of x */
+  size_t depth;    /* bf16: k of the products */
 } linear_back;
 
 static linear_back_part linear_back_at(const linear_back *c, int i) {
@@ -166,9 +170,16 @@ static void linear_back_weights(linear_back *c) {
   gqa_run(linear_back_tasks(c), linear_back_weight_task, c, outs * (double)c->in_features * (double)c->rows / 16);
 }
 
+#include "linear_backward_bf16.h"
+
 static void op_linear_backward(const double *a) {
   linear_back c = {.d_x = gqa_pointer(a[0]), .x = gqa_pointer(a[1]), .rows = (size_t)a[2], .in_features = (size_t)a[3], .precision = (int)a[4], .parts = (int)a[5], .part = a + 6};
   if (c.in_features == 0 || c.parts == 0) return;
+  if (bf16_wanted(c.precision) && c.rows > LINEAR_BACK_FEW) {
+    if (c.d_x) linear_back_bf16_rows(&c);
+    linear_back_bf16_weights(&c);
+    return;
+  }
   if (c.d_x && c.rows > 0) linear_back_rows(&c);
   linear_back_weights(&c);
 }

@@ -18,6 +18,11 @@ static int may_use_tiles(void) {
 static int may_use_tiles(void) { return 0; }
 #endif
 
+static int is_intel(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+}
+
 unsigned gqa_features(void) {
   enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6, XCR0_TILES = 0x60000 };
   unsigned a, b, c, d, c1, low, high, ignored, features = FEATURE_AVX2;
@@ -33,6 +38,8 @@ unsigned gqa_features(void) {
   features |= FEATURE_AVX512;
   if (c & 1u << 11) features |= FEATURE_AVX512_VNNI;
   if (a1 & 1u << 5) features |= FEATURE_AVX512_BF16;
+  /* Intel's processors with AVX512-FP16, Sapphire Rapids and later, have AMX for speed. */
+  if (is_intel() && d & 1u << 23) features |= FEATURE_HALF_RATE_BF16;
   if (!(d & 1u << 24) || (low & XCR0_TILES) != XCR0_TILES || !may_use_tiles()) return features;
   if (d & 1u << 22) features |= FEATURE_AMX_BF16;
   if (d & 1u << 25) features |= FEATURE_AMX_INT8;

@@ -12,7 +12,8 @@ enum {
   FEATURE_AMX_INT8 = 1 << 6,
   FEATURE_NEON_DOT = 1 << 7,
   FEATURE_NEON_I8MM = 1 << 8,
-  FEATURE_NEON_BF16 = 1 << 9
+  FEATURE_NEON_BF16 = 1 << 9,
+  FEATURE_HALF_RATE_BF16 = 1 << 10 /* VDPBF16PS has at most the rate of FMA */
 };
 
 /* The features as a set of bits. On Linux the first call asks for the right to use AMX's tiles. */

@@ -25,6 +25,7 @@ typedef struct {
   float *c;
   size_t lda, ldb, ldc, m, n, k;
   int accumulate;
+  const uint16_t *ahead; /* k * n elements that are needed next, to be prefetched into L2; 0 = none */
 } bf16_product;
 
 enum { BF16_K = 32 };

@@ -35,8 +35,13 @@ static void amx_configure(int first, int second) {
   _tile_loadconfig(&config);
 }
 
+typedef struct {
+  const char *at;
+  size_t lines;
+} amx_ahead;
+
 /* Rows from i and columns from j on; `lower` and `right` are constants: whether there are two tiles that way. */
-AMX_INLINE void amx_block(const bf16_product *p, size_t i, size_t j, const int lower, const int right) {
+AMX_INLINE void amx_block(const bf16_product *p, amx_ahead *ahead, size_t i, size_t j, const int lower, const int right) {
   const uint16_t *a = p->a + i * p->lda;
   const uint32_t *b = (const uint32_t *)(const void *)p->b + j;
   float *c = p->c + i * p->ldc + j, *below = c + AMX_ROWS * p->ldc;
@@ -54,17 +59,18 @@ AMX_INLINE void amx_block(const bf16_product *p, size_t i, size_t j, const int l
   }
   for (size_t k = 0; k < p->k; k += BF16_K, a += BF16_K, b += BF16_K / 2 * p->ldb) {
     _tile_loadd(6, b, ldb);
-    _tile_loadd(4, a, lda);
+    _tile_stream_loadd(4, a, lda);
     _tile_dpbf16ps(0, 4, 6);
     if (right) {
       _tile_loadd(7, b + AMX_COLUMNS, ldb);
       _tile_dpbf16ps(1, 4, 7);
     }
     if (lower) {
-      _tile_loadd(5, a + below_a, lda);
+      _tile_stream_loadd(5, a + below_a, lda);
       _tile_dpbf16ps(2, 5, 6);
       if (right) _tile_dpbf16ps(3, 5, 7);
     }
+    for (size_t line = 0; line < ahead->lines; line++, ahead->at += 64) __builtin_prefetch(ahead->at, 0, 2);
   }
   _tile_stored(0, c, ldc);
   if (right) _tile_stored(1, c + AMX_COLUMNS, ldc);
@@ -72,24 +78,25 @@ AMX_INLINE void amx_block(const bf16_product *p, size_t i, size_t j, const int l
   if (lower && right) _tile_stored(3, below + AMX_COLUMNS, ldc);
 }
 
-static void amx_columns(const bf16_product *p, size_t i, size_t rows) {
+static void amx_columns(const bf16_product *p, amx_ahead *ahead, size_t i, size_t rows) {
   size_t j = 0;
   if (rows > AMX_ROWS) {
-    for (; j + 2 * AMX_COLUMNS <= p->n; j += 2 * AMX_COLUMNS) amx_block(p, i, j, 1, 1);
-    if (j < p->n) amx_block(p, i, j, 1, 0);
+    for (; j + 2 * AMX_COLUMNS <= p->n; j += 2 * AMX_COLUMNS) amx_block(p, ahead, i, j, 1, 1);
+    if (j < p->n) amx_block(p, ahead, i, j, 1, 0);
   } else {
-    for (; j + 2 * AMX_COLUMNS <= p->n; j += 2 * AMX_COLUMNS) amx_block(p, i, j, 0, 1);
-    if (j < p->n) amx_block(p, i, j, 0, 0);
+    for (; j + 2 * AMX_COLUMNS <= p->n; j += 2 * AMX_COLUMNS) amx_block(p, ahead, i, j, 0, 1);
+    if (j < p->n) amx_block(p, ahead, i, j, 0, 0);
   }
 }
 
 static void amx_product(const bf16_product *p) {
   const size_t whole = p->m / (2 * AMX_ROWS) * (2 * AMX_ROWS), rest = p->m - whole;
+  amx_ahead ahead = {(const char *)p->ahead, p->ahead ? (1024 + p->m - 1) / p->m : 0};
   if (whole) amx_configure(AMX_ROWS, AMX_ROWS);
-  for (size_t i = 0; i < whole; i += 2 * AMX_ROWS) amx_columns(p, i, 2 * AMX_ROWS);
+  for (size_t i = 0; i < whole; i += 2 * AMX_ROWS) amx_columns(p, &ahead, i, 2 * AMX_ROWS);
   if (rest) {
     amx_configure(rest < AMX_ROWS ? (int)rest : AMX_ROWS, rest > AMX_ROWS ? (int)rest - AMX_ROWS : 0);
-    amx_columns(p, whole, rest);
+    amx_columns(p, &ahead, whole, rest);
   }
   _tile_release();
 }

@@ -59,10 +59,10 @@ static void test_expert_linear(size_t rows, size_t each, size_t shares, size_t K
   const size_t pairs = rows * each, count = shares ? each : 1;
   float *x = random_floats(pairs / count * K), *y[2] = {new_floats(pairs * outs), new_floats(pairs * outs)};
   int32_t *ids = random_ids(pairs, experts);
-  const size_t length = 8 + 2 * (3 + 2 * experts);
-  double *a = new_doubles(length), *at = a + 8;
+  const size_t length = 9 + 2 * (3 + 2 * experts);
+  double *a = new_doubles(length), *at = a + 9;
   float **w[2] = {malloc(experts * sizeof(float *)), malloc(experts * sizeof(float *))}, **bias = malloc(experts * sizeof(float *));
-  memcpy(a, (double[]){address(x), (double)pairs, (double)count, (double)K, address(ids), (double)experts, transposed, 2}, 8 * sizeof(double));
+  memcpy(a, (double[]){address(x), (double)pairs, (double)count, (double)K, address(ids), (double)experts, transposed, GQA_HIGHEST, 2}, 9 * sizeof(double));
   void **stored = malloc(2 * experts * sizeof(void *));
   for (int part = 0; part < 2; part++) {
     *at++ = type, *at++ = (double)outs, *at++ = address(y[part]);

@@ -7,6 +7,7 @@
 #include "linear.c"
 #include "linear_backward.c"
 #include "matmul.c"
+#include "units_here.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -43,18 +44,29 @@ static uint8_t *random_stored(int type, size_t n, double *values) {
   return p;
 }
 
+/* A value as an operand of a product of `rows` rows or terms has it. */
+static double operand(double x, int precision, size_t rows) {
+  if (precision != GQA_BFLOAT16 || !gqa_units.bf16 || rows <= LINEAR_FEW) return x;
+  const uint32_t bits = (uint32_t)float_to_bfloat((float)x) << 16;
+  float rounded;
+  memcpy(&rounded, &bits, 4);
+  return rounded;
+}
+
 static const int types[] = {GQA_F32, GQA_F16, GQA_BF16, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1};
+
+static int precision = GQA_HIGHEST; /* of the calls that follow */
 
 static void test_linear_case(size_t rows, size_t K, const int *part_types, const size_t *outs, int parts, int biased) {
   float *x = random_floats(rows * K), *y[4], *bias[4];
   uint8_t *w[4];
-  double *values[4], arguments[4 + 5 * 4] = {address(x), (double)rows, (double)K, parts};
+  double *values[4], arguments[5 + 5 * 4] = {address(x), (double)rows, (double)K, precision, parts};
   for (int p = 0; p < parts; p++) {
     values[p] = new_doubles(outs[p] * K);
     w[p] = random_stored(part_types[p], outs[p] * K, values[p]);
     bias[p] = biased ? random_floats(outs[p]) : 0;
     y[p] = new_floats(rows * outs[p]);
-    memcpy(arguments + 4 + 5 * p, ((double[]){address(w[p]), part_types[p], (double)outs[p], address(bias[p]), address(y[p])}), 5 * sizeof(double));
+    memcpy(arguments + 5 + 5 * p, ((double[]){address(w[p]), part_types[p], (double)outs[p], address(bias[p]), address(y[p])}), 5 * sizeof(double));
   }
   op_linear(arguments);
   for (int p = 0; p < parts; p++) {
@@ -62,10 +74,10 @@ static void test_linear_case(size_t rows, size_t K, const int *part_types, const
     for (size_t r = 0; r < rows; r++)
       for (size_t o = 0; o < outs[p]; o++) {
         double sum = biased ? bias[p][o] : 0;
-        for (size_t k = 0; k < K; k++) sum += x[r * K + k] * values[p][o * K + k];
+        for (size_t k = 0; k < K; k++) sum += operand(x[r * K + k], precision, rows) * operand(values[p][o * K + k], precision, rows);
         want[r * outs[p] + o] = sum;
       }
-    check_floats(y[p], want, rows * outs[p], 2e-6, "linear rows=%zu K=%zu part %d of %d: type %d out %zu bias %d", rows, K, p, parts, part_types[p], outs[p], biased);
+    check_floats(y[p], want, rows * outs[p], 4e-6, "linear precision=%d rows=%zu K=%zu part %d of %d: type %d out %zu bias %d", precision, rows, K, p, parts, part_types[p], outs[p], biased);
     free(values[p]), free(w[p]), free(bias[p]), free(y[p]), free(want);
   }
   free(x);
@@ -96,14 +108,14 @@ static void test_linear(void) {
 
 static void test_linear_backward_case(size_t rows, size_t in_features, const size_t *outs, int parts, int wanted) {
   float *x = random_floats(rows * in_features), *d_x = new_floats(rows * in_features), *w[3], *d_out[3], *d_w[3];
-  double *want_x = new_doubles(rows * in_features), arguments[5 + 4 * 3] = {wanted & 1 ? address(d_x) : 0, address(x), (double)rows, (double)in_features, parts};
+  double *want_x = new_doubles(rows * in_features), arguments[6 + 4 * 3] = {wanted & 1 ? address(d_x) : 0, address(x), (double)rows, (double)in_features, precision, parts};
   for (size_t i = 0; i < rows * in_features; i++) want_x[i] = 0;
   for (int p = 0; p < parts; p++) {
     w[p] = random_floats(outs[p] * in_features), d_out[p] = random_floats(rows * outs[p]), d_w[p] = new_floats(outs[p] * in_features);
-    memcpy(arguments + 5 + 4 * p, ((double[]){address(w[p]), (double)outs[p], address(d_out[p]), wanted & 2 << p ? address(d_w[p]) : 0}), 4 * sizeof(double));
+    memcpy(arguments + 6 + 4 * p, ((double[]){address(w[p]), (double)outs[p], address(d_out[p]), wanted & 2 << p ? address(d_w[p]) : 0}), 4 * sizeof(double));
     for (size_t r = 0; r < rows; r++)
       for (size_t o = 0; o < outs[p]; o++)
-        for (size_t i = 0; i < in_features; i++) want_x[r * in_features + i] += (double)d_out[p][r * outs[p] + o] * w[p][o * in_features + i];
+        for (size_t i = 0; i < in_features; i++) want_x[r * in_features + i] += operand(d_out[p][r * outs[p] + o], precision, rows) * operand(w[p][o * in_features + i], precision, rows);
   }
   op_linear_backward(arguments);
   if (wanted & 1) check_floats(d_x, want_x, rows * in_features, 2e-6, "linear_backward dX rows=%zu In=%zu parts %d", rows, in_features, parts);
@@ -112,7 +124,7 @@ static void test_linear_backward_case(size_t rows, size_t in_features, const siz
     for (size_t o = 0; o < outs[p]; o++)
       for (size_t i = 0; i < in_features; i++) {
         want[o * in_features + i] = 0;
-        for (size_t r = 0; r < rows; r++) want[o * in_features + i] += (double)d_out[p][r * outs[p] + o] * x[r * in_features + i];
+        for (size_t r = 0; r < rows; r++) want[o * in_features + i] += operand(d_out[p][r * outs[p] + o], precision, rows) * operand(x[r * in_features + i], precision, rows);
       }
     if (wanted & 2 << p) check_floats(d_w[p], want, outs[p] * in_features, 2e-6, "linear_backward dW %d of %d rows=%zu In=%zu Out=%zu", p, parts, rows, in_features, outs[p]);
     free(want), free(w[p]), free(d_out[p]), free(d_w[p]);
@@ -188,8 +200,8 @@ static void test_rows(void) {
         double *values = new_doubles(out * K);
         float *x = random_floats(rows * K), *bias = random_floats(out), *y = new_floats(rows * out), *alone = new_floats(rows * out);
         uint8_t *w = random_stored(types[t], out * K, values);
-        op_linear((double[]){address(x), (double)rows, (double)K, 1, address(w), types[t], (double)out, address(bias), address(y)});
-        for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, 1, address(w), types[t], (double)out, address(bias), address(alone + r * out)});
+        op_linear((double[]){address(x), (double)rows, (double)K, precision, 1, address(w), types[t], (double)out, address(bias), address(y)});
+        for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, precision, 1, address(w), types[t], (double)out, address(bias), address(alone + r * out)});
         check_bytes(y, alone, rows * out * sizeof(float), "linear type %d K=%zu rows=%zu and one by one", types[t], K, rows);
         free(values), free(x), free(bias), free(y), free(alone), free(w);
       }
@@ -203,11 +215,11 @@ static void test_threads(void) {
     double *values = new_doubles(out * K);
     float *x = random_floats(rows[r] * K), *one = new_floats(rows[r] * out), *three = new_floats(rows[r] * out);
     uint8_t *w = random_stored(GQA_Q4_1, out * K, values);
-    double arguments[] = {address(x), (double)rows[r], (double)K, 1, address(w), GQA_Q4_1, (double)out, 0, address(one)};
+    double arguments[] = {address(x), (double)rows[r], (double)K, precision, 1, address(w), GQA_Q4_1, (double)out, 0, address(one)};
     gqa_set_threads(1);
     op_linear(arguments);
     gqa_set_threads(3);
-    arguments[8] = address(three);
+    arguments[9] = address(three);
     op_linear(arguments);
     check_bytes(three, one, rows[r] * out * sizeof(float), "linear rows=%zu on 1 and 3 threads", rows[r]);
     free(values), free(x), free(one), free(three), free(w);
@@ -217,18 +229,52 @@ static void test_threads(void) {
   for (int threads = 1; threads <= 3; threads++) {
     float *gradients = found[threads - 1] = new_floats((R + out_features) * in_features);
     gqa_set_threads(threads);
-    op_linear_backward((double[]){address(gradients), address(x), (double)R, (double)in_features, 1, address(w), (double)out_features, address(g), address(gradients + R * in_features)});
+    op_linear_backward((double[]){address(gradients), address(x), (double)R, (double)in_features, precision, 1, address(w), (double)out_features, address(g), address(gradients + R * in_features)});
     check_bytes(gradients, found[0], (R + out_features) * in_features * sizeof(float), "linear_backward on 1 and %d threads", threads);
   }
   free(found[0]), free(found[1]), free(found[2]), free(x), free(w), free(g);
 }
 
-int main(void) {
+/* NaN and infinity in one row of x reach that row alone. */
+static void test_special_rows(void) {
+  const size_t rows = 33, K = 70, out = 21;
+  float *x = random_floats(rows * K), *w = random_floats(out * K), *y = new_floats(rows * out);
+  x[3 * K + 69] = NAN, x[32 * K] = INFINITY;
+  op_linear((double[]){address(x), (double)rows, (double)K, precision, 1, address(w), GQA_F32, (double)out, 0, address(y)});
+  checks++;
+  for (size_t r = 0; r < rows; r++)
+    for (size_t o = 0; o < out; o++) {
+      const float got = y[r * out + o];
+      if (r == 3 ? isnan(got) : r == 32 ? got == (w[o * K] > 0 ? INFINITY : -INFINITY) : isfinite(got)) continue;
+      printf("linear precision=%d: row %zu of rows with NaN (3) and infinity (32): got %g\n", precision, r, got);
+      failures++;
+      r = rows;
+      break;
+    }
+  free(x), free(w), free(y);
+}
+
+static void test_all(void) {
   test_linear();
   test_linear_backward();
-  test_embedding();
-  test_matmul();
   test_rows();
   test_threads();
+  test_special_rows();
+}
+
+int main(void) {
+  test_embedding();
+  test_matmul();
+  test_all();
+  precision = GQA_BFLOAT16;
+#if VL == 16 || defined(__aarch64__) /* the kernels that are used with units */
+  const bf16_unit *units[MOST_UNITS];
+  const char *names[MOST_UNITS];
+  for (int i = 0; i < bf16_units_here(units, names); i++) {
+    printf("%s\n", names[i]);
+    gqa_units.bf16 = units[i];
+    test_all();
+  }
+#endif
   return report("test_linear");
 }

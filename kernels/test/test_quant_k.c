@@ -58,7 +58,7 @@ static void test_linear_case(int type, size_t rows, size_t K, size_t out, int bi
   double *values = new_doubles(out * K), *want = new_doubles(rows * out);
   uint8_t *w = random_blocks(type, out * K, values);
   float *x = random_floats(rows * K), *bias = biased ? random_floats(out) : 0, *y = new_floats(rows * out);
-  op_linear((double[]){address(x), (double)rows, (double)K, 1, address(w), type, (double)out, address(bias), address(y)});
+  op_linear((double[]){address(x), (double)rows, (double)K, GQA_HIGHEST, 1, address(w), type, (double)out, address(bias), address(y)});
   for (size_t r = 0; r < rows; r++)
     for (size_t o = 0; o < out; o++) {
       double sum = biased ? bias[o] : 0;
@@ -68,7 +68,7 @@ static void test_linear_case(int type, size_t rows, size_t K, size_t out, int bi
   check_floats(y, want, rows * out, 4e-6, "linear type %d rows=%zu K=%zu out=%zu bias %d", type, rows, K, out, biased);
   if (rows <= LINEAR_FEW) {
     float *alone = new_floats(rows * out);
-    for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, 1, address(w), type, (double)out, address(bias), address(alone + r * out)});
+    for (size_t r = 0; r < rows; r++) op_linear((double[]){address(x + r * K), 1, (double)K, GQA_HIGHEST, 1, address(w), type, (double)out, address(bias), address(alone + r * out)});
     check_bytes(y, alone, rows * out * sizeof(float), "linear type %d K=%zu rows=%zu and one by one", type, K, rows);
     free(alone);
   }
