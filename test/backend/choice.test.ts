@@ -56,7 +56,7 @@ test('a native build of other kernels is refused, and WASM runs with one line th
     };
   });
   try {
-    const { getBackend, open } = await registry({ GQA_BACKEND: '' });
+    const { getBackend, open } = await registry({ GQA_BACKEND: '', GQA_ISA: '' });
     expect(() => open('native')).toThrow('the native build is from another version of the kernels');
     expect(getBackend().name).toBe('wasm');
     expect(warn).toHaveBeenCalledOnce();
