@@ -21,6 +21,13 @@ export const TOKENS_PER_STEP = 256;
 const run = signal<readonly TrainStep[]>([]);
 const sample = signal<{ readonly step: number; readonly text: string } | undefined>(undefined);
 
+// A large model takes long for a step, and was trained with larger batches.
+facts.subscribe((model) => {
+  if (model === undefined || model.isSmall) return;
+  steps.value = 50;
+  rate.value = 0.0001;
+});
+
 // Another conversion ends the run of the one before.
 converted.subscribe(() => {
   run.value = [];
@@ -71,7 +78,7 @@ export function RecoverPart() {
   return (
     <Part
       name="Recover"
-      about="A little training lets the query heads get used to the heads they now share. This continues training on the same text, Moby-Dick; the loss is measured on its last tenth, which no training sees."
+      about="A little training lets the query heads get used to the heads they now share. It trains on Moby-Dick, or on a .txt file that you drop on the page; the loss is measured on the last tenth, which it does not see."
     >
       <div class="row actions">
         <button
