@@ -203,7 +203,11 @@ describe.skipIf(opened === undefined)('the page', () => {
     const { page } = await stage.open();
     const files = page.locator('input[type=file]');
     const alert = page.getByRole('alert');
-    await files.setInputFiles({ name: 'notes.docx', mimeType: '', buffer: Buffer.from('PK') });
+    await page.evaluate(() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(['PK'], 'notes.docx'));
+      document.dispatchEvent(new DragEvent('drop', { dataTransfer, cancelable: true }));
+    });
     await expect.poll(() => alert.innerText()).toContain('notes.docx: expected a .gguf file');
     await files.setInputFiles({ name: 'cut.gguf', mimeType: '', buffer: Buffer.from('GGUF\x03\0\0\0\x01') });
     await expect.poll(() => alert.innerText()).toMatch(/^cut\.gguf: .*byte/);
@@ -251,7 +255,7 @@ describe.skipIf(opened === undefined)('the page', () => {
     await page.context().close();
   });
 
-  test.skipIf(noModel !== undefined)('SmolLM2 is dropped in, and chats', async () => {
+  test.skipIf(noModel !== undefined)('SmolLM2 is opened, and chats', async () => {
     const { page, problems } = await stage.open();
     await page.locator('input[type=file]').setInputFiles(modelFile);
     await page.locator('.card .name', { hasText: 'SmolLM2' }).waitFor({ timeout: 60_000 });

@@ -1,6 +1,6 @@
 /** Part 1: the query heads of a layer, by the key/value head that they read, with their attention. */
 import { computed, effect, signal } from '@preact/signals';
-import { numberParam } from '../address.ts';
+import { choiceParam, numberParam } from '../address.ts';
 import { engine } from '../engine.ts';
 import { percent, visible } from '../format.ts';
 import { converted, facts, heads, ownHeads, problem, prompt, revision } from '../state.ts';
@@ -15,7 +15,7 @@ const head = numberParam('head', 1, 1, 1000);
 /** The token that looks; beyond the text it is the last one. */
 const token = numberParam('token', 999, 0, 999);
 /** Whether the maps are those of the original. */
-const shown = signal<'converted' | 'original'>('converted');
+const shown = choiceParam('show', ['converted', 'original'] as const, 'converted');
 
 const maps = signal<{ original?: Attention; converted?: Attention }>({});
 

@@ -12,7 +12,7 @@ const TEMPERATURES = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
 const temperature = numberParam('temperature', 0.6, 0, 2);
 const seed = numberParam('seed', 7, 0, 2 ** 31);
 const mode = choiceParam('mode', ['continue', 'chat'] as const, 'continue');
-const hasProbabilities = signal(false);
+const probabilities = choiceParam('probabilities', ['hidden', 'shown'] as const, 'hidden');
 
 /** What a model has written: its pieces, or its side of a conversation. */
 interface Written {
@@ -187,9 +187,9 @@ export function TextPart() {
             <label class="check">
               <input
                 type="checkbox"
-                checked={hasProbabilities.value}
+                checked={probabilities.value === 'shown'}
                 onChange={({ currentTarget }) => {
-                  hasProbabilities.value = currentTarget.checked;
+                  probabilities.value = currentTarget.checked ? 'shown' : 'hidden';
                 }}
               />
               Show probabilities
@@ -245,7 +245,7 @@ function Column({ which, title, isChat }: { which: Which; title: string; isChat:
 const looked = signal<Piece | undefined>(undefined);
 
 function Continuation({ given, pieces }: { given: string; pieces: readonly Piece[] }) {
-  if (!hasProbabilities.value) {
+  if (probabilities.value === 'hidden') {
     return (
       <p class="written">
         <span class="given">{given}</span>
