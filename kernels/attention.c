@@ -121,8 +121,11 @@ static void attn_plan_few(attn_plan *p) {
     }
   const int64_t units = (int64_t)c->B * c->T * p->chunks;
   if (attn_decodes(c)) {
-    /* Heads share a unit when there are enough units without: memory is then read in order. */
-    while (p->heads_per_unit < c->K && units * ((c->K + 2 * p->heads_per_unit - 1) / (2 * p->heads_per_unit)) >= ATTN_UNITS / 2) p->heads_per_unit *= 2;
+    /*
+     * Heads that are neighbours in memory share a unit when there are enough units without: memory is then read
+     * in order.
+     */
+    while (c->key_head < c->key_token && p->heads_per_unit < c->K && units * ((c->K + 2 * p->heads_per_unit - 1) / (2 * p->heads_per_unit)) >= ATTN_UNITS / 2) p->heads_per_unit *= 2;
     p->head_units = (c->K + p->heads_per_unit - 1) / p->heads_per_unit;
     return;
   }

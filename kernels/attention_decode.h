@@ -363,12 +363,13 @@ GQA_NOINLINE void attn_decode_unit(const attn *c, int b, int t, int k0, int k1, 
     const int n = high - j < DECODE_KEYS ? (int)(high - j) : DECODE_KEYS;
     for (int h = 0; h < heads; h++) {
       int64_t base = (int64_t)h * padded;
-      /* Prefetch the next head of this block, or the first head of the next block. */
+      /*
+       * Prefetch the next head of this block, or the first head of the next block; after the unit's last key
+       * that is where the next unit begins, within a segment.
+       */
       attn_cursor ahead = at;
-      if (h + 1 == heads && j + n < high) {
-        ahead.skip += n;
-        attn_settle(c, &ahead);
-      }
+      if (h + 1 == heads) ahead.skip += n;
+      if (h + 1 == heads && j + n < high) attn_settle(c, &ahead);
       const char *next = ahead.segment.key + attn_bytes(c->key_type, ahead.skip * c->key_token + (h + 1 < heads ? k0 + h + 1 : k0) * c->key_head);
       const decode_head head = {q + base * c->H, scores, acc + base * c->Hv, m + base, l + base};
       decode_block(c, (attn_rows){b, k0 + h, rows, (int64_t)t * c->G}, at, j, n, head, next);
