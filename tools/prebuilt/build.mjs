@@ -62,7 +62,12 @@ async function build(name) {
   try {
     const common = ['-target', platform.target, ...NATIVE_FLAGS, '-g0', `-ffile-prefix-map=${headers}=node`];
     if (platform.os !== 'win32') common.push('-fPIC');
-    const units = Object.entries(nativeUnits(platform.os, platform.cpu));
+    // zig takes the extensions of arm64 with -mcpu only.
+    const ofZig = (flag) => flag.replace(/^-march=armv8\.2-a\+/, '-mcpu=generic+');
+    const units = Object.entries(nativeUnits(platform.os, platform.cpu)).map(([unit, flags]) => [
+      unit,
+      flags.map(ofZig),
+    ]);
     const objectOf = (unit) => unit.replace(/c$/, 'o');
     await parallel(
       units.map(
