@@ -9,6 +9,8 @@ import { type Browser, chromium } from 'playwright-core';
 export async function openChromium(skipped: string): Promise<Browser | undefined> {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   const args = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-sync'];
+  // Tests of memory collect garbage first.
+  args.push('--js-flags=--expose-gc');
   try {
     return await chromium.launch({ executablePath, args });
   } catch (error) {
