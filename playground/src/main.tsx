@@ -3,6 +3,7 @@ import { render } from 'preact';
 import 'uplot/dist/uPlot.min.css';
 import './style.css';
 import './parts.css';
+import './lower-parts.css';
 import { keepAddress } from './address.ts';
 import { openFirst } from './engine.ts';
 import { acceptDrops } from './files.ts';
