@@ -1,6 +1,6 @@
 /** `gqa play`: what its server gives, and a checkpoint on the command line. */
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { request } from 'node:http';
+import { type RequestOptions, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,12 +16,12 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** The status of a request with another `Host`. */
-const statusFor = (host: string) =>
-  new Promise<number | undefined>((resolve) => {
-    request(`${stage.address}config.json`, { headers: { host } }, ({ statusCode }) =>
-      resolve(statusCode),
-    ).end();
+/** The status of a request that fetch cannot make: with another `Host`, or a path that is no URL. */
+const statusFor = (options: RequestOptions) =>
+  new Promise<number | undefined>((resolve, reject) => {
+    request(stage.address, options, ({ statusCode }) => resolve(statusCode))
+      .on('error', reject)
+      .end();
   });
 
 describe.skipIf(opened === undefined)('gqa play <checkpoint>', () => {
@@ -46,7 +46,12 @@ describe.skipIf(opened === undefined)('gqa play <checkpoint>', () => {
   });
 
   test('refuses a page of another name that leads to its address', async () => {
-    expect(await statusFor('evil.example')).toBe(403);
+    expect(await statusFor({ headers: { host: 'evil.example' } })).toBe(403);
+  });
+
+  test.each(['//', '/%', '/../package.json'])('answers %s, and goes on', async (path) => {
+    expect(await statusFor({ path })).toBe(404);
+    expect((await fetch(`${stage.address}index.html`)).status).toBe(200);
   });
 });
 
