@@ -11,10 +11,21 @@ export function textParam(name: string, initial: string): Signal<string> {
   return value;
 }
 
-/** A number from `least` on. */
+/** A number from `least` to `most`. */
 export function numberParam(name: string, initial: number, least: number, most: number): Signal<number> {
-  const stated = Number(given.get(name) ?? Number.NaN);
-  const value = signal(stated >= least && stated <= most ? stated : initial);
+  const stated = Number(given.get(name) || Number.NaN);
+  return keptNumber(name, initial, stated >= least && stated <= most ? stated : initial);
+}
+
+/** A whole number from `least` to `most`. */
+export function wholeParam(name: string, initial: number, least: number, most: number): Signal<number> {
+  const stated = Number(given.get(name) || Number.NaN);
+  const isFit = Number.isInteger(stated) && stated >= least && stated <= most;
+  return keptNumber(name, initial, isFit ? stated : initial);
+}
+
+function keptNumber(name: string, initial: number, first: number): Signal<number> {
+  const value = signal(first);
   kept.push({ name, text: () => String(value.value), initial: String(initial) });
   return value;
 }

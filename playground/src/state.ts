@@ -1,13 +1,13 @@
 /** What the page shows, as signals. Those of the reader's choices are in the address. */
 import { computed, signal } from '@preact/signals';
-import { choiceParam, numberParam, textParam } from './address.ts';
+import { choiceParam, textParam, wholeParam } from './address.ts';
 import type { ConvertedFacts, ModelFacts } from './worker/models.ts';
 
 export const METHODS = ['mean', 'similar'] as const;
 export type Method = (typeof METHODS)[number];
 
 /** The reader's choices of the conversion. `0` is the model's own K. */
-export const chosenHeads = numberParam('k', 0, 0, 1024);
+export const chosenHeads = wholeParam('k', 0, 0, 1024);
 export const chosenMethod = choiceParam('method', METHODS, 'mean');
 export const prompt = textParam('prompt', 'The whale swam round the ship');
 

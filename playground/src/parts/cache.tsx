@@ -1,7 +1,7 @@
 /** Part 2: what the KV cache holds and how large it is, for this model and for known ones. */
 import { computed, signal } from '@preact/signals';
 import { compareHeads, type HeadChoice, listPresets, type ModelShape, maxBatch, maxContext } from 'gqa/plan';
-import { choiceParam, numberParam, textParam } from '../address.ts';
+import { choiceParam, numberParam, wholeParam } from '../address.ts';
 import { engine, working } from '../engine.ts';
 import { binaryBytes, bytes, count } from '../format.ts';
 import { facts, heads, work } from '../state.ts';
@@ -36,9 +36,9 @@ const MEMORIES = [
 const KV_DTYPES = ['f32', 'f16', 'q8_0'] as const;
 
 /** A preset's id; empty for the page's model. */
-const chosenPreset = textParam('model', '');
-const context = numberParam('context', 512, 1, 2 ** 21);
-const batch = numberParam('batch', 1, 1, 2 ** 20);
+const chosenPreset = choiceParam('model', ['', ...listPresets().map(({ id }) => id)], '');
+const context = wholeParam('context', 512, 1, 2 ** 21);
+const batch = wholeParam('batch', 1, 1, 2 ** 20);
 const kvDtype = choiceParam('kv', KV_DTYPES, 'f32');
 const memory = numberParam('gib', 24, 1 / 64, 4096);
 
