@@ -58,7 +58,9 @@ export async function openFiles(files: readonly File[]): Promise<void> {
   if (first === undefined) return;
   if (files.length === 1 && /\.txt$/i.test(first.name)) {
     await working(`Reading ${first.name}`, async () => {
-      await engine.setText(await first.text());
+      await engine.replaceText(await first.text()).catch((error: Error) => {
+        throw new Error(`${first.name}: ${error.message}`);
+      });
       losses.value = {};
       await measureLosses();
     });

@@ -202,7 +202,7 @@ describe.skipIf(opened === undefined)('the page', () => {
   test('refuses files with the reason, and keeps its model', async () => {
     const { page } = await stage.open();
     const files = page.locator('input[type=file]');
-    const alert = page.getByRole('alert');
+    const alert = page.locator('.controls').getByRole('alert');
     await page.evaluate(() => {
       const dataTransfer = new DataTransfer();
       dataTransfer.items.add(new File(['PK'], 'notes.docx'));
@@ -212,7 +212,38 @@ describe.skipIf(opened === undefined)('the page', () => {
     await files.setInputFiles({ name: 'cut.gguf', mimeType: '', buffer: Buffer.from('GGUF\x03\0\0\0\x01') });
     await expect.poll(() => alert.innerText()).toMatch(/^cut\.gguf: .*byte/);
     await idle(page);
+    const losses = await shownLosses(page);
+    await files.setInputFiles({ name: 'short.txt', mimeType: '', buffer: Buffer.from('a whale') });
+    await expect
+      .poll(() => alert.innerText())
+      .toBe('short.txt: expected a text of more than 5120 tokens, got 7');
+    await idle(page);
+    expect(await shownLosses(page)).toEqual(losses);
     expect(await page.locator('.map').count()).toBe(6);
+    await page.context().close();
+  });
+
+  test('says beside the text which characters it lacks, until they are gone', async () => {
+    const { page } = await stage.open();
+    const heads = page.getByRole('region', { name: 'Heads' });
+    const field = heads.getByLabel('Text', { exact: true });
+    await field.fill('🐋 whale');
+    await expect.poll(() => heads.getByRole('alert').innerText()).toContain('without a token: "🐋"');
+    expect(await page.locator('.map').count()).toBe(0);
+    await field.fill('a whale');
+    await expect.poll(() => page.locator('.map').count()).toBe(6);
+    expect(await heads.getByRole('alert').count()).toBe(0);
+    await page.context().close();
+  });
+
+  test('takes no numbers from the address that do not fit', async () => {
+    const { page } = await stage.open('#k=2.5&layer=1.5&head=999&context=1.5&model=none');
+    expect(await page.getByRole('radio', { name: '1', exact: true }).isChecked()).toBe(true);
+    expect(await page.getByRole('button', { name: /^Query head 6/ }).getAttribute('aria-pressed')).toBe(
+      'true',
+    );
+    expect(await page.locator('.problem:visible').count()).toBe(0);
+    expect(await page.getByLabel('Model', { exact: true }).inputValue()).toBe('');
     await page.context().close();
   });
 

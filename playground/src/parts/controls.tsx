@@ -11,9 +11,10 @@ import {
   METHODS,
   needsConversion,
   ownHeads,
+  problem,
   work,
 } from '../state.ts';
-import { Choice, Slider } from '../ui.tsx';
+import { Choice, Problem, Slider } from '../ui.tsx';
 
 export function Controls() {
   const model = facts.value;
@@ -47,6 +48,7 @@ export function Controls() {
       </button>
       <Costs />
       <Status />
+      <Problem text={problem.value} />
     </aside>
   );
 }

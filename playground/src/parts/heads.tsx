@@ -1,23 +1,27 @@
 /** Part 1: the query heads of a layer, by the key/value head that they read, with their attention. */
 import { computed, effect, signal } from '@preact/signals';
-import { choiceParam, numberParam } from '../address.ts';
+import { choiceParam, wholeParam } from '../address.ts';
 import { engine } from '../engine.ts';
 import { percent, visible } from '../format.ts';
-import { converted, facts, heads, ownHeads, problem, prompt, revision } from '../state.ts';
-import { Choice, Part } from '../ui.tsx';
+import { converted, facts, heads, ownHeads, prompt, revision } from '../state.ts';
+import { Choice, Part, Problem } from '../ui.tsx';
 import type { Attention } from '../worker/look.ts';
 import { HeadGraph } from './head-graph.tsx';
 import { HeadMap } from './head-map.tsx';
 
-export const layer = numberParam('layer', 1, 1, 1000);
+const chosenLayer = wholeParam('layer', 1, 1, 1000);
+const layer = computed(() => Math.min(chosenLayer.value, facts.value?.shape.numLayers ?? 1000));
 /** The chosen query head, 1 to N; its weights colour the text. */
-const head = numberParam('head', 1, 1, 1000);
+const chosenHead = wholeParam('head', 1, 1, 1000);
+const head = computed(() => Math.min(chosenHead.value, facts.value?.shape.numHeads ?? 1000));
 /** The token that looks; beyond the text it is the last one. */
-const token = numberParam('token', 999, 0, 999);
+const token = wholeParam('token', 999, 0, 999);
 /** Whether the maps are those of the original. */
 const shown = choiceParam('show', ['converted', 'original'] as const, 'converted');
 
 const maps = signal<{ original?: Attention; converted?: Attention }>({});
+/** Why there are no maps of the text. */
+const textProblem = signal<string | undefined>(undefined);
 
 /** Fetches the maps anew when the text, the layer or the weights change, one request at a time. */
 let isFetching = false;
@@ -27,12 +31,14 @@ async function refresh(): Promise<void> {
   if (isFetching || facts.value === undefined) return;
   isFetching = true;
   try {
-    const at = Math.min(layer.value, facts.value.shape.numLayers) - 1;
+    const at = layer.value - 1;
     const original = await engine.attention('original', prompt.value, at);
     const after = converted.value && (await engine.attention('converted', prompt.value, at));
     maps.value = { original, converted: after };
+    textProblem.value = undefined;
   } catch (error) {
-    problem.value = (error as Error).message;
+    maps.value = {};
+    textProblem.value = (error as Error).message;
   } finally {
     isFetching = false;
   }
@@ -51,8 +57,9 @@ const lookingToken = computed(() => Math.min(token.value, (seen.value?.tokens.le
 
 /** Query heads of each key/value head; the numbers are those of the original's heads, from 0. */
 const groups = computed(() => {
-  const N = seen.value?.numHeads ?? 0;
-  const isConverted = seen.value !== undefined && seen.value === maps.value.converted;
+  if (seen.value === undefined) return [];
+  const N = seen.value.numHeads;
+  const isConverted = seen.value === maps.value.converted;
   const K = isConverted ? (converted.value?.numKeyValueHeads ?? 1) : ownHeads.value;
   const names = isConverted ? converted.value?.queryHeads[layer.value - 1] : undefined;
   return Array.from({ length: K }, (_, group) =>
@@ -74,6 +81,11 @@ function change(index: number, name: number): number | undefined {
     sum += Math.abs(after.weights[index * T * T + i] - original.weights[name * T * T + i]);
   return sum / 2 / T;
 }
+
+const MERGES: Readonly<Record<string, string>> = {
+  mean: '“Mean” averages the keys and values of neighbouring heads.',
+  similar: '“Similar” first groups and aligns the heads whose keys and values are most alike.',
+};
 
 export function HeadsPart() {
   const numLayers = facts.value?.shape.numLayers ?? 4;
@@ -108,6 +120,7 @@ export function HeadsPart() {
           />
         )}
       </div>
+      <Problem text={textProblem.value} />
       {seen.value && <Tokens attention={seen.value} />}
       <HeadGraph groups={groups.value} chosen={head.value - 1} />
       <div class="groups">
@@ -126,7 +139,7 @@ export function HeadsPart() {
                     row={lookingToken.value}
                     isChosen={name === head.value - 1}
                     onChoose={() => {
-                      head.value = name + 1;
+                      chosenHead.value = name + 1;
                     }}
                     onRow={(row) => {
                       token.value = row;
@@ -140,7 +153,8 @@ export function HeadsPart() {
       <p class="note">
         Rows look, columns are looked at; darker is more.{' '}
         {seen.value?.isCut && 'The first 48 tokens are shown. '}
-        {isConverted && '“Changed” is the share of attention that moved to other tokens.'}
+        {isConverted &&
+          `“Changed” is the share of attention that moved to other tokens. ${MERGES[converted.value?.method ?? ''] ?? ''}`}
         {!isConverted &&
           heads.value === ownHeads.value &&
           'Each query head has its own key/value head: multi-head attention.'}
@@ -152,7 +166,7 @@ export function HeadsPart() {
 function LayerChoice({ numLayers }: { numLayers: number }) {
   const values = Array.from({ length: numLayers }, (_, i) => i + 1);
   const onChange = (value: number) => {
-    layer.value = value;
+    chosenLayer.value = value;
   };
   if (numLayers <= 8) return <Choice label="Layer" values={values} value={layer.value} onChange={onChange} />;
   return (

@@ -3,8 +3,7 @@ import { useRef } from 'preact/hooks';
 import { openFiles } from '../engine.ts';
 import { isDropping } from '../files.ts';
 import { count } from '../format.ts';
-import { facts, problem } from '../state.ts';
-import { Problem } from '../ui.tsx';
+import { facts } from '../state.ts';
 
 const PARTS = ['Heads', 'Cache', 'Text', 'Recover', 'Download'];
 
@@ -27,7 +26,6 @@ export function Intro() {
         </nav>
       </div>
       <ModelCard />
-      <Problem text={problem.value} />
       {isDropping.value && (
         <div class="dropping">Drop a GGUF file, a Hugging Face folder, or a .txt file</div>
       )}

@@ -1,7 +1,7 @@
 /** Part 4: uptraining of the converted model, with its loss as it falls. */
 import { signal } from '@preact/signals';
 import { planKvCache } from 'gqa/plan';
-import { numberParam } from '../address.ts';
+import { numberParam, wholeParam } from '../address.ts';
 import { engine, working } from '../engine.ts';
 import { count, nats } from '../format.ts';
 import { converted, facts, losses, ownHeads, prompt, revision, trainedSteps, work } from '../state.ts';
@@ -11,7 +11,7 @@ import { speeds } from './cache.tsx';
 import { LossChart } from './loss-chart.tsx';
 
 const STEPS = [50, 100, 200, 300, 400, 600, 1000];
-export const steps = numberParam('steps', 300, 1, 100000);
+export const steps = wholeParam('steps', 300, 1, 100000);
 const RATES = [0.0001, 0.0003, 0.001, 0.002, 0.004];
 export const rate = numberParam('rate', 0.001, 0, 1);
 /** One short block: a step ends soon after Stop. */
@@ -99,7 +99,7 @@ export function RecoverPart() {
           label="Steps"
           values={STEPS}
           value={steps.value}
-          text={(value) => `${value} of ${TOKENS_PER_STEP} tokens`}
+          text={(value) => `${value}, each of ${TOKENS_PER_STEP} tokens`}
           onChange={(value) => {
             steps.value = value;
           }}

@@ -1,6 +1,6 @@
 /** Part 3: the original and the converted model write side by side; chat where the model has a template. */
 import { type Signal, signal } from '@preact/signals';
-import { choiceParam, numberParam } from '../address.ts';
+import { choiceParam, numberParam, wholeParam } from '../address.ts';
 import { engine } from '../engine.ts';
 import { percent, visible } from '../format.ts';
 import { converted, facts, prompt, revision, trainedSteps, work } from '../state.ts';
@@ -10,12 +10,14 @@ import type { Piece } from '../worker/text.ts';
 
 const TEMPERATURES = [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2];
 const temperature = numberParam('temperature', 0.6, 0, 2);
-const seed = numberParam('seed', 7, 0, 2 ** 31);
+const seed = wholeParam('seed', 7, 0, 2 ** 31);
 const mode = choiceParam('mode', ['continue', 'chat'] as const, 'continue');
 const probabilities = choiceParam('probabilities', ['hidden', 'shown'] as const, 'hidden');
 
 /** What a model has written: its pieces, or its side of a conversation. */
 interface Written {
+  /** The model that wrote it. */
+  readonly by?: string;
   readonly prompt: string;
   readonly pieces: readonly Piece[];
   readonly turns: readonly { readonly role: 'user' | 'assistant'; readonly text: string }[];
@@ -26,6 +28,14 @@ const written: Readonly<Record<Which, Signal<Written>>> = {
   original: signal(empty),
   converted: signal(empty),
 };
+// The worker forgets all conversations when a model changes.
+facts.subscribe(() => {
+  for (const one of Object.values(written)) one.value = empty;
+});
+converted.subscribe(() => {
+  written.converted.value = empty;
+  if (written.original.value.turns.length > 0) written.original.value = empty;
+});
 const message = signal('What is a whale?');
 const running = signal<AbortController | undefined>(undefined);
 
@@ -60,11 +70,11 @@ function continuePrompt(): void {
   const given = prompt.value;
   const sampling = { maxNewTokens: 200, temperature: temperature.value, seed: seed.value };
   void run(async (which, stop) => {
-    written[which].value = { ...empty, prompt: given };
+    written[which].value = { ...empty, by: titleOf(which), prompt: given };
     const pieces: Piece[] = [];
     // Tokens come faster than frames.
     const show = oncePerFrame(() => {
-      written[which].value = { ...written[which].value, pieces: [...pieces] };
+      if (!stop.aborted) written[which].value = { ...written[which].value, pieces: [...pieces] };
     });
     for await (const piece of engine.continueText(which, given, sampling, stop)) {
       pieces.push(piece);
@@ -94,9 +104,11 @@ function send(): void {
   const sampling = { maxNewTokens: 300, temperature: temperature.value, seed: seed.value };
   void run(async (which, stop) => {
     const before = [...written[which].value.turns, { role: 'user' as const, text }];
+    const by = titleOf(which);
     let answer = '';
     const show = () => {
-      written[which].value = { ...empty, turns: [...before, { role: 'assistant', text: answer }] };
+      if (stop.aborted) return;
+      written[which].value = { ...empty, by, turns: [...before, { role: 'assistant', text: answer }] };
     };
     show();
     for await (const piece of engine.ask(which, text, sampling, stop)) {
@@ -198,13 +210,9 @@ export function TextPart() {
         </div>
       </form>
       <div class="columns">
-        <Column
-          which="original"
-          title={`Original, K = ${facts.value?.shape.numKeyValueHeads ?? '…'}`}
-          isChat={isChat}
-        />
+        <Column which="original" isChat={isChat} />
         {converted.value ? (
-          <Column which="converted" title={convertedTitle()} isChat={isChat} />
+          <Column which="converted" isChat={isChat} />
         ) : (
           <div class="column">
             <h3>Converted</h3>
@@ -216,17 +224,22 @@ export function TextPart() {
   );
 }
 
-function convertedTitle(): string {
+function titleOf(which: Which): string {
+  if (which === 'original') return `Original, K = ${facts.value?.shape.numKeyValueHeads ?? '…'}`;
   const { numKeyValueHeads, method } = converted.value ?? {};
   const trained = trainedSteps.value;
   return `Converted, K = ${numKeyValueHeads}, ${trained > 0 ? `trained for ${trained} steps` : `by ${method}`}`;
 }
 
-function Column({ which, title, isChat }: { which: Which; title: string; isChat: boolean }) {
-  const { prompt: given, pieces, turns, problem } = written[which].value;
+function Column({ which, isChat }: { which: Which; isChat: boolean }) {
+  const { by, prompt: given, pieces, turns, problem } = written[which].value;
+  const title = titleOf(which);
   return (
     <div class="column">
       <h3>{title}</h3>
+      {by !== undefined && by !== title && running.value === undefined && (
+        <p class="note">Written earlier by “{by}”.</p>
+      )}
       {isChat ? (
         turns.map(({ role, text }, i) => (
           <p key={i} class={`turn ${role}`}>

@@ -1,6 +1,6 @@
 /** Attention weights of one layer over a text. */
 import { scope } from 'gqa';
-import { modelOf, theOpened, type Which } from './models.ts';
+import { modelOf, theTokenizer, type Which } from './models.ts';
 
 /** Enough to see a pattern; the maps of more are too fine. */
 const MAX_TOKENS = 48;
@@ -18,13 +18,7 @@ export interface Attention {
 
 export function attention(which: Which, text: string, layer: number): Attention {
   const model = modelOf(which);
-  const tokenizer = model.tokenizer;
-  if (tokenizer === undefined) {
-    const { name } = theOpened().facts;
-    throw new Error(
-      `${name}: expected a model with a tokenizer (tokenizer.json, or a vocabulary in GGUF), got one without`,
-    );
-  }
+  const tokenizer = theTokenizer();
   const all = tokenizer.encode(text);
   const ids = all.slice(0, MAX_TOKENS);
   const tokens = ids.map((id) => tokenizer.decode([id]));

@@ -2,7 +2,7 @@
 import { setBackend } from 'gqa';
 import { MemoryFolder, type ModelSource, openCheckpoint } from 'gqa/checkpoint';
 import { type ConvertMethod, convertCheckpoint } from 'gqa/convert';
-import { loadModel, type Model } from 'gqa/models';
+import { loadModel, type Model, type Tokenizer } from 'gqa/models';
 import type { ModelShape } from 'gqa/plan';
 import type { TrainRecipe } from 'gqa/train';
 import { checkRoom, type Room, roomFor } from './memory.ts';
@@ -77,6 +77,15 @@ export function theConverted(): Converted {
 
 export function modelOf(which: Which): Model {
   return which === 'original' ? theOpened().model : theConverted().model;
+}
+
+/** The opened model's, which the converted one shares. @throws Error for a model without */
+export function theTokenizer(): Tokenizer {
+  const { model, facts } = theOpened();
+  if (model.tokenizer !== undefined) return model.tokenizer;
+  throw new Error(
+    `${facts.name}: expected a model with a tokenizer (tokenizer.json, or a vocabulary in GGUF), got one without`,
+  );
 }
 
 /** Opens a model in place of all others. */

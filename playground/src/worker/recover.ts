@@ -1,9 +1,9 @@
 /** Losses on a held-out text, and uptraining of the converted model. */
 import { softmaxCrossEntropy, sum, tensor } from 'gqa';
-import { generateText, loadModel, type Model, type Tokenizer } from 'gqa/models';
+import { generateText, loadModel, type Model } from 'gqa/models';
 import { loadTrainableModel, splitTokens, type TokenSplit, Trainer } from 'gqa/train';
 import { eventLoopTurn } from './event-loop.ts';
-import { beforeChange, modelOf, theConverted, theOpened, type Which } from './models.ts';
+import { beforeChange, modelOf, theConverted, theOpened, theTokenizer, type Which } from './models.ts';
 
 /** Share of a text, at its end, that no model is trained on. */
 const HELD_OUT = 0.1;
@@ -18,6 +18,24 @@ export function setText(given: string): void {
   tokens = undefined;
 }
 
+/** Like `setText`; keeps the text before where the opened model cannot use the new one. */
+export function replaceText(given: string): void {
+  const before = { text, tokens };
+  setText(given);
+  try {
+    checkLength(textTokens());
+  } catch (error) {
+    ({ text, tokens } = before);
+    throw error;
+  }
+}
+
+/** @throws RangeError for a text whose held-out part has no block */
+function checkLength({ length: got }: Int32Array): void {
+  const least = evaluationBlocks().length / HELD_OUT;
+  if (got <= least) throw new RangeError(`expected a text of more than ${least} tokens, got ${got}`);
+}
+
 export function theText(): string {
   return text;
 }
@@ -26,7 +44,7 @@ export function theText(): string {
 function textTokens(): Int32Array {
   const { model } = theOpened();
   if (tokens?.of !== model) {
-    const ids = (model.tokenizer as Tokenizer).encode(text, { addSpecialTokens: false });
+    const ids = theTokenizer().encode(text, { addSpecialTokens: false });
     tokens = { of: model, split: Int32Array.from(ids) };
   }
   return tokens.split;
@@ -43,6 +61,7 @@ export async function lossOf(which: Which, signal: AbortSignal): Promise<number>
   const { passTokens } = theOpened();
   const { count, length } = evaluationBlocks();
   const all = textTokens();
+  checkLength(all);
   const start = Math.floor(all.length * (1 - HELD_OUT));
   const model = modelOf(which);
   let [total, predicted] = [0, 0];
@@ -67,8 +86,6 @@ export async function lossOf(which: Which, signal: AbortSignal): Promise<number>
       cache.dispose();
     }
   }
-  if (predicted === 0)
-    throw new RangeError(`expected a text of more than ${10 * length} tokens, got ${all.length}`);
   return total / predicted;
 }
 

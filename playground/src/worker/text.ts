@@ -1,13 +1,6 @@
 /** Text that a model makes: the continuation of a prompt, with the likeliest next tokens, and chat. */
-import {
-  type Chat,
-  chat,
-  generate,
-  type LogitsProcessor,
-  StreamingDecoder,
-  type Tokenizer,
-} from 'gqa/models';
-import { beforeChange, modelOf, theOpened, type Which } from './models.ts';
+import { type Chat, chat, generate, type LogitsProcessor, type Model, StreamingDecoder } from 'gqa/models';
+import { beforeChange, modelOf, theOpened, theTokenizer, type Which } from './models.ts';
 
 /** How the next token is chosen. */
 export interface Sampling {
@@ -35,7 +28,7 @@ export async function* continueText(
   signal: AbortSignal,
 ): AsyncGenerator<Piece, void, undefined> {
   const model = modelOf(which);
-  const tokenizer = model.tokenizer as Tokenizer;
+  const tokenizer = theTokenizer();
   const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
   /** What the model gave for the tokens that have not come yet. */
   const given: Float32Array[] = [];
@@ -77,11 +70,11 @@ function largest(values: Float32Array): number[] {
   return kept;
 }
 
-const chats = new Map<Which, Chat>();
+const chats = new Map<Which, { readonly model: Model; readonly chat: Chat }>();
 
 /** Forgets the conversations, which go on side by side. */
 export function resetChats(): void {
-  for (const own of chats.values()) own.dispose();
+  for (const { chat: own } of chats.values()) own.dispose();
   chats.clear();
 }
 beforeChange(resetChats);
@@ -93,11 +86,14 @@ export function ask(
   { maxNewTokens, temperature, seed }: Sampling,
   signal: AbortSignal,
 ): AsyncIterable<string> {
+  const model = modelOf(which);
   let own = chats.get(which);
-  if (own === undefined) {
-    own = chat(modelOf(which), { maxLength: Math.min(2048, theOpened().facts.context) });
+  // Training puts another model in place of the converted one.
+  if (own?.model !== model) {
+    own?.chat.dispose();
+    own = { model, chat: chat(model, { maxLength: Math.min(2048, theOpened().facts.context) }) };
     chats.set(which, own);
   }
   const prefillChunkSize = theOpened().passTokens;
-  return own.send(message, { maxNewTokens, temperature, seed, signal, prefillChunkSize });
+  return own.chat.send(message, { maxNewTokens, temperature, seed, signal, prefillChunkSize });
 }

@@ -3,7 +3,7 @@ import type { ConvertMethod } from 'gqa/convert';
 import { expose } from 'gqa/worker';
 import { attention } from './look.ts';
 import { convert, open, type Progress } from './models.ts';
-import { lossOf, resetRun, setText, theText, uptrain } from './recover.ts';
+import { lossOf, replaceText, resetRun, setText, theText, uptrain } from './recover.ts';
 import { saveAsFile, saveInto } from './save.ts';
 import { measureSpeeds } from './speed.ts';
 import { ask, continueText, resetChats } from './text.ts';
@@ -11,7 +11,7 @@ import { ask, continueText, resetChats } from './text.ts';
 const functions = {
   convert: (numKeyValueHeads: number, method: ConvertMethod, onProgress: Progress) =>
     convert(numKeyValueHeads, method, theText(), onProgress),
-  ...{ open, setText, attention, lossOf, continueText, ask, resetChats },
+  ...{ open, setText, replaceText, attention, lossOf, continueText, ask, resetChats },
   ...{ uptrain, resetRun, measureSpeeds, saveAsFile, saveInto },
 };
 
