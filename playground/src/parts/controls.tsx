@@ -49,6 +49,16 @@ export function Controls() {
       <Costs />
       <Status />
       <Problem text={problem.value} />
+      {problem.value !== undefined && (
+        <button
+          type="button"
+          onClick={() => {
+            problem.value = undefined;
+          }}
+        >
+          Close
+        </button>
+      )}
     </aside>
   );
 }
