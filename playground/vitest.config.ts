@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['playground/test/*.test.ts'],
     testTimeout: 300_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 60_000 } },
     // One after another: the tests measure times.
     fileParallelism: false,
   },
