@@ -4,15 +4,15 @@
  */
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { setBackend } from '../../src/backend/registry.ts';
-import { dotProductAttention, grad, linear, mul, sum, type Tensor, tensor } from '../../src/index.ts';
+import { cast, dotProductAttention, grad, linear, mul, sum, type Tensor, tensor } from '../../src/index.ts';
 import { matmulPrecision, setMatmulPrecision, withMatmulPrecision } from '../../src/ops/matmul-precision.ts';
 import { randomFrom } from '../cases/inputs.ts';
 import { backends } from './backends.ts';
 
-/** Relative error of a product of two operands rounded to bf16: 2^-9 each, and their product. */
-const PRODUCT = 2 ** -8 + 2 ** -18;
-/** Of one value rounded to bf16. */
-const VALUE = 2 ** -9;
+/** Relative error of one value rounded to bf16: below half of 2^-7, the distance of numbers from 1 on. */
+const VALUE = 2 ** -8;
+/** Of a product of two. */
+const PRODUCT = 2 * VALUE;
 /** Of the f32 paths, for sums of this test's lengths. */
 const SUM = 2e-6;
 
@@ -78,6 +78,39 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     expectWithin(dX.dataSync(), byX.exact, (i) => (PRODUCT + SUM) * (byX.magnitude[i] + 1));
     const byW = products(transposed(d, Out), transposed(x, In), rows);
     expectWithin(dW.dataSync(), byW.exact, (i) => (PRODUCT + SUM) * (byW.magnitude[i] + 1));
+  });
+
+  // Halfway between two bf16 numbers, so that no error cancels another.
+  test.each([1 + 2 ** -8, 1 + 3 * 2 ** -8])('operands of %d, which all round the same way', (value) => {
+    const [rows, In, Out] = [40, 64, 8];
+    const filled = (...shape: number[]) =>
+      floats(new Float32Array(shape.reduce((a, b) => a * b)).fill(value), ...shape);
+    const [x, w, d] = [filled(rows, In), filled(Out, In), filled(rows, Out)];
+    const near = (got: Tensor, n: number) => {
+      const exact = new Float64Array(got.size).fill(n * value * value);
+      expectWithin(got.dataSync(), exact, () => (PRODUCT + SUM) * exact[0]);
+    };
+    withMatmulPrecision('bfloat16', () => {
+      near(linear(x, w), In);
+      const [dX, dW] = grad((x: Tensor, w: Tensor) => sum(mul(linear(x, w), d)), [0, 1])(x, w);
+      near(dX, Out);
+      near(dW, rows);
+    });
+    const half = cast(filled(Out, In), 'bf16');
+    const bound = In * value * value * 1.01 * (VALUE + SUM);
+    const exact = linear(x, half).dataSync();
+    expectWithin(
+      narrow(() => linear(x, half)),
+      Float64Array.from(exact),
+      () => bound,
+    );
+    const [q, kv] = [filled(1, rows, 2, 64), filled(1, 100, 1, 64)];
+    const same = new Float64Array(q.size).fill(value);
+    expectWithin(
+      narrow(() => dotProductAttention(q, kv, kv)),
+      same,
+      () => (2 * VALUE + SUM) * value,
+    );
   });
 
   test.each([
