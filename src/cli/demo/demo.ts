@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { getBackend } from '../../backend/index.ts';
 import { splitPath } from '../../files/node-folder.ts';
+import { matmulPrecision, refuseInt8 } from '../../ops/matmul-precision.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from '../backend-options.ts';
 import { exitCode, UsageError } from '../errors.ts';
 import { untilInterrupt } from '../interrupt.ts';
@@ -60,6 +61,7 @@ async function run(flags: DemoFlags): Promise<void> {
   const { out } = flags;
   checkPlace(out);
   await useBackend(flags);
+  refuseInt8('demo', matmulPrecision());
   const say = flags.json ? () => {} : writeResult;
   await untilInterrupt(async (signal) => {
     try {

@@ -1,6 +1,14 @@
 /** `gqa demo --quick` as a process: the files it writes, its figures, and how it stops. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -159,6 +167,12 @@ function said(child: ChildProcess, words: string): Promise<void> {
     });
   });
 }
+
+test('8-bit activations are refused before anything is written', async () => {
+  const { code, stdout, stderr } = await runCli(quick('eight', '--matmul-precision', 'int8'));
+  expect([code, stdout, existsSync(join(folder, 'eight'))]).toEqual([1, '', false]);
+  expect(stderr).toBe('gqa: demo: expected matmul precision highest or bfloat16 for gradients, got int8\n');
+});
 
 describe('a place that is taken', () => {
   const refused = (name: string, what: string) =>
