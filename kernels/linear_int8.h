@@ -98,6 +98,8 @@ static void linear_int8_few_task(void *context, int number, int worker) {
   for (a.o = at; a.o < end; a.o += INT8_W) {
     a.n = gqa_min(INT8_W, end - a.o);
     int8_decode_scales(a.part.type, a.part.weight + a.o * a.part.row_bytes, a.n * groups, a.w);
+    /* The last vector of the last row may end past the zeros. */
+    for (int h = 0; h < 2; h++) vf_store(a.w.scales[h] + gqa_ceil(a.n * groups, VL) * VL, vf_set(0.0f));
     if (c->call->rows == 1) linear_int8_stored(&a);
     else linear_int8_decoded(&a);
   }

@@ -99,6 +99,21 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     expect(after.subarray(14)).toEqual(before.subarray(14));
   });
 
+  // With 5 groups of 32, the scales of 3 weight rows end before a whole vector of each row does.
+  test.each([1, 3])('%i rows do not read what earlier calls left in memory', (rows) => {
+    const bytes = randomWeights('q8_0', 64 * 256, uniform);
+    for (let at = 0; at < bytes.length; at += 34) bytes.set([0, 0x7e], at); // NaN scales
+    const poison = stored('q8_0', [64, 256], bytes);
+    const x = floats(numbers(rows * 160), rows, 160);
+    const weight = weights('q4_1', 3, 160);
+    for (let call = 0; call < 8; call++) {
+      setMatmulPrecision('highest');
+      linear(floats(numbers(3 * 256), 3, 256), poison).dispose();
+      setMatmulPrecision('int8');
+      for (const y of linear(x, weight).dataSync()) expect(Number.isFinite(y)).toBe(true);
+    }
+  });
+
   test('experts multiply as linear does', () => {
     const [rows, In, Out] = [5, 96, 11];
     const experts = [0, 1, 2].map(() => weights('q4_0', Out, In));
