@@ -5,7 +5,7 @@
  *   S^T [keys][NR]  = K Q^T        K as rows [keys][H], Q^T as pairs of dims [H / 2][NR][2]
  *   O^T [Hv][NR]   += V^T P^T      V^T as rows [Hv][keys], P^T as pairs of keys [keys / 2][NR][2]
  *
- * Numerics: a score has a relative error of 2^-8 of sum |q k|, a weight and a value of 2^-9 each. The sum of
+ * Numerics: a score is off by at most 2^-7 of sum |q k|, a weight and a value by 2^-8 of each. The sum of
  * weights is that of the weights before they are rounded. A tile of values that are not all ordinary makes
  * the unit run in f32.
  */

@@ -218,8 +218,8 @@ static void random_case(int number) {
         }
       }
   /*
-   * Weights are rounded to bf16: 2^-9 of the largest value. Where a unit may have run in f32, all operands'
-   * roundings count.
+   * Weights are rounded to bf16, each by at most 2^-8 of it; the errors partly cancel: 2^-9 of the largest
+   * value. Where a unit may have run in f32, all operands' roundings count.
    */
   const double tolerance = !narrow ? 1e-5 : hidden < 0 ? 0x1.1p-9 * largest : 0.05 * largest, lse_tolerance = !narrow || hidden < 0 ? 1e-5 : 0.05;
   check_floats(out, want, (size_t)B * T * N * Hv, tolerance, "attention case %d: B%d T%d S%d N%d K%d H%d Hv%d types %d %d causal %d window %d mask %d bias %d sinks %d cap %g", number, B, T, S, N, K, H, Hv, kt, vt, causal, windowed, with_mask, with_bias, with_sinks, cap);
