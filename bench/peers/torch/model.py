@@ -5,11 +5,11 @@ Only prefill, without a cache. The weights are those of a Hugging Face folder.
 
 import json
 import os
-import sys
 import time
 
 import torch
 from llama import load
+from serve import serve
 
 state = {"model": None, "threads": 1}
 
@@ -54,12 +54,5 @@ def prefill(request):
     return {"times": times, "cpu": used * 1e3 / len(times), "busy": busy, "logits": logits[0, :64].tolist()}
 
 
-commands = {"about": about, "load": load_model, "setThreads": set_threads, "prefill": prefill}
 with torch.inference_mode():
-    for line in sys.stdin:
-        command, argument = line.split(" ", 1)
-        try:
-            answer = {"ok": commands[command](json.loads(argument))}
-        except Exception as error:  # noqa: BLE001 the message is the answer
-            answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print("#bench " + json.dumps(answer), flush=True)
+    serve({"about": about, "load": load_model, "setThreads": set_threads, "prefill": prefill})

@@ -4,13 +4,12 @@ Inputs of attention are contiguous [B, heads, tokens, H], PyTorch's fastest layo
 x are bf16 too, because PyTorch requires one dtype.
 """
 
-import json
-import sys
 import time
 
 import numpy
 import torch
 import torch.nn.functional as F
+from serve import serve
 
 state = {"sets": [], "next": 0, "run": None, "threads": 1}
 
@@ -107,12 +106,5 @@ def release(_):
     state["sets"] = []
 
 
-commands = {"about": about, "prepare": prepare, "setThreads": set_threads, "sample": sample, "release": release}
 with torch.inference_mode():
-    for line in sys.stdin:
-        command, argument = line.split(" ", 1)
-        try:
-            answer = {"ok": commands[command](json.loads(argument))}
-        except Exception as error:  # noqa: BLE001 the message is the answer
-            answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print("#bench " + json.dumps(answer), flush=True)
+    serve({"about": about, "prepare": prepare, "setThreads": set_threads, "sample": sample, "release": release})

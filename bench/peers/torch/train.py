@@ -5,7 +5,6 @@ scaled_dot_product_attention(enable_gqa=True) and autograd. Arguments: `compile`
 for bf16 autocast, either or both.
 """
 
-import json
 import resource
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from llama import load
+from serve import serve
 
 state = {"once": None, "threads": 1}
 COMPILE, AUTOCAST = "compile" in sys.argv, "autocast" in sys.argv
@@ -82,11 +82,4 @@ def about(_):
     return {"description": f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}{how}"}
 
 
-commands = {"about": about, "prepare": prepare, "sample": sample}
-for line in sys.stdin:
-    command, argument = line.split(" ", 1)
-    try:
-        answer = {"ok": commands[command](json.loads(argument))}
-    except Exception as error:  # noqa: BLE001 the message is the answer
-        answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
-    print("#bench " + json.dumps(answer), flush=True)
+serve({"about": about, "prepare": prepare, "sample": sample})
