@@ -1,5 +1,5 @@
 /** Models from addresses: servers with and without ranges, their faults, tokens, the hub, and the cache. */
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -425,13 +425,13 @@ describe('the cache', () => {
 
   test('of two loaders that fill it at once, the later one keeps the file of the first', async () => {
     const cache = join(folder, 'two');
-    let release = () => {};
-    const released = new Promise<void>((resolve) => {
-      release = resolve;
-    });
+    const events = new EventEmitter();
+    const asked = once(events, 'asked');
+    const released = once(events, 'released');
     let count = 0;
     const answer = (_: unknown, response: ServerResponse) => {
       if (++count > 1) return false;
+      events.emit('asked');
       const end = Math.min(gguf.length, 1 << 16);
       const range = { 'content-range': `bytes 0-${end - 1}/${gguf.length}` };
       released.then(() => response.writeHead(206, range).end(gguf.subarray(0, end)));
@@ -439,10 +439,11 @@ describe('the cache', () => {
     };
     await withModelServer(files, { answer }, async ({ url }) => {
       const later = logitsOf(`${url}/m.gguf`, { cache });
+      await asked; // connections of two loaders may arrive in either order
       const first = await logitsOf(`${url}/m.gguf`, { cache });
       const kept = join(cache, readdirSync(cache)[0], 'm.gguf');
       const { ino } = statSync(kept);
-      release();
+      events.emit('released');
       expect(await later).toEqual(first);
       expect(statSync(kept).ino).toBe(ino);
     });
