@@ -1,4 +1,5 @@
 /** The elements that all parts use. */
+import type { Signal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import { useId } from 'preact/hooks';
 
@@ -17,6 +18,14 @@ export function Part(props: { name: string; about: ComponentChildren; children: 
     </section>
   );
 }
+
+/** The value of a control that shows and sets a signal. */
+export const bound = <Value,>(signal: Signal<Value>) => ({
+  value: signal.value,
+  onChange: (value: Value) => {
+    signal.value = value;
+  },
+});
 
 /** A slider over a list of values. */
 export function Slider(props: {

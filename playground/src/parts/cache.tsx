@@ -5,7 +5,7 @@ import { choiceParam, numberParam, wholeParam } from '../address.ts';
 import { engine, working } from '../engine.ts';
 import { binaryBytes, bytes, count } from '../format.ts';
 import { facts, heads, work } from '../state.ts';
-import { Choice, Menu, Part, Slider } from '../ui.tsx';
+import { bound, Choice, Menu, Part, Slider } from '../ui.tsx';
 import type { Speed } from '../worker/speed.ts';
 
 const GIB = 2 ** 30;
@@ -144,40 +144,14 @@ export function CachePart() {
             </option>
           ))}
         </Menu>
-        <Choice
-          label="Stored as"
-          values={KV_DTYPES}
-          value={kvDtype.value}
-          onChange={(dtype) => {
-            kvDtype.value = dtype;
-          }}
-        />
-        <Slider
-          label="Tokens of a text"
-          values={CONTEXTS}
-          value={context.value}
-          text={count}
-          onChange={(value) => {
-            context.value = value;
-          }}
-        />
-        <Slider
-          label="Texts in a batch"
-          values={BATCHES}
-          value={batch.value}
-          text={count}
-          onChange={(value) => {
-            batch.value = value;
-          }}
-        />
+        <Choice label="Stored as" values={KV_DTYPES} {...bound(kvDtype)} />
+        <Slider label="Tokens of a text" values={CONTEXTS} {...bound(context)} text={count} />
+        <Slider label="Texts in a batch" values={BATCHES} {...bound(batch)} text={count} />
         <Slider
           label="Memory for caches"
           values={MEMORIES}
-          value={memory.value}
+          {...bound(memory)}
           text={(value) => binaryBytes(value * GIB)}
-          onChange={(value) => {
-            memory.value = value;
-          }}
         />
       </div>
       {problem !== undefined && <p class="problem">{problem}</p>}

@@ -4,7 +4,7 @@ import { choiceParam, wholeParam } from '../address.ts';
 import { engine } from '../engine.ts';
 import { percent, visible } from '../format.ts';
 import { converted, facts, heads, ownHeads, prompt, revision } from '../state.ts';
-import { Choice, Part, Problem } from '../ui.tsx';
+import { bound, Choice, Part, Problem } from '../ui.tsx';
 import type { Attention } from '../worker/look.ts';
 import { HeadGraph } from './head-graph.tsx';
 import { HeadMap } from './head-map.tsx';
@@ -112,11 +112,8 @@ export function HeadsPart() {
           <Choice
             label="Show"
             values={['original', 'converted'] as const}
-            value={shown.value}
+            {...bound(shown)}
             text={(one) => (one === 'original' ? 'before' : 'after')}
-            onChange={(one) => {
-              shown.value = one;
-            }}
           />
         )}
       </div>

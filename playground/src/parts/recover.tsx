@@ -5,7 +5,7 @@ import { numberParam, wholeParam } from '../address.ts';
 import { engine, working } from '../engine.ts';
 import { count, nats } from '../format.ts';
 import { converted, facts, losses, ownHeads, prompt, revision, trainedSteps, work } from '../state.ts';
-import { Part, Slider } from '../ui.tsx';
+import { bound, Part, Slider } from '../ui.tsx';
 import type { TrainStep } from '../worker/recover.ts';
 import { speeds } from './cache.tsx';
 import { LossChart } from './loss-chart.tsx';
@@ -98,21 +98,15 @@ export function RecoverPart() {
         <Slider
           label="Steps"
           values={STEPS}
-          value={steps.value}
+          {...bound(steps)}
           text={(value) => `${value}, each of ${TOKENS_PER_STEP} tokens`}
-          onChange={(value) => {
-            steps.value = value;
-          }}
           disabled={isTraining || done > 0}
         />
         <Slider
           label="Learning rate"
           values={RATES}
-          value={rate.value}
+          {...bound(rate)}
           text={String}
-          onChange={(value) => {
-            rate.value = value;
-          }}
           disabled={isTraining || done > 0}
         />
       </div>

@@ -4,7 +4,7 @@ import { choiceParam, numberParam, wholeParam } from '../address.ts';
 import { engine } from '../engine.ts';
 import { percent, visible } from '../format.ts';
 import { converted, facts, prompt, revision, trainedSteps, work } from '../state.ts';
-import { Choice, Part, Slider } from '../ui.tsx';
+import { bound, Choice, Part, Slider } from '../ui.tsx';
 import type { Which } from '../worker/models.ts';
 import type { Piece } from '../worker/text.ts';
 
@@ -178,11 +178,8 @@ export function TextPart() {
           <Slider
             label="Temperature"
             values={TEMPERATURES}
-            value={temperature.value}
+            {...bound(temperature)}
             text={(value) => (value === 0 ? '0, the likeliest token' : String(value))}
-            onChange={(value) => {
-              temperature.value = value;
-            }}
           />
           <label class="field seed">
             Seed

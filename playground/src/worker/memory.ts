@@ -1,5 +1,7 @@
 /** What fits into a tab: WebAssembly's memory holds at most 4 GiB, and a device may have less. */
 
+import { binaryBytes } from '../format.ts';
+
 const GIB = 2 ** 30;
 
 /** What a model needs and what there is, in bytes. */
@@ -26,10 +28,6 @@ export function roomFor(weights: number, parameters: number): Room {
 export function checkRoom(name: string, { weights, limit }: Room): void {
   if (weights <= limit) return;
   throw new RangeError(
-    `${name}: expected at most ${gib(limit)} of weights, which a tab can hold on this device, got ${gib(weights)}. On the command line: npx gqa chat ${name}`,
+    `${name}: expected at most ${binaryBytes(limit)} of weights, which a tab can hold on this device, got ${binaryBytes(weights)}. On the command line: npx gqa chat ${name}`,
   );
-}
-
-function gib(bytes: number): string {
-  return `${(bytes / GIB).toFixed(2)} GiB`;
 }

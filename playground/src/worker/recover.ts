@@ -2,6 +2,7 @@
 import { softmaxCrossEntropy, sum, tensor } from 'gqa';
 import { generateText, loadModel, type Model } from 'gqa/models';
 import { loadTrainableModel, splitTokens, type TokenSplit, Trainer } from 'gqa/train';
+import { binaryBytes } from '../format.ts';
 import { eventLoopTurn } from './event-loop.ts';
 import { beforeChange, modelOf, theConverted, theOpened, theTokenizer, type Which } from './models.ts';
 
@@ -146,11 +147,10 @@ export async function* uptrain(
 
 async function startRun({ steps, learningRate, tokensPerStep }: UptrainChoice): Promise<Trainer> {
   const { facts } = theOpened();
-  const { training: gib, limit, canTrain } = facts.room;
+  const { training, limit, canTrain } = facts.room;
   if (!canTrain) {
-    const size = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
     throw new RangeError(
-      `training: expected at most ${size(limit)}, which a tab can hold, got ${size(gib)} for weights, gradients and moments of ${facts.name}. On the command line: npx gqa uptrain`,
+      `training: expected at most ${binaryBytes(limit)}, which a tab can hold, got ${binaryBytes(training)} for weights, gradients and moments of ${facts.name}. On the command line: npx gqa uptrain`,
     );
   }
   const own = facts.recipe?.training;

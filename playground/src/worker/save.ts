@@ -1,10 +1,10 @@
 /** The converted model, trained or not, as a file for a download or in a folder of the user's. */
+import { downloadZip } from 'client-zip';
 import { type DirectoryHandle, type Folder, MemoryFolder, type ModelSource } from 'gqa/checkpoint';
 import { convertCheckpoint } from 'gqa/convert';
 import { saveModel } from 'gqa/models';
 import { modelOf, theConverted, theOpened } from './models.ts';
 import { isTrained } from './recover.ts';
-import { zip } from './zip.ts';
 
 export type SaveFormat = 'gguf' | 'folder';
 
@@ -22,7 +22,9 @@ export async function saveAsFile(format: SaveFormat): Promise<{ name: string; bl
   if (format === 'gguf') return { name: `${name}.gguf`, blob: new Blob([await ggufBytes()]) };
   const folder = new MemoryFolder('');
   await saveFolder(folder, name);
-  return { name: `${name}.zip`, blob: await zip(await filesOf(folder.folder(name), `${name}/`)) };
+  const files = await filesOf(folder.folder(name), `${name}/`);
+  const entries = [...files].map(([path, input]) => ({ name: path, input }));
+  return { name: `${name}.zip`, blob: await downloadZip(entries).blob() };
 }
 
 /** Writes the Hugging Face folder into a folder that the user chose. @returns its name */

@@ -1,4 +1,5 @@
 /** Text that a model makes: the continuation of a prompt, with the likeliest next tokens, and chat. */
+import { scope, softmax, tensor, topK } from 'gqa';
 import { type Chat, chat, generate, type LogitsProcessor, type Model, StreamingDecoder } from 'gqa/models';
 import { beforeChange, modelOf, theOpened, theTokenizer, type Which } from './models.ts';
 
@@ -31,43 +32,38 @@ export async function* continueText(
   const tokenizer = theTokenizer();
   const decoder = new StreamingDecoder(tokenizer, { skipSpecialTokens: true });
   /** What the model gave for the tokens that have not come yet. */
-  const given: Float32Array[] = [];
+  const given: Likeliest[] = [];
   const record: LogitsProcessor = (logits) => {
-    given.push(probabilities(logits));
+    given.push(likeliest(logits));
   };
   const options = {
     ...{ maxNewTokens, temperature, seed, signal, logitsProcessors: [record] },
     prefillChunkSize: theOpened().passTokens,
   };
   for await (const token of generate(model, tokenizer.encode(prompt), options)) {
-    const all = given.shift() as Float32Array;
+    const { probabilities, ids } = given.shift() as Likeliest;
     yield {
       text: decoder.push(token),
-      probability: all[token],
-      top: largest(all).map((id) => ({ text: tokenizer.decode([id]), probability: all[id] })),
+      probability: probabilities[token],
+      top: ids.map((id) => ({ text: tokenizer.decode([id]), probability: probabilities[id] })),
     };
   }
   const rest = decoder.flush();
   if (rest !== '') yield { text: rest, probability: 1, top: [] };
 }
 
-function probabilities(logits: Float32Array): Float32Array {
-  const max = logits.reduce((most, value) => Math.max(most, value));
-  const out = logits.map((value) => Math.exp(value - max));
-  const sum = out.reduce((total, value) => total + value, 0);
-  return out.map((value) => value / sum);
+/** The probability of each token, and the ids of the likeliest, likeliest first. */
+interface Likeliest {
+  readonly probabilities: Float32Array;
+  readonly ids: readonly number[];
 }
 
-/** The indices of the largest values, largest first. */
-function largest(values: Float32Array): number[] {
-  const kept: number[] = [];
-  for (let id = 0; id < values.length; id++) {
-    if (kept.length === TOP && values[id] <= values[kept[TOP - 1]]) continue;
-    if (kept.length === TOP) kept.pop();
-    const at = kept.findIndex((other) => values[other] < values[id]);
-    kept.splice(at < 0 ? kept.length : at, 0, id);
-  }
-  return kept;
+function likeliest(logits: Float32Array): Likeliest {
+  return scope(() => {
+    const shares = softmax(tensor(logits));
+    const [, ids] = topK(shares, Math.min(TOP, logits.length));
+    return { probabilities: Float32Array.from(shares.dataSync()), ids: Array.from(ids.dataSync(), Number) };
+  });
 }
 
 const chats = new Map<Which, { readonly model: Model; readonly chat: Chat }>();
