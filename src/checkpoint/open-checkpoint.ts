@@ -3,6 +3,7 @@
  * parts. Only headers are read. An error about another file or folder says what to do with it.
  */
 import { checkOptions, optionKinds } from '../arguments/options.ts';
+import { CachedFolder } from '../files/cached-folder.ts';
 import { type Folder, type Place, withFile } from '../files/folder.ts';
 import {
   checkSource,
@@ -14,6 +15,7 @@ import {
   type SourceOptions,
   sourceName,
 } from '../files/source.ts';
+import { FormatError } from '../format/format-error.ts';
 import { Checkpoint, type CheckpointFormat } from './checkpoint.ts';
 import { FORMATS } from './formats.ts';
 import { describeOtherFolder, foreignFile, nameList, refusePage, startOf } from './other-folders.ts';
@@ -63,7 +65,15 @@ export async function openSource(
   }
   if (place === undefined) throw notFound(source, 'nothing there');
   const { folder, file } = place;
-  return file === undefined ? openFolder(folder) : openFile(folder, file);
+  try {
+    return await (file === undefined ? openFolder(folder) : openFile(folder, file));
+  } catch (error) {
+    // What is no model must not stay in the cache. The error is more important than one of removing the file.
+    if (error instanceof FormatError && folder instanceof CachedFolder) {
+      await folder.forget(error.file).catch(() => {});
+    }
+    throw error;
+  }
 }
 
 function notFound(source: ModelSource, got: string, cause?: unknown): Error {

@@ -9,6 +9,7 @@ import {
   type FolderEntry,
   partsOf,
   readSmallFile,
+  withFile,
 } from './folder.ts';
 import { ReadOnlyFolder } from './read-only-folder.ts';
 
@@ -27,11 +28,15 @@ interface Index {
 /** Ends the writing of a file that is no longer needed. */
 class AlreadyKept extends Error {}
 
+/** Downloads under way, by the location of the kept file: loaders in one process share them. */
+const underWay = new Map<string, Promise<void>>();
+
 export class CachedFolder extends ReadOnlyFolder {
   readonly #remote: Folder;
   readonly #kept: Folder;
   readonly #key: string;
   readonly #onProgress: (done: number, total: number) => void;
+  readonly #signal: AbortSignal | undefined;
   #index: Promise<Index> | undefined;
   #written: Promise<void> = Promise.resolve();
 
@@ -39,18 +44,21 @@ export class CachedFolder extends ReadOnlyFolder {
    * @param store the folder of all kept folders
    * @param url the address of `remote`
    * @param onProgress called with the bytes of a file of weights as they are kept
+   * @param signal that of `remote`
    */
   constructor(
     remote: Folder,
     store: Folder,
     url: URL,
     onProgress: (done: number, total: number) => void = () => {},
+    signal?: AbortSignal,
   ) {
     super(remote.name, 'an address');
     this.#remote = remote;
     this.#key = keyOf(url);
     this.#kept = store.folder(this.#key);
     this.#onProgress = onProgress;
+    this.#signal = signal;
   }
 
   nameOf(file: string): string {
@@ -91,8 +99,23 @@ export class CachedFolder extends ReadOnlyFolder {
     index.files[file] = source?.size ?? null;
     // Written first, so that what a killed process leaves counts as part of the cache.
     await this.#write(index);
-    if (source !== undefined) await this.#keep(file, source);
-    return source && this.#kept.open(file);
+    if (source === undefined) return undefined;
+    await this.#keep(file, source);
+    if (!/\.json$/i.test(file) || (await this.#isJson(file))) return this.#kept.open(file);
+    // Its reader reports what it is; a tokenizer is read long after the model was opened.
+    await this.forget(this.nameOf(file));
+    return this.#remote.open(file);
+  }
+
+  /** Removes a file that turned out to be wrong, by its name in errors; the next time it is fetched again. */
+  async forget(name: string): Promise<void> {
+    const index = await this.#read();
+    for (const file of Object.keys(index.files)) {
+      if (name !== this.nameOf(file) && name !== this.#kept.nameOf(file)) continue;
+      delete index.files[file];
+      await this.#write(index);
+      await this.#kept.remove(file);
+    }
   }
 
   folder(name: string): Folder {
@@ -103,10 +126,32 @@ export class CachedFolder extends ReadOnlyFolder {
     return this.#remote.location(name);
   }
 
-  /** @throws Error when there is no room */
+  /** @throws Error when there is no room; the reason of the signal */
   async #keep(file: string, source: FileSource): Promise<void> {
     const { size } = source;
     const report = WEIGHTS.test(file) ? this.#onProgress : () => {};
+    await this.#kept.create();
+    const place = await this.#kept.location(file);
+    for (let other = underWay.get(place); other !== undefined; other = underWay.get(place)) {
+      await source.close();
+      await endOf(other, this.#signal);
+      if (await this.#isKept(file, size)) return report(size, size);
+    }
+    const download = this.#download(file, source, report);
+    underWay.set(place, download);
+    try {
+      await download;
+    } finally {
+      underWay.delete(place);
+    }
+  }
+
+  async #download(
+    file: string,
+    source: FileSource,
+    report: (done: number, total: number) => void,
+  ): Promise<void> {
+    const { size } = source;
     const fill = async (out: FileWriter) => {
       let done = 0;
       for await (const part of partsOf(source)) {
@@ -114,11 +159,11 @@ export class CachedFolder extends ReadOnlyFolder {
         done += part.length;
         report(done, size);
       }
-      // Another loader has kept it meanwhile and may be reading it: replacing it would fail that.
+      // A loader in another process or tab has kept it meanwhile and may be reading it: replacing it would
+      // fail that.
       if (await this.#isKept(file, size)) throw new AlreadyKept();
     };
     try {
-      await this.#kept.create();
       const free = await this.#kept.space(file);
       if (free < size) {
         const what = `expected ${size} bytes of free space in the cache, got ${free}`;
@@ -156,6 +201,11 @@ export class CachedFolder extends ReadOnlyFolder {
     return file !== undefined && file.size === size;
   }
 
+  async #isJson(name: string): Promise<boolean> {
+    const bytes = await withFile(this.#kept, name, (file) => file.read(0, file.size));
+    return parsed(bytes) !== undefined;
+  }
+
   /** Writes the index after those before it. */
   async #write(index: Index): Promise<void> {
     const before = this.#written;
@@ -186,4 +236,18 @@ function parsed(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** Waits for another loader's download, whether it fails or not. @throws the reason of the signal */
+function endOf(download: Promise<void>, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal?.reason);
+    signal?.addEventListener('abort', abort);
+    const end = () => {
+      signal?.removeEventListener('abort', abort);
+      resolve();
+    };
+    download.then(end, end);
+    if (signal?.aborted) abort();
+  });
 }

@@ -37,7 +37,7 @@ export interface SourceOptions extends FetchModelOptions {
   /**
    * Keeps the files of an address, so that the next time no request is made: `true` in the browser's own
    * storage (OPFS), or in a folder (in Node, a path). A kept file is not compared with the server's;
-   * `clearModelCache` removes it. Default false.
+   * `clearModelCache` removes it. One that turns out to be no model is removed. Default false.
    */
   readonly cache?: ModelCache;
 }
@@ -167,7 +167,7 @@ async function urlPlace(
   const options: FetchOptions = { token: token ?? hubToken(url), signal };
   const store = cache === false ? undefined : await cacheFolder(op, cache);
   const kept = (remote: UrlFolder, at: URL): CachedFolder | undefined =>
-    store && new CachedFolder(remote, store, at, onDownload);
+    store && new CachedFolder(remote, store, at, onDownload, signal);
   const base = new URL(url);
   base.pathname = url.pathname.replace(/[^/]*$/, '');
   const whole = new URL(url);

@@ -15,6 +15,8 @@ import {
   modelCacheSize,
 } from '../../src/checkpoint/index.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
+import { NodeFolder } from '../../src/files/node-folder.ts';
+import { UrlFolder } from '../../src/files/url-folder.ts';
 import { setBackend } from '../../src/index.ts';
 import { type LoadModelOptions, loadModel, saveModel } from '../../src/models/index.ts';
 import { readModelShape } from '../../src/plan/index.ts';
@@ -423,8 +425,8 @@ describe('the cache', () => {
     });
   });
 
-  test('of two loaders that fill it at once, the later one keeps the file of the first', async () => {
-    const cache = join(folder, 'two');
+  /** A server that answers its first request when `release` is called. */
+  function heldServer() {
     const events = new EventEmitter();
     const asked = once(events, 'asked');
     const released = once(events, 'released');
@@ -437,15 +439,118 @@ describe('the cache', () => {
       released.then(() => response.writeHead(206, range).end(gguf.subarray(0, end)));
       return true;
     };
+    return { answer, asked, release: () => events.emit('released') };
+  }
+
+  test('of two processes that fill it at once, the later one keeps the file of the first', async () => {
+    const cache = join(folder, 'two');
+    const { answer, asked, release } = heldServer();
+    vi.resetModules(); // a second copy of the module shares no downloads, as in another process
+    const { CachedFolder } = await import('../../src/files/cached-folder.ts');
     await withModelServer(files, { answer }, async ({ url }) => {
-      const later = logitsOf(`${url}/m.gguf`, { cache });
+      const base = new URL(`${url}/`);
+      const later = new CachedFolder(new UrlFolder(base), new NodeFolder(cache), base).open('m.gguf');
       await asked; // connections of two loaders may arrive in either order
-      const first = await logitsOf(`${url}/m.gguf`, { cache });
+      await logitsOf(`${url}/m.gguf`, { cache });
       const kept = join(cache, readdirSync(cache)[0], 'm.gguf');
       const { ino } = statSync(kept);
-      events.emit('released');
-      expect(await later).toEqual(first);
+      release();
+      expect((await later)?.size).toBe(gguf.length);
       expect(statSync(kept).ino).toBe(ino);
+    });
+  });
+
+  describe('loaders in one process', () => {
+    const isWhole = (request: string) => request === `/m.gguf 0-${gguf.length - 1}`;
+
+    test('share a download', async () => {
+      const cache = new MemoryFolder('cache');
+      await withModelServer(files, {}, async ({ url, requests }) => {
+        const last: (readonly number[])[] = [];
+        const loads = Array.from({ length: 3 }, (_, i) =>
+          logitsOf(`${url}/m.gguf`, { cache, onProgress: (...progress) => (last[i] = progress as never) }),
+        );
+        const [first, ...others] = await Promise.all(loads);
+        for (const other of others) expect(other).toEqual(first);
+        expect(requests.filter(isWhole)).toHaveLength(1);
+        expect(last).toEqual([last[0], last[0], last[0]]);
+      });
+    });
+
+    /** Answers the header of each loader, and of the whole file nothing, until `go` decides. */
+    async function withSlowFile(use: (url: string, whole: ServerResponse[]) => Promise<void>) {
+      const whole: ServerResponse[] = [];
+      const answer = ({ headers }: IncomingMessage, response: ServerResponse) =>
+        headers.range === `bytes=0-${gguf.length - 1}` && whole.length < 1 && whole.push(response) > 0;
+      await withModelServer(files, { answer }, ({ url }) => use(`${url}/m.gguf`, whole));
+    }
+
+    test('when the one that downloads fails, the next one does it', async () => {
+      const cache = new MemoryFolder('cache');
+      await withSlowFile(async (address, whole) => {
+        const first = loadModel(address, { cache });
+        const second = logitsOf(address, { cache });
+        await vi.waitFor(() => expect(whole).toHaveLength(1));
+        whole[0].destroy();
+        const [one, two] = await Promise.allSettled([first, second]);
+        expect(String((one as PromiseRejectedResult).reason)).toContain('cannot be reached');
+        expect((two as PromiseFulfilledResult<number[]>).value).toEqual(await logitsOf(ggufPath));
+      });
+    });
+
+    test('a signal ends the waiting for another one', async () => {
+      const cache = new MemoryFolder('cache');
+      await withSlowFile(async (address, whole) => {
+        const [one, two] = [new AbortController(), new AbortController()];
+        const first = loadModel(address, { cache, signal: one.signal });
+        await vi.waitFor(() => expect(whole).toHaveLength(1));
+        const second = loadModel(address, { cache, signal: two.signal });
+        setTimeout(() => two.abort(new Error('enough')), 50);
+        await expect(second).rejects.toThrow('enough');
+        one.abort(new Error('enough too'));
+        await expect(first).rejects.toThrow('enough too');
+      });
+    });
+  });
+
+  describe('what turns out to be no model does not stay', () => {
+    const page = Buffer.from(`<!doctype html><title>Log in</title>${' '.repeat(100)}`);
+    const longer = () => Buffer.concat([files['/demo/model.safetensors'], page]);
+    test.each([
+      ['a page', '/m.gguf', '/m.gguf', () => page],
+      ['a header that ends too early', '/m.gguf', '/m.gguf', () => gguf.subarray(0, 3000)],
+      ['weights that end too early', '/m.gguf', '/m.gguf', () => gguf.subarray(0, gguf.length - 9000)],
+      ['weights of another length', '/demo/', '/demo/model.safetensors', longer],
+      ['a shard', '/sharded', '/sharded/model-00002-of-00003.safetensors', () => page],
+      ['an index', '/sharded', '/sharded/model.safetensors.index.json', () => page],
+      ['a config', '/demo/', '/demo/config.json', () => page],
+    ])('%s', async (_, address, wrong, content) => {
+      const served = { ...files };
+      for (const cache of [new MemoryFolder('cache'), join(folder, 'wrong'), new FakeDirectory('cache')]) {
+        await withModelServer(served, {}, async ({ url, requests }) => {
+          served[wrong] = content();
+          await expect(loadModel(url + address, { cache })).rejects.toThrow();
+          served[wrong] = files[wrong];
+          await loadModel(url + address, { cache }).then((model) => model.dispose());
+          requests.length = 0;
+          await loadModel(url + address, { cache }).then((model) => model.dispose());
+          expect(requests).toEqual([]);
+        });
+      }
+    });
+
+    test('a tokenizer, which is read after loading', async () => {
+      const cache = new MemoryFolder('cache');
+      const served: typeof files = { ...files, '/demo/tokenizer.json': page };
+      await withModelServer(served, {}, async ({ url }) => {
+        const model = await loadModel(`${url}/demo/`, { cache });
+        expect(() => model.tokenizer).toThrow('/demo/tokenizer.json: ');
+        model.dispose();
+        served['/demo/tokenizer.json'] = files['/demo/tokenizer.json'];
+        const again = await loadModel(`${url}/demo/`, { cache });
+        expect(again.tokenizer).toBeDefined();
+        again.dispose();
+      });
     });
   });
 
