@@ -34,6 +34,11 @@ export function aString(op: string, name: string, value: string): void {
   if (typeof value !== 'string') throw wrongKind(op, name, 'a string', value);
 }
 
+/** @throws TypeError unless `value` is an AbortSignal. */
+export function aSignal(op: string, name: string, value: AbortSignal): void {
+  if (!(value instanceof AbortSignal)) throw wrongKind(op, name, 'an AbortSignal', value);
+}
+
 /** @throws TypeError unless `value` is a function. */
 export function aFunction(op: string, name: string, value: unknown): void {
   if (typeof value !== 'function') throw wrongKind(op, name, 'a function', value);

@@ -67,6 +67,11 @@ export interface ConvertOptions extends SourceOptions {
   /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
+   * Ends the conversion, between two layers or slices of a tensor; it then throws the signal's reason, and
+   * leaves `to` as it was.
+   */
+  readonly signal?: AbortSignal;
+  /**
    * Called with the progress: layers while `similar` reads the calibration text, then bytes of the output.
    */
   readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
@@ -108,7 +113,7 @@ export interface ConvertResult {
  * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
  * multi-query model in its own form, for multi-head latent attention, or when there is no class for the
  * result; TypeError for options of another kind; FormatError for a damaged checkpoint; Error when `to` exists
- * or has no room. Nothing is left at `to` then
+ * or has no room; the reason of an aborted `signal`. Nothing is left at `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
@@ -131,7 +136,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const layers = await planLayers(checkpoint, description, method, options);
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
-  const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, onProgress };
+  const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };
   const { bytes, files } = await write(job, force);
   return {
     format: format.kind,
@@ -163,12 +168,12 @@ async function planLayers(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   method: ConvertMethod,
-  { numKeyValueHeads: after, calibration, onProgress }: ConvertOptions,
+  { numKeyValueHeads: after, calibration, signal, onProgress }: ConvertOptions,
 ): Promise<readonly LayerMix[]> {
   const { numLayers, numHeads: N, numKeyValueHeads: K } = description.config;
   if (method === 'similar' && after < K) {
     const onLayer = (done: number, total: number) => onProgress?.(done, total, 'calibrating');
-    return similarMixes(checkpoint, description, after, calibration, onLayer);
+    return similarMixes(checkpoint, description, after, { calibration, signal, onLayer });
   }
   const pooling = method === 'similar' ? 'mean' : method;
   return Array.from({ length: numLayers }, () => layerMix(pooling, N, K, after));

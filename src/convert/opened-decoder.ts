@@ -33,8 +33,12 @@ export class OpenedDecoder {
     return await OpenedDecoder.of(checkpoint, await describeModel(checkpoint, await readyBackend()));
   }
 
-  static async of(checkpoint: Checkpoint, description: DecoderDescription): Promise<OpenedDecoder> {
-    const parts = await loadParts(checkpoint, description, { backend: await readyBackend() });
+  static async of(
+    checkpoint: Checkpoint,
+    description: DecoderDescription,
+    signal?: AbortSignal,
+  ): Promise<OpenedDecoder> {
+    const parts = await loadParts(checkpoint, description, { backend: await readyBackend(), signal });
     try {
       return new OpenedDecoder(parts);
     } catch (error) {

@@ -20,22 +20,29 @@ import { OpenedDecoder } from './opened-decoder.ts';
 const TOKENS = 2048;
 const WINDOW = 256;
 
+interface SimilarOptions {
+  /**
+   * Without it: random tokens. (SmolLM2 at K = 1 has loss 5.5 with a text, 7.1 with random tokens, 10.0 by the
+   * mean, and 11.7 from the weights alone, taking layer inputs as white noise.)
+   */
+  readonly calibration?: string;
+  readonly signal?: AbortSignal;
+  readonly onLayer?: (done: number, total: number) => void;
+}
+
 /**
  * One head mix per layer, from one pass over the calibration text.
- * @param calibration without it: random tokens. (SmolLM2 at K = 1 has loss 5.5 with a text, 7.1 with random
- * tokens, 10.0 by the mean, and 11.7 from the weights alone, taking layer inputs as white noise.)
- * @throws Error when there is a text but no tokenizer, or it is too short
+ * @throws Error when there is a text but no tokenizer, or it is too short; the signal's reason
  */
 export async function similarMixes(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   after: number,
-  calibration: string | undefined,
-  onLayer?: (done: number, total: number) => void,
+  { calibration, signal, onLayer }: SimilarOptions,
 ): Promise<LayerMix[]> {
   const { config } = description;
   const mixes: LayerMix[] = [];
-  const decoder = await OpenedDecoder.of(checkpoint, description);
+  const decoder = await OpenedDecoder.of(checkpoint, description, signal);
   try {
     const windows = calibrationWindows(decoder, checkpoint.path, calibration);
     const pass = decoder.pass(windows);
@@ -49,6 +56,7 @@ export async function similarMixes(
       x = next;
       onLayer?.(i + 1, config.numLayers);
       await eventLoopTurn();
+      signal?.throwIfAborted();
     }
     x.dispose();
     freePass(pass);

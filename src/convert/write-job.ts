@@ -22,6 +22,7 @@ export interface WriteJob extends DescribedModel {
   readonly numKeyValueHeads: number;
   readonly seed: number;
   readonly dtype: StorageType | undefined;
+  readonly signal: AbortSignal | undefined;
   readonly onProgress: (done: number, total: number) => void;
 }
 
@@ -56,16 +57,17 @@ export function tensorPlans(
 
 /**
  * Checks the free space for the new tensors.
- * @returns their bytes, and a function that counts bytes written
+ * @returns their bytes, and a function that counts bytes written and throws when the signal is aborted
  */
 export async function startOutput(
-  { to, onProgress }: WriteJob,
+  { to, signal, onProgress }: WriteJob,
   tensors: readonly TensorJob[],
 ): Promise<{ total: number; count: (bytes: number) => void }> {
   const total = tensors.reduce((sum, job) => sum + storageByteLength(job.dtype, convertedShape(job)), 0);
   await checkSpace(to, total);
   let done = 0;
   const count = (bytes: number) => {
+    signal?.throwIfAborted();
     done += bytes;
     onProgress(done, total);
   };

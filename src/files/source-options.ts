@@ -1,5 +1,5 @@
 /** The options of all functions that fetch a model from an address, and their kinds. */
-import { describe } from '../arguments/kinds.ts';
+import { aSignal, describe } from '../arguments/kinds.ts';
 import type { OptionKinds } from '../arguments/options.ts';
 
 /** How a model is fetched from an address. */
@@ -20,10 +20,4 @@ export function aToken(op: string, name: string, value: string): void {
   if (typeof value === 'string' && /^[\x21-\x7e]+$/.test(value)) return;
   const got = typeof value === 'string' ? 'one with other characters, or none' : describe(value);
   throw new TypeError(`${op}: expected ${name} to be a text of visible ASCII characters, got ${got}`);
-}
-
-/** @throws TypeError unless `value` is an AbortSignal */
-function aSignal(op: string, name: string, value: AbortSignal): void {
-  if (value instanceof AbortSignal) return;
-  throw new TypeError(`${op}: expected ${name} to be an AbortSignal, got ${describe(value)}`);
 }

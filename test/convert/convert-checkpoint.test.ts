@@ -412,3 +412,44 @@ test('a file that ends while it is read is told, and nothing stays', async () =>
   );
   expect(readdirSync(join(to, '..'))).toEqual([]);
 });
+
+describe('an abort', () => {
+  const from = multiHead('llama');
+
+  test.each([
+    ['before', 'out', undefined],
+    ['while a folder is written', 'out', 'writing'],
+    ['while a GGUF file is written', 'out.gguf', 'writing'],
+    ['between layers of similar', 'out', 'calibrating'],
+  ] as const)('%s: its reason is thrown, and nothing stays', async (_, name, phase) => {
+    const to = freshPath(name);
+    const stop = new AbortController();
+    const reason = new Error('enough');
+    if (phase === undefined) stop.abort(reason);
+    const seen: string[] = [];
+    const onProgress = (_done: number, _total: number, at: string) => {
+      seen.push(at);
+      if (at === phase) setImmediate(() => stop.abort(reason)); // as a message from a page comes
+    };
+    const method = phase === 'calibrating' ? 'similar' : 'mean';
+    const options = { from, to, numKeyValueHeads: 2, method, signal: stop.signal, onProgress } as const;
+    await expect(convertCheckpoint(options)).rejects.toBe(reason);
+    if (phase === 'calibrating') expect(seen).toEqual(['calibrating']);
+    expect(readdirSync(join(to, '..'))).toEqual([]);
+  });
+
+  test.each(['out', 'out.gguf'])('leaves the checkpoint that %s was', async (name) => {
+    const to = freshPath(name);
+    const form = name === 'out' ? {} : { dtype: 'f32' as const };
+    await convertCheckpoint({ from, to, numKeyValueHeads: 3, ...form });
+    const before = await contentOf(to);
+    const stop = new AbortController();
+    const onProgress = () => stop.abort();
+    const { signal } = stop;
+    await expect(
+      convertCheckpoint({ from, to, numKeyValueHeads: 1, force: true, signal, onProgress, ...form }),
+    ).rejects.toThrow(/aborted/);
+    expect(await contentOf(to)).toEqual(before);
+    expect(readdirSync(join(to, '..'))).toEqual([name]);
+  });
+});

@@ -156,7 +156,8 @@ async function convertTo(stage: Stage, K: number) {
     signal.throwIfAborted();
     const to = join(folder, `k${K}-${method}`);
     const calibration = method === 'similar' ? text : undefined;
-    const result = await convertCheckpoint({ from: bundled, to, numKeyValueHeads: K, method, calibration });
+    const how = { numKeyValueHeads: K, method, calibration, signal };
+    const result = await convertCheckpoint({ from: bundled, to, ...how });
     return { to, result, method, loss: await withModel(to, (model) => lossOf(model, heldOut, signal)) };
   };
   return await withProgress(`converting to K=${K}`, undefined, async (update) => {
