@@ -43,7 +43,13 @@ export {
   splitTokens,
   type TokenSplit,
 } from './token-data.ts';
-export { DivergedError, Trainer, type TrainerOptions, type TrainerSettings } from './trainer.ts';
+export {
+  type AdvanceOptions,
+  DivergedError,
+  Trainer,
+  type TrainerOptions,
+  type TrainerSettings,
+} from './trainer.ts';
 export type { Metric, RunOptions, RunResult } from './training-run.ts';
 export { chain, type Tensors, type Transformation, type TransformationState } from './transformation.ts';
 export { type UptrainOptions, type UptrainResult, uptrain } from './uptrain.ts';

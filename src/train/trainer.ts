@@ -1,12 +1,13 @@
 /** `Trainer`: nanoGPT's training recipe. Source: github.com/karpathy/nanoGPT train.py. */
 
-import { aNumber, checkInteger, describe } from '../arguments/kinds.ts';
+import { aNumber, aSignal, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { valueAndGrad } from '../autograd/grad.ts';
 import { addInto } from '../backend/add-into.ts';
 import type { TrainSettings } from '../checkpoint/training-recipe.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
+import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
 import { checkNotNegative } from './checks.ts';
@@ -42,6 +43,14 @@ export const TRAINER_KINDS: OptionKinds<TrainerOptions> = {
   firstBatch: aNumber,
 };
 const OPTIONS = optionKinds<TrainerOptions>(TRAINER_KINDS);
+
+/** Options of `Trainer.advanceAsync`. */
+export interface AdvanceOptions {
+  /** Ends the step before its update. */
+  readonly signal?: AbortSignal;
+}
+
+const ADVANCE_OPTIONS = optionKinds<AdvanceOptions>({ signal: aSignal });
 
 /** Thrown when the loss is not finite; the step was not taken. */
 export class DivergedError extends Error {
@@ -116,6 +125,32 @@ export class Trainer {
    * @returns the mean loss of its batches, before the step
    */
   advance(): number {
+    const parts = this.#advance();
+    let part = parts.next();
+    while (!part.done) part = parts.next();
+    return part.value;
+  }
+
+  /**
+   * `advance` with a turn of the event loop after each of its `accumulate` batches, so that timers, messages
+   * and an abort are not held up by a long step. Wait for it before the next step.
+   * @throws as `advance`; the reason of an aborted signal. Parameters and optimiser are unchanged then
+   */
+  async advanceAsync(options: AdvanceOptions = {}): Promise<number> {
+    checkOptions('advanceAsync', options, ADVANCE_OPTIONS);
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const parts = this.#advance();
+    let part = parts.next();
+    while (!part.done) {
+      await eventLoopTurn();
+      part = signal?.aborted ? parts.throw(signal.reason) : parts.next();
+    }
+    return part.value;
+  }
+
+  /** One step; it yields after each batch. */
+  *#advance(): Generator<void, number> {
     const { accumulate } = this.settings;
     let total = 0;
     let mean: Record<string, Tensor> = {};
@@ -124,6 +159,7 @@ export class Trainer {
         const [loss, gradients] = this.#lossAndGradients(this.#step * accumulate + i);
         mean = i === 0 && accumulate === 1 ? gradients : addScaled(mean, gradients, 1 / accumulate);
         total += loss;
+        yield;
       }
       this.#checkFinite('norm of the gradients', read(globalNorm(mean)));
       this.optimizer.update(this.model, mean);

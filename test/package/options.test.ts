@@ -142,6 +142,8 @@ const CALLS: Readonly<Record<string, Call>> = {
   'random:uniform#2': (o) => random.uniform(random.key(0), [1], o),
   'train:new Trainer#2': (o) =>
     new train.Trainer(model(), train.splitTokens(tokens, 4, 0.2), { ...run, ...o }),
+  'train:Trainer.advanceAsync#0': (o) =>
+    new train.Trainer(model(), train.splitTokens(tokens, 4, 0.2), run).advanceAsync(o),
   'train:TrainableModel.forward#1': (o) => model().forward([[1]], o),
   'train:TrainableModel.initCache#0': (o) => model().initCache({ ...sizes, ...o }),
   'train:adamw#0': (o) => train.adamw({ learningRate: 1, ...o }),

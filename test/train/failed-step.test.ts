@@ -94,6 +94,44 @@ describe.each(failures)('%s', (_, spoil, message) => {
   });
 });
 
+test('advanceAsync gives the bits of advance, with turns of the event loop after each batch', async () => {
+  const plain = makeTrainer(3);
+  const want = [1, 2, 3].map(() => plain.advance());
+  const trainer = makeTrainer(3);
+  let turns = 0;
+  const timer = () => {
+    turns++;
+    handle = setImmediate(timer);
+  };
+  let handle = setImmediate(timer);
+  const got = [await trainer.advanceAsync(), await trainer.advanceAsync(), await trainer.advanceAsync({})];
+  clearImmediate(handle);
+  expect(turns).toBeGreaterThanOrEqual(9);
+  expect(got).toEqual(want);
+  expect(stateOf(trainer)).toEqual(stateOf(plain));
+  plain.model.dispose();
+  trainer.model.dispose();
+});
+
+test.each([1, 3])('an abort ends a step of %i batches, and changes nothing', async (accumulate) => {
+  const undisturbed = makeTrainer(accumulate);
+  const want = [1, 2].map(() => undisturbed.advance());
+  const trainer = makeTrainer(accumulate);
+  const got = [trainer.advance()];
+  const before = stateOf(trainer);
+  const reason = new Error('enough');
+  await expect(trainer.advanceAsync({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  const stop = new AbortController();
+  setImmediate(() => stop.abort(reason));
+  await expect(trainer.advanceAsync({ signal: stop.signal })).rejects.toBe(reason);
+  expect(stateOf(trainer)).toEqual(before);
+  got.push(await trainer.advanceAsync({ signal: new AbortController().signal }));
+  expect(got).toEqual(want);
+  expect(stateOf(trainer)).toEqual(stateOf(undisturbed));
+  undisturbed.model.dispose();
+  trainer.model.dispose();
+});
+
 test('weights that are no numbers are told before the first step, and not laid to the learning rate', () => {
   const trainer = makeTrainer(2);
   for (const [, { value }] of trainer.model.parameters()) {
