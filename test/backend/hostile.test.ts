@@ -1,6 +1,6 @@
 /**
  * Hostile values for every number that reaches an address, a size or a count in the kernels (the table in
- * ARCHITECTURE.md, "Numbers that reach an address"). A call must return or throw. Accesses outside its memory
+ * SECURITY.md, "Numbers that reach an address"). A call must return or throw. Accesses outside its memory
  * are found by the address sanitizer (`make sanitize-addon`), and often crash without it.
  */
 
