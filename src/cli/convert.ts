@@ -16,7 +16,7 @@ import {
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { UsageError } from './errors.ts';
-import { CHECKPOINT_HELP } from './load-checkpoint.ts';
+import { addCacheOption, type CacheFlag, CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
@@ -24,7 +24,7 @@ import { withProgress } from './progress.ts';
 import { DATA_HELP, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts, table } from './table.ts';
 
-interface ConvertFlags {
+interface ConvertFlags extends CacheFlag {
   readonly kvHeads: number;
   readonly method?: ConvertMethod;
   readonly seed: number;
@@ -51,7 +51,7 @@ Examples:
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0`;
 
 export function convertCommand(): Command {
-  return new Command('convert')
+  const command = new Command('convert')
     .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
     .argument('<in>', CHECKPOINT_HELP, parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
@@ -61,7 +61,8 @@ export function convertCommand(): Command {
     .addOption(parse.oneOf('--dtype <dtype>', 'type of the weights (default: as stored)', DTYPES))
     .addOption(parse.oneOf('--format <name>', 'output format (default: by the ending of <out>)', KINDS))
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
-    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path)
+    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path);
+  return addCacheOption(command)
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
     .addHelpText('after', helpEnd(about))
@@ -69,7 +70,7 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads: numKeyValueHeads, seed, dtype, force, report, calibrate } = flags;
+  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate } = flags;
   const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
@@ -79,13 +80,16 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
     'converting',
     `converting ${from} to K=${numKeyValueHeads} by ${method}`,
     (onProgress) =>
-      convertCheckpoint({ from, to, numKeyValueHeads, method, seed, dtype, force, calibration, onProgress }),
+      convertCheckpoint({
+        ...{ from, to, cache, numKeyValueHeads, method, seed, dtype, force, calibration },
+        onProgress,
+      }),
   );
   const drift =
     text === undefined
       ? undefined
       : await withProgress('measuring', 'measuring the drift', (onProgress) =>
-          measureDrift({ from, to, result, text, onProgress }),
+          measureDrift({ from, to, cache, result, text, onProgress }),
         );
   if (flags.json) {
     const { layers: _, ...rest } = result;
@@ -135,9 +139,9 @@ function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): vo
 
 /** Finds what would prevent the measurement or its page before the conversion, which can take long. */
 async function checkMeasurable(from: string, text: string, flags: ConvertFlags): Promise<void> {
-  const { calibrate, report } = flags;
+  const { cache, calibrate, report } = flags;
   if (report !== undefined) await checkPagePlace(report);
-  await using checkpoint = await openCheckpoint(from);
+  await using checkpoint = await openCheckpoint(from, { cache });
   const { makeTokenizer } = await checkpoint.format.text(checkpoint);
   const tokenizer = neededTokenizer(from, makeTokenizer)();
   // The beginning is enough to find two tokens; encoding a whole book takes a while.

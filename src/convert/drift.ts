@@ -3,7 +3,13 @@
 import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { aPlace, type PlaceLike } from '../files/place.ts';
-import { aSource, type ModelSource, sourceName } from '../files/source.ts';
+import {
+  aSource,
+  type ModelSource,
+  SOURCE_OPTIONS,
+  type SourceOptions,
+  sourceName,
+} from '../files/source.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenHeads } from '../models/decoder-pass.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
@@ -16,8 +22,8 @@ import { LogitDrift } from './logit-drift.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
-/** Options of `measureDrift`. */
-export interface DriftOptions {
+/** Options of `measureDrift`; those of a source are for `from`. */
+export interface DriftOptions extends SourceOptions {
   /** The checkpoint before the conversion. */
   readonly from: ModelSource;
   /** The checkpoint that `convertCheckpoint` wrote. */
@@ -38,6 +44,7 @@ export interface DriftOptions {
 }
 
 const OPTIONS = optionKinds<DriftOptions>({
+  ...SOURCE_OPTIONS,
   from: aSource,
   to: aPlace,
   result: anything,
@@ -96,7 +103,8 @@ export interface DriftReport {
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
   checkOptions('measureDrift', options, OPTIONS);
   const { from, to, result, text, windows: count = 8, onProgress } = options;
-  const before = await OpenedDecoder.open(from);
+  const { token, signal, cache } = options;
+  const before = await OpenedDecoder.open(from, { token, signal, cache });
   let after: OpenedDecoder | undefined;
   try {
     after = await OpenedDecoder.open(to);

@@ -4,7 +4,7 @@
 import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import type { ModelSource } from '../files/source.ts';
+import type { ModelSource, SourceOptions } from '../files/source.ts';
 import { decoderLayer, embed, normalize, outputHead } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { type DecoderPass, makePass, type SeenAttention, type SeenHeads } from '../models/decoder-pass.ts';
@@ -28,8 +28,8 @@ export class OpenedDecoder {
     this.tokenizer = parts.makeTokenizer?.();
   }
 
-  static async open(source: ModelSource): Promise<OpenedDecoder> {
-    await using checkpoint = await openCheckpoint(source);
+  static async open(source: ModelSource, options?: SourceOptions): Promise<OpenedDecoder> {
+    await using checkpoint = await openCheckpoint(source, options);
     return await OpenedDecoder.of(checkpoint, await describeModel(checkpoint, await readyBackend()));
   }
 

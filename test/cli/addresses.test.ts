@@ -30,6 +30,7 @@ function withModel(
   );
 }
 
+const UPTRAIN = ['--data', textFile, '--steps', '1', '--block', '16', '--batch', '1'];
 const COMMANDS: readonly (readonly [command: string, args: readonly string[]])[] = [
   ['generate', ['--prompt', 'Call me', '--max-tokens', '5']],
   ['eval', ['--data', textFile, '--context', '64']],
@@ -82,6 +83,24 @@ test('a download is one line on stderr; with --cache the second run makes no req
       const second = await runCli(['generate', name, ...args], { env });
       expect([second.code, second.stdout]).toEqual([0, first.stdout]);
       expect(requests).toEqual([]);
+    }
+  });
+});
+
+test.each([
+  ['convert', (out: string) => [out, '--kv-heads', '1', '--calibrate', textFile, '--force']],
+  ['uptrain', (out: string) => [...UPTRAIN, '--out', out]],
+])('gqa %s: with --cache the second run makes no request', async (command, args) => {
+  const cache = ['--cache', join(folder, `cache of ${command}`)];
+  await withModel({}, async ([name], env, requests) => {
+    for (const run of ['first', 'second']) {
+      const { code, stderr } = await runCli([command, name, ...args(join(folder, command + run)), ...cache], {
+        env,
+      });
+      expect([code, stderr]).toEqual([0, expect.any(String)]);
+      if (run === 'first') expect(requests).toContain('/demo/model.safetensors 0-65535');
+      else expect(requests).toEqual([]);
+      requests.length = 0;
     }
   });
 });

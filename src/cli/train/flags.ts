@@ -6,6 +6,7 @@ import { folderAt } from '../../files/place.ts';
 import type { TrainerOptions } from '../../train/trainer.ts';
 import { DEFAULT_ALPHA, type UptrainChoice } from '../../train/uptrain-settings.ts';
 import type { BackendFlags } from '../backend-options.ts';
+import type { CacheFlag } from '../load-checkpoint.ts';
 import * as parse from '../options.ts';
 import { writeNote } from '../output.ts';
 import { DATA_HELP } from '../read-text.ts';
@@ -29,7 +30,7 @@ export interface TrainFlags extends RunFlags, TrainerOptions {
   readonly numKeyValueHeads?: number;
 }
 
-export interface UptrainFlags extends RunFlags, UptrainChoice {}
+export interface UptrainFlags extends RunFlags, UptrainChoice, CacheFlag {}
 
 /** The settings with a flag in both commands. */
 type SettingName = Exclude<keyof TrainSettings, 'steps' | 'b1' | 'firstBatch'>;

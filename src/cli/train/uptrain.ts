@@ -7,7 +7,7 @@ import { prepareUptraining } from '../../train/uptrain.ts';
 import { ELSEWHERE } from '../../train/uptrain-settings.ts';
 import { addBackendOptions, useBackend } from '../backend-options.ts';
 import { UsageError } from '../errors.ts';
-import { CHECKPOINT_HELP } from '../load-checkpoint.ts';
+import { addCacheOption, CHECKPOINT_HELP } from '../load-checkpoint.ts';
 import * as parse from '../options.ts';
 import { helpEnd, writeNote } from '../output.ts';
 import { readTrainingText } from '../read-text.ts';
@@ -31,7 +31,8 @@ export function uptrainCommand(): Command {
   const command = new Command('uptrain')
     .description('continue the training of a converted checkpoint, by the recipe that trained it')
     .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a tokenizer`, parse.path);
-  return addBackendOptions(addTrainingFlags(command, 'uptrain'), 'print one JSON object at the end')
+  addCacheOption(addTrainingFlags(command, 'uptrain'));
+  return addBackendOptions(command, 'print one JSON object at the end')
     .addHelpText('after', helpEnd(about))
     .action(run);
 }
@@ -41,13 +42,16 @@ async function run(from: string, given: UptrainFlags, command: Command): Promise
     throw new UsageError('expected --alpha or --steps, got both');
   }
   const flags = await withFlagsOfRun(given, command);
-  const { alpha, out, resume } = flags;
+  const { alpha, cache, out, resume } = flags;
   // A given --alpha must give the run's number of steps.
   const steps = alpha === undefined ? flags.steps : given.steps;
   if (alpha === 0) throw new UsageError('--alpha must be above 0');
   await useBackend(flags);
   const text = await readTrainingText(flags.data);
-  const prepared = await prepareUptraining({ ...settingsOf(flags), from, text, alpha, steps, out, resume });
+  const prepared = await prepareUptraining({
+    ...settingsOf(flags),
+    ...{ from, cache, text, alpha, steps, out, resume },
+  });
   const { accumulate, batchSize, blockLength, learningRate, minLearningRate, warmupSteps } =
     prepared.settings;
   writeNote(
