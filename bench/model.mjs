@@ -35,6 +35,8 @@ export async function model(options) {
         await measure({ ...row, name: `${NAME} Q4_1`, contenders: exact }, options);
         const int8 = ['model native int8', 'model native', 'llama.cpp'];
         await measure({ ...row, name: `${NAME} Q4_1 int8`, contenders: int8 }, options);
+        const read = ['model native int8', 'model native', 'llama.cpp'].map((name) => `${name} --no-mmap`);
+        await measure({ ...row, name: `${NAME} Q4_1 int8 --no-mmap`, contenders: read }, options);
         if (threads > 1) continue;
         const wasmInt8 = ['model wasm int8', 'model wasm'];
         await measure({ ...row, name: `${NAME} Q4_1 WASM int8`, contenders: wasmInt8 }, options);
@@ -145,7 +147,7 @@ async function measureStart(programs, contenders, { starts, match, report }) {
 
 async function reportMemory(programs, { match, report }) {
   const name = 'memory after the rows above';
-  const compared = programs.running.filter(({ name }) => !name.endsWith('int8'));
+  const compared = programs.running.filter(({ name }) => !name.includes('int8'));
   if (match && !name.includes(match)) return;
   const results = await Promise.all(
     compared.map(async (contender) => {

@@ -16,7 +16,7 @@ await serve({
 
   /** Loads the model and runs one token. Returns when each was done, in milliseconds since `spawned`. */
   async load({ path, spawned }) {
-    model = await loadModel(path);
+    model = await loadModel(path, { useMmap: !process.argv.includes('--no-mmap') });
     const loaded = Date.now();
     const logits = model.forward([[1]], { logits: 'last' });
     logits.dataSync();

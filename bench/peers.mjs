@@ -41,8 +41,14 @@ function python() {
 }
 
 /** One of our programs on a backend, with a matmul precision for the whole program. */
-function ours(program, backend, precision = 'highest') {
-  return [[process.execPath, gc, here(program)], { GQA_BACKEND: backend, GQA_MATMUL_PRECISION: precision }];
+function ours(program, backend, precision = 'highest', ...flags) {
+  const command = [process.execPath, gc, here(program), ...flags];
+  return [command, { GQA_BACKEND: backend, GQA_MATMUL_PRECISION: precision }];
+}
+
+function llama(...flags) {
+  installed('llama', 'node-llama-cpp');
+  return [[process.execPath, gc, peer.llama, ...flags]];
 }
 
 /** name -> the command that starts it, and its environment. @throws Error when it cannot run */
@@ -62,13 +68,13 @@ const CONTENDERS = {
   'model native': () => ours('ours-model.mjs', 'native'),
   'model native bfloat16': () => ours('ours-model.mjs', 'native', 'bfloat16'),
   'model native int8': () => ours('ours-model.mjs', 'native', 'int8'),
+  'model native --no-mmap': () => ours('ours-model.mjs', 'native', 'highest', '--no-mmap'),
+  'model native int8 --no-mmap': () => ours('ours-model.mjs', 'native', 'int8', '--no-mmap'),
   'model wasm': () => ours('ours-model.mjs', 'wasm'),
   'model wasm int8': () => ours('ours-model.mjs', 'wasm', 'int8'),
   'model torch': () => [[python(), here('peers/torch/model.py')]],
-  'llama.cpp': () => {
-    installed('llama', 'node-llama-cpp');
-    return [[process.execPath, gc, peer.llama]];
-  },
+  'llama.cpp': () => llama(),
+  'llama.cpp --no-mmap': () => llama('--no-mmap'),
 };
 
 /** Starts a contender. @throws Error with the reason when it cannot run */

@@ -2,7 +2,8 @@
  * The time of a model's forward pass, or of training steps, by kernel call. Backend methods are timed; the rest
  * is TypeScript.
  *
- * Usage: node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64] [checkpoint]
+ * Usage: node bench/profile.mjs [--backend native] [--threads 1] [--prefill 512] [--decode 64]
+ *          [--no-mmap] [checkpoint]
  *        node bench/profile.mjs [--backend native] [--threads 1] --train 8
  * --train: steps of the GPT of 9.6 million parameters in training.mjs. It needs dist/. The default checkpoint is SmolLM2-135M-Instruct.Q4_1.gguf in the folder that GQA_MODELS
  * names.
@@ -24,6 +25,7 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string', default: '1' },
     prefill: { type: 'string', default: '512' },
     decode: { type: 'string', default: '64' },
+    'no-mmap': { type: 'boolean', default: false },
     train: { type: 'string' },
   },
 });
@@ -100,7 +102,8 @@ function profileTraining() {
 }
 
 async function profileForward() {
-  const model = await loadModel(positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
+  const path = positionals[0] ?? join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf');
+  const model = await loadModel(path, { useMmap: !values['no-mmap'] });
   const count = Number(values.prefill);
   const tokens = Array.from({ length: count }, (_, i) => (i * 7919 + 13) % model.config.vocabSize);
   const cache = model.initCache({ batchSize: 1, maxLength: count + 16 + Number(values.decode) });

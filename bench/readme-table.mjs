@@ -112,6 +112,16 @@ function print({ machine, versions, contenders, roofs, rows, rounds, date, rotat
     withSubject('native int8'),
     roofs,
   );
+  rowsTable(
+    'model, int8, weights read into memory',
+    [
+      ['gqa native int8', 'model native int8 --no-mmap'],
+      ['gqa native', 'model native --no-mmap'],
+      ['llama.cpp (gqa is faster)', 'llama.cpp --no-mmap'],
+    ],
+    withSubject('native int8 --no-mmap'),
+    roofs,
+  );
   const int8 = [
     ['gqa wasm int8', 'model wasm int8'],
     ['gqa wasm', 'model wasm'],

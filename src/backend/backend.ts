@@ -16,7 +16,7 @@ import type { ArgumentsOf, Call } from './calls/call.ts';
  */
 export type BackendName = 'native' | 'wasm' | 'reference';
 
-/** An open file of tensor data: memory-mapped by the native backend, read in slices by the others. */
+/** An open file of tensor data: memory-mapped by the native backend by default, read in slices by the others. */
 export interface BackendFile {
   readonly size: number;
   /** The bytes from `byteOffset` as storage; stays valid after `close()`. */
@@ -34,7 +34,8 @@ export interface Backend extends StorageOwner {
   write(storage: Storage, bytes: Uint8Array, byteOffset?: number): void;
   /** A part of a storage, which stays allocated until all its parts are freed too. */
   view(storage: Storage, byteOffset: number, byteLength: number): Storage;
-  openFile(path: string): BackendFile;
+  /** @param useMmap false reads it into memory instead of mapping it; for backends that map */
+  openFile(path: string, useMmap?: boolean): BackendFile;
   /**
    * Number of threads kernels may use, the calling one included. No effect on the reference backend. It takes
    * effect before this returns on the native backend, and when the promise resolves on WASM.

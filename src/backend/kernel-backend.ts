@@ -23,7 +23,10 @@ export interface KernelHost extends CallHost {
   write(address: number, bytes: Uint8Array): void;
   /** Runs the operation on the block. */
   run(op: number): void;
-  openFile(path: string): {
+  openFile(
+    path: string,
+    useMmap: boolean,
+  ): {
     size: number;
     map(byteOffset: number, byteLength: number): MappedBytes;
     close(): void;
@@ -101,8 +104,8 @@ export class KernelBackend implements Backend {
     return part;
   }
 
-  openFile(path: string): BackendFile {
-    const file = this.#host.openFile(path);
+  openFile(path: string, useMmap = true): BackendFile {
+    const file = this.#host.openFile(path, useMmap);
     let closed = false;
     return {
       size: file.size,

@@ -1,11 +1,15 @@
 /**
  * The native host: the kernels as a Node-API addon. The instruction set is chosen at load time
  * (`GQA_ISA` forces one of the names in kernels/dispatch.c, such as `avx512+amx`, `avx512`, `neon`). Files are
- * memory-mapped.
+ * memory-mapped, or read into memory when asked for.
  */
 import { environment, node } from '../platform/node.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
+import { outOfMemory } from './memory-range.ts';
 import { type Addon, loadAddon } from './native-addon.ts';
+
+/** Bytes of a file that are read at once. */
+const READ_SLICE = 1 << 20;
 
 /**
  * @param threads default: the number of processors
@@ -36,7 +40,7 @@ export function openNative(threads?: number): KernelBackend {
       return block;
     },
     run: addon.run,
-    openFile: (path) => mapFile(addon, path),
+    openFile: (path, useMmap) => (useMmap ? mapFile(addon, path) : readFile(addon, path)),
     async setThreads(count) {
       addon.setThreads(count);
     },
@@ -59,5 +63,43 @@ function mapFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']>
       return { address: address + byteOffset, free: release };
     },
     close: release,
+  };
+}
+
+/**
+ * One buffer for the whole file, into which each requested range is read. The system gives a large buffer
+ * pages of 2 MiB where it has them (kernels/os_posix.c), a mapped file pages of 4 KiB.
+ */
+function readFile(addon: Addon, path: string): ReturnType<KernelHost['openFile']> {
+  const { fs } = node;
+  const descriptor = fs.openSync(path, 'r');
+  const { size } = fs.fstatSync(descriptor);
+  const address = addon.alloc(size);
+  if (address === 0) {
+    fs.closeSync(descriptor);
+    throw outOfMemory(`native: reading ${path}`, size);
+  }
+  const slice = new Uint8Array(Math.min(size, READ_SLICE));
+  let users = 1;
+  const release = () => {
+    if (--users === 0) addon.free(address);
+  };
+  return {
+    size,
+    map(byteOffset, byteLength) {
+      for (let done = 0; done < byteLength; ) {
+        const length = Math.min(slice.length, byteLength - done);
+        const count = fs.readSync(descriptor, slice, 0, length, byteOffset + done);
+        if (count === 0) throw new Error(`${path}: unexpected end of file at byte ${byteOffset + done}`);
+        addon.write(address + byteOffset + done, slice.subarray(0, count));
+        done += count;
+      }
+      users++;
+      return { address: address + byteOffset, free: release };
+    },
+    close() {
+      fs.closeSync(descriptor);
+      release();
+    },
   };
 }

@@ -1,6 +1,6 @@
 /**
  * The files of a checkpoint in the memory of backends. A file with a path is opened there (the native backend
- * maps it), one in memory is copied from. Others (a Blob, an address) can only be read asynchronously: their
+ * maps it by default), one in memory is copied from. Others (a Blob, an address) can only be read asynchronously: their
  * bytes are fetched first, straight into the backend's memory.
  */
 import { describe } from '../arguments/kinds.ts';
@@ -21,6 +21,8 @@ export interface FileRange {
 const MAX_GAP_BYTES = 1 << 20;
 
 export class BackendFiles {
+  /** See `LoadModelOptions`; set before the first storage is made. */
+  useMmap = true;
   readonly #files: ReadonlyMap<string, FileSource>;
   readonly #opened = new Map<Backend, Map<FileSource, BackendFile>>();
   readonly #fetched = new Set<{ owner: Backend; range: FileRange; storage: Storage }>();
@@ -115,7 +117,7 @@ export class BackendFiles {
     }
     let file = files.get(source);
     if (file === undefined) {
-      file = source.openByPath?.((at) => backend.openFile(at)) ?? fileInMemory(backend, source);
+      file = source.openByPath?.((at) => backend.openFile(at, this.useMmap)) ?? fileInMemory(backend, source);
       if (file !== undefined) files.set(source, file);
     }
     return file;

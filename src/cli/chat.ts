@@ -11,7 +11,7 @@ import { reportFailure, UsageError } from './errors.ts';
 import { KV_DTYPES } from './generate.ts';
 import { untilInterrupt } from './interrupt.ts';
 import { LineInput } from './line-input.ts';
-import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
+import { addLoadOptions, CHECKPOINT_HELP, type LoadFlags, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, percent, writeJson, writeNote, writePiece } from './output.ts';
 import { startProgress } from './progress.ts';
@@ -23,7 +23,7 @@ import {
   samplingOptions,
 } from './sampling-options.ts';
 
-interface ChatFlags extends BackendFlags, CacheFlag, TemplateFlags, SamplingFlags {
+interface ChatFlags extends BackendFlags, LoadFlags, TemplateFlags, SamplingFlags {
   readonly load?: string;
   readonly maxTokens?: number;
   readonly seed?: number;
@@ -68,7 +68,7 @@ export function chatCommand(): Command {
     .option('--stop <text>', 'end answers before this text (may be given several times)', parse.moreText)
     .option('--context <n>', 'tokens in the KV cache (default: 4096, or less)', parse.positiveInteger)
     .addOption(parse.oneOf('--kv-dtype <dtype>', 'type of the KV cache (default: f32)', KV_DTYPES));
-  addCacheOption(command);
+  addLoadOptions(command);
   return addBackendOptions(command, 'print one JSON object per answer instead of the text')
     .addHelpText('after', helpEnd(example))
     .action(run);

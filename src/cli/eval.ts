@@ -5,14 +5,14 @@ import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { documentStart } from '../text/documents.ts';
 import { evaluationPasses, type TextLoss } from '../train/evaluate-text.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from './backend-options.ts';
-import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
+import { addLoadOptions, CHECKPOINT_HELP, type LoadFlags, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, helpEnd, writeJson, writeResult } from './output.ts';
 import { startProgress } from './progress.ts';
 import { DATA_HELP, knownText, neededTokenizer, readTrainingText } from './read-text.ts';
 import { facts } from './table.ts';
 
-interface EvalFlags extends BackendFlags, CacheFlag {
+interface EvalFlags extends BackendFlags, LoadFlags {
   readonly data: string;
   readonly context?: number;
 }
@@ -31,7 +31,7 @@ export function evalCommand(): Command {
     .argument('<checkpoint>', `${CHECKPOINT_HELP}, with a tokenizer`, parse.path)
     .requiredOption('--data <text>', DATA_HELP, parse.path)
     .option('--context <n>', "tokens per window (default: the model's, at most 1024)", parse.positiveInteger);
-  addCacheOption(command);
+  addLoadOptions(command);
   return addBackendOptions(command).addHelpText('after', helpEnd(example)).action(run);
 }
 

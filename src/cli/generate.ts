@@ -23,14 +23,14 @@ import { addChatOptions, type Chat, type ChatFlags, checkChatFlags, readChat } f
 import { exitCode, UsageError } from './errors.ts';
 import { answerBatch } from './generate-batch.ts';
 import { untilInterrupt } from './interrupt.ts';
-import { addCacheOption, type CacheFlag, CHECKPOINT_HELP, loadWithProgress } from './load-checkpoint.ts';
+import { addLoadOptions, CHECKPOINT_HELP, type LoadFlags, loadWithProgress } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { count, errColors, exactSize, helpEnd, writeJson, writeNote, writePiece } from './output.ts';
 import { startProgress } from './progress.ts';
 import { knownText, neededTokenizer, utf8Text } from './read-text.ts';
 import { addSamplingOptions, checkSamplingFlags, type SamplingFlags } from './sampling-options.ts';
 
-interface GenerateFlags extends BackendFlags, BatchFlags, CacheFlag, ChatFlags, SamplingFlags {
+interface GenerateFlags extends BackendFlags, BatchFlags, LoadFlags, ChatFlags, SamplingFlags {
   readonly maxTokens: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
@@ -86,7 +86,7 @@ export function generateCommand(): Command {
     .option('--stop <text>', 'end before this text (may be given several times)', parse.moreText)
     .option('--context <n>', 'tokens in the KV cache (default: prompt + --max-tokens)', parse.positiveInteger)
     .addOption(parse.oneOf('--kv-dtype <dtype>', 'type of the KV cache', KV_DTYPES, 'f32'));
-  addCacheOption(command);
+  addLoadOptions(command);
   return addBackendOptions(command, 'print one JSON object at the end instead of the text')
     .addHelpText('after', helpEnd(example))
     .action(run);

@@ -1,5 +1,5 @@
 /** Loading models: both spellings of configs, GGUF, conversion, and errors for files that do not fit. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { backendOfHandle } from '../../src/backend/handle.ts';
@@ -53,6 +53,14 @@ describe.each(BACKENDS)('GGUF on %s', (name) => {
     await expectGolden(model, 'llama3-rope', 2e-5);
     model.dispose();
   });
+});
+
+test.each(BACKENDS)('%s: weights that are read without a mapping do not need the file', async (name) => {
+  const folder = copyTiny('gqa-tied');
+  const model = await loadModel(folder, { backend: name, useMmap: false });
+  truncateSync(join(folder, 'model.safetensors'), 0);
+  await expectGolden(model, 'gqa-tied', 2e-5);
+  model.dispose();
 });
 
 test('end tokens come from both configs or from the GGUF keys', async () => {

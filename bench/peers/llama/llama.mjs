@@ -32,7 +32,7 @@ await serve({
 
   async load({ path, spawned }) {
     llama = await getLlama({ gpu: false, build: 'never', logLevel: LlamaLogLevel.error, maxThreads: 0 });
-    model = await llama.loadModel({ modelPath: path });
+    model = await llama.loadModel({ modelPath: path, useMmap: !process.argv.includes('--no-mmap') });
     await open(threads);
     const loaded = Date.now();
     await sequence.evaluateWithoutGeneratingNewTokens([1]);
