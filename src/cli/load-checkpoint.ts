@@ -6,25 +6,31 @@ import { loadModel, type Model } from '../models/index.ts';
 import * as parse from './options.ts';
 import { withProgress } from './progress.ts';
 
-export interface LoadFlags {
+export interface CacheFlag {
   readonly cache?: string;
+}
+
+export interface LoadFlags extends CacheFlag {
   readonly mmap: boolean;
 }
 
 /** The help of an argument or option that names a checkpoint. */
 export const CHECKPOINT_HELP = 'a folder, file, address or org/name';
 
+export function addCacheOption(command: Command): Command {
+  return command.option(
+    '--cache <folder>',
+    'keep the files of an address or org/name in this folder (default: download them each time)',
+    parse.path,
+  );
+}
+
+/** The options of commands that run a model. */
 export function addLoadOptions(command: Command): Command {
-  return command
-    .option(
-      '--cache <folder>',
-      'keep the files of an address or org/name in this folder (default: download them each time)',
-      parse.path,
-    )
-    .option(
-      '--no-mmap',
-      'read files into memory instead of mapping them: slower to load, takes more memory, decodes faster',
-    );
+  return addCacheOption(command).option(
+    '--no-mmap',
+    'read files into memory instead of mapping them: slower to load, takes more memory, decodes faster',
+  );
 }
 
 /** Loads a model. Where stderr is no terminal, only a download is printed. */
