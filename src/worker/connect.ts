@@ -8,6 +8,7 @@ import {
   isAsyncIterable,
   type Link,
   READY,
+  type ReadyMessage,
   type Reply,
   type Request,
   toThrown,
@@ -37,8 +38,8 @@ export type RemoteResult<Result> = [Result] extends [never]
  *
  * The values of an async iterable come one at a time, when the loop asks for them; leaving the loop ends
  * the worker's generator. What the worker throws is thrown here, with its name, message, stack and cause; test
- * `error.name`, since classes such as FormatError arrive as Error. When the worker ends, pending calls are
- * rejected (in browsers whose message ports have the event `close`).
+ * `error.name`, since classes such as FormatError arrive as Error. When the worker ends, pending calls and
+ * later ones are rejected; in a page that has no Web Locks, such as one of `http:`, they may wait for ever.
  * @typeParam Functions the type of the object that the worker passed to `expose`
  * @param worker a `Worker` of the browser or of `node:worker_threads`, or a `MessagePort`
  * @throws TypeError unless it has `postMessage`. A call throws what cannot be cloned as DataCloneError.
@@ -54,16 +55,24 @@ export function connect<Functions extends ExposedFunctions>(worker: Sender): Rem
   if (typeof worker?.postMessage !== 'function') {
     throw new TypeError(`connect: expected a worker or a port, got ${describe(worker)}`);
   }
-  /** Each rejects a pending call. */
-  const pending = new Set<(error: unknown) => void>();
+  /** What rejects each pending call, and the name of its function. */
+  const pending: Pending = new Map();
+  let hasEnded = false;
+  const end = () => {
+    hasEnded = true;
+    for (const [fail, name] of pending) fail(endedDuring(name));
+  };
   const ready = new Promise<void>((resolve, reject) => {
     worker.addEventListener?.('error', ({ message }) => {
       const error = new Error(`connect: the worker failed: ${message || 'its script did not load'}`);
       reject(error);
-      for (const fail of pending) fail(error);
+      for (const fail of pending.keys()) fail(error);
     });
     worker.addEventListener?.('message', ({ data }) => {
-      if (data === READY) resolve();
+      if (data?.[0] !== READY) return;
+      const [, lock] = data as ReadyMessage;
+      if (lock !== undefined) navigator.locks.request(lock, end).catch(() => {});
+      resolve();
     });
     worker.start?.();
     worker.postMessage(HELLO, []);
@@ -78,7 +87,11 @@ export function connect<Functions extends ExposedFunctions>(worker: Sender): Rem
       return (...args: unknown[]) => {
         const { port1, port2 } = new MessageChannel();
         const { result, fail } = start(port1, pending, name, args);
-        ready.then(() => worker.postMessage(CALL, [port2])).catch(fail);
+        const send = () => {
+          if (hasEnded) throw endedDuring(name);
+          worker.postMessage(CALL, [port2]);
+        };
+        ready.then(send).catch(fail);
         return result;
       };
     },
@@ -94,13 +107,12 @@ interface Sender {
   start?(): void;
 }
 
+type Pending = Map<(error: unknown) => void, string>;
+
+const endedDuring = (name: string) => new Error(`connect: the worker ended during ${name}`);
+
 /** Calls one function. The result is a promise and an async generator in one: the reply tells which. */
-function start(
-  port: MessagePort,
-  pending: Set<(error: unknown) => void>,
-  name: string,
-  given: readonly unknown[],
-) {
+function start(port: MessagePort, pending: Pending, name: string, given: readonly unknown[]) {
   const { args, links, values } = takeLinks(given);
   const ended = new AbortController();
   // The page asks for one thing at a time, so one reply is awaited at most.
@@ -119,7 +131,7 @@ function start(
     end();
     settle.reject(error);
   };
-  pending.add(fail);
+  pending.set(fail, name);
   port.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
     if ('callback' in data) (values[data.callback] as (...args: unknown[]) => void)(...data.args);
     else if ('thrown' in data) fail(fromThrown(data.thrown));
@@ -128,7 +140,7 @@ function start(
       settle.resolve(data);
     }
   });
-  port.addEventListener('close', () => fail(new Error(`connect: the worker ended during ${name}`)));
+  port.addEventListener('close', () => fail(endedDuring(name)));
   port.start();
 
   async function call(): Promise<unknown> {

@@ -1,5 +1,6 @@
 /** The worker's side: runs the functions that a page calls. */
 import { checkObject, describe } from '../arguments/kinds.ts';
+import { isNode } from '../platform/node.ts';
 import {
   CALL,
   type CallMessage,
@@ -8,6 +9,7 @@ import {
   isAsyncIterable,
   type Link,
   READY,
+  type ReadyMessage,
   type Reply,
   type Request,
   toThrown,
@@ -45,12 +47,32 @@ export type ExposedFunctions = Readonly<Record<string, (...args: any[]) => unkno
 export function expose(functions: ExposedFunctions, port?: Listener): void {
   checkObject('expose', 'an object of functions', functions);
   const from = port ?? thisWorker();
+  const lock = lifelongLock();
+  const tellReady = async () => from.postMessage([READY, await lock] satisfies ReadyMessage);
   from.addEventListener('message', ({ data, ports }: MessageEvent) => {
-    if (data === HELLO) from.postMessage(READY);
+    if (data === HELLO) tellReady();
     if (data === CALL) serve(functions, ports[0]);
   });
   from.start?.();
-  from.postMessage(READY);
+  tellReady();
+}
+
+/**
+ * Takes a lock of the browser that is free again when this worker has ended, however it ends: a browser need
+ * not tell a page that.
+ * @returns its name; undefined in Node, where message ports tell it, and in pages without locks (of `http:`)
+ */
+async function lifelongLock(): Promise<string | undefined> {
+  const locks = isNode ? undefined : globalThis.navigator?.locks;
+  if (locks === undefined) return undefined;
+  const name = `gqa/worker ${crypto.randomUUID()}`;
+  return new Promise((resolve) => {
+    const hold = () => {
+      resolve(name);
+      return new Promise<never>(() => {});
+    };
+    locks.request(name, hold).catch(() => resolve(undefined));
+  });
 }
 
 interface Listener {

@@ -6,8 +6,9 @@
 
 /** From the page: asks for READY, for the case that it was sent before. */
 export const HELLO = 'gqa/worker hello';
-/** From the worker. */
+/** From the worker: `[READY, lock]`, where `lock` is the name of a lock that it holds until it ends. */
 export const READY = 'gqa/worker ready';
+export type ReadyMessage = readonly [typeof READY, lock: string | undefined];
 /** From the page, with the worker's end of the channel of a call. */
 export const CALL = 'gqa/worker call';
 

@@ -120,6 +120,16 @@ describe.skipIf(opened === undefined)('a tab', () => {
     });
   });
 
+  test('rejects pending and later calls when its worker ends', async () => {
+    const { servers } = site;
+    await site.withPage(servers.isolated, '/esbuild/index.html', async (page) => {
+      await expect(page.evaluate(() => engine.end())).rejects.toThrow('connect: the worker ended during end');
+      await expect(page.evaluate(() => engine.start({}))).rejects.toThrow(
+        'connect: the worker ended during start',
+      );
+    });
+  });
+
   test.skipIf(process.platform !== 'linux')('uses freed memory again: 500 loads', async () => {
     const { servers } = site;
     await site.withPage(servers.isolated, '/vite/index.html', async (page) => {

@@ -18,6 +18,7 @@ export type Functions = {
   generate(prompt: string | number[], options: { maxNewTokens: number }): AsyncGenerator<number>;
   train(steps: number): Promise<number[]>;
   convert(source: unknown, numKeyValueHeads: number): Promise<Uint8Array>;
+  end(): Promise<void>;
   churn(source: unknown, times: number): Promise<void>;
 };
 
