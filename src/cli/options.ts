@@ -48,6 +48,22 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
+/** Bytes per second: `100GB/s`. */
+export function bandwidth(text: string): number {
+  const bytes = /^(.*B)\/s$/i.exec(text.trim())?.[1];
+  if (bytes === undefined) throw new InvalidArgumentError('Expected bytes per second, such as 100GB/s.');
+  return memorySize(bytes);
+}
+
+/** Floating-point operations per second: `30T`, `30TFLOP/s`. */
+export function flops(text: string): number {
+  const [, number, prefix] = /^\s*(\d+(?:\.\d+)?)\s*([GTP])(?:FLOPS?|FLOP\/s)?\s*$/i.exec(text) ?? [];
+  const power = { G: 3, T: 4, P: 5 }[prefix?.toUpperCase() as 'G' | 'T' | 'P'];
+  const value = Number(number) * 1000 ** power;
+  if (value > 0) return value;
+  throw new InvalidArgumentError('Expected operations per second, such as 30T.');
+}
+
 /** A path, not empty: an unset shell variable gives '', which some calls take for the current folder. */
 export function path(text: string): string {
   if (text === '') throw new InvalidArgumentError('Expected a path of at least one character.');

@@ -1,53 +1,81 @@
 /**
- * `gqa plan`: the KV cache size of a model at a context length and batch size in a given runtime; what fits
- * into a memory budget; what fewer key/value heads save. Only headers are read, also over the network.
+ * `gqa plan`: the memory of a model (KV cache, weights, activations) at a context length and batch size in a
+ * given runtime, its speed on a device, what fits into a memory, and what fewer key/value heads save. Only
+ * headers are read, also over the network.
  */
 import { Command, InvalidArgumentError } from 'commander';
+import type { BackendName } from '../backend/index.ts';
 import { findPath } from '../files/node-folder.ts';
 import { hubIdUrl } from '../files/source.ts';
 import type { ModelShape } from '../format/model-shape.ts';
 import {
   compareHeads,
-  type HeadChoice,
-  type KvCachePlan,
+  type Device,
+  fitMemory,
   type KvDtype,
+  listDevices,
   listPresets,
+  type MemoryOptions,
   maxBatch,
   maxContext,
-  type PlanOptions,
   planKvCache,
+  planMemory,
+  planSpeed,
   type Runtime,
   readModelShape,
+  readModelWeights,
   type StorageType,
+  type WeightGroup,
 } from '../plan/index.ts';
 import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
 import { nearPresets } from '../plan/presets.ts';
 import { RUNTIMES } from '../plan/runtime-rules.ts';
+import { type BackendFlags, useBackend } from './backend-options.ts';
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { writePage } from './pages/file.ts';
 import { planPage } from './pages/plan.ts';
-import { facts, table } from './table.ts';
+import {
+  describePlan,
+  type Fits,
+  fitTable,
+  headTable,
+  layerTable,
+  memoryTable,
+  speedTable,
+  weightTable,
+} from './plan-tables.ts';
+import { table } from './table.ts';
 
-interface PlanFlags {
+const BACKENDS: readonly BackendName[] = ['native', 'wasm'];
+
+interface PlanFlags extends Pick<BackendFlags, 'backend' | 'threads'> {
   readonly context?: number;
   readonly batch: number;
   readonly kvDtype: KvDtype;
   readonly kvHeads?: number;
   readonly memory?: number;
+  readonly totalMemory?: number;
+  readonly weights?: StorageType;
+  readonly device?: string;
+  readonly bandwidth?: number;
+  readonly flops?: number;
   readonly runtime: Runtime;
   readonly tensorParallel: number;
   readonly blockSize?: number;
   readonly batchTokens?: number;
   readonly html?: string;
   readonly list?: true;
+  readonly devices?: true;
   readonly json?: true;
 }
 
 const example = `
 Examples:
   npx gqa plan llama-3-8b --context 8192 --batch 16 --kv-dtype q8_0
+  npx gqa plan model.gguf --total-memory 16GiB --context 8192 --device this
+  npx gqa plan llama-3-70b --weights q4_k --context 8192 --total-memory 48GB --device rtx-4090 --tensor-parallel 2
   npx gqa plan model.gguf --memory 24GiB --runtime llama.cpp
   npx gqa plan Qwen/Qwen3-8B --context 32768 --html plan.html
   npx gqa plan llama-2-70b --kv-heads 64 --context 4096 --json | jq .totalBytes
@@ -55,19 +83,35 @@ Examples:
 
 export function planCommand(): Command {
   return new Command('plan')
-    .description("compute the size of a model's KV cache, and what fewer key/value heads would save")
+    .description("compute a model's memory (KV cache, weights, activations) and speed before it is loaded")
     .argument('[model]', 'a preset, a hub id (org/name), or a path or URL of a checkpoint or config.json')
     .option('--context <tokens>', "tokens per sequence (default: the model's context)", parse.positiveInteger)
     .option('--batch <n>', 'batch size', parse.positiveInteger, 1)
     .option('--kv-dtype <dtype>', 'type of the KV cache; q8_0/f16: K in q8_0, V in f16', kvDtype, 'f16')
     .option('--kv-heads <K>', "plan for K key/value heads instead of the model's", parse.positiveInteger)
-    .option('--memory <size>', 'show what fits into this memory, such as 24GiB or 24GB', parse.memorySize)
+    .option(
+      '--memory <size>',
+      'show what KV cache fits into this memory, such as 24GiB or 24GB',
+      parse.memorySize,
+    )
+    .option('--total-memory <size>', 'show what fits into this memory beside the weights', parse.memorySize)
+    .option('--weights <dtype>', "type of the weights (default: the files' own, else bf16)", weightDtype)
+    .option('--device <name>', 'estimate tokens per second on it; this: this machine, measured', deviceName)
+    .option('--bandwidth <size>', 'bytes per second of another device, such as 100GB/s', parse.bandwidth)
+    .option('--flops <n>', 'FLOP/s of another device, such as 30T', parse.flops)
     .addOption(parse.oneOf('--runtime <name>', 'runtime to plan for; exact: this library', RUNTIMES, 'exact'))
     .option('--tensor-parallel <ranks>', 'ranks that share the heads (exact, vllm)', parse.positiveInteger, 1)
     .option('--block-size <tokens>', 'tokens per block (vllm: 16; exact: paged cache)', parse.positiveInteger)
-    .option('--batch-tokens <n>', 'new tokens per pass (llama.cpp: 512; vllm: 2048)', parse.positiveInteger)
+    .option(
+      '--batch-tokens <n>',
+      'new tokens per pass (exact: 256; llama.cpp: 512; vllm: 2048)',
+      parse.positiveInteger,
+    )
+    .addOption(parse.oneOf('--backend <name>', 'of --device this (default: native if built)', BACKENDS))
+    .option('--threads <n>', 'of --device this (default: one per processor)', parse.threadCount)
     .option('--html <file>', 'also write a page with curves over the context', parse.path)
     .option('--list', 'list the presets')
+    .option('--devices', 'list the devices')
     .option('--json', 'print one JSON object')
     .addHelpText('after', helpEnd(example))
     .action(run);
@@ -82,11 +126,25 @@ function kvDtype(text: string): KvDtype {
   return { key, value };
 }
 
+function weightDtype(text: string): StorageType {
+  const type = text.toLowerCase();
+  if ((KV_DTYPES as readonly string[]).includes(type)) return type as StorageType;
+  throw new InvalidArgumentError(`Expected one of ${KV_DTYPES.join(', ')}.`);
+}
+
+function deviceName(text: string): string {
+  const names = ['this', ...listDevices().map(({ id }) => `${id}`)];
+  if (names.includes(text.toLowerCase())) return text.toLowerCase();
+  throw new InvalidArgumentError(`Expected one of ${names.join(', ')}.`);
+}
+
 async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
-  if (flags.list) return list(flags.json === true);
+  if (flags.list) return listModels(flags.json === true);
+  if (flags.devices) return listAllDevices(flags.json === true);
   if (model === undefined) throw new UsageError('expected a model, or --list for the presets');
-  const { name, shape } = await findModel(model);
-  const options: PlanOptions = {
+  checkDeviceFlags(flags);
+  const { name, shape, weights } = await findModel(model, flags.weights);
+  const cacheOptions = {
     contextLength: flags.context,
     batchSize: flags.batch,
     kvDtype: flags.kvDtype,
@@ -96,41 +154,100 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
     blockSize: flags.blockSize,
     batchTokens: flags.batchTokens,
   };
+  const options: MemoryOptions = { ...cacheOptions, weights };
   if (flags.context === undefined && shape.maxPositionEmbeddings === undefined) {
     throw new UsageError('expected --context, since the checkpoint does not state a context length');
   }
-  const plan = planKvCache(shape, options);
-  const fits = flags.memory === undefined ? undefined : whatFits(shape, options, flags.memory);
+  const memory = planMemory(shape, options);
+  const plan = memory.kvCache;
+  const fits: Fits = {
+    ...(flags.memory !== undefined && {
+      memoryBytes: flags.memory,
+      ...cacheFit(shape, cacheOptions, flags.memory),
+    }),
+    ...(flags.totalMemory !== undefined && { totalMemory: totalFit(shape, options, flags.totalMemory) }),
+  };
+  const device = await deviceOf(flags, shape, memory.weights.groups);
+  const speed = device && planSpeed(shape, { ...options, device });
+  const isModelContext = flags.context === undefined;
   if (flags.json) {
-    writeJson({ model: name, runtime: flags.runtime, kvDtype: kvDtypeText(flags.kvDtype), ...plan, ...fits });
+    const { weights, activations, totalBytes, bytesPerRank } = memory;
+    writeJson({
+      model: name,
+      runtime: flags.runtime,
+      kvDtype: kvDtypeText(flags.kvDtype),
+      isModelContext,
+      ...plan,
+      ...fits,
+      memory: { weights, activations, totalBytes, bytesPerRank },
+      ...(speed && { device, speed }),
+    });
   } else {
-    writeResult(describe(name, shape, plan, flags));
+    writeResult(describePlan(name, shape, plan, flags));
     writeResult(`\n${layerTable(plan)}`);
-    if (fits !== undefined) writeResult(`\n${budgetTable(shape, plan, fits)}`);
-    const { numKeyValueHeads, ...rest } = options;
+    writeResult(`\n${memoryTable(memory, flags.tensorParallel)}`);
+    writeResult(`\n${weightTable(memory.weights.groups)}`);
+    const fitText = fitTable(shape, plan, fits);
+    if (fitText !== '') writeResult(`\n${fitText}`);
+    if (device && speed) writeResult(`\n${speedTable(device, speed, plan)}`);
+    const { numKeyValueHeads, ...rest } = cacheOptions;
     if (numKeyValueHeads === undefined) writeResult(`\n${headTable(compareHeads(shape, rest))}`);
   }
   for (const warning of plan.warnings) writeNote(`gqa: warning: ${oneLine(warning)}`);
   if (flags.html !== undefined) {
-    await writePage(flags.html, planPage(name, shape, options));
+    await writePage(flags.html, planPage(name, shape, options, speed));
   }
 }
 
+function checkDeviceFlags({ device, bandwidth, flops }: PlanFlags): void {
+  if (device !== undefined && (bandwidth !== undefined || flops !== undefined)) {
+    throw new UsageError('expected --device, or --bandwidth and --flops, got both');
+  }
+  if (flops !== undefined && bandwidth === undefined) {
+    throw new UsageError('expected --bandwidth beside --flops, got --flops alone');
+  }
+}
+
+async function deviceOf(
+  flags: PlanFlags,
+  shape: ModelShape,
+  weights: readonly WeightGroup[],
+): Promise<Device | undefined> {
+  if (flags.bandwidth !== undefined) return { bandwidth: flags.bandwidth, flops: flags.flops };
+  if (flags.device === undefined) return undefined;
+  if (flags.device !== 'this') return listDevices().find(({ id }) => id === flags.device);
+  await useBackend(flags);
+  // Imported here, because only this needs the kernels.
+  const { measureDevice } = await import('./measure-device.ts');
+  return measureDevice(shape, weights);
+}
+
+interface FoundModel {
+  readonly name: string;
+  readonly shape: ModelShape;
+  /** Undefined: counted from the shape. */
+  readonly weights: MemoryOptions['weights'];
+}
+
+async function readModel(name: string, weights: StorageType | undefined): Promise<FoundModel> {
+  const shape = await readModelShape(name);
+  return { name, shape, weights: weights ?? (await readModelWeights(name)) };
+}
+
 /** A preset, else a URL, else a path, else a hub id. */
-async function findModel(text: string): Promise<{ name: string; shape: ModelShape }> {
+async function findModel(text: string, weights: StorageType | undefined): Promise<FoundModel> {
   const known = listPresets().find(({ id }) => id === text.toLowerCase());
   if (known !== undefined) {
     if (!known.verified) writeNote(`gqa: warning: the sizes of ${known.id} come from one secondary source`);
-    return { name: known.id, shape: known.shape };
+    return { name: known.id, shape: known.shape, weights };
   }
   const url = hubIdUrl(text);
   const isOther =
     /^[./~\\]|^[A-Za-z]:|^https?:/i.test(text) || (!url && /\.(gguf|json|safetensors)$/i.test(text));
-  if (isOther || (await findPath(text)) !== undefined)
-    return { name: text, shape: await readModelShape(text) };
+  if (isOther || (await findPath(text)) !== undefined) return readModel(text, weights);
   if (url === undefined) throw unknownPreset(text);
   try {
-    return { name: text, shape: await readModelShape(text) };
+    return await readModel(text, weights);
   } catch (error) {
     const why = (error as Error).message;
     throw new Error(`${text}: expected a preset, a path or a hub id; ${why}${nearText(text)}`);
@@ -148,7 +265,7 @@ function nearText(text: string): string {
   return near.length === 0 ? '' : `; similar presets: ${near.join(', ')}`;
 }
 
-function list(json: boolean): void {
+function listModels(json: boolean): void {
   const presets = listPresets();
   if (json) {
     writeJson({ presets: presets.map(({ id, name, verified }) => ({ id, name, verified })) });
@@ -169,96 +286,35 @@ function list(json: boolean): void {
   writeResult(table(head, rows, [2, 3, 4, 5, 6, 7]));
 }
 
-/** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because sources use either. */
-function bothSizes(bytes: number): string {
-  return `${count(bytes)} bytes (${decimalSize(bytes)}, ${binarySize(bytes)})`;
-}
-
-function decimalSize(bytes: number): string {
-  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 2)} ${['bytes', 'kB', 'MB', 'GB', 'TB'][power]}`;
-}
-
-function describe(name: string, shape: ModelShape, plan: KvCachePlan, flags: PlanFlags): string {
-  const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
-  const heads = shape.layers.some((layer) => layer.latent)
-    ? `N=${N}, latent rows`
-    : `N=${N}, K=${flags.kvHeads ?? K}`;
-  return facts([
-    ['model', name, shape.modelType],
-    ['attention', `${heads}, H=${H}${Hv === H ? '' : ` (values ${Hv})`}`, `${count(shape.numLayers)} layers`],
-    ['runtime', flags.runtime, kvDtypeText(flags.kvDtype)],
-    ['context', `${count(plan.contextLength)} tokens`, `batch ${count(plan.batchSize)}`],
-    ['per token', bothSizes(plan.bytesPerToken), 'all cached layers, without windows'],
-    ['per sequence', bothSizes(plan.bytesPerSequence), 'windows applied'],
-    [
-      'total',
-      bothSizes(plan.totalBytes),
-      flags.tensorParallel > 1 ? `over ${flags.tensorParallel} ranks` : '',
-    ],
-  ]);
-}
-
-/** One row per kind and size of layer; bytes are of all sequences, as in the total. */
-function layerTable(plan: KvCachePlan): string {
-  const groups = new Map<string, { kind: string; tokens: number; bytes: number; layers: number }>();
-  for (const { kind, tokens, bytes } of plan.layers) {
-    const key = `${kind} ${tokens} ${bytes}`;
-    const group = groups.get(key) ?? { kind, tokens, bytes: bytes * plan.batchSize, layers: 0 };
-    group.layers++;
-    groups.set(key, group);
+function listAllDevices(json: boolean): void {
+  const devices = listDevices();
+  if (json) {
+    writeJson({ devices });
+    return;
   }
-  const head = ['layers', 'kind', 'tokens', 'bytes per layer', 'total bytes', ''];
-  const rows = [...groups.values()].map(({ kind, tokens, bytes, layers }) => [
-    count(layers),
-    kind,
-    count(tokens),
-    count(bytes),
-    count(layers * bytes),
-    binarySize(layers * bytes),
+  const head = ['device', 'name', 'GB/s', 'TFLOP/s', 'source'];
+  const rows = devices.map(({ id, name, bandwidth, flops, source }) => [
+    `${id}`,
+    `${name}`,
+    `${bandwidth / 1e9}`,
+    flops === undefined ? '' : `${flops / 1e12}`,
+    `${source}`,
   ]);
-  return table(head, rows, [0, 2, 3, 4, 5]);
+  writeResult(table(head, rows, [2, 3]));
 }
 
-interface Fits {
-  readonly memoryBytes: number;
-  /** null: any context, since every layer has a window. */
-  readonly maxContext: number | null;
-  readonly maxBatch: number;
-}
+type CacheOptions = Omit<MemoryOptions, 'weights'>;
 
-function whatFits(shape: ModelShape, options: PlanOptions, memoryBytes: number): Fits {
+function cacheFit(shape: ModelShape, options: CacheOptions, memoryBytes: number) {
   const { contextLength, batchSize, ...rest } = options;
   const context = maxContext(shape, memoryBytes, { ...rest, batchSize });
   return {
-    memoryBytes,
     maxContext: Number.isFinite(context) ? context : null,
     maxBatch: maxBatch(shape, memoryBytes, { ...rest, contextLength }),
   };
 }
 
-function budgetTable(shape: ModelShape, plan: KvCachePlan, fits: Fits): string {
-  const own = shape.maxPositionEmbeddings;
-  const context = fits.maxContext;
-  const beyond = own !== undefined && (context ?? 0) > own ? `, beyond the model's ${count(own)}` : '';
-  const longest = context === null ? 'any: every layer has a window' : `${count(context)} tokens${beyond}`;
-  return facts([
-    ['memory', bothSizes(fits.memoryBytes)],
-    ['longest context', `${longest} (batch ${count(plan.batchSize)})`],
-    ['largest batch', `${count(fits.maxBatch)} (at ${count(plan.contextLength)} tokens)`],
-  ]);
-}
-
-function headTable(choices: readonly HeadChoice[]): string {
-  const head = ['attention', 'K', 'per token', 'total bytes', '', 'of multi-head', ''];
-  const rows = choices.map(({ attention, numKeyValueHeads, isOwn, plan, saving }) => [
-    attention,
-    numKeyValueHeads === undefined ? '' : count(numKeyValueHeads),
-    binarySize(plan.bytesPerToken),
-    count(plan.totalBytes),
-    binarySize(plan.totalBytes),
-    `1/${Number(saving.toFixed(2))}`,
-    isOwn ? 'as it is' : '',
-  ]);
-  return table(head, rows, [1, 2, 3, 4, 5]);
+function totalFit(shape: ModelShape, options: MemoryOptions, memoryBytes: number) {
+  const { maxContext, maxBatch } = fitMemory(shape, memoryBytes, options);
+  return { memoryBytes, maxContext: Number.isFinite(maxContext) ? maxContext : null, maxBatch };
 }

@@ -15,10 +15,18 @@ const multiQuery = (keys: KeyReader) => keys.flag('multi_query') ?? true;
 const endsFull = (i: number, n: number, every: number) =>
   i === n - 1 || (i + 1) % every === 0 ? 'full' : 'sliding';
 
-const gpt2: FamilyFacts = { tied: true, fourfold: true, slides: 'never', tokenizerClass: 'GPT2Tokenizer' };
+const gpt2: FamilyFacts = {
+  tied: true,
+  fourfold: true,
+  ungated: true,
+  learnedPositions: true,
+  slides: 'never',
+  tokenizerClass: 'GPT2Tokenizer',
+};
 const falcon: FamilyFacts = {
   tied: true,
   fourfold: true,
+  ungated: true,
   slides: 'never',
   // K = 1, unless `new_decoder_architecture` is true or `multi_query` false.
   keyValueHeads: (keys, stated, numHeads) =>
@@ -43,7 +51,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   },
   bailing_hybrid: { layers: lastOf(6, { key: 'layer_group_size' }, 'linear') },
   beam: { layers: lastOf(6, { layer: endsFull }) },
-  bloom: { tied: true, fourfold: true },
+  bloom: { tied: true, fourfold: true, ungated: true },
   chatglm: {
     keyValueHeads: (keys, stated, numHeads) =>
       keys.flag('multi_query_attention') === true ? (stated ?? numHeads) : numHeads,
@@ -148,6 +156,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   gpt_neo: {
     tied: true,
     fourfold: true,
+    ungated: true,
+    learnedPositions: true,
     otherKeys: ['attention_types', 'attention_layers', 'window_size'],
     tokenizerClass: 'GPT2Tokenizer',
   },
@@ -155,7 +165,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(2, { window: 128, fixedPeriod: true, needsWindow: true }),
     slidesInLlamaCpp: true,
   },
-  'gptj mpt': { fourfold: true },
+  'gptj mpt': { fourfold: true, ungated: true },
+  'gpt_neox gptneox nemotron phi phi2': { ungated: true },
   granite_swa: { layers: firstOf(4, { window: 128 }), slidesInLlamaCpp: true },
   granitemoe_swa: { layers: firstOf(4, { window: 128 }) },
   // One of its layers is counted in `nextn_predict_layers` although it is part of a forward pass.
@@ -229,7 +240,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   },
   nemotron_h: { countedByList: true },
   olmo_hybrid: { layers: lastOf(4, {}, 'linear') },
-  opt: { tied: true, tokenizerClass: 'GPT2Tokenizer' },
+  opt: { tied: true, ungated: true, learnedPositions: true, tokenizerClass: 'GPT2Tokenizer' },
   phi3: { slides: 'always', gguf: { addedTokensTakeSpaces: true } },
   phi3small: {
     otherKeys: [
@@ -256,7 +267,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   RefinedWebModel: falcon,
   roberta: { tokenizerClass: 'RobertaTokenizer' },
   smallthinker: { slidesInLlamaCpp: true, gguf: { layers: firstOf(4, { fixedWindow: 4096 }) } },
-  starcoder2: { tied: true, slides: 'always', tokenizerClass: 'GPT2Tokenizer' },
+  starcoder: { ungated: true, learnedPositions: true },
+  starcoder2: { tied: true, ungated: true, slides: 'always', tokenizerClass: 'GPT2Tokenizer' },
   vaultgemma: { layers: lastOf(2) },
   zamba: {
     doubleWidth: true,

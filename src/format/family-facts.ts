@@ -49,6 +49,10 @@ export interface FamilyFacts {
   readonly tied?: true;
   /** The feed-forward layer is 4 D wide by default. */
   readonly fourfold?: true;
+  /** The feed-forward layer has no gate: two matrices. */
+  readonly ungated?: true;
+  /** Positions are learned: a row of D each, added to the embedding. */
+  readonly learnedPositions?: true;
   /** Defaults of keys that are absent in released files. */
   readonly defaults?: Keys;
   /** The same for the nested config of multimodal files; other files state these keys. */

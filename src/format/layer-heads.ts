@@ -128,8 +128,12 @@ function latentShape(keys: KeyReader, numHeads: number, rank: number) {
     numKeyValueHeads: numHeads,
     keyHeadDim: keys.needInt('qk_nope_head_dim') + ropeDim,
     valueHeadDim: keys.needInt('v_head_dim'),
-    latent: { rank, ropeDim },
+    latent: { rank, ropeDim, ...queryRank(keys.int('q_lora_rank')) },
   };
+}
+
+function queryRank(rank: number | undefined) {
+  return rank === undefined ? {} : { queryRank: rank };
 }
 
 /** Keys with other values in sliding layers. */

@@ -7,6 +7,7 @@
 
 import { show } from '../arguments/kinds.ts';
 import { unknownAttentionKeys } from './attention-keys.ts';
+import { configExperts } from './experts-shape.ts';
 import { familyFacts } from './families.ts';
 import type { FamilyFacts } from './family-facts.ts';
 import { FormatError } from './format-error.ts';
@@ -78,11 +79,15 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const warnings: string[] = [];
   const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, warnings);
   const widths = keys.perLayer(numLayers, ...INTERMEDIATE);
+  const intermediateSize = widths ? Math.max(...widths) : facts.fourfold && 4 * hiddenSize;
+  const experts = configExperts(keys, numLayers, intermediateSize);
   const shape = {
     modelType,
     numHeads,
     hiddenSize,
-    intermediateSize: widths ? Math.max(...widths) : facts.fourfold && 4 * hiddenSize,
+    intermediateSize,
+    gatedMlp: facts.ungated !== true,
+    ...(experts !== undefined && { experts }),
     vocabSize:
       keys.int('padded_vocab_size', 'vocab_size') ??
       new KeyReader(name, (key) => outer[key]).int('vocab_size'),

@@ -6,6 +6,7 @@
  * src/models/*.cpp, as in llama-cpp-python 0.3.36 (windows, patterns, intervals, MLA and indexer sizes).
  */
 import { unknownGgufKeys } from './attention-keys.ts';
+import { ggufExperts } from './experts-shape.ts';
 import { familyFacts } from './families.ts';
 import { lastOf } from './family-facts.ts';
 import type { GgufHeader } from './gguf.ts';
@@ -43,12 +44,16 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   }
   const layers = layerShapes(keys, arch, hiddenSize, numHeads, headCounts);
   const widths = keys.perLayer(numLayers, `${arch}.feed_forward_length`);
+  const intermediateSize = widths === undefined ? undefined : Math.max(...widths);
+  const experts = ggufExperts(keys, arch, numLayers, intermediateSize);
   const tokens = metadata.get('tokenizer.ggml.tokens');
   const shape = {
     modelType: arch,
     numHeads,
     hiddenSize,
-    intermediateSize: widths === undefined ? undefined : Math.max(...widths),
+    intermediateSize,
+    gatedMlp: familyFacts(arch).ungated !== true,
+    ...(experts !== undefined && { experts }),
     vocabSize:
       keys.int(`${arch}.vocab_size`) ??
       tensors.get('token_embd.weight')?.shape[0] ??

@@ -37,11 +37,27 @@ export interface LayerShape {
     readonly rank: number;
     /** Width of the rotated key that all heads share. */
     readonly ropeDim: number;
+    /** Width of the latent vector that queries are projected from; absent where they come from x itself. */
+    readonly queryRank?: number;
     /** Of a GGUF file without `key_length_mla`: llama.cpp caches the expanded keys and values. */
     readonly expandedInLlamaCpp?: true;
   };
   /** Width of the one key per token that the indexer of sparse attention caches besides keys and values. */
   readonly indexKeyDim?: number;
+}
+
+/** The mixtures of experts of a model, in sizes. */
+export interface ExpertsShape {
+  /** E */
+  readonly numExperts: number;
+  /** Experts of one token. */
+  readonly expertsPerToken: number;
+  /** Width of one expert. */
+  readonly intermediateSize: number;
+  /** Width of the experts that see every token, taken as one layer; 0 without them. */
+  readonly sharedIntermediateSize: number;
+  /** Layers that are mixtures; the others have a dense feed-forward layer. */
+  readonly numLayers: number;
 }
 
 /** Frozen, as are its layers. A value is undefined where the file does not state it. */
@@ -62,6 +78,10 @@ export interface ModelShape {
   readonly hiddenSize: number;
   /** Width of the (dense) feed-forward layer; the largest when layers differ. */
   readonly intermediateSize: number | undefined;
+  /** Whether the feed-forward layers have a gate, and so three matrices in place of two. */
+  readonly gatedMlp: boolean;
+  /** Absent without mixtures of experts. */
+  readonly experts?: ExpertsShape;
   readonly vocabSize: number | undefined;
   readonly maxPositionEmbeddings: number | undefined;
   /** Whether input embedding and output head are one matrix; undefined when only the tensors can tell. */
@@ -114,6 +134,7 @@ export function freezeShape(
     if (layer.latent !== undefined) Object.freeze(layer.latent);
     Object.freeze(layer);
   }
+  if (shape.experts !== undefined) Object.freeze(shape.experts);
   const largest = (size: 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim') =>
     layers.reduce((most, layer) => Math.max(most, layer[size]), 0);
   return Object.freeze({

@@ -3,7 +3,7 @@
  * the decoder's self-attention; its cross-attention caches as many bytes again per token of the encoder.
  */
 import { show } from '../arguments/kinds.ts';
-import { freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
+import { type ExpertsShape, freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
 import { PRESET_TABLE } from './presets.generated.ts';
 
 /** A model whose shape is known by id. */
@@ -66,18 +66,23 @@ function all(): ReadonlyMap<string, Preset> {
 }
 
 function presetOf(line: string): Preset {
-  const [id, name, modelType, layerCount, heads, dims, hidden, width, vocab, context, tied, rule, flag] =
+  const [id, name, modelType, layerCount, heads, dims, hidden, width, vocab, context, tied, rule, mlp, flag] =
     line.split('|');
   const [numHeads, numKeyValueHeads] = heads.split('/').map(Number);
   const [keyHeadDim, valueHeadDim = keyHeadDim] = dims.split('/').map(Number);
-  const [, kind, size, rope, every] = rule.match(/^(\w+) (?:(\d+)(?:\+(\d+))? ?)?(?:every (\d+))?$/) ?? [];
+  const [, kind, size, rope, every, query] =
+    rule.match(/^(\w+) (?:(\d+)(?:\+(\d+))? ?)?(?:every (\d+))?(?:query (\d+))?$/) ?? [];
   const base = { numKeyValueHeads, keyHeadDim, valueHeadDim };
   const layers = Array.from({ length: Number(layerCount) }, (_, i): LayerShape => {
     // The last layer of each period is full, the others slide or are linear; with period 0 none is full.
     const full = kind === undefined || (kind !== 'latent' && (i + 1) % Number(every) === 0);
     if (full) return { kind: 'full', ...base };
     if (kind === 'linear') return { kind, numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
-    if (kind === 'latent') return { kind, ...base, latent: { rank: Number(size), ropeDim: Number(rope) } };
+    if (kind === 'latent') {
+      const queryRank = query === undefined ? undefined : Number(query);
+      const latent = { rank: Number(size), ropeDim: Number(rope), ...(queryRank && { queryRank }) };
+      return { kind, ...base, latent };
+    }
     return { kind: 'sliding', ...base, window: Number(size) };
   });
   const shape = {
@@ -85,6 +90,8 @@ function presetOf(line: string): Preset {
     numHeads,
     hiddenSize: Number(hidden),
     intermediateSize: Number(width),
+    gatedMlp: mlp !== 'plain',
+    ...(mlp.includes('/') && { experts: expertsOf(mlp) }),
     vocabSize: Number(vocab),
     maxPositionEmbeddings: Number(context),
     tiedEmbeddings: tied === 'tied',
@@ -92,6 +99,13 @@ function presetOf(line: string): Preset {
   };
   const keys = { heads: 'num_attention_heads', keyValueHeads: 'num_key_value_heads' };
   return { id, name, shape: freezeShape(id, shape, keys), verified: flag !== 'unverified' };
+}
+
+function expertsOf(text: string): ExpertsShape {
+  const [numExperts, expertsPerToken, intermediateSize, sharedIntermediateSize, numLayers] = text
+    .split('/')
+    .map(Number);
+  return { numExperts, expertsPerToken, intermediateSize, sharedIntermediateSize, numLayers };
 }
 
 /** The Levenshtein distance. */

@@ -36,7 +36,7 @@ export interface PlanOptions {
   readonly blockSize?: number;
   /**
    * Most new tokens of a pass: llama.cpp's n_ubatch (default 512), vLLM's max_num_batched_tokens (default
-   * 2048).
+   * 2048), the chunk of a prompt of `exact` (default 256), which its cache does not depend on.
    */
   readonly batchTokens?: number;
 }

@@ -33,7 +33,7 @@ describe('gqa plan', () => {
       ...['gemma-3-1b', '--context', '4096', '--batch', '3', '--kv-dtype', 'q8_0', '--json'],
     );
     expect(code).toBe(0);
-    const { layers, ...rest } = JSON.parse(stdout);
+    const { layers, memory, ...rest } = JSON.parse(stdout);
     const perToken = 26 * 2 * 8 * 34;
     const perSequence = (22 * 512 + 4 * 4096) * 2 * 8 * 34;
     expect(rest).toEqual({
@@ -42,13 +42,61 @@ describe('gqa plan', () => {
       contextLength: 4096,
       batchSize: 3,
       kvDtype: 'q8_0',
+      isModelContext: false,
       bytesPerToken: perToken,
       bytesPerSequence: perSequence,
       totalBytes: 3 * perSequence,
       warnings: [],
     });
     expect(layers.length).toBe(26);
+    const { weights, activations, totalBytes } = memory;
+    expect(Object.keys(memory)).toEqual(['weights', 'activations', 'totalBytes', 'bytesPerRank']);
+    expect(totalBytes).toBe(weights.bytes + activations.bytes + rest.totalBytes);
     expect(layers[0]).toEqual({ kind: 'sliding', tokens: 512, bytes: 512 * 2 * 8 * 34 });
+  });
+
+  test('weights, what fits beside them, and speed', async () => {
+    const args = ['llama-3-8b', '--weights', 'q4_k', '--total-memory', '16GiB', '--device', 'm2', '--html'];
+    await withFolder({}, async (folder) => {
+      const page = join(folder, 'page.html');
+      const { code, stdout } = await plan(...args, page);
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/8,192 tokens +batch 1, the model's whole context \(--context sets another\)/);
+      expect(stdout).toMatch(/^weights +4,5\d\d,\d{3},\d{3} +4\.2 GiB +sizes of the config, as q4_k/m);
+      expect(stdout).toMatch(/^mlp +q4_k +5,637,144,576 /m);
+      expect(stdout).toMatch(/longest context +\d\d,\d{3} tokens/);
+      expect(stdout).toMatch(/^decode +\d+(\.\d)? tokens\/s +behind 8,192 tokens, batch 1/m);
+      expect(stdout).not.toMatch(/^prefill/m); // Apple states no FLOP/s
+      const html = await readFile(page, 'utf8');
+      expect(html).toContain('Weights by kind and type');
+      expect(html).toContain('tokens per second');
+      expect(html).not.toMatch(/NaN|undefined|Infinity/);
+    });
+    const json = await plan(...args.slice(0, 5), '--bandwidth', '50GB/s', '--flops', '10T', '--json');
+    const { totalMemory, speed, device, isModelContext } = JSON.parse(json.stdout);
+    expect(isModelContext).toBe(true);
+    expect(totalMemory.memoryBytes).toBe(16 * 2 ** 30);
+    expect(device).toEqual({ bandwidth: 50e9, flops: 10e12 });
+    expect(speed.decode.tokensPerSecond).toBeGreaterThan(5);
+    expect(speed.prefill.tokensPerSecond).toBeGreaterThan(100);
+  });
+
+  test('--device this measures', async () => {
+    const args = ['smollm2-135m', '--context', '128', '--weights', 'q8_0', '--device', 'this', '--json'];
+    const { code, stdout } = await plan(...args);
+    expect(code).toBe(0);
+    const { device, speed } = JSON.parse(stdout);
+    expect(device.bandwidth).toBeGreaterThan(1e8);
+    expect(device.secondsPerLayer).toBeLessThan(0.1);
+    expect(speed.decode.tokensPerSecond).toBeGreaterThan(0.1);
+    const none = await plan('smollm2-135m', '--weights', 'iq2_xxs', '--device', 'this');
+    expect(none.stderr).toMatch(/expected weights of a type with kernels for --device this, got iq2_xxs/);
+  });
+
+  test('--devices', async () => {
+    const { stdout } = await plan('--devices');
+    expect(stdout).toMatch(/^rtx-4090 +NVIDIA GeForce RTX 4090 +1008 +165\.2 +NVIDIA Ada/m);
+    expect(JSON.parse((await plan('--devices', '--json')).stdout).devices.length).toBeGreaterThan(10);
   });
 
   test('what if: other heads, another runtime', async () => {
@@ -112,6 +160,14 @@ describe('gqa plan', () => {
     [['llama-3-8b', '--context', '-5'], 2, /Expected a whole number of at least 1/],
     [['llama-3-8b', '--kv-dtype', 'i32'], 2, /Expected one of f32/],
     [['llama-3-8b', '--memory', '24'], 2, /Expected a size with its unit, such as 24GiB/],
+    [['llama-3-8b', '--device', 'abacus'], 2, /Expected one of this, a100-80gb/],
+    [['llama-3-8b', '--bandwidth', '50GB'], 2, /Expected bytes per second, such as 100GB\/s/],
+    [['llama-3-8b', '--flops', '1T'], 2, /expected --bandwidth beside --flops/],
+    [
+      ['llama-3-8b', '--device', 'm2', '--bandwidth', '1GB/s'],
+      2,
+      /expected --device, or --bandwidth and --flops/,
+    ],
     [['llama-3-8b', '--memory', '1KiB'], 1, /expected memory for one token, 131072 bytes, got 1024/],
     [['llama-3-8b', '--kv-heads', '5'], 1, /numKeyValueHeads to divide the query heads N=32, got K=5/],
     [['./nowhere.gguf'], 1, /\.\/nowhere\.gguf: expected a config\.json, .* got nothing there/],

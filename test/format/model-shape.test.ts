@@ -260,7 +260,7 @@ describe('modelShapeFromConfig', () => {
     expect(shape).toMatchObject({ headDim: 192, valueHeadDim: 128, numKeyValueHeads: 128 });
     expect(shape.layers[0]).toEqual({
       ...{ kind: 'latent', numKeyValueHeads: 128, keyHeadDim: 192, valueHeadDim: 128 },
-      latent: { rank: 512, ropeDim: 64 },
+      latent: { rank: 512, ropeDim: 64, queryRank: 1536 },
     });
   });
 

@@ -30,6 +30,7 @@ function model(layers: readonly LayerShape[], numHeads = 12): ModelShape {
     valueHeadDim: 7,
     hiddenSize: 5,
     intermediateSize: undefined,
+    gatedMlp: true,
     vocabSize: undefined,
     maxPositionEmbeddings: 1000,
     tiedEmbeddings: undefined,

@@ -12,7 +12,14 @@ import {
   svg,
   svgOfPageWidth,
 } from '../../page/html-page.ts';
-import { compareHeads, type HeadChoice, type PlanOptions } from '../../plan/index.ts';
+import {
+  compareHeads,
+  type HeadChoice,
+  type MemoryOptions,
+  type MemoryPlan,
+  planMemory,
+  type SpeedPlan,
+} from '../../plan/index.ts';
 import { kvDtypeText } from '../../plan/kv-dtype.ts';
 import { binarySize, count } from '../output.ts';
 
@@ -24,14 +31,20 @@ const TOP = 20;
 const BOTTOM = 50;
 const CURVE_COLORS = Object.values(COLORS);
 
-export function planPage(model: string, shape: ModelShape, options: PlanOptions): string {
+/** @param speed undefined without a device */
+export function planPage(
+  model: string,
+  shape: ModelShape,
+  options: MemoryOptions,
+  speed?: SpeedPlan,
+): string {
   const { batchSize = 1, kvDtype = 'f16', runtime = 'exact', numKeyValueHeads } = options;
   const longest = Math.max(options.contextLength ?? 0, shape.maxPositionEmbeddings ?? 0, 1024);
   const contexts: number[] = [];
   for (let context = Math.min(512, longest / 2); context < longest; context *= 2)
     contexts.push(Math.floor(context));
   contexts.push(longest);
-  const { contextLength: _, numKeyValueHeads: __, ...rest } = options;
+  const { contextLength: _, numKeyValueHeads: __, weights: ___, ...rest } = options;
   const heads = numKeyValueHeads === undefined ? undefined : [shape.numHeads, numKeyValueHeads];
   const at = contexts.map((contextLength) => compareHeads(shape, { ...rest, contextLength, heads }));
   const title = `KV cache of ${model}`;
@@ -45,8 +58,48 @@ export function planPage(model: string, shape: ModelShape, options: PlanOptions)
 <div class="narrow">${legend(at[0].map((choice, i) => ({ name: nameOf(choice), color: colorOf(i) })))}</div>
 ${svgOfPageWidth((width) => curves(contexts, at, width))}
 ${table(contexts, at)}
+${memoryTables(planMemory(shape, options), speed)}
 <p class="note">Memory only: what fewer heads do to a model's answers is not in these figures.</p>`,
   );
+}
+
+/** Weights, cache and activations at the planned context; tokens per second. */
+function memoryTables(
+  { weights, kvCache, activations, totalBytes }: MemoryPlan,
+  speed: SpeedPlan | undefined,
+): string {
+  const size = (bytes: number) => `${count(bytes)} bytes (${binarySize(bytes)})`;
+  const place = `${count(kvCache.contextLength)} tokens, batch ${count(kvCache.batchSize)}`;
+  const rows = [
+    ['memory', place, 'rests on'],
+    ['weights', size(weights.bytes), weights.basis],
+    ['KV cache', size(kvCache.totalBytes), 'the table above'],
+    ['activations', size(activations.bytes), activations.basis],
+    ['all', size(totalBytes), 'weights, cache and activations; not the program'],
+  ];
+  const kinds = weights.groups.map(({ kind, dtype, parameters, bytes }) => [
+    kind,
+    dtype,
+    count(parameters),
+    size(bytes),
+  ]);
+  const parts = [
+    htmlTable(rows.map(escaped), 'Memory'),
+    htmlTable([['weights', 'dtype', 'parameters', 'bytes'], ...kinds], 'Weights by kind and type'),
+  ];
+  if (speed !== undefined) {
+    const speeds = Object.entries(speed).map(([name, { tokensPerSecond, basis }]) => [
+      name,
+      String(Number(tokensPerSecond.toPrecision(3))),
+      basis,
+    ]);
+    parts.push(htmlTable([['', 'tokens per second', 'rests on'], ...speeds.map(escaped)], 'Speed'));
+  }
+  return parts.join('\n');
+}
+
+function escaped(row: readonly string[]): string[] {
+  return row.map(escapeHtml);
 }
 
 function nameOf({ attention, numKeyValueHeads: K, isOwn }: HeadChoice): string {

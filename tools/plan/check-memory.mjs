@@ -1,0 +1,187 @@
+/**
+ * Compares `gqa plan` with what models take on this machine: resident memory, and with `--speed` decode tokens
+ * per second. Models of random weights of several sizes and storage types are made in a temporary folder, one
+ * at a time; each is measured in a process of its own, on native and WASM kernels.
+ *
+ * Usage (after npm run build): node tools/plan/check-memory.mjs [--speed] [model.gguf …]
+ * Linux only: it reads VmRSS and VmHWM of /proc/self/status. Exit code 1 when a memory is off by more than 3 %
+ * and 20 MB, or a speed by more than 20 %.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const CONTEXT = 1024;
+const PROMPT = 512;
+const DECODE = 32;
+/** Layers, D, N, K, feed-forward width, V and storage type: about 0.12, 0.35, 0.7 and 1.4 GB. */
+const MODELS = [
+  [
+    '0.1 GB bf16',
+    {
+      numLayers: 8,
+      hiddenSize: 640,
+      numHeads: 10,
+      numKeyValueHeads: 2,
+      intermediateSize: 1728,
+      vocabSize: 32000,
+    },
+    'bf16',
+  ],
+  [
+    '0.35 GB f32',
+    {
+      numLayers: 6,
+      hiddenSize: 1024,
+      numHeads: 16,
+      numKeyValueHeads: 4,
+      intermediateSize: 2816,
+      vocabSize: 16000,
+    },
+    'f32',
+  ],
+  [
+    '0.7 GB f16',
+    {
+      numLayers: 12,
+      hiddenSize: 1536,
+      numHeads: 12,
+      numKeyValueHeads: 4,
+      intermediateSize: 4096,
+      vocabSize: 32000,
+    },
+    'f16',
+  ],
+  [
+    '1.4 GB bf16',
+    {
+      numLayers: 16,
+      hiddenSize: 2048,
+      numHeads: 16,
+      numKeyValueHeads: 4,
+      intermediateSize: 5632,
+      vocabSize: 48000,
+    },
+    'bf16',
+  ],
+];
+
+const own = fileURLToPath(import.meta.url);
+const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const args = process.argv.slice(2);
+if (args[0] === '--measure') await measure(args[1], args[2], args[3] === 'speed');
+else
+  await check(
+    args.includes('--speed'),
+    args.filter((arg) => !arg.startsWith('--')),
+  );
+
+async function check(speed, given) {
+  let wrong = 0;
+  for (const path of given) wrong += compare(path, path, speed);
+  for (const [name, sizes, dtype] of MODELS) {
+    const folder = mkdtempSync(join(tmpdir(), 'gqa-plan-'));
+    try {
+      await make(folder, sizes, dtype);
+      wrong += compare(name, folder, speed);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+  process.exitCode = wrong > 0 ? 1 : 0;
+}
+
+async function make(folder, sizes, dtype) {
+  const { createModel, llamaConfig } = await import('gqa/train');
+  const { saveModel } = await import('gqa/models');
+  const model = createModel(llamaConfig(sizes));
+  await saveModel(folder, model, { dtype });
+  model.dispose();
+}
+
+function mega(bytes) {
+  return (bytes / 1e6).toFixed(1);
+}
+
+function percent(ratio) {
+  return `${ratio >= 1 ? '+' : ''}${(100 * (ratio - 1)).toFixed(1)} %`;
+}
+
+/** Prints one line per backend. @returns how many figures are too far off */
+function compare(name, path, speed) {
+  let wrong = 0;
+  for (const backend of ['native', 'wasm']) {
+    const device = speed ? ['--device', 'this', '--backend', backend] : [];
+    const options = ['--context', String(CONTEXT), '--kv-dtype', 'f32', ...device, '--json'];
+    const plan = JSON.parse(
+      execFileSync(process.execPath, [cli, 'plan', path, ...options], { maxBuffer: 1 << 24 }),
+    );
+    const mode = speed ? 'speed' : 'memory';
+    const found = JSON.parse(
+      execFileSync(process.execPath, ['--expose-gc', own, '--measure', path, backend, mode]),
+    );
+    const planned = plan.memory.totalBytes;
+    const off = Math.abs(found.bytes - planned);
+    const isOff = off > 0.03 * planned && off > 20e6;
+    const bytes = `planned ${mega(planned)} MB, resident ${mega(found.bytes)} MB (${percent(found.bytes / planned)})`;
+    let line = `${name} ${backend}: ${bytes}${isOff ? ' OFF' : ''}`;
+    wrong += isOff;
+    if (speed) {
+      const estimate = plan.speed.decode.tokensPerSecond;
+      const isFar = Math.abs(found.tokensPerSecond / estimate - 1) > 0.2;
+      wrong += isFar;
+      line += `; decode estimated ${estimate.toPrecision(3)}, measured ${found.tokensPerSecond.toPrecision(3)} tokens/s`;
+      line += ` (${percent(found.tokensPerSecond / estimate)})${isFar ? ' OFF' : ''}, load ${loadavg()[0].toFixed(1)}`;
+    }
+    console.log(line);
+  }
+  return wrong;
+}
+
+/** In a process of its own: what the model adds to the resident memory at its peak. */
+async function measure(path, backend, speed) {
+  const { setBackend } = await import('gqa');
+  const { loadModel } = await import('gqa/models');
+  await setBackend(backend);
+  globalThis.gc();
+  const before = status('VmRSS');
+  const model = await loadModel(path);
+  const cache = model.initCache({ batchSize: 1, maxLength: CONTEXT });
+  const { vocabSize } = model.config;
+  // A chunk as generate feeds it, then the rest, so that the cache has been written.
+  const token = (i) => Math.floor((i * vocabSize) / CONTEXT);
+  const feed = (from, to) => {
+    const ids = Array.from({ length: to - from }, (_, i) => token(from + i));
+    model.forward([ids], { cache, logits: 'last' }).dispose();
+  };
+  for (let at = 0; at < CONTEXT; at += 256) feed(at, at + 256);
+  // Rows of a mapped table are in memory once they are read: all of them, as the plan counts them.
+  for (let first = 0; first < vocabSize && !model.config.tiedEmbeddings; first += 256 * 8) {
+    cache.truncate(0, 0);
+    const ids = Array.from({ length: 256 }, (_, i) => Math.min(vocabSize - 1, first + 8 * i));
+    model.forward([ids], { cache, logits: 'last' }).dispose();
+  }
+  globalThis.gc();
+  const bytes = status('VmHWM') - before;
+  let tokensPerSecond;
+  if (speed) {
+    cache.truncate(0, PROMPT);
+    const times = Array.from({ length: DECODE }, () => {
+      const start = performance.now();
+      feed(cache.lengths[0], cache.lengths[0] + 1);
+      return performance.now() - start;
+    });
+    tokensPerSecond = 1000 / times.sort((a, b) => a - b)[DECODE >> 1];
+  }
+  console.log(JSON.stringify({ bytes, tokensPerSecond }));
+}
+
+/** Bytes of a line of /proc/self/status. */
+function status(key) {
+  const [, kilobytes] = new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(
+    readFileSync('/proc/self/status', 'utf8'),
+  );
+  return 1024 * Number(kilobytes);
+}
