@@ -46,6 +46,16 @@ export function causalLmLoss(
     const lengths = shapeText(rows.map((row) => row.length));
     throw new RangeError(`causalLmLoss: expected rows of at least 2 tokens, got row lengths ${lengths}`);
   }
+  return scope(() => nextTokenLoss(model.forward(inputsOf(rows), dropout), rows));
+}
+
+/** What a model reads to predict the rows: all tokens of each but the last. */
+export function inputsOf(rows: readonly ArrayLike<number>[]): number[][] {
+  return rows.map((row) => tokenRow(row, 0, row.length - 1));
+}
+
+/** The loss of the logits `[B, T, V]` that a model gave for `inputsOf(rows)`. @returns a scalar */
+export function nextTokenLoss(logits: Tensor, rows: readonly ArrayLike<number>[]): Tensor {
   const length = Math.max(...rows.map((row) => row.length)) - 1;
   const labels = new Int32Array(rows.length * length).fill(-1);
   let count = 0;
@@ -54,8 +64,6 @@ export function causalLmLoss(
     count += row.length - 1;
   }
   return scope(() => {
-    const inputs = rows.map((row) => tokenRow(row, 0, row.length - 1));
-    const logits = model.forward(inputs, dropout);
     const targets = upload(backendOf(logits), 'i32', labels, [rows.length, length]);
     return mul(sum(softmaxCrossEntropy(logits, targets)), 1 / count);
   });

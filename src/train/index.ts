@@ -36,6 +36,7 @@ export {
   type WarmupCosineDecayScheduleOptions,
   warmupCosineDecaySchedule,
 } from './schedules.ts';
+export type { TeacherChoice } from './teacher.ts';
 export {
   type BatchStream,
   type DrawBatchOptions,

@@ -12,7 +12,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
 import { restoreOptimizer } from './optimizer-file.ts';
 import { splitTokens, type TokenSplit } from './token-data.ts';
-import { Trainer } from './trainer.ts';
+import { type BatchLoss, Trainer, type TrainerSettings, trainerSettings } from './trainer.ts';
 import type { Metric, RunIdentity, RunPlace } from './training-run.ts';
 
 /** The options conflict with the run in the folder. */
@@ -40,6 +40,17 @@ export interface RunParts {
   readonly initialModel: () => TrainableModel | Promise<TrainableModel>;
   readonly form: (model: TrainableModel) => CheckpointForm | Promise<CheckpointForm>;
   readonly recipe: (step: number) => TrainRecipe;
+  /** Makes the loss of the run; called before a model is loaded. Default: the cross-entropy of the text. */
+  readonly loss?: (start: RunStart) => Promise<BatchLoss>;
+}
+
+/** What is known of a run before its model is loaded. */
+export interface RunStart {
+  readonly data: TokenSplit;
+  readonly settings: TrainerSettings;
+  readonly identity: RunIdentity;
+  /** Steps that were taken already. */
+  readonly firstStep: number;
 }
 
 /** A run that is ready for its next step. */
@@ -89,9 +100,11 @@ export async function prepareRun(parts: RunParts): Promise<PreparedRun> {
   const identity = { ...parts.sizes, ...settings, ...text, matmulPrecision: matmulPrecision() };
   const latest = opened?.latest;
   if (latest) checkSameRun(latest.folder, latest.state, identity);
+  const firstStep = latest?.state.step ?? 0;
+  const loss = await parts.loss?.({ data, settings: trainerSettings(training), identity, firstStep });
   const model = latest ? await loadTrainableModel(latest.folder) : await parts.initialModel();
   try {
-    const trainer = new Trainer(model, data, training);
+    const trainer = new Trainer(model, data, training, loss);
     const place = opened && {
       directory: opened.directory,
       identity,
@@ -117,7 +130,8 @@ function hashOf(tokens: Int32Array): number {
 /** @throws RunConflictError naming the first setting that differs from the checkpoint's */
 function checkSameRun(latest: Folder, state: RunState, identity: RunIdentity): void {
   // A checkpoint may lack these.
-  const defaults = { dropout: 0, blockStart: '', matmulPrecision: 'highest' };
+  const teacher = { teacher: null, teacherTopK: null, kdRatio: null };
+  const defaults = { dropout: 0, blockStart: '', matmulPrecision: 'highest', ...teacher };
   const before: RunIdentity = { ...defaults, ...(state.identity as RunIdentity | undefined) };
   const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
   if (key === undefined) return;

@@ -7,6 +7,7 @@ import { addInto } from '../backend/add-into.ts';
 import type { TrainSettings } from '../checkpoint/training-recipe.ts';
 import type { TrainableModel } from '../models/trainable-model.ts';
 import { mul } from '../ops/binary.ts';
+import type { DropoutMask } from '../ops/dropout.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { causalLmLoss } from './causal-lm-loss.ts';
@@ -52,6 +53,21 @@ export interface AdvanceOptions {
 
 const ADVANCE_OPTIONS = optionKinds<AdvanceOptions>({ signal: aSignal });
 
+/** The loss of a batch, where it is not the cross-entropy of its tokens. */
+export interface BatchLoss {
+  /** Gets what the loss of the batch with this index needs; called before `of`. */
+  prepare(index: number): Promise<void>;
+  /** A scalar: the loss of the model on the rows of tokens of the batch with this index. */
+  of(
+    model: TrainableModel,
+    batch: readonly (readonly number[])[],
+    dropout: DropoutMask,
+    index: number,
+  ): Tensor;
+  /** Called after the last step of the run. */
+  finish(): Promise<void>;
+}
+
 /** Thrown when the loss is not finite; the step was not taken. */
 export class DivergedError extends Error {
   override readonly name = 'DivergedError';
@@ -73,14 +89,19 @@ export class Trainer {
   readonly schedule: Schedule;
   readonly settings: TrainerSettings;
   readonly #data: TokenSplit;
+  readonly #loss: BatchLoss | undefined;
   #step = 0;
 
   /** @throws RangeError for options out of range. */
-  constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions) {
+  constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions);
+  /** @internal @param loss what a step minimises; default the cross-entropy of its batches */
+  constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions, loss?: BatchLoss);
+  constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions, loss?: BatchLoss) {
     checkOptions('Trainer', options, OPTIONS);
     const full = trainerSettings(options);
     this.model = model;
     this.#data = data;
+    this.#loss = loss;
     this.settings = full;
     this.schedule = warmupCosineDecaySchedule({
       initValue: full.learningRate / Math.max(1, full.warmupSteps + 1),
@@ -116,6 +137,17 @@ export class Trainer {
   get tokensPerStep(): number {
     const { batchSize, blockLength, accumulate } = this.settings;
     return batchSize * blockLength * accumulate;
+  }
+
+  /** Gets what the loss of the next step needs. @internal */
+  async prepare(): Promise<void> {
+    const { accumulate } = this.settings;
+    for (let i = 0; i < accumulate; i++) await this.#loss?.prepare(this.#step * accumulate + i);
+  }
+
+  /** Frees what the loss kept for the run. @internal */
+  async finish(): Promise<void> {
+    await this.#loss?.finish();
   }
 
   /**
@@ -173,12 +205,12 @@ export class Trainer {
 
   /** Loss and gradients of one batch, by its index in the run. */
   #lossAndGradients(number: number): [loss: number, gradients: Record<string, Tensor>] {
-    const { seed, batchSize, blockLength, firstBatch, dropout } = this.settings;
+    const { seed, firstBatch, dropout } = this.settings;
     const index = firstBatch + number;
-    const { train, start } = this.#data;
-    const batch = drawBatch(train, { batchSize, blockLength, seed, stream: 'train', index, start });
+    const batch = trainingBatch(this.#data, this.settings, number);
     const drop = { dropoutRate: dropout, dropoutKey: drawKey(seed, 'dropout', index) };
-    const lossOf = (model: TrainableModel) => causalLmLoss(model, batch, drop);
+    const lossOf = (model: TrainableModel) =>
+      this.#loss?.of(model, batch, drop, number) ?? causalLmLoss(model, batch, drop);
     const [loss, gradients] = valueAndGrad(lossOf)(this.model);
     const value = read(loss);
     try {
@@ -212,6 +244,14 @@ export class Trainer {
     }
     return total / evaluationBatches;
   }
+}
+
+/** The rows of the batch with this index in a run. */
+export function trainingBatch(data: TokenSplit, settings: TrainerSettings, index: number): number[][] {
+  const { batchSize, blockLength, seed, firstBatch } = settings;
+  const { train, start } = data;
+  const stream = 'train';
+  return drawBatch(train, { batchSize, blockLength, seed, stream, index: firstBatch + index, start });
 }
 
 /** Reads a scalar and frees it. */

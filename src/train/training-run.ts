@@ -14,7 +14,7 @@ import type { Trainer } from './trainer.ts';
 export interface Metric {
   /** Steps taken; 0 before the first. */
   readonly step: number;
-  /** Mean cross-entropy of the step's batches, in nats. */
+  /** Mean loss of the step's batches, in nats: the cross-entropy; with a teacher, the loss of distillation. */
   readonly loss?: number;
   /** Learning rate of the step. */
   readonly learningRate?: number;
@@ -130,6 +130,7 @@ async function advanceToTheEnd(
 
   if (trainer.step === 0) await evaluate();
   while (trainer.step < steps && !signal?.aborted) {
+    await trainer.prepare();
     const loss = trainer.advance();
     const { step } = trainer;
     await note({ step, loss, learningRate: trainer.schedule(step - 1) });
@@ -139,6 +140,7 @@ async function advanceToTheEnd(
     await eventLoopTurn();
   }
   if (saved !== trainer.step) await save();
+  if (trainer.step === steps) await trainer.finish();
   return { finished: trainer.step === steps, metrics, computedOn: places(trainer, place) };
 }
 

@@ -4,7 +4,7 @@
  * Source: Ainslie et al., GQA (arXiv 2305.13245), section 2.1.
  */
 
-import { aBoolean, aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
+import { aBoolean, aFunction, aNumber, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { readyBackend } from '../backend/registry.ts';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
@@ -20,11 +20,12 @@ import { matmulPrecision, refuseInt8 } from '../ops/matmul-precision.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import { formOf } from './checkpoint-form.ts';
 import { openRun, type PreparedRun, prepareRun } from './prepare-run.ts';
+import { type TeacherChoice, teacherLoss, teacherSettings } from './teacher.ts';
 import { type RunOptions, type RunResult, runTraining } from './training-run.ts';
 import { CHOICE_KINDS, type UptrainChoice, uptrainSettings } from './uptrain-settings.ts';
 
 /** Options of `uptrain`. */
-export interface UptrainOptions extends UptrainChoice, RunOptions {
+export interface UptrainOptions extends UptrainChoice, TeacherChoice, RunOptions {
   /** A Hugging Face directory or a `.gguf` file, with a tokenizer. Its weights are trained as f32. */
   readonly from: ModelSource;
   /** See `SourceOptions`. */
@@ -37,10 +38,16 @@ export interface UptrainOptions extends UptrainChoice, RunOptions {
   readonly out?: PlaceLike;
   /** Whether to resume from the newest checkpoint in `out`; default false. */
   readonly resume?: boolean;
+  /** Called as the teacher's predictions are computed, with the number of batches that are done. */
+  readonly onTeacher?: (done: number, total: number) => void;
 }
 
 const OPTIONS = optionKinds<UptrainOptions>({
   ...CHOICE_KINDS,
+  teacher: anything,
+  teacherTopK: aNumber,
+  kdRatio: aNumber,
+  onTeacher: aFunction,
   evaluateEvery: checkPositiveInteger,
   saveEvery: checkPositiveInteger,
   keep: checkPositiveInteger,
@@ -69,7 +76,12 @@ export interface UptrainResult extends RunResult {
  * machine (batches of 4 blocks of 256 tokens, learning rate 1e-4). Every block begins as the tokenizer begins
  * a text, with bos where it does. With `out`, checkpoints have the form of `from`, a Hugging Face directory
  * or a GGUF file, with f32 weights.
- * @throws RangeError for settings out of range or a text shorter than a block, FormatError for a checkpoint
+ *
+ * With a `teacher` the model learns its predictions too (knowledge distillation). These are computed before
+ * the first step, so that the two models are not in memory at once, and kept in the folder `teacher` in `out`
+ * until the last step: 8 bytes per token and kept prediction, 516 bytes per token by default.
+ * @throws RangeError for settings out of range, a text shorter than a block or a teacher with another
+ * vocabulary, the signal's reason when it is aborted while predictions are computed, FormatError for a checkpoint
  * that is damaged or of no family that trains, RunConflictError for an `out` that is not empty, DivergedError
  * when the loss is not finite, Error for matmul precision int8
  * @example
@@ -93,6 +105,7 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   checkOptions('uptrain', options, OPTIONS);
   aSource('uptrain', 'from', options.from);
   aString('uptrain', 'text', options.text);
+  if (options.teacher !== undefined) aSource('uptrain', 'teacher', options.teacher);
   refuseInt8('uptrain', matmulPrecision());
   const { from, out, token, cache } = options;
   const opened = out === undefined ? undefined : await openRun(out, options.resume ?? false);
@@ -103,6 +116,9 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   const tokenizer = await tokenizerOf(checkpoint);
   const tokens = Int32Array.from(tokenizer.encode(options.text, { addSpecialTokens: false }));
   const { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads } = config;
+  const taught = teacherSettings(options, vocabSize);
+  const teacher = taught === undefined ? null : sourceName(taught.teacher);
+  const { teacherTopK = null, kdRatio = null } = taught ?? {};
   const unknown = tokens.find((id) => id >= vocabSize);
   if (unknown !== undefined) {
     throw new RangeError(
@@ -111,17 +127,28 @@ export async function prepareUptraining(options: UptrainOptions): Promise<Prepar
   }
   return await prepareRun({
     ...{ opened, tokenizer, tokens, settings },
-    sizes: { vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
+    sizes: {
+      ...{ vocabSize, hiddenSize, numLayers, numHeads, numKeyValueHeads },
+      ...{ teacher, teacherTopK, kdRatio },
+    },
     initialModel: () => loadTrainableModel(from, { token, cache }),
     form: (model) => formOf(checkpoint, model),
     recipe: (step) => ({ ...recipe, uptraining: [...(recipe?.uptraining ?? []), { settings, step }] }),
+    loss:
+      taught &&
+      ((start) => {
+        const { signal, onTeacher: onProgress } = options;
+        const folder = opened?.directory.folder;
+        return teacherLoss({ ...taught, ...start, vocabSize, folder, token, cache, signal, onProgress });
+      }),
   });
 }
 
 /** The settings among the options. */
 function choiceOf(options: UptrainOptions): UptrainChoice {
   const { from, token, cache, text, out, resume, ...rest } = options;
-  const { evaluateEvery, saveEvery, keep, onMetric, signal, ...choice } = rest;
+  const { evaluateEvery, saveEvery, keep, onMetric, signal, ...settings } = rest;
+  const { teacher, teacherTopK, kdRatio, onTeacher, ...choice } = settings;
   return choice;
 }
 

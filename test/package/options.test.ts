@@ -175,7 +175,7 @@ const NOT_OPTIONS = [
   /^(gqa:Backend|checkpoint:(Folder|DirectoryHandle|FileHandle))\./,
   /^(models|train):(Model|TrainableModel|Optimizer)\.#/,
   /\.(#\w+|applyView|backendFile)#/,
-  /#\d (view|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|place|cache|format|message): (?!View$)/,
+  /#\d (view|loss|cacheView|expected|parts|source|header|report|dtype|tokenizer|model|data|transformation|inner|recipe|path|place|cache|format|message): (?!View$)/,
   // A user's own model takes what it takes.
   /^train:LanguageModel\.forward#1/,
   // The same method, inherited.

@@ -30,7 +30,11 @@ export interface TrainFlags extends RunFlags, TrainerOptions {
   readonly numKeyValueHeads?: number;
 }
 
-export interface UptrainFlags extends RunFlags, UptrainChoice, CacheFlag {}
+export interface UptrainFlags extends RunFlags, UptrainChoice, CacheFlag {
+  readonly teacher?: string;
+  readonly teacherTopK?: number;
+  readonly kdRatio?: number;
+}
 
 /** The settings with a flag in both commands. */
 type SettingName = Exclude<keyof TrainSettings, 'steps' | 'b1' | 'firstBatch'>;
@@ -48,8 +52,9 @@ type Flag<Name = keyof TrainFlags | keyof UptrainFlags> = readonly [
   defaults?: { readonly train?: number; readonly uptrain?: number },
 ];
 
-const { positiveInteger, wholeNumber, notNegative, belowOne, path } = parse;
+const { positiveInteger, wholeNumber, notNegative, belowOne, probability, path } = parse;
 const alphaHelp = `steps, as a share of those that trained the checkpoint (default: ${DEFAULT_ALPHA})`;
+const teacherHelp = 'also train on KL to the predictions of this checkpoint, such as the original';
 const evalHelp = 'steps between estimates of the training and validation loss';
 
 const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Flag[]>> & {
@@ -70,6 +75,9 @@ const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Fla
   uptrain: [
     ['--alpha <share>', 'alpha', notNegative, alphaHelp],
     ['--steps <n>', 'steps', positiveInteger, 'steps, in place of --alpha'],
+    ['--teacher <checkpoint>', 'teacher', path, teacherHelp],
+    ['--kd-ratio <r>', 'kdRatio', probability, 'share of that KL in the loss (default: 0.5)'],
+    ['--teacher-top-k <k>', 'teacherTopK', positiveInteger, 'tokens kept of each prediction (default: 64)'],
   ],
   settings: [
     ['--batch <B>', 'batchSize', positiveInteger, 'blocks per batch', { train: 12 }],
@@ -117,7 +125,7 @@ export async function withFlagsOfRun<F extends RunFlags>(flags: F, command: Comm
   const { identity = {} } = (await directory.state(latest)) as { identity?: Record<string, unknown> };
   const kept = command.options
     .map((option) => option.attributeName())
-    .filter((name) => command.getOptionValueSource(name) !== 'cli' && name in identity)
+    .filter((name) => command.getOptionValueSource(name) !== 'cli' && (identity[name] ?? null) !== null)
     .map((name) => [name, identity[name]]);
   return { ...flags, ...Object.fromEntries(kept) };
 }

@@ -103,11 +103,24 @@ test('--resume takes the settings that are not given from the run', async () => 
   expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose steps is 40, got 20')]);
 });
 
+test('a teacher is read once, and named by a resumed run', async () => {
+  const more = ['--teacher', at('base', 'step-200'), '--kd-ratio', '0.8', '--teacher-top-k', '4'];
+  const { code, stderr } = await runCli(command('taught', ...more));
+  expect([code, stderr]).toEqual([0, expect.stringContaining(`computing the predictions of ${more[1]}`)]);
+  expect(stderr).toContain('done at step 40');
+  expect(existsSync(at('taught', 'teacher'))).toBe(false);
+  const args = ['uptrain', at('mqa'), '--data', text(), '--out', at('taught'), '--resume'];
+  expect((await runCli(args)).code).toBe(0);
+  const other = await runCli([...args, '--kd-ratio', '0.5']);
+  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose kdRatio is 0.8, got 0.5')]);
+});
+
 test('wrong usage is one line, and leaves nothing', async () => {
   const cases: [string[], number, RegExp][] = [
     [['--steps', '3'], 2, /expected --alpha or --steps, got both/],
     [['--alpha', '0'], 2, /--alpha must be above 0/],
     [['--alpha', 'all'], 2, /--alpha/],
+    [['--kd-ratio', '0.5'], 1, /expected a teacher with kdRatio/],
     [['--block', '17'], 1, /within the model's context of 16 tokens, got 17/],
     [['--data', at('none')], 1, /got nothing of that name/],
   ];
