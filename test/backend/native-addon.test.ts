@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { prebuiltPlatforms } from '../../src/backend/native-addon.ts';
 
-const built = fileURLToPath(new URL('../../build/gqa.node', import.meta.url));
+const built = process.env.GQA_ADDON || fileURLToPath(new URL('../../build/gqa.node', import.meta.url));
 const [first, second] = prebuiltPlatforms(process.platform, process.arch);
 let project: string;
 
@@ -65,7 +65,7 @@ test('the packages of a platform', () => {
 test.skipIf(!existsSync(built))('a package with the checksum of this version is loaded', async () => {
   install(first, (path) => copyFileSync(built, path));
   const addon = await load({ [first]: sha256(built) });
-  expect(addon.init('')).toMatch(/^((avx512|avx2)(\+\w+)?|baseline)$/);
+  expect(addon.init('')).toMatch(/^((avx512|avx2|neon)(\+\w+)?|baseline)$/);
 });
 
 test('a package with another checksum is refused before it runs', async () => {

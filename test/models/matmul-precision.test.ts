@@ -101,7 +101,7 @@ describe.each(FAST)('%s', (backend) => {
     again.dispose();
   });
 
-  test.skipIf(!SMOLLM2)('SmolLM2', { timeout: 120_000 }, async () => {
+  test.skipIf(!SMOLLM2)('SmolLM2', async () => {
     const golden = await Golden.open('smollm2');
     const tokens = [golden.ids('text/tokens')];
     const exact = await logits(SMOLLM2!, tokens, { backend });

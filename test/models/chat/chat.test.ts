@@ -331,7 +331,7 @@ test('control tokens are left out of answers, unless asked for', async () => {
   model.dispose();
 });
 
-test.skipIf(!SMOLLM2)('SmolLM2: ten turns feed each token once', { timeout: 120_000 }, async () => {
+test.skipIf(!SMOLLM2)('SmolLM2: ten turns feed each token once', async () => {
   const model = await loadModel(SMOLLM2!, { backend });
   const talk = chat(model, { maxNewTokens: 16, maxLength: 1024 });
   const fed = countFed(model);
