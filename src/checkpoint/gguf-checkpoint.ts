@@ -25,7 +25,7 @@ const metadataOf = ({ gguf }: Checkpoint) => (gguf as GgufHeader).metadata;
 export const ggufCheckpoint: CheckpointFormat = {
   kind: 'gguf',
   names: 'gguf',
-  dtypes: ['f32', 'f16', 'bf16', 'q8_0'],
+  dtypes: ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k'],
   ending,
 
   recognises: (name, start) => String.fromCharCode(...start.subarray(0, 4)) === 'GGUF' || hasEnding(name),

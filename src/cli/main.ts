@@ -16,6 +16,7 @@ import { handleInterrupts } from './interrupt.ts';
 import { helpEnd, writeNote } from './output.ts';
 import { planCommand } from './plan.ts';
 import { playCommand } from './play.ts';
+import { quantizeCommand } from './quantize.ts';
 import { trainCommand } from './train/train.ts';
 import { uptrainCommand } from './train/uptrain.ts';
 
@@ -38,6 +39,7 @@ function makeProgram(): Command {
     inspectCommand(),
     planCommand(),
     convertCommand(),
+    quantizeCommand(),
     generateCommand(),
     chatCommand(),
     trainCommand(),

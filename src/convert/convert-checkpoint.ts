@@ -44,9 +44,9 @@ export interface ConvertOptions extends SourceOptions {
   readonly to: PlaceLike;
   /**
    * K': a divisor of the checkpoint's K, or a multiple of it that divides N (heads are repeated, which gives
-   * exactly the same model).
+   * exactly the same model). Default: its own, so that only `dtype` or the format changes.
    */
-  readonly numKeyValueHeads: number;
+  readonly numKeyValueHeads?: number;
   /**
    * How to merge heads; default `similar` with a `calibration` text, else `mean`. `similar` groups and aligns
    * them first.
@@ -55,8 +55,8 @@ export interface ConvertOptions extends SourceOptions {
   /** Of `random`; default 0. */
   readonly seed?: number;
   /**
-   * New type of the weights: f32, f16, bf16, and q8_0 in GGUF. Default: as stored (pooled blocks become
-   * q8_0).
+   * New type of the weights: f32, f16, bf16, and in GGUF the block types q8_0, q6_k, q4_k and q4_0, by
+   * llama.cpp's mixtures (`q4_k` is its Q4_K_M). Default: as stored (pooled blocks become q8_0).
    */
   readonly dtype?: StorageType;
   /**
@@ -81,7 +81,7 @@ const OPTIONS = optionKinds<ConvertOptions>({
   ...SOURCE_OPTIONS,
   from: anything,
   to: anything,
-  numKeyValueHeads: anything,
+  numKeyValueHeads: checkPositiveInteger,
   method: anything,
   seed: aNumber,
   dtype: anything,
@@ -104,7 +104,7 @@ export interface ConvertResult {
   readonly bytes: number;
   /** Names of the files in `to`. */
   readonly files: readonly string[];
-  /** How each layer's heads were merged, for the drift report. */
+  /** How each layer's heads were merged, for the drift report; empty without `numKeyValueHeads`. */
   readonly layers: readonly LayerMix[];
 }
 
@@ -120,8 +120,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   checkOptions('convertCheckpoint', options, OPTIONS);
   aSource('convertCheckpoint', 'from', options.from);
   aPlace('convertCheckpoint', 'to', options.to);
-  checkPositiveInteger('convertCheckpoint', 'numKeyValueHeads', options.numKeyValueHeads);
-  const { numKeyValueHeads: after, calibration, seed = 0, dtype, force = false } = options;
+  const { calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
   const to = await outputPlace(options.to);
   const format = formatNamed(to.file);
@@ -130,10 +129,16 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   await using checkpoint = await openSource('convertCheckpoint', options.from, { token, signal, cache });
   const description = await describeModel(checkpoint, await readyBackend());
   const { config, names } = description;
-  checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
+  const after = options.numKeyValueHeads ?? config.numKeyValueHeads;
+  if (options.numKeyValueHeads === undefined)
+    checkChange(dtype !== undefined || format !== checkpoint.format);
+  else checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);
   await checkOutputPlace(checkpoint.place, to, force);
-  const layers = await planLayers(checkpoint, description, method, options);
+  const layers =
+    options.numKeyValueHeads === undefined
+      ? []
+      : await planLayers(checkpoint, description, method, after, options);
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
   const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };
@@ -168,7 +173,8 @@ async function planLayers(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   method: ConvertMethod,
-  { numKeyValueHeads: after, calibration, signal, onProgress }: ConvertOptions,
+  after: number,
+  { calibration, signal, onProgress }: ConvertOptions,
 ): Promise<readonly LayerMix[]> {
   const { numLayers, numHeads: N, numKeyValueHeads: K } = description.config;
   if (method === 'similar' && after < K) {
@@ -188,6 +194,11 @@ function checkForm(method: ConvertMethod, dtype: StorageType | undefined, format
       `convert: expected dtype ${format.dtypes.join(', ')} for ${format.kind}, got ${dtype}`,
     );
   }
+}
+
+function checkChange(isChanged: boolean): void {
+  if (isChanged) return;
+  throw new RangeError('convert: expected numKeyValueHeads, dtype or another format, got none of them');
 }
 
 function checkHeads(

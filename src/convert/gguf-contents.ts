@@ -1,6 +1,6 @@
 /**
- * The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored or as
- * one other type.
+ * The converted checkpoint as one GGUF file: metadata copied, head count rewritten, weights as stored, as one
+ * other type, or quantised by llama.cpp's mixtures.
  */
 
 import { type GgufPair, metadataPairs } from '../checkpoint/write-gguf.ts';
@@ -9,6 +9,7 @@ import type { GgufHeader } from '../format/gguf.ts';
 import { type StorageType, storageLayout } from '../format/storage-type.ts';
 import { convertedShape, convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { ggufFromHuggingFace } from './gguf-from-hugging-face.ts';
+import { FILE_TYPES, type MixtureModel, mixedType } from './gguf-mixture.ts';
 import { isReadable, isWritable } from './number-codec.ts';
 import { copyingPlan } from './same-bytes.ts';
 import { SpareBuffers } from './spare-buffers.ts';
@@ -22,8 +23,8 @@ import {
   type WriteJob,
 } from './write-job.ts';
 
-/** `general.file_type` (LLAMA_FTYPE_*) of files in one type. */
-const FILE_TYPES: Partial<Record<StorageType, number>> = { f32: 0, f16: 1, q8_0: 7, bf16: 32 };
+/** GGML_QNT_VERSION: the form of the block types. */
+const QUANTIZATION_VERSION: GgufPair = { type: 'u32', value: 2 };
 
 export async function ggufContents(job: WriteJob): Promise<Converted> {
   const { checkpoint } = job;
@@ -33,13 +34,27 @@ export async function ggufContents(job: WriteJob): Promise<Converted> {
     : await ggufFromHuggingFace(job, plans);
   const buffers = new SpareBuffers();
   const tensors = new Map<string, TensorJob>();
-  for (const [name, tensor] of source.tensors) tensors.set(name, await typed(job, { ...tensor, buffers }));
+  const model = mixtureModel(job, source.tensors.has('output.weight'));
+  for (const [name, tensor] of source.tensors) {
+    tensors.set(
+      name,
+      await typed(job, { ...tensor, buffers }, (columns, dtype) => mixedType(name, columns, dtype, model)),
+    );
+  }
   const { total, count } = await startOutput(job, [...tensors.values()]);
   const bytes = new Map([...tensors].map(([name, tensor]) => [name, convertedTensor(tensor, count)]));
   const keys = withFileType(source.metadata, tensors.values(), job.dtype);
   // GGUF's keys have the recipe already.
   const recipe = checkpoint.gguf ? undefined : await checkpoint.format.recipe(checkpoint);
   return { bytes: total, contents: { keys, tensors: bytes, recipe, concurrency: CONCURRENCY } };
+}
+
+function mixtureModel({ config }: WriteJob, hasHead: boolean): MixtureModel {
+  const { modelType, numLayers, numHeads, numKeyValueHeads, experts } = config;
+  // What is written from safetensors has the form of Llama.
+  const architecture = modelType === 'falcon' ? modelType : 'llama';
+  const numExperts = experts?.numExperts ?? 0;
+  return { architecture, numLayers, numHeads, numKeyValueHeads, numExperts, tiedEmbeddings: !hasHead };
 }
 
 function sameNames({ checkpoint }: WriteJob, plans: ReadonlyMap<string, TensorPlan>): GgufTensors {
@@ -50,8 +65,9 @@ function copiedMetadata(
   header: GgufHeader,
   { config, numKeyValueHeads: K }: WriteJob,
 ): Map<string, GgufPair> {
-  const key = `${config.modelType}.attention.head_count_kv`;
-  return metadataPairs(header).set(key, { type: 'u32', value: K });
+  const pairs = metadataPairs(header);
+  if (K === config.numKeyValueHeads) return pairs;
+  return pairs.set(`${config.modelType}.attention.head_count_kv`, { type: 'u32', value: K });
 }
 
 function withFileType(
@@ -62,16 +78,20 @@ function withFileType(
   const first = [...tensors].find(({ info }) => info.shape.length > 1)?.dtype;
   const fileType = FILE_TYPES[dtype ?? first ?? 'f32'];
   if ((dtype === undefined && metadata.has('general.file_type')) || fileType === undefined) return metadata;
-  return new Map(metadata).set('general.file_type', { type: 'u32', value: fileType });
+  const typed = new Map(metadata).set('general.file_type', { type: 'u32', value: fileType });
+  const isQuantised = dtype !== undefined && storageLayout(dtype).blockLength > 1;
+  return isQuantised ? typed.set('general.quantization_version', QUANTIZATION_VERSION) : typed;
 }
 
 /**
  * Vectors stay f32 in GGUF, f64 becomes f32. Block types that need computation become q8_0, or f16 when the
  * row length is no multiple of the block size.
+ * @param mixed the block type of a matrix; undefined for one that keeps its precision
  */
 async function typed(
   { checkpoint, seed, dtype }: WriteJob,
   { info, plan, buffers }: Pick<TensorJob, 'info' | 'plan' | 'buffers'>,
+  mixed: (columns: number, dtype: StorageType) => StorageType | undefined,
 ): Promise<TensorJob> {
   const tensor: TensorJob = { checkpoint, info, plan, dtype: info.dtype, seed, buffers };
   const columns = convertedShape(tensor).at(-1) ?? 1;
@@ -81,7 +101,9 @@ async function typed(
   // llama.cpp has no f64 kernels.
   const stored = info.dtype === 'f64' ? 'f32' : info.dtype;
   const vector = stored === 'f16' || stored === 'bf16' ? 'f32' : stored;
-  const wanted = !isMatrix ? vector : dtype === undefined ? stored : fitting(dtype);
+  const isBlocks = dtype !== undefined && storageLayout(dtype).blockLength > 1;
+  const matrix = isBlocks ? (mixed(columns, dtype) ?? vector) : (dtype ?? stored);
+  const wanted = isMatrix ? matrix : vector;
   if (wanted === info.dtype) {
     if (plan === undefined) return tensor;
     const copying = await copyingPlan(tensor);

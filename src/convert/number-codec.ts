@@ -1,17 +1,32 @@
 /**
  * Weights between their stored bytes and f32, in slices: plain loops over typed arrays, for speed on whole
- * checkpoints. Q8_0 is written as ggml writes it, block by block.
- *
- * Source: ggml-quants.c, quantize_row_q8_0_ref.
+ * checkpoints. Block types are written block by block.
  */
 import type { StorageType } from '../format/storage-type.ts';
 import { storageLayout } from '../format/storage-type.ts';
 import { type DType, isDType } from '../tensor/dtype.ts';
 import { decode, encode } from '../tensor/encode.ts';
 import { numberToBfloat } from '../tensor/half.ts';
+import {
+  type BlockEncoder,
+  encodeQ4Block,
+  encodeQ5Block,
+  encodeQ5MinBlock,
+  encodeQ8Block,
+} from './quantize-blocks.ts';
+import { encodeQ4KBlock, encodeQ5KBlock, encodeQ6KBlock } from './quantize-k.ts';
 
 const INTEGERS = /^(bool|[iu]\d+)$/;
-const WRITABLE = new Set<StorageType>(['f64', 'f32', 'f16', 'bf16', 'q8_0']);
+const FLOATS = new Set<StorageType>(['f64', 'f32', 'f16', 'bf16']);
+const ENCODERS: Partial<Record<StorageType, BlockEncoder>> = {
+  q4_0: encodeQ4Block,
+  q5_0: encodeQ5Block,
+  q5_1: encodeQ5MinBlock,
+  q8_0: encodeQ8Block,
+  q4_k: encodeQ4KBlock,
+  q5_k: encodeQ5KBlock,
+  q6_k: encodeQ6KBlock,
+};
 
 /** Whether conversion can compute with a type. */
 export function isReadable(dtype: StorageType): boolean {
@@ -19,7 +34,7 @@ export function isReadable(dtype: StorageType): boolean {
 }
 
 export function isWritable(dtype: StorageType): boolean {
-  return WRITABLE.has(dtype);
+  return FLOATS.has(dtype) || dtype in ENCODERS;
 }
 
 /** Bytes of `count` values, whole blocks. */
@@ -103,7 +118,7 @@ export function decodeInto(dtype: StorageType, bytes: Uint8Array<ArrayBuffer>, o
   out.set(decoded(dtype, bytes, out.length));
 }
 
-/** `values` as stored bytes, rounded to nearest even (Q8_0: ggml's rounding). Returns a view of `target`. */
+/** `values` as stored bytes, rounded to nearest even, or as blocks. Returns a view of `target`. */
 export function encodeInto(
   dtype: StorageType,
   values: Float64Array,
@@ -116,7 +131,7 @@ export function encodeInto(
   else if (dtype === 'f64') new Float64Array(buffer, byteOffset, length).set(values);
   else if (dtype === 'bf16') encodeBfloats(values, new Uint16Array(buffer, byteOffset, length));
   else if (dtype === 'f16') out.set(encode('f16', values));
-  else encodeQ8(values, out);
+  else encodeBlocks(dtype, values, out);
   return out;
 }
 
@@ -125,26 +140,13 @@ function encodeBfloats(values: Float64Array, to: Uint16Array): void {
   for (let i = 0; i < length; i++) to[i] = numberToBfloat(values[i]);
 }
 
-const BLOCK = 32;
-const BLOCK_BYTES = 34;
-
-/**
- * scale = max |x| / 127 as f16, then round(x / scale), half away from zero, with the scale before its
- * rounding.
- */
-function encodeQ8(values: Float64Array, out: Uint8Array): void {
-  for (let block = 0; block * BLOCK < values.length; block++) {
-    const from = block * BLOCK;
-    let largest = 0;
-    for (let i = 0; i < BLOCK; i++) largest = Math.max(largest, Math.abs(Math.fround(values[from + i])));
-    const scale = Math.fround(largest / 127);
-    const inverse = scale === 0 ? 0 : Math.fround(1 / scale);
-    const at = block * BLOCK_BYTES;
-    out.set(encode('f16', [scale]), at);
-    for (let i = 0; i < BLOCK; i++) {
-      const scaled = Math.fround(Math.fround(values[from + i]) * inverse);
-      const whole = Math.floor(Math.abs(scaled) + 0.5);
-      out[at + 2 + i] = scaled < 0 ? -whole : whole;
-    }
+function encodeBlocks(dtype: StorageType, values: Float64Array, out: Uint8Array): void {
+  const encode = ENCODERS[dtype] as BlockEncoder;
+  const { blockLength, blockBytes } = storageLayout(dtype);
+  // ggml rounds f32 values.
+  const block = new Float32Array(blockLength);
+  for (let i = 0; i * blockLength < values.length; i++) {
+    block.set(values.subarray(i * blockLength, (i + 1) * blockLength));
+    encode(block, out.subarray(i * blockBytes, (i + 1) * blockBytes));
   }
 }

@@ -8,15 +8,30 @@ import type { ModelShape } from '../format/shape-types.ts';
 export const PREFILL_CHUNK = 256;
 /** Rows of one decoding pass of `generateBatch`. */
 export const DECODE_ROWS = 16;
-/** Weights that a pass of many rows packs at once: GEMM_PACKED_FLOATS (kernels/gemm.h), and a quarter more. */
-const PACKED_BYTES = 4 * (1 << 22) * 1.25;
+/** Weights that a pass of many rows packs at once, at most: GEMM_PACKED_FLOATS (kernels/gemm.h). */
+const PACKED_FLOATS = 1 << 22;
 
 /**
  * Bytes of the larger of two passes: over a chunk of a prompt, and over one token of each of `rows` rows.
  * @param chunk tokens
  */
 export function activationBytes(shape: ModelShape, chunk: number, rows: number): number {
-  return PACKED_BYTES + Math.max(passBytes(shape, chunk, 1), passBytes(shape, rows, rows));
+  return packedBytes(shape) + Math.max(passBytes(shape, chunk, 1), passBytes(shape, rows, rows));
+}
+
+/** The weights of gate and up, or of q, k and v, as f32, in a buffer that is a quarter larger (kernels/scratch.c). */
+function packedBytes({
+  hiddenSize: D,
+  intermediateSize: I = 0,
+  gatedMlp,
+  numHeads: N,
+  layers,
+}: ModelShape): number {
+  const projected = layers.map(
+    (layer) => N * layer.keyHeadDim + layer.numKeyValueHeads * (layer.keyHeadDim + layer.valueHeadDim),
+  );
+  const outs = Math.max((gatedMlp ? 2 : 1) * I, ...projected);
+  return pooled(1.25 * Math.min(PACKED_FLOATS, outs * D));
 }
 
 /** @param logitRows rows of the output head's result */

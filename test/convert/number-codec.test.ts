@@ -2,15 +2,18 @@
  * Stored bytes and numbers: the bytes of the gguf package and PyTorch for the same values, and every f16 and
  * bf16 value in both directions.
  */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { open } from '../../src/backend/registry.ts';
 import { loadTensor, openCheckpoint } from '../../src/checkpoint/index.ts';
 import { addScaled, bytesOf, decodeInto, encodeInto } from '../../src/convert/number-codec.ts';
+import { key, normal } from '../../src/random/index.ts';
 import { GOLDEN } from '../models/golden.ts';
 
 const sizes = ['3x32', '7x96', '13x160'];
 
-test.each(['q8_0', 'f16', 'bf16', 'f32'].flatMap((type) => sizes.map((size) => [type, size] as const)))(
+const types = ['q8_0', 'q4_0', 'q5_0', 'q5_1', 'f16', 'bf16', 'f32'];
+
+test.each(types.flatMap((type) => sizes.map((size) => [type, size] as const)))(
   '%s %s',
   async (type, size) => {
     await using golden = await openCheckpoint(`${GOLDEN}/quant/blocks.safetensors`);
@@ -25,7 +28,8 @@ test.each(['q8_0', 'f16', 'bf16', 'f32'].flatMap((type) => sizes.map((size) => [
     }
     const back = new Float64Array(values.length);
     decodeInto(dtype, bytes, back);
-    expect(Float32Array.from(back)).toEqual(Float32Array.from(read('dequantized')));
+    const unsigned = (list: ArrayLike<number>) => Float32Array.from(list, (value) => value + 0); // -0 is 0
+    expect(unsigned(back)).toEqual(unsigned(read('dequantized')));
   },
 );
 
@@ -66,4 +70,55 @@ test.each(['f32', 'f16', 'bf16'] as const)('sums of %s are those of numbers adde
     addScaled(dtype, list, weights.slice(0, count), sum);
     expect([...sum]).toEqual(expected);
   }
+});
+
+/** The mean squared error of `dtype`, and of plain rounding with exact scales: per group (max - min) / codes. */
+function errors(dtype: 'q4_k' | 'q5_k' | 'q6_k', values: Float64Array): { own: number; plain: number } {
+  const [group, codes, hasMin] = { q4_k: [32, 15, true], q5_k: [32, 31, true], q6_k: [16, 62, false] }[
+    dtype
+  ] as [number, number, boolean];
+  const back = new Float64Array(values.length);
+  decodeInto(dtype, encodeInto(dtype, values, new Uint8Array(bytesOf(dtype, values.length))), back);
+  let [own, plain] = [0, 0];
+  for (let from = 0; from < values.length; from += group) {
+    const part = values.subarray(from, from + group);
+    const low = hasMin ? Math.min(0, ...part) : -Math.max(...part.map(Math.abs));
+    const high = hasMin ? Math.max(...part) : -low;
+    const step = (high - low) / codes;
+    part.forEach((x, i) => {
+      own += (x - back[from + i]) ** 2;
+      plain += step === 0 ? (x - low) ** 2 : (x - low - step * Math.round((x - low) / step)) ** 2;
+    });
+  }
+  return { own: own / values.length, plain: plain / values.length };
+}
+
+describe.each(['q4_k', 'q5_k', 'q6_k'] as const)('%s', (dtype) => {
+  const draw = (count: number, make: (u: number, i: number) => number) => {
+    const tensor = normal(key(7), [count]);
+    const values = Float64Array.from(tensor.dataSync(), make);
+    tensor.dispose();
+    return values;
+  };
+
+  test.each([
+    ['normal', (u: number) => u],
+    ['heavy tails', (u: number) => u ** 3],
+    ['shifted', (u: number) => u + 2],
+    ['groups of different sizes', (u: number, i: number) => u * 2 ** (Math.floor(i / 32) % 5)],
+    ['small', (u: number) => u * 1e-3],
+  ] as const)('%s values: no worse than plain rounding with exact scales', (_, make) => {
+    const { own, plain } = errors(dtype, draw(256 * 64, make));
+    expect(own).toBeLessThan(plain);
+  });
+
+  test('zeros, a constant and one outlier', () => {
+    const zeros = errors(dtype, new Float64Array(256));
+    expect(zeros.own).toBe(0);
+    const constant = errors(dtype, new Float64Array(256).fill(-0.75));
+    expect(Math.sqrt(constant.own)).toBeLessThan(0.75 * 0.01);
+    const outlier = new Float64Array(256).fill(0.01);
+    outlier[100] = 40;
+    expect(Math.sqrt(errors(dtype, outlier).own)).toBeLessThan(0.2);
+  });
 });

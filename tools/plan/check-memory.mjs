@@ -145,6 +145,7 @@ async function measure(path, backend, speed) {
   const { setBackend } = await import('gqa');
   const { loadModel } = await import('gqa/models');
   await setBackend(backend);
+  await startProgram();
   globalThis.gc();
   const before = status('VmRSS');
   const model = await loadModel(path);
@@ -176,6 +177,14 @@ async function measure(path, backend, speed) {
     tokensPerSecond = 1000 / times.sort((a, b) => a - b)[DECODE >> 1];
   }
   console.log(JSON.stringify({ bytes, tokensPerSecond }));
+}
+
+/** A tiny model, so that the kernels, their threads and their code are in memory before: they are the program's. */
+async function startProgram() {
+  const { createModel, llamaConfig } = await import('gqa/train');
+  const model = createModel(llamaConfig({ vocabSize: 64, hiddenSize: 64, numLayers: 2, numHeads: 2 }));
+  for (let i = 0; i < 20; i++) model.forward([Array.from({ length: 256 }, (_, t) => t % 64)]).dispose();
+  model.dispose();
 }
 
 /** Bytes of a line of /proc/self/status. */
