@@ -250,7 +250,12 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     ],
   },
   plamo3: { slidesInLlamaCpp: true, gguf: { layers: lastOf(8) } },
-  'qwen2 qwen2_moe qwen3 qwen3_moe': { slides: 'switched', tokenizerClass: 'Qwen2Tokenizer' },
+  'qwen2 qwen2_moe qwen3': { slides: 'switched', tokenizerClass: 'Qwen2Tokenizer' },
+  qwen3_moe: {
+    slides: 'switched',
+    kindsFromKeys: (_, numLayers) => byLayer(numLayers, () => 'sliding'),
+    tokenizerClass: 'Qwen2Tokenizer',
+  },
   'qwen2* qwen3*': { slides: 'switched' },
   'qwen3_5_text qwen3_5_moe_text qwen3_next qwen4_exp_text': {
     layers: lastOf(4, { key: 'full_attention_interval' }, 'linear'),

@@ -5,7 +5,7 @@
  * Source: transformers/activations.py (ACT2CLS), whose names of them families/family.ts reads.
  */
 import type { GateActivation } from '../backend/calls/elementwise.ts';
-import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
+import { add, div, maximum, minimum, mul, sub } from '../ops/binary.ts';
 import { gatedActivation } from '../ops/gated.ts';
 import { exp, gelu, relu, sigmoid, silu, tanh } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -32,6 +32,23 @@ export function activate(x: Tensor, activation: Activation): Tensor {
 export function activateGate(gate: Tensor, up: Tensor, activation: Activation): Tensor {
   if (isFused(activation)) return gatedActivation(gate, up, activation);
   return mul(activate(gate, activation), up);
+}
+
+/** The numbers of one layer's xIELU. */
+export interface Xielu {
+  readonly positive: number;
+  readonly negative: number;
+  readonly beta: number;
+}
+
+/**
+ * `positive x^2 + beta x` for x > 0, else `negative (e^x - 1 - x) + beta x` (Huang and Schlag 2024,
+ * "Deriving Activation Functions Using Integration").
+ */
+export function xielu(x: Tensor, { positive, negative, beta }: Xielu): Tensor {
+  const [above, below] = [relu(x), minimum(x, 0)];
+  const curved = mul(sub(sub(exp(below), 1), below), negative);
+  return add(add(mul(mul(above, above), positive), curved), mul(x, beta));
 }
 
 function isFused(activation: Activation): activation is GateActivation {

@@ -3,7 +3,7 @@
  * projections have a bias. A family (families/*.ts) derives it from a checkpoint's config; no field depends
  * on the family.
  */
-import type { Activation } from './activation.ts';
+import type { Activation, Xielu } from './activation.ts';
 import type { ExpertNames, ExpertsConfig } from './experts-config.ts';
 import type { RopeConfig } from './rope-table.ts';
 
@@ -30,8 +30,10 @@ export interface DecoderConfig {
   readonly intermediateSize: number;
   /** Longest sequence the model was made for. */
   readonly maxPositionEmbeddings: number;
-  /** RMS norms have a weight, layer norms a weight and a bias. */
+  /** The kind of all norms of x. */
   readonly norm: 'rms' | 'layer';
+  /** Their parameters; default: RMS norms have a weight, layer norms a weight and a bias. */
+  readonly normParameters?: 'none' | 'weight' | 'weightAndBias';
   /**
    * Added to every norm's weight: 1 where files store the weight minus 1 (Gemma); default 0.
    */
@@ -40,12 +42,20 @@ export interface DecoderConfig {
   readonly normEps: number;
   /** Absent: positions are learned, a row of D per position, which is added to the embedding. */
   readonly rope?: RopeConfig;
+  /** Rows of the learned positions in front of that of position 0 (OPT: 2); default 0. */
+  readonly positionOffset?: number;
   /** How layers with a window rotate, where that differs (Gemma 3: short frequencies for short distances). */
   readonly windowRope?: RopeConfig;
   /**
    * Multiplies the embeddings (Gemma: sqrt(D), so that a table tied to the head starts at size 1); default 1.
    */
   readonly embeddingScale?: number;
+  /** Multiplies what attention and MLP add to x (Granite); default 1. */
+  readonly residualScale?: number;
+  /** Multiplies the logits (Cohere, Granite), before any cap; default 1. */
+  readonly logitsScale?: number;
+  /** Whether the embeddings go through a norm without parameters (nanochat); default false. */
+  readonly embeddingNorm?: boolean;
   /** Logits become `cap * tanh(logit / cap)` (Gemma 2); absent: they stay. */
   readonly logitsSoftCap?: number;
   /**
@@ -53,10 +63,17 @@ export interface DecoderConfig {
    * sum and one pass over x less, `x += a(norm(x)) + m(norm(x))`, of one norm or of two.
    */
   readonly residual?: 'sequential' | 'parallel';
-  /** Whether what attention and MLP give is normalised once more before it is added (Gemma 2 and 3). */
-  readonly normAfter?: boolean;
-  /** Whether each head of q and k goes through an RMS norm before its rotation. */
-  readonly queryKeyNorm: boolean;
+  /**
+   * What a layer normalises: what attention and MLP read (`before`, the default), what they give (`after`,
+   * OLMo 2), or both (Gemma 2 and 3).
+   */
+  readonly normPlace?: 'before' | 'after' | 'both';
+  /** RMS norm of q and k; absent: none. */
+  readonly queryKeyNorm?: QueryKeyNorm;
+  /** Of layers whose `attention` says so (Ministral 3, Llama 4). */
+  readonly queryGrowth?: QueryGrowth;
+  /** q, k and v are clamped to -clip … clip before anything else (OLMo); absent: they stay. */
+  readonly clipQueryKeyValue?: number;
   /**
    * Whether each query head has a learned score that joins the softmax's denominator only (gpt-oss); default
    * not.
@@ -69,7 +86,12 @@ export interface DecoderConfig {
   /** How each layer attends, in order. */
   readonly attention: readonly LayerAttention[];
   /** `down(activation(gate) * up)` when gated, else `down(activation(up))`. */
-  readonly mlp: { readonly gated: boolean; readonly activation: Activation };
+  readonly mlp: {
+    readonly gated: boolean;
+    readonly activation: Activation;
+    /** Per layer its xIELU in place of `activation` (Apertus). */
+    readonly xielu?: readonly Xielu[];
+  };
   /** Of models some of whose layers are mixtures of experts in place of the MLP. */
   readonly experts?: ExpertsConfig;
   /**
@@ -84,11 +106,35 @@ export interface DecoderConfig {
     readonly queryKeyValue: boolean;
     readonly attentionOutput: boolean;
     readonly mlp: boolean;
+    /** Of the output head; default false. */
+    readonly head?: boolean;
   };
+}
+
+/** Queries grow with their position: `q * (1 + beta * log(1 + floor((position + first) / interval)))`. */
+export interface QueryGrowth {
+  readonly beta: number;
+  readonly interval: number;
+  /** Number of the first position; 0 or 1. */
+  readonly first: number;
+}
+
+/** The RMS norm of q and k. */
+export interface QueryKeyNorm {
+  /** `head`: each head by itself, all by one weight `[H]`; `all`: the heads of a token as one vector (OLMo 2). */
+  readonly over: 'head' | 'all';
+  /** Whether it has a weight; default true. */
+  readonly weighted?: boolean;
+  /** Whether it follows the rotation; default false. Only over `head`. */
+  readonly afterRotation?: boolean;
 }
 
 /** What attention does in one layer, where it differs from plain causal attention. */
 export interface LayerAttention {
+  /** Whether q and k rotate by their positions; default true. */
+  readonly rotates?: boolean;
+  /** Whether `queryGrowth` applies; default false. */
+  readonly grows?: boolean;
   /** Keys a query sees, its own included; absent: all. */
   readonly window?: number;
   /** Multiplies the scores; absent: `1 / sqrt(H)`. */
@@ -135,6 +181,7 @@ export interface DecoderNames {
 }
 
 export interface DecoderLayerNames {
+  /** Not read with `normPlace` after. */
   readonly attentionNorm: string;
   /** Three projections, or one with the outputs of all three; not read with `latent`. */
   readonly queryKeyValue: readonly [query: string, key: string, value: string] | string;
@@ -142,7 +189,7 @@ export interface DecoderLayerNames {
    * Where one has them: all of q, then k, then v (default), or for each key/value head its queries, k and v.
    */
   readonly fusedOrder?: 'parts' | 'groups';
-  /** Needed only with `queryKeyNorm`. */
+  /** Needed only with a weighted `queryKeyNorm`. */
   readonly queryNorm?: string;
   readonly keyNorm?: string;
   /** Needed only with latent attention. */
@@ -150,10 +197,10 @@ export interface DecoderLayerNames {
   readonly attentionOutput: string;
   /** The whole name; needed only with `attentionSinks`. */
   readonly sinks?: string;
-  /** Needed only with `normAfter`. */
+  /** Needed only with `normPlace` after or both. */
   readonly attentionNormAfter?: string;
   readonly mlpNormAfter?: string;
-  /** Absent where attention and MLP, in parallel, read one norm. */
+  /** Absent where attention and MLP, in parallel, read one norm; not read with `normPlace` after. */
   readonly mlpNorm?: string;
   /**
    * Two projections, or one whose outputs are those of the gate, then up; up alone when the MLP is not gated.

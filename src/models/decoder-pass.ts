@@ -6,7 +6,7 @@ import type { Backend } from '../backend/backend.ts';
 import type { KeyValueCache } from '../cache/cache.ts';
 import { upload } from '../ops/operands.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig } from './decoder-config.ts';
+import type { DecoderConfig, QueryGrowth } from './decoder-config.ts';
 import type { PassDropout } from './pass-dropout.ts';
 import type { RopeTable, RopeTables } from './rope-table.ts';
 import type { TokenBatch } from './token-batch.ts';
@@ -26,6 +26,8 @@ export interface DecoderPass {
   readonly rotation?: Rotation;
   /** For layers with a window, if their rotary frequencies differ. */
   readonly windowRotation?: Rotation;
+  /** f32 `[B, T, 1, 1]`; of models with `queryGrowth`. */
+  readonly queryScale?: Tensor;
   /** i32 `[B, T]`; of models with learned positions. */
   readonly positions?: Tensor;
   /** With room for this pass already reserved. */
@@ -84,9 +86,10 @@ export function makePass(
   const { batchSize: B, length: T, lengths } = batch;
   const ids = upload(backend, 'i32', batch.ids, [B, T]);
   if (!ropeTable) {
-    const last = config.maxPositionEmbeddings - 1;
-    const numbers = Int32Array.from(batch.ids, (_, i) =>
-      Math.min(offsets[Math.floor(i / T)] + (i % T), last),
+    const { maxPositionEmbeddings, positionOffset = 0 } = config;
+    const numbers = Int32Array.from(
+      batch.ids,
+      (_, i) => positionOffset + Math.min(offsets[Math.floor(i / T)] + (i % T), maxPositionEmbeddings - 1),
     );
     return { ids, lengths, positions: upload(backend, 'i32', numbers, [B, T]), cache, dropout };
   }
@@ -95,9 +98,11 @@ export function makePass(
     const shape = [B, T, table.half];
     return { cos: upload(backend, 'f32', cos, shape), sin: upload(backend, 'f32', sin, shape) };
   };
+  const { queryGrowth } = config;
   return {
     ids,
     lengths,
+    queryScale: queryGrowth && upload(backend, 'f32', queryScales(queryGrowth, offsets, T), [B, T, 1, 1]),
     rotation: rotation(ropeTable),
     windowRotation: windowRopeTable && rotation(windowRopeTable),
     cache,
@@ -105,11 +110,23 @@ export function makePass(
   };
 }
 
+function queryScales(
+  { beta, interval, first }: QueryGrowth,
+  offsets: readonly number[],
+  T: number,
+): Float32Array {
+  return Float32Array.from({ length: offsets.length * T }, (_, i) => {
+    const position = offsets[Math.floor(i / T)] + (i % T) + first;
+    return 1 + beta * Math.log1p(Math.floor(position / interval));
+  });
+}
+
 /** Frees what `makePass` uploaded outside of any scope. */
-export function freePass({ ids, positions, rotation, windowRotation }: DecoderPass): void {
+export function freePass({ ids, positions, queryScale, rotation, windowRotation }: DecoderPass): void {
   for (const tensor of [
     ids,
     positions,
+    queryScale,
     rotation?.cos,
     rotation?.sin,
     windowRotation?.cos,

@@ -16,17 +16,18 @@ export interface ProjectionOf<T> {
 
 export interface NormOf<T> {
   /** `[D]` */
-  readonly weight: T;
-  /** `[D]`; of layer norms. */
+  readonly weight?: T;
+  /** `[D]` */
   readonly bias?: T;
 }
 
 export interface DecoderLayerOf<T> {
-  readonly attentionNorm: NormOf<T>;
+  /** Absent: attention reads x. */
+  readonly attentionNorm?: NormOf<T>;
   /** `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`. */
   readonly queryKeyValue: readonly ProjectionOf<T>[];
   readonly latent?: LatentAttentionOf<T>;
-  /** `[H]` each. */
+  /** `[H]` each, or `[N*H]` and `[K*H]`. */
   readonly queryNorm?: T;
   readonly keyNorm?: T;
   /** `[N]` */
@@ -36,7 +37,7 @@ export interface DecoderLayerOf<T> {
   /** Norms of the outputs of attention and MLP, before the residual addition. */
   readonly attentionNormAfter?: NormOf<T>;
   readonly mlpNormAfter?: NormOf<T>;
-  /** Absent: the MLP reads what attention reads. */
+  /** Absent: the MLP reads what attention reads, or x after it. */
   readonly mlpNorm?: NormOf<T>;
   readonly feedForward: MlpOf<T> | MixtureOf<T>;
 }
@@ -85,7 +86,7 @@ export interface LatentAttentionOf<T> {
 export interface DecoderEndsOf<T> {
   /** `[V, D]` */
   readonly embedding: T;
-  /** `[maxPositionEmbeddings, D]`; learned positions. */
+  /** `[maxPositionEmbeddings + positionOffset, D]`; learned positions. */
   readonly positions?: T;
   readonly finalNorm: NormOf<T>;
   /** `[V, D]`; the embedding itself when tied. */
@@ -130,17 +131,20 @@ export function decoderEnds<T>(
   names: DecoderNames,
   source: WeightSource<T>,
 ): DecoderEndsOf<T> {
-  const { vocabSize: V, hiddenSize: D, maxPositionEmbeddings, tiedEmbeddings } = config;
+  const { vocabSize: V, hiddenSize: D, maxPositionEmbeddings, positionOffset = 0, tiedEmbeddings } = config;
   const embedding = source(whole(`${names.embedding}.weight`, [V, D]));
   const positions =
     config.rope === undefined
-      ? source(whole(`${names.positions}.weight`, [maxPositionEmbeddings, D]))
+      ? source(whole(`${names.positions}.weight`, [maxPositionEmbeddings + positionOffset, D]))
       : undefined;
   return {
     embedding,
     ...(positions !== undefined && { positions }),
     finalNorm: norm(config, names.finalNorm, source),
-    head: { weight: tiedEmbeddings ? embedding : source(whole(`${names.head}.weight`, [V, D])) },
+    head: {
+      weight: tiedEmbeddings ? embedding : source(whole(`${names.head}.weight`, [V, D])),
+      ...(config.biases.head && { bias: source(whole(`${names.head}.bias`, [V])) }),
+    },
   };
 }
 
@@ -152,6 +156,7 @@ export function decoderLayerWeights<T>(
   source: WeightSource<T>,
 ): DecoderLayerOf<T> {
   const { hiddenSize: D, intermediateSize: I, numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
+  const { queryKeyNorm, normPlace = 'before' } = config;
   const { transposed = false } = allNames;
   const names = allNames.layer(index);
   const { queryNorm, keyNorm } = names;
@@ -189,7 +194,7 @@ export function decoderLayerWeights<T>(
   };
 
   return {
-    attentionNorm: norm(config, names.attentionNorm, source),
+    ...(normPlace !== 'after' && { attentionNorm: norm(config, names.attentionNorm, source) }),
     queryKeyValue: config.latent
       ? []
       : projections(
@@ -202,17 +207,19 @@ export function decoderLayerWeights<T>(
     ...(config.latent && {
       latent: latentWeights(config, config.latent, names.latent as LatentNames, source),
     }),
-    ...(config.queryKeyNorm && {
-      queryNorm: source(whole(`${queryNorm}.weight`, [H])),
-      keyNorm: source(whole(`${keyNorm}.weight`, [H])),
-    }),
+    ...(queryKeyNorm &&
+      queryKeyNorm.weighted !== false && {
+        queryNorm: source(whole(`${queryNorm}.weight`, [queryKeyNorm.over === 'all' ? N * H : H])),
+        keyNorm: source(whole(`${keyNorm}.weight`, [queryKeyNorm.over === 'all' ? K * H : H])),
+      }),
     ...(config.attentionSinks && { sinks: source(whole(`${names.sinks}`, [N])) }),
     attentionOutput: projections(names.attentionOutput, [D], N * Hv, biases.attentionOutput)[0],
-    ...(config.normAfter && {
+    ...(normPlace !== 'before' && {
       attentionNormAfter: norm(config, `${names.attentionNormAfter}`, source),
       mlpNormAfter: norm(config, `${names.mlpNormAfter}`, source),
     }),
-    ...(names.mlpNorm !== undefined && { mlpNorm: norm(config, names.mlpNorm, source) }),
+    ...(normPlace !== 'after' &&
+      names.mlpNorm !== undefined && { mlpNorm: norm(config, names.mlpNorm, source) }),
     feedForward: config.experts?.layers[index]
       ? mixture(config.experts, D, names.experts as ExpertNames, projections, source)
       : {
@@ -358,9 +365,11 @@ interface HalfPlace {
 }
 
 function norm<T>(config: DecoderConfig, name: string, source: WeightSource<T>): NormOf<T> {
+  const { normParameters = config.norm === 'rms' ? 'weight' : 'weightAndBias' } = config;
+  if (normParameters === 'none') return {};
   const shape = [config.hiddenSize];
   const weight = source(whole(`${name}.weight`, shape));
-  return config.norm === 'rms' ? { weight } : { weight, bias: source(whole(`${name}.bias`, shape)) };
+  return normParameters === 'weight' ? { weight } : { weight, bias: source(whole(`${name}.bias`, shape)) };
 }
 
 function whole(name: string, shape: Shape): WeightPlace {

@@ -9,7 +9,7 @@
 import { attend, attendWeights } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
 import { dotProductAttentionWeights } from '../ops/attention-weights.ts';
-import { add, mul } from '../ops/binary.ts';
+import { add, maximum, minimum, mul } from '../ops/binary.ts';
 import { embedding } from '../ops/embedding.ts';
 import { layerNorm } from '../ops/layer-norm.ts';
 import { linear, linears } from '../ops/linear.ts';
@@ -19,7 +19,7 @@ import { rope } from '../ops/rope.ts';
 import { tanh } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { activate, activateGate } from './activation.ts';
+import { activate, activateGate, xielu } from './activation.ts';
 import type { DecoderConfig } from './decoder-config.ts';
 import type { Attended, DecoderPass, Rotation, SeenAttention } from './decoder-pass.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
@@ -64,23 +64,27 @@ export function decoderForward(
 
 /** Tokens (and learned positions) as the residual stream `[B, T, D]`. */
 export function embed(
-  { embeddingScale }: DecoderConfig,
+  config: DecoderConfig,
   weights: DecoderWeights,
   { ids, positions }: DecoderPass,
 ): Tensor {
-  const rows = embedding(weights.embedding, ids);
-  const tokens = embeddingScale === undefined ? rows : mul(rows, embeddingScale);
+  const rows = scaled(embedding(weights.embedding, ids), config.embeddingScale);
+  const tokens = config.embeddingNorm ? normalize(config, rows, {}) : rows;
   return weights.positions && positions ? add(tokens, embedding(weights.positions, positions)) : tokens;
 }
 
 /** Logits `[…, V]` of what the final norm gave, `[…, D]`. */
 export function outputHead(
-  { logitsSoftCap: cap }: DecoderConfig,
+  { logitsScale, logitsSoftCap: cap }: DecoderConfig,
   { head }: DecoderWeights,
   x: Tensor,
 ): Tensor {
-  const logits = linear(x, head.weight, head.bias);
+  const logits = scaled(linear(x, head.weight, head.bias), logitsScale);
   return cap === undefined ? logits : mul(tanh(mul(logits, 1 / cap)), cap);
+}
+
+function scaled(x: Tensor, factor: number | undefined): Tensor {
+  return factor === undefined ? x : mul(x, factor);
 }
 
 /** The residual stream x `[B, T, D]` after one more layer. */
@@ -92,7 +96,8 @@ export function decoderLayer(
   x: Tensor,
 ): Tensor {
   const [B, T] = pass.ids.shape;
-  const normed = normalize(config, x, layer.attentionNorm);
+  const { residual = 'sequential', residualScale } = config;
+  const normed = layer.attentionNorm ? normalize(config, x, layer.attentionNorm) : x;
   const { attended, ...seen }: Attended = layer.latent
     ? latentAttention(config, layer.latent, pass, index, normed)
     : selfAttention(config, layer, pass, index, normed);
@@ -103,15 +108,15 @@ export function decoderLayer(
     'attentionOutput',
     index,
   );
-  const output = layer.attentionNormAfter
-    ? normalize(config, projected, layer.attentionNormAfter)
-    : projected;
+  const added = (part: Tensor, norm: NormOf<Tensor> | undefined) =>
+    scaled(norm ? normalize(config, part, norm) : part, residualScale);
+  const output = added(projected, layer.attentionNormAfter);
   pass.observe?.({ ...seen, layer: index, output });
   const middle = add(x, output);
-  const read = config.residual === 'parallel' ? x : middle;
-  const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : normed;
-  const hidden = dropped(pass.dropout, feedForward(config, layer, input), 'mlp', index);
-  return add(middle, layer.mlpNormAfter ? normalize(config, hidden, layer.mlpNormAfter) : hidden);
+  const [read, unnormed] = residual === 'parallel' ? [x, normed] : [middle, middle];
+  const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : unnormed;
+  const hidden = dropped(pass.dropout, feedForward(config, layer, index, input), 'mlp', index);
+  return add(middle, added(hidden, layer.mlpNormAfter));
 }
 
 /** x: normalised, `[B, T, D]`. */
@@ -122,15 +127,18 @@ function selfAttention(
   index: number,
   x: Tensor,
 ): Attended {
-  const { numHeads: N, numKeyValueHeads: K, headDim: H } = config;
+  const { clipQueryKeyValue: clip } = config;
   const { lengths, cache } = pass;
-  const [B, T] = pass.ids.shape;
-  const [q, k, v] = linears(x, layer.queryKeyValue);
-  const { window, scale, softCap: logitsSoftCap } = config.attention[index];
-  const rotation = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
-  const query = normalizeAndRotate(config, rotation, reshape(q, [B, T, N, H]), layer.queryNorm);
-  const key = normalizeAndRotate(config, rotation, reshape(k, [B, T, K, H]), layer.keyNorm);
-  const value = reshape(v, [B, T, K, H]);
+  const projected = linears(x, layer.queryKeyValue);
+  const [q, k, v] =
+    clip === undefined ? projected : projected.map((part) => minimum(maximum(part, -clip), clip));
+  const { window, scale, softCap: logitsSoftCap, rotates = true, grows } = config.attention[index];
+  const own = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
+  const rotation = rotates ? own : undefined;
+  const compared = normalizeAndRotate(config, rotation, q, layer.queryNorm);
+  const query = grows && pass.queryScale ? mul(compared, pass.queryScale) : compared;
+  const key = normalizeAndRotate(config, rotation, k, layer.keyNorm);
+  const value = perHead(config, v);
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
   const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
@@ -146,32 +154,51 @@ function selfAttention(
   return { attended, query, key, value, weights: () => attendWeights(query, view, rows) };
 }
 
-/** Queries or keys `[B, T, heads, H]` as attention compares them: normalised per head, then rotated. */
+/** `[B, T, heads * H]` -> `[B, T, heads, H]` */
+function perHead({ headDim: H }: DecoderConfig, x: Tensor): Tensor {
+  const [B, T, width] = x.shape;
+  return reshape(x, [B, T, width / H, H]);
+}
+
+/** Queries or keys `[B, T, heads * H]` as attention compares them, `[B, T, heads, H]`: normalised, rotated. */
 function normalizeAndRotate(
   config: DecoderConfig,
   rotation: Rotation | undefined,
   x: Tensor,
   weight: Tensor | undefined,
 ): Tensor {
-  const { normEps: eps, normWeightOffset: weightOffset } = config;
-  const normed = weight ? rmsNorm(x, weight, { eps, weightOffset }) : x;
-  if (!rotation || !config.rope) return normed;
-  return rope(normed, rotation.cos, rotation.sin, { interleaved: config.rope.interleaved });
+  const { normEps: eps, normWeightOffset: weightOffset, queryKeyNorm, rope: positions } = config;
+  const normed = (part: Tensor) => rmsNorm(part, weight, { eps, weightOffset });
+  const rotated = (part: Tensor) =>
+    rotation && positions
+      ? rope(part, rotation.cos, rotation.sin, { interleaved: positions.interleaved })
+      : part;
+  if (!queryKeyNorm) return rotated(perHead(config, x));
+  if (queryKeyNorm.over === 'all') return rotated(perHead(config, normed(x)));
+  const heads = perHead(config, x);
+  return queryKeyNorm.afterRotation ? normed(rotated(heads)) : rotated(normed(heads));
 }
 
-function feedForward(config: DecoderConfig, { feedForward: layer }: DecoderLayer, x: Tensor): Tensor {
-  if (!('router' in layer)) return mlp(config.mlp, layer, x);
+function feedForward(
+  config: DecoderConfig,
+  { feedForward: layer }: DecoderLayer,
+  index: number,
+  x: Tensor,
+): Tensor {
+  if (!('router' in layer)) return mlp(config.mlp, layer, x, index);
   const mixed = mixtureOfExperts(config.experts as ExpertsConfig, layer, x);
-  return layer.shared ? add(mixed, mlp(config.mlp, layer.shared, x)) : mixed;
+  return layer.shared ? add(mixed, mlp(config.mlp, layer.shared, x, index)) : mixed;
 }
 
 function mlp(
-  { gated, activation }: DecoderConfig['mlp'],
+  { gated, activation, xielu: ofLayers }: DecoderConfig['mlp'],
   { gateUp, down }: MlpOf<Tensor>,
   x: Tensor,
+  index: number,
 ): Tensor {
   const [first, up] = linears(x, gateUp);
-  const hidden = gated ? activateGate(first, up, activation) : activate(first, activation);
+  const single = () => (ofLayers ? xielu(first, ofLayers[index]) : activate(first, activation));
+  const hidden = gated ? activateGate(first, up, activation) : single();
   return linear(hidden, down.weight, down.bias);
 }
 

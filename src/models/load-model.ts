@@ -136,19 +136,24 @@ async function originOf(
 /** As `describeModel`, of a config.json alone. */
 export function describeConfig(config: Readonly<Record<string, unknown>>): DescribedModel {
   const parts = { folder: new MemoryFolder('.'), file: CONFIG, config, tensors: new Map() };
-  return described(new Checkpoint(safetensorsCheckpoint, parts, parts), new Map());
+  const checkpoint = new Checkpoint(safetensorsCheckpoint, parts, parts);
+  return described(checkpoint, familyOf(checkpoint), new Map());
 }
 
 /** Finds the family and lets it read the config. @throws FormatError listing the supported ones. */
 export async function describeModel(checkpoint: Checkpoint, backend: Backend): Promise<DescribedModel> {
-  const stated = described(checkpoint, await readVectors(checkpoint, backend, ROPE_TENSORS));
+  const family = familyOf(checkpoint);
+  const own = [...checkpoint.tensors.keys()].filter((name) => family.configTensors?.test(name));
+  const vectors = await readVectors(checkpoint, backend, [...ROPE_TENSORS, ...own]);
+  const stated = described(checkpoint, family, vectors);
   if (checkpoint.format.names === 'gguf') return stated;
   const { config, names } = await asStored(checkpoint, stated);
   return { ...stated, config: freeze(config), names };
 }
 
-function described(checkpoint: Checkpoint, vectors: ReadonlyMap<string, readonly number[]>): DescribedModel {
-  const { format, tensors } = checkpoint;
+/** @throws FormatError listing the supported families */
+function familyOf(checkpoint: Checkpoint): Family {
+  const { format } = checkpoint;
   const isGguf = format.names === 'gguf';
   if (!isGguf) refuseForeignWeights(checkpoint);
   const keys = format.keys(checkpoint);
@@ -165,8 +170,17 @@ function described(checkpoint: Checkpoint, vectors: ReadonlyMap<string, readonly
       `expected a supported one (${supported}), got ${type === undefined ? 'no such key' : show(type)}${beside}`,
     );
   }
+  return family;
+}
+
+function described(
+  checkpoint: Checkpoint,
+  family: Family,
+  vectors: ReadonlyMap<string, readonly number[]>,
+): DescribedModel {
+  const { format, tensors } = checkpoint;
   const source = {
-    keys,
+    keys: format.keys(checkpoint),
     shape: checkpoint.shape,
     hasTensor: (name: string) => tensors.has(name),
     floats(name: string, length: number) {
@@ -174,7 +188,8 @@ function described(checkpoint: Checkpoint, vectors: ReadonlyMap<string, readonly
       return vectors.get(name) as readonly number[];
     },
   };
-  const { config: read, names } = isGguf ? family.fromGguf(source) : family.fromConfig(source);
+  const { config: read, names } =
+    format.names === 'gguf' ? family.fromGguf(source) : family.fromConfig(source);
   return { family, config: freeze({ ...read, maxPositionEmbeddings: contextOf(read) }), names };
 }
 

@@ -131,9 +131,9 @@ function checkUnused(
     const { numExperts } = config.experts;
     refuse(experts.expert(numExperts).down.weight, `${numExperts} experts by the config`);
   }
-  const { attentionNorm } = names.layer(config.numLayers + (config.extraLayers ?? 0));
-  refuse(`${attentionNorm}.weight`, `${config.numLayers} layers by the config`);
-  const prefix = /^(.*\.)0\./.exec(names.layer(0).attentionNorm)?.[1];
+  const { attentionOutput } = names.layer(config.numLayers + (config.extraLayers ?? 0));
+  refuse(`${attentionOutput}.weight`, `${config.numLayers} layers by the config`);
+  const prefix = /^(.*\.)0\./.exec(names.layer(0).attentionOutput)?.[1];
   for (const name of checkpoint.tensors.keys()) {
     const isLayers = prefix !== undefined && name.startsWith(prefix);
     const isWeight = /\.(weight|bias)$/.test(name) && !names.isBuffer?.(name);

@@ -200,8 +200,10 @@ export class Model {
     const result = this.#run('forward', tokens, { cache, dropout, output: wanted }, (made, batch) => {
       const kept =
         logits === 'last' ? this.#lastTokens(made.hidden, batch) : this.#withoutPadding(made.hidden, batch);
+      const scores = outputHead(this.config, this.#parts.weights, kept);
       return {
-        logits: outputHead(this.config, this.#parts.weights, kept),
+        // A bias of the head would fill the padding again.
+        logits: this.config.biases.head && logits === 'all' ? this.#withoutPadding(scores, batch) : scores,
         attentions: made.attentions,
         hiddenStates: made.hiddenStates.map((x) => this.#withoutPadding(x, batch)),
       };

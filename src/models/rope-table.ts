@@ -69,6 +69,8 @@ export interface RopeConfig {
   readonly interleaved: boolean;
   /** Scaling for longer contexts; default none. */
   readonly scaling?: RopeScaling;
+  /** Whether pairs turn the other way round (nanochat); default false. */
+  readonly reversed?: boolean;
   /**
    * `[rotaryDim / 2]`: divides the frequencies, after any scaling; what a GGUF stores as `rope_freqs.weight`.
    */
@@ -211,7 +213,7 @@ export class RopeTable {
     this.#config = config;
     this.#factor = scaling && 'attentionFactor' in scaling ? f32(scaling.attentionFactor) : 1;
     this.switchLength = severalSets ? scaling.originalMaxPositionEmbeddings : Number.POSITIVE_INFINITY;
-    this.#short = new PositionRows(inverseFrequencies(config), this.#factor);
+    this.#short = new PositionRows(config, 0, this.#factor);
   }
 
   /** Whether sequences of both lengths rotate by the same frequencies. */
@@ -223,7 +225,7 @@ export class RopeTable {
     const set = frequencySet(this.#config, length);
     if (set === 0) return this.#short;
     if (this.#long?.set !== set) {
-      this.#long = { set, rows: new PositionRows(inverseFrequencies(this.#config, length), this.#factor) };
+      this.#long = { set, rows: new PositionRows(this.#config, length, this.#factor) };
     }
     return this.#long.rows;
   }
@@ -265,8 +267,10 @@ class PositionRows {
   #cos: Float32Array = new Float32Array(0);
   #sin: Float32Array = new Float32Array(0);
 
-  constructor(frequencies: Float32Array, factor: number) {
-    this.#frequencies = frequencies;
+  /** @param length which chooses the frequencies */
+  constructor(config: RopeConfig, length: number, factor: number) {
+    const frequencies = inverseFrequencies(config, length);
+    this.#frequencies = config.reversed ? frequencies.map((frequency) => -frequency) : frequencies;
     this.#factor = factor;
   }
 

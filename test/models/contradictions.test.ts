@@ -106,7 +106,7 @@ test.each<[string, string, Json, string]>([
     'fewer layers than the file has',
     'tiny-qwen2/window',
     { num_hidden_layers: 2, layer_types: null },
-    'expected 2 layers by the config, got model.layers.2.input_layernorm.weight of shape [32]',
+    'expected 2 layers by the config, got model.layers.2.self_attn.o_proj.weight of shape [32, 32]',
   ],
   [
     'layer types for other layers',

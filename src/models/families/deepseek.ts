@@ -118,7 +118,6 @@ function common(
     headDim,
     norm: 'rms',
     rope,
-    queryKeyNorm: false,
     latent,
     attention: Array.from({ length: numLayers }, () => ({ scale })),
     tiedEmbeddings: shape.tiedEmbeddings ?? false,

@@ -39,7 +39,6 @@ export const falcon: Family = {
       normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
       rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings),
       residual: block === 'sequential' ? 'sequential' : 'parallel',
-      queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: activationAt(keys, 'activation', 'gelu') },
       biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },

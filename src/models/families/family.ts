@@ -35,6 +35,8 @@ export interface Family {
   readonly modelTypes: readonly string[];
   /** Values of `general.architecture` in GGUF. */
   readonly ggufArchitectures: readonly string[];
+  /** Names of small tensors that count as part of the config, besides those of RoPE. */
+  readonly configTensors?: RegExp;
   /** @throws FormatError naming the key that is missing, wrong or not supported */
   fromConfig(source: FamilySource): DecoderDescription;
   /** @throws FormatError naming the key that is missing, wrong or not supported */
@@ -57,6 +59,26 @@ export interface Family {
 /** A model and its family. */
 export interface DescribedModel extends DecoderDescription {
   readonly family: Family;
+}
+
+/**
+ * The converted form of a multi-head family whose class has no key for K.
+ * @param architecture of GGUF, which can hold any K; undefined: none
+ * @throws RangeError for another K than N
+ */
+export function onlyHeads(
+  modelType: string,
+  architecture: string | undefined,
+  before: ConvertedForm['config'],
+  { numHeads: N }: DecoderConfig,
+  to: number,
+): ConvertedForm {
+  if (to === N) return { config: before };
+  const gguf =
+    architecture === undefined ? '' : `; a .gguf file of the ${architecture} architecture can hold any K`;
+  throw new RangeError(
+    `convert: expected K=${N} for ${modelType}, got K=${to}: Hugging Face has no class for its block with fewer key/value heads${gguf}`,
+  );
 }
 
 /** A positive number at `key`, or `fallback`. @throws FormatError for another value, or without either */

@@ -4,8 +4,15 @@
  *
  * Source: transformers models/llama, mistral, qwen2, qwen3, phi3; gguf-py constants.py.
  */
+import type { KeyReader } from '../../format/key-reader.ts';
 import type { Activation } from '../activation.ts';
-import type { DecoderConfig, DecoderLayerNames, DecoderNames } from '../decoder-config.ts';
+import type {
+  DecoderConfig,
+  DecoderLayerNames,
+  DecoderNames,
+  LayerAttention,
+  QueryKeyNorm,
+} from '../decoder-config.ts';
 import {
   activationAt,
   CONFIG_SIZES,
@@ -17,14 +24,22 @@ import {
 } from './family.ts';
 import { configRope, ggufRope, type RopeTraits } from './rope-keys.ts';
 
+/** An RMS norm of each head of q and k before its rotation. */
+export const HEAD_NORM: QueryKeyNorm = { over: 'head' };
+
 /** How a family's config.json differs from Llama's, and transformers' defaults of its keys. */
 interface ConfigTraits {
   /** Default none. */
   readonly biases?: DecoderConfig['biases'];
-  readonly queryKeyNorm?: boolean;
+  readonly queryKeyNorm?: QueryKeyNorm;
   /** The key of the activation and its default; default `hidden_act` and silu. */
-  readonly activation?: { readonly key: string; readonly fallback: string };
+  readonly activation?: { readonly key?: string; readonly fallback: string };
+  /** Default true. */
+  readonly gated?: boolean;
+  /** Default `rms`, with `rms_norm_eps`; of layer norms `layer_norm_eps`. */
+  readonly norm?: DecoderConfig['norm'];
   readonly maxPositionEmbeddings: number;
+  /** Default 1e-6, of layer norms 1e-5. */
   readonly normEps?: number;
   readonly rope?: RopeTraits;
 }
@@ -32,25 +47,34 @@ interface ConfigTraits {
 /** @throws FormatError naming the key that is missing, wrong or not supported. */
 export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): DecoderConfig {
   const { keys, shape } = source;
-  const { key, fallback } = traits.activation ?? { key: 'hidden_act', fallback: 'silu' };
+  const { key = 'hidden_act', fallback } = traits.activation ?? { fallback: 'silu' };
+  const { norm = 'rms', gated = true, queryKeyNorm } = traits;
+  const [epsKey, eps] =
+    norm === 'rms' ? (['rms_norm_eps', 1e-6] as const) : (['layer_norm_eps', 1e-5] as const);
   const sizes = decoderSizes(source, CONFIG_SIZES, traits.maxPositionEmbeddings);
   return {
     ...sizes,
-    norm: 'rms',
-    normEps: positiveNumber(keys, 'rms_norm_eps', traits.normEps ?? 1e-6),
+    norm,
+    normEps: positiveNumber(keys, epsKey, traits.normEps ?? eps),
     rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings, traits.rope),
-    queryKeyNorm: traits.queryKeyNorm ?? false,
+    ...(queryKeyNorm && { queryKeyNorm }),
     attention: layerAttention(keys, shape),
-    mlp: { gated: true, activation: activationAt(keys, key, fallback) },
+    mlp: { gated, activation: activationAt(keys, key, fallback) },
     biases: traits.biases ?? { queryKeyValue: false, attentionOutput: false, mlp: false },
   };
+}
+
+/** What the keys `attention_bias` and `mlp_bias` say. @param fallback of the first; default false */
+export function statedBiases(keys: KeyReader, fallback: boolean = false): DecoderConfig['biases'] {
+  const attention = keys.flag('attention_bias') ?? fallback;
+  return { queryKeyValue: attention, attentionOutput: attention, mlp: keys.flag('mlp_bias') ?? false };
 }
 
 /** How a family's GGUF file differs from the others. */
 interface GgufTraits {
   /** Whether q and k are stored for the rotation of pairs (2i, 2i + 1). */
   readonly interleaved?: boolean;
-  readonly queryKeyNorm?: boolean;
+  readonly queryKeyNorm?: QueryKeyNorm;
   /** Default silu. */
   readonly activation?: Activation;
   /** Whether the family can have experts. */
@@ -71,7 +95,7 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
     norm: 'rms',
     normEps: positiveNumber(keys, `${arch}.attention.layer_norm_rms_epsilon`),
     rope: ggufRope(source, arch, traits.interleaved ?? false, traits.yarnTruncates),
-    queryKeyNorm: traits.queryKeyNorm ?? false,
+    ...(traits.queryKeyNorm && { queryKeyNorm: traits.queryKeyNorm }),
     attention: layerAttention(keys, shape),
     mlp: { gated: true, activation: traits.activation ?? 'silu' },
     biases: ggufBiases(source),
@@ -89,7 +113,6 @@ export function ungatedFromGguf(source: FamilySource): DecoderConfig {
     ...decoderSizes(source, ggufSizes(arch)),
     norm: 'layer',
     normEps: positiveNumber(keys, `${arch}.attention.layer_norm_epsilon`),
-    queryKeyNorm: false,
     attention: layerAttention(keys, shape),
     mlp: { gated: false, activation: 'geluTanh' },
     biases: ggufBiases(source),
@@ -147,6 +170,14 @@ export const ggufNames: DecoderNames = {
   },
 };
 
+/** `config` with more about the attention of each layer. */
+export function withLayers(
+  config: DecoderConfig,
+  own: (index: number, layer: LayerAttention) => LayerAttention,
+): DecoderConfig {
+  return { ...config, attention: config.attention.map((layer, i) => ({ ...layer, ...own(i, layer) })) };
+}
+
 /**
  * `names` with other names in each layer; `own` gives them, from the index and the layer's names in `names`.
  */
@@ -164,6 +195,11 @@ export function withLayerNames(
 /** `name` with another last part: `a.b` and `c` give `a.c`. */
 export function sibling(name: string, last: string): string {
   return name.slice(0, name.lastIndexOf('.') + 1) + last;
+}
+
+/** `names` of an MLP without a gate. */
+export function ungatedNames(names: DecoderNames): DecoderNames {
+  return withLayerNames(names, (_, { gateUp }) => ({ gateUp: gateUp[1] }));
 }
 
 /**

@@ -9,7 +9,7 @@
  * Source: transformers models/gemma2; llama.cpp convert_hf_to_gguf.py (Gemma2Model), src/models/gemma2.cpp.
  */
 import type { KeyReader } from '../../format/key-reader.ts';
-import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
+import type { DecoderConfig, DecoderNames, QueryKeyNorm } from '../decoder-config.ts';
 import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
 import {
   gatedFromConfig,
@@ -43,7 +43,7 @@ function withSoftCaps(keys: KeyReader, config: DecoderConfig, prefix: string): D
 /** What Gemma 2 and 3 have in common, from their config.json. @throws FormatError as `gatedFromConfig`. */
 export function gemmaFromConfig(
   source: FamilySource,
-  traits: { readonly maxPositionEmbeddings: number; readonly queryKeyNorm?: boolean },
+  traits: { readonly maxPositionEmbeddings: number; readonly queryKeyNorm?: QueryKeyNorm },
 ): DecoderConfig {
   const { keys } = source;
   if (keys.flag('use_bidirectional_attention')) {
@@ -63,7 +63,7 @@ export function gemmaFromConfig(
 export function gemmaFromGguf(
   source: FamilySource,
   layersOf27B: number,
-  traits: { readonly queryKeyNorm?: boolean } = {},
+  traits: { readonly queryKeyNorm?: QueryKeyNorm } = {},
 ): DecoderConfig {
   const config = gatedFromGguf(source, { ...traits, activation: 'geluTanh' });
   const { numLayers, hiddenSize, numHeads, headDim } = config;
@@ -74,7 +74,7 @@ export function gemmaFromGguf(
 function gemma(config: DecoderConfig, scale: number): DecoderConfig {
   return {
     ...config,
-    normAfter: true,
+    normPlace: 'both',
     embeddingScale: Math.sqrt(config.hiddenSize),
     attention: config.attention.map((layer) => ({ ...layer, scale })),
   };

@@ -33,7 +33,6 @@ export const gpt2: Family = {
     const config: DecoderConfig = {
       ...decoderSizes(source, ['vocab_size', 'n_inner', 'n_positions']),
       norm: 'layer',
-      queryKeyNorm: false,
       biases: BIASES,
       normEps: positiveNumber(keys, 'layer_norm_epsilon', 1e-5),
       attention: scaledAttention(source),

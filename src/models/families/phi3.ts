@@ -22,7 +22,7 @@ export const phi3: Family = {
     const config = gatedFromConfig(source, {
       maxPositionEmbeddings: 4096,
       normEps: 1e-5,
-      rope: { partial: true, originalPositions: 4096 },
+      rope: { partial: 1, originalPositions: 4096 },
     });
     return { config, names: fusedNames(huggingFaceNames, 'qkv_proj', 'gate_up_proj') };
   },

@@ -6,7 +6,7 @@
  */
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import { gatedConfigJson } from './gated-config-json.ts';
-import { gatedFromConfig, gatedFromGguf, ggufNames, huggingFaceNames } from './gated-decoder.ts';
+import { gatedFromConfig, gatedFromGguf, ggufNames, HEAD_NORM, huggingFaceNames } from './gated-decoder.ts';
 
 export const qwen3: Family = {
   modelTypes: ['qwen3'],
@@ -15,12 +15,16 @@ export const qwen3: Family = {
   fromConfig(source: FamilySource): DecoderDescription {
     const attentionBias = source.keys.flag('attention_bias') ?? false;
     const biases = { queryKeyValue: attentionBias, attentionOutput: attentionBias, mlp: false };
-    const config = gatedFromConfig(source, { biases, queryKeyNorm: true, maxPositionEmbeddings: 32_768 });
+    const config = gatedFromConfig(source, {
+      biases,
+      queryKeyNorm: HEAD_NORM,
+      maxPositionEmbeddings: 32_768,
+    });
     return { config, names: huggingFaceNames };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    return { config: gatedFromGguf(source, { queryKeyNorm: true }), names: ggufNames };
+    return { config: gatedFromGguf(source, { queryKeyNorm: HEAD_NORM }), names: ggufNames };
   },
 
   toConfig: (config) => gatedConfigJson(config, 'qwen3', 'Qwen3ForCausalLM'),

@@ -18,8 +18,12 @@ export interface RopeTraits {
   readonly parameters?: Readonly<Record<string, unknown>>;
   /** Default of the original context length, in a family whose configs always state one. */
   readonly originalPositions?: number;
-  /** Whether `partial_rotary_factor` is read; if not, another value than 1 is an error. Default false. */
-  readonly partial?: boolean;
+  /** Default of `partial_rotary_factor`; absent: another value than 1 is an error. */
+  readonly partial?: number;
+  /** Whether pairs are (2i, 2i + 1); default false. */
+  readonly interleaved?: boolean;
+  /** Whether pairs turn the other way round; default false. */
+  readonly reversed?: boolean;
 }
 
 /**
@@ -30,7 +34,14 @@ export function configRope(
   keys: KeyReader,
   headDim: number,
   maxPositions: number,
-  { theta = 10000, partial = false, parameters: fallback, originalPositions }: RopeTraits = {},
+  {
+    theta = 10000,
+    partial,
+    parameters: fallback,
+    originalPositions,
+    interleaved = false,
+    reversed,
+  }: RopeTraits = {},
 ): RopeConfig {
   const parameters = ropeParameters(keys) ?? (fallback && new KeyReader(keys.file, (key) => fallback[key]));
   const byKind = parameters?.find(['full_attention', 'sliding_attention']);
@@ -43,9 +54,50 @@ export function configRope(
   return {
     theta: positiveNumber(parameters?.has('rope_theta') ? parameters : keys, 'rope_theta', theta),
     rotaryDim,
-    interleaved: false,
+    interleaved,
+    ...(reversed && { reversed }),
     scaling,
   };
+}
+
+/**
+ * The RoPE of full layers and of sliding layers. Their keys are two objects in `rope_parameters`, or keys of
+ * the config; `rope_scaling` is for full layers and has priority.
+ * @param thetas defaults
+ */
+export function ropesByKind(
+  keys: KeyReader,
+  headDim: number,
+  maxPositions: number,
+  thetas: { readonly full_attention: number; readonly sliding_attention: number },
+): { readonly rope: RopeConfig; readonly windowRope: RopeConfig } {
+  const parameters = nestedKeys(keys, 'rope_parameters');
+  if (parameters && !parameters.find(['full_attention', 'sliding_attention'])) {
+    throw keys.fail('rope_parameters', 'expected full_attention and sliding_attention in it');
+  }
+  const scaling = nestedKeys(keys, 'rope_scaling') ? (keys.raw('rope_scaling') as object) : {};
+  const of = (kind: 'full_attention' | 'sliding_attention', theta: unknown, added: object) => {
+    const own = parameters && nestedKeys(parameters, kind);
+    const stated = own ? (parameters.raw(kind) as object) : { rope_type: 'default' };
+    const values: Readonly<Record<string, unknown>> = {
+      rope_parameters: { ...stated, ...added },
+      rope_theta: theta,
+    };
+    const reader = new KeyReader(keys.file, (key) => (Object.hasOwn(values, key) ? values[key] : undefined));
+    return configRope(reader, headDim, maxPositions, { theta: thetas[kind] });
+  };
+  return {
+    rope: of('full_attention', keys.raw('rope_theta'), scaling),
+    windowRope: of('sliding_attention', keys.raw('rope_local_base_freq'), {}),
+  };
+}
+
+/** `keys` without those of RoPE, for families that read these by kind of layer. */
+export function withoutRope(keys: KeyReader): KeyReader {
+  const other = (key: string) => !key.startsWith('rope_');
+  return new KeyReader(keys.file, (key) =>
+    other(key) ? (keys.isNull(key) ? null : keys.raw(key)) : undefined,
+  );
 }
 
 /** The object with the RoPE parameters of a config; an empty one counts as absent. */
@@ -75,12 +127,12 @@ function configRotaryDim(
   keys: KeyReader,
   parameters: KeyReader | undefined,
   headDim: number,
-  partial: boolean,
+  partial: number | undefined,
 ): number {
   const key = 'partial_rotary_factor';
   const holder = parameters?.has(key) ? parameters : keys;
-  const factor = positiveNumber(holder, key, 1);
-  if (!partial && factor !== 1) {
+  const factor = positiveNumber(holder, key, partial ?? 1);
+  if (partial === undefined && factor !== 1) {
     throw holder.fail(
       key,
       `expected 1, since transformers rotates whole heads in this family, got ${factor}`,

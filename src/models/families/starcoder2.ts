@@ -41,7 +41,6 @@ export const starcoder2: Family = {
       norm: 'layer',
       normEps: positiveNumber(keys, 'norm_epsilon', 1e-5),
       rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings),
-      queryKeyNorm: false,
       attention: layerAttention(keys, shape),
       mlp: { gated: false, activation: activationAt(keys, 'hidden_act', 'gelu_pytorch_tanh') },
       biases: { queryKeyValue: biased, attentionOutput: biased, mlp: biased },

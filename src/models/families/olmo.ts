@@ -1,0 +1,46 @@
+/**
+ * OLMo 1: Llama with layer norms that have no parameters, and q, k and v clamped (`clip_qkv`).
+ *
+ * Source: transformers models/olmo; llama.cpp conversion/olmo.py (q and k permuted), src/models/olmo.cpp.
+ */
+import type { KeyReader } from '../../format/key-reader.ts';
+import type { DecoderConfig } from '../decoder-config.ts';
+import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
+import {
+  gatedFromConfig,
+  ggufNames,
+  huggingFaceNames,
+  statedBiases,
+  ungatedFromGguf,
+} from './gated-decoder.ts';
+import { ggufRope } from './rope-keys.ts';
+
+export const olmo: Family = {
+  modelTypes: ['olmo'],
+  ggufArchitectures: ['olmo'],
+
+  fromConfig(source: FamilySource): DecoderDescription {
+    const { keys } = source;
+    const biases = statedBiases(keys);
+    const config = gatedFromConfig(source, { norm: 'layer', biases, maxPositionEmbeddings: 2048 });
+    return { config: plainNorms(config, keys, 'clip_qkv'), names: huggingFaceNames };
+  },
+
+  fromGguf(source: FamilySource): DecoderDescription {
+    const config: DecoderConfig = {
+      ...ungatedFromGguf(source),
+      rope: ggufRope(source, 'olmo', true),
+      mlp: { gated: true, activation: 'silu' },
+    };
+    return { config: plainNorms(config, source.keys, 'olmo.attention.clamp_kqv'), names: ggufNames };
+  },
+};
+
+function plainNorms(config: DecoderConfig, keys: KeyReader, clipKey: string): DecoderConfig {
+  const clipped = keys.has(clipKey) && keys.raw(clipKey) !== 0;
+  return {
+    ...config,
+    normParameters: 'none',
+    ...(clipped && { clipQueryKeyValue: positiveNumber(keys, clipKey) }),
+  };
+}
