@@ -18,7 +18,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
+    AutoConfig, AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM,
     MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
     Starcoder2Config, Starcoder2ForCausalLM)
@@ -49,6 +49,13 @@ GEMMA3_ROPE = {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_th
 SMALL = dict(hidden_size=20, intermediate_size=24, num_attention_heads=2, num_key_value_heads=1, head_dim=12)
 FALCON = dict(vocab_size=V, num_hidden_layers=2, max_position_embeddings=64, ffn_hidden_size=56, bos_token_id=1, eos_token_id=2)
 BIGCODE = {**GPT2, "n_inner": 40}
+LAYER_NORM = dict(rms_norm_eps=None)  # the families' own key has its default
+EXPERTS = dict(intermediate_size=24, num_local_experts=5, num_experts_per_tok=2)
+OLMO3_ROPE = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 1.0, "original_max_position_embeddings": 16}
+HALF_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+OPT = dict(vocab_size=V, hidden_size=32, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=48,
+           word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 
 # family/option -> (what it is for, config fields)
 MODELS = {
@@ -116,27 +123,142 @@ MODELS = {
              tie_word_embeddings=False)),
     "gpt_bigcode/one": ("K = 1, matrices by output", dict(**BIGCODE, multi_query=True)),
     "gpt_bigcode/many": ("K = N, projections fused by head", dict(**BIGCODE, multi_query=False)),
+    "smollm3/plain": ("layer 3 without rotation, tied", dict(num_hidden_layers=4, num_key_value_heads=2, tie_word_embeddings=True)),
+    "smollm3/options": (
+        "layers without rotation listed, which slide; biases, head_dim 12",
+        dict(num_hidden_layers=3, num_key_value_heads=1, head_dim=12, no_rope_layers=[1, 0, 0], use_sliding_window=True,
+             sliding_window=WINDOW, attention_bias=True, mlp_bias=True)),
+    "mixtral/plain": ("5 experts of which 2, N = 6, K = 2", dict(**EXPERTS, hidden_size=48, num_attention_heads=6, num_key_value_heads=2)),
+    "mixtral/window": (
+        "4 experts of which 3, a window of 9 in every layer, head_dim 12",
+        dict(intermediate_size=24, num_key_value_heads=4, head_dim=12, sliding_window=WINDOW, num_local_experts=4, num_experts_per_tok=3)),
+    "qwen3_moe/plain": (
+        "5 experts of which 2, weights normalised, head_dim 12",
+        dict(num_key_value_heads=2, head_dim=12, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=24, norm_topk_prob=True)),
+    "qwen3_moe/options": (
+        "layers 0 and 2 dense, weights not normalised, biases, K = N, tied",
+        dict(num_hidden_layers=4, num_key_value_heads=4, head_dim=8, attention_bias=True, num_experts=4, num_experts_per_tok=3,
+             moe_intermediate_size=20, decoder_sparse_step=2, tie_word_embeddings=True)),
+    "olmo2/plain": ("norms after attention and MLP, q and k norms over all heads, K = N", dict(num_key_value_heads=4)),
+    "olmo2/grouped": (
+        "K = 2 of N = 6, biases, its own theta",
+        dict(hidden_size=48, num_attention_heads=6, num_key_value_heads=2, attention_bias=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 500000.0})),
+    "olmo/plain": ("norms without weights, K = N", dict(**LAYER_NORM, num_key_value_heads=4)),
+    "olmo/clip": ("q, k and v clamped, K = 2, tied", dict(**LAYER_NORM, num_key_value_heads=2, clip_qkv=0.6, tie_word_embeddings=True)),
+    "olmo3/plain": (
+        "three layers of four with a window, K = N",
+        dict(num_hidden_layers=4, num_key_value_heads=4, sliding_window=WINDOW, rope_parameters=OLMO3_ROPE)),
+    "olmo3/yarn": (
+        "YaRN in full layers only, layer types by name, K = 2",
+        dict(num_key_value_heads=2, sliding_window=WINDOW, layer_types=["full_attention", "sliding_attention"],
+             rope_parameters={**OLMO3_ROPE, "full_attention": YARN})),
+    "granite/plain": (
+        "multipliers of embeddings, residuals, scores and logits, tied",
+        dict(num_key_value_heads=2, tie_word_embeddings=True, embedding_multiplier=1.5, residual_multiplier=0.8,
+             attention_multiplier=0.125, logits_scaling=0.5)),
+    "granite/options": (
+        "biases, K = 1, a head of its own",
+        dict(num_key_value_heads=1, attention_bias=True, mlp_bias=True, embedding_multiplier=2.0, residual_multiplier=0.7,
+             attention_multiplier=0.5, logits_scaling=0.25)),
+    "gpt_neox/plain": (
+        "attention and MLP in parallel below two norms, a quarter of each head rotates, projections fused by head",
+        dict(**LAYER_NORM, hidden_size=48, num_attention_heads=3,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25})),
+    "gpt_neox/sequential": (
+        "attention before the MLP, no biases in attention, whole heads rotate, tanh GELU, tied",
+        dict(**LAYER_NORM, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new", tie_word_embeddings=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0})),
+    "opt/plain": ("learned positions from row 2 on, ReLU", dict(**OPT)),
+    "opt/options": (
+        "no biases, norms without weights, GELU, a head of its own",
+        dict(**OPT, enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu", tie_word_embeddings=False)),
+    "phi/plain": (
+        "attention and MLP below one norm, half of each head rotates, a bias on the head, K = N",
+        dict(**LAYER_NORM, num_key_value_heads=4, rope_parameters=HALF_ROPE)),
+    "phi/grouped": (
+        "K = 2, a quarter of each head rotates",
+        dict(**LAYER_NORM, hidden_size=64, num_key_value_heads=2,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25})),
+    "stablelm/plain": (
+        "layer norms, a gated MLP, a quarter of each head rotates, biases on q, k and v, K = N",
+        dict(**LAYER_NORM, hidden_size=64, num_key_value_heads=4, use_qkv_bias=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25})),
+    "stablelm/parallel": (
+        "attention and MLP below one norm, half of each head rotates, K = 2, tied",
+        dict(**LAYER_NORM, num_key_value_heads=2, use_parallel_residual=True, tie_word_embeddings=True, rope_parameters=HALF_ROPE)),
+    "gemma/plain": ("K = 1, head_dim 12, tied", dict(num_key_value_heads=1, head_dim=12, tie_word_embeddings=True)),
+    "gemma/many": ("K = N, biases, a head of its own", dict(num_key_value_heads=4, head_dim=8, attention_bias=True)),
+    "glm4/plain": (
+        "four norms per layer, the first half of each head rotates in neighbouring pairs, biases on q, k and v",
+        dict(num_key_value_heads=2, head_dim=12, attention_bias=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+    "glm4/options": (
+        "no biases, K = N, whole heads rotate, tied",
+        dict(num_key_value_heads=4, head_dim=8, attention_bias=False, tie_word_embeddings=True,
+             rope_parameters={"rope_type": "default", "rope_theta": 1e5, "partial_rotary_factor": 1.0})),
+    "cohere2/plain": (
+        "attention and MLP below one norm without bias, three layers of four rotate and slide, scaled logits, tied",
+        dict(**LAYER_NORM, num_hidden_layers=4, num_key_value_heads=2, sliding_window=WINDOW, logit_scale=0.3, tie_word_embeddings=True)),
+    "cohere2/options": (
+        "biases, K = N, layer types by name, a head of its own",
+        dict(**LAYER_NORM, num_key_value_heads=4, sliding_window=WINDOW, layer_types=["full_attention", "sliding_attention"],
+             attention_bias=True, logit_scale=1.5)),
+    "ernie4_5/plain": ("neighbouring pairs rotate, head_dim 12, tied", dict(num_key_value_heads=2, head_dim=12, tie_word_embeddings=True)),
+    "ernie4_5/biases": ("biases everywhere, K = N", dict(num_key_value_heads=4, head_dim=8, use_bias=True)),
+    "exaone4/plain": (
+        "norms after attention and MLP, three layers of four rotate and slide",
+        dict(num_hidden_layers=4, num_key_value_heads=2, sliding_window=WINDOW)),
+    "exaone4/full": (
+        "no window, every layer rotates, K = 1, head_dim 12, tied",
+        dict(num_key_value_heads=1, head_dim=12, sliding_window=None, layer_types=["full_attention"] * 2, tie_word_embeddings=True)),
+    "ministral3/plain": (
+        "YaRN, queries that grow with the position",
+        dict(num_key_value_heads=2, head_dim=12, rope_parameters={**YARN, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5})),
+    "hunyuan_v1_dense/plain": ("norms of q and k behind the rotation, tied", dict(num_key_value_heads=2, head_dim=12, tie_word_embeddings=True)),
+    "hunyuan_v1_dense/alpha": (
+        "a base raised by alpha, biases, K = N",
+        dict(num_key_value_heads=4, head_dim=8, attention_bias=True,
+             rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "alpha": 50.0, "factor": 1.0})),
+    "seed_oss/plain": ("biases on q, k and v, head_dim 12", dict(num_key_value_heads=2, head_dim=12)),
+    "seed_oss/biases": ("biases everywhere, K = 1, tied", dict(
+        num_key_value_heads=1, head_dim=8, attention_out_bias=True, mlp_bias=True, tie_word_embeddings=True)),
+    "nanochat/plain": ("norms without weights, one behind the embedding, turned the other way round, a cap on logits", dict(
+        num_key_value_heads=4, final_logit_softcapping=3.0)),
+    "nanochat/grouped": ("K = 2, biases, no cap", dict(num_key_value_heads=2, attention_bias=True, final_logit_softcapping=None)),
+    "arcee/plain": ("squared ReLU without a gate, head_dim 12", dict(num_key_value_heads=2, head_dim=12)),
+    "arcee/biases": ("biases everywhere, K = N, tied, YaRN", dict(
+        num_key_value_heads=4, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, rope_parameters=YARN)),
+    "apertus/plain": (
+        "xIELU with parameters of each layer, Llama 3's frequencies",
+        dict(num_key_value_heads=2, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 16, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0})),
+    "apertus/biases": ("biases in attention, K = N, tied", dict(num_key_value_heads=4, attention_bias=True, tie_word_embeddings=True)),
 }
 # As their families have them: only the sizes of BASE, but for these.
-OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon")
+OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon", "opt")
 
 
 def random_model(family, option, fields, seed):
-    config, model = CLASSES[family]
-    config = config(**(fields if family in OWN_FIELDS else {**BASE, **fields}))
+    fields = fields if family in OWN_FIELDS else {**BASE, **fields}
+    if fields.get("rms_norm_eps", 0) is None:
+        del fields["rms_norm_eps"]
+    config, model = CLASSES.get(family, (None, None))
+    config = config(**fields) if config else AutoConfig.for_model(family, **fields)
     if option == "images":
         vision = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4)
         config = Gemma3Config(text_config=config, vision_config=vision, mm_tokens_per_image=4, image_token_index=60,
                               boi_token_index=58, eoi_token_index=59)
         model = Gemma3ForConditionalGeneration
-    model = model(config)
+    model = model(config) if model else AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
             is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
-            # Gemma multiplies embeddings by sqrt(D): drawn wider, every answer would repeat its last token.
-            embeddings = 0.12 if family.startswith("gemma") else 0.4
+            # Gemma and Granite multiply embeddings, OPT adds positions: drawn wider, answers would repeat a token.
+            embeddings = 0.12 if family.startswith(("gemma", "granite", "opt")) else 0.4
             is_embedding = "embed" in name or "wte" in name or "wpe" in name
             scale = embeddings if is_embedding else 0.3 if "bias" in name else 0.25
             one = 0 if family.startswith("gemma") else 1  # Gemma's norms multiply by 1 + w
@@ -190,7 +312,8 @@ def main(out, chosen):
         seed, (family, option) = 900 + index, name.split("/")
         folder = out / f"tiny-{family}" / option
         save(name, random_model(family, option, fields, seed), folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                     experts_implementation="eager").eval()
 
         generator = torch.Generator().manual_seed(seed + 100)
         tokens = torch.randint(0, V, (B, T), generator=generator)
@@ -207,14 +330,14 @@ def main(out, chosen):
             for what, values in {"prompt": prompt, "tokens": answer, "margins": margins}.items():
                 arrays[f"{key}/{what}"] = torch.tensor(values)
         write_arrays(folder / "golden.safetensors", {k: v.numpy() for k, v in arrays.items()})
-        noise = (model.double()(tokens, use_cache=False).logits - arrays["logits"]).abs().max()
+        noise = (logits_of(model.double(), tokens) - arrays["logits"]).abs().max()
         write_json(folder / "golden.json", {
             "script": "tools/golden/tiny_families.py", "versions": versions("torch", "transformers", "safetensors"),
             "purpose": purpose, "seed": seed, "attention": "eager, float32", "B": B, "T": T, "V": V, "raggedLengths": list(RAGGED),
             "minMargin": margin, "maxAbsLogit": float(arrays["logits"].abs().max()),
             # against a run whose matmuls and softmax are float64 (norms and angles stay float32, as
             # transformers has them)
-            "float32Noise": float(noise.detach()),
+            "float32Noise": float(noise),
         })
         print(name, "max |logit|", round(float(arrays["logits"].abs().max()), 2), "margin", margin, "noise", float(noise))
         assert not long or math.isclose(model.model.rotary_emb.attention_scaling, math.sqrt(1 + math.log(4) / math.log(16)))

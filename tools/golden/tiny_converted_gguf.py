@@ -1,0 +1,46 @@
+"""Makes test/golden/tiny-<family>/<option>.gguf, float32, from checkpoints of tiny_families.py with llama.cpp's own
+converter. Only the vocabulary, without which llama.cpp opens no file, is made up.
+
+Options that llama.cpp reads in another way, or that GGUF has no keys for, have no file.
+
+Usage: python tiny_converted_gguf.py LLAMA_CPP OUT [FAMILY/OPTION …]   # LLAMA_CPP its sources, OUT test/golden
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+llama_cpp, out, *chosen = sys.argv[1:]
+sys.path[:0] = [llama_cpp, f"{llama_cpp}/gguf-py"]
+
+from conversion import ModelBase, ModelType, get_model_architecture, get_model_class  # noqa: E402
+from gguf import LlamaFileType  # noqa: E402
+
+from tiny_models import add_vocabulary  # noqa: E402
+
+FILES = (
+    "smollm3/plain", "mixtral/plain", "qwen3_moe/plain", "olmo2/plain", "olmo2/grouped", "olmo/plain", "olmo/clip", "olmo3/plain", "olmo3/yarn",
+    "granite/plain", "granite/options", "gpt_neox/plain", "phi/plain", "stablelm/plain", "stablelm/parallel", "gemma/plain", "gemma/many",
+    "glm4/plain", "cohere2/plain", "ernie4_5/plain", "exaone4/plain", "exaone4/full", "ministral3/plain", "hunyuan_v1_dense/plain",
+    "hunyuan_v1_dense/alpha", "seed_oss/plain", "arcee/plain", "apertus/plain")
+
+
+def convert(folder, path):
+    hparams = ModelBase.load_hparams(folder, False)
+    made = get_model_class(get_model_architecture(hparams, ModelType.TEXT))
+    named = type(made.__name__, (made,), {
+        "set_vocab": lambda model: add_vocabulary(model.gguf_writer, hparams["vocab_size"]), "model_arch": made.model_arch})
+    with torch.inference_mode():
+        model = named(folder, LlamaFileType.ALL_F32, path, model_name="tiny", hparams=hparams)
+        model.write()
+    path.chmod(0o644)
+    print(path, path.stat().st_size)
+
+
+logging.disable(logging.INFO)
+for name in chosen or FILES:
+    family, option = name.split("/")
+    parent = Path(out) / f"tiny-{family}"
+    convert(parent / option, parent / f"{option}.gguf")
