@@ -175,7 +175,7 @@ MODELS = {
         dict(**OPT, enable_bias=False, layer_norm_elementwise_affine=False, activation_function="gelu", tie_word_embeddings=False)),
     "phi/plain": (
         "attention and MLP below one norm, half of each head rotates, a bias on the head, K = N",
-        dict(**LAYER_NORM, num_key_value_heads=4, rope_parameters=HALF_ROPE)),
+        dict(**LAYER_NORM, num_key_value_heads=4, intermediate_size=128, rope_parameters=HALF_ROPE)),
     "phi/grouped": (
         "K = 2, a quarter of each head rotates",
         dict(**LAYER_NORM, hidden_size=64, num_key_value_heads=2,
@@ -260,7 +260,8 @@ def random_model(family, option, fields, seed):
             # Gemma and Granite multiply embeddings, OPT adds positions: drawn wider, answers would repeat a token.
             embeddings = 0.12 if family.startswith(("gemma", "granite", "opt")) else 0.4
             is_embedding = "embed" in name or "wte" in name or "wpe" in name
-            scale = embeddings if is_embedding else 0.3 if "bias" in name else 0.25
+            matrices = 0.5 if family == "opt" else 0.25
+            scale = embeddings if is_embedding else 0.3 if "bias" in name else matrices
             one = 0 if family.startswith("gemma") else 1  # Gemma's norms multiply by 1 + w
             p.copy_(one + 0.3 * noise if is_norm else scale * noise)
     return model
