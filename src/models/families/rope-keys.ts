@@ -267,6 +267,7 @@ function ggufYarn(
   factor: number,
   truncate: boolean,
 ): RopeScaling {
+  const logMultiplier = keys.raw(`${prefix}.yarn_log_multiplier`);
   return {
     type: 'yarn',
     factor,
@@ -278,8 +279,10 @@ function ggufYarn(
       `${prefix}.original_context_length`,
       shape.maxPositionEmbeddings,
     ),
-    // llama.cpp multiplies both.
-    attentionFactor: positiveNumber(keys, `${prefix}.attn_factor`, 1) * yarnScale(factor),
+    // llama.cpp multiplies these.
+    attentionFactor:
+      (positiveNumber(keys, `${prefix}.attn_factor`, 1) * yarnScale(factor)) /
+      yarnScale(factor, typeof logMultiplier === 'number' ? logMultiplier : 0),
   };
 }
 
