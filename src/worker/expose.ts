@@ -1,6 +1,5 @@
 /** The worker's side: runs the functions that a page calls. */
 import { checkObject, describe } from '../arguments/kinds.ts';
-import { isNode } from '../platform/node.ts';
 import {
   CALL,
   type CallMessage,
@@ -63,7 +62,8 @@ export function expose(functions: ExposedFunctions, port?: Listener): void {
  * @returns its name; undefined in Node, where message ports tell it, and in pages without locks (of `http:`)
  */
 async function lifelongLock(): Promise<string | undefined> {
-  const locks = isNode ? undefined : globalThis.navigator?.locks;
+  const { navigator, process } = globalThis;
+  const locks = process?.getBuiltinModule === undefined ? navigator?.locks : undefined;
   if (locks === undefined) return undefined;
   const name = `gqa/worker ${crypto.randomUUID()}`;
   return new Promise((resolve) => {
