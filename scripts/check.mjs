@@ -22,6 +22,7 @@ const tarball = () =>
 const checks = {
   readme: () => ['node', 'scripts/check-readme.mjs'],
   examples: () => ['node', 'scripts/check-examples.mjs'],
+  families: () => ['node', 'scripts/family-table.mjs', '--check'],
   links: () => ['node', 'scripts/check-links.mjs'],
   types: () => ['tsc', '--noEmit'],
   attw: () => ['attw', '--profile', 'esm-only', '--no-emoji', tarball()],

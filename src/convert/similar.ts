@@ -41,6 +41,11 @@ export async function similarMixes(
   { calibration, signal, onLayer }: SimilarOptions,
 ): Promise<LayerMix[]> {
   const { config } = description;
+  if (config.clipQueryKeyValue !== undefined) {
+    throw new RangeError(
+      'convert: expected method mean, first or random for a model that clamps q, k and v, which does not commute with the alignment of heads, got similar',
+    );
+  }
   const mixes: LayerMix[] = [];
   const decoder = await OpenedDecoder.of(checkpoint, description, signal);
   try {

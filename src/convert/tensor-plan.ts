@@ -69,6 +69,16 @@ export function layerTensorPlans(
   if (!isSame(mix.output, N)) {
     put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H), transposed ? 0 : 1, 3, 0);
   }
+  if (config.queryKeyNorm?.over === 'all' && config.queryKeyNorm.weighted !== false) {
+    // Random heads take the mean, since a norm's weight is no random number.
+    const keys = mix.key.map((sources, i) =>
+      sources.length > 0
+        ? sources
+        : mix.groups[i].map((head, _, { length }) => ({ head, weight: 1 / length })),
+    );
+    if (!isSame(mix.query, N)) put(`${layer.queryNorm}.weight`, headBlocks(mix.query, N, H), 0, 7, 0);
+    if (!isSame(keys, K)) put(`${layer.keyNorm}.weight`, headBlocks(keys, K, H), 0, 7, 0);
+  }
   if (config.attentionSinks && !isSame(mix.query, N)) {
     // A sink moves with its query head; alignment does not change the scores.
     const blocks = mix.query.map(([{ head }]) => ({ size: 1, sources: [{ first: head, weight: 1 }] }));

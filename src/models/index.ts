@@ -14,13 +14,19 @@ export type {
   EncodeOptions,
   Tokenizer,
 } from '../text/tokenizer.ts';
-export type { Activation } from './activation.ts';
+export type { Activation, Xielu } from './activation.ts';
 export { type Chat, type ChatTurn, chat } from './chat/chat.ts';
 export type { ChatOptions, LoadChatOptions, SaveChatOptions, SendOptions } from './chat/chat-options.ts';
 export { type GenerateTextOptions, generateText } from './chat/generate-text.ts';
 export { loadChat } from './chat/load-chat.ts';
 export type { DecoderOutput } from './decoder.ts';
-export type { DecoderConfig, LatentAttentionConfig, LayerAttention } from './decoder-config.ts';
+export type {
+  DecoderConfig,
+  LatentAttentionConfig,
+  LayerAttention,
+  QueryGrowth,
+  QueryKeyNorm,
+} from './decoder-config.ts';
 export { type EmbedOptions, embed } from './embed.ts';
 export type { ExpertActivation, ExpertsConfig, RoutingConfig } from './experts-config.ts';
 export { type GenerateOptions, generate } from './generation/generate.ts';

@@ -246,6 +246,10 @@ describe('errors', () => {
         /expected more than one key\/value head to pool, got a multi-query model/,
       ),
   );
+  test.each([
+    ['tiny-gpt_neox/sequential', 'expected K=4 for gpt_neox, got K=2'],
+    ['tiny-opt/plain', 'expected K=4 for opt, got K=2'],
+  ])('no class for %s', (name, text) => fails({ from: join(GOLDEN, name), numKeyValueHeads: 2 }, text));
   test('no form of Falcon', () =>
     fails(
       { from: join(GOLDEN, 'tiny-falcon/sequential'), numKeyValueHeads: 2 },

@@ -34,6 +34,7 @@ export const FAMILIES: readonly string[] = [
     'starcoder2',
   ],
   ...['falcon_40b', 'falcon_rw', 'gpt_bigcode'],
+  ...['olmo2', 'olmo', 'mixtral', 'granite', 'phi', 'stablelm', 'cohere2', 'nanochat'],
 ];
 
 /** A multi-head model with N = 6 of `test/golden/convert`. */

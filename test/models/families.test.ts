@@ -128,7 +128,6 @@ test('the GGUF forms are there', () => {
     'tiny-mixtral/plain.gguf',
     'tiny-qwen3_moe/plain.gguf',
     'tiny-olmo2/plain.gguf',
-    'tiny-olmo2/grouped.gguf',
     'tiny-olmo/plain.gguf',
     'tiny-olmo/clip.gguf',
     'tiny-olmo3/plain.gguf',

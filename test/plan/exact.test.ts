@@ -19,6 +19,33 @@ const CHECKPOINTS = [
   ...['tiny-gpt_bigcode/one', 'tiny-gpt_bigcode/one.gguf', 'tiny-gpt_bigcode/many'],
   ...['tiny-gpt_oss/plain', 'tiny-gpt_oss/plain.gguf', 'tiny-gpt_oss/options'],
   ...['tiny-deepseek/v2-dense', 'tiny-deepseek/v2-lite', 'tiny-deepseek/v3'],
+  ...['tiny-smollm3/plain', 'tiny-smollm3/options', 'tiny-smollm3/plain.gguf', 'tiny-mixtral/plain'],
+  ...['tiny-mixtral/window', 'tiny-mixtral/plain.gguf', 'tiny-qwen3_moe/plain', 'tiny-qwen3_moe/options'],
+  ...['tiny-qwen3_moe/plain.gguf', 'tiny-olmo2/plain', 'tiny-olmo2/grouped', 'tiny-olmo2/plain.gguf'],
+  ...['tiny-olmo/plain', 'tiny-olmo/clip', 'tiny-olmo/clip.gguf', 'tiny-olmo3/plain'],
+  ...['tiny-olmo3/yarn', 'tiny-olmo3/plain.gguf', 'tiny-olmo3/yarn.gguf', 'tiny-granite/plain'],
+  ...['tiny-granite/options', 'tiny-granite/options.gguf', 'tiny-gpt_neox/plain', 'tiny-gpt_neox/sequential'],
+  ...['tiny-gpt_neox/plain.gguf', 'tiny-opt/plain', 'tiny-opt/options', 'tiny-phi/plain'],
+  ...['tiny-phi/grouped', 'tiny-phi/plain.gguf', 'tiny-stablelm/plain', 'tiny-stablelm/parallel'],
+  ...['tiny-stablelm/parallel.gguf', 'tiny-gemma/plain', 'tiny-gemma/many', 'tiny-gemma/plain.gguf'],
+  ...['tiny-glm4/plain', 'tiny-glm4/options', 'tiny-glm4/plain.gguf', 'tiny-cohere2/plain'],
+  ...['tiny-cohere2/options', 'tiny-cohere2/plain.gguf', 'tiny-ernie4_5/plain', 'tiny-ernie4_5/biases'],
+  ...['tiny-ernie4_5/plain.gguf', 'tiny-exaone4/plain', 'tiny-exaone4/full', 'tiny-exaone4/plain.gguf'],
+  ...[
+    'tiny-exaone4/full.gguf',
+    'tiny-ministral3/plain',
+    'tiny-ministral3/plain.gguf',
+    'tiny-hunyuan_v1_dense/plain',
+  ],
+  ...[
+    'tiny-hunyuan_v1_dense/alpha',
+    'tiny-hunyuan_v1_dense/plain.gguf',
+    'tiny-seed_oss/plain',
+    'tiny-seed_oss/biases',
+  ],
+  ...['tiny-seed_oss/plain.gguf', 'tiny-nanochat/plain', 'tiny-nanochat/grouped', 'tiny-arcee/plain'],
+  ...['tiny-arcee/biases', 'tiny-arcee/plain.gguf', 'tiny-apertus/plain', 'tiny-apertus/biases'],
+  ...['tiny-apertus/plain.gguf'],
 ];
 const STORAGES: readonly CacheStorage[] = ['f32', 'f16', 'bf16', 'q8_0', { key: 'q8_0', value: 'bf16' }];
 

@@ -14,6 +14,7 @@ Usage: python convert.py OUT [FAMILY …]   # OUT is test/golden/convert
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,22 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from transformers import (
-    AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
+    AutoConfig, AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM, GptOssConfig,
     GptOssForCausalLM, LlamaConfig,
     LlamaForCausalLM, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
     Qwen3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
+
+
+class AnyClass:
+    """The class of a config."""
+
+    @staticmethod
+    def _from_config(config, **options):
+        return AutoModelForCausalLM.from_config(config, **options)
+
 
 V, T, N, D, LAYERS = 37, 19, 6, 24, 2
 BASE = dict(
@@ -64,6 +74,18 @@ MODELS = {
     # the old one: fused by head, one norm; with fewer heads it is the new one with one norm
     "falcon_rw": (FalconConfig, FalconForCausalLM, dict(**FALCON, multi_query=False, bias=True)),
     "gpt_bigcode": (GPTBigCodeConfig, GPTBigCodeForCausalLM, dict(**GPT2, multi_query=False)),
+    **{family: (partial(AutoConfig.for_model, family), AnyClass, {**{key: value for key, value in BASE.items() if key not in dropped}, **fields})
+       for family, dropped, fields in (
+        ("olmo2", (), dict(attention_bias=True)),
+        ("olmo", ("rms_norm_eps",), dict(clip_qkv=0.6)),
+        ("mixtral", (), dict(head_dim=8, num_local_experts=3, num_experts_per_tok=2)),
+        ("granite", (), dict(attention_multiplier=0.5, residual_multiplier=0.5, logits_scaling=0.5)),
+        ("phi", ("rms_norm_eps", "rope_parameters"), dict(
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+        ("stablelm", ("rms_norm_eps", "rope_parameters"), dict(use_qkv_bias=True, rope_parameters={
+            "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+        ("cohere2", ("rms_norm_eps",), dict(sliding_window=7, layer_types=["sliding_attention", "full_attention"])),
+        ("nanochat", (), {}))},
 }
 FUSED_BY_GROUP = (".query_key_value.", ".c_attn.")
 CASES = [(method, k) for method in ("mean", "first") for k in (3, 2, 1)]
@@ -129,6 +151,8 @@ def pooled_model(family, config_class, model_class, fields, state, k, method):
                 grouped = np.concatenate([q.reshape(k, N // k, D // N, *w.shape[3:]), key, value], axis=1)
                 state[name] = grouped.reshape(-1, *w.shape[3:])
             if (".k_proj." in name or ".v_proj." in name) and "vision" not in name:
+                state[name] = pool_rows(state[name], k, method)
+            if "k_norm." in name and len(state[name]) == D:  # over all heads
                 state[name] = pool_rows(state[name], k, method)
             if ".qkv_proj." in name:
                 q, key, value = np.split(state[name], 3)

@@ -185,8 +185,8 @@ MODELS = {
         dict(**LAYER_NORM, hidden_size=64, num_key_value_heads=4, use_qkv_bias=True,
              rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25})),
     "stablelm/parallel": (
-        "attention and MLP below one norm, half of each head rotates, K = 2, tied",
-        dict(**LAYER_NORM, num_key_value_heads=2, use_parallel_residual=True, tie_word_embeddings=True, rope_parameters=HALF_ROPE)),
+        "attention and MLP below one norm, half of each head rotates, K = 2",
+        dict(**LAYER_NORM, num_key_value_heads=2, use_parallel_residual=True, rope_parameters=HALF_ROPE)),
     "gemma/plain": ("K = 1, head_dim 12, tied", dict(num_key_value_heads=1, head_dim=12, tie_word_embeddings=True)),
     "gemma/many": ("K = N, biases, a head of its own", dict(num_key_value_heads=4, head_dim=8, attention_bias=True)),
     "glm4/plain": (
@@ -210,8 +210,8 @@ MODELS = {
         "norms after attention and MLP, three layers of four rotate and slide",
         dict(num_hidden_layers=4, num_key_value_heads=2, sliding_window=WINDOW)),
     "exaone4/full": (
-        "no window, every layer rotates, K = 1, head_dim 12, tied",
-        dict(num_key_value_heads=1, head_dim=12, sliding_window=None, layer_types=["full_attention"] * 2, tie_word_embeddings=True)),
+        "no window, every layer rotates, K = 1, tied",
+        dict(num_key_value_heads=1, sliding_window=None, layer_types=["full_attention"] * 2, tie_word_embeddings=True)),
     "ministral3/plain": (
         "YaRN, queries that grow with the position",
         dict(num_key_value_heads=2, head_dim=12, rope_parameters={**YARN, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5})),
