@@ -82,10 +82,11 @@ GQA_INLINE void int8_starts(const int kind, const int8_code *x, vi *start) {
   else start[0] = int8_start(kind, start[0], high);
 }
 
-/* Words of spread scales. */
+/* Words of spread scales, those of missing groups 0: what follows in memory is not theirs. */
 GQA_INLINE size_t int8_spread_words(size_t groups) { return gqa_ceil(groups, INT8_TOGETHER) * VL; }
 GQA_INLINE void int8_spread_scales(const float *scales, size_t groups, float *to) {
   for (size_t g = 0; g < groups; g += INT8_TOGETHER) vf_store(to + g * 4, int8_spread(scales + g));
+  memset(to + groups * 4, 0, (int8_spread_words(groups) - groups * 4) * sizeof *to);
 }
 
 /* Minimums g, g + 1, … of n groups, the others 0: what follows in memory is not theirs. */
@@ -93,7 +94,7 @@ GQA_INLINE vf int8_minimums(const float *minimums, size_t g, size_t n) { return 
 
 /*
  * The lanes of a stored row of weights times x, whose scales are spread. w: the row's scales and minimums, with
- * a vector to read past each.
+ * a vector to read past each, which is 0 for scales.
  */
 GQA_INLINE vf int8_stored_dot(const int type, const uint8_t *p, size_t groups, int8_weights w, int8_row x) {
   const int kind = int8_kind(type);

@@ -57,7 +57,11 @@ static void linear_int8_stored(const linear_int8_rows *a) {
     const uint8_t *row = a->part.weight + (a->o + j) * a->part.row_bytes;
     const size_t at = j * a->groups;
     const int8_weights w = {0, {a->w.scales[0] + at, a->w.scales[1] + at}, a->w.minimums + at};
+    /* The scales of the next row, which may be NaN, are 0 meanwhile. */
+    const vf next[2] = {vf_load(w.scales[0] + a->groups), vf_load(w.scales[1] + a->groups)};
+    for (int h = 0; h < 2; h++) vf_store(w.scales[h] + a->groups, vf_set(0.0f));
     GQA_SPECIALISE(INT8_TYPES, a->part.type, vf_store(totals[j], int8_stored_dot(GQA_VALUE, row, a->groups, w, x)))
+    for (int h = 0; h < 2; h++) vf_store(w.scales[h] + a->groups, next[h]);
   }
   linear_int8_store(a, 0, totals);
 }
@@ -98,8 +102,6 @@ static void linear_int8_few_task(void *context, int number, int worker) {
   for (a.o = at; a.o < end; a.o += INT8_W) {
     a.n = gqa_min(INT8_W, end - a.o);
     int8_decode_scales(a.part.type, a.part.weight + a.o * a.part.row_bytes, a.n * groups, a.w);
-    /* The last vector of the last row may end past the zeros. */
-    for (int h = 0; h < 2; h++) vf_store(a.w.scales[h] + gqa_ceil(a.n * groups, VL) * VL, vf_set(0.0f));
     if (c->call->rows == 1) linear_int8_stored(&a);
     else linear_int8_decoded(&a);
   }

@@ -138,6 +138,25 @@ static void test_not_finite(const unit *u, int type, size_t rows) {
   free(w), free(x), free(bias), free(clean), free(y);
 }
 
+/* A stored block whose scale is NaN makes its output NaN and no other. */
+static void test_nan_scale(const unit *u, int type, size_t rows) {
+  const size_t K = 3 * block_length(type), out = 6, bad = 2, row_bytes = stored_bytes(type, K);
+  uint8_t *w = random_blocks(type, out * K, 0);
+  float *x = random_floats(rows * K), *clean = new_floats(rows * out), *y = new_floats(rows * out);
+  run(u, x, rows, K, type, w, out, 0, clean);
+  const uint16_t nan = 0x7e00;
+  memcpy(w + bad * row_bytes + (type == GQA_Q6_K ? 208 : 0), &nan, 2);
+  run(u, x, rows, K, type, w, out, 0, y);
+  checks++;
+  for (size_t i = 0; i < rows * out; i++) {
+    if (i % out == bad ? isnan(y[i]) : y[i] == clean[i]) continue;
+    printf("%s type %d rows=%zu: output %zu is %g, without the NaN of output %zu %g\n", u->name, type, rows, i % out, y[i], bad, clean[i]);
+    failures++;
+    break;
+  }
+  free(w), free(x), free(clean), free(y);
+}
+
 static void test_parts(const unit *u, size_t rows) {
   static const int part_types[] = {GQA_Q4_K, GQA_Q8_0, GQA_Q6_K};
   const size_t K = 768, outs[] = {31, 67, 5};
@@ -177,6 +196,7 @@ static void test_unit(const char *name, void (*linear)(const double *)) {
     test_case(&u, type, 35, type_is_super(type) ? 2304 : 2240, 5, 0, 1);
     test_rows(&u, type, type_is_super(type) ? 1280 : 1120);
     test_not_finite(&u, type, 4), test_not_finite(&u, type, 37);
+    test_nan_scale(&u, type, 1), test_nan_scale(&u, type, 3), test_nan_scale(&u, type, 20);
   }
   test_parts(&u, 1), test_parts(&u, 40);
   test_threads(&u);
