@@ -9,9 +9,10 @@
 
 /*
  * BF16_COLUMNS: n of a product is a multiple. BF16_PANEL: columns of a panel of b; BF16_RUN of its k stay in L1.
- * BF16_BLOCK: elements of a packed block of a, part of L2; BF16_DEPTH: its k at most.
+ * BF16_BLOCK: elements of a packed block of a, part of L2; BF16_DEPTH: its k at most. BF16_PACKED: elements of b
+ * that are packed at once, about.
  */
-enum { BF16_COLUMNS = 16, BF16_PANEL = 32, BF16_DEPTH = 4096, BF16_RUN = 576, BF16_BLOCK = 1 << 19 };
+enum { BF16_COLUMNS = 16, BF16_PANEL = 32, BF16_DEPTH = 4096, BF16_RUN = 576, BF16_BLOCK = 1 << 19, BF16_PACKED = 2 * GEMM_PACKED_FLOATS };
 
 /* Whether a call of this precision uses the processor's unit. WASM has none: its build then has no such code. */
 GQA_INLINE int bf16_wanted(int precision) {
@@ -104,7 +105,7 @@ GQA_NOINLINE void bf16_pack_transposed(uint16_t *to, size_t ldt, const float *fr
  * c [m][n] (+)= a [m][k] times columns of b that begin at k0 of their panels: panels [depth / 2][width][2] one
  * after the other. tile: [m][BF16_PANEL] floats.
  */
-GQA_INLINE void bf16_multiply(const uint16_t *a, size_t lda, size_t m, size_t k, const uint16_t *panels, size_t depth, size_t k0, size_t n, float *c, size_t ldc, float *tile) {
+GQA_INLINE void bf16_multiply(const uint16_t *a, size_t lda, size_t m, size_t k, const uint16_t *panels, size_t depth, size_t k0, int accumulate, size_t n, float *c, size_t ldc, float *tile) {
   const size_t run = bf16_padded(gqa_ceil(k, gqa_ceil(k, BF16_RUN)));
   for (size_t j = 0; j < n; j += BF16_PANEL) {
     const size_t width = bf16_width(n, j), have = gqa_min(width, n - j);
@@ -113,9 +114,9 @@ GQA_INLINE void bf16_multiply(const uint16_t *a, size_t lda, size_t m, size_t k,
     const int direct = have == width && (run == k || ldc == BF16_PANEL);
     float *to = direct ? c + j : tile;
     const size_t ldt = direct ? ldc : BF16_PANEL;
-    for (size_t i = 0; i < m && k0 && !direct; i++) memcpy(tile + i * BF16_PANEL, c + i * ldc + j, have * sizeof(float));
+    for (size_t i = 0; i < m && accumulate && !direct; i++) memcpy(tile + i * BF16_PANEL, c + i * ldc + j, have * sizeof(float));
     for (size_t r = 0; r < k; r += run)
-      gqa_units.bf16->product(&(bf16_product){.a = a + r, .lda = lda, .b = b + r * width, .ldb = width, .c = to, .ldc = ldt, .m = m, .n = width, .k = gqa_min(run, k - r), .accumulate = k0 + r > 0, .ahead = b + BF16_PANEL * depth + r * width});
+      gqa_units.bf16->product(&(bf16_product){.a = a + r, .lda = lda, .b = b + r * width, .ldb = width, .c = to, .ldc = ldt, .m = m, .n = width, .k = gqa_min(run, k - r), .accumulate = accumulate || r > 0, .ahead = b + BF16_PANEL * depth + r * width});
     for (size_t i = 0; i < m && !direct; i++) memcpy(c + i * ldc + j, tile + i * BF16_PANEL, have * sizeof(float));
   }
 }

@@ -35,7 +35,8 @@ typedef struct {
   float *panels;      /* d_x: `columns` columns of all weights from first_column on */
   size_t first_column, columns;
   size_t block_rows, block_columns; /* d_weight: of a task */
-  uint16_t *pairs; /* bf16: what `panels` is, or panels of x */
+  uint16_t *pairs; /* bf16: what `panels` is, or panels of `rows` rows of x from first_row on */
+  size_t first_row;
   size_t depth;    /* bf16: k of the products */
 } linear_back;
 
@@ -115,26 +116,43 @@ static size_t linear_back_part_tasks(const linear_back *c, const linear_back_par
   return p->d_weight ? gqa_ceil(p->out_features, linear_back_block_rows(c, p)) * gqa_ceil(c->in_features, linear_back_block_columns(c)) : 0;
 }
 
-static size_t linear_back_tasks(const linear_back *c) {
+/* The tasks of a part; 0 for one without d_weight. */
+typedef size_t (*linear_back_tasks)(const linear_back *c, const linear_back_part *p);
+
+static size_t linear_back_count(const linear_back *c, linear_back_tasks tasks_of) {
   size_t tasks = 0;
   for (int i = 0; i < c->parts; i++) {
     const linear_back_part p = linear_back_at(c, i);
-    tasks += linear_back_part_tasks(c, &p);
+    tasks += tasks_of(c, &p);
   }
   return tasks;
+}
+
+/* Finds the part of `task`, and the task's index within it. */
+static linear_back_part linear_back_find(const linear_back *c, size_t *task, linear_back_tasks tasks_of) {
+  for (int i = 0;; i++) {
+    const linear_back_part p = linear_back_at(c, i);
+    const size_t tasks = tasks_of(c, &p);
+    if (*task < tasks) return p;
+    *task -= tasks;
+  }
+}
+
+/* The outputs of the parts with d_weight. */
+static size_t linear_back_wanted(const linear_back *c) {
+  size_t outs = 0;
+  for (int i = 0; i < c->parts; i++) {
+    const linear_back_part p = linear_back_at(c, i);
+    if (p.d_weight) outs += p.out_features;
+  }
+  return outs;
 }
 
 static void linear_back_weight_task(void *context, int number, int worker) {
   const linear_back *c = context;
   const size_t block_columns = linear_back_block_columns(c), across = gqa_ceil(c->in_features, block_columns);
   size_t task = (size_t)number;
-  linear_back_part p;
-  for (int i = 0;; i++) {
-    p = linear_back_at(c, i);
-    const size_t tasks = linear_back_part_tasks(c, &p);
-    if (task < tasks) break;
-    task -= tasks;
-  }
+  const linear_back_part p = linear_back_find(c, &task, linear_back_part_tasks);
   const size_t block_rows = linear_back_block_rows(c, &p), row = task / across * block_rows, column = task % across * block_columns;
   const size_t m = gqa_min(block_rows, p.out_features - row), n = gqa_min(block_columns, c->in_features - column), depth = gemm_depth(c->rows);
   float *out = p.d_weight + row * c->in_features + column;
@@ -159,15 +177,10 @@ static void linear_back_weight_task(void *context, int number, int worker) {
 static void linear_back_weights(linear_back *c) {
   /* Smaller blocks where there are few: every tiling gives the same bits. */
   const size_t wanted = gqa_threads() > 1 ? 2 * (size_t)gqa_threads() : 1;
-  for (c->block_rows = LINEAR_BACK_ROWS, c->block_columns = LINEAR_BACK_COLUMNS; linear_back_tasks(c) < wanted && c->block_columns > 2 * GEMM_NR;)
+  for (c->block_rows = LINEAR_BACK_ROWS, c->block_columns = LINEAR_BACK_COLUMNS; linear_back_count(c, linear_back_part_tasks) < wanted && c->block_columns > 2 * GEMM_NR;)
     if (c->block_rows > LINEAR_BACK_LEAST_ROWS) c->block_rows -= LINEAR_BACK_LEAST_ROWS / 2;
     else c->block_columns /= 2;
-  double outs = 0;
-  for (int i = 0; i < c->parts; i++) {
-    const linear_back_part p = linear_back_at(c, i);
-    if (p.d_weight) outs += (double)p.out_features;
-  }
-  gqa_run(linear_back_tasks(c), linear_back_weight_task, c, outs * (double)c->in_features * (double)c->rows / 16);
+  gqa_run(linear_back_count(c, linear_back_part_tasks), linear_back_weight_task, c, (double)linear_back_wanted(c) * (double)c->in_features * (double)c->rows / 16);
 }
 
 #include "linear_backward_bf16.h"

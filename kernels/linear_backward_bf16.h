@@ -3,14 +3,14 @@
  * linear_backward.c.
  *
  * d_x: the weights of all parts are packed into panels, and a task multiplies rows of the d_out side by side.
- * d_weight: x is packed into panels, and a task multiplies some columns of a d_out.
+ * d_weight: x is packed into panels, some rows at once, and a task multiplies some columns of a d_out.
  *
  * Numerics: operands rounded to nearest even, f32 sums: a gradient is off by at most (2^-7 + (n + 3) 2^-23)
  * times the sum of the magnitudes of its n products.
  */
 
 /* Columns of d_x or d_weight whose panels are packed at once, for k of `depth`. */
-static size_t linear_back_bf16_columns(size_t depth) { return gqa_max(LINEAR_BACK_COLUMNS, 2 * GEMM_PACKED_FLOATS / depth / BF16_PANEL * BF16_PANEL); }
+static size_t linear_back_bf16_columns(size_t depth) { return gqa_max(LINEAR_BACK_COLUMNS, BF16_PACKED / depth / BF16_PANEL * BF16_PANEL); }
 
 /* --- d_x --- */
 
@@ -46,7 +46,7 @@ static void linear_back_bf16_rows_task(void *context, int task, int worker) {
   for (size_t k0 = 0; k0 < c->depth; k0 += BF16_DEPTH) {
     const size_t k = gqa_min(BF16_DEPTH, c->depth - k0);
     linear_back_bf16_pack_outs(c, row, m, k0, k, block, stride);
-    bf16_multiply(block, stride, m, k, c->pairs, c->depth, k0, c->columns, c->d_x + row * c->in_features + c->first_column, c->in_features, (float *)(void *)(block + c->block_rows * stride));
+    bf16_multiply(block, stride, m, k, c->pairs, c->depth, k0, k0 > 0, c->columns, c->d_x + row * c->in_features + c->first_column, c->in_features, (float *)(void *)(block + c->block_rows * stride));
   }
 }
 
@@ -70,7 +70,7 @@ static void linear_back_bf16_rows(linear_back *c) {
 static void linear_back_bf16_x_panel(void *context, int task, int worker) {
   const linear_back *c = context;
   const size_t at = (size_t)task * BF16_PANEL, width = bf16_width(c->columns, at);
-  bf16_pack_pairs(c->pairs + at * c->depth, width, c->x + c->first_column + at, c->in_features, c->rows, gqa_min(width, c->columns - at));
+  bf16_pack_pairs(c->pairs + at * c->depth, width, c->x + c->first_row * c->in_features + c->first_column + at, c->in_features, c->rows, gqa_min(width, c->columns - at));
 }
 
 static size_t linear_back_bf16_part_tasks(const linear_back *c, const linear_back_part *p) { return p->d_weight ? gqa_ceil(p->out_features, c->block_rows) : 0; }
@@ -78,40 +78,30 @@ static size_t linear_back_bf16_part_tasks(const linear_back *c, const linear_bac
 static void linear_back_bf16_weight_task(void *context, int number, int worker) {
   const linear_back *c = context;
   size_t task = (size_t)number, stride = bf16_stride(gqa_min(c->depth, BF16_DEPTH));
-  linear_back_part p;
-  for (int i = 0;; i++) {
-    p = linear_back_at(c, i);
-    const size_t tasks = linear_back_bf16_part_tasks(c, &p);
-    if (task < tasks) break;
-    task -= tasks;
-  }
-  const size_t row = task * c->block_rows, m = gqa_min(c->block_rows, p.out_features - row);
+  const linear_back_part p = linear_back_find(c, &task, linear_back_bf16_part_tasks);
+  const size_t row = task * c->block_rows, m = gqa_min(c->block_rows, p.out_features - row), first = c->first_row;
   uint16_t *block = gqa_scratch(worker, c->block_rows * (stride * sizeof(uint16_t) + BF16_PANEL * sizeof(float)));
   for (size_t k0 = 0; k0 < c->depth; k0 += BF16_DEPTH) {
     const size_t k = gqa_min(BF16_DEPTH, c->depth - k0);
-    bf16_pack_transposed(block, stride, p.d_out + k0 * p.out_features + row, p.out_features, gqa_min(k, c->rows - k0), m);
-    bf16_multiply(block, stride, m, k, c->pairs, c->depth, k0, c->columns, p.d_weight + row * c->in_features + c->first_column, c->in_features, (float *)(void *)(block + c->block_rows * stride));
+    bf16_pack_transposed(block, stride, p.d_out + (first + k0) * p.out_features + row, p.out_features, gqa_min(k, c->rows - k0), m);
+    bf16_multiply(block, stride, m, k, c->pairs, c->depth, k0, first + k0 > 0, c->columns, p.d_weight + row * c->in_features + c->first_column, c->in_features, (float *)(void *)(block + c->block_rows * stride));
   }
 }
 
 static void linear_back_bf16_weights(linear_back *c) {
-  size_t outs = 0, tasks = 0;
-  for (int i = 0; i < c->parts; i++) {
-    const linear_back_part p = linear_back_at(c, i);
-    if (p.d_weight) outs += p.out_features;
-  }
+  const size_t outs = linear_back_wanted(c);
   if (outs == 0) return;
-  c->depth = bf16_padded(c->rows);
-  c->block_rows = bf16_block_rows(outs, c->depth);
-  for (int i = 0; i < c->parts; i++) {
-    const linear_back_part p = linear_back_at(c, i);
-    tasks += linear_back_bf16_part_tasks(c, &p);
-  }
-  for (c->first_column = 0; c->first_column < c->in_features; c->first_column += c->columns) {
-    c->columns = gqa_min(linear_back_bf16_columns(c->depth), c->in_features - c->first_column);
-    const size_t panels = gqa_ceil(c->columns, BF16_PANEL), elements = panels * BF16_PANEL * c->depth;
-    c->pairs = gqa_scratch(GQA_SHARED, elements * sizeof(uint16_t));
-    gqa_run(panels, linear_back_bf16_x_panel, c, (double)elements);
-    gqa_run(tasks, linear_back_bf16_weight_task, c, (double)elements * (double)outs / 16);
+  const size_t rows = c->rows, at_once = BF16_PACKED / LINEAR_BACK_COLUMNS / BF16_DEPTH * BF16_DEPTH;
+  for (; c->first_row < rows; c->first_row += c->rows) {
+    c->rows = gqa_min(at_once, rows - c->first_row);
+    c->depth = bf16_padded(c->rows);
+    c->block_rows = bf16_block_rows(outs, c->depth);
+    for (c->first_column = 0; c->first_column < c->in_features; c->first_column += c->columns) {
+      c->columns = gqa_min(linear_back_bf16_columns(c->depth), c->in_features - c->first_column);
+      const size_t panels = gqa_ceil(c->columns, BF16_PANEL), elements = panels * BF16_PANEL * c->depth;
+      c->pairs = gqa_scratch(GQA_SHARED, elements * sizeof(uint16_t));
+      gqa_run(panels, linear_back_bf16_x_panel, c, (double)elements);
+      gqa_run(linear_back_count(c, linear_back_bf16_part_tasks), linear_back_bf16_weight_task, c, (double)elements * (double)outs / 16);
+    }
   }
 }

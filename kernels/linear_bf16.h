@@ -1,8 +1,8 @@
 /*
  * linear_bf16.h: linear with bf16 operands and f32 sums (bf16.h), included by linear.c.
  *
- * x is packed once, into panels whose lanes are rows. A task multiplies some weight rows, decoded to bf16 or in
- * place, with all panels; the result, y^T, is transposed.
+ * x is packed, BF16_PACKED elements at a time, into panels whose lanes are rows. A task multiplies some weight
+ * rows, decoded to bf16 or in place, with all panels; the result, y^T, is transposed.
  *
  * Numerics: operands rounded to nearest even, f32 sums. With s the sum of |x w|, a result is off by at most
  * (2^-7 + (In + 3) 2^-23) s + 2^-24 |bias|; weights that bf16 holds exactly leave 2^-8 in place of 2^-7.
@@ -46,19 +46,23 @@ static void linear_bf16_task(void *context, int number, int worker) {
   const uint16_t *w = in_place ? (const uint16_t *)(const void *)p.weight + at * c->K : decoded;
   for (size_t r = 0; r < c->rows; r += BF16_PANEL) {
     const size_t width = bf16_width(c->rows, r);
-    bf16_multiply(w, stride, m, depth, c->pairs + r * depth, depth, 0, width, result, BF16_PANEL, result);
+    bf16_multiply(w, stride, m, depth, c->pairs + r * depth, depth, 0, 0, width, result, BF16_PANEL, result);
     for (size_t i = 0; i < m && p.bias; i++)
       for (size_t j = 0; j < width; j++) result[i * BF16_PANEL + j] += p.bias[at + i];
-    transpose_into(p.y + r * p.out_features + at, p.out_features, result, BF16_PANEL, m, gqa_min(width, c->rows - r));
+    transpose_into(p.y + (c->first_row + r) * p.out_features + at, p.out_features, result, BF16_PANEL, m, gqa_min(width, c->rows - r));
   }
 }
 
 static void linear_bf16(linear_call *c) {
-  const size_t depth = bf16_padded(c->K), panels = gqa_ceil(c->rows, BF16_PANEL), wanted = gqa_threads() > 1 ? 2 * (size_t)gqa_threads() : 1;
-  c->pairs = gqa_scratch(GQA_SHARED, panels * BF16_PANEL * depth * sizeof(uint16_t));
-  gqa_run(panels, linear_bf16_pack_task, c, (double)c->rows * (double)c->K);
+  const size_t depth = bf16_padded(c->K), rows = c->rows, at_once = gqa_max(1, BF16_PACKED / depth / BF16_PANEL) * BF16_PANEL, wanted = gqa_threads() > 1 ? 2 * (size_t)gqa_threads() : 1;
   c->unit = gqa_max(1, LINEAR_BF16_BYTES / (bf16_stride(c->K) * sizeof(uint16_t)) / LINEAR_BF16_OUTS) * LINEAR_BF16_OUTS;
   /* Smaller units where there are few: every tiling gives the same bits. */
   while (c->unit > LINEAR_BF16_OUTS && linear_count_tasks(c, c->unit) < wanted) c->unit -= LINEAR_BF16_OUTS;
-  gqa_run(linear_count_tasks(c, c->unit), linear_bf16_task, c, linear_count_weights(c) * (double)c->rows / 16);
+  for (; c->first_row < rows; c->first_row += c->rows, c->x += c->rows * c->K) {
+    c->rows = gqa_min(at_once, rows - c->first_row);
+    const size_t panels = gqa_ceil(c->rows, BF16_PANEL);
+    c->pairs = gqa_scratch(GQA_SHARED, panels * BF16_PANEL * depth * sizeof(uint16_t));
+    gqa_run(panels, linear_bf16_pack_task, c, (double)c->rows * (double)c->K);
+    gqa_run(linear_count_tasks(c, c->unit), linear_bf16_task, c, linear_count_weights(c) * (double)c->rows / 16);
+  }
 }

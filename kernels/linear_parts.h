@@ -21,7 +21,8 @@ typedef struct {
   const double *part; /* 5 doubles each */
   const float *sums;  /* few rows: group_sums of x, where DOT_SCALED */
   float *panels;      /* some rows: all of x; many: the weights of some units */
-  uint16_t *pairs;    /* bf16: all of x */
+  uint16_t *pairs;    /* bf16: `rows` rows of x, of which first_row is the first */
+  size_t first_row;
   size_t unit, first_unit; /* outputs in a unit */
 } linear_call;
 
