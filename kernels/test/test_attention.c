@@ -5,6 +5,7 @@
  */
 #include "check.h"
 #include "attention.c"
+#include "units_here.h"
 
 static uint32_t below(uint32_t n) { return random_bits() % n; }
 static float uniform(void) { return random_float(); }
@@ -16,7 +17,7 @@ static double bfloat(float x) {
 }
 static int pick(const int *values, int count) { return values[below((uint32_t)count)]; }
 
-/* A unit in plain loops, so that the bf16 form runs everywhere. test_units.c has the processor's. */
+/* A unit in plain loops, so that the bf16 form runs everywhere. */
 static void loops(const bf16_product *p) {
   for (size_t i = 0; i < p->m; i++)
     for (size_t j = 0; j < p->n; j++) {
@@ -284,5 +285,15 @@ int main(void) {
   gqa_units.bf16 = &plain;
   for (int i = 0; i < 1500; i++) random_case(i);
   end_cases();
+#if VL == 16 || defined(__aarch64__) /* the kernels that are used with units */
+  const bf16_unit *units[MOST_UNITS];
+  const char *names[MOST_UNITS];
+  for (int u = 0; u < bf16_units_here(units, names); u++) {
+    printf("%s\n", names[u]);
+    gqa_units.bf16 = units[u];
+    for (int i = 0; i < 300; i++) random_case(i);
+    end_cases();
+  }
+#endif
   return report("test_attention");
 }
