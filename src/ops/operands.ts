@@ -64,9 +64,9 @@ export function floatDType(op: string, ...operands: readonly (Tensor | undefined
 export function narrowDType(
   ...operands: readonly (Tensor | undefined)[]
 ): 'f16' | 'bf16' | 'f32' | undefined {
-  const dtypes = operands.flatMap((operand) => (operand === undefined ? [] : [operand.dtype]));
-  const narrow = dtypes.find((dtype) => dtype === 'f16' || dtype === 'bf16') as 'f16' | 'bf16' | undefined;
-  return narrow === undefined || dtypes.every((dtype) => dtype === narrow) ? narrow : 'f32';
+  const isNarrow = (x: Tensor | undefined) => x?.dtype === 'f16' || x?.dtype === 'bf16';
+  const narrow = operands.find(isNarrow)?.dtype as 'f16' | 'bf16' | undefined;
+  return narrow === undefined || operands.every((x) => (x?.dtype ?? narrow) === narrow) ? narrow : 'f32';
 }
 
 /** A new, uninitialised tensor on `backend`. @param shape or a tensor of that shape, which avoids a copy */
