@@ -15,7 +15,7 @@ import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { safetensorsCheckpoint } from '../checkpoint/safetensors-checkpoint.ts';
 import { MemoryFolder } from '../files/memory-folder.ts';
 import { type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
-import { checkMatmulPrecision } from '../ops/matmul-precision.ts';
+import { checkMatmulPrecision, matmulPrecision as programPrecision } from '../ops/matmul-precision.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { weightPlaces } from './decoder-weights.ts';
@@ -72,7 +72,8 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
-  if (matmulPrecision !== undefined) checkMatmulPrecision('loadModel', matmulPrecision);
+  // Without one of its own this is the program's, so that a wrong GQA_MATMUL_PRECISION is an error before loading.
+  checkMatmulPrecision('loadModel', matmulPrecision ?? programPrecision());
   const backend = await readyBackend(options.backend, 'loadModel');
   const told = (phase: 'downloading' | 'loading') =>
     onProgress && ((done: number, total: number) => onProgress(done, total, phase));

@@ -4,7 +4,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type LoadModelOptions, loadModel } from '../../src/models/index.ts';
 import { setMatmulPrecision } from '../../src/ops/matmul-precision.ts';
 import { BACKENDS, collect, GOLDEN, Golden, loadTiny, SMOLLM2 } from './golden.ts';
@@ -113,4 +113,14 @@ describe.each(FAST)('%s', (backend) => {
     expect(answer).toEqual(golden.ids('chat/tokens').slice(0, 16));
     model.dispose();
   });
+});
+
+test('a wrong GQA_MATMUL_PRECISION is an error before anything is loaded', async () => {
+  vi.resetModules();
+  vi.stubEnv('GQA_MATMUL_PRECISION', 'fast');
+  const fresh = await import('../../src/models/index.ts');
+  await expect(fresh.loadModel('/nowhere')).rejects.toThrow(
+    'GQA_MATMUL_PRECISION: expected highest, bfloat16, int8, got "fast"',
+  );
+  vi.unstubAllEnvs();
 });
