@@ -269,7 +269,7 @@ static void op_expert_linear_backward(const double *a) {
     float *d_bias = gqa_pointer(a[10 + 2 * e]);
     const double left = (double)(uintptr_t)(transposed ? in : out), right = (double)(uintptr_t)(transposed ? out : in);
     const double M = (double)(transposed ? K : outs), N = (double)(transposed ? outs : K);
-    if (a[9 + 2 * e]) op_matmul((double[]){a[9 + 2 * e], left, right, 1, M, N, (double)n, 1, 0, 0, 0});
+    if (a[9 + 2 * e]) op_matmul((double[]){a[9 + 2 * e], left, right, 1, M, N, (double)n, 1, 0, 0, 0, GQA_HIGHEST});
     for (size_t i = 0; i < outs && d_bias; i++) {
       float sum = 0.0f;
       for (size_t p = 0; p < n; p++) sum += out[p * outs + i];

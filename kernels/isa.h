@@ -11,7 +11,7 @@
 #include "linear.c"
 #include "linear_backward.c"
 #include "loss.c"
-#include "matmul.c"
+#include "matmul.c"  /* on linear.c and linear_backward.c */
 #include "experts.c" /* on linear.c and matmul.c */
 #include "norm.c"
 #include "optimizer.c"

@@ -1,7 +1,7 @@
 /*
  * matmul.c: batched f32 matrix products with either operand transposed.
  *
- * matmul: [out, a, b, batch, M, N, K, transposeA, transposeB, aBatchStride, bBatchStride]
+ * matmul: [out, a, b, batch, M, N, K, transposeA, transposeB, aBatchStride, bBatchStride, precision]
  * out [batch, M, N] = a [M, K] (or [K, M]) @ b [K, N] (or [N, K]); batch strides in elements, 0 = the same
  * matrix each time.
  *
@@ -9,7 +9,7 @@
  * columns. With few rows packing costs more than it saves: then b is read in place, as dot products when it
  * is transposed.
  *
- * Numerics: gemm.h, dot.h.
+ * Numerics: gemm.h, dot.h; with bf16 operands as linear and its gradients.
  */
 #include "dot.h"
 #include "gemm.h"
@@ -89,7 +89,22 @@ static void matmul_dot_task(void *context, int task, int worker) {
   }
 }
 
+/*
+ * One product with bf16 operands is linear or one of its gradients. Returns 0, having done nothing, for other
+ * calls: both operands transposed, more than one product, few rows, columns or terms.
+ */
+static int matmul_bf16(const double *v) {
+  const double out = v[0], a = v[1], b = v[2], M = v[4], N = v[5], K = v[6];
+  const int transpose_a = (int)v[7], transpose_b = (int)v[8], precision = (int)v[11];
+  if (!bf16_wanted(precision) || v[3] != 1 || M <= LINEAR_FEW || N <= LINEAR_FEW || K <= LINEAR_FEW || (transpose_a && transpose_b)) return 0;
+  if (transpose_a) op_linear_backward((double[]){0, b, K, N, precision, 1, 0, M, a, out});
+  else if (transpose_b) op_linear((double[]){a, M, K, precision, 1, b, GQA_F32, N, 0, out});
+  else op_linear_backward((double[]){out, 0, M, N, precision, 1, b, K, a, 0});
+  return 1;
+}
+
 static void op_matmul(const double *v) {
+  if (matmul_bf16(v)) return;
   matmul_call c = {.out = gqa_pointer(v[0]), .a = gqa_pointer(v[1]), .b = gqa_pointer(v[2]), .M = (size_t)v[4], .N = (size_t)v[5], .K = (size_t)v[6],
                    .transpose_a = (int)v[7], .transpose_b = (int)v[8], .a_batch = (size_t)v[9], .b_batch = (size_t)v[10]};
   size_t batch = (size_t)v[3];

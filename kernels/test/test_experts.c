@@ -5,6 +5,7 @@
 #include "check.h"
 #include "copy.c"
 #include "linear.c"
+#include "linear_backward.c"
 #include "matmul.c"
 #include "experts.c"
 

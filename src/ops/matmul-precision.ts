@@ -8,13 +8,13 @@ let ofProgram: MatmulPrecision | undefined;
 let ofPass: MatmulPrecision | undefined;
 
 /**
- * Sets how `linear` and attention multiply from now on, in every layer and model without a value of its own.
- * Default: `GQA_MATMUL_PRECISION`, else `'highest'`.
+ * Sets how `linear`, `matmul` and attention multiply from now on, in every layer and model without a value of
+ * its own. Default: `GQA_MATMUL_PRECISION`, else `'highest'`.
  *
  * - `'highest'`: f32 operands and f32 sums.
- * - `'bfloat16'`: operands of `linear` (its gradients included) and of attention over many rows may be rounded
- *   to bfloat16 (8 significant bits); sums are f32. Only where the processor multiplies bfloat16 faster than
- *   f32; elsewhere as `'highest'`.
+ * - `'bfloat16'`: operands of `linear` and `matmul` (their gradients included) and of attention over many rows
+ *   may be rounded to bfloat16 (8 significant bits); sums are f32. Only where the processor multiplies bfloat16
+ *   faster than f32; elsewhere as `'highest'`.
  * - `'int8'`: `linear` with block-quantized weights may round x to 8 bits, with one scale per 32 values; the
  *   rest as `'highest'`. Not for training.
  *

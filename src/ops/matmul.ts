@@ -6,10 +6,12 @@
 import { aBoolean } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { record } from '../autograd/tape.ts';
+import type { MatmulPrecision } from '../backend/calls/call.ts';
 import * as calls from '../backend/calls/matmul.ts';
 import { broadcastShapes, type Shape, sameShape, shapeText, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { broadcastTo, sumTo } from './broadcast-to.ts';
+import { matmulPrecision, withMatmulPrecision } from './matmul-precision.ts';
 import { allocate, checkRank, commonBackend, floatDType } from './operands.ts';
 import { reshape } from './reshape.ts';
 
@@ -47,28 +49,36 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
         ` and ${innerB} of ${shapeText(b.shape)}${transposeB ? ' transposed' : ''}`,
     );
   }
+  const precision = matmulPrecision();
   const batchShape = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
   const out = allocate(backend, dtype, [...batchShape, M, N]);
   if (!transposeA && sizeOf(b.shape.slice(0, -2)) === 1) {
     // b has no batch: fold the batch of a into rows. [..., M, K] -> [... * M, K]
     const rows = sizeOf(batchShape) * M;
     const dims = { batch: 1, M: rows, N, K, transposeA, transposeB, aBatchStride: 0, bBatchStride: 0 };
-    backend.run(calls.matmul, { out, a, b, ...dims });
-    recordProduct(a, b, out, transposeA, transposeB);
+    backend.run(calls.matmul, { out, a, b, precision, ...dims });
+    recordProduct(a, b, out, precision, transposeA, transposeB);
     return out;
   }
   const x = repeated(a, batchShape);
   const y = repeated(b, batchShape);
   const [aBatchStride, bBatchStride] = [x.stride, y.stride];
   const dims = { batch: sizeOf(batchShape), M, N, K, transposeA, transposeB, aBatchStride, bBatchStride };
-  backend.run(calls.matmul, { out, a: x.tensor, b: y.tensor, ...dims });
+  backend.run(calls.matmul, { out, a: x.tensor, b: y.tensor, precision, ...dims });
   for (const { tensor } of [x, y]) if (tensor !== a && tensor !== b) tensor.dispose();
-  recordProduct(a, b, out, transposeA, transposeB);
+  recordProduct(a, b, out, precision, transposeA, transposeB);
   return out;
 }
 
 /** dA = G B^T and dB = A^T G; transposes change accordingly for operands stored transposed. */
-function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, transposeB: boolean): void {
+function recordProduct(
+  a: Tensor,
+  b: Tensor,
+  out: Tensor,
+  precision: MatmulPrecision,
+  transposeA: boolean,
+  transposeB: boolean,
+): void {
   record({
     inputs: [a, b],
     outputs: [out],
@@ -88,7 +98,10 @@ function recordProduct(a: Tensor, b: Tensor, out: Tensor, transposeA: boolean, t
           : matmul(flat(left), flat(g), { transposeA: !transposeA });
         return oneB ? reshape(product, right.shape) : sumTo(product, right.shape);
       };
-      return [needed[0] ? sumTo(forA(), left.shape) : undefined, needed[1] ? forB() : undefined];
+      return withMatmulPrecision(precision, () => [
+        needed[0] ? sumTo(forA(), left.shape) : undefined,
+        needed[1] ? forB() : undefined,
+      ]);
     },
   });
 }

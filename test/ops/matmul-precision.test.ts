@@ -4,7 +4,18 @@
  */
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { setBackend } from '../../src/backend/registry.ts';
-import { cast, dotProductAttention, grad, linear, mul, sum, type Tensor, tensor } from '../../src/index.ts';
+import {
+  cast,
+  dotProductAttention,
+  grad,
+  linear,
+  matmul,
+  mul,
+  sum,
+  type Tensor,
+  tensor,
+  transpose,
+} from '../../src/index.ts';
 import { matmulPrecision, setMatmulPrecision, withMatmulPrecision } from '../../src/ops/matmul-precision.ts';
 import { randomFrom } from '../cases/inputs.ts';
 import { backends } from './backends.ts';
@@ -78,6 +89,37 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     expectWithin(dX.dataSync(), byX.exact, (i) => (PRODUCT + SUM) * (byX.magnitude[i] + 1));
     const byW = products(transposed(d, Out), transposed(x, In), rows);
     expectWithin(dW.dataSync(), byW.exact, (i) => (PRODUCT + SUM) * (byW.magnitude[i] + 1));
+  });
+
+  test.each([
+    [17, 33, 19],
+    [131, 64, 48],
+    [1, 515, 45],
+  ])('matmul and its gradients: M%i K%i N%i in two batch rows', (M, K, N) => {
+    const [a, b, d] = [numbers(2 * M * K), numbers(K * N), numbers(2 * M * N)];
+    const forward = products(a, transposed(b, N), K);
+    const byA = products(d, b, N);
+    const byB = products(transposed(a, K), transposed(d, N), 2 * M);
+    for (const transposeB of [false, true]) {
+      const left = floats(a, 2, M, K);
+      const right = transposeB ? floats(transposed(b, N), N, K) : floats(b, K, N);
+      const out = narrow(() => matmul(left, right, { transposeB }));
+      expectWithin(out, forward.exact, (i) => (PRODUCT + SUM) * (forward.magnitude[i] + 1));
+      const loss = (a: Tensor, b: Tensor) => sum(mul(matmul(a, b, { transposeB }), floats(d, 2, M, N)));
+      const [dA, dB] = withMatmulPrecision('bfloat16', () => grad(loss, [0, 1])(left, right));
+      expectWithin(dA.dataSync(), byA.exact, (i) => (PRODUCT + SUM) * (byA.magnitude[i] + 1));
+      const gradient = transposeB ? transposed(Float32Array.from(dB.dataSync()), K) : dB.dataSync();
+      expectWithin(gradient, byB.exact, (i) => (PRODUCT + SUM) * (byB.magnitude[i] + 1));
+    }
+  });
+
+  test('matmul rounds where linear does', () => {
+    const [x, w] = [floats(numbers(40 * 64), 40, 64), floats(numbers(24 * 64), 24, 64)];
+    const rounds = (pass: () => Tensor) => !narrow(pass).every((value, i) => value === pass().dataSync()[i]);
+    const byLinear = rounds(() => linear(x, w));
+    expect(rounds(() => matmul(x, w, { transposeB: true }))).toBe(byLinear);
+    expect(rounds(() => matmul(x, transpose(w)))).toBe(byLinear);
+    expect(rounds(() => matmul(x, x, { transposeA: true }))).toBe(byLinear);
   });
 
   // Halfway between two bf16 numbers, so that no error cancels another.
@@ -164,6 +206,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
   test('passes of at most 16 rows and 9 queries have the bits of highest', () => {
     const [x, w] = [floats(numbers(16 * 64), 16, 64), floats(numbers(24 * 64), 24, 64)];
     expect(narrow(() => linear(x, w))).toEqual(linear(x, w).dataSync());
+    const product = () => matmul(x, w, { transposeB: true });
+    expect(narrow(product)).toEqual(product().dataSync());
     const [q, k] = [floats(numbers(9 * 64), 1, 9, 2, 32), floats(numbers(50 * 32), 1, 50, 1, 32)];
     expect(narrow(() => dotProductAttention(q, k, k))).toEqual(dotProductAttention(q, k, k).dataSync());
   });

@@ -1,4 +1,5 @@
 /** Batched matrix products (kernels/matmul.c). */
+import { MATMUL_PRECISIONS } from './call.ts';
 
 /**
  * f32 `out[M, N] = a @ b` for each of `batch` pairs; a is [M, K] ([K, M] when transposeA), b [K, N] ([N, K]
@@ -19,5 +20,6 @@ export const matmul = {
     transposeB: 'flag',
     aBatchStride: 'number',
     bBatchStride: 'number',
+    precision: MATMUL_PRECISIONS as typeof MATMUL_PRECISIONS,
   },
 } as const;
