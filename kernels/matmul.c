@@ -91,12 +91,13 @@ static void matmul_dot_task(void *context, int task, int worker) {
 
 /*
  * One product with bf16 operands is linear or one of its gradients. Returns 0, having done nothing, for other
- * calls: both operands transposed, more than one product, few rows, columns or terms.
+ * calls: both operands transposed, more than one product, or so few rows, columns or terms that padding them
+ * to BF16_K is slower than f32.
  */
 static int matmul_bf16(const double *v) {
   const double out = v[0], a = v[1], b = v[2], M = v[4], N = v[5], K = v[6];
   const int transpose_a = (int)v[7], transpose_b = (int)v[8], precision = (int)v[11];
-  if (!bf16_wanted(precision) || v[3] != 1 || M <= LINEAR_FEW || N <= LINEAR_FEW || K <= LINEAR_FEW || (transpose_a && transpose_b)) return 0;
+  if (!bf16_wanted(precision) || v[3] != 1 || M < BF16_K || N < BF16_K || K < BF16_K || (transpose_a && transpose_b)) return 0;
   if (transpose_a) op_linear_backward((double[]){0, b, K, N, precision, 1, 0, M, a, out});
   else if (transpose_b) op_linear((double[]){a, M, K, precision, 1, b, GQA_F32, N, 0, out});
   else op_linear_backward((double[]){out, 0, M, N, precision, 1, b, K, a, 0});

@@ -92,7 +92,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
   });
 
   test.each([
-    [17, 33, 19],
+    [17, 33, 45],
     [131, 64, 48],
     [1, 515, 45],
   ])('matmul and its gradients: M%i K%i N%i in two batch rows', (M, K, N) => {
@@ -114,7 +114,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
   });
 
   test('matmul rounds where linear does', () => {
-    const [x, w] = [floats(numbers(40 * 64), 40, 64), floats(numbers(24 * 64), 24, 64)];
+    const [x, w] = [floats(numbers(40 * 64), 40, 64), floats(numbers(32 * 64), 32, 64)];
     const rounds = (pass: () => Tensor) => !narrow(pass).every((value, i) => value === pass().dataSync()[i]);
     const byLinear = rounds(() => linear(x, w));
     expect(rounds(() => matmul(x, w, { transposeB: true }))).toBe(byLinear);
