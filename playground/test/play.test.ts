@@ -1,5 +1,14 @@
 /** `gqa play`: what its server gives, and a checkpoint on the command line. */
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { type RequestOptions, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,6 +49,11 @@ describe.skipIf(opened === undefined)('gqa play <checkpoint>', () => {
     const page = await (await fetch(`${stage.address}index.html`)).text();
     expect(page).toMatch(/http-equiv="Content-Security-Policy" content="default-src (&#39;|')self/);
     expect((await fetch(`${stage.address}checkpoint/config.json`)).status).toBe(200);
+    // The package has the kernels once, beside its code.
+    const kernels = await fetch(`${stage.address}assets/relaxed-of-the-package.wasm`);
+    expect(kernels.headers.get('content-type')).toBe('application/wasm');
+    const own = readFileSync(new URL('../../src/backend/wasm/relaxed.wasm', import.meta.url));
+    expect(Buffer.from(await kernels.arrayBuffer()).equals(own)).toBe(true);
     for (const path of ['package.json', '..%2fpackage.json', 'checkpoint/..%2fconfig.json', 'checkpoint/'])
       expect((await fetch(stage.address + path)).status).toBe(404);
     expect((await fetch(stage.address, { method: 'POST' })).status).toBe(405);

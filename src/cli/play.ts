@@ -20,8 +20,9 @@ interface PlayFlags {
 }
 
 const SITE = fileURLToPath(new URL('../playground/', import.meta.url));
-/** The package has the bundled model and its text here only. */
+/** The package has the bundled model and its text here only, and the kernels of the site beside its own code. */
 const DEMO = fileURLToPath(new URL('../../demo/', import.meta.url));
+const KERNELS = fileURLToPath(new URL('../backend/wasm/', import.meta.url));
 const HOST = '127.0.0.1';
 
 const example = `
@@ -50,7 +51,12 @@ async function play(checkpoint: string | undefined, { port, open }: PlayFlags): 
     else if (method !== 'GET' && method !== 'HEAD') response.writeHead(405).end();
     else if (pathname === '/' && search === '' && checkpoint !== undefined)
       response.writeHead(302, { location: '/?checkpoint' }).end();
-    else send(files.get(pathname === '/' ? '/index.html' : pathname), extname(pathname), response);
+    else
+      send(
+        files.get(pathname === '/' ? '/index.html' : pathname) ?? kernels(pathname),
+        extname(pathname),
+        response,
+      );
   });
   const address = await listen(server, port);
   writeResult(`${address}  (Ctrl-C ends it)`);
@@ -77,6 +83,12 @@ function siteFiles(): Files {
       files.set(`/${name.split(sep).join('/')}`, { path: join(folder, name) });
   }
   return files;
+}
+
+/** The kernels by their name in the site, such as /assets/relaxed-3f9a.wasm. */
+function kernels(pathname: string): { readonly path: string } | undefined {
+  const [, build] = /^\/assets\/(relaxed|simd128)-[\w-]+\.wasm$/.exec(pathname) ?? [];
+  return build === undefined ? undefined : { path: join(KERNELS, `${build}.wasm`) };
 }
 
 /** Adds the checkpoint's files, and a list of them that the page reads first. */
