@@ -4,10 +4,10 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['playground/test/*.test.ts'],
-    testTimeout: 300_000,
+    testTimeout: 600_000,
     hookTimeout: 60_000,
     expect: { poll: { timeout: 60_000 } },
-    // One after another: the tests measure times.
+    // One after another: each has a browser that uses all processors.
     fileParallelism: false,
   },
 });

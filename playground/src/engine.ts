@@ -14,7 +14,7 @@ import {
   trainedSteps,
   work,
 } from './state.ts';
-import type { Which } from './worker/models.ts';
+import type { ConvertedFacts, Which } from './worker/models.ts';
 import type { Functions } from './worker/worker.ts';
 
 const worker = new Worker(new URL('./worker/worker.ts', import.meta.url), { type: 'module', name: 'models' });
@@ -52,10 +52,18 @@ async function fetched(path: string): Promise<Response> {
   return response;
 }
 
-/** Opens files that were dropped or picked: a GGUF file, the files of a Hugging Face folder, or a text. */
-export async function openFiles(files: readonly File[]): Promise<void> {
+/**
+ * Opens files that were dropped or picked: a GGUF file, the files of a Hugging Face folder, or a text.
+ * @param folder the name of the folder that they were dropped in
+ */
+export async function openFiles(files: readonly File[], folder?: string): Promise<void> {
   const [first] = files;
-  if (first === undefined) return;
+  if (first === undefined) {
+    if (folder !== undefined)
+      problem.value = `${folder}: expected a Hugging Face folder, got one without files`;
+    return;
+  }
+  work.value?.stop?.(); // what it works on is replaced
   if (files.length === 1 && /\.txt$/i.test(first.name)) {
     await working(`Reading ${first.name}`, async () => {
       await engine.replaceText(await first.text()).catch((error: Error) => {
@@ -68,19 +76,18 @@ export async function openFiles(files: readonly File[]): Promise<void> {
   }
   const weights = files.find(({ name }) => /\.(gguf|safetensors)$/i.test(name));
   if (weights === undefined) {
-    problem.value = `${first.name}: expected a .gguf file, the files of a Hugging Face folder (config.json, tokenizer.json and .safetensors), or a .txt file to train on`;
+    problem.value = `${folder ?? first.name}: expected a .gguf file, a Hugging Face folder (config.json, tokenizer.json, .safetensors), or a .txt file to train on`;
     return;
   }
-  await working('Loading the model', () => openModel(files));
+  await working('Loading the model', () => openModel(files, folder));
 }
 
 async function openModel(files: readonly File[], name?: string): Promise<void> {
   const weights = files.find((file) => /\.(gguf|safetensors)$/i.test(file.name)) as File;
-  const folder = weights.webkitRelativePath.split('/')[0];
   const onProgress = (done: number, total: number) => {
     work.value = { what: 'Loading the model', share: done / total };
   };
-  const opened = await engine.open([...files], name ?? (folder || weights.name), onProgress);
+  const opened = await engine.open([...files], name ?? weights.name, onProgress);
   [converted.value, trainedSteps.value, losses.value] = [undefined, 0, {}];
   facts.value = opened;
   revision.value++;
@@ -95,13 +102,22 @@ export async function convert(): Promise<void> {
 
 async function convertNow(): Promise<void> {
   const [K, method] = [heads.value, chosenMethod.value];
+  const controller = new AbortController();
+  const stop = () => controller.abort();
   const onProgress = (done: number, total: number) => {
-    work.value = { what: 'Converting', share: done / total };
+    work.value = { what: 'Converting', share: done / total, stop };
   };
-  converted.value = await engine.convert(K, method, onProgress);
-  trainedSteps.value = 0;
-  losses.value = { original: losses.value.original };
-  revision.value++;
+  work.value = { what: 'Converting', stop };
+  let made: ConvertedFacts | undefined;
+  try {
+    made = await engine.convert(K, method, controller.signal, onProgress);
+  } finally {
+    // The worker has none when this was stopped.
+    converted.value = made;
+    trainedSteps.value = 0;
+    losses.value = { original: losses.value.original };
+    revision.value++;
+  }
   await measureLosses();
 }
 

@@ -21,7 +21,7 @@ export function acceptDrops(): void {
     const dropped = [...(event.dataTransfer?.files ?? [])];
     const [entry] = entries;
     if (entries.length === 1 && entry?.isDirectory)
-      await openFiles(await filesIn(entry as FileSystemDirectoryEntry));
+      await openFiles(await filesIn(entry as FileSystemDirectoryEntry), entry.name);
     else await openFiles(dropped);
   });
 }

@@ -15,8 +15,12 @@ export interface Watched {
   readonly problems: string[];
   /** Requests to another origin. */
   readonly foreign: string[];
-  /** Milliseconds of each task of the page's thread above 50 ms since the last call. */
-  longTasks(): Promise<number[]>;
+}
+
+/** Milliseconds of processor time of the longest task of a thread, and how many tasks it ran. */
+export interface LongestTask {
+  readonly processor: number;
+  readonly count: number;
 }
 
 export interface Stage extends AsyncDisposable {
@@ -25,6 +29,14 @@ export interface Stage extends AsyncDisposable {
   readonly address: string;
   /** Opens the page in a profile of its own; the model is loaded when it returns. */
   open(path?: string, options?: BrowserContextOptions): Promise<Watched>;
+  /**
+   * The longest tasks of a page's threads while `run` ran. A task that waits for a processor takes longer, but not
+   * more processor time, so that these limits hold on a busy machine too.
+   */
+  longestTasks(
+    page: Page,
+    run: () => Promise<void>,
+  ): Promise<{ readonly page: LongestTask; readonly worker: LongestTask }>;
 }
 
 /**
@@ -42,11 +54,44 @@ export async function openStage(...args: string[]): Promise<Stage | undefined> {
     browser,
     address,
     open: (path = '', options = {}) => openPage(browser, address + path, options),
+    async longestTasks(page, run) {
+      await browser.startTracing(page, { categories: ['toplevel'] });
+      await run();
+      const { traceEvents } = JSON.parse(String(await browser.stopTracing())) as {
+        traceEvents: TraceEvent[];
+      };
+      return {
+        page: longestOf(traceEvents, 'CrRendererMain'),
+        worker: longestOf(traceEvents, 'DedicatedWorker thread'),
+      };
+    },
     async [Symbol.asyncDispose]() {
       await browser.close();
       server.kill('SIGINT');
     },
   };
+}
+
+/** Of Chromium's trace: a task (`X`), or the name of a thread (`M`). Times are in microseconds. */
+interface TraceEvent {
+  readonly ph: string;
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  /** Processor time. */
+  readonly tdur?: number;
+  readonly args: { readonly name?: string };
+}
+
+function longestOf(events: readonly TraceEvent[], thread: string): LongestTask {
+  const idOf = ({ pid, tid }: TraceEvent) => `${pid} ${tid}`;
+  const named = events.filter(({ name, args }) => name === 'thread_name' && args.name === thread);
+  const threads = new Set(named.map(idOf));
+  const times = events
+    .filter((event) => event.name.endsWith('RunTask') && threads.has(idOf(event)))
+    // A task that had begun before the trace has no duration.
+    .flatMap(({ tdur }) => (tdur === undefined ? [] : [tdur / 1000]));
+  return { processor: times.reduce((most, time) => Math.max(most, time), 0), count: times.length };
 }
 
 async function addressOf(server: ChildProcess): Promise<string> {
@@ -74,23 +119,10 @@ export async function openPage(
     if (protocol !== 'blob:' && protocol !== 'data:' && origin !== new URL(address).origin)
       foreign.push(request.url());
   });
-  await page.addInitScript(() => {
-    const tasks: number[] = [];
-    Object.assign(globalThis, { takeLongTasks: () => tasks.splice(0) });
-    new PerformanceObserver((list) => {
-      for (const { duration } of list.getEntries()) tasks.push(duration);
-    }).observe({ entryTypes: ['longtask'] });
-  });
   await page.goto(address);
   await page.locator('.map').first().waitFor();
   await idle(page);
-  return {
-    page,
-    problems,
-    foreign,
-    longTasks: () =>
-      page.evaluate(() => (globalThis as { takeLongTasks?: () => number[] }).takeLongTasks?.() ?? []),
-  };
+  return { page, problems, foreign };
 }
 
 /** Waits until no work that changes models is in progress. */

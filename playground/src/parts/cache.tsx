@@ -124,7 +124,7 @@ export function CachePart() {
   return (
     <Part
       name="Cache"
-      about="While it writes, a model keeps keys and values of every token so far. Each step reads all of them, so their size limits how many texts fit, how long they are, and how fast they grow."
+      about="A model that generates text keeps the keys and values of all tokens so far. Each step reads all of them, so their size limits how many texts fit into memory, how long they can be, and how fast they are generated."
     >
       <div class="row">
         <Menu
@@ -158,8 +158,8 @@ export function CachePart() {
       {model && rows.length > 0 && <Comparison model={model} rows={rows} />}
       {isOwnModel.value && <Measurement />}
       <p class="note">
-        The pictures show what one layer stores for one token, in proportion: keys left, values right. MLA, of
-        DeepSeek, stores one latent row that all heads share, with a rotary key.
+        The pictures show to scale what one layer stores for one token: keys on the left, values on the right.
+        MLA (DeepSeek) stores one latent row that all heads share, and a rotary key.
         {model && rows[0]?.plan.warnings.map((warning) => ` Note: ${warning}.`)}
       </p>
     </Part>
@@ -177,7 +177,7 @@ function Comparison({ model, rows }: { model: ModelShape; rows: readonly HeadCho
           <th scope="col">Stored per token and layer</th>
           <th scope="col">Per token</th>
           <th scope="col">A text of {count(context.value)}</th>
-          <th scope="col">{count(batch.value)} of them</th>
+          <th scope="col">Batch of {count(batch.value)}</th>
           <th scope="col">Texts in {available}</th>
           <th scope="col">Longest text</th>
           {isOwnModel.value && <th scope="col">Tokens per second</th>}
@@ -272,7 +272,7 @@ function Measurement() {
       </button>
       <p class="note grow">
         {first === undefined
-          ? 'Measures how fast each kind writes in this tab.'
+          ? 'Measures how fast each kind of attention generates in this tab.'
           : `${count(first.batchSize)} texts at once, ${count(first.contextLength)} tokens in the cache of each${facts.value?.isSmall ? '; models of this size with random weights' : ''}. The caches took ${speeds.value.map(({ attention, cacheBytes }) => `${count(cacheBytes)} bytes (${attention})`).join(', ')}.`}
       </p>
     </div>

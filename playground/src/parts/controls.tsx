@@ -20,6 +20,7 @@ export function Controls() {
   const model = facts.value;
   const choices = model?.heads ?? [6, 3, 2, 1];
   const isTraining = work.value?.what === 'Training';
+  const isIdle = work.value === undefined;
   return (
     <aside class="controls" aria-label="Conversion">
       <Slider
@@ -38,27 +39,27 @@ export function Controls() {
         onChange={(method) => choose(heads.value, method)}
         disabled={isTraining}
       />
-      <button
-        type="button"
-        class="main"
-        disabled={!needsConversion.value || work.value !== undefined}
-        onClick={() => void convert()}
-      >
-        Convert
-      </button>
-      <Costs />
-      <Status />
-      <Problem text={problem.value} />
-      {problem.value !== undefined && (
-        <button
-          type="button"
-          onClick={() => {
-            problem.value = undefined;
-          }}
-        >
-          Close
+      {/* A small model is converted as the slider moves, unless that was stopped. */}
+      {needsConversion.value && (isIdle || !model?.isSmall) && (
+        <button type="button" class="main" disabled={!isIdle} onClick={() => void convert()}>
+          Convert
         </button>
       )}
+      <Costs />
+      <Status />
+      <div class="failure">
+        <Problem text={problem.value} />
+        {problem.value !== undefined && (
+          <button
+            type="button"
+            onClick={() => {
+              problem.value = undefined;
+            }}
+          >
+            Close
+          </button>
+        )}
+      </div>
     </aside>
   );
 }
@@ -71,6 +72,9 @@ function Costs() {
   const before = perToken(ownHeads.value);
   const now = converted.value && perToken(converted.value.numKeyValueHeads);
   const { original, converted: after, uptrained } = losses.value;
+  // Not measured when that was stopped.
+  const shown = (loss: number | undefined) =>
+    loss === undefined && work.value === undefined ? '–' : nats(loss);
   return (
     <dl class="costs">
       <div>
@@ -83,8 +87,8 @@ function Costs() {
       <div>
         <dt>Loss</dt>
         <dd>
-          {nats(original)}
-          {converted.value && <b> → {nats(uptrained ?? after)}</b>}
+          {shown(original)}
+          {converted.value && <b> → {shown(uptrained ?? after)}</b>}
         </dd>
       </div>
     </dl>

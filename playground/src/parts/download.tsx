@@ -2,10 +2,10 @@
 import { signal } from '@preact/signals';
 import type { DirectoryHandle } from 'gqa/checkpoint';
 import { engine, working } from '../engine.ts';
-import { chosenMethod, converted, facts, heads, trainedSteps, work } from '../state.ts';
+import { chosenMethod, converted, facts, heads, ownHeads, trainedSteps, work } from '../state.ts';
 import { Part } from '../ui.tsx';
 import type { SaveFormat } from '../worker/save.ts';
-import { rate, steps, TOKENS_PER_STEP } from './recover.tsx';
+import { blockLength, blocksPerStep, rate, steps } from './recover.tsx';
 
 const saved = signal('');
 
@@ -22,12 +22,12 @@ async function download(format: SaveFormat): Promise<void> {
   });
 }
 
-/** Browsers that can write into a folder of the user's. */
-const pickFolder = (globalThis as { showDirectoryPicker?: (options: object) => Promise<DirectoryHandle> })
-  .showDirectoryPicker;
+/** Only some browsers can write into a folder of the user's. */
+const canPickFolder = 'showDirectoryPicker' in globalThis;
+declare function showDirectoryPicker(options: { mode: 'readwrite' }): Promise<DirectoryHandle>;
 
 async function writeFolder(): Promise<void> {
-  const folder = await pickFolder?.({ mode: 'readwrite' }).catch(() => undefined); // not chosen
+  const folder = await showDirectoryPicker({ mode: 'readwrite' }).catch(() => undefined); // not chosen
   if (folder === undefined) return;
   await working('Writing the folder', async () => {
     saved.value = '';
@@ -41,7 +41,7 @@ export function DownloadPart() {
   return (
     <Part
       name="Download"
-      about="Take the converted model along, as it is now. llama.cpp and Ollama read GGUF; transformers and vLLM read the Hugging Face folder."
+      about="Saves the converted model as it is now. llama.cpp and Ollama read GGUF; transformers and vLLM read the Hugging Face folder."
     >
       <div class="row actions">
         <button type="button" class="main" disabled={!canSave} onClick={() => void download('gguf')}>
@@ -50,7 +50,7 @@ export function DownloadPart() {
         <button type="button" disabled={!canSave} onClick={() => void download('folder')}>
           Download Hugging Face folder (.zip)
         </button>
-        {pickFolder && (
+        {canPickFolder && (
           <button type="button" disabled={!canSave} onClick={() => void writeFolder()}>
             Write into a folder …
           </button>
@@ -58,13 +58,16 @@ export function DownloadPart() {
         <p class="note" role="status">
           {saved.value ||
             (converted.value === undefined
-              ? 'Choose fewer key/value heads first.'
+              ? 'Convert to fewer key/value heads first.'
               : `K = ${converted.value.numKeyValueHeads}, ${what}.`)}
         </p>
       </div>
       <h3>The same on the command line</h3>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reached by the keyboard */}
-      <pre tabIndex={0}>{commands()}</pre>
+      {heads.value === ownHeads.value ? (
+        <p class="note">Choose fewer key/value heads to see the commands.</p>
+      ) : (
+        <pre>{commands()}</pre>
+      )}
     </Part>
   );
 }
@@ -77,11 +80,12 @@ function commands(): string {
     ? ['node_modules/gqa/demo/model', 'node_modules/gqa/demo/moby-dick.txt']
     : [model.name, 'text.txt'];
   const K = heads.value;
+  const accumulate = blocksPerStep.value > 1 ? ` --accumulate ${blocksPerStep.value}` : '';
   const to = model.isGguf ? `converted-k${K}.gguf` : `converted-k${K}`;
   const calibrate = chosenMethod.value === 'similar' ? ` --calibrate ${text}` : '';
   return [
     `npx gqa convert ${from} ${to} --kv-heads ${K} --method ${chosenMethod.value}${calibrate}`,
-    `npx gqa uptrain ${to} --data ${text} --out trained-k${K} --steps ${steps.value} --batch 1 --block ${TOKENS_PER_STEP} --learning-rate ${rate.value}`,
+    `npx gqa uptrain ${to} --data ${text} --out trained-k${K} --steps ${steps.value} --batch 1${accumulate} --block ${blockLength.value} --learning-rate ${rate.value}`,
     `npx gqa ${model.hasChat ? 'chat' : 'generate'} trained-k${K}/step-${steps.value}${model.hasChat ? '' : ' --prompt "The whale "'}`,
   ].join('\n');
 }

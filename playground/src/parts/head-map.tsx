@@ -1,4 +1,4 @@
-/** The attention of one query head as a picture: a row per token that looks. */
+/** The attention of one query head as a picture: a row per query token. */
 import { useEffect, useRef } from 'preact/hooks';
 import { percent } from '../format.ts';
 import { theme } from '../theme.ts';

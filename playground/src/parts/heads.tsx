@@ -14,7 +14,7 @@ const layer = computed(() => Math.min(chosenLayer.value, facts.value?.shape.numL
 /** The chosen query head, 1 to N; its weights colour the text. */
 const chosenHead = wholeParam('head', 1, 1, 1000);
 const head = computed(() => Math.min(chosenHead.value, facts.value?.shape.numHeads ?? 1000));
-/** The token that looks; beyond the text it is the last one. */
+/** The query token; beyond the text it is the last one. */
 const token = wholeParam('token', 999, 0, 999);
 /** Whether the maps are those of the original. */
 const shown = choiceParam('show', ['converted', 'original'] as const, 'converted');
@@ -53,7 +53,7 @@ effect(() => {
 const seen = computed(() =>
   shown.value === 'converted' && maps.value.converted ? maps.value.converted : maps.value.original,
 );
-const lookingToken = computed(() => Math.min(token.value, (seen.value?.tokens.length ?? 1) - 1));
+const queryToken = computed(() => Math.min(token.value, (seen.value?.tokens.length ?? 1) - 1));
 
 /** Query heads of each key/value head; the numbers are those of the original's heads, from 0. */
 const groups = computed(() => {
@@ -93,7 +93,7 @@ export function HeadsPart() {
   return (
     <Part
       name="Heads"
-      about="Every query head decides which earlier tokens to look at. The heads of one colour read the same keys and values."
+      about="Every query head attends to earlier tokens by weights of its own. Heads of one colour share a key/value head: they read the same keys and values."
     >
       <div class="row">
         <label class="field grow">
@@ -133,7 +133,7 @@ export function HeadsPart() {
                     index={index}
                     label={`Query head ${name + 1}`}
                     change={change(index, name)}
-                    row={lookingToken.value}
+                    row={queryToken.value}
                     isChosen={name === head.value - 1}
                     onChoose={() => {
                       chosenHead.value = name + 1;
@@ -148,8 +148,8 @@ export function HeadsPart() {
         ))}
       </div>
       <p class="note">
-        Rows look, columns are looked at; darker is more.{' '}
-        {seen.value?.isCut && 'The first 48 tokens are shown. '}
+        A map has a row for each query token and a column for each token that it attends to; the stronger the
+        colour, the larger the weight. {seen.value?.isCut && 'The first 48 tokens are shown. '}
         {isConverted &&
           `“Changed” is the share of attention that moved to other tokens. ${MERGES[converted.value?.method ?? ''] ?? ''}`}
         {!isConverted &&
@@ -178,11 +178,11 @@ function LayerChoice({ numLayers }: { numLayers: number }) {
   );
 }
 
-/** The text: the token that looks, and what it looks at by the chosen head. Arrow keys move it. */
+/** The text: the query token, and what it attends to in the chosen head. Arrow keys move it. */
 function Tokens({ attention }: { attention: Attention }) {
   const { tokens, weights } = attention;
   const T = tokens.length;
-  const row = lookingToken.value;
+  const row = queryToken.value;
   const flat = groups.value.flat();
   const { index, name } = flat.find((one) => one.name === head.value - 1) ?? flat[0] ?? { index: 0, name: 0 };
   const hue = groups.value.findIndex((group) => group.some((one) => one.index === index)) % 6;
@@ -201,7 +201,7 @@ function Tokens({ attention }: { attention: Attention }) {
   };
   return (
     <>
-      <div class={`tokens hue-${hue}`} role="radiogroup" aria-label="Token that looks" onKeyDown={move}>
+      <div class={`tokens hue-${hue}`} role="radiogroup" aria-label="Query token" onKeyDown={move}>
         {tokens.map((text, at) => (
           // biome-ignore lint/a11y/useSemanticElements: a token is drawn as text, not as a radio button
           <span
@@ -210,7 +210,7 @@ function Tokens({ attention }: { attention: Attention }) {
             aria-checked={at === row}
             aria-label={`${visible(text)}, token ${at + 1}`}
             tabIndex={at === row ? 0 : -1}
-            class={at === row ? 'looks' : at > row ? 'later' : ''}
+            class={at === row ? 'query' : at > row ? 'later' : ''}
             style={{ '--share': at > row ? 0 : Math.sqrt(of(at)) }}
             onPointerEnter={() => {
               token.value = at;
@@ -224,7 +224,7 @@ function Tokens({ attention }: { attention: Attention }) {
         ))}
       </div>
       <p class="says" aria-live="polite">
-        Query head {name + 1}: “{visible(tokens[row] ?? '')}” looks at{' '}
+        Query head {name + 1}: “{visible(tokens[row] ?? '')}” attends to{' '}
         {most.map(({ text, share }, i) => (
           <span key={i}>
             {i > 0 && ', '}“{visible(text)}” {percent(share)}

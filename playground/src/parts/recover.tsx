@@ -1,5 +1,5 @@
 /** Part 4: uptraining of the converted model, with its loss as it falls. */
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import { planKvCache } from 'gqa/plan';
 import { numberParam, wholeParam } from '../address.ts';
 import { engine, working } from '../engine.ts';
@@ -14,8 +14,12 @@ const STEPS = [50, 100, 200, 300, 400, 600, 1000];
 export const steps = wholeParam('steps', 300, 1, 100000);
 const RATES = [0.0001, 0.0003, 0.001, 0.002, 0.004];
 export const rate = numberParam('rate', 0.001, 0, 1);
-/** One short block: a step ends soon after Stop. */
-export const TOKENS_PER_STEP = 256;
+const TOKENS_PER_STEP = 256;
+/** Tokens of a block: Stop ends training after one, so they are shorter for a large model. */
+export const blockLength = computed(() =>
+  Math.min(facts.value?.isSmall ? 256 : 64, facts.value?.context ?? TOKENS_PER_STEP),
+);
+export const blocksPerStep = computed(() => Math.ceil(TOKENS_PER_STEP / blockLength.value));
 
 /** The run so far. */
 const run = signal<readonly TrainStep[]>([]);
@@ -39,8 +43,8 @@ async function uptrain(): Promise<void> {
   await working('Training', async () => {
     work.value = { what: 'Training', stop: () => stop.abort() };
     const choice = {
-      ...{ steps: steps.value, learningRate: rate.value, tokensPerStep: TOKENS_PER_STEP },
-      prompt: prompt.value,
+      ...{ steps: steps.value, learningRate: rate.value, prompt: prompt.value },
+      ...{ blockLength: blockLength.value, blocksPerStep: blocksPerStep.value },
     };
     try {
       for await (const step of engine.uptrain(choice, stop.signal)) {
@@ -78,7 +82,7 @@ export function RecoverPart() {
   return (
     <Part
       name="Recover"
-      about="A little training lets the query heads get used to the heads they now share. It trains on Moby-Dick, or on a .txt file that you drop on the page; the loss is measured on the last tenth, which it does not see."
+      about="Further training (“uptraining”) lets the query heads adapt to the key/value heads that they now share. The training text is Moby-Dick, or a .txt file that you drop on the page; the loss is measured on its last tenth, which is held out."
     >
       <div class="row actions">
         <button
@@ -99,7 +103,7 @@ export function RecoverPart() {
           label="Steps"
           values={STEPS}
           {...bound(steps)}
-          text={(value) => `${value}, each of ${TOKENS_PER_STEP} tokens`}
+          text={(value) => `${value}, each of ${blocksPerStep.value * blockLength.value} tokens`}
           disabled={isTraining || done > 0}
         />
         <Slider
@@ -115,7 +119,9 @@ export function RecoverPart() {
           Step {last.step} of {steps.value}, {(last.seconds / last.step).toFixed(2)} s each.
         </p>
       )}
-      {!canTrain && <p class="note">Choose fewer key/value heads first: the original needs no recovery.</p>}
+      {!canTrain && (
+        <p class="note">Convert to fewer key/value heads first: the original needs no uptraining.</p>
+      )}
       {canTrain && (
         <LossChart
           run={run.value}

@@ -131,7 +131,7 @@ export function TextPart() {
   return (
     <Part
       name="Text"
-      about={`Both models ${isChat ? 'answer' : 'continue'} the same ${isChat ? 'message' : 'text'}. Where the second one stumbles, its attention has lost what it needs.`}
+      about={`Both models ${isChat ? 'answer' : 'continue'} the same ${isChat ? 'message' : 'text'}, so that you see what the conversion costs.`}
     >
       <form
         onSubmit={(event) => {
@@ -213,7 +213,10 @@ export function TextPart() {
         ) : (
           <div class="column">
             <h3>Converted</h3>
-            <p class="note">Move the slider “Key/value heads” to make the second model.</p>
+            <p class="note">
+              Move the slider “Key/value heads”{facts.value?.isSmall === false && ' and press “Convert”'} to
+              make the second model.
+            </p>
           </div>
         )}
       </div>
@@ -237,6 +240,7 @@ function Column({ which, isChat }: { which: Which; isChat: boolean }) {
       {by !== undefined && by !== title && running.value === undefined && (
         <p class="note">Written earlier by “{by}”.</p>
       )}
+      {by === undefined && <p class="note">Press “{isChat ? 'Send' : 'Continue'}”.</p>}
       {isChat ? (
         turns.map(({ role, text }, i) => (
           <p key={i} class={`turn ${role}`}>

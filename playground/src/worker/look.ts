@@ -10,7 +10,7 @@ export interface Attention {
   /** The text of each token. */
   readonly tokens: readonly string[];
   readonly numHeads: number;
-  /** `[N, T, T]`: head, token that looks, token that is looked at. */
+  /** `[N, T, T]`: head, query token, key token. */
   readonly weights: Float32Array<ArrayBuffer>;
   /** Whether the text has more tokens than are shown. */
   readonly isCut: boolean;

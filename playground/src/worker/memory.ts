@@ -8,7 +8,7 @@ const GIB = 2 ** 30;
 export interface Room {
   /** The weights as stored. */
   readonly weights: number;
-  /** For weights, gradients and both moments of AdamW as f32, beside the opened model. */
+  /** For weights, gradients (a block's and a step's) and both moments of AdamW as f32, beside the opened model. */
   readonly training: number;
   /** For all of it. */
   readonly limit: number;
@@ -20,7 +20,7 @@ export interface Room {
 export function roomFor(weights: number, parameters: number): Room {
   const device = (navigator as { deviceMemory?: number }).deviceMemory ?? 8;
   const limit = Math.min(3.5, device / 2) * GIB; // the rest is for caches and intermediates
-  const training = weights + 16 * parameters;
+  const training = weights + 20 * parameters;
   return { weights, training, limit, canConvert: 2 * weights <= limit, canTrain: training <= limit };
 }
 

@@ -142,11 +142,12 @@ async function measurePass(model: Model): Promise<number> {
   return Math.max(4, Math.min(512, Math.floor(100 / perToken)));
 }
 
-/** Converts the opened model; to its own K means that there is no converted one. */
+/** Converts the opened model; to its own K, or stopped, means that there is no converted one. */
 export async function convert(
   numKeyValueHeads: number,
   method: ConvertMethod,
   calibration: string,
+  signal: AbortSignal,
   onProgress: Progress,
 ): Promise<ConvertedFacts | undefined> {
   leaveConverted();
@@ -155,12 +156,12 @@ export async function convert(
   const folder = new MemoryFolder('');
   const file = facts.isGguf ? 'model.gguf' : 'model';
   const result = await convertCheckpoint({
-    ...{ from: source, to: { folder, file }, numKeyValueHeads, method, onProgress },
+    ...{ from: source, to: { folder, file }, numKeyValueHeads, method, signal, onProgress },
     // Shorter for a large model, whose passes over it take long.
-    ...(method === 'similar' && { calibration: facts.isSmall ? calibration : calibration.slice(0, 1500) }),
+    ...(method === 'similar' && { calibration: calibration.slice(0, facts.isSmall ? 10_000 : 1500) }),
   });
   const made = facts.isGguf ? { folder, file } : folder.folder(file);
-  converted = { source: made, model: await loadModel(made) };
+  converted = { source: made, model: await loadModel(made, { signal }) };
   return {
     numKeyValueHeads,
     method: result.method,

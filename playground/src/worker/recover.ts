@@ -95,8 +95,9 @@ export interface UptrainChoice {
   readonly steps: number;
   /** Of AdamW, at its peak. */
   readonly learningRate: number;
-  /** Tokens of a step. */
-  readonly tokensPerStep: number;
+  /** Tokens of a block. */
+  readonly blockLength: number;
+  readonly blocksPerStep: number;
   /** The prompt of the samples. */
   readonly prompt: string;
 }
@@ -127,25 +128,37 @@ export async function* uptrain(
   choice: UptrainChoice,
   signal: AbortSignal,
 ): AsyncGenerator<TrainStep, void, undefined> {
-  run ??= { trainer: await startRun(choice), seconds: 0 };
+  run ??= { trainer: await startRun(choice, signal), seconds: 0 };
   const { trainer } = run;
   const every = Math.ceil(choice.steps / MEASUREMENTS);
   while (trainer.step < trainer.settings.steps) {
     signal.throwIfAborted();
     const begin = performance.now();
-    const loss = trainer.advance();
+    const loss = await trainer.advanceAsync({ signal });
     run.seconds += (performance.now() - begin) / 1000;
     const { step } = trainer;
     const isMeasured = step % every === 0 || step === trainer.settings.steps;
-    const measured = isMeasured && {
-      heldOutLoss: await lossOf('converted', signal),
-      sample: await sampleOf(choice.prompt, signal),
-    };
-    yield { step, loss, seconds: run.seconds, ...measured };
+    yield { step, loss, seconds: run.seconds, ...(isMeasured && (await measure(choice.prompt, signal))) };
   }
 }
 
-async function startRun({ steps, learningRate, tokensPerStep }: UptrainChoice): Promise<Trainer> {
+/** Nothing when stopped, since the step before it is to be reported. */
+async function measure(
+  prompt: string,
+  signal: AbortSignal,
+): Promise<Pick<TrainStep, 'heldOutLoss' | 'sample'> | undefined> {
+  try {
+    return { heldOutLoss: await lossOf('converted', signal), sample: await sampleOf(prompt, signal) };
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  }
+}
+
+async function startRun(
+  { steps, learningRate, blockLength, blocksPerStep }: UptrainChoice,
+  signal: AbortSignal,
+): Promise<Trainer> {
   const { facts } = theOpened();
   const { training, limit, canTrain } = facts.room;
   if (!canTrain) {
@@ -154,20 +167,18 @@ async function startRun({ steps, learningRate, tokensPerStep }: UptrainChoice): 
     );
   }
   const own = facts.recipe?.training;
-  const blockLength = Math.min(BLOCK, facts.context);
   const data: TokenSplit = splitTokens(textTokens(), blockLength, HELD_OUT);
-  const model = await loadTrainableModel(theConverted().source);
+  const model = await loadTrainableModel(theConverted().source, { signal });
   const converted = theConverted();
   converted.model.dispose();
   converted.model = model;
   return new Trainer(model, data, {
-    ...{ steps, learningRate, minLearningRate: learningRate / 10, blockLength },
-    batchSize: Math.max(1, Math.round(tokensPerStep / blockLength)),
+    ...{ steps, learningRate, minLearningRate: learningRate / 10 },
+    // One block after another, so that Stop waits for no more than one.
+    ...{ blockLength, batchSize: 1, accumulate: blocksPerStep },
     ...(own && { b1: own.settings.b1, b2: own.settings.b2, weightDecay: own.settings.weightDecay }),
   });
 }
-
-const BLOCK = 256;
 
 async function sampleOf(prompt: string, signal: AbortSignal): Promise<string> {
   let sample = '';

@@ -9,8 +9,8 @@ import { measureSpeeds } from './speed.ts';
 import { ask, continueText, resetChats } from './text.ts';
 
 const functions = {
-  convert: (numKeyValueHeads: number, method: ConvertMethod, onProgress: Progress) =>
-    convert(numKeyValueHeads, method, theText(), onProgress),
+  convert: (numKeyValueHeads: number, method: ConvertMethod, signal: AbortSignal, onProgress: Progress) =>
+    convert(numKeyValueHeads, method, theText(), signal, onProgress),
   ...{ open, setText, replaceText, attention, lossOf, continueText, ask, resetChats },
   ...{ uptrain, resetRun, measureSpeeds, saveAsFile, saveInto },
 };
