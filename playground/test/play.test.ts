@@ -52,7 +52,7 @@ describe.skipIf(opened === undefined)('gqa play <checkpoint>', () => {
     // The package has the kernels once, beside its code.
     const kernels = await fetch(`${stage.address}assets/relaxed-of-the-package.wasm`);
     expect(kernels.headers.get('content-type')).toBe('application/wasm');
-    const own = readFileSync(new URL('../../src/backend/wasm/relaxed.wasm', import.meta.url));
+    const own = readFileSync(new URL('../../dist/backend/wasm/relaxed.wasm', import.meta.url));
     expect(Buffer.from(await kernels.arrayBuffer()).equals(own)).toBe(true);
     for (const path of ['package.json', '..%2fpackage.json', 'checkpoint/..%2fconfig.json', 'checkpoint/'])
       expect((await fetch(stage.address + path)).status).toBe(404);
