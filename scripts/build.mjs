@@ -23,6 +23,7 @@ import {
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const dist = join(root, 'dist');
@@ -70,13 +71,13 @@ function compile() {
   node(tsc, '-p', 'tsconfig.build.json', '--outDir', built);
   // `npx gqa` in this checkout runs the file itself, and tsc does not make it executable.
   chmodSync(join(built, 'cli/main.js'), 0o755);
-  // The WASM kernels, as files and as base64 for bundles that do not carry files.
+  // The WASM kernels, as files and as compressed base64 for bundles that do not carry files.
   for (const isa of ['relaxed', 'simd128']) {
     const file = join(root, `src/backend/wasm/${isa}.wasm`);
     copyFileSync(file, join(built, `backend/wasm/${isa}.wasm`));
     writeFileSync(
       join(built, `backend/wasm/${isa}.embedded.js`),
-      `export default '${readFileSync(file, 'base64')}';\n`,
+      `export default '${gzipSync(readFileSync(file), { level: 9 }).toString('base64')}';\n`,
     );
   }
   const names = filesOf(built);

@@ -3,7 +3,7 @@
  * `GQA_ISA=relaxed|simd128` forces one.
  *
  * Node, Bun and Deno read the file beside this one, synchronously. Elsewhere `loadModule` fetches it; where a
- * bundler does not carry the file (esbuild), it imports the same bytes as base64.
+ * bundler does not carry the file (esbuild), it imports the same bytes as compressed base64.
  */
 import { environment, isAllowed, isNode, node } from '../../platform/node.ts';
 
@@ -111,5 +111,7 @@ async function fetchBuild(isa: WasmIsa): Promise<WebAssembly.Module | undefined>
 
 async function embeddedBuild(isa: WasmIsa): Promise<Uint8Array<ArrayBuffer>> {
   const { default: base64 } = await BUILDS[isa].base64();
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const compressed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const bytes = new Blob([compressed]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(bytes).arrayBuffer());
 }
