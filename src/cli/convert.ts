@@ -151,10 +151,11 @@ async function checkMeasurable(from: string, text: string, flags: ConvertFlags):
 }
 
 function describe(to: string, result: ConvertResult): string {
-  const { format, method, numHeads, numKeyValueHeads: K, bytes, files } = result;
+  const { format, architecture, method, numHeads, numKeyValueHeads: K, bytes, files } = result;
   const size = `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`;
   return facts([
     ['wrote', to, size],
+    ...(architecture === undefined ? [] : [['class', architecture] as const]),
     [
       'heads',
       `N=${numHeads}, K=${K.before} to ${K.after}`,

@@ -94,6 +94,8 @@ const OPTIONS = optionKinds<ConvertOptions>({
 export interface ConvertResult {
   /** The form of the output. */
   readonly format: Checkpoint['kind'];
+  /** Hugging Face's class that holds the result; undefined for a `.gguf` file. */
+  readonly architecture: string | undefined;
   /** How heads were merged. */
   readonly method: ConvertMethod;
   /** N */
@@ -142,9 +144,10 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
   const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };
-  const { bytes, files } = await write(job, force);
+  const { bytes, files, architecture } = await write(job, force);
   return {
     format: format.kind,
+    architecture,
     method,
     numHeads: config.numHeads,
     numKeyValueHeads: { before: config.numKeyValueHeads, after },
@@ -154,11 +157,11 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   };
 }
 
-/** @returns bytes of weights and the names of the files */
+/** @returns bytes of weights, the names of the files, and the class */
 async function write(
   job: WriteJob,
   overwrite: boolean,
-): Promise<{ readonly bytes: number; readonly files: readonly string[] }> {
+): Promise<Pick<ConvertResult, 'bytes' | 'files' | 'architecture'>> {
   const { format, to } = job;
   const { bytes, contents } = await (format.names === 'gguf' ? ggufContents(job) : huggingFaceContents(job));
   let files: readonly string[] = [];
@@ -166,7 +169,9 @@ async function write(
     files = await format.write(folder, contents, to.file);
   };
   await (format.ending === undefined ? to.folder.replace(to.file, fill, { overwrite }) : fill(to.folder));
-  return { bytes, files };
+  const classes = contents.config?.architectures;
+  const architecture = Array.isArray(classes) ? String(classes[0]) : undefined;
+  return { bytes, files, architecture };
 }
 
 async function planLayers(

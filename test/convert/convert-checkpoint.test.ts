@@ -247,6 +247,15 @@ describe('errors', () => {
       ),
   );
   test.each([
+    ['tiny-phi/plain', 2, 'PhiForCausalLM'],
+    ['tiny-stablelm/plain', 2, 'StableLmForCausalLM'],
+    ['tiny-olmo/plain', 2, 'OlmoForCausalLM'],
+    ['tiny-gpt2/prefix', 1, 'GPTBigCodeForCausalLM'],
+  ])('%s with K=%i says which class holds it', async (name, K, architecture) => {
+    const options = { from: join(GOLDEN, name), to: freshPath('out'), numKeyValueHeads: K };
+    expect(await convertCheckpoint(options)).toMatchObject({ architecture });
+  });
+  test.each([
     ['tiny-gpt_neox/sequential', 'expected K=4 for gpt_neox, got K=2'],
     ['tiny-opt/plain', 'expected K=4 for opt, got K=2'],
   ])('no class for %s', (name, text) => fails({ from: join(GOLDEN, name), numKeyValueHeads: 2 }, text));
