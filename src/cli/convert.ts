@@ -31,6 +31,8 @@ interface ConvertFlags extends CacheFlag {
   readonly dtype?: StorageType;
   readonly format?: string;
   readonly calibrate?: string;
+  readonly distill?: true;
+  readonly steps?: number;
   readonly report?: string;
   readonly force?: true;
   readonly json?: true;
@@ -45,9 +47,13 @@ const about = `
 The drift is measured on the text given to --calibrate. With --method similar, the first half of the text is used
 to group and align the heads, and the drift is measured on the second half.
 
+With --distill the first half also trains the converted layers, one after the other, to give the attention outputs
+of the original ones. Give it a folder with texts of the kinds that the model is used for.
+
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
+  npx gqa convert model.gguf mqa.gguf --kv-heads 1 --distill --calibrate texts
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0`;
 
 export function convertCommand(): Command {
@@ -57,10 +63,12 @@ export function convertCommand(): Command {
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
     .requiredOption('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
     .addOption(parse.oneOf('--method <name>', METHOD_HELP, METHODS))
-    .option('--seed <n>', 'seed of --method random', parse.wholeNumber, 0)
+    .option('--seed <n>', 'seed of --method random and of --distill', parse.wholeNumber, 0)
     .addOption(parse.oneOf('--dtype <dtype>', 'type of the weights (default: as stored)', DTYPES))
     .addOption(parse.oneOf('--format <name>', 'output format (default: by the ending of <out>)', KINDS))
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
+    .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
+    .option('--steps <n>', 'training steps per layer (default: 100, with --distill)', parse.positiveInteger)
     .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path);
   return addCacheOption(command)
     .option('--force', 'replace an existing checkpoint')
@@ -70,19 +78,23 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate } = flags;
+  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate, steps } = flags;
   const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
-    calibrate === undefined ? {} : split(await readTrainingText(calibrate), method === 'similar');
+    calibrate === undefined
+      ? {}
+      : split(await readTrainingText(calibrate), method === 'similar' || flags.distill === true);
+  const distill = flags.distill && calibration !== undefined ? { text: calibration, steps, seed } : undefined;
   if (text !== undefined) await checkMeasurable(from, text, flags);
   const result = await withProgress(
     'converting',
-    `converting ${from} to K=${numKeyValueHeads} by ${method}`,
+    `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`,
     (onProgress) =>
       convertCheckpoint({
         ...{ from, to, cache, numKeyValueHeads, method, seed, dtype, force, calibration },
         onProgress,
+        ...(distill && { distill }),
       }),
   );
   const drift =
@@ -126,12 +138,16 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
   );
 }
 
-function checkFlags(to: string, { format, report, calibrate }: ConvertFlags): void {
+function checkFlags(to: string, { format, report, calibrate, distill, steps }: ConvertFlags): void {
   if (format !== undefined && format !== formatNamed(to).kind) {
     const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
     throw new UsageError(`expected ${expected} for --format ${format}, got ${to}`);
   }
+  if (distill && calibrate === undefined) {
+    throw new UsageError('expected --calibrate with --distill, since layers are trained on a text');
+  }
+  if (steps !== undefined && !distill) throw new UsageError(`expected --distill with --steps ${steps}`);
   if (report !== undefined && calibrate === undefined) {
     throw new UsageError('expected --calibrate with --report, since drift is measured on a text');
   }

@@ -20,6 +20,8 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
+import { distilledLayers } from './distill.ts';
+import { checkDistill, type DistillOptions, distillSettings } from './distill-settings.ts';
 import { ggufContents } from './gguf-contents.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { huggingFaceContents } from './hugging-face-contents.ts';
@@ -64,6 +66,11 @@ export interface ConvertOptions extends SourceOptions {
    * worse.
    */
   readonly calibration?: string;
+  /**
+   * Trains the converted layers to give the attention outputs of the original ones on a text; default: no
+   * training. For fewer heads, and not with the method `random`.
+   */
+  readonly distill?: DistillOptions;
   /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
@@ -72,10 +79,14 @@ export interface ConvertOptions extends SourceOptions {
    */
   readonly signal?: AbortSignal;
   /**
-   * Called with the progress: layers while `similar` reads the calibration text, then bytes of the output.
+   * Called with the progress: layers while `similar` reads the calibration text, steps of all layers while
+   * they are trained, then bytes of the output.
    */
-  readonly onProgress?: (done: number, total: number, phase: 'calibrating' | 'writing') => void;
+  readonly onProgress?: (done: number, total: number, phase: ConvertPhase) => void;
 }
+
+/** What a conversion is doing. */
+export type ConvertPhase = 'calibrating' | 'distilling' | 'writing';
 
 const OPTIONS = optionKinds<ConvertOptions>({
   ...SOURCE_OPTIONS,
@@ -86,6 +97,7 @@ const OPTIONS = optionKinds<ConvertOptions>({
   seed: aNumber,
   dtype: anything,
   calibration: aString,
+  distill: anything,
   force: aBoolean,
   onProgress: aFunction,
 });
@@ -113,15 +125,21 @@ export interface ConvertResult {
 /**
  * Writes a checkpoint with `numKeyValueHeads` key/value heads.
  * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
- * multi-query model in its own form, for multi-head latent attention, or when there is no class for the
- * result; TypeError for options of another kind; FormatError for a damaged checkpoint; Error when `to` exists
- * or has no room; the reason of an aborted `signal`. Nothing is left at `to` then
+ * multi-query model in its own form, for multi-head latent attention, for `distill` with nothing to train, or
+ * when there is no class for the result; TypeError for options of another kind; FormatError for a damaged
+ * checkpoint; Error when `to` exists or has no room; the reason of an aborted `signal`. Nothing is left at
+ * `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
+ * @example
+ * const text = readFileSync('text.txt', 'utf8');
+ * const options = { numKeyValueHeads: 1, calibration: text, distill: { text } };
+ * await convertCheckpoint({ from: 'llama', to: 'llama-mqa', ...options });
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertResult> {
   checkOptions('convertCheckpoint', options, OPTIONS);
   aSource('convertCheckpoint', 'from', options.from);
   aPlace('convertCheckpoint', 'to', options.to);
+  checkDistill(options.distill);
   const { calibration, seed = 0, dtype, force = false } = options;
   const method = options.method ?? (calibration === undefined ? 'mean' : 'similar');
   const to = await outputPlace(options.to);
@@ -136,11 +154,19 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     checkChange(dtype !== undefined || format !== checkpoint.format);
   else checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
   checkWeights(checkpoint, config, names);
+  const settings = distillSettings(options.distill, method, config, after);
   await checkOutputPlace(checkpoint.place, to, force);
-  const layers =
+  const mixes =
     options.numKeyValueHeads === undefined
       ? []
       : await planLayers(checkpoint, description, method, after, options);
+  const onStep = (done: number, total: number) => {
+    signal?.throwIfAborted();
+    options.onProgress?.(done, total, 'distilling');
+  };
+  const layers = settings
+    ? await distilledLayers(checkpoint, description, mixes, { ...settings, onStep })
+    : mixes;
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
   const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };

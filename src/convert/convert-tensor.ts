@@ -141,7 +141,7 @@ async function* rowBlock(
     const count = Math.min(rows, size - at);
     const part = sum.subarray(0, count * columns);
     part.fill(-0); // so that -0 stays -0
-    if (sources.length === 0) part.set(drawn(plan, block, columns, seed));
+    if (sources.length === 0) part.set(fresh(plan, block, columns, seed));
     for (let s = 0; s < sources.length; s += SOURCES) {
       const few = sources.slice(s, s + SOURCES);
       const bytes = await Promise.all(few.map(({ first }, i) => readRows(job, first + at, count, read[i])));
@@ -185,8 +185,8 @@ async function* columnBlocks(job: TensorJob, plan: TensorPlan): AsyncGenerator<U
   const { info, dtype, seed } = job;
   const [rows, before] = matrixShape(info.shape);
   const after = plan.blocks.reduce((sum, { size }) => sum + size, 0);
-  const fresh = plan.blocks.map((block) =>
-    block.sources.length === 0 ? drawn(plan, block, rows, seed) : undefined,
+  const given = plan.blocks.map((block) =>
+    block.sources.length === 0 ? fresh(plan, block, rows, seed) : undefined,
   );
   const count = rowsPerSlice(Math.max(before, after), rows);
   const source = new Uint8Array(bytesOf(info.dtype, count * before));
@@ -194,15 +194,15 @@ async function* columnBlocks(job: TensorJob, plan: TensorPlan): AsyncGenerator<U
   const target = new Uint8Array(bytesOf(dtype, out.length));
   for (let at = 0; at < rows; at += count) {
     const here = Math.min(count, rows - at);
-    const values = decoded(info.dtype, await readRows(job, at, here, source), here * before);
+    const old = decoded(info.dtype, await readRows(job, at, here, source), here * before);
     out.fill(-0);
     let column = 0;
     plan.blocks.forEach((block, b) => {
-      const draws = fresh[b];
+      const values = given[b];
       for (let r = 0; r < here; r++) {
         const to = out.subarray(r * after + column, r * after + column + block.size);
-        for (const source of block.sources) addColumns(to, values, r * before + source.first, source);
-        if (draws) for (let c = 0; c < block.size; c++) to[c] = draws[c * rows + at + r];
+        for (const source of block.sources) addColumns(to, old, r * before + source.first, source);
+        if (values) for (let c = 0; c < block.size; c++) to[c] = values[c * rows + at + r];
       }
       column += block.size;
     });
@@ -227,6 +227,11 @@ function addColumns(
     for (let s = 0; s < length; s++) total += matrix[c * length + s] * values[at + s];
     to[c] += weight * total;
   }
+}
+
+/** The numbers of a block without sources, `[size, columns]`. */
+function fresh(plan: TensorPlan, block: Block, columns: number, seed: number): Float32Array | Float64Array {
+  return block.values ?? drawn(plan, block, columns, seed);
 }
 
 /** A new head `[size, columns]` from a normal distribution: the same for the same seed, tensor and head. */

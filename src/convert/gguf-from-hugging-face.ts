@@ -86,7 +86,8 @@ function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan
   const blocks = (plan?.blocks ?? whole)
     .flatMap((block) => splitToHeads(block, H))
     .flatMap((block): Block[] => {
-      const { sources } = block;
+      const { sources, values } = block;
+      if (values) return [{ ...block, values: permutedRows(values, H, place) }];
       if (sources.length === 0) return [block]; // random: its order does not matter
       if (sources.some(({ matrix }) => matrix !== undefined)) {
         const turn = (source: BlockSource) => ({ ...source, matrix: turned(source.matrix, H, place) });
@@ -97,8 +98,19 @@ function permuted({ headDim: H }: DecoderConfig, heads: number, plan: TensorPlan
   return { axis: 0, blocks, draw: plan?.draw ?? { stddev: 0, stream: 0 } };
 }
 
-function splitToHeads({ size, sources }: Block, H: number): Block[] {
+function splitToHeads(block: Block, H: number): Block[] {
+  const { size, sources } = block;
+  if (size === H) return [block];
   return Array.from({ length: size / H }, (_, i) => ({ size: H, sources: moved(sources, i * H) }));
+}
+
+/** Row r of the result is row place(r) of `values`, `[H, columns]`. */
+function permutedRows(values: Float32Array, H: number, place: (r: number) => number): Float32Array {
+  const columns = values.length / H;
+  const out = new Float32Array(values.length);
+  for (let r = 0; r < H; r++)
+    out.set(values.subarray(place(r) * columns, (place(r) + 1) * columns), r * columns);
+  return out;
 }
 
 function moved(sources: readonly BlockSource[], rows: number): BlockSource[] {

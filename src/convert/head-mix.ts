@@ -33,6 +33,20 @@ export interface LayerMix {
    * H]`; by old head.
    */
   readonly restore?: { readonly key: readonly Float64Array[]; readonly value: readonly Float64Array[] };
+  /** Fitted weights, in place of the sums; biases are still the sums. */
+  readonly weights?: LayerWeights;
+}
+
+/** The new projections of a layer as numbers, row-major. */
+export interface LayerWeights {
+  /** `[N * H, D]` */
+  readonly query: Float32Array;
+  /** `[K' * H, D]` */
+  readonly key: Float32Array;
+  /** `[K' * H, D]` */
+  readonly value: Float32Array;
+  /** `[N * H, D]`: o transposed, a row per column of it. */
+  readonly output: Float32Array;
 }
 
 /**

@@ -6,8 +6,10 @@
 export {
   type ConvertMethod,
   type ConvertOptions,
+  type ConvertPhase,
   type ConvertResult,
   convertCheckpoint,
 } from './convert-checkpoint.ts';
+export type { DistillOptions } from './distill-settings.ts';
 export { type DriftOptions, type DriftReport, type LayerDrift, measureDrift } from './drift.ts';
-export type { HeadMix, HeadSource, LayerMix, PoolingMethod } from './head-mix.ts';
+export type { HeadMix, HeadSource, LayerMix, LayerWeights, PoolingMethod } from './head-mix.ts';

@@ -10,8 +10,10 @@ import { type HeadMix, isSame, type LayerMix } from './head-mix.ts';
 export interface Block {
   /** Rows (or columns) of it. */
   readonly size: number;
-  /** Where each source, of the same size, begins in the old tensor. Empty: a random block. */
+  /** Where each source, of the same size, begins in the old tensor. Empty: a random block, or `values`. */
   readonly sources: readonly BlockSource[];
+  /** `[size, other axis]`: the block's numbers, in place of sources. */
+  readonly values?: Float32Array;
 }
 
 export interface BlockSource {
@@ -47,27 +49,36 @@ export function layerTensorPlans(
   const put = (name: string, blocks: readonly Block[], axis: 0 | 1, part: number, stddev: number) => {
     out.set(name, { axis, blocks, draw: { stddev, stream: index * 8 + part } });
   };
-  const projection = (name: string, blocks: readonly Block[], part: number) => {
-    put(`${name}.weight`, blocks, transposed ? 1 : 0, part, initializerRange);
-    if (biases.queryKeyValue) put(`${name}.bias`, blocks, 0, part + 4, 0);
+  const projection = (
+    name: string,
+    make: (own: readonly HeadPart[]) => Block[],
+    own: HeadPart[],
+    part: number,
+  ) => {
+    put(`${name}.weight`, make(own), transposed ? 1 : 0, part, initializerRange);
+    const sums = own.map(({ mixes, before }) => ({ mixes, before }));
+    if (biases.queryKeyValue) put(`${name}.bias`, make(sums), 0, part + 4, 0);
   };
-  const parts = [
-    { mixes: mix.query, before: N },
-    { mixes: mix.key, before: K },
-    { mixes: mix.value, before: K },
+  const { weights } = mix;
+  const parts: HeadPart[] = [
+    { mixes: mix.query, before: N, values: weights?.query },
+    { mixes: mix.key, before: K, values: weights?.key },
+    { mixes: mix.value, before: K, values: weights?.value },
   ];
   if (typeof layer.queryKeyValue === 'string') {
-    if (!parts.every(({ mixes, before }) => isSame(mixes, before))) {
+    if (!parts.every(isUnchanged)) {
       const groups = layer.fusedOrder === 'groups' ? { before: K, after: mix.key.length } : ONE_GROUP;
-      projection(layer.queryKeyValue, fusedBlocks(parts, groups, H), 0);
+      projection(layer.queryKeyValue, (own) => fusedBlocks(own, groups, H), parts, 0);
     }
   } else {
-    parts.forEach(({ mixes, before }, part) => {
-      if (!isSame(mixes, before)) projection(layer.queryKeyValue[part], headBlocks(mixes, before, H), part);
+    parts.forEach((own, part) => {
+      if (isUnchanged(own)) return;
+      projection(layer.queryKeyValue[part], ([one]) => headBlocks(one, H), [own], part);
     });
   }
-  if (!isSame(mix.output, N)) {
-    put(`${layer.attentionOutput}.weight`, headBlocks(mix.output, N, H), transposed ? 0 : 1, 3, 0);
+  const output: HeadPart = { mixes: mix.output, before: N, values: weights?.output };
+  if (!isUnchanged(output)) {
+    put(`${layer.attentionOutput}.weight`, headBlocks(output, H), transposed ? 0 : 1, 3, 0);
   }
   if (config.queryKeyNorm?.over === 'all' && config.queryKeyNorm.weighted !== false) {
     // Random heads take the mean, since a norm's weight is no random number.
@@ -76,8 +87,9 @@ export function layerTensorPlans(
         ? sources
         : mix.groups[i].map((head, _, { length }) => ({ head, weight: 1 / length })),
     );
-    if (!isSame(mix.query, N)) put(`${layer.queryNorm}.weight`, headBlocks(mix.query, N, H), 0, 7, 0);
-    if (!isSame(keys, K)) put(`${layer.keyNorm}.weight`, headBlocks(keys, K, H), 0, 7, 0);
+    if (!isSame(mix.query, N))
+      put(`${layer.queryNorm}.weight`, headBlocks({ mixes: mix.query, before: N }, H), 0, 7, 0);
+    if (!isSame(keys, K)) put(`${layer.keyNorm}.weight`, headBlocks({ mixes: keys, before: K }, H), 0, 7, 0);
   }
   if (config.attentionSinks && !isSame(mix.query, N)) {
     // A sink moves with its query head; alignment does not change the scores.
@@ -89,20 +101,33 @@ export function layerTensorPlans(
 
 const ONE_GROUP = { before: 1, after: 1 };
 
+/** The new heads of one projection, as sums of the `before` old ones or as numbers. */
+interface HeadPart {
+  readonly mixes: readonly HeadMix[];
+  readonly before: number;
+  /** `[heads * H, D]` */
+  readonly values?: Float32Array;
+}
+
+function isUnchanged({ mixes, before, values }: HeadPart): boolean {
+  return values === undefined && isSame(mixes, before);
+}
+
 /** Blocks of q, k and v in turn, once for every group. */
 function fusedBlocks(
-  parts: readonly { readonly mixes: readonly HeadMix[]; readonly before: number }[],
+  parts: readonly HeadPart[],
   groups: { readonly before: number; readonly after: number },
   H: number,
 ): Block[] {
   const stride = parts.reduce((sum, { before }) => sum + before, 0) / groups.before;
   let start = 0;
-  const blocks = parts.map(({ mixes, before }) => {
+  const blocks = parts.map((part) => {
+    const { mixes, before } = part;
     const own = before / groups.before;
     const from = start;
     start += own;
     const place = (head: number) => (Math.floor(head / own) * stride + from + (head % own)) * H;
-    return mixes.map((mix) => headBlock(mix, H, place));
+    return mixes.map((_, head) => headBlock(part, head, H, place));
   });
   return Array.from({ length: groups.after }, (_, group) =>
     blocks.flatMap((part) => {
@@ -112,10 +137,19 @@ function fusedBlocks(
   ).flat();
 }
 
-function headBlock(mix: HeadMix, H: number, place: (head: number) => number): Block {
+function headBlock(
+  { mixes, values }: HeadPart,
+  index: number,
+  H: number,
+  place: (head: number) => number,
+): Block {
+  if (values) {
+    const size = values.length / mixes.length;
+    return { size: H, sources: [], values: values.subarray(index * size, (index + 1) * size) };
+  }
   return {
     size: H,
-    sources: mix.map(({ head, weight, matrix }) => ({
+    sources: mixes[index].map(({ head, weight, matrix }) => ({
       first: place(head),
       weight,
       ...(matrix && { matrix }),
@@ -124,7 +158,7 @@ function headBlock(mix: HeadMix, H: number, place: (head: number) => number): Bl
 }
 
 /** Heads as blocks of H; one block for all heads when they do not change. */
-function headBlocks(mixes: readonly HeadMix[], before: number, H: number): Block[] {
-  if (isSame(mixes, before)) return [{ size: before * H, sources: [{ first: 0, weight: 1 }] }];
-  return mixes.map((mix) => headBlock(mix, H, (head) => head * H));
+function headBlocks(part: HeadPart, H: number): Block[] {
+  if (isUnchanged(part)) return [{ size: part.before * H, sources: [{ first: 0, weight: 1 }] }];
+  return part.mixes.map((_, index) => headBlock(part, index, H, (head) => head * H));
 }

@@ -49,7 +49,11 @@ export function tensorPlans(
     const query = layer.query.map((mix) =>
       mix.map((source) => ({ ...source, weight: source.weight * scale })),
     );
-    const scaled = scale === 1 ? layer : { ...layer, query };
+    const weights = layer.weights && {
+      ...layer.weights,
+      query: layer.weights.query.map((value) => value * scale),
+    };
+    const scaled = scale === 1 ? layer : { ...layer, query, weights };
     for (const [name, plan] of layerTensorPlans(config, names, index, scaled, stddev)) all.set(name, plan);
   });
   return all;

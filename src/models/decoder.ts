@@ -95,28 +95,51 @@ export function decoderLayer(
   index: number,
   x: Tensor,
 ): Tensor {
-  const [B, T] = pass.ids.shape;
-  const { residual = 'sequential', residualScale } = config;
-  const normed = layer.attentionNorm ? normalize(config, x, layer.attentionNorm) : x;
-  const { attended, ...seen }: Attended = layer.latent
-    ? latentAttention(config, layer.latent, pass, index, normed)
-    : selfAttention(config, layer, pass, index, normed);
-  const { weight, bias } = layer.attentionOutput;
-  const projected = dropped(
-    pass.dropout,
-    linear(reshape(attended, [B, T, -1]), weight, bias),
-    'attentionOutput',
-    index,
-  );
-  const added = (part: Tensor, norm: NormOf<Tensor> | undefined) =>
-    scaled(norm ? normalize(config, part, norm) : part, residualScale);
-  const output = added(projected, layer.attentionNormAfter);
+  const { residual = 'sequential' } = config;
+  const normed = attentionInput(config, layer, x);
+  const { output, attended: _, ...seen } = attentionBlock(config, layer, pass, index, normed);
   pass.observe?.({ ...seen, layer: index, output });
   const middle = add(x, output);
   const [read, unnormed] = residual === 'parallel' ? [x, normed] : [middle, middle];
   const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : unnormed;
   const hidden = dropped(pass.dropout, feedForward(config, layer, index, input), 'mlp', index);
-  return add(middle, added(hidden, layer.mlpNormAfter));
+  return add(middle, branchOutput(config, hidden, layer.mlpNormAfter));
+}
+
+/** What a layer's attention reads of the residual stream. */
+export function attentionInput(config: DecoderConfig, { attentionNorm }: DecoderLayer, x: Tensor): Tensor {
+  return attentionNorm ? normalize(config, x, attentionNorm) : x;
+}
+
+/** What a branch adds to the residual stream. */
+function branchOutput(config: DecoderConfig, part: Tensor, norm: NormOf<Tensor> | undefined): Tensor {
+  return scaled(norm ? normalize(config, part, norm) : part, config.residualScale);
+}
+
+/**
+ * A layer's attention with its output projection.
+ * @param x of `attentionInput`, `[B, T, D]`
+ * @returns what is added to the residual stream, `[B, T, D]`, and what attention saw and gave
+ */
+export function attentionBlock(
+  config: DecoderConfig,
+  layer: DecoderLayer,
+  pass: DecoderPass,
+  index: number,
+  x: Tensor,
+): Attended & { readonly output: Tensor } {
+  const [B, T] = pass.ids.shape;
+  const seen: Attended = layer.latent
+    ? latentAttention(config, layer.latent, pass, index, x)
+    : selfAttention(config, layer, pass, index, x);
+  const { weight, bias } = layer.attentionOutput;
+  const projected = dropped(
+    pass.dropout,
+    linear(reshape(seen.attended, [B, T, -1]), weight, bias),
+    'attentionOutput',
+    index,
+  );
+  return { ...seen, output: branchOutput(config, projected, layer.attentionNormAfter) };
 }
 
 /** x: normalised, `[B, T, D]`. */

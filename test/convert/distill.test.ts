@@ -1,0 +1,167 @@
+/**
+ * Distillation of converted layers: the gradient against NumPy, weights that reach the file in every family's
+ * layout, and training that lowers the error, with the same bits on any number of threads.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { layerMix } from '../../src/convert/head-mix.ts';
+import { type ConvertOptions, convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
+import { mixedLayer } from '../../src/convert/mixed-layer.ts';
+import { layerError } from '../../src/convert/train-layer.ts';
+import { setThreads, type Tensor, tensor, valueAndGrad } from '../../src/index.ts';
+import type { DecoderConfig } from '../../src/models/decoder-config.ts';
+import type { DecoderPass } from '../../src/models/decoder-pass.ts';
+import type { DecoderLayer } from '../../src/models/decoder-weights.ts';
+import { expectClose, GOLDEN } from '../models/golden.ts';
+import { contentOf, FAMILIES, freshPath, logitsOf, multiHead, removeFolders } from './folders.ts';
+
+afterAll(removeFolders);
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const DEMO = join(ROOT, 'demo/model');
+const TEXT = readFileSync(join(ROOT, 'demo/moby-dick.txt'), 'utf8').slice(0, 60_000);
+
+test('the error of a layer and its gradient are those of NumPy', () => {
+  const golden = JSON.parse(readFileSync(join(GOLDEN, 'distill/layer.json'), 'utf8'));
+  const { B, T, N, K, H, D } = golden.sizes as Record<string, number>;
+  const of = (values: number[], ...shape: number[]) => tensor(Float32Array.from(values), { shape });
+  const w = {
+    q: of(golden.weights.q, N * H, D),
+    k: of(golden.weights.k, K * H, D),
+    v: of(golden.weights.v, K * H, D),
+    o: of(golden.weights.o, D, N * H),
+  };
+  const angles = Array.from({ length: B * T * (H / 2) }, (_, i) => {
+    const [t, pair] = [Math.floor(i / (H / 2)) % T, i % (H / 2)];
+    return t * 10000 ** (-pair / (H / 2));
+  });
+  const rotation = {
+    cos: of(angles.map(Math.cos), B, T, H / 2),
+    sin: of(angles.map(Math.sin), B, T, H / 2),
+  };
+  const config = {
+    ...{ numHeads: N, numKeyValueHeads: K, headDim: H, attention: [{}] },
+    rope: { theta: 10000, rotaryDim: H, interleaved: false },
+  } as unknown as DecoderConfig;
+  const pass: DecoderPass = { ids: of(new Array(B * T).fill(0), B, T), lengths: [T, T], rotation };
+  const batch = {
+    ...{ pass, input: of(golden.x, B, T, D), target: of(golden.target, B, T, D) },
+    weight: of(golden.weight, B, T, 1),
+  };
+  const layer = (own: typeof w) =>
+    ({
+      queryKeyValue: [{ weight: own.q }, { weight: own.k }, { weight: own.v }],
+      attentionOutput: { weight: own.o },
+    }) as unknown as DecoderLayer;
+  const [error, gradient] = valueAndGrad((own: typeof w): Tensor => layerError(config, layer(own), 0, batch))(
+    w,
+  );
+  expectClose(error.dataSync() as Float32Array, Float32Array.of(golden.error), 1e-5);
+  for (const name of ['q', 'k', 'v', 'o'] as const) {
+    expectClose(gradient[name].dataSync() as Float32Array, Float32Array.from(golden.gradient[name]), 1e-5);
+  }
+});
+
+const ONE = ['gpt2', 'gpt_bigcode'];
+const TOKENS = Array.from({ length: 96 }, (_, i) => (i * i + 3 * i) % 37);
+
+describe.each(FAMILIES)('%s', (family) => {
+  test('untrained, the weights in memory are the ones that the conversion writes', async () => {
+    const options = {
+      from: multiHead(family),
+      numKeyValueHeads: ONE.includes(family) ? 1 : 2,
+      method: 'similar',
+    } as const;
+    const [plain, given] = [freshPath('plain'), freshPath('given')];
+    await convertCheckpoint({ ...options, to: plain });
+    await convertCheckpoint({ ...options, to: given, distill: { tokens: TOKENS, layers: [] } });
+    const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+    expectClose(await logitsOf(given, tokens), await logitsOf(plain, tokens), 1e-5);
+  });
+});
+
+test.each(['llama', 'mistral'])('%s, written as GGUF', async (family) => {
+  const options = { from: multiHead(family), numKeyValueHeads: 2, method: 'similar', dtype: 'f32' } as const;
+  const [plain, given] = [freshPath('plain'), freshPath('given.gguf')];
+  await convertCheckpoint({ ...options, to: plain });
+  await convertCheckpoint({ ...options, to: given, distill: { tokens: TOKENS, layers: [] } });
+  const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+  expectClose(await logitsOf(given, tokens), await logitsOf(plain, tokens), 1e-5);
+});
+
+test('training wins back most of what merging lost, the same bits with any number of threads', async () => {
+  const text = TEXT.slice(0, 6_000);
+  const options = { from: DEMO, numKeyValueHeads: 1, calibration: text } as const;
+  const plain = freshPath('plain');
+  const result = await convertCheckpoint({ ...options, to: plain });
+  const held = TEXT.slice(50_000);
+  const lossOf = async (to: string) => {
+    const { before, after } = await measureDrift({ from: DEMO, to, result, text: held, windows: 2 });
+    return after.loss - before.loss;
+  };
+  const phases = new Set<string>();
+  const trained = ['one', 'two'].map(freshPath);
+  for (const [i, to] of trained.entries()) {
+    setThreads(i + 1);
+    const onProgress: ConvertOptions['onProgress'] = (_done, _total, phase) => phases.add(phase);
+    await convertCheckpoint({ ...options, to, distill: { text, steps: 8 }, onProgress });
+  }
+  expect([...phases]).toEqual(['calibrating', 'distilling', 'writing']);
+  expect(await contentOf(trained[0])).toEqual(await contentOf(trained[1]));
+  expect(await lossOf(trained[0])).toBeLessThan(0.5 * (await lossOf(plain)));
+}, 300_000);
+
+test('a merged layer keeps what is not merged', () => {
+  const rows = (count: number) =>
+    tensor(
+      Float32Array.from({ length: count * 3 }, (_, i) => i),
+      { shape: [count, 3] },
+    );
+  const layer = {
+    queryKeyValue: [{ weight: rows(4) }, { weight: rows(4) }, { weight: rows(4) }],
+    attentionOutput: {
+      weight: tensor(
+        Float32Array.from({ length: 12 }, (_, i) => i),
+        { shape: [3, 4] },
+      ),
+    },
+  } as unknown as DecoderLayer;
+  const mixed = mixedLayer({ headDim: 2 } as DecoderConfig, layer, layerMix('mean', 2, 2, 1));
+  expect(mixed.queryKeyValue.map(({ weight }) => weight.shape)).toEqual([
+    [4, 3],
+    [2, 3],
+    [2, 3],
+  ]);
+  expect([...mixed.queryKeyValue[1].weight.dataSync()]).toEqual([3, 4, 5, 6, 7, 8]);
+  expect([...mixed.attentionOutput.weight.dataSync()]).toEqual([...layer.attentionOutput.weight.dataSync()]);
+});
+
+describe('wrong options', () => {
+  const base = { from: multiHead('llama'), numKeyValueHeads: 2 };
+  const cases: [string, Partial<ConvertOptions>, string][] = [
+    ['an unknown one', { distill: { texts: '' } as object }, 'got texts; did you mean text?'],
+    ['no text', { distill: {} }, 'expected either text or tokens, got none'],
+    ['both', { distill: { text: 'a', tokens: [1, 2] } }, 'expected either text or tokens, got both'],
+    [
+      'text without a tokenizer',
+      { distill: { text: 'a b c' } },
+      'expected a tokenizer for the text of distill',
+    ],
+    ['one token', { distill: { tokens: [1] } }, 'expected at least 2 tokens, got 1'],
+    ['an id', { distill: { tokens: [1, 37] } }, 'expected token ids from 0 to 36, got 37'],
+    ['no steps', { distill: { tokens: TOKENS, steps: 0 } }, 'expected steps to be a positive integer, got 0'],
+    ['a layer', { distill: { tokens: TOKENS, layers: [2] } }, 'expected layers from 0 to 1, got 2'],
+    ['more heads', { numKeyValueHeads: 6, distill: { tokens: TOKENS } }, "than the checkpoint's K=6, got 6"],
+    [
+      'random',
+      { method: 'random', distill: { tokens: TOKENS } },
+      'by method mean, first or similar, got random',
+    ],
+  ];
+  test.each(cases)('%s', async (_, options, message) => {
+    const to = freshPath('out');
+    await expect(convertCheckpoint({ ...base, to, ...options })).rejects.toThrow(message);
+  });
+});
