@@ -72,7 +72,8 @@ describe.each(FAMILIES)('%s', (family) => {
     const options = {
       from: multiHead(family),
       numKeyValueHeads: ONE.includes(family) ? 1 : 2,
-      method: 'similar',
+      // similar refuses a model that clamps q, k and v
+      method: family === 'olmo' ? 'mean' : 'similar',
     } as const;
     const [plain, given] = [freshPath('plain'), freshPath('given')];
     await convertCheckpoint({ ...options, to: plain });
