@@ -15,14 +15,16 @@ import {
   measureDrift,
 } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
+import { driftText } from './drift-text.ts';
 import { UsageError } from './errors.ts';
+import { heldOutTexts } from './held-out-texts.ts';
 import { addCacheOption, type CacheFlag, CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
 import { withProgress } from './progress.ts';
-import { DATA_HELP, neededTokenizer, readTrainingText } from './read-text.ts';
-import { facts, table } from './table.ts';
+import { DATA_HELP, knownText, neededTokenizer, readTrainingText } from './read-text.ts';
+import { facts } from './table.ts';
 
 interface ConvertFlags extends CacheFlag {
   readonly kvHeads: number;
@@ -33,6 +35,8 @@ interface ConvertFlags extends CacheFlag {
   readonly calibrate?: string;
   readonly distill?: true;
   readonly steps?: number;
+  readonly drift?: true;
+  readonly driftText?: readonly string[];
   readonly report?: string;
   readonly force?: true;
   readonly json?: true;
@@ -45,7 +49,9 @@ const KINDS = FORMATS.map(({ kind }) => kind);
 
 const about = `
 The drift is measured on the text given to --calibrate. With --method similar, the first half of the text is used
-to group and align the heads, and the drift is measured on the second half.
+to group and align the heads, and the drift is measured on the second half. --drift measures more, on texts that
+come with this package: loss and KL on each, how long both models write the same tokens, how much they repeat
+themselves, and how many last words of sentences they find.
 
 With --distill the first half also trains the converted layers, one after the other, to give the attention outputs
 of the original ones. Give it a folder with texts of the kinds that the model is used for.
@@ -54,6 +60,7 @@ Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --distill --calibrate texts
+  npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --drift --drift-text mine.txt
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0`;
 
 export function convertCommand(): Command {
@@ -69,7 +76,9 @@ export function convertCommand(): Command {
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
     .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
     .option('--steps <n>', 'training steps per layer (default: 100, with --distill)', parse.positiveInteger)
-    .option('--report <file.html>', 'also write a page with the drift (with --calibrate)', parse.path);
+    .option('--drift', 'measure the drift on prose, code and dialogue, and what both models write (minutes)')
+    .option('--drift-text <text>', 'with --drift, a text of your own too; may be repeated', parse.moreText)
+    .option('--report <file.html>', 'also write a page with the drift', parse.path);
   return addCacheOption(command)
     .option('--force', 'replace an existing checkpoint')
     .option('--json', 'print one JSON object')
@@ -86,7 +95,8 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
       ? {}
       : split(await readTrainingText(calibrate), method === 'similar' || flags.distill === true);
   const distill = flags.distill && calibration !== undefined ? { text: calibration, steps, seed } : undefined;
-  if (text !== undefined) await checkMeasurable(from, text, flags);
+  const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
+  const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
   const result = await withProgress(
     'converting',
     `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`,
@@ -98,10 +108,10 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
       }),
   );
   const drift =
-    text === undefined
+    text === undefined && texts === undefined
       ? undefined
       : await withProgress('measuring', 'measuring the drift', (onProgress) =>
-          measureDrift({ from, to, cache, result, text, onProgress }),
+          measureDrift({ from, to, cache, result, text, texts, onProgress }),
         );
   if (flags.json) {
     const { layers: _, ...rest } = result;
@@ -127,7 +137,7 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
   if (K.after >= K.before) return;
   if (drift === undefined) {
     writeNote(
-      'gqa: warning: quality was not measured, and most models need gqa uptrain after this conversion; --calibrate <text> measures it and merges heads by --method similar, which loses less',
+      'gqa: warning: quality was not measured, and most models need gqa uptrain after this conversion; --drift measures it, and --calibrate <text> merges heads by --method similar, which loses less',
     );
     return;
   }
@@ -138,7 +148,8 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
   );
 }
 
-function checkFlags(to: string, { format, report, calibrate, distill, steps }: ConvertFlags): void {
+function checkFlags(to: string, flags: ConvertFlags): void {
+  const { format, report, calibrate, drift, driftText, distill, steps } = flags;
   if (format !== undefined && format !== formatNamed(to).kind) {
     const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
@@ -148,22 +159,36 @@ function checkFlags(to: string, { format, report, calibrate, distill, steps }: C
     throw new UsageError('expected --calibrate with --distill, since layers are trained on a text');
   }
   if (steps !== undefined && !distill) throw new UsageError(`expected --distill with --steps ${steps}`);
-  if (report !== undefined && calibrate === undefined) {
-    throw new UsageError('expected --calibrate with --report, since drift is measured on a text');
+  if (report !== undefined && calibrate === undefined && !drift && !driftText) {
+    throw new UsageError('expected --calibrate or --drift with --report, since drift is measured on a text');
   }
 }
 
-/** Finds what would prevent the measurement or its page before the conversion, which can take long. */
-async function checkMeasurable(from: string, text: string, flags: ConvertFlags): Promise<void> {
+/**
+ * Finds what would prevent the measurement or its page before the conversion, which can take long.
+ * @returns the texts without characters that the tokenizer lacks
+ */
+async function checkMeasurable(
+  from: string,
+  text: string | undefined,
+  texts: Readonly<Record<string, string>> | undefined,
+  flags: ConvertFlags,
+): Promise<Record<string, string> | undefined> {
   const { cache, calibrate, report } = flags;
   if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from, { cache });
   const { makeTokenizer } = await checkpoint.format.text(checkpoint);
   const tokenizer = neededTokenizer(from, makeTokenizer)();
   // The beginning is enough to find two tokens; encoding a whole book takes a while.
-  const { length } = tokenizer.encode(text.slice(0, 1000), { addSpecialTokens: false });
+  const beginning = text?.slice(0, 1000);
+  const length =
+    beginning === undefined ? 2 : tokenizer.encode(beginning, { addSpecialTokens: false }).length;
   if (length < 2)
     throw new Error(`${calibrate}: expected a text of at least 2 tokens to measure on, got ${length}`);
+  return (
+    texts &&
+    Object.fromEntries(Object.entries(texts).map(([name, each]) => [name, knownText(tokenizer, name, each)]))
+  );
 }
 
 function describe(to: string, result: ConvertResult): string {
@@ -186,21 +211,4 @@ function cacheText(before: number, after: number): string {
   return after < before
     ? `1/${Number((before / after).toFixed(2))} of the size before`
     : `${Number((after / before).toFixed(2))} times the size before`;
-}
-
-function driftText({ before, after, kl, topOneAgreement, predicted, layers }: DriftReport): string {
-  const sums = [
-    ['perplexity', before.perplexity.toFixed(3), after.perplexity.toFixed(3)],
-    ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
-    ['KL (nats)', '', kl.toFixed(4)],
-    ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
-    ['predicted', `${predicted}`, ''],
-  ];
-  const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'];
-  const rows = layers.map(({ key, value, attentionOutput, groups }, i) => [
-    `${i}`,
-    ...[key, value, attentionOutput].map((error) => error.toFixed(4)),
-    groups.map((group) => group.join('+')).join(' '),
-  ]);
-  return `${table(['', 'before', 'after'], sums, [1, 2])}\n\n${table(layerHead, rows, [0, 1, 2, 3])}`;
 }

@@ -1,10 +1,19 @@
 /**
- * The drift report as a page: one file without scripts or links. Bars per layer for the three errors, a heat
- * map of the similarity of the old heads with the groups outlined, the numbers as a table.
+ * The drift report as a page: one file without scripts or links. Losses on each
+ * text, what both models write, bars per layer for the three errors, a heat map of the similarity of the old heads with the groups outlined, the numbers as a table.
  */
 
 import { checkObject } from '../arguments/kinds.ts';
-import { COLORS, factTable, htmlPage, htmlTable, legend, svg, svgOfPageWidth } from '../page/html-page.ts';
+import {
+  COLORS,
+  escapeHtml,
+  factTable,
+  htmlPage,
+  htmlTable,
+  legend,
+  svg,
+  svgOfPageWidth,
+} from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
 import type { DriftReport, LayerDrift } from './drift.ts';
 
@@ -33,13 +42,13 @@ export function driftPage(title: string, report: DriftReport): string {
     ['perplexity', `${before.perplexity.toFixed(2)} to ${after.perplexity.toFixed(2)}`],
     ['loss', `${before.loss.toFixed(4)} to ${after.loss.toFixed(4)} nats per token`],
     ['KL divergence', `${report.kl.toFixed(4)} nats per token`],
-    ['same likeliest token', `${(100 * report.topOneAgreement).toFixed(1)} %`],
-    ['text', `${report.predicted} tokens predicted`],
+    ['same likeliest token', percent(report.topOneAgreement)],
+    ['texts', `${report.predicted} tokens predicted`],
   ];
   return htmlPage(
     title,
     `${factTable(facts)}
-<h2>Error of each layer</h2>
+${textTable(report)}${answerTable(report)}<h2>Error of each layer</h2>
 <p>Relative error, sqrt(sum of squared errors / sum of squares), on the original model's input to the layer: 0 is none, 1 is that of zeros.</p>
 ${driftBars(report.layers)}
 <h2>Similarity of the heads</h2>
@@ -48,6 +57,45 @@ ${headMaps(report.layers)}
 <h2>Numbers</h2>
 ${table(report.layers)}`,
   );
+}
+
+/** Loss and KL on each text. */
+function textTable({ texts }: DriftReport): string {
+  const rows = Object.entries(texts).map(([name, { before, after, kl, topOneAgreement }]) => [
+    escapeHtml(name),
+    ...[before.loss, after.loss, after.loss - before.loss, kl].map((value) => value.toFixed(3)),
+    percent(topOneAgreement),
+  ]);
+  if (rows.length === 0) return '';
+  const head = ['text', 'loss before', 'loss after', 'difference', 'KL', 'same likeliest token'];
+  return `<h2>Each text</h2>
+<p>Losses and KL in nats per token.</p>
+${htmlTable([head, ...rows], 'Loss and KL on each text')}
+`;
+}
+
+/** What both models write. */
+function answerTable({ answers }: DriftReport): string {
+  if (answers === undefined) return '';
+  const { generation, cloze } = answers;
+  const both = (measure: { readonly before: number; readonly after: number }) => [
+    percent(measure.before),
+    percent(measure.after),
+  ];
+  const rows = [
+    ['', 'before', 'after'],
+    ['same greedy tokens from the start', '', `${generation.agreement.toFixed(1)} of 32`],
+    ['repeated 4-grams', ...both(generation.repetition)],
+    ...(cloze.questions === 0 ? [] : [['last word of a sentence found', ...both(cloze.accuracy)]]),
+  ];
+  return `<h2>What the models write</h2>
+<p>${generation.prompts} greedy continuations of 32 tokens, and the last words of ${cloze.questions} sentences as LAMBADA asks for them. Models can be close in loss and far apart here.</p>
+${htmlTable(rows, 'Generation before and after')}
+`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
 }
 
 /** The errors of each layer as bars, on one scale. */

@@ -1,6 +1,6 @@
 /** The drift report: how a conversion changes a model, before any training. */
 
-import { aFunction, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
+import { aFunction, anything, aString, checkObject, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { aPlace, type PlaceLike } from '../files/place.ts';
 import {
@@ -12,13 +12,23 @@ import {
 } from '../files/source.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenHeads } from '../models/decoder-pass.ts';
+import { loadModel } from '../models/load-model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
+import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
 import { seenStatistics } from './head-statistics.ts';
 import { LogitDrift } from './logit-drift.ts';
+import {
+  type AnswerDrift,
+  type Answers,
+  answer,
+  compareAnswers,
+  type Questions,
+  questionsFrom,
+} from './model-answers.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
@@ -30,16 +40,22 @@ export interface DriftOptions extends SourceOptions {
   readonly to: PlaceLike;
   /** The result of `convertCheckpoint`. */
   readonly result: ConvertResult;
-  /** A text that was not used for calibration. */
-  readonly text: string;
+  /** A text that was not used for calibration. Required without `texts`. */
+  readonly text?: string;
+  /**
+   * More texts, by name, that were not used for calibration. Each has its loss and KL in the report, and the
+   * models are compared by what they write, too: greedy continuations of 64 prompts from these texts, and cloze
+   * questions on their sentences.
+   */
+  readonly texts?: Readonly<Record<string, string>>;
   /**
    * Tokens of a row, its bos included; default 256, or the model's context. `gqa eval --context` of one less
    * has the same rows.
    */
   readonly window?: number;
-  /** Rows of the text that are read; default 8. */
+  /** Rows of each text that are read; default 8. */
   readonly windows?: number;
-  /** Called after each row of the text. */
+  /** Called after each row of the texts, and after answers. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -49,6 +65,7 @@ const OPTIONS = optionKinds<DriftOptions>({
   to: aPlace,
   result: anything,
   text: aString,
+  texts: anything,
   window: checkPositiveInteger,
   windows: checkPositiveInteger,
   onProgress: aFunction,
@@ -70,17 +87,8 @@ export interface LayerDrift {
   readonly groups: readonly (readonly number[])[];
 }
 
-/**
- * How a conversion changes a model on a text. Each layer gets the original model's input, so errors do not
- * accumulate over layers; losses and KL are of the whole models.
- */
-export interface DriftReport {
-  /** How heads were merged. */
-  readonly method: ConvertMethod;
-  /** N */
-  readonly numHeads: number;
-  /** K of both checkpoints. */
-  readonly numKeyValueHeads: { readonly before: number; readonly after: number };
+/** How a conversion changes the predictions on a text. */
+export interface TextDrift {
   /** Tokens predicted. */
   readonly predicted: number;
   /** The original: mean cross-entropy in nats, and its exponential. */
@@ -91,47 +99,151 @@ export interface DriftReport {
   readonly kl: number;
   /** Share of tokens whose likeliest next token is the same. */
   readonly topOneAgreement: number;
+}
+
+/**
+ * How a conversion changes a model on texts, all of them together and each alone. Each layer gets the original model's input, so errors do not
+ * accumulate over layers; losses and KL are of the whole models.
+ */
+export interface DriftReport extends TextDrift {
+  /** How heads were merged. */
+  readonly method: ConvertMethod;
+  /** N */
+  readonly numHeads: number;
+  /** K of both checkpoints. */
+  readonly numKeyValueHeads: { readonly before: number; readonly after: number };
+  /** Each of `texts`, by its name. */
+  readonly texts: Readonly<Record<string, TextDrift>>;
+  /** What both models write; undefined without `texts`. */
+  readonly answers: AnswerDrift | undefined;
   /** The errors of each layer, in order. */
   readonly layers: readonly LayerDrift[];
 }
 
 /**
  * Compares a checkpoint with what it was converted to.
- * @throws Error when the checkpoint has no tokenizer or the text is too short
+ * @throws TypeError without a text, Error when the checkpoint has no tokenizer or the text is too short
  * @example const drift = await measureDrift({ from, to, result, text }); drift.after.perplexity
  */
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
   checkOptions('measureDrift', options, OPTIONS);
-  const { from, to, result, text, windows: count = 8, onProgress } = options;
-  const { token, signal, cache } = options;
-  const before = await OpenedDecoder.open(from, { token, signal, cache });
+  const { report, questions, progress } = await comparePredictions(options);
+  if (questions === undefined) return report;
+  return { ...report, answers: await answerDrift(options, questions, progress) };
+}
+
+/** The report without answers, and what to ask the models then. */
+async function comparePredictions(
+  options: DriftOptions,
+): Promise<{ report: DriftReport; questions: Questions | undefined; progress: Steps }> {
+  const { from, to, result, text, texts = {} } = options;
+  const parts = textParts(text, texts);
+  const before = await OpenedDecoder.open(from);
   let after: OpenedDecoder | undefined;
   try {
     after = await OpenedDecoder.open(to);
-    if (before.tokenizer === undefined) {
+    const { tokenizer } = before;
+    if (tokenizer === undefined) {
       throw new Error(`${sourceName(from)}: expected a tokenizer to measure drift on a text, got none`);
     }
-    const { maxPositionEmbeddings: context } = before.config;
-    const tokens = before.tokenizer.encode(text, { addSpecialTokens: false });
-    const window = Math.min(options.window ?? 256, context);
-    const rows = documentWindows(tokens, documentStart(before.tokenizer), window).slice(0, count);
-    if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
+    const named = Object.values(texts);
+    const questions =
+      named.length === 0 ? undefined : questionsFrom(tokenizer, named, before.config.maxPositionEmbeddings);
+    const rows = parts.map((part) => rowsOf(before, tokenizer, part.text, options));
+    const steps = questions === undefined ? 0 : 2 * (questions.prompts.length + questions.cloze.length);
+    const progress = new Steps(rows.flat().length + steps, options.onProgress);
     const errors = result.layers.map((mix) => new LayerErrors(before.config, mix));
-    const logits = new LogitDrift();
-    for (const [i, row] of rows.entries()) {
-      await compareRow(before, after, row, errors, logits);
-      onProgress?.(i + 1, rows.length);
+    const each = parts.map(() => new LogitDrift());
+    for (const [i, part] of rows.entries()) {
+      for (const row of part) {
+        await compareRow(before, after, row, errors, each[i]);
+        progress.take();
+      }
     }
     const { method, numHeads, numKeyValueHeads } = result;
-    return {
+    const report: DriftReport = {
       ...{ method, numHeads, numKeyValueHeads },
-      ...logits.result(),
+      ...LogitDrift.sum(each).result(),
+      texts: Object.fromEntries(
+        parts.flatMap(({ name }, i) => (name === undefined ? [] : [[name, each[i].result()]])),
+      ),
+      answers: undefined,
       layers: errors.map((error) => error.result()),
     };
+    return { report, questions, progress };
   } finally {
     before.dispose();
     after?.dispose();
   }
+}
+
+/** The text without a name, if there is one, and those with one. @throws unless there is a text */
+function textParts(
+  text: string | undefined,
+  texts: Readonly<Record<string, string>>,
+): { readonly name?: string; readonly text: string }[] {
+  checkObject('measureDrift', 'texts by name', texts);
+  const named = Object.entries(texts).map(([name, value]) => {
+    aString('measureDrift', `texts.${name}`, value);
+    return { name, text: value };
+  });
+  if (text === undefined && named.length === 0) {
+    throw new TypeError('measureDrift: expected a text, or texts by name, got neither');
+  }
+  return text === undefined ? named : [{ text }, ...named];
+}
+
+/** The first token rows of a text. @throws Error when it has no token to predict */
+function rowsOf(
+  { config }: OpenedDecoder,
+  tokenizer: Tokenizer,
+  text: string,
+  { window = 256, windows = 8 }: DriftOptions,
+): number[][] {
+  const tokens = tokenizer.encode(text, { addSpecialTokens: false });
+  const length = Math.min(window, config.maxPositionEmbeddings);
+  const rows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, windows);
+  if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
+  return rows;
+}
+
+/** Counts the steps of the whole measurement. */
+class Steps {
+  readonly #total: number;
+  readonly #onProgress: DriftOptions['onProgress'];
+  #done = 0;
+
+  constructor(total: number, onProgress: DriftOptions['onProgress']) {
+    this.#total = total;
+    this.#onProgress = onProgress;
+  }
+
+  take(count = 1): void {
+    this.#done += count;
+    this.#onProgress?.(this.#done, this.#total);
+  }
+}
+
+async function answerDrift(
+  { from, to, token, cache }: DriftOptions,
+  questions: Questions,
+  progress: Steps,
+): Promise<AnswerDrift> {
+  const answers: Answers[] = [];
+  for (const source of [from, to]) {
+    const model = await loadModel(source, { token, cache });
+    let before = 0;
+    try {
+      const onProgress = (done: number) => {
+        progress.take(done - before);
+        before = done;
+      };
+      answers.push(await answer(model, questions, onProgress));
+    } finally {
+      model.dispose();
+    }
+  }
+  return compareAnswers(answers[0], answers[1]);
 }
 
 async function compareRow(

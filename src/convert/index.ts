@@ -11,5 +11,12 @@ export {
   convertCheckpoint,
 } from './convert-checkpoint.ts';
 export type { DistillOptions } from './distill-settings.ts';
-export { type DriftOptions, type DriftReport, type LayerDrift, measureDrift } from './drift.ts';
+export {
+  type DriftOptions,
+  type DriftReport,
+  type LayerDrift,
+  measureDrift,
+  type TextDrift,
+} from './drift.ts';
 export type { HeadMix, HeadSource, LayerMix, LayerWeights, PoolingMethod } from './head-mix.ts';
+export type { AnswerDrift } from './model-answers.ts';

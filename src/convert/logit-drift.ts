@@ -1,5 +1,7 @@
 /** Compares two models' next-token distributions on a text, token by token. */
 
+import type { TextDrift } from './drift.ts';
+
 export class LogitDrift {
   #predicted = 0;
   #compared = 0;
@@ -34,13 +36,21 @@ export class LogitDrift {
     }
   }
 
-  result(): {
-    predicted: number;
-    before: { loss: number; perplexity: number };
-    after: { loss: number; perplexity: number };
-    kl: number;
-    topOneAgreement: number;
-  } {
+  /** The drift on the tokens of all of them. */
+  static sum(parts: readonly LogitDrift[]): LogitDrift {
+    const total = new LogitDrift();
+    for (const part of parts) {
+      total.#predicted += part.#predicted;
+      total.#compared += part.#compared;
+      total.#lossBefore += part.#lossBefore;
+      total.#lossAfter += part.#lossAfter;
+      total.#kl += part.#kl;
+      total.#agreed += part.#agreed;
+    }
+    return total;
+  }
+
+  result(): TextDrift {
     const loss = (sum: number) => {
       const mean = sum / this.#predicted;
       return { loss: mean, perplexity: Math.exp(mean) };

@@ -54,6 +54,22 @@ test('writes a checkpoint, a table of its drift and a page', () =>
     rmSync(out, { recursive: true });
   }));
 
+test('--drift measures on three texts and on what both models write', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-drift`);
+    const own = join(folder, 'own.txt');
+    writeFileSync(own, text);
+    const args = ['convert', folder, out, '--kv-heads', '1', '--drift-text', own];
+    const { code, stdout } = await runCli(args);
+    expect(code).toBe(0);
+    for (const name of ['prose', 'code', 'dialogue', 'own.txt']) {
+      expect(stdout).toMatch(new RegExp(`^ *${name} +[\\d.]+ +[\\d.]+ +-?[\\d.]+ +[\\d.]+`, 'm'));
+    }
+    expect(stdout).toMatch(/same first tokens, 64 prompts +[\d.]+ of 32/);
+    expect(stdout).toMatch(/repeated 4-grams +[\d.]+ % +[\d.]+ %/);
+    rmSync(out, { recursive: true });
+  }));
+
 test('says what fewer heads cost; with a text it merges by similar', () =>
   withTinyCheckpoint({}, async (folder) => {
     const out = (name: string) => join(folder, '..', `${folder.split('/').at(-1)}-${name}`);
@@ -115,7 +131,7 @@ test.each([
     'expected an <out> that ends in .gguf for --format gguf, got out',
   ],
   [['in', 'o.gguf', '--kv-heads', '1', '--format', 'safetensors'], 'expected a directory as <out>'],
-  [['in', 'out', '--kv-heads', '1', '--report', 'r.html'], 'expected --calibrate with --report'],
+  [['in', 'out', '--kv-heads', '1', '--report', 'r.html'], 'expected --calibrate or --drift with --report'],
 ])('wrong usage: %j', async (args, message) => {
   const { code, stderr } = await runCli(['convert', ...args]);
   expect(stderr).toContain(message);

@@ -27,6 +27,20 @@ const drift: DriftReport = {
   after: { loss: 5, perplexity: Math.exp(5) },
   kl: 2,
   topOneAgreement: 0.3,
+  texts: Object.fromEntries(
+    ['prose', 'a-rather-long-name-of-a-text.txt'].map((name) => [
+      name,
+      {
+        ...{ predicted: 1020, kl: 2, topOneAgreement: 0.3 },
+        before: { loss: 3, perplexity: Math.exp(3) },
+        after: { loss: 5, perplexity: Math.exp(5) },
+      },
+    ]),
+  ),
+  answers: {
+    generation: { prompts: 64, agreement: 3.2, repetition: { before: 0.1, after: 0.4 } },
+    cloze: { questions: 40, accuracy: { before: 0.4, after: 0.1 } },
+  },
   layers: Array.from({ length: 30 }, (_, i) => ({
     ...{ key: 0.3 + i / 100, value: 0.1, attentionOutput: 0.6, similarity, groups },
   })),

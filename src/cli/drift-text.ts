@@ -1,0 +1,46 @@
+/** The drift report as text for the terminal. */
+import type { AnswerDrift, DriftReport } from '../convert/index.ts';
+import { table } from './table.ts';
+
+export function driftText(drift: DriftReport): string {
+  const { before, after, kl, topOneAgreement, predicted, layers, texts, answers } = drift;
+  const sums = [
+    ['perplexity', before.perplexity.toFixed(3), after.perplexity.toFixed(3)],
+    ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
+    ['KL (nats)', '', kl.toFixed(4)],
+    ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
+    ['predicted', `${predicted}`, ''],
+  ];
+  const textRows = Object.entries(texts).map(([name, text]) => [
+    name,
+    ...[text.before.loss, text.after.loss, text.after.loss - text.before.loss, text.kl].map((value) =>
+      value.toFixed(3),
+    ),
+  ]);
+  const tables = [table(['', 'before', 'after'], sums, [1, 2])];
+  if (textRows.length > 0)
+    tables.push(table(['loss (nats)', 'before', 'after', 'difference', 'KL'], textRows, [1, 2, 3, 4]));
+  if (answers) tables.push(table(['writing', 'before', 'after'], answerRows(answers), [1, 2]));
+  const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'];
+  const rows = layers.map(({ key, value, attentionOutput, groups }, i) => [
+    `${i}`,
+    ...[key, value, attentionOutput].map((error) => error.toFixed(4)),
+    groups.map((group) => group.join('+')).join(' '),
+  ]);
+  tables.push(table(layerHead, rows, [0, 1, 2, 3]));
+  return tables.join('\n\n');
+}
+
+function answerRows({ generation, cloze }: AnswerDrift): string[][] {
+  const both = (measure: { readonly before: number; readonly after: number }) => [
+    `${(100 * measure.before).toFixed(1)} %`,
+    `${(100 * measure.after).toFixed(1)} %`,
+  ];
+  return [
+    [`same first tokens, ${generation.prompts} prompts`, '', `${generation.agreement.toFixed(1)} of 32`],
+    ['repeated 4-grams', ...both(generation.repetition)],
+    ...(cloze.questions === 0
+      ? []
+      : [[`last words found, ${cloze.questions} sentences`, ...both(cloze.accuracy)]]),
+  ];
+}
