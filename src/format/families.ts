@@ -166,7 +166,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     slidesInLlamaCpp: true,
   },
   'gptj mpt': { fourfold: true, ungated: true },
-  'gpt_neox gptneox nemotron phi phi2': { ungated: true },
+  'apertus arcee gpt_neox gptneox nanochat nemotron phi phi2': { ungated: true },
   granite_swa: { layers: firstOf(4, { window: 128 }), slidesInLlamaCpp: true },
   granitemoe_swa: { layers: firstOf(4, { window: 128 }) },
   // One of its layers is counted in `nextn_predict_layers` although it is part of a forward pass.

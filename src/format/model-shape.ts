@@ -6,7 +6,7 @@ import type { ModelShape } from './shape-types.ts';
 
 export { modelShapeFromConfig } from './shape-from-config.ts';
 export { modelShapeFromGguf } from './shape-from-gguf.ts';
-export type { ExpertsShape, LayerKind, LayerShape, ModelShape } from './shape-types.ts';
+export type { LayerKind, LayerShape, ModelShape } from './shape-types.ts';
 
 /**
  * Values cached per token over all layers, windows ignored: the sum of `K * (Hk + Hv)`, of `rank + ropeDim`

@@ -136,6 +136,7 @@ function headShape(
     // Newer files have the latent row's width (rank + rope) in key_length and the expanded heads' in *_mla;
     // older files have those in key_length.
     const split = keys.find(own('key_length_mla')) !== undefined;
+    const queryRank = keys.int(...own('q_lora_rank'));
     const dims = [`${arch}.rope.dimension_count${suffix}`, `${arch}.rope.dimension_count`];
     return {
       keyHeadDim: keys.needInt(...own('key_length_mla'), ...own('key_length')),
@@ -144,6 +145,7 @@ function headShape(
         rank,
         // In models without positions it is 0.
         ropeDim: keys.count(...dims) ?? keys.needInt(...dims),
+        ...(queryRank !== undefined && { queryRank }),
         ...(!split && { expandedInLlamaCpp: true }),
       },
     };

@@ -4,7 +4,7 @@
  *
  *   attention  N·H·D + 2·K·H·D + N·H·D per layer (the projections; MLA: its own five)
  *   mlp        3·D·I per dense layer, 2·D·I without a gate
- *   experts    3·D·I per expert, and the router
+ *   experts    3·D·I per expert; routers and shared experts, which every token reads, are in mlp
  */
 import { familyFacts } from '../format/families.ts';
 import type { LayerShape, ModelShape } from '../format/shape-types.ts';
@@ -28,14 +28,14 @@ export interface WeightGroup {
 
 /** Of both Hugging Face's and GGUF's names; the first that matches counts. */
 const NAMES: readonly (readonly [RegExp, WeightKind])[] = [
-  [/norm|\.bias$|(^|[._])ln_|sinks/, 'other'],
+  [/norm|bias$|(^|[._])ln_|sinks/, 'other'],
   [
     /(token_embd|position_embd|embed_tokens|embed_positions|word_embeddings|embed_in|wte|wpe)[^.]*\.weight$/,
     'embedding',
   ],
   [/^(output|(.*\.)?lm_head|embed_out)\.weight$/, 'head'],
   [/_exps\.|\.experts\./, 'experts'],
-  [/ffn|mlp|feed_forward|_shexp|dense_(h_to_4h|4h_to_h)|\.fc[12]\./, 'mlp'],
+  [/ffn|mlp|moe|feed_forward|_shexp|dense_(h_to_4h|4h_to_h)|\.fc[12]\./, 'mlp'],
   [/attn|attention|[qkv]_proj|o_proj|query_key_value/, 'attention'],
 ];
 
@@ -59,19 +59,15 @@ export function countWeights(shape: ModelShape, dtype: StorageType): readonly We
   const { hiddenSize: D, vocabSize = 0, experts, layers } = shape;
   const I = shape.intermediateSize ?? 0;
   const matrices = shape.gatedMlp ? 3 : 2;
-  const dense = layers.length - (experts?.numLayers ?? 0);
+  const { numLayers: mixed = 0, numExperts = 0 } = experts ?? {};
+  const { intermediateSize: expertWidth = 0, sharedIntermediateSize: sharedWidth = 0 } = experts ?? {};
+  const dense = layers.length - mixed;
   const positions = familyFacts(shape.modelType).learnedPositions ? (shape.maxPositionEmbeddings ?? 0) : 0;
   const counts: readonly (readonly [WeightKind, number])[] = [
     ['embedding', (vocabSize + positions) * D],
     ['attention', layers.reduce((sum, layer) => sum + attentionCount(shape, layer), 0)],
-    [
-      'mlp',
-      dense * matrices * D * I + (experts?.numLayers ?? 0) * 3 * D * (experts?.sharedIntermediateSize ?? 0),
-    ],
-    [
-      'experts',
-      experts ? experts.numLayers * experts.numExperts * D * (3 * experts.intermediateSize + 1) : 0,
-    ],
+    ['mlp', dense * matrices * D * I + mixed * D * (3 * sharedWidth + numExperts)],
+    ['experts', mixed * numExperts * 3 * D * expertWidth],
     ['head', shape.tiedEmbeddings ? 0 : vocabSize * D],
     ['other', (2 * layers.length + 1) * D],
   ];
