@@ -131,7 +131,6 @@ export interface ConvertResult {
  * `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  * @example
- * const text = readFileSync('text.txt', 'utf8');
  * const options = { numKeyValueHeads: 1, calibration: text, distill: { text } };
  * await convertCheckpoint({ from: 'llama', to: 'llama-mqa', ...options });
  */

@@ -20,7 +20,7 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
 import { seenStatistics } from './head-statistics.ts';
-import { LogitDrift } from './logit-drift.ts';
+import { LogitDrift, type TextDrift } from './logit-drift.ts';
 import {
   type AnswerDrift,
   type Answers,
@@ -87,23 +87,9 @@ export interface LayerDrift {
   readonly groups: readonly (readonly number[])[];
 }
 
-/** How a conversion changes the predictions on a text. */
-export interface TextDrift {
-  /** Tokens predicted. */
-  readonly predicted: number;
-  /** The original: mean cross-entropy in nats, and its exponential. */
-  readonly before: { readonly loss: number; readonly perplexity: number };
-  /** The converted model, likewise. */
-  readonly after: { readonly loss: number; readonly perplexity: number };
-  /** Mean of KL(before || after) over tokens, in nats. */
-  readonly kl: number;
-  /** Share of tokens whose likeliest next token is the same. */
-  readonly topOneAgreement: number;
-}
-
 /**
- * How a conversion changes a model on texts, all of them together and each alone. Each layer gets the original model's input, so errors do not
- * accumulate over layers; losses and KL are of the whole models.
+ * How a conversion changes a model on texts, all of them together and each alone. Each layer gets the original
+ * model's input, so errors do not accumulate over layers; losses and KL are of the whole models.
  */
 export interface DriftReport extends TextDrift {
   /** How heads were merged. */

@@ -16,7 +16,7 @@ export {
   type DriftReport,
   type LayerDrift,
   measureDrift,
-  type TextDrift,
 } from './drift.ts';
 export type { HeadMix, HeadSource, LayerMix, LayerWeights, PoolingMethod } from './head-mix.ts';
+export type { TextDrift } from './logit-drift.ts';
 export type { AnswerDrift } from './model-answers.ts';

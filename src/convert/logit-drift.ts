@@ -1,6 +1,18 @@
 /** Compares two models' next-token distributions on a text, token by token. */
 
-import type { TextDrift } from './drift.ts';
+/** How a conversion changes the predictions on a text. */
+export interface TextDrift {
+  /** Tokens predicted. */
+  readonly predicted: number;
+  /** The original: mean cross-entropy in nats, and its exponential. */
+  readonly before: { readonly loss: number; readonly perplexity: number };
+  /** The converted model, likewise. */
+  readonly after: { readonly loss: number; readonly perplexity: number };
+  /** Mean of KL(before || after) over tokens, in nats. */
+  readonly kl: number;
+  /** Share of tokens whose likeliest next token is the same. */
+  readonly topOneAgreement: number;
+}
 
 export class LogitDrift {
   #predicted = 0;

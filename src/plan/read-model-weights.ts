@@ -13,7 +13,7 @@ const OPTIONS = optionKinds<ReadModelShapeOptions>(FETCH_OPTIONS);
  * @param source as for `readModelShape`
  * @throws as `readModelShape`
  * @returns parameters and bytes by kind and storage type; undefined for a config.json without weights beside it
- * @example planMemory(await readModelShape(path), { weights: await readModelWeights(path) });
+ * @example planMemory(await readModelShape(from), { weights: await readModelWeights(from) });
  */
 export async function readModelWeights(
   source: ShapeSource,

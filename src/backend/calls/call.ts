@@ -35,10 +35,10 @@ interface Kinds {
   shape: Shape;
 }
 
-/** In the order of the GQA_HIGHEST … enum of kernels/gqa.h. */
-export const MATMUL_PRECISIONS = ['highest', 'bfloat16', 'int8'] as const;
 /** How products are computed: see `setMatmulPrecision`. */
-export type MatmulPrecision = (typeof MATMUL_PRECISIONS)[number];
+export type MatmulPrecision = 'highest' | 'bfloat16' | 'int8';
+/** In the order of the GQA_HIGHEST … enum of kernels/gqa.h. */
+export const MATMUL_PRECISIONS: readonly ['highest', 'bfloat16', 'int8'] = ['highest', 'bfloat16', 'int8'];
 
 /** A list of names stands for one of them, written as its index (an enum in the kernel). */
 type Kind = keyof Kinds | readonly string[];
