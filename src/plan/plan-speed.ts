@@ -4,6 +4,8 @@
  *
  *   seconds of a step = max(bytes read / bandwidth, operations / FLOP/s) + layers x seconds per layer
  *
+ * This is an ideal device: reading and products overlap, both at full rate, and nothing else takes time.
+ *
  * Source: Pope et al. 2022, "Efficiently Scaling Transformer Inference".
  */
 import { aNumber, anything } from '../arguments/kinds.ts';
@@ -30,7 +32,7 @@ const DEVICE = optionKinds<Device>({
   source: anything,
 });
 
-/** Estimated times. Frozen. */
+/** Times on an ideal device. Frozen. */
 export interface SpeedPlan {
   /** One token of each sequence, behind `contextLength` tokens. */
   readonly decode: {
@@ -50,7 +52,8 @@ export interface SpeedPlan {
 }
 
 /**
- * Estimates tokens per second.
+ * Estimates tokens per second. With the peaks of `listDevices` they are upper bounds, for a runtime that
+ * multiplies in bf16 or f16; with measured rates they are estimates.
  * @param options as for `planMemory`, and the device
  * @throws as `planMemory`; RangeError for a bandwidth, or FLOP/s, that is not above 0
  * @example

@@ -95,7 +95,9 @@ describe('gqa plan', () => {
 
   test('--devices', async () => {
     const { stdout } = await plan('--devices');
-    expect(stdout).toMatch(/^rtx-4090 +NVIDIA GeForce RTX 4090 +1008 +165\.2 +NVIDIA Ada/m);
+    expect(stdout).toMatch(
+      /^rtx-4090 +NVIDIA GeForce RTX 4090 +1008 +165\.2 +AlexsJones\/llmfit .*; karpathy\/llm\.c /m,
+    );
     expect(JSON.parse((await plan('--devices', '--json')).stdout).devices.length).toBeGreaterThan(10);
   });
 
