@@ -18,6 +18,7 @@ import type { StorageType } from '../format/storage-type.ts';
 import { driftText } from './drift-text.ts';
 import { UsageError } from './errors.ts';
 import { heldOutTexts } from './held-out-texts.ts';
+import { unlessInterrupted } from './interrupt.ts';
 import { addCacheOption, type CacheFlag, CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
@@ -97,16 +98,17 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
   const distill = flags.distill && calibration !== undefined ? { text: calibration, steps, seed } : undefined;
   const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
   const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
-  const result = await withProgress(
-    'converting',
-    `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`,
-    (onProgress) =>
+  const label = `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`;
+  const result = await unlessInterrupted((signal) =>
+    withProgress('converting', label, (onProgress) =>
       convertCheckpoint({
         ...{ from, to, cache, numKeyValueHeads, method, seed, dtype, force, calibration },
-        onProgress,
+        ...{ onProgress, signal },
         ...(distill && { distill }),
       }),
+    ),
   );
+  if (result === undefined) return;
   const drift =
     text === undefined && texts === undefined
       ? undefined

@@ -41,3 +41,20 @@ export async function untilInterrupt<T>(
     stopping = undefined;
   }
 }
+
+/**
+ * Runs work that throws when its signal is aborted, and leaves nothing half-written. Ctrl-C ends the command
+ * with code 130 and without a message.
+ * @returns undefined after Ctrl-C
+ */
+export function unlessInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
+  return untilInterrupt(async (signal) => {
+    try {
+      return await work(signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+      process.exitCode = exitCode.interrupted;
+      return undefined;
+    }
+  });
+}

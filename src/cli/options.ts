@@ -48,11 +48,12 @@ export function memorySize(text: string): number {
   return bytes;
 }
 
-/** Bytes per second: `100GB/s`. */
+/** Bytes per second: `100GB/s`. A small `b` is refused, since `Gb/s` are bits. */
 export function bandwidth(text: string): number {
-  const bytes = /^(.*B)\/s$/i.exec(text.trim())?.[1];
-  if (bytes === undefined) throw new InvalidArgumentError('Expected bytes per second, such as 100GB/s.');
-  return memorySize(bytes);
+  const bytes = /^([\d.]+\s*(?:[KMGT]i?)?B)\/s$/.exec(text.trim())?.[1];
+  const perSecond = bytes === undefined ? 0 : memorySize(bytes);
+  if (perSecond > 0) return perSecond;
+  throw new InvalidArgumentError('Expected bytes per second above 0, such as 100GB/s.');
 }
 
 /** Floating-point operations per second: `30T`, `30TFLOP/s`. */

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { convertCheckpoint } from '../convert/index.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { UsageError } from './errors.ts';
+import { unlessInterrupted } from './interrupt.ts';
 import { addCacheOption, type CacheFlag, CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeResult } from './output.ts';
@@ -40,9 +41,13 @@ export function quantizeCommand(): Command {
 
 async function run(from: string, to: string, { type, cache, force, json }: QuantizeFlags): Promise<void> {
   if (!/\.gguf$/i.test(to)) throw new UsageError(`expected an <out> that ends in .gguf, got ${to}`);
-  const { format, bytes } = await withProgress('quantizing', `quantizing ${from} to ${type}`, (onProgress) =>
-    convertCheckpoint({ from, to, dtype: type, cache, force, onProgress }),
+  const result = await unlessInterrupted((signal) =>
+    withProgress('quantizing', `quantizing ${from} to ${type}`, (onProgress) =>
+      convertCheckpoint({ from, to, dtype: type, cache, force, onProgress, signal }),
+    ),
   );
+  if (result === undefined) return;
+  const { format, bytes } = result;
   if (json) writeJson({ from, to, format, type, bytes });
   else writeResult(facts([['wrote', to, `${format} in ${type}, ${exactSize(bytes)}`]]));
 }

@@ -1,6 +1,13 @@
 /** The drift report: how a conversion changes a model, before any training. */
 
-import { aFunction, anything, aString, checkObject, checkPositiveInteger } from '../arguments/kinds.ts';
+import {
+  aFunction,
+  anything,
+  aString,
+  checkObject,
+  checkPositiveInteger,
+  describe,
+} from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { aPlace, type PlaceLike } from '../files/place.ts';
 import {
@@ -63,7 +70,7 @@ const OPTIONS = optionKinds<DriftOptions>({
   ...SOURCE_OPTIONS,
   from: aSource,
   to: aPlace,
-  result: anything,
+  result: aConversion,
   text: aString,
   texts: anything,
   window: checkPositiveInteger,
@@ -116,6 +123,13 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
   const { report, questions, progress } = await comparePredictions(options);
   if (questions === undefined) return report;
   return { ...report, answers: await answerDrift(options, questions, progress) };
+}
+
+function aConversion(op: string, name: string, value: ConvertResult): void {
+  if (Array.isArray(value?.layers)) return;
+  throw new TypeError(
+    `${op}: expected ${name} to be what convertCheckpoint returned, got ${describe(value)}`,
+  );
 }
 
 /** The report without answers, and what to ask the models then. */

@@ -1,7 +1,7 @@
 /**
  * The memory of a model that runs: weights, KV cache and activations. Each part says what it rests on.
  */
-import { aNumber, anything } from '../arguments/kinds.ts';
+import { aNumber, anything, checkInteger, checkObject } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
 import { STORAGE_TYPES, type StorageType } from '../format/storage-type.ts';
 import { activationBytes, DECODE_ROWS, PREFILL_CHUNK } from './activations.ts';
@@ -56,7 +56,8 @@ export interface MemoryPlan {
  * Plans the memory of a model: weights, KV cache and the activations of a prompt's chunk.
  * @param source as for `planKvCache`
  * @param options as for `planKvCache`, and the weights
- * @throws as `planKvCache`; RangeError for an unknown storage type of weights
+ * @throws as `planKvCache`; RangeError for an unknown storage type of weights, TypeError or RangeError for
+ * groups of weights without counts
  * @example planMemory('llama-3-8b', { contextLength: 8192, weights: 'q4_k' }).totalBytes;
  */
 export function planMemory(source: PlanSource, options: MemoryOptions = {}): MemoryPlan {
@@ -64,7 +65,7 @@ export function planMemory(source: PlanSource, options: MemoryOptions = {}): Mem
   const { weights: given = 'bf16', ...rest } = options;
   const shape = shapeOf(source);
   const kvCache = planKvCache(shape, rest);
-  const groups = typeof given === 'string' ? countWeights(shape, checkedType(given)) : given;
+  const groups = typeof given === 'string' ? countWeights(shape, checkedType(given)) : checkedGroups(given);
   const sum = (size: 'bytes' | 'parameters') => groups.reduce((total, group) => total + group[size], 0);
   const ranks = options.tensorParallelSize ?? 1;
   const tokens = Math.min(options.batchTokens ?? CHUNK[options.runtime ?? 'exact'], kvCache.contextLength);
@@ -128,6 +129,19 @@ export function fitMemory(source: PlanSource, memoryBytes: number, options: Memo
     maxContext: fitsOne ? maxContext(shape, context, { ...rest, batchSize }) : 0,
     maxBatch: many < least ? 0 : maxBatch(shape, many, { ...rest, contextLength }),
   });
+}
+
+function checkedGroups(groups: readonly WeightGroup[]): readonly WeightGroup[] {
+  const what = 'weights to be a storage type or a list of groups';
+  checkObject('planMemory', what, groups);
+  if (!Array.isArray(groups)) throw new TypeError(`planMemory: expected ${what}, got an object`);
+  groups.forEach((group: WeightGroup, i) => {
+    checkObject('planMemory', `weights[${i}] to be a group`, group);
+    for (const name of ['parameters', 'bytes'] as const) {
+      checkInteger('planMemory', `weights[${i}].${name}`, group[name], 0);
+    }
+  });
+  return groups;
 }
 
 function checkedType(type: StorageType): StorageType {

@@ -221,7 +221,12 @@ async function computeMissing(files: PredictionFiles, options: TeacherOptions): 
   const [first, end] = [firstStep * accumulate, steps * accumulate];
   const missing = await files.missing(first, end);
   if (missing.length === 0) return;
-  const model = await loadTeacher(options);
+  const isNew = missing.length === end - first;
+  const model = await loadTeacher(options).catch(async (error: unknown) => {
+    // A folder with nothing in it but the identity would keep another run out.
+    if (isNew) await files.remove();
+    throw error;
+  });
   try {
     for (const [i, index] of missing.entries()) {
       onProgress?.(end - first - missing.length + i, end - first);

@@ -1,9 +1,12 @@
 /** Ctrl-C: its effect on each command, and the state of the terminal afterwards. */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { handleInterrupts, untilInterrupt } from '../../src/cli/interrupt.ts';
+import { SMOLLM2 } from '../models/golden.ts';
+import { cliFile } from './run-cli.ts';
 import { noTerminal, runInTerminal } from './terminal.ts';
 
 describe('the handler', () => {
@@ -76,7 +79,21 @@ describe.skipIf(noTerminal !== undefined).each([60, 120])('in a terminal of %i c
     const out = join(folder, 'out');
     const args = ['convert', 'demo/model', out, '--kv-heads', '1', '--calibrate', 'demo/moby-dick.txt'];
     expect(await interrupted(args, /[█░]/)).toEqual({ code: 130, text: '' });
-    expect(existsSync(out)).toBe(false);
+    expect(readdirSync(folder)).toEqual([]);
     rmSync(folder, { recursive: true });
   });
+});
+
+test.skipIf(SMOLLM2 === undefined).each([
+  ['convert', '--kv-heads', '1'],
+  ['quantize', '--type', 'q4_k'],
+])('%s stops amid its file and leaves nothing', async (command, ...flags) => {
+  const folder = mkdtempSync(join(tmpdir(), 'gqa-'));
+  const args = [command, SMOLLM2 ?? '', join(folder, 'out.gguf'), ...flags];
+  const child = spawn(process.execPath, [cliFile, ...args], { stdio: 'ignore' });
+  const closed = new Promise((resolve) => child.on('close', resolve));
+  await vi.waitUntil(() => readdirSync(folder).length > 0, { timeout: 30_000, interval: 5 });
+  child.kill('SIGINT');
+  expect([await closed, readdirSync(folder)]).toEqual([130, []]);
+  rmSync(folder, { recursive: true });
 });

@@ -163,7 +163,14 @@ describe('gqa plan', () => {
     [['llama-3-8b', '--kv-dtype', 'i32'], 2, /Expected one of f32/],
     [['llama-3-8b', '--memory', '24'], 2, /Expected a size with its unit, such as 24GiB/],
     [['llama-3-8b', '--device', 'abacus'], 2, /Expected one of this, a100-80gb/],
-    [['llama-3-8b', '--bandwidth', '50GB'], 2, /Expected bytes per second, such as 100GB\/s/],
+    ...['50GB', '50Gb/s', '0GB/s', '-5GB/s', '1e3GB/s'].map(
+      (size) =>
+        [
+          ['llama-3-8b', '--bandwidth', size],
+          2,
+          /Expected bytes per second above 0, such as 100GB\/s/,
+        ] as const,
+    ),
     [['llama-3-8b', '--flops', '1T'], 2, /expected --bandwidth beside --flops/],
     [
       ['llama-3-8b', '--device', 'm2', '--bandwidth', '1GB/s'],

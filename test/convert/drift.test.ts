@@ -94,6 +94,9 @@ test('the page is one file without scripts, links or requests', async () => {
 test('a checkpoint without a tokenizer is named', async () => {
   const to = freshPath('out');
   const result = await convertCheckpoint({ from: multiHead('llama'), to, numKeyValueHeads: 2 });
+  await expect(measureDrift({ from: multiHead('llama'), to, result: {} as never, text })).rejects.toThrow(
+    'measureDrift: expected result to be what convertCheckpoint returned, got Object',
+  );
   await expect(measureDrift({ from: multiHead('llama'), to, result, text })).rejects.toThrow(
     'expected a tokenizer to measure drift on a text, got none',
   );

@@ -83,7 +83,7 @@ const CALLS: Readonly<Record<string, Call>> = {
   'convert:convertCheckpoint#0': (o) =>
     convert.convertCheckpoint({ from: 'x', to: 'y', numKeyValueHeads: 1, ...o }),
   'convert:measureDrift#0': (o) =>
-    convert.measureDrift({ from: 'x', to: 'y', text: 'z', result: {} as Any, ...o }),
+    convert.measureDrift({ from: 'x', to: 'y', text: 'z', result: { layers: [] } as Any, ...o }),
   'models:Model.forward#1': (o) => model().forward([[1]], o),
   'models:Model.initCache#0': (o) => model().initCache({ ...sizes, ...o }),
   'models:Tokenizer.applyChatTemplate#1': (o) => tokenizer().applyChatTemplate([], o),

@@ -143,6 +143,14 @@ describe('planMemory', () => {
     expect(() => planMemory('gpt2', { weights: 'q9' as 'q8_0' })).toThrow(
       /expected weights to be one of .* got q9/,
     );
+    for (const weights of [5, null, {}, Promise.resolve([])]) {
+      expect(() => planMemory('gpt2', { weights: weights as [] })).toThrow(
+        /^planMemory: expected weights to be a storage type or a list of groups, got /,
+      );
+    }
+    const weights = [{ kind: 'mlp', dtype: 'f32', parameters: 4, bytes: Number.NaN }] as const;
+    expect(() => planMemory('gpt2', { weights })).toThrow(/expected weights\[0\]\.bytes to be .* got NaN/);
+    expect(() => planMemory('gpt2', { weights: [7] as never })).toThrow(/weights\[0\] to be a group, got 7/);
     const device = { bandwidth: 0 };
     expect(() => planSpeed('gpt2', { device })).toThrow(/expected a bandwidth and FLOP\/s above 0 .* got 0/);
   });

@@ -205,9 +205,11 @@ describe('uptrain with a teacher', () => {
 
   test('what cannot be taught says why', async () => {
     const other = await makeModel('other', `${text}!`, 1);
-    await expect(run({ teacher: other })).rejects.toThrow(
+    const out = join(folder, 'untaught');
+    await expect(run({ out, teacher: other })).rejects.toThrow(
       /expected a teacher with the model's vocabulary of 15 tokens, got 16 in .*other$/,
     );
+    expect(readdirSync(out)).toEqual([]);
     await expect(run({ teacher: undefined, kdRatio: 0.5 })).rejects.toThrow(
       'uptrain: expected a teacher with kdRatio, got kdRatio=0.5 alone',
     );

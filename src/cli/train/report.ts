@@ -52,9 +52,10 @@ export class TrainReport {
     if (!this.#flags.json && this.#sample) writeNote(`sample: ${JSON.stringify(this.#sample)}`);
     await this.#writePage();
     const time = duration((performance.now() - this.#started) / 1000);
+    const checkpoint = this.#checkpoint;
     writeNote(
-      `${finished ? 'done' : 'stopped'} at step ${this.#run.trainer.step} after ${time}; checkpoint ` +
-        `${this.#checkpoint}, curves ${this.#flags.out}/report.html`,
+      `${finished ? 'done' : 'stopped'} at step ${this.#run.trainer.step} after ${time}; ` +
+        `${checkpoint === undefined ? 'no checkpoint yet' : `checkpoint ${checkpoint}`}, curves ${this.#flags.out}/report.html`,
     );
   }
 
@@ -78,8 +79,9 @@ export class TrainReport {
     this.#bar.stop();
   }
 
-  get #checkpoint(): string {
-    return `${this.#flags.out}/step-${this.#run.trainer.step}`;
+  get #checkpoint(): string | undefined {
+    const { step } = this.#run.trainer;
+    return step === 0 ? undefined : `${this.#flags.out}/step-${step}`;
   }
 
   async #makeSample(length: number): Promise<string | undefined> {
