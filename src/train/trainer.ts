@@ -91,6 +91,7 @@ export class Trainer {
   readonly #data: TokenSplit;
   readonly #loss: BatchLoss | undefined;
   #step = 0;
+  #isAdvancing = false;
 
   /** @throws RangeError for options out of range. */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions);
@@ -165,8 +166,8 @@ export class Trainer {
 
   /**
    * `advance` with a turn of the event loop after each of its `accumulate` batches, so that timers, messages
-   * and an abort are not held up by a long step. Wait for it before the next step.
-   * @throws as `advance`; the reason of an aborted signal. Parameters and optimiser are unchanged then
+   * and an abort are not held up by a long step.
+   * @throws as `advance`; Error while another step runs; the reason of an aborted signal. Parameters and optimiser are unchanged then
    */
   async advanceAsync(options: AdvanceOptions = {}): Promise<number> {
     checkOptions('advanceAsync', options, ADVANCE_OPTIONS);
@@ -186,6 +187,10 @@ export class Trainer {
     const { accumulate } = this.settings;
     let total = 0;
     let mean: Record<string, Tensor> = {};
+    if (this.#isAdvancing) {
+      throw new Error('advance: expected the step before to be done, got one that runs; await advanceAsync');
+    }
+    this.#isAdvancing = true;
     try {
       for (let i = 0; i < accumulate; i++) {
         const [loss, gradients] = this.#lossAndGradients(this.#step * accumulate + i);
@@ -198,6 +203,8 @@ export class Trainer {
     } catch (error) {
       disposeAll(mean);
       throw error;
+    } finally {
+      this.#isAdvancing = false;
     }
     this.#step++;
     return total / accumulate;

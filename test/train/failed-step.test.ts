@@ -125,7 +125,10 @@ test.each([1, 3])('an abort ends a step of %i batches, and changes nothing', asy
   setImmediate(() => stop.abort(reason));
   await expect(trainer.advanceAsync({ signal: stop.signal })).rejects.toBe(reason);
   expect(stateOf(trainer)).toEqual(before);
-  got.push(await trainer.advanceAsync({ signal: new AbortController().signal }));
+  const running = trainer.advanceAsync({ signal: new AbortController().signal });
+  await expect(trainer.advanceAsync()).rejects.toThrow(/expected the step before to be done/);
+  expect(() => trainer.advance()).toThrow(/expected the step before to be done/);
+  got.push(await running);
   expect(got).toEqual(want);
   expect(stateOf(trainer)).toEqual(stateOf(undisturbed));
   undisturbed.model.dispose();
