@@ -52,7 +52,7 @@ enum { INT8_MINIMUM, INT8_SIGNED, INT8_HALVES };
 #define INT8_KINDS(X, ...) X(INT8_MINIMUM, __VA_ARGS__) X(INT8_SIGNED, __VA_ARGS__) X(INT8_HALVES, __VA_ARGS__)
 GQA_INLINE int int8_kind(int type) { return type == GQA_Q8_0 ? INT8_SIGNED : type == GQA_Q6_K ? INT8_HALVES : INT8_MINIMUM; }
 
-#define INT8_TYPES(X, ...) X(GQA_Q8_0, __VA_ARGS__) X(GQA_Q4_0, __VA_ARGS__) X(GQA_Q4_1, __VA_ARGS__) GQA_K_TYPES(X, __VA_ARGS__)
+#define INT8_TYPES(X, ...) X(GQA_Q8_0, __VA_ARGS__) X(GQA_Q4_0, __VA_ARGS__) X(GQA_Q4_1, __VA_ARGS__) GQA_INT8_K_TYPES(X, __VA_ARGS__)
 
 /* Groups of k values in whole vectors of scales, and the words of their codes. */
 GQA_INLINE size_t int8_groups(size_t k) { return gqa_ceil(k / GQA_GROUP, VL) * VL; }

@@ -211,10 +211,13 @@ static void linear_many(linear_call *c) {
   }
 }
 
-/* Whether every part is block-quantized, and the unit may round x to 8 bits. */
+/* Whether every part is of a block type that the unit reads, and it may round x to 8 bits. */
 static int linear_is_int8(const linear_call *c) {
   int all = c->precision == GQA_INT8 && gqa_units.int8;
-  for (int i = 0; i < c->parts && all; i++) all = type_is_block(linear_part_at(c, i).type);
+  for (int i = 0; i < c->parts && all; i++) {
+    const int type = linear_part_at(c, i).type;
+    all = type_is_block(type) && type <= GQA_Q6_K;
+  }
   return all;
 }
 

@@ -7,6 +7,12 @@
  * before its 128 bytes. q6_k = 128 bytes of low nibbles, 64 of high bits, 16 int8 scales of 16 values each,
  * f16 d: (d * scale) * (q - 32).
  *
+ * q2_k = 16 bytes of a 4-bit scale and a 4-bit minimum of 16 values each, 64 bytes of 2-bit codes, f16 d, f16
+ * dmin: (d * scale) * q - dmin * min. q3_k = 32 bytes of high bits, 64 of low ones, 12 bytes of sixteen 6-bit
+ * scales, f16 d: d * (scale - 32) * (q - 4). iq4_nl = f16 d, 16 bytes of codes of a table: d * table[q].
+ * iq4_xs = f16 d, 16 bits and 4 bytes of eight 6-bit scales, 128 bytes: d * (scale - 32) * table[q]. mxfp4 =
+ * an exponent e, 16 bytes of 4-bit floats: 2^(e - 128) * table[q], where the table has twice each float.
+ *
  * Nothing is read past a block. Every product of scales and codes is exact in f32, so decoded values are
  * those of ggml, rounded once.
  *
@@ -17,11 +23,16 @@
 
 enum { GQA_SUPER = 256, GQA_SUPER_GROUPS = GQA_SUPER / GQA_GROUP };
 
-#define GQA_K_TYPES(X, ...) \
+/* The types that 8-bit products read (int8.h), and all types of this file. */
+#define GQA_INT8_K_TYPES(X, ...) \
   X(GQA_Q5_0, __VA_ARGS__) X(GQA_Q5_1, __VA_ARGS__) X(GQA_Q4_K, __VA_ARGS__) X(GQA_Q5_K, __VA_ARGS__) X(GQA_Q6_K, __VA_ARGS__)
+#define GQA_K_TYPES(X, ...) \
+  GQA_INT8_K_TYPES(X, __VA_ARGS__) X(GQA_Q2_K, __VA_ARGS__) X(GQA_Q3_K, __VA_ARGS__) X(GQA_IQ4_XS, __VA_ARGS__) X(GQA_IQ4_NL, __VA_ARGS__) X(GQA_MXFP4, __VA_ARGS__)
 
 GQA_INLINE int type_is_k(int type) { return type >= GQA_Q5_0; }
-GQA_INLINE int type_is_super(int type) { return type >= GQA_Q4_K; }
+GQA_INLINE int type_is_super(int type) { return type >= GQA_Q4_K && type <= GQA_IQ4_XS; }
+/* Whether codes are places in a table of values. */
+GQA_INLINE int type_is_table(int type) { return type >= GQA_IQ4_XS; }
 /* Bytes of one block, and of n elements in whole blocks. */
 GQA_INLINE size_t k_block_bytes(int type) {
   switch (type) {
@@ -29,7 +40,12 @@ GQA_INLINE size_t k_block_bytes(int type) {
     case GQA_Q5_1: return 24;
     case GQA_Q4_K: return 144;
     case GQA_Q5_K: return 176;
-    default: return 210; /* q6_k */
+    case GQA_Q6_K: return 210;
+    case GQA_Q2_K: return 84;
+    case GQA_Q3_K: return 110;
+    case GQA_IQ4_XS: return 136;
+    case GQA_IQ4_NL: return 18;
+    default: return 17; /* mxfp4 */
   }
 }
 GQA_INLINE size_t k_bytes(int type, size_t n) { return n / (type_is_super(type) ? GQA_SUPER : GQA_GROUP) * k_block_bytes(type); }
@@ -40,16 +56,49 @@ GQA_INLINE float half_at(const uint8_t *p) {
   return half_to_float(h);
 }
 
+/* 2^(e - 128), also where that is subnormal. */
+GQA_INLINE float mxfp4_scale(uint8_t e) {
+  const uint32_t bits = e < 2 ? (uint32_t)0x00200000 << e : (uint32_t)(e - 1) << 23;
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
+
 /*
- * The scales of a block, one per 16 values (q6_k), else one per group; from K_MINIMUMS on the minimums to
- * add.
+ * The scales of a block, one per 16 values (q6_k, q3_k, q2_k), else one per group; from K_MINIMUMS on the
+ * minimums to add, of q2_k from K_MINIMUMS16 on.
  */
-enum { K_MINIMUMS = 8 };
+enum { K_MINIMUMS = 8, K_MINIMUMS16 = 16 };
 typedef struct {
-  float v[16];
+  float v[32];
 } k_scales;
 
+/* The scales of the types from q2_k on. */
+GQA_INLINE void load_small_k_scales(int type, const uint8_t *p, k_scales *s) {
+  if (type == GQA_Q2_K) {
+    const float d = half_at(p + 80), dmin = -half_at(p + 82);
+    for (int i = 0; i < 16; i++) s->v[i] = d * (float)(p[i] & 15), s->v[K_MINIMUMS16 + i] = dmin * (float)(p[i] >> 4);
+    return;
+  }
+  if (type == GQA_Q3_K) {
+    const uint8_t *q = p + 96;
+    const float d = half_at(p + 108);
+    for (int i = 0; i < 16; i++) s->v[i] = d * (float)(((i < 8 ? q[i] & 15 : q[i - 8] >> 4) | (q[8 + i % 4] >> 2 * (i / 4) & 3) << 4) - 32);
+    return;
+  }
+  if (type == GQA_IQ4_XS) {
+    const float d = half_at(p);
+    for (int g = 0; g < 8; g++) s->v[g] = d * (float)(((p[4 + g / 2] >> 4 * (g & 1) & 15) | (p[2 + g / 4] >> 2 * (g & 3) & 3) << 4) - 32);
+    return;
+  }
+  s->v[0] = type == GQA_MXFP4 ? mxfp4_scale(p[0]) : half_at(p);
+}
+
 GQA_INLINE void load_k_scales(int type, const uint8_t *p, k_scales *s) {
+  if (type >= GQA_Q2_K) {
+    load_small_k_scales(type, p, s);
+    return;
+  }
   if (type == GQA_Q5_0 || type == GQA_Q5_1) {
     s->v[0] = half_at(p);
     s->v[K_MINIMUMS] = type == GQA_Q5_1 ? half_at(p + 2) : -16.0f * s->v[0];
@@ -82,8 +131,32 @@ GQA_INLINE vi fifth_bits(uint32_t bits, int first) {
   return ((all & lanes) != 0) & 16;
 }
 
-/* The VL codes from value j * VL of group g on, before the 16 or 32 that q5_0 and q6_k subtract. */
+/* The values of the codes of iq4_nl and iq4_xs, and of mxfp4. */
+static const float k_table_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const float k_table_mxfp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+GQA_INLINE vf k_lookup(int type, vi codes) {
+  const float *table = type == GQA_MXFP4 ? k_table_mxfp4 : k_table_iq4;
+#if VL == 16
+  return (vf)_mm512_permutexvar_ps((__m512i)codes, _mm512_loadu_ps(table));
+#else
+  vf values;
+  for (int i = 0; i < VL; i++) values[i] = table[codes[i]];
+  return values;
+#endif
+}
+
+/* The VL codes from value j * VL of group g on, before the 16, 32 or 4 that q5_0, q6_k and q3_k subtract. */
 GQA_INLINE vi k_codes(int type, const uint8_t *p, int g, int j) {
+  if (type_is_table(type)) {
+    const int at = j * VL;
+    const vi bytes = vi_load_u8(p + (type == GQA_IQ4_XS ? 8 + 16 * g : type == GQA_IQ4_NL ? 2 : 1) + (at & 15));
+    return (at < 16 ? bytes : bytes >> 4) & 15;
+  }
+  if (type == GQA_Q2_K || type == GQA_Q3_K) {
+    const vi low = (vi_load_u8(p + (type == GQA_Q2_K ? 16 : 32) + 32 * (g >> 2) + j * VL) >> (2 * (g & 3))) & 3;
+    return type == GQA_Q2_K ? low : low | (((vi_load_u8(p + j * VL) >> g) & 1) << 2);
+  }
   if (type == GQA_Q5_0 || type == GQA_Q5_1) {
     uint32_t high;
     memcpy(&high, p + (type == GQA_Q5_1 ? 4 : 2), 4);
@@ -106,7 +179,7 @@ GQA_INLINE vi k_codes(int type, const uint8_t *p, int g, int j) {
 /* Group g of a block as f32, GQA_GROUP_VECTORS vectors; g is 0 where a block is one group. */
 GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, int g, vf *w) {
 #if VL == 16
-  if (type != GQA_Q6_K) { /* a permute looks the codes up among the 16 or 32 possible values, so none is converted */
+  if (type < GQA_Q6_K) { /* a permute looks the codes up among the 16 or 32 possible values, so none is converted */
     const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512 scale = _mm512_set1_ps(s->v[g]), min = _mm512_set1_ps(s->v[K_MINIMUMS + g]);
     const __m512 low = _mm512_fmadd_ps(numbers, scale, min);
@@ -121,7 +194,11 @@ GQA_INLINE void decode_k_group(int type, const uint8_t *p, const k_scales *s, in
   GQA_UNROLL(8)
   for (int j = 0; j < GQA_GROUP_VECTORS; j++) {
     const vi codes = k_codes(type, p, g, j);
-    if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->v[2 * g + (j * VL >= 16)];
+    const int sixteen = 2 * g + (j * VL >= 16);
+    if (type_is_table(type)) w[j] = k_lookup(type, codes) * s->v[g];
+    else if (type == GQA_Q6_K) w[j] = __builtin_convertvector(codes - 32, vf) * s->v[sixteen];
+    else if (type == GQA_Q3_K) w[j] = __builtin_convertvector(codes - 4, vf) * s->v[sixteen];
+    else if (type == GQA_Q2_K) w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->v[sixteen]), vf_set(s->v[K_MINIMUMS16 + sixteen]));
     else w[j] = vf_fma(__builtin_convertvector(codes, vf), vf_set(s->v[g]), vf_set(s->v[K_MINIMUMS + g]));
   }
 }

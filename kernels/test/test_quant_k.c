@@ -1,6 +1,6 @@
 /*
- * test_quant_k.c: linear, embedding and conversion of q5_0, q5_1, q4_k, q5_k and q6_k against ggml's layouts
- * decoded value by value.
+ * test_quant_k.c: linear, embedding and conversion of the types of quant_k.h against ggml's layouts decoded
+ * value by value.
  */
 #include "check.h"
 #include "copy.c"
@@ -8,7 +8,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-static const int types[] = {GQA_Q5_0, GQA_Q5_1, GQA_Q4_K, GQA_Q5_K, GQA_Q6_K};
+static const int types[] = {GQA_Q5_0, GQA_Q5_1, GQA_Q4_K, GQA_Q5_K, GQA_Q6_K, GQA_Q2_K, GQA_Q3_K, GQA_IQ4_XS, GQA_IQ4_NL, GQA_MXFP4};
 
 /* The 6-bit scale (which = 0) or minimum (1) of group g in the 12 bytes at q. */
 static int six_bits(const uint8_t *q, int g, int which) {
@@ -17,8 +17,27 @@ static int six_bits(const uint8_t *q, int g, int which) {
   return low | (q[g - 4 + 4 * which] >> 6 << 4);
 }
 
+static const int iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const double fp4_values[16] = {0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
+
 /* Value i of one block, in double. */
 static double block_value(int type, const uint8_t *p, int i) {
+  if (type == GQA_MXFP4) return ldexp(fp4_values[i < 16 ? p[1 + i] & 15 : p[1 + i - 16] >> 4], p[0] - 127);
+  if (type == GQA_IQ4_NL) return (double)half_at(p) * iq4_values[i < 16 ? p[2 + i] & 15 : p[2 + i - 16] >> 4];
+  if (type == GQA_IQ4_XS) {
+    const int g = i / 32, l = i % 32, low = p[4 + g / 2] >> 4 * (g % 2) & 15, high = (p[2] | p[3] << 8) >> 2 * g & 3;
+    const uint8_t *q = p + 8 + 16 * g;
+    return (double)half_at(p) * ((low | high << 4) - 32) * iq4_values[l < 16 ? q[l] & 15 : q[l - 16] >> 4];
+  }
+  if (type == GQA_Q2_K) {
+    const int q = p[16 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+    return (double)half_at(p + 80) * (p[i / 16] & 15) * q - (double)half_at(p + 82) * (p[i / 16] >> 4);
+  }
+  if (type == GQA_Q3_K) {
+    const int s = i / 16, q = (p[32 + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3) - (p[i % 32] >> i / 32 & 1 ? 0 : 4);
+    const int scale = (s < 8 ? p[96 + s] & 15 : p[96 + s - 8] >> 4) | (p[104 + s % 4] >> s / 4 * 2 & 3) << 4;
+    return (double)half_at(p + 108) * (scale - 32) * q;
+  }
   if (type == GQA_Q5_0 || type == GQA_Q5_1) {
     const uint8_t *high = p + (type == GQA_Q5_1 ? 4 : 2), *low = high + 4;
     const int q = (i < 16 ? low[i] & 15 : low[i - 16] >> 4) | ((high[i / 8] >> i % 8 & 1) << 4);
@@ -47,8 +66,11 @@ static uint8_t *random_blocks(int type, size_t n, double *values) {
     uint8_t *p = blocks + b * bytes;
     for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)random_bits();
     const uint16_t d = float_to_half(random_float() * 0.01f), m = float_to_half(random_float() * 0.01f);
-    memcpy(p + (type == GQA_Q6_K ? 208 : 0), &d, 2);
-    if (type != GQA_Q6_K && type != GQA_Q5_0) memcpy(p + 2, &m, 2);
+    const int has_minimum = type == GQA_Q5_1 || type == GQA_Q4_K || type == GQA_Q5_K || type == GQA_Q2_K;
+    const int at = type == GQA_Q6_K ? 208 : type == GQA_Q2_K ? 80 : type == GQA_Q3_K ? 108 : 0;
+    if (type == GQA_MXFP4) p[0] = (uint8_t)(120 + random_bits() % 4);
+    else memcpy(p + at, &d, 2);
+    if (has_minimum) memcpy(p + at + 2, &m, 2);
     for (size_t i = 0; i < length; i++) values[b * length + i] = block_value(type, p, (int)i);
   }
   return blocks;

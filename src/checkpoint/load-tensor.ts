@@ -65,7 +65,7 @@ export function loadTensor(checkpoint: Checkpoint, name: string, options: LoadTe
       backend.name,
       lacksF64
         ? 'ask for it as f32, f16 or bf16'
-        : 'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)',
+        : 'weights may be f32, f16, bf16 or blocks (q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl, iq4_xs, mxfp4)',
     );
   }
   const wanted = options.dtype ?? stored;

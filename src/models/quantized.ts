@@ -15,7 +15,7 @@ const MARKS: readonly (readonly [end: RegExp, method: string])[] = [
 ];
 
 const REMEDY =
-  'load the model in transformers, dequantize it (model.dequantize()) and save it, or take a GGUF of it (q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k)';
+  'load the model in transformers, dequantize it (model.dequantize()) and save it, or take a GGUF of it (q8_0, q4_0, q4_1, q5_0, q5_1, q2_k to q6_k, iq4_nl, iq4_xs, mxfp4)';
 
 /** @throws FormatError with the quantisation method and a remedy */
 export function refuseForeignWeights({ tensors, config, folder, path }: Checkpoint): void {

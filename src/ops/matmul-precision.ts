@@ -15,8 +15,8 @@ let ofPass: MatmulPrecision | undefined;
  * - `'bfloat16'`: operands of `linear` and `matmul` (their gradients included) and of attention over many rows
  *   may be rounded to bfloat16 (8 significant bits); sums are f32. Only where the processor multiplies bfloat16
  *   faster than f32; elsewhere as `'highest'`.
- * - `'int8'`: `linear` with block-quantized weights may round x to 8 bits, with one scale per 32 values; the
- *   rest as `'highest'`. Not for training.
+ * - `'int8'`: `linear` with weights in `q8_0`, `q4_0` to `q5_1` or `q4_k` to `q6_k` may round x to 8 bits, with one
+ *   scale per 32 values; the rest as `'highest'`. Not for training.
  *
  * `getBackend().description` names the units in use.
  * @throws RangeError for another value.

@@ -29,7 +29,16 @@ const DECODERS: Readonly<Record<BlockDType, Decoder>> = {
   q4_k: decodeScaledMinimum,
   q5_k: decodeScaledMinimum,
   q6_k: decodeQ6K,
+  q2_k: decodeQ2K,
+  q3_k: decodeQ3K,
+  iq4_xs: decodeIQ4XS,
+  iq4_nl: (block, out) => decodeTable(half(block, 0), IQ4_VALUES, block.subarray(2), out),
+  // 2^(e - 127) times 4-bit floats, of which the table has the double.
+  mxfp4: (block, out) => decodeTable(2 ** (block[0] - 128), FP4_VALUES, block.subarray(1), out),
 };
+
+const IQ4_VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const FP4_VALUES = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 function half(block: Uint8Array, at: number): number {
   return halfToNumber(block[at] | (block[at + 1] << 8));
@@ -97,6 +106,51 @@ function decodeQ6K(block: Uint8Array, out: Float32Array): void {
     const low = t < 2 ? byte & 15 : byte >> 4;
     const high = (block[128 + 32 * upper + lane] >> (2 * t)) & 3;
     out[i] = d * signed(block[192 + (i >> 4)]) * ((low | (high << 4)) - 32);
+  }
+}
+
+/**
+ * q2_k: 16 bytes of a scale and a minimum of 16 values each (low and high nibble), 64 bytes of 2-bit codes, d,
+ * dmin: `d * scale * q - dmin * min`.
+ */
+function decodeQ2K(block: Uint8Array, out: Float32Array): void {
+  const [d, dmin] = [half(block, 80), half(block, 82)];
+  for (let i = 0; i < 256; i++) {
+    const q = (block[16 + 32 * (i >> 7) + (i & 31)] >> (2 * ((i >> 5) & 3))) & 3;
+    const both = block[i >> 4];
+    out[i] = d * (both & 15) * q - dmin * (both >> 4);
+  }
+}
+
+/** q3_k: 32 bytes of third bits, 64 of lower ones, twelve bytes of sixteen 6-bit scales, d. */
+function decodeQ3K(block: Uint8Array, out: Float32Array): void {
+  const d = half(block, 108);
+  for (let i = 0; i < 256; i++) {
+    const low = (block[32 + 32 * (i >> 7) + (i & 31)] >> (2 * ((i >> 5) & 3))) & 3;
+    const third = (block[i & 31] >> (i >> 5)) & 1;
+    const s = i >> 4;
+    const nibble = s < 8 ? block[96 + s] & 15 : block[88 + s] >> 4;
+    const scale = nibble | (((block[104 + (s & 3)] >> (2 * (s >> 2))) & 3) << 4);
+    out[i] = d * (scale - 32) * ((low | (third << 2)) - 4);
+  }
+}
+
+/** iq4_xs: d, two bytes and four nibble pairs of eight 6-bit scales, then 16 bytes for each group of 32. */
+function decodeIQ4XS(block: Uint8Array, out: Float32Array): void {
+  const d = half(block, 0);
+  for (let g = 0; g < 8; g++) {
+    const low = (block[4 + (g >> 1)] >> (4 * (g & 1))) & 15;
+    const high = (block[2 + (g >> 2)] >> (2 * (g & 3))) & 3;
+    const codes = block.subarray(8 + 16 * g);
+    decodeTable(d * ((low | (high << 4)) - 32), IQ4_VALUES, codes, out.subarray(32 * g));
+  }
+}
+
+/** 32 nibbles, as in `decodeNibbles`, that are places in a table. */
+function decodeTable(scale: number, table: readonly number[], codes: Uint8Array, out: Float32Array): void {
+  for (let i = 0; i < 16; i++) {
+    out[i] = scale * table[codes[i] & 15];
+    out[i + 16] = scale * table[codes[i] >> 4];
   }
 }
 

@@ -1,19 +1,21 @@
 /**
  * Element types of tensors. Plain types have a fixed size per element; block types, as in GGML, store 32
- * values of a row (`q8_0`, `q4_0` …) or 256 (`q4_k`, `q5_k`, `q6_k`) with their scales, so a row must be a
- * multiple of the block.
+ * values of a row (`q8_0`, `q4_0` …) or 256 (`q4_k`, `q6_k` …) with their scales, so a row must be a multiple
+ * of the block.
  *
- * Source: ggml-common.h block layouts (block_q8_0 to block_q6_K).
+ * Source: ggml-common.h block layouts (block_q4_0 to block_iq4_xs, block_mxfp4).
  */
 import { describe } from '../arguments/kinds.ts';
 
 /** Types with a fixed size per element. f64 exists only on the reference backend. */
 export type PlainDType = 'f64' | 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'u8' | 'bool';
 /**
- * GGML's block types: 32 values of a row (`_k`: 256) with their scales, so a row must be a multiple of the
- * block.
+ * GGML's block types: 32 values of a row (`_k` and `iq4_xs`: 256) with their scales, so a row must be a
+ * multiple of the block.
  */
-export type BlockDType = 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q4_k' | 'q5_k' | 'q6_k';
+export type BlockDType =
+  | ('q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'iq4_nl' | 'mxfp4')
+  | ('q2_k' | 'q3_k' | 'q4_k' | 'q5_k' | 'q6_k' | 'iq4_xs');
 /** The element type of a tensor. */
 export type DType = PlainDType | BlockDType;
 
@@ -35,6 +37,11 @@ export const DTYPES: Readonly<Record<DType, { blockLength: number; blockBytes: n
   q4_k: { blockLength: 256, blockBytes: 144 },
   q5_k: { blockLength: 256, blockBytes: 176 },
   q6_k: { blockLength: 256, blockBytes: 210 },
+  q2_k: { blockLength: 256, blockBytes: 84 },
+  q3_k: { blockLength: 256, blockBytes: 110 },
+  iq4_xs: { blockLength: 256, blockBytes: 136 },
+  iq4_nl: { blockLength: 32, blockBytes: 18 },
+  mxfp4: { blockLength: 32, blockBytes: 17 },
 };
 
 /** Type guard for the dtypes of this library. */

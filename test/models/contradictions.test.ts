@@ -344,7 +344,7 @@ test.each([
   [
     'unpacked experts',
     (name: string) => name.replace(/(gate_up|down)_proj$/, '$1_proj_blocks'),
-    'quantization_config: expected experts in bf16, f16 or f32, got MXFP4 blocks, which have no kernels here: load the model in transformers with Mxfp4Config(dequantize=True) and save it, or use a GGUF with other types',
+    'quantization_config: expected experts in bf16, f16 or f32, got MXFP4 blocks, which are read from GGUF only: use a GGUF file of the model, or load it in transformers with Mxfp4Config(dequantize=True) and save it',
   ],
 ])('gpt-oss without %s', async (_, rename, message) => {
   expect((await answer(renamed('tiny-gpt_oss/plain', rename))).slice(-message.length)).toBe(message);

@@ -77,9 +77,10 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     }
   });
 
-  test('weights that are not block-quantized, and parts beside them, are those of highest', () => {
-    const x = floats(numbers(20 * 64), 20, 64);
-    const parts = [{ weight: weights('q8_0', 9, 64) }, { weight: weights('f16', 5, 64) }];
+  const others = ['f16', 'q2_k', 'q3_k', 'iq4_xs', 'iq4_nl', 'mxfp4'] as const;
+  test.each(others)('%s weights, and parts beside them, are those of highest', (dtype) => {
+    const x = floats(numbers(20 * 256), 20, 256);
+    const parts = [{ weight: weights('q8_0', 9, 256) }, { weight: weights(dtype, 5, 256) }];
     const before = linears(x, parts).map((y) => y.dataSync());
     setMatmulPrecision('int8');
     expect(linears(x, parts).map((y) => y.dataSync())).toEqual(before);

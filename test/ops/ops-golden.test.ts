@@ -81,8 +81,10 @@ function repeatRows(x: CaseInput, rows: number): CaseInput {
   return { ...x, shape: [rows, x.shape[1]], bytes: new Uint8Array(values.buffer), values };
 }
 
-const blocks = readGolden<BlockGolden>('quant/blocks');
-for (const backend of backends) {
+const blockGoldens = ['quant/blocks', 'quant/more-blocks'].map((name) => readGolden<BlockGolden>(name));
+for (const [backend, blocks] of backends.flatMap((one) =>
+  blockGoldens.map((golden) => [one, golden] as const),
+)) {
   describe(`stored weights golden on ${backend.name}`, () => {
     for (const row of blocks.cases) {
       const dtype = row.type.toLowerCase() as gqa.DType;

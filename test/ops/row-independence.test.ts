@@ -19,14 +19,28 @@ import { chooseExperts, expertLinears } from '../../src/ops/experts.ts';
 import { gatedActivation } from '../../src/ops/gated.ts';
 import { FEW_ROWS } from '../../src/ops/linear.ts';
 import { withMatmulPrecision } from '../../src/ops/matmul-precision.ts';
-import { isBlockDType } from '../../src/tensor/dtype.ts';
+import { DTYPES, isBlockDType } from '../../src/tensor/dtype.ts';
 import { encode } from '../../src/tensor/encode.ts';
 import { sizeOf } from '../../src/tensor/shape.ts';
 import { randomFrom } from '../cases/inputs.ts';
 import { backends } from './backends.ts';
 import { randomWeights } from './random-weights.ts';
 
-const DTYPES: readonly DType[] = 'f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q4_k q5_k q6_k'.split(' ') as DType[];
+const STORED: readonly DType[] = [
+  'f32',
+  'f16',
+  'bf16',
+  ...(Object.keys(DTYPES) as DType[]).filter(isBlockDType),
+];
+/**
+ * Row lengths by the length of a block: one chunk of the sum and a bit, several; odd numbers of groups and
+ * tails where the type has them.
+ */
+const INPUTS: Readonly<Record<number, readonly number[]>> = {
+  1: [45, 1063],
+  32: [96, 1120],
+  256: [256, 1280],
+};
 
 describe.each(backends.map(({ name }) => name))('%s', (name) => {
   let backend: Backend;
@@ -62,9 +76,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     }
   }
 
-  test.each(DTYPES)('linear with %s weights', (dtype) => {
-    // One chunk of the sum and a bit, several; odd numbers of groups and tails where the type has them.
-    for (const In of dtype.endsWith('_k') ? [256, 1280] : isBlockDType(dtype) ? [96, 1120] : [45, 1063]) {
+  test.each(STORED)('linear with %s weights', (dtype) => {
+    for (const In of INPUTS[DTYPES[dtype].blockLength]) {
       const weight = weights(dtype, [13, In]);
       const bias = floats([13]);
       for (const rows of [2, 3, 5, 8, 11, FEW_ROWS]) {
@@ -73,8 +86,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     }
   });
 
-  test.each(DTYPES.filter(isBlockDType))('linear with %s weights and 8-bit activations', (dtype) => {
-    for (const In of dtype.endsWith('_k') ? [256, 1280] : [96, 1120]) {
+  test.each(STORED.filter(isBlockDType))('linear with %s weights and 8-bit activations', (dtype) => {
+    for (const In of INPUTS[DTYPES[dtype].blockLength]) {
       const weight = weights(dtype, [13, In]);
       const bias = floats([13]);
       for (const rows of [2, 3, 5, 8, 11, FEW_ROWS]) {

@@ -175,4 +175,9 @@ const DTYPE_CODES: Readonly<Partial<Record<DType, number>>> = {
   q4_k: 12,
   q5_k: 13,
   q6_k: 14,
+  q2_k: 15,
+  q3_k: 16,
+  iq4_xs: 17,
+  iq4_nl: 18,
+  mxfp4: 19,
 };

@@ -3,8 +3,8 @@
  * everywhere, YaRN.
  *
  * transformers stores all experts of a projection as one tensor `[E, In, Out]`, in which gate and up
- * alternate; it is used in place. GGUF has tensors `[E, Out, In]`, separate for gate and up. The released
- * files have MXFP4 blocks, for which there are no kernels here.
+ * alternate; it is used in place. GGUF has tensors `[E, Out, In]`, separate for gate and up. MXFP4
+ * blocks are read from GGUF; safetensors have them in another layout, which is refused.
  *
  * YaRN's ramp is not rounded to whole pairs (`truncate: false` in the config). GGUF has no key for this;
  * llama.cpp rounds.
@@ -31,7 +31,7 @@ export const gptOss: Family = {
     if (hasTensor('model.layers.0.mlp.experts.gate_up_proj_blocks')) {
       throw keys.fail(
         'quantization_config',
-        'expected experts in bf16, f16 or f32, got MXFP4 blocks, which have no kernels here: load the model in transformers with Mxfp4Config(dequantize=True) and save it, or use a GGUF with other types',
+        'expected experts in bf16, f16 or f32, got MXFP4 blocks, which are read from GGUF only: use a GGUF file of the model, or load it in transformers with Mxfp4Config(dequantize=True) and save it',
       );
     }
     const biased = keys.flag('attention_bias') ?? true;
