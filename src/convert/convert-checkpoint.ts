@@ -20,7 +20,7 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
-import { distilledLayers } from './distill.ts';
+import type { distilledLayers } from './distill.ts';
 import { checkDistill, type DistillOptions, distillSettings } from './distill-settings.ts';
 import { ggufContents } from './gguf-contents.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
@@ -163,9 +163,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     signal?.throwIfAborted();
     options.onProgress?.(done, total, 'distilling');
   };
-  const layers = settings
-    ? await distilledLayers(checkpoint, description, mixes, { ...settings, onStep })
-    : mixes;
+  const layers = settings ? await distilled(checkpoint, description, mixes, { ...settings, onStep }) : mixes;
   const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
   const heads = { layers, numKeyValueHeads: after };
   const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };
@@ -197,6 +195,12 @@ async function write(
   const classes = contents.config?.architectures;
   const architecture = Array.isArray(classes) ? String(classes[0]) : undefined;
   return { bytes, files, architecture };
+}
+
+/** Imported when it is used: the optimisers are a large part of a page's bundle. */
+async function distilled(...all: Parameters<typeof distilledLayers>): ReturnType<typeof distilledLayers> {
+  const { distilledLayers } = await import('./distill.ts');
+  return distilledLayers(...all);
 }
 
 async function planLayers(

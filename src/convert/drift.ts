@@ -19,7 +19,6 @@ import {
 } from '../files/source.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass, type SeenHeads } from '../models/decoder-pass.ts';
-import { loadModel } from '../models/load-model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { documentStart, documentWindows } from '../text/documents.ts';
@@ -28,14 +27,7 @@ import type { ConvertMethod, ConvertResult } from './convert-checkpoint.ts';
 import type { LayerMix } from './head-mix.ts';
 import { seenStatistics } from './head-statistics.ts';
 import { LogitDrift, type TextDrift } from './logit-drift.ts';
-import {
-  type AnswerDrift,
-  type Answers,
-  answer,
-  compareAnswers,
-  type Questions,
-  questionsFrom,
-} from './model-answers.ts';
+import type { AnswerDrift } from './model-answers.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { headSimilarity } from './similar.ts';
 
@@ -120,25 +112,9 @@ export interface DriftReport extends TextDrift {
  */
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
   checkOptions('measureDrift', options, OPTIONS);
-  const { report, questions, progress } = await comparePredictions(options);
-  if (questions === undefined) return report;
-  return { ...report, answers: await answerDrift(options, questions, progress) };
-}
-
-function aConversion(op: string, name: string, value: ConvertResult): void {
-  if (Array.isArray(value?.layers)) return;
-  throw new TypeError(
-    `${op}: expected ${name} to be what convertCheckpoint returned, got ${describe(value)}`,
-  );
-}
-
-/** The report without answers, and what to ask the models then. */
-async function comparePredictions(
-  options: DriftOptions,
-): Promise<{ report: DriftReport; questions: Questions | undefined; progress: Steps }> {
-  const { from, to, result, text, texts = {} } = options;
+  const { from, to, result, text, texts = {}, token, signal, cache } = options;
   const parts = textParts(text, texts);
-  const before = await OpenedDecoder.open(from);
+  const before = await OpenedDecoder.open(from, { token, signal, cache });
   let after: OpenedDecoder | undefined;
   try {
     after = await OpenedDecoder.open(to);
@@ -147,6 +123,8 @@ async function comparePredictions(
       throw new Error(`${sourceName(from)}: expected a tokenizer to measure drift on a text, got none`);
     }
     const named = Object.values(texts);
+    // Imported when it is used: generation is a large part of a page's bundle.
+    const { questionsFrom, answerDrift } = await import('./model-answers.ts');
     const questions =
       named.length === 0 ? undefined : questionsFrom(tokenizer, named, before.config.maxPositionEmbeddings);
     const rows = parts.map((part) => rowsOf(before, tokenizer, part.text, options));
@@ -161,20 +139,26 @@ async function comparePredictions(
       }
     }
     const { method, numHeads, numKeyValueHeads } = result;
-    const report: DriftReport = {
+    return {
       ...{ method, numHeads, numKeyValueHeads },
       ...LogitDrift.sum(each).result(),
       texts: Object.fromEntries(
         parts.flatMap(({ name }, i) => (name === undefined ? [] : [[name, each[i].result()]])),
       ),
-      answers: undefined,
+      answers: questions && (await answerDrift(before.parts, after.parts, questions, () => progress.take())),
       layers: errors.map((error) => error.result()),
     };
-    return { report, questions, progress };
   } finally {
     before.dispose();
     after?.dispose();
   }
+}
+
+function aConversion(op: string, name: string, value: ConvertResult): void {
+  if (Array.isArray(value?.layers)) return;
+  throw new TypeError(
+    `${op}: expected ${name} to be what convertCheckpoint returned, got ${describe(value)}`,
+  );
 }
 
 /** The text without a name, if there is one, and those with one. @throws unless there is a text */
@@ -218,32 +202,9 @@ class Steps {
     this.#onProgress = onProgress;
   }
 
-  take(count = 1): void {
-    this.#done += count;
-    this.#onProgress?.(this.#done, this.#total);
+  take(): void {
+    this.#onProgress?.(++this.#done, this.#total);
   }
-}
-
-async function answerDrift(
-  { from, to, token, cache }: DriftOptions,
-  questions: Questions,
-  progress: Steps,
-): Promise<AnswerDrift> {
-  const answers: Answers[] = [];
-  for (const source of [from, to]) {
-    const model = await loadModel(source, { token, cache });
-    let before = 0;
-    try {
-      const onProgress = (done: number) => {
-        progress.take(done - before);
-        before = done;
-      };
-      answers.push(await answer(model, questions, onProgress));
-    } finally {
-      model.dispose();
-    }
-  }
-  return compareAnswers(answers[0], answers[1]);
 }
 
 async function compareRow(

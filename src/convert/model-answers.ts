@@ -7,7 +7,7 @@
  */
 
 import { generateBatch } from '../models/generation/generate-batch.ts';
-import type { Model } from '../models/model.ts';
+import { Model, type ModelParts } from '../models/model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
@@ -106,24 +106,23 @@ function clozeQuestions(text: string): { context: string; word: string }[] {
   });
 }
 
-/** @param onProgress called with the number of answers */
+/** @param onAnswer called once for each question */
 export async function answer(
   model: Model,
   { prompts, cloze }: Questions,
-  onProgress?: (done: number, total: number) => void,
+  onAnswer: () => void = () => {},
 ): Promise<Answers> {
-  const total = prompts.length + cloze.length;
   const continuations: (readonly number[])[] = [];
   for (let at = 0; at < prompts.length; at += ROWS) {
     const batch = prompts.slice(at, at + ROWS);
     const results = await generateBatch(model, batch, { maxNewTokens: CONTINUATION_TOKENS, stop: [] });
     continuations.push(...results.map(([{ tokens }]) => tokens));
-    onProgress?.(continuations.length, total);
+    for (const _ of batch) onAnswer();
   }
   const found: boolean[] = [];
   for (const { tokens, wordLength } of cloze) {
     found.push(isFound(model, tokens, wordLength));
-    onProgress?.(prompts.length + found.length, total);
+    onAnswer();
     await eventLoopTurn();
   }
   return { continuations, cloze: found };
@@ -145,6 +144,17 @@ function isFound(model: Model, tokens: readonly number[], wordLength: number): b
   } finally {
     logits.dispose();
   }
+}
+
+/** Asks two models, whose weights stay the caller's. */
+export async function answerDrift(
+  before: ModelParts,
+  after: ModelParts,
+  questions: Questions,
+  onAnswer: () => void,
+): Promise<AnswerDrift> {
+  const answers = await answer(new Model(before), questions, onAnswer);
+  return compareAnswers(answers, await answer(new Model(after), questions, onAnswer));
 }
 
 /** @param before,after answers to the same questions */

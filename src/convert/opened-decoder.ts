@@ -20,10 +20,11 @@ import type { Tokenizer } from '../text/tokenizer.ts';
 export class OpenedDecoder {
   readonly config: DecoderConfig;
   readonly tokenizer: Tokenizer | undefined;
-  readonly #parts: ModelParts;
+  /** Freed by `dispose`. */
+  readonly parts: ModelParts;
 
   private constructor(parts: ModelParts) {
-    this.#parts = parts;
+    this.parts = parts;
     this.config = parts.config;
     this.tokenizer = parts.makeTokenizer?.();
   }
@@ -48,18 +49,18 @@ export class OpenedDecoder {
   }
 
   get layers(): readonly DecoderLayer[] {
-    return this.#parts.weights.layers;
+    return this.parts.weights.layers;
   }
 
   /** What a pass over rows of one length needs; free it with `freePass`. */
   pass(rows: readonly (readonly number[])[]): DecoderPass {
     const batch = paddedBatch(rows);
-    return makePass(this.#parts, batch, { offsets: rows.map(() => 0), ends: batch.lengths });
+    return makePass(this.parts, batch, { offsets: rows.map(() => 0), ends: batch.lengths });
   }
 
   /** The residual stream before the first layer. */
   embed(pass: DecoderPass): Tensor {
-    return scope(() => embed(this.config, this.#parts.weights, pass));
+    return scope(() => embed(this.config, this.parts.weights, pass));
   }
 
   /** The residual stream after a layer; `see` gets its attention tensors unless they are latent. */
@@ -73,11 +74,11 @@ export class OpenedDecoder {
 
   /** f32 `[B, T, V]` */
   logits(x: Tensor): Tensor {
-    const { weights } = this.#parts;
+    const { weights } = this.parts;
     return scope(() => outputHead(this.config, weights, normalize(this.config, x, weights.finalNorm)));
   }
 
   dispose(): void {
-    for (const tensor of this.#parts.tensors) tensor.dispose();
+    for (const tensor of this.parts.tensors) tensor.dispose();
   }
 }
