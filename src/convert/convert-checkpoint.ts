@@ -17,14 +17,12 @@ import { aPlace, outputPlace, type PlaceLike, placeName } from '../files/place.t
 import { aSource, type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import { describeModel } from '../models/describe-model.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
-import { describeModel } from '../models/load-model.ts';
 import { checkWeights } from '../models/load-weights.ts';
 import type { distilledLayers } from './distill.ts';
 import { checkDistill, type DistillOptions, distillSettings } from './distill-settings.ts';
-import { ggufContents } from './gguf-contents.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
-import { huggingFaceContents } from './hugging-face-contents.ts';
 import { similarMixes } from './similar.ts';
 import type { WriteJob } from './write-job.ts';
 
@@ -186,7 +184,10 @@ async function write(
   overwrite: boolean,
 ): Promise<Pick<ConvertResult, 'bytes' | 'files' | 'architecture'>> {
   const { format, to } = job;
-  const { bytes, contents } = await (format.names === 'gguf' ? ggufContents(job) : huggingFaceContents(job));
+  const { bytes, contents } =
+    format.names === 'gguf'
+      ? await (await import('./gguf-contents.ts')).ggufContents(job)
+      : await (await import('./hugging-face-contents.ts')).huggingFaceContents(job);
   let files: readonly string[] = [];
   const fill = async (folder: Folder) => {
     files = await format.write(folder, contents, to.file);
@@ -197,7 +198,7 @@ async function write(
   return { bytes, files, architecture };
 }
 
-/** Imported when it is used: the optimisers are a large part of a page's bundle. */
+/** Imported when it is used, as the writers are: a page's bundle is smaller by the optimisers. */
 async function distilled(...all: Parameters<typeof distilledLayers>): ReturnType<typeof distilledLayers> {
   const { distilledLayers } = await import('./distill.ts');
   return distilledLayers(...all);

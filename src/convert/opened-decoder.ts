@@ -9,8 +9,9 @@ import { decoderLayer, embed, normalize, outputHead } from '../models/decoder.ts
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import { type DecoderPass, makePass, type SeenAttention, type SeenHeads } from '../models/decoder-pass.ts';
 import type { DecoderLayer } from '../models/decoder-weights.ts';
+import { describeModel } from '../models/describe-model.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
-import { describeModel, loadParts } from '../models/load-model.ts';
+import { loadParts } from '../models/load-parts.ts';
 import type { ModelParts } from '../models/model.ts';
 import { paddedBatch } from '../models/token-batch.ts';
 import { scope } from '../tensor/scope.ts';

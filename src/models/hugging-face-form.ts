@@ -7,8 +7,8 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
 import { weightPlaces } from './decoder-weights.ts';
+import { describeConfig } from './describe-model.ts';
 import { FAMILIES } from './families/families.ts';
-import { describeConfig } from './load-model.ts';
 import type { ModelParts } from './model.ts';
 import type { PlacedWeight } from './stored-weight.ts';
 

@@ -27,7 +27,8 @@ import {
   decoderLayerWeights,
   type WeightPlace,
 } from './decoder-weights.ts';
-import { describeConfig, describeModel, loadParts } from './load-model.ts';
+import { describeConfig, describeModel } from './describe-model.ts';
+import { loadParts } from './load-parts.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
 import { type PlacedWeight, type StoredParam, storedBytes } from './stored-weight.ts';

@@ -14,7 +14,7 @@ import { aCache, type ModelCache } from '../files/model-cache.ts';
 import { aPlace, type PlaceLike } from '../files/place.ts';
 import { aSource, type ModelSource, sourceName } from '../files/source.ts';
 import { aToken } from '../files/source-options.ts';
-import { describeModel } from '../models/load-model.ts';
+import { describeModel } from '../models/describe-model.ts';
 import { loadTrainableModel, type TrainableModel } from '../models/trainable-model.ts';
 import { matmulPrecision, refuseInt8 } from '../ops/matmul-precision.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FormatError } from '../../src/checkpoint/index.ts';
 import { modelShapeFromConfig } from '../../src/format/model-shape.ts';
-import { describeConfig } from '../../src/models/load-model.ts';
+import { describeConfig } from '../../src/models/describe-model.ts';
 import { RopeTable } from '../../src/models/rope-table.ts';
 import { GOLDEN } from './golden.ts';
 
