@@ -11,6 +11,8 @@ import { BACKENDS, collect, GOLDEN, Golden, loadTiny, SMOLLM2 } from './golden.t
 
 /** Root mean squares of the errors of all logits, as a share of the logits'. */
 const TINY_BOUND = 2 ** -4;
+/** Of mixtures of experts, where a token may go to another expert. */
+const EXPERTS_BOUND = 2 ** -3;
 const SMOLLM2_BOUND = 2 ** -6;
 /** Share of tokens whose likeliest successor is that of highest. */
 const AGREEMENT = 0.9;
@@ -66,7 +68,8 @@ describe.each(FAST)('%s', (backend) => {
     const tokens = golden.rows('tokens');
     const exact = await logits(path, tokens, { backend });
     const got = await logits(path, tokens, { backend, matmulPrecision: 'bfloat16' });
-    expect(distance(exact, got)).toBeLessThan(TINY_BOUND);
+    const bound = /mixtral|moe|deepseek|gpt_oss/.test(name) ? EXPERTS_BOUND : TINY_BOUND;
+    expect(distance(exact, got)).toBeLessThan(bound);
     expect(agreement(exact, got, exact.length / tokens.flat().length)).toBeGreaterThan(AGREEMENT);
   });
 
