@@ -80,7 +80,7 @@ export function planMemory(source: PlanSource, options: MemoryOptions = {}): Mem
       groups,
       basis:
         typeof given === 'string'
-          ? `sizes of the config, every matrix as ${given}, without biases`
+          ? `sizes of the config, all as ${given}, without biases`
           : 'tensors in the files',
     }),
     kvCache: Object.freeze(kvCache),

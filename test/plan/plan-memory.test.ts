@@ -122,7 +122,7 @@ describe('planMemory', () => {
     // 144 bytes per 256 values; norms in f32.
     const norms = 65 * 4096;
     expect(plan.weights.bytes).toBe((144 / 256) * (plan.weights.parameters - norms) + 4 * norms);
-    expect(plan.weights.basis).toMatch(/sizes of the config, every matrix as q4_k/);
+    expect(plan.weights.basis).toMatch(/sizes of the config, all as q4_k/);
   });
 
   test('ranks share weights and cache, and each has its activations', () => {
