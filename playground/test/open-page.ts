@@ -30,8 +30,8 @@ export interface Stage extends AsyncDisposable {
   /** Opens the page in a profile of its own; the model is loaded when it returns. */
   open(path?: string, options?: BrowserContextOptions): Promise<Watched>;
   /**
-   * The longest tasks of a page's threads while `run` ran. A task that waits for a processor takes longer, but not
-   * more processor time, so that these limits hold on a busy machine too.
+   * The longest tasks of a page's threads while `run` ran. A task of the page that waits for a processor takes
+   * longer, but not more processor time, so that its limit holds on a busy machine too.
    */
   longestTasks(
     page: Page,

@@ -72,9 +72,10 @@ describe.skipIf(opened === undefined)('the page', () => {
     console.log('longest tasks, ms of processor time', tasks);
     expect(tasks.page.count).toBeGreaterThan(100);
     expect(tasks.page.processor).toBeLessThan(50);
-    // Stop takes effect between two tasks of the worker.
+    // Stop takes effect between two tasks of the worker. They take less than 200 ms on an idle machine; on a busy
+    // one the worker spins while it waits for the engine's other threads, which counts as processor time.
     expect(tasks.worker.count).toBeGreaterThan(100);
-    expect(tasks.worker.processor).toBeLessThan(200);
+    expect(tasks.worker.processor).toBeLessThan(1000);
 
     const download = page.getByRole('region', { name: 'Download' });
     const [file] = await Promise.all([
