@@ -9,14 +9,13 @@ import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
 import {
   gatedFromConfig,
+  gatedFromGguf,
   ggufNames,
   huggingFaceNames,
   statedBiases,
-  ungatedFromGguf,
   withLayerNames,
   withLayers,
 } from './gated-decoder.ts';
-import { ggufRope } from './rope-keys.ts';
 
 export const cohere2: Family = {
   modelTypes: ['cohere2'],
@@ -34,11 +33,7 @@ export const cohere2: Family = {
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const config: DecoderConfig = {
-      ...ungatedFromGguf(source),
-      rope: ggufRope(source, 'cohere2', true),
-      mlp: { gated: true, activation: 'silu' },
-    };
+    const config = gatedFromGguf(source, { norm: 'layer', interleaved: true });
     return block(config, ggufNames, positiveNumber(source.keys, 'cohere2.logit_scale'));
   },
 };

@@ -75,6 +75,8 @@ interface GgufTraits {
   /** Whether q and k are stored for the rotation of pairs (2i, 2i + 1). */
   readonly interleaved?: boolean;
   readonly queryKeyNorm?: QueryKeyNorm;
+  /** Default `rms`. */
+  readonly norm?: DecoderConfig['norm'];
   /** Default silu. */
   readonly activation?: Activation;
   /** Whether the family can have experts. */
@@ -90,10 +92,11 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
   const experts = keys.int(`${arch}.expert_count`);
   if (experts !== undefined && !traits.experts)
     throw keys.fail(`${arch}.expert_count`, `expected no experts, got ${experts}`);
+  const { norm = 'rms' } = traits;
   return {
     ...decoderSizes(source, ggufSizes(arch)),
-    norm: 'rms',
-    normEps: positiveNumber(keys, `${arch}.attention.layer_norm_rms_epsilon`),
+    norm,
+    normEps: positiveNumber(keys, `${arch}.attention.layer_norm_${norm === 'rms' ? 'rms_' : ''}epsilon`),
     rope: ggufRope(source, arch, traits.interleaved ?? false, traits.yarnTruncates),
     ...(traits.queryKeyNorm && { queryKeyNorm: traits.queryKeyNorm }),
     attention: layerAttention(keys, shape),

@@ -8,12 +8,11 @@ import type { DecoderConfig } from '../decoder-config.ts';
 import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
 import {
   gatedFromConfig,
+  gatedFromGguf,
   ggufNames,
   huggingFaceNames,
   statedBiases,
-  ungatedFromGguf,
 } from './gated-decoder.ts';
-import { ggufRope } from './rope-keys.ts';
 
 export const olmo: Family = {
   modelTypes: ['olmo'],
@@ -27,11 +26,7 @@ export const olmo: Family = {
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const config: DecoderConfig = {
-      ...ungatedFromGguf(source),
-      rope: ggufRope(source, 'olmo', true),
-      mlp: { gated: true, activation: 'silu' },
-    };
+    const config = gatedFromGguf(source, { norm: 'layer', interleaved: true });
     return { config: plainNorms(config, source.keys, 'olmo.attention.clamp_kqv'), names: ggufNames };
   },
 };

@@ -8,12 +8,11 @@ import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import type { DecoderDescription, Family, FamilySource } from './family.ts';
 import {
   gatedFromConfig,
+  gatedFromGguf,
   ggufNames,
   huggingFaceNames,
-  ungatedFromGguf,
   withLayerNames,
 } from './gated-decoder.ts';
-import { ggufRope } from './rope-keys.ts';
 
 export const stablelm: Family = {
   modelTypes: ['stablelm'],
@@ -34,11 +33,7 @@ export const stablelm: Family = {
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
-    const config: DecoderConfig = {
-      ...ungatedFromGguf(source),
-      rope: ggufRope(source, 'stablelm', false),
-      mlp: { gated: true, activation: 'silu' },
-    };
+    const config = gatedFromGguf(source, { norm: 'layer' });
     return block(config, ggufNames, !source.hasTensor('blk.0.ffn_norm.weight'));
   },
 };
