@@ -121,7 +121,7 @@ export interface ConvertResult {
 }
 
 /**
- * Writes a checkpoint with `numKeyValueHeads` key/value heads.
+ * Writes a checkpoint with `numKeyValueHeads` key/value heads, or with its own as another type or format.
  * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
  * multi-query model in its own form, for multi-head latent attention, for `distill` with nothing to train, or
  * when there is no class for the result; TypeError for options of another kind; FormatError for a damaged
@@ -147,9 +147,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   const description = await describeModel(checkpoint, await readyBackend());
   const { config, names } = description;
   const after = options.numKeyValueHeads ?? config.numKeyValueHeads;
-  if (options.numKeyValueHeads === undefined)
-    checkChange(dtype !== undefined || format !== checkpoint.format);
-  else checkHeads(config, after, dtype !== undefined || format !== checkpoint.format);
+  const isRewritten = dtype !== undefined || format !== checkpoint.format;
+  if (options.numKeyValueHeads === undefined) checkChange(isRewritten);
+  else checkHeads(config, after, isRewritten);
   checkWeights(checkpoint, config, names);
   const settings = distillSettings(options.distill, method, config, after);
   await checkOutputPlace(checkpoint.place, to, force);

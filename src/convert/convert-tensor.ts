@@ -159,10 +159,10 @@ async function* rowBlock(
 }
 
 /** sum += weight * matrix @ values; matrix `[size, size]`, the others `[size, columns]` */
-function addTurned(
+export function addTurned(
   sum: Float64Array,
   values: Float32Array | Float64Array,
-  { weight, matrix }: BlockSource,
+  { weight, matrix }: Pick<BlockSource, 'weight' | 'matrix'>,
   size: number,
 ): void {
   if (matrix === undefined) {

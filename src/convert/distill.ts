@@ -23,10 +23,10 @@ import { sqrt } from '../ops/unary.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { calibrationRows } from './calibration-rows.ts';
+import { calibrationRowLength, calibrationRows, calibrationTokens } from './calibration-rows.ts';
 import type { DistillSettings } from './distill-settings.ts';
 import type { LayerMix, LayerWeights } from './head-mix.ts';
-import { mixedLayer, projectionsOf } from './mixed-layer.ts';
+import { freeMixedLayer, mixedLayer } from './mixed-layer.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { type LayerBatch, trainLayer } from './train-layer.ts';
 
@@ -61,7 +61,7 @@ export async function distilledLayers(
   const decoder = await OpenedDecoder.of(checkpoint, description);
   const streams: Stream[] = [];
   try {
-    const rows = calibrationRows(decoder, source, TOKENS, checkpoint.path);
+    const rows = spreadRows(decoder, source, checkpoint.path);
     const perBatch = Math.max(1, Math.floor(BATCH_TOKENS / rows[0].length));
     for (let at = 0; at < rows.length; at += perBatch) {
       const pass = decoder.pass(rows.slice(at, at + perBatch));
@@ -88,10 +88,7 @@ export async function distilledLayers(
         for (const tensor of [batches[i].input, batches[i].target, batches[i].weight]) tensor.dispose();
         await eventLoopTurn();
       }
-      for (const { weight, bias } of projectionsOf(layer)) {
-        weight.dispose();
-        if (bias && bias !== decoder.layers[index].attentionOutput.bias) bias.dispose();
-      }
+      freeMixedLayer(layer, decoder.layers[index]);
     }
     return out;
   } finally {
@@ -102,6 +99,24 @@ export async function distilledLayers(
     }
     decoder.dispose();
   }
+}
+
+/**
+ * Rows at equal distances from all of the text, so that each part of it counts.
+ * @throws RangeError for an id that is no token of the model
+ */
+function spreadRows(decoder: OpenedDecoder, source: string | ArrayLike<number>, path: string): number[][] {
+  const tokens =
+    typeof source === 'string' ? calibrationTokens(decoder, source, path, 'the text of distill') : source;
+  const { vocabSize } = decoder.config;
+  for (let i = 0; i < tokens.length; i++) {
+    const id = tokens[i];
+    if (Number.isInteger(id) && id >= 0 && id < vocabSize) continue;
+    throw new RangeError(`distill: expected token ids from 0 to ${vocabSize - 1}, got ${id}`);
+  }
+  const all = calibrationRows(decoder, tokens, 'distill: expected at least 2 tokens');
+  const count = Math.min(all.length, Math.ceil(TOKENS / calibrationRowLength(decoder.config)));
+  return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]);
 }
 
 /** What the layer reads in the converted model, and what it is to add to the stream there. */

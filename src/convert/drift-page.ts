@@ -1,6 +1,7 @@
 /**
- * The drift report as a page: one file without scripts or links. Losses on each
- * text, what both models write, bars per layer for the three errors, a heat map of the similarity of the old heads with the groups outlined, the numbers as a table.
+ * The drift report as a page: one file without scripts or links. Losses on each text, what both models write,
+ * bars per layer for the three errors, a heat map of the similarity of the old heads with the groups outlined,
+ * the numbers as a table.
  */
 
 import { checkObject } from '../arguments/kinds.ts';

@@ -129,13 +129,15 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
       named.length === 0 ? undefined : questionsFrom(tokenizer, named, before.config.maxPositionEmbeddings);
     const rows = parts.map((part) => rowsOf(before, tokenizer, part.text, options));
     const steps = questions === undefined ? 0 : 2 * (questions.prompts.length + questions.cloze.length);
-    const progress = new Steps(rows.flat().length + steps, options.onProgress);
+    const total = rows.flat().length + steps;
+    let done = 0;
+    const onStep = () => options.onProgress?.(++done, total);
     const errors = result.layers.map((mix) => new LayerErrors(before.config, mix));
     const each = parts.map(() => new LogitDrift());
     for (const [i, part] of rows.entries()) {
       for (const row of part) {
         await compareRow(before, after, row, errors, each[i]);
-        progress.take();
+        onStep();
       }
     }
     const { method, numHeads, numKeyValueHeads } = result;
@@ -145,7 +147,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
       texts: Object.fromEntries(
         parts.flatMap(({ name }, i) => (name === undefined ? [] : [[name, each[i].result()]])),
       ),
-      answers: questions && (await answerDrift(before.parts, after.parts, questions, () => progress.take())),
+      answers: questions && (await answerDrift(before.parts, after.parts, questions, onStep)),
       layers: errors.map((error) => error.result()),
     };
   } finally {
@@ -189,22 +191,6 @@ function rowsOf(
   const rows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, windows);
   if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
   return rows;
-}
-
-/** Counts the steps of the whole measurement. */
-class Steps {
-  readonly #total: number;
-  readonly #onProgress: DriftOptions['onProgress'];
-  #done = 0;
-
-  constructor(total: number, onProgress: DriftOptions['onProgress']) {
-    this.#total = total;
-    this.#onProgress = onProgress;
-  }
-
-  take(): void {
-    this.#onProgress?.(++this.#done, this.#total);
-  }
 }
 
 async function compareRow(

@@ -6,9 +6,10 @@ import { tensor } from '../ops/creation.ts';
 import { transpose } from '../ops/transpose.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { addTurned } from './convert-tensor.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 
-/** The caller frees the tensors of `projectionsOf` the result; the others are those of `layer`. */
+/** Free it with `freeMixedLayer`: tensors that do not change are those of `layer`. */
 export function mixedLayer(config: DecoderConfig, layer: DecoderLayer, mix: LayerMix): DecoderLayer {
   const { headDim: H, queryKeyNorm } = config;
   const normed = queryKeyNorm?.over === 'all';
@@ -30,6 +31,17 @@ export function mixedLayer(config: DecoderConfig, layer: DecoderLayer, mix: Laye
   }));
 }
 
+/** Frees the tensors of a mixed layer, but not those of the layer that it was made of. */
+export function freeMixedLayer(mixed: DecoderLayer, { attentionOutput, ...layer }: DecoderLayer): void {
+  for (const { weight, bias } of projectionsOf(mixed)) {
+    weight.dispose();
+    if (bias !== attentionOutput.bias) bias?.dispose();
+  }
+  for (const name of ['queryNorm', 'keyNorm', 'sinks'] as const) {
+    if (mixed[name] !== layer[name]) mixed[name]?.dispose();
+  }
+}
+
 /** q, k, v and o. */
 export function projectionsOf(layer: DecoderLayer): readonly ProjectionOf<Tensor>[] {
   return [...layer.queryKeyValue, layer.attentionOutput];
@@ -37,20 +49,13 @@ export function projectionsOf(layer: DecoderLayer): readonly ProjectionOf<Tensor
 
 /** New heads of a weight `[heads * H, D]` or a bias `[heads * H]`. */
 function mixedRows(old: Tensor, mixes: readonly HeadMix[], H: number): Tensor {
-  const values = cast(old, 'f32').dataSync();
-  const columns = old.size / old.shape[0];
-  const out = new Float64Array(mixes.length * H * columns);
+  const values = cast(old, 'f32').dataSync() as Float32Array;
+  const size = (H * old.size) / old.shape[0];
+  const out = new Float64Array(mixes.length * size);
   mixes.forEach((mix, index) => {
-    for (const { head, weight, matrix } of mix) {
-      for (let r = 0; r < H; r++) {
-        const to = out.subarray((index * H + r) * columns, (index * H + r + 1) * columns);
-        for (let s = 0; s < H; s++) {
-          const factor = matrix ? weight * matrix[r * H + s] : r === s ? weight : 0;
-          if (factor === 0) continue;
-          const from = (head * H + s) * columns;
-          for (let c = 0; c < columns; c++) to[c] += factor * Number(values[from + c]);
-        }
-      }
+    const to = out.subarray(index * size, (index + 1) * size);
+    for (const source of mix) {
+      addTurned(to, values.subarray(source.head * size, (source.head + 1) * size), source, H);
     }
   });
   return tensor(Float32Array.from(out), { shape: [mixes.length * H, ...old.shape.slice(1)] });

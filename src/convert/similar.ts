@@ -9,16 +9,15 @@ import type { DecoderConfig } from '../models/decoder-config.ts';
 import { freePass } from '../models/decoder-pass.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
-import { documentStart, documentWindows } from '../text/documents.ts';
 import { alignFreely, alignPlane, blockOf, squareRoots, times, transposed } from './align-heads.ts';
+import { calibrationRowLength, calibrationRows, calibrationTokens } from './calibration-rows.ts';
 import { similarGroups } from './group-heads.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 import { type HeadStatistics, outputMoments, seenStatistics } from './head-statistics.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 
-/** Tokens of the calibration text that are used, in one pass, and the longest row. */
+/** Tokens of the calibration text that are used, in one pass. */
 const TOKENS = 2048;
-const WINDOW = 256;
 
 interface SimilarOptions {
   /**
@@ -49,8 +48,7 @@ export async function similarMixes(
   const mixes: LayerMix[] = [];
   const decoder = await OpenedDecoder.of(checkpoint, description, signal);
   try {
-    const windows = calibrationWindows(decoder, checkpoint.path, calibration);
-    const pass = decoder.pass(windows);
+    const pass = decoder.pass(firstRows(decoder, checkpoint.path, calibration));
     let x = decoder.embed(pass);
     for (let i = 0; i < config.numLayers; i++) {
       const output = outputMoments(config, decoder.layers[i].attentionOutput.weight);
@@ -71,12 +69,9 @@ export async function similarMixes(
   return mixes;
 }
 
-function calibrationWindows(
-  { config, tokenizer }: OpenedDecoder,
-  path: string,
-  text: string | undefined,
-): number[][] {
-  const length = Math.min(WINDOW, config.maxPositionEmbeddings);
+function firstRows(decoder: OpenedDecoder, path: string, text: string | undefined): number[][] {
+  const { config } = decoder;
+  const length = calibrationRowLength(config);
   const count = Math.ceil(TOKENS / length);
   if (text === undefined) {
     let state = 1;
@@ -86,17 +81,9 @@ function calibrationWindows(
     };
     return Array.from({ length: count }, () => Array.from({ length }, next));
   }
-  if (tokenizer === undefined) {
-    throw new Error(`${path}: expected a tokenizer for the calibration text, got none`);
-  }
-  const tokens = tokenizer.encode(text, { addSpecialTokens: false });
-  const windows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, count);
-  // The rows form one batch, so a shorter last row is dropped.
-  if (windows.length > 1 && windows[windows.length - 1].length < windows[0].length) windows.pop();
-  if (windows.length === 0) {
-    throw new Error(`expected a calibration text of at least 2 tokens, got ${tokens.length}`);
-  }
-  return windows;
+  const tokens = calibrationTokens(decoder, text, path, 'the calibration text');
+  const rows = calibrationRows(decoder, tokens, 'expected a calibration text of at least 2 tokens');
+  return rows.slice(0, count);
 }
 
 /** One layer's groups and alignments. */
