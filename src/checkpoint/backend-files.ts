@@ -1,7 +1,7 @@
 /**
  * The files of a checkpoint in the memory of backends. A file with a path is opened there (the native backend
- * maps it by default), one in memory is copied from. Others (a Blob, an address) can only be read asynchronously: their
- * bytes are fetched first, straight into the backend's memory.
+ * maps it by default), one in memory is copied from. Others (a Blob, an address) can only be read
+ * asynchronously: their bytes are fetched first, straight into the backend's memory.
  */
 import { describe } from '../arguments/kinds.ts';
 import type { Backend, BackendFile } from '../backend/backend.ts';

@@ -1,4 +1,7 @@
-/** The checkpoint that a command runs: the help of its argument, `--cache`, `--no-mmap`, and loading it with progress. */
+/**
+ * The checkpoint that a command runs: the help of its argument, `--cache`, `--no-mmap`, and loading it with
+ * progress.
+ */
 import type { Command } from 'commander';
 import { findPath } from '../files/node-folder.ts';
 import { hubIdUrl } from '../files/source.ts';

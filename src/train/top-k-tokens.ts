@@ -43,7 +43,10 @@ export function topKOf(logits: Float32Array, V: number, k: number): TopK {
   return { count, k, ids, logProbs };
 }
 
-/** Fills `ids` with the ids of the largest values, ascending. It keeps a heap whose root is the least of them. */
+/**
+ * Fills `ids` with the ids of the largest values, ascending. It keeps a heap whose root is the least of them,
+ * since the op `topK` takes time proportional to k.
+ */
 function largestIds(values: Float32Array, ids: Int32Array): void {
   const k = ids.length;
   /** Whether token a goes before token b: it is larger, or equal and earlier. */

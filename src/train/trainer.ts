@@ -167,7 +167,8 @@ export class Trainer {
   /**
    * `advance` with a turn of the event loop after each of its `accumulate` batches, so that timers, messages
    * and an abort are not held up by a long step.
-   * @throws as `advance`; Error while another step runs; the reason of an aborted signal. Parameters and optimiser are unchanged then
+   * @throws as `advance`; Error while another step runs; the reason of an aborted signal. Parameters and
+   * optimiser are unchanged then
    */
   async advanceAsync(options: AdvanceOptions = {}): Promise<number> {
     checkOptions('advanceAsync', options, ADVANCE_OPTIONS);
