@@ -16,7 +16,9 @@ import type { ArgumentsOf, Call } from './calls/call.ts';
  */
 export type BackendName = 'native' | 'wasm' | 'reference';
 
-/** An open file of tensor data: memory-mapped by the native backend by default, read in slices by the others. */
+/**
+ * An open file of tensor data: memory-mapped by the native backend by default, read in slices by the others.
+ */
 export interface BackendFile {
   readonly size: number;
   /** The bytes from `byteOffset` as storage; stays valid after `close()`. */

@@ -20,8 +20,9 @@ interface PlayFlags {
 }
 
 const SITE = fileURLToPath(new URL('../playground/', import.meta.url));
-/** The package has the bundled model and its text here only, and the kernels of the site beside its own code. */
+/** The package has the bundled model and its text here only. */
 const DEMO = fileURLToPath(new URL('../../demo/', import.meta.url));
+/** The package has the site's kernels here only, beside its own code. */
 const KERNELS = fileURLToPath(new URL('../backend/wasm/', import.meta.url));
 const HOST = '127.0.0.1';
 

@@ -115,7 +115,10 @@ function fitWithMinimum(values: ArrayLike<number>, from: number, most: number): 
   return best;
 }
 
-/** 128 bytes of low nibbles, 64 of upper two bits, 16 int8 scales of 16 values each, d: `d * scale * (code - 32)`. */
+/**
+ * 128 bytes of low nibbles, 64 of upper two bits, 16 int8 scales of 16 values each, d:
+ * `d * scale * (code - 32)`.
+ */
 export function encodeQ6KBlock(values: ArrayLike<number>, out: Uint8Array): void {
   const fits = Array.from({ length: 16 }, (_, group) => fitScale(values, 16 * group, 32));
   const largest = fits.reduce((most, scale) => (Math.abs(scale) > Math.abs(most) ? scale : most), 0);

@@ -121,7 +121,9 @@ export interface QueryGrowth {
 
 /** The RMS norm of q and k. */
 export interface QueryKeyNorm {
-  /** `head`: each head by itself, all by one weight `[H]`; `all`: the heads of a token as one vector (OLMo 2). */
+  /**
+   * `head`: each head by itself, all by one weight `[H]`; `all`: the heads of a token as one vector (OLMo 2).
+   */
   readonly over: 'head' | 'all';
   /** Whether it has a weight; default true. */
   readonly weighted?: boolean;

@@ -57,7 +57,7 @@ export async function loadModel(source: ModelSource, options: LoadModelOptions =
   if (dtype !== undefined && dtype !== 'f32' && dtype !== 'f16' && dtype !== 'bf16') {
     throw new TypeError(`loadModel: expected dtype f32, f16 or bf16, got ${String(dtype)}`);
   }
-  // Without one of its own this is the program's, so that a wrong GQA_MATMUL_PRECISION is an error before loading.
+  // Without one of its own it is the program's: a wrong GQA_MATMUL_PRECISION is an error before loading.
   checkMatmulPrecision('loadModel', matmulPrecision ?? programPrecision());
   const backend = await readyBackend(options.backend, 'loadModel');
   const told = (phase: 'downloading' | 'loading') =>

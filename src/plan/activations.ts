@@ -19,7 +19,10 @@ export function activationBytes(shape: ModelShape, chunk: number, rows: number):
   return packedBytes(shape) + Math.max(passBytes(shape, chunk, 1), passBytes(shape, rows, rows));
 }
 
-/** The weights of gate and up, or of q, k and v, as f32, in a buffer that is a quarter larger (kernels/scratch.c). */
+/**
+ * The weights of gate and up, or of q, k and v, as f32, in a buffer that is a quarter larger
+ * (kernels/scratch.c).
+ */
 function packedBytes({
   hiddenSize: D,
   intermediateSize: I = 0,
@@ -69,7 +72,9 @@ function feedForwardBytes(
   );
 }
 
-/** Bytes of f32 values in a buffer of the pool, whose sizes are eighths of a power of two (kernels/memory.h). */
+/**
+ * Bytes of f32 values in a buffer of the pool, whose sizes are eighths of a power of two (kernels/memory.h).
+ */
 function pooled(values: number): number {
   if (values === 0) return 0;
   const step = 2 ** (Math.ceil(Math.log2(4 * values)) - 4);

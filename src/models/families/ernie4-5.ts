@@ -1,5 +1,6 @@
 /**
- * Ernie 4.5, the dense models: Llama with a rotation of neighbouring pairs, and biases where `use_bias` says so.
+ * Ernie 4.5, the dense models: Llama with a rotation of neighbouring pairs, and biases where `use_bias` says
+ * so.
  *
  * Source: transformers models/ernie4_5; llama.cpp conversion/ernie.py, src/models/ernie4-5.cpp.
  */
