@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import terminal from '@xterm/headless';
+import { backends } from '../ops/backends.ts';
 import { cliFile } from './run-cli.ts';
 
 /** Why tests through a terminal cannot run here; undefined where they can. */
@@ -27,7 +28,9 @@ export async function runInTerminal(
 ): Promise<TerminalRun> {
   const quoted = [process.execPath, cliFile, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`);
   const command = `stty cols ${columns} rows 24; exec ${quoted.join(' ')}`;
-  const env = { ...process.env, GQA_DEBUG: '', TERM: 'xterm-256color' };
+  // Where there is no native build, one line says that WASM runs, unless it is asked for.
+  const backend = backends.some(({ name }) => name === 'native') ? {} : { GQA_BACKEND: 'wasm' };
+  const env = { ...process.env, ...backend, GQA_DEBUG: '', TERM: 'xterm-256color' };
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], { env });
   const screen = new terminal.Terminal({
     cols: columns,
