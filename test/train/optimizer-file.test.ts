@@ -29,7 +29,7 @@ import {
 
 let folder: string;
 beforeAll(async () => {
-  await setBackend('native');
+  await setBackend('native').catch(() => setBackend('wasm'));
   folder = mkdtempSync(join(tmpdir(), 'gqa-optimizer-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -60,7 +60,7 @@ const SECOND_HALF = `
   import { saveModel } from 'gqa/models';
   import { adamw, causalLmLoss, chain, clipByGlobalNorm, drawBatch, loadOptimizer, loadTrainableModel, multiSteps,
     Optimizer, warmupCosineDecaySchedule } from 'gqa/train';
-  await setBackend('native');
+  await setBackend('native').catch(() => setBackend('wasm'));
   const tokens = Int32Array.from({ length: 500 }, (_, i) => (i * i + (i >> 3)) % 11);
   const model = await loadTrainableModel('half');
   const schedule = warmupCosineDecaySchedule({ initValue: 0, peakValue: 1e-2, warmupSteps: 5, decaySteps: 20 });
