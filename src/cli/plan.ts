@@ -95,7 +95,11 @@ export function planCommand(): Command {
       parse.memorySize,
     )
     .option('--total-memory <size>', 'show what fits into this memory beside the weights', parse.memorySize)
-    .option('--weights <dtype>', "type of all matrices (default: the files' own, else bf16)", weightDtype)
+    .option(
+      '--weights <dtype>',
+      "type of the weights, as gqa quantize writes it (default: the files' own, else bf16)",
+      weightDtype,
+    )
     .option('--device <name>', 'estimate tokens per second on it; this: this machine, measured', deviceName)
     .option('--bandwidth <size>', 'bytes per second of another device, such as 100GB/s', parse.bandwidth)
     .option('--flops <n>', 'FLOP/s of another device, such as 30T', parse.flops)

@@ -1,6 +1,7 @@
 /** `gqa quantize`: writes a checkpoint as a GGUF file in a block type, by llama.cpp's mixtures. */
 import { Command } from 'commander';
 import { convertCheckpoint } from '../convert/index.ts';
+import { MIXTURE_TYPES } from '../format/gguf-mixture.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { UsageError } from './errors.ts';
 import { unlessInterrupted } from './interrupt.ts';
@@ -16,8 +17,6 @@ interface QuantizeFlags extends CacheFlag {
   readonly json?: true;
 }
 
-const TYPES: readonly StorageType[] = ['q8_0', 'q6_k', 'q4_k', 'q4_0'];
-
 const about = `
 The types are llama.cpp's Q8_0, Q6_K, Q4_K_M and Q4_0: the output head, and in q4_k some values and down projections,
 have more bits. llama.cpp opens the file. Quantising a quantised file adds to its errors.
@@ -31,7 +30,9 @@ export function quantizeCommand(): Command {
     .description('write a checkpoint as a quantised GGUF file')
     .argument('<in>', CHECKPOINT_HELP, parse.path)
     .argument('<out>', 'the .gguf file to make', parse.path)
-    .addOption(parse.oneOf('--type <dtype>', 'block type of the weights', TYPES).makeOptionMandatory());
+    .addOption(
+      parse.oneOf('--type <dtype>', 'block type of the weights', MIXTURE_TYPES).makeOptionMandatory(),
+    );
   return addCacheOption(command)
     .option('--force', 'replace an existing file')
     .option('--json', 'print one JSON object')

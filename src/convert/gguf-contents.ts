@@ -6,10 +6,10 @@
 import { type GgufPair, metadataPairs } from '../checkpoint/write-gguf.ts';
 import { FormatError } from '../format/format-error.ts';
 import type { GgufHeader } from '../format/gguf.ts';
+import { FILE_TYPES, type MixtureModel, mixedType } from '../format/gguf-mixture.ts';
 import { type StorageType, storageLayout } from '../format/storage-type.ts';
 import { convertedShape, convertedTensor, type TensorJob } from './convert-tensor.ts';
 import { ggufFromHuggingFace } from './gguf-from-hugging-face.ts';
-import { FILE_TYPES, type MixtureModel, mixedType } from './gguf-mixture.ts';
 import { isReadable, isWritable } from './number-codec.ts';
 import { copyingPlan } from './same-bytes.ts';
 import { SpareBuffers } from './spare-buffers.ts';
@@ -34,7 +34,11 @@ export async function ggufContents(job: WriteJob): Promise<Converted> {
     : await ggufFromHuggingFace(job, plans);
   const buffers = new SpareBuffers();
   const tensors = new Map<string, TensorJob>();
-  const model = mixtureModel(job, source.tensors.has('output.weight'));
+  const model: MixtureModel = {
+    ...job.config,
+    numKeyValueHeads: job.numKeyValueHeads,
+    tiedEmbeddings: !source.tensors.has('output.weight'),
+  };
   for (const [name, tensor] of source.tensors) {
     tensors.set(
       name,
@@ -47,14 +51,6 @@ export async function ggufContents(job: WriteJob): Promise<Converted> {
   // GGUF's keys have the recipe already.
   const recipe = checkpoint.gguf ? undefined : await checkpoint.format.recipe(checkpoint);
   return { bytes: total, contents: { keys, tensors: bytes, recipe, concurrency: CONCURRENCY } };
-}
-
-function mixtureModel({ config }: WriteJob, hasHead: boolean): MixtureModel {
-  const { modelType, numLayers, numHeads, numKeyValueHeads, experts } = config;
-  // What is written from safetensors has the form of Llama.
-  const architecture = modelType === 'falcon' ? modelType : 'llama';
-  const numExperts = experts?.numExperts ?? 0;
-  return { architecture, numLayers, numHeads, numKeyValueHeads, numExperts, tiedEmbeddings: !hasHead };
 }
 
 function sameNames({ checkpoint }: WriteJob, plans: ReadonlyMap<string, TensorPlan>): GgufTensors {

@@ -22,6 +22,7 @@ const gpt2: FamilyFacts = {
   learnedPositions: true,
   slides: 'never',
   tokenizerClass: 'GPT2Tokenizer',
+  gguf: { fusedQueryKeyValue: true },
 };
 const falcon: FamilyFacts = {
   tied: true,
@@ -31,6 +32,7 @@ const falcon: FamilyFacts = {
   // K = 1, unless `new_decoder_architecture` is true or `multi_query` false.
   keyValueHeads: (keys, stated, numHeads) =>
     multiQuery(keys) && keys.flag('new_decoder_architecture') !== true ? 1 : (stated ?? numHeads),
+  gguf: { fusedQueryKeyValue: true },
 };
 const mimo2: FamilyFacts = {
   // `sliding_window_size` counts the tokens before the query.
@@ -51,7 +53,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   },
   bailing_hybrid: { layers: lastOf(6, { key: 'layer_group_size' }, 'linear') },
   beam: { layers: lastOf(6, { layer: endsFull }) },
-  bloom: { tied: true, fourfold: true, ungated: true },
+  bloom: { tied: true, fourfold: true, ungated: true, gguf: { fusedQueryKeyValue: true } },
   chatglm: {
     keyValueHeads: (keys, stated, numHeads) =>
       keys.flag('multi_query_attention') === true ? (stated ?? numHeads) : numHeads,
@@ -165,8 +167,10 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     layers: lastOf(2, { window: 128, fixedPeriod: true, needsWindow: true }),
     slidesInLlamaCpp: true,
   },
-  'gptj mpt': { fourfold: true, ungated: true },
-  'apertus arcee gpt_neox gptneox nanochat nemotron phi phi2': { ungated: true },
+  gptj: { fourfold: true, ungated: true },
+  mpt: { fourfold: true, ungated: true, gguf: { fusedQueryKeyValue: true } },
+  'apertus arcee nanochat nemotron phi phi2': { ungated: true },
+  'gpt_neox gptneox': { ungated: true, gguf: { fusedQueryKeyValue: true } },
   granite_swa: { layers: firstOf(4, { window: 128 }), slidesInLlamaCpp: true },
   granitemoe_swa: { layers: firstOf(4, { window: 128 }) },
   // One of its layers is counted in `nextn_predict_layers` although it is part of a forward pass.
@@ -241,7 +245,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   nemotron_h: { countedByList: true },
   olmo_hybrid: { layers: lastOf(4, {}, 'linear') },
   opt: { tied: true, ungated: true, learnedPositions: true, tokenizerClass: 'GPT2Tokenizer' },
-  phi3: { slides: 'always', gguf: { addedTokensTakeSpaces: true } },
+  phi3: { slides: 'always', gguf: { addedTokensTakeSpaces: true, fusedQueryKeyValue: true } },
   phi3small: {
     otherKeys: [
       ...['blocksparse_block_size', 'blocksparse_homo_head_pattern', 'blocksparse_num_local_blocks'],
@@ -272,7 +276,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   RefinedWebModel: falcon,
   roberta: { tokenizerClass: 'RobertaTokenizer' },
   smallthinker: { slidesInLlamaCpp: true, gguf: { layers: firstOf(4, { fixedWindow: 4096 }) } },
-  starcoder: { ungated: true, learnedPositions: true },
+  starcoder: { ungated: true, learnedPositions: true, gguf: { fusedQueryKeyValue: true } },
   starcoder2: { tied: true, ungated: true, slides: 'always', tokenizerClass: 'GPT2Tokenizer' },
   vaultgemma: { layers: lastOf(2) },
   zamba: {

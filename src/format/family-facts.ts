@@ -116,6 +116,8 @@ export interface GgufFacts {
   readonly ownCaches?: number;
   /** `nextn_predict_layers` counts layers that are part of a forward pass. */
   readonly draftsInPass?: true;
+  /** q, k and v of a layer are one tensor, `attn_qkv`. */
+  readonly fusedQueryKeyValue?: true;
   /** Which layers have an indexer where the file does not list them; undefined means all. */
   readonly indexer?: (keys: KeyReader) => ((layer: number) => boolean) | undefined;
   /** Tokens are in the order of their merges, and tokens that are only spaces have spaces in place of ▁. */

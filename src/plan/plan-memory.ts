@@ -3,12 +3,14 @@
  */
 import { aNumber, anything, checkInteger, checkObject } from '../arguments/kinds.ts';
 import { checkOptions, type OptionKinds, optionKinds } from '../arguments/options.ts';
+import { MIXTURE_TYPES } from '../format/gguf-mixture.ts';
 import { STORAGE_TYPES, type StorageType } from '../format/storage-type.ts';
 import { activationBytes, DECODE_ROWS, PREFILL_CHUNK } from './activations.ts';
 import { maxBatch, maxContext } from './budget.ts';
+import { countWeights } from './count-weights.ts';
 import { type KvCachePlan, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
 import { PLAN_KINDS, type PlanOptions, type Runtime } from './runtime-rules.ts';
-import { countWeights, type WeightGroup } from './weights.ts';
+import type { WeightGroup } from './weights.ts';
 
 /** Tokens of a prompt that a runtime takes at once by default; transformers takes all. */
 const CHUNK: Readonly<Record<Runtime, number>> = {
@@ -22,7 +24,8 @@ const CHUNK: Readonly<Record<Runtime, number>> = {
 export interface MemoryOptions extends PlanOptions {
   /**
    * The weights as `readModelWeights` gives them, or the storage type of weights that are counted from the
-   * shape; default `bf16`.
+   * shape; default `bf16`. `q8_0`, `q6_k`, `q4_k` and `q4_0` are the mixtures that llama.cpp and `gqa quantize`
+   * write under these names, with more bits in some matrices; any other type is that of all matrices.
    */
   readonly weights?: StorageType | readonly WeightGroup[];
 }
@@ -78,10 +81,7 @@ export function planMemory(source: PlanSource, options: MemoryOptions = {}): Mem
       bytes: sum('bytes'),
       parameters: sum('parameters'),
       groups,
-      basis:
-        typeof given === 'string'
-          ? `sizes of the config, all as ${given}, without biases`
-          : 'tensors in the files',
+      basis: typeof given === 'string' ? countedBasis(given) : 'tensors in the files',
     }),
     kvCache: Object.freeze(kvCache),
     activations: Object.freeze({
@@ -92,6 +92,11 @@ export function planMemory(source: PlanSource, options: MemoryOptions = {}): Mem
     totalBytes,
     bytesPerRank: totalBytes / ranks,
   });
+}
+
+function countedBasis(type: StorageType): string {
+  const types = MIXTURE_TYPES.includes(type) ? `llama.cpp's ${type} mixture` : `all as ${type}`;
+  return `sizes of the config, ${types}, without biases`;
 }
 
 /** What fits into a memory, weights and activations included. */

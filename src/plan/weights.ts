@@ -1,14 +1,5 @@
-/**
- * The weights of a model by kind and storage type: from the tensors of its files, or, without these, counted
- * from its shape.
- *
- *   attention  N·H·D + 2·K·H·D + N·H·D per layer (the projections; MLA: its own five)
- *   mlp        3·D·I per dense layer, 2·D·I without a gate
- *   experts    3·D·I per expert; routers and shared experts, which every token reads, are in mlp
- */
-import { familyFacts } from '../format/families.ts';
-import type { LayerShape, ModelShape } from '../format/shape-types.ts';
-import { type StorageType, storageLayout } from '../format/storage-type.ts';
+/** The weights of a model by kind and storage type, from the tensors of its files. */
+import type { StorageType } from '../format/storage-type.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
 
 /**
@@ -41,7 +32,7 @@ const NAMES: readonly (readonly [RegExp, WeightKind])[] = [
 
 /** @param tensors of all files of a model, by name */
 export function weightGroups(tensors: ReadonlyMap<string, TensorInfo>): readonly WeightGroup[] {
-  return grouped(
+  return groupedWeights(
     [...tensors].map(([name, { dtype, shape, byteLength }]) => ({
       kind: NAMES.find(([pattern]) => pattern.test(name))?.[1] ?? 'other',
       dtype,
@@ -51,49 +42,8 @@ export function weightGroups(tensors: ReadonlyMap<string, TensorInfo>): readonly
   );
 }
 
-/**
- * The matrices and norms that a shape implies, without biases.
- * @param dtype of the matrices; norms are f32 beside block types, as GGUF has them
- */
-export function countWeights(shape: ModelShape, dtype: StorageType): readonly WeightGroup[] {
-  const { hiddenSize: D, vocabSize = 0, experts, layers } = shape;
-  const I = shape.intermediateSize ?? 0;
-  const matrices = shape.gatedMlp ? 3 : 2;
-  const { numLayers: mixed = 0, numExperts = 0 } = experts ?? {};
-  const { intermediateSize: expertWidth = 0, sharedIntermediateSize: sharedWidth = 0 } = experts ?? {};
-  const dense = layers.length - mixed;
-  const positions = familyFacts(shape.modelType).learnedPositions ? (shape.maxPositionEmbeddings ?? 0) : 0;
-  const counts: readonly (readonly [WeightKind, number])[] = [
-    ['embedding', (vocabSize + positions) * D],
-    ['attention', layers.reduce((sum, layer) => sum + attentionCount(shape, layer), 0)],
-    ['mlp', dense * matrices * D * I + mixed * D * (3 * sharedWidth + numExperts)],
-    ['experts', mixed * numExperts * 3 * D * expertWidth],
-    ['head', shape.tiedEmbeddings ? 0 : vocabSize * D],
-    ['other', (2 * layers.length + 1) * D],
-  ];
-  const { blockLength, blockBytes } = storageLayout(dtype);
-  return grouped(
-    counts.map(([kind, parameters]) =>
-      kind === 'other' && blockLength > 1
-        ? { kind, dtype: 'f32', parameters, bytes: 4 * parameters }
-        : { kind, dtype, parameters, bytes: Math.ceil(parameters / blockLength) * blockBytes },
-    ),
-  );
-}
-
-function attentionCount(shape: ModelShape, layer: LayerShape): number {
-  const { hiddenSize: D } = shape;
-  const { kind, numHeads: N = shape.numHeads, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv } = layer;
-  if (kind === 'linear') return 0;
-  const output = N * Hv * D;
-  if (layer.latent === undefined) return N * H * D + K * (H + Hv) * D + output;
-  const { rank, ropeDim, queryRank } = layer.latent;
-  const query = queryRank === undefined ? N * H * D : queryRank * (D + N * H);
-  return query + (rank + ropeDim) * D + rank * N * (H - ropeDim + Hv) + output;
-}
-
 /** One group per kind and type, without empty ones, in the order of the kinds. */
-function grouped(parts: readonly WeightGroup[]): readonly WeightGroup[] {
+export function groupedWeights(parts: readonly WeightGroup[]): readonly WeightGroup[] {
   const groups = new Map<string, WeightGroup>();
   for (const part of parts) {
     const key = `${part.kind} ${part.dtype}`;

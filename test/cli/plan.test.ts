@@ -62,8 +62,10 @@ describe('gqa plan', () => {
       const { code, stdout } = await plan(...args, page);
       expect(code).toBe(0);
       expect(stdout).toMatch(/8,192 tokens +batch 1, the model's whole context \(--context sets another\)/);
-      expect(stdout).toMatch(/^weights +4,5\d\d,\d{3},\d{3} +4\.2 GiB +sizes of the config, all as q4_k/m);
-      expect(stdout).toMatch(/^mlp +q4_k +5,637,144,576 /m);
+      expect(stdout).toMatch(
+        /^weights +4,912,898,048 +4\.6 GiB +sizes of the config, llama\.cpp's q4_k mixture/m,
+      );
+      expect(stdout).toMatch(/^mlp +q4_k +4,697,620,480 /m);
       expect(stdout).toMatch(/longest context +\d\d,\d{3} tokens/);
       expect(stdout).toMatch(/^decode +\d+(\.\d)? tokens\/s +behind 8,192 tokens, batch 1/m);
       expect(stdout).not.toMatch(/^prefill/m); // Apple states no FLOP/s

@@ -2,15 +2,15 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
-import { type MixtureModel, mixedType } from '../../src/convert/gguf-mixture.ts';
 import { convertCheckpoint } from '../../src/convert/index.ts';
+import { type MixtureModel, mixedType } from '../../src/format/gguf-mixture.ts';
 import { loadModel, saveModel } from '../../src/models/index.ts';
 import { createModel, llamaConfig } from '../../src/train/index.ts';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { GOLDEN } from '../models/golden.ts';
 
 const llama7b: MixtureModel = {
-  ...{ architecture: 'llama', numLayers: 32, numHeads: 32, numKeyValueHeads: 32, numExperts: 0 },
+  ...{ modelType: 'llama', numLayers: 32, numHeads: 32, numKeyValueHeads: 32 },
   tiedEmbeddings: false,
 };
 
@@ -63,11 +63,11 @@ describe('mixtures', () => {
   });
 
   test('Mixtral, Falcon and Llama 70B', () => {
-    const mixtral = { numExperts: 8 };
+    const mixtral = { experts: { numExperts: 8 } };
     expect(typeOf('blk.5.attn_k.weight', 'q4_0', mixtral)).toBe('q8_0');
     expect(typeOf('blk.5.attn_output.weight', 'q4_k', mixtral)).toBe('q5_k');
     expect(typeOf('blk.0.ffn_down_exps.weight', 'q4_k', mixtral)).toBe('q6_k');
-    const falcon = { architecture: 'falcon' };
+    const falcon = { modelType: 'falcon' };
     expect(typeOf('output.weight', 'q4_k', falcon)).toBe('q8_0');
     expect(typeOf('blk.2.ffn_down.weight', 'q4_k', falcon)).toBe('q5_k');
     const large = { numLayers: 80, numKeyValueHeads: 8 };

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/index.ts';
+import { countWeights } from '../../src/plan/count-weights.ts';
 import {
   fitMemory,
   listDevices,
@@ -13,7 +14,6 @@ import {
   readModelShape,
   readModelWeights,
 } from '../../src/plan/index.ts';
-import { countWeights } from '../../src/plan/weights.ts';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { GOLDEN } from '../models/golden.ts';
 import { tinyCheckpoints } from './tiny-checkpoints.ts';
@@ -119,10 +119,12 @@ describe('planMemory', () => {
     const { weights: _, ...cache } = options;
     expect(plan.kvCache).toEqual(planKvCache('llama-3-8b', cache));
     expect(plan.totalBytes).toBe(plan.weights.bytes + plan.kvCache.totalBytes + plan.activations.bytes);
-    // 144 bytes per 256 values; norms in f32.
+    // Q4_K_M of llama.cpp: q6_k for the head, and for values and down projections of 16 of 32 layers.
     const norms = 65 * 4096;
-    expect(plan.weights.bytes).toBe((144 / 256) * (plan.weights.parameters - norms) + 4 * norms);
-    expect(plan.weights.basis).toMatch(/sizes of the config, all as q4_k/);
+    const longer = 128_256 * 4096 + 16 * (1024 * 4096 + 4096 * 14_336);
+    const most = plan.weights.parameters - norms - longer;
+    expect(plan.weights.bytes).toBe((144 / 256) * most + (210 / 256) * longer + 4 * norms);
+    expect(plan.weights.basis).toMatch(/sizes of the config, llama\.cpp's q4_k mixture/);
   });
 
   test('ranks share weights and cache, and each has its activations', () => {
