@@ -14,6 +14,8 @@ import {
   type DriftReport,
   measureDrift,
 } from '../convert/index.ts';
+import { trainedLayersFolder } from '../convert/trained-layers.ts';
+import { outputPlace } from '../files/place.ts';
 import type { StorageType } from '../format/storage-type.ts';
 import { driftText } from './drift-text.ts';
 import { UsageError } from './errors.ts';
@@ -36,6 +38,7 @@ interface ConvertFlags extends CacheFlag {
   readonly calibrate?: string;
   readonly distill?: true;
   readonly steps?: number;
+  readonly resume?: true;
   readonly drift?: true;
   readonly driftText?: readonly string[];
   readonly report?: string;
@@ -55,7 +58,8 @@ come with this package: loss and KL on each, how long both models write the same
 themselves, and how many last words of sentences they find.
 
 With --distill the first half also trains the converted layers, one after the other, to give the attention outputs
-of the original ones. Give it a folder with texts of the kinds that the model is used for.
+of the original ones. Give it a folder with texts of the kinds that the model is used for. Each trained layer is
+kept in <out>.distill until <out> is written: after Ctrl-C, the same command with --resume goes on.
 
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
@@ -77,6 +81,7 @@ export function convertCommand(): Command {
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
     .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
     .option('--steps <n>', 'training steps per layer (default: 100, with --distill)', parse.positiveInteger)
+    .option('--resume', 'continue an interrupted --distill, with the same options')
     .option('--drift', 'measure the drift on prose, code and dialogue, and what both models write (minutes)')
     .option('--drift-text <text>', 'with --drift, a text of your own too; may be repeated', parse.moreText)
     .option('--report <file.html>', 'also write a page with the drift', parse.path);
@@ -88,27 +93,29 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate, steps } = flags;
+  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate, steps, resume } = flags;
   const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
     calibrate === undefined
       ? {}
       : split(await readTrainingText(calibrate), method === 'similar' || flags.distill === true);
-  const distill = flags.distill && calibration !== undefined ? { text: calibration, steps, seed } : undefined;
+  const distill =
+    flags.distill && calibration !== undefined ? { text: calibration, steps, seed, resume } : undefined;
   const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
   const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
   const label = `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`;
   const result = await unlessInterrupted((signal) =>
-    withProgress('converting', label, (onProgress) =>
+    withProgress('converting', label, (update) =>
       convertCheckpoint({
         ...{ from, to, cache, numKeyValueHeads, method, seed, dtype, force, calibration },
-        ...{ onProgress, signal },
+        signal,
+        onProgress: (done, total, _phase, activity) => update(done, total, activity),
         ...(distill && { distill }),
       }),
     ),
   );
-  if (result === undefined) return;
+  if (result === undefined) return distill && (await tellOfResume(to));
   const drift =
     text === undefined && texts === undefined
       ? undefined
@@ -124,6 +131,14 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
   }
   warnOfCost(result, drift);
   if (report !== undefined && drift) await writePage(report, driftPage(`${from} to ${to}`, drift));
+}
+
+/** After Ctrl-C: where trained layers are, if there are any. */
+async function tellOfResume(to: string): Promise<void> {
+  const folder = trainedLayersFolder(await outputPlace(to));
+  const layers = (await folder.list()).filter(({ name }) => name.startsWith('layer-')).length;
+  if (layers === 0) return;
+  writeNote(`stopped; trained layers are in ${folder.name} (${layers}): --resume continues`);
 }
 
 /** The texts to calibrate and to measure on: two halves of the given one, or all of it for measuring. */
@@ -151,7 +166,7 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
 }
 
 function checkFlags(to: string, flags: ConvertFlags): void {
-  const { format, report, calibrate, drift, driftText, distill, steps } = flags;
+  const { format, report, calibrate, drift, driftText, distill, steps, resume } = flags;
   if (format !== undefined && format !== formatNamed(to).kind) {
     const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
@@ -161,6 +176,7 @@ function checkFlags(to: string, flags: ConvertFlags): void {
     throw new UsageError('expected --calibrate with --distill, since layers are trained on a text');
   }
   if (steps !== undefined && !distill) throw new UsageError(`expected --distill with --steps ${steps}`);
+  if (resume && !distill) throw new UsageError('expected --distill with --resume');
   if (report !== undefined && calibrate === undefined && !drift && !driftText) {
     throw new UsageError('expected --calibrate or --drift with --report, since drift is measured on a text');
   }

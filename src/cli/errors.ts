@@ -3,7 +3,7 @@
  * without a stack unless GQA_DEBUG=1.
  */
 
-import { RunConflictError } from '../train/prepare-run.ts';
+import { RunConflictError } from '../train/run-identity.ts';
 import { writeNote } from './output.ts';
 
 export const exitCode = { done: 0, failed: 1, wrongUsage: 2, interrupted: 130 } as const;

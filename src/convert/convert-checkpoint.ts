@@ -21,9 +21,10 @@ import { describeModel } from '../models/describe-model.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { checkWeights } from '../models/load-weights.ts';
 import type { distilledLayers } from './distill.ts';
-import { checkDistill, type DistillOptions, distillSettings } from './distill-settings.ts';
+import { checkDistill, type DistillOptions, distillIdentity, distillSettings } from './distill-settings.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
+import { TrainedLayers } from './trained-layers.ts';
 import type { WriteJob } from './write-job.ts';
 
 /**
@@ -72,15 +73,16 @@ export interface ConvertOptions extends SourceOptions {
   /** Whether to replace an existing checkpoint at `to`; default false: an existing one is an error. */
   readonly force?: boolean;
   /**
-   * Ends the conversion, between two layers or slices of a tensor; it then throws the signal's reason, and
-   * leaves `to` as it was.
+   * Ends the conversion, between two layers, training steps or slices of a tensor; it then throws the signal's
+   * reason, and leaves `to` as it was. Layers that `distill` has trained are kept, to resume.
    */
   readonly signal?: AbortSignal;
   /**
    * Called with the progress: layers while `similar` reads the calibration text, steps of all layers while
-   * they are trained, then bytes of the output.
+   * they are trained, then bytes of the output. `activity` is the phase in words, with its layer, such as
+   * `training layer 12 of 30`.
    */
-  readonly onProgress?: (done: number, total: number, phase: ConvertPhase) => void;
+  readonly onProgress?: (done: number, total: number, phase: ConvertPhase, activity: string) => void;
 }
 
 /** What a conversion is doing. */
@@ -125,8 +127,9 @@ export interface ConvertResult {
  * @throws RangeError when K' neither divides K nor is a multiple of it that divides N, for K' = 1 of a
  * multi-query model in its own form, for multi-head latent attention, for `distill` with nothing to train, or
  * when there is no class for the result; TypeError for options of another kind; FormatError for a damaged
- * checkpoint; Error when `to` exists or has no room; the reason of an aborted `signal`. Nothing is left at
- * `to` then
+ * checkpoint; Error when `to` exists or has no room; RunConflictError for trained layers of an earlier
+ * distillation, unless it is resumed with the same options; the reason of an aborted `signal`. Nothing is left
+ * at `to` then
  * @example await convertCheckpoint({ from: 'llama', to: 'llama-gqa8', numKeyValueHeads: 8 });
  * @example
  * const options = { numKeyValueHeads: 1, calibration: text, distill: { text } };
@@ -153,19 +156,25 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   checkWeights(checkpoint, config, names);
   const settings = distillSettings(options.distill, method, config, after);
   await checkOutputPlace(checkpoint.place, to, force);
+  const { path: source } = checkpoint;
+  const identity = settings && distillIdentity(settings, config, { source, method, after, calibration });
+  await using kept = identity && (await TrainedLayers.open(to, identity, settings.resume));
   const mixes =
     options.numKeyValueHeads === undefined
       ? []
       : await planLayers(checkpoint, description, method, after, options);
-  const onStep = (done: number, total: number) => {
+  const onStep = (done: number, total: number, index: number) => {
     signal?.throwIfAborted();
-    options.onProgress?.(done, total, 'distilling');
+    options.onProgress?.(done, total, 'distilling', `training layer ${index + 1} of ${config.numLayers}`);
   };
-  const layers = settings ? await distilled(checkpoint, description, mixes, { ...settings, onStep }) : mixes;
-  const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing');
+  const layers = kept
+    ? await distilled(checkpoint, description, mixes, { ...settings, kept, onStep })
+    : mixes;
+  const onProgress = (done: number, total: number) => options.onProgress?.(done, total, 'writing', 'writing');
   const heads = { layers, numKeyValueHeads: after };
   const job = { checkpoint, ...description, ...heads, format, to, seed, dtype, signal, onProgress };
   const { bytes, files, architecture } = await write(job, force);
+  await kept?.remove();
   return {
     format: format.kind,
     architecture,
@@ -213,7 +222,8 @@ async function planLayers(
 ): Promise<readonly LayerMix[]> {
   const { numLayers, numHeads: N, numKeyValueHeads: K } = description.config;
   if (method === 'similar' && after < K) {
-    const onLayer = (done: number, total: number) => onProgress?.(done, total, 'calibrating');
+    const onLayer = (done: number, total: number) =>
+      onProgress?.(done, total, 'calibrating', `calibrating layer ${done} of ${total}`);
     return similarMixes(checkpoint, description, after, { calibration, signal, onLayer });
   }
   const pooling = method === 'similar' ? 'mean' : method;

@@ -1,7 +1,9 @@
 /** The options of distillation, checked and with their defaults. */
-import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
+import { aBoolean, aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
+import { matmulPrecision } from '../ops/matmul-precision.ts';
+import { hashOf, type RunIdentity } from '../train/run-identity.ts';
 
 /** Options of distillation: a text or tokens, and these. */
 export interface DistillOptions {
@@ -15,6 +17,12 @@ export interface DistillOptions {
   readonly layers?: readonly number[];
   /** Of the order in which the text is read; default 0. */
   readonly seed?: number;
+  /**
+   * Whether to continue a distillation that was interrupted; default false. Each trained layer is kept in a
+   * folder beside `to`, its name with `.distill`, until `to` is written; with the same options on the same
+   * backend and instruction set the result has the bits of one without a break.
+   */
+  readonly resume?: boolean;
 }
 
 const OPTIONS = optionKinds<DistillOptions>({
@@ -23,6 +31,7 @@ const OPTIONS = optionKinds<DistillOptions>({
   steps: aNumber,
   layers: anything,
   seed: aNumber,
+  resume: aBoolean,
 });
 
 export interface DistillSettings {
@@ -31,6 +40,7 @@ export interface DistillSettings {
   readonly steps: number;
   readonly layers: ReadonlySet<number>;
   readonly seed: number;
+  readonly resume: boolean;
 }
 
 const OP = 'convertCheckpoint: distill';
@@ -64,7 +74,7 @@ export function distillSettings(
   after: number,
 ): DistillSettings | undefined {
   if (options === undefined) return undefined;
-  const { text, tokens, steps = STEPS, seed = 0 } = options;
+  const { text, tokens, steps = STEPS, seed = 0, resume = false } = options;
   checkInteger(OP, 'steps', steps, 1);
   checkInteger(OP, 'seed', seed, 0);
   if (after >= before) {
@@ -80,5 +90,31 @@ export function distillSettings(
     if (Number.isInteger(index) && index >= 0 && index < numLayers) continue;
     throw new RangeError(`${OP}: expected layers from 0 to ${numLayers - 1}, got ${describe(index)}`);
   }
-  return { source: text ?? (tokens as ArrayLike<number>), steps, layers: new Set(layers), seed };
+  return { source: text ?? (tokens as ArrayLike<number>), steps, layers: new Set(layers), seed, resume };
+}
+
+/** What the trained layers depend on: the settings, the model, and how its heads were merged before. */
+export function distillIdentity(
+  { source: text, layers, resume: _, ...numbers }: DistillSettings,
+  { numLayers, hiddenSize, numHeads, numKeyValueHeads }: DecoderConfig,
+  merging: {
+    /** The checkpoint. */
+    readonly source: string;
+    readonly method: string;
+    /** K' */
+    readonly after: number;
+    readonly calibration: string | undefined;
+  },
+): RunIdentity {
+  const hash = (from: string | ArrayLike<number>) =>
+    hashOf(typeof from === 'string' ? new TextEncoder().encode(from) : from);
+  const { source, method, after, calibration } = merging;
+  return {
+    ...{ source, numLayers, hiddenSize, numHeads, numKeyValueHeads, newNumKeyValueHeads: after, method },
+    calibrationHash: calibration === undefined ? null : hash(calibration),
+    textHash: hash(text),
+    layers: [...layers].sort((a, b) => a - b).join(' '),
+    ...numbers,
+    matmulPrecision: matmulPrecision(),
+  };
 }

@@ -10,9 +10,9 @@
  * Source: distillation of blocks by normalised squared error, as in Puzzle (arXiv 2411.19146, section 3).
  */
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
-import { attentionBlock, attentionInput, decoderLayer } from '../models/decoder.ts';
+import { attentionInput, decoderLayer } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
-import { type DecoderPass, freePass } from '../models/decoder-pass.ts';
+import { type DecoderPass, freePass, type SeenAttention } from '../models/decoder-pass.ts';
 import type { DecoderLayer } from '../models/decoder-weights.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { add, div, mul, sub } from '../ops/binary.ts';
@@ -29,6 +29,7 @@ import type { LayerMix, LayerWeights } from './head-mix.ts';
 import { freeMixedLayer, mixedLayer } from './mixed-layer.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { type LayerBatch, trainLayer } from './train-layer.ts';
+import type { TrainedLayers } from './trained-layers.ts';
 
 /** Tokens of the text that are used, and those of a step. */
 const TOKENS = 32_768;
@@ -36,8 +37,10 @@ const BATCH_TOKENS = 1024;
 const LEARNING_RATE = 2e-3;
 
 export interface Distillation extends DistillSettings {
-  /** Called after each step of each layer. */
-  readonly onStep: (done: number, total: number) => void;
+  /** Where trained layers are kept, and those of an interrupted distillation are. */
+  readonly kept: TrainedLayers;
+  /** Called after each step of each layer, with the steps of all layers and the index of this one. */
+  readonly onStep: (done: number, total: number, layer: number) => void;
 }
 
 /** Rows of the text, and the residual streams of both models before the layer that is trained. */
@@ -55,7 +58,7 @@ export async function distilledLayers(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   mixes: readonly LayerMix[],
-  { source, steps, layers, seed, onStep }: Distillation,
+  { source, steps, layers, seed, kept, onStep }: Distillation,
 ): Promise<LayerMix[]> {
   const config: DecoderConfig = { ...description.config, numKeyValueHeads: mixes[0].key.length };
   const decoder = await OpenedDecoder.of(checkpoint, description);
@@ -70,21 +73,23 @@ export async function distilledLayers(
     const out: LayerMix[] = [];
     let done = 0;
     for (const [index, mix] of mixes.entries()) {
-      const layer = mixedLayer(config, decoder.layers[index], mix);
+      const trained = kept.has(index) ? await kept.read(index) : undefined;
+      const layer = mixedLayer(config, decoder.layers[index], { ...mix, weights: trained });
       const batches: LayerBatch[] = [];
       for (const stream of streams) {
-        batches.push(layerBatch(decoder, config, stream, index));
+        batches.push(advanceOriginal(decoder, config, stream, index));
         await eventLoopTurn();
       }
-      if (layers.has(index)) {
+      if (layers.has(index) && trained === undefined) {
         await trainLayer(config, layer, index, batches, {
           ...{ steps, learningRate: LEARNING_RATE, seed },
-          onStep: () => onStep(++done, steps * layers.size),
+          onStep: () => onStep(++done, steps * layers.size, index),
         });
-      }
-      out.push({ ...mix, weights: weightsOf(layer) });
+        await kept.write(index, weightsOf(layer), config.hiddenSize);
+      } else if (layers.has(index)) done += steps;
+      out.push({ ...mix, weights: trained ?? weightsOf(layer) });
       for (const [i, stream] of streams.entries()) {
-        advance(decoder, config, layer, index, stream);
+        advanceConverted(config, layer, index, stream);
         for (const tensor of [batches[i].input, batches[i].target, batches[i].weight]) tensor.dispose();
         await eventLoopTurn();
       }
@@ -119,37 +124,37 @@ function spreadRows(decoder: OpenedDecoder, source: string | ArrayLike<number>, 
   return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]);
 }
 
-/** What the layer reads in the converted model, and what it is to add to the stream there. */
-function layerBatch(
+/**
+ * Takes the original's stream through the layer.
+ * @returns what the layer reads in the converted model, and what it is to add to the stream there
+ */
+function advanceOriginal(
   decoder: OpenedDecoder,
   config: DecoderConfig,
-  { pass, original, converted }: Stream,
+  stream: Stream,
   index: number,
 ): LayerBatch {
+  const { pass, original, converted } = stream;
   const layer = decoder.layers[index];
-  return scope(() => {
-    const read = attentionInput(config, layer, original);
-    const after = add(original, attentionBlock(decoder.config, layer, pass, index, read).output);
+  const { next, ...batch } = scope(() => {
+    let after = original;
+    const observe = ({ output }: SeenAttention) => {
+      after = add(original, output);
+    };
     return {
-      pass,
+      next: decoderLayer(decoder.config, layer, { ...pass, observe }, index, original),
       input: attentionInput(config, layer, converted),
       target: sub(after, converted),
       weight: div(1, sqrt(mean(mul(after, after), { axis: -1, keepDims: true }))),
     };
   });
+  original.dispose();
+  stream.original = next;
+  return { pass, ...batch };
 }
 
-/** Both streams after the layer. */
-function advance(
-  decoder: OpenedDecoder,
-  config: DecoderConfig,
-  layer: DecoderLayer,
-  index: number,
-  stream: Stream,
-): void {
-  const { pass, original, converted } = stream;
-  stream.original = decoder.layer(pass, index, original);
-  original.dispose();
+function advanceConverted(config: DecoderConfig, layer: DecoderLayer, index: number, stream: Stream): void {
+  const { pass, converted } = stream;
   stream.converted = scope(() => decoderLayer(config, layer, pass, index, converted));
   converted.dispose();
 }

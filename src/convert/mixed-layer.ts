@@ -9,21 +9,29 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { addTurned } from './convert-tensor.ts';
 import type { HeadMix, LayerMix } from './head-mix.ts';
 
-/** Free it with `freeMixedLayer`: tensors that do not change are those of `layer`. */
+/**
+ * Fitted weights of the mix take the place of its sums. Free it with `freeMixedLayer`: tensors that do not
+ * change are those of `layer`.
+ */
 export function mixedLayer(config: DecoderConfig, layer: DecoderLayer, mix: LayerMix): DecoderLayer {
-  const { headDim: H, queryKeyNorm } = config;
+  const { headDim: H, hiddenSize, queryKeyNorm } = config;
   const normed = queryKeyNorm?.over === 'all';
   const mixes = [mix.query, mix.key, mix.value];
+  const { weights } = mix;
+  const fitted = weights && [weights.query, weights.key, weights.value];
   const { attentionOutput, sinks, queryNorm, keyNorm } = layer;
+  const matrix = (values: Float32Array) =>
+    tensor(values, { shape: [values.length / hiddenSize, hiddenSize] });
+  const outputRows = () => mixedRows(transpose(cast(attentionOutput.weight, 'f32')), mix.output, H);
   return scope(() => ({
     ...layer,
     queryKeyValue: layer.queryKeyValue.map(({ weight, bias }, i) => ({
-      weight: mixedRows(weight, mixes[i], H),
+      weight: fitted ? matrix(fitted[i]) : mixedRows(weight, mixes[i], H),
       ...(bias && { bias: mixedRows(bias, mixes[i], H) }),
     })),
     attentionOutput: {
       ...attentionOutput,
-      weight: transpose(mixedRows(transpose(cast(attentionOutput.weight, 'f32')), mix.output, H)),
+      weight: transpose(weights ? matrix(weights.output) : outputRows()),
     },
     ...(normed && queryNorm && { queryNorm: mixedRows(queryNorm, mix.query, H) }),
     ...(normed && keyNorm && { keyNorm: mixedRows(keyNorm, mix.key, H) }),

@@ -24,7 +24,7 @@ export {
   type SgdOptions,
   sgd,
 } from './optimizers.ts';
-export { RunConflictError } from './prepare-run.ts';
+export { RunConflictError } from './run-identity.ts';
 export {
   type CosineDecayScheduleOptions,
   constantSchedule,

@@ -11,14 +11,10 @@ import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
 import { restoreOptimizer } from './optimizer-file.ts';
+import { differentSetting, hashOf, RunConflictError, type RunIdentity } from './run-identity.ts';
 import { splitTokens, type TokenSplit } from './token-data.ts';
 import { type BatchLoss, Trainer, type TrainerSettings, trainerSettings } from './trainer.ts';
-import type { Metric, RunIdentity, RunPlace } from './training-run.ts';
-
-/** The options conflict with the run in the folder. */
-export class RunConflictError extends Error {
-  override readonly name = 'RunConflictError';
-}
+import type { Metric, RunPlace } from './training-run.ts';
 
 /** A run's folder and its newest checkpoint, from which it resumes; undefined for a new run. */
 export interface OpenedRun {
@@ -120,20 +116,13 @@ export async function prepareRun(parts: RunParts): Promise<PreparedRun> {
   }
 }
 
-/** FNV-1a over token ids. */
-function hashOf(tokens: Int32Array): number {
-  let hash = 0x811c9dc5;
-  for (const id of tokens) hash = Math.imul(hash ^ id, 0x01000193);
-  return hash >>> 0;
-}
-
 /** @throws RunConflictError naming the first setting that differs from the checkpoint's */
 function checkSameRun(latest: Folder, state: RunState, identity: RunIdentity): void {
   // A checkpoint may lack these.
   const teacher = { teacher: null, teacherTopK: null, kdRatio: null };
   const defaults = { dropout: 0, blockStart: '', matmulPrecision: 'highest', ...teacher };
   const before: RunIdentity = { ...defaults, ...(state.identity as RunIdentity | undefined) };
-  const key = Object.keys(identity).find((name) => before[name] !== identity[name]);
+  const key = differentSetting(before, identity);
   if (key === undefined) return;
   throw new RunConflictError(
     `{ resume: true }: expected the run of ${latest.name}, whose ${key} is ${before[key]}, got ${identity[key]}`,

@@ -15,10 +15,10 @@ import type { Model } from '../models/model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { inputsOf } from './causal-lm-loss.ts';
 import { distillationLoss } from './distillation-loss.ts';
-import { RunConflictError, type RunStart } from './prepare-run.ts';
+import type { RunStart } from './prepare-run.ts';
+import { differentSetting, RunConflictError, type RunIdentity } from './run-identity.ts';
 import { type TopK, topKOf } from './top-k-tokens.ts';
 import { type BatchLoss, trainingBatch } from './trainer.ts';
-import type { RunIdentity } from './training-run.ts';
 
 /** Options of a run with a teacher. */
 export interface TeacherChoice {
@@ -158,7 +158,7 @@ class PredictionFiles {
   async claim(identity: RunIdentity): Promise<void> {
     const own = Object.fromEntries(BATCHES.map((name) => [name, identity[name]]));
     const before = (await readSmallJson(this.#folder, IDENTITY)) as RunIdentity | undefined;
-    const key = before && BATCHES.find((name) => before[name] !== own[name]);
+    const key = before && differentSetting(before, own);
     if (key !== undefined) {
       throw new RunConflictError(
         `${this.#folder.name}: expected predictions for a run whose ${key} is ${own[key]}, got ${before?.[key]}; another { out } starts a new run`,

@@ -8,6 +8,7 @@ import type { RunDirectory } from '../checkpoint/run-directory.ts';
 import type { TrainRecipe } from '../checkpoint/training-recipe.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
+import type { RunIdentity } from './run-identity.ts';
 import type { Trainer } from './trainer.ts';
 
 /** A line of metrics.jsonl: a step and the loss of its batches, or estimates of both losses after a step. */
@@ -23,9 +24,6 @@ export interface Metric {
   /** Estimate on the held-out part, in nats. */
   readonly validationLoss?: number;
 }
-
-/** The settings that determine a run's numbers; a run can resume only if all of them are equal. */
-export type RunIdentity = Readonly<Record<string, string | number | null>>;
 
 /** Intervals, folder and callbacks of a run. */
 export interface RunOptions {

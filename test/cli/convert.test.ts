@@ -102,7 +102,10 @@ test('tells of each layer that similar reads, then of bytes', () =>
     const seen: [string, number, number][] = [];
     const { method, bytes } = await convertCheckpoint({
       ...{ from: folder, to, numKeyValueHeads: 1, calibration: text },
-      onProgress: (done, total, phase) => seen.push([phase, done, total]),
+      onProgress: (done, total, phase, activity) => {
+        seen.push([phase, done, total]);
+        if (phase === 'calibrating') expect(activity).toBe(`calibrating layer ${done} of 3`);
+      },
     });
     expect(method).toBe('similar');
     expect(seen.slice(0, 3)).toEqual([1, 2, 3].map((layer) => ['calibrating', layer, 3]));
@@ -131,6 +134,7 @@ test.each([
     'expected an <out> that ends in .gguf for --format gguf, got out',
   ],
   [['in', 'o.gguf', '--kv-heads', '1', '--format', 'safetensors'], 'expected a directory as <out>'],
+  [['in', 'out', '--kv-heads', '1', '--resume'], 'expected --distill with --resume'],
   [['in', 'out', '--kv-heads', '1', '--report', 'r.html'], 'expected --calibrate or --drift with --report'],
 ])('wrong usage: %j', async (args, message) => {
   const { code, stderr } = await runCli(['convert', ...args]);

@@ -1,6 +1,6 @@
 /** Ctrl-C: its effect on each command, and the state of the terminal afterwards. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -82,7 +82,30 @@ describe.skipIf(noTerminal !== undefined).each([60, 120])('in a terminal of %i c
     expect(readdirSync(folder)).toEqual([]);
     rmSync(folder, { recursive: true });
   });
+
+  test('convert --distill keeps its trained layers, and --resume continues it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'gqa-'));
+    const [out, text] = [join(folder, 'out'), join(folder, 'text.txt')];
+    writeFileSync(text, readFileSync('demo/moby-dick.txt', 'utf8').slice(0, 6000));
+    const rest = ['--kv-heads', '1', '--calibrate', text, '--distill', '--steps', '20'];
+    const args = ['convert', 'demo/model', out, ...rest];
+    const stopped = await interrupted(args, /training layer 3 of 4/);
+    const message = `stopped; trained layers are in ${out}.distill (2): --resume continues`;
+    expect(stopped.code).toBe(130);
+    expect(words(stopped.text)).toEqual(words(message));
+    const resumed = await runInTerminal([...args, '--resume'], columns, (shown) => {
+      expect(shown).not.toContain('training layer 2');
+      return undefined;
+    });
+    expect([resumed.code, readdirSync(folder)]).toEqual([0, ['out', 'text.txt']]);
+    rmSync(folder, { recursive: true });
+  }, 60_000);
 });
+
+/** Without the line breaks of a narrow terminal, which also fall inside a long path. */
+function words(text: string): string {
+  return text.replaceAll(/\s/g, '');
+}
 
 test.skipIf(SMOLLM2 === undefined).each([
   ['convert', '--kv-heads', '1'],

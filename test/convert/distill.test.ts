@@ -2,14 +2,16 @@
  * Distillation of converted layers: the gradient against NumPy, weights that reach the file in every family's
  * layout, and training that lowers the error, with the same bits on any number of threads.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { MemoryFolder } from '../../src/checkpoint/index.ts';
 import { layerMix } from '../../src/convert/head-mix.ts';
 import { type ConvertOptions, convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
 import { mixedLayer } from '../../src/convert/mixed-layer.ts';
 import { layerError } from '../../src/convert/train-layer.ts';
+import type { PlaceLike } from '../../src/files/place.ts';
 import { setThreads, type Tensor, tensor, valueAndGrad } from '../../src/index.ts';
 import type { DecoderConfig } from '../../src/models/decoder-config.ts';
 import type { DecoderPass } from '../../src/models/decoder-pass.ts';
@@ -113,6 +115,78 @@ test('training wins back most of what merging lost, the same bits with any numbe
   expect(await contentOf(trained[0])).toEqual(await contentOf(trained[1]));
   expect(await lossOf(trained[0])).toBeLessThan(0.5 * (await lossOf(plain)));
 }, 300_000);
+
+describe('an interrupted distillation', () => {
+  const text = TEXT.slice(0, 2_000);
+  const distill = { text, steps: 2 };
+  const options = { from: DEMO, numKeyValueHeads: 2, calibration: text } as const;
+  /** Stops in the second layer. */
+  const interrupted = async (to: PlaceLike, given: Partial<ConvertOptions> = {}) => {
+    const controller = new AbortController();
+    const onProgress: ConvertOptions['onProgress'] = (done, _total, phase) => {
+      if (phase === 'distilling' && done === 3) controller.abort(new Error('stopped'));
+    };
+    const run = convertCheckpoint({
+      ...options,
+      distill,
+      ...given,
+      to,
+      signal: controller.signal,
+      onProgress,
+    });
+    await expect(run).rejects.toThrow('stopped');
+  };
+
+  test.each(['a path', 'a folder in memory'])(
+    'is resumed with the same bits: %s',
+    async (kind) => {
+      const memory = new MemoryFolder('memory');
+      const folder = kind === 'a path' ? freshPath('resumed') : undefined;
+      const to = folder ?? { folder: memory, file: 'resumed' };
+      const beside = async () =>
+        folder
+          ? readdirSync(`${folder}.distill`)
+          : (await memory.folder('resumed.distill').list()).map(({ name }) => name);
+      await interrupted(to);
+      expect(await beside()).toEqual(['layer-0.safetensors', 'settings.json']);
+      await expect(convertCheckpoint({ ...options, to, distill })).rejects.toThrow(
+        /resumed\.distill: expected no layers of an earlier distillation, got some; \{ resume: true \} continues it/,
+      );
+      const other = convertCheckpoint({ ...options, to, distill: { ...distill, steps: 3, resume: true } });
+      await expect(other).rejects.toThrow('whose steps is 2, got 3');
+      const seen: number[] = [];
+      const onProgress: ConvertOptions['onProgress'] = (done, _total, phase) => {
+        if (phase === 'distilling') seen.push(done);
+      };
+      await convertCheckpoint({ ...options, to, distill: { ...distill, resume: true }, onProgress });
+      expect(seen[0]).toBe(3);
+      const whole = freshPath('whole');
+      await convertCheckpoint({ ...options, to: whole, distill });
+      expect(await contentOf(folder ?? memory.folder('resumed'))).toEqual(await contentOf(whole));
+      const left = folder ? existsSync(`${folder}.distill`) : (await memory.list()).length > 1;
+      expect(left).toBe(false);
+    },
+    60_000,
+  );
+
+  test('leaves nothing behind without a trained layer', async () => {
+    const to = freshPath('none');
+    const run = convertCheckpoint({ ...options, to, distill: { tokens: [1, 1e6] } });
+    await expect(run).rejects.toThrow('expected token ids');
+    expect(existsSync(`${to}.distill`)).toBe(false);
+    const resumed = convertCheckpoint({ ...options, to, distill: { ...distill, layers: [0], resume: true } });
+    expect((await resumed).method).toBe('similar');
+  });
+
+  test('refuses a folder of other files', async () => {
+    const to = freshPath('other');
+    mkdirSync(`${to}.distill`);
+    writeFileSync(`${to}.distill/mine.txt`, 'mine');
+    const run = convertCheckpoint({ ...options, to, distill: { ...distill, resume: true } });
+    await expect(run).rejects.toThrow('expected layers and their settings.json, got other files');
+    expect(readdirSync(`${to}.distill`)).toEqual(['mine.txt']);
+  });
+});
 
 test('a merged layer keeps what is not merged', () => {
   const rows = (count: number) =>

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Checkpoint, openCheckpoint } from '../../src/checkpoint/index.ts';
+import type { ModelSource } from '../../src/files/source.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { GOLDEN } from '../models/golden.ts';
 
@@ -54,8 +55,8 @@ export async function logitsOf(path: string, tokens: readonly number[]): Promise
 }
 
 /** Name, type, shape and bytes of every tensor. */
-export async function contentOf(path: string): Promise<Map<string, string>> {
-  const checkpoint: Checkpoint = await openCheckpoint(path);
+export async function contentOf(from: ModelSource): Promise<Map<string, string>> {
+  const checkpoint: Checkpoint = await openCheckpoint(from);
   try {
     const out = new Map<string, string>();
     for (const { name, dtype, shape } of checkpoint.tensors.values()) {
