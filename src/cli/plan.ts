@@ -22,19 +22,19 @@ import {
   planMemory,
   planSpeed,
   type Runtime,
-  readModelShape,
-  readModelWeights,
   type StorageType,
   type WeightGroup,
 } from '../plan/index.ts';
 import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
 import { nearPresets } from '../plan/presets.ts';
+import { type GgufHeaders, readShape } from '../plan/read-shape.ts';
+import { readWeights } from '../plan/read-weights.ts';
 import { RUNTIMES } from '../plan/runtime-rules.ts';
 import { type BackendFlags, useBackend } from './backend-options.ts';
 import { oneLine, UsageError } from './errors.ts';
 import * as parse from './options.ts';
 import { binarySize, count, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
-import { writePage } from './pages/file.ts';
+import { checkPagePlace, writePage } from './pages/file.ts';
 import { planPage } from './pages/plan.ts';
 import {
   describePlan,
@@ -142,11 +142,13 @@ function deviceName(text: string): string {
   throw new InvalidArgumentError(`Expected one of ${names.join(', ')}.`);
 }
 
-async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
+async function run(model: string | undefined, flags: PlanFlags, command: Command): Promise<void> {
+  for (const name of ['list', 'devices'] as const) if (flags[name]) checkAlone(`--${name}`, model, command);
   if (flags.list) return listModels(flags.json === true);
   if (flags.devices) return listAllDevices(flags.json === true);
   if (model === undefined) throw new UsageError('expected a model, or --list for the presets');
   checkDeviceFlags(flags);
+  if (flags.html !== undefined) await checkPagePlace(flags.html);
   const { name, shape, weights } = await findModel(model, flags.weights);
   const cacheOptions = {
     contextLength: flags.context,
@@ -203,12 +205,28 @@ async function run(model: string | undefined, flags: PlanFlags): Promise<void> {
   }
 }
 
-function checkDeviceFlags({ device, bandwidth, flops }: PlanFlags): void {
+/** @throws UsageError for a model or other flags than --json beside a list */
+function checkAlone(list: string, model: string | undefined, command: Command): void {
+  const given = command.options
+    .filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
+    .map(({ long }) => `${long}`)
+    .filter((flag) => flag !== list && flag !== '--json');
+  const others = model === undefined ? given : [JSON.stringify(model), ...given];
+  if (others.length > 0)
+    throw new UsageError(`expected ${list} alone or with --json, got ${others.join(', ')}`);
+}
+
+function checkDeviceFlags({ device, bandwidth, flops, backend, threads }: PlanFlags): void {
   if (device !== undefined && (bandwidth !== undefined || flops !== undefined)) {
     throw new UsageError('expected --device, or --bandwidth and --flops, got both');
   }
   if (flops !== undefined && bandwidth === undefined) {
     throw new UsageError('expected --bandwidth beside --flops, got --flops alone');
+  }
+  if (device !== 'this' && (backend !== undefined || threads !== undefined)) {
+    const flag = backend === undefined ? '--threads' : '--backend';
+    const other = device === undefined ? 'no --device' : `--device ${device}`;
+    throw new UsageError(`expected ${flag} with --device this, got ${other}`);
   }
 }
 
@@ -234,8 +252,9 @@ interface FoundModel {
 }
 
 async function readModel(name: string, weights: StorageType | undefined): Promise<FoundModel> {
-  const shape = await readModelShape(name);
-  return { name, shape, weights: weights ?? (await readModelWeights(name)) };
+  const headers: GgufHeaders = new Map();
+  const shape = await readShape(name, {}, headers);
+  return { name, shape, weights: weights ?? (await readWeights(name, {}, headers)) };
 }
 
 /** A preset, else a URL, else a path, else a hub id. */

@@ -67,6 +67,8 @@ export class KeyReader {
   needInt(...keys: string[]): number {
     const value = this.int(...keys);
     if (value === undefined) {
+      const empty = keys.find((key) => this.isNull(key));
+      if (empty !== undefined) throw this.fail(empty, 'expected a positive integer, got null');
       const names = keys.length === 1 ? keys[0] : `one of ${keys.join(', ')}`;
       throw this.fail(names, 'expected a positive integer, got no such key');
     }

@@ -1,8 +1,9 @@
 /** The longest context, or the most sequences, whose cache fits into given memory. */
 import { aNumber } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { planKvCache } from './plan-kv-cache.ts';
 import { PLAN_KINDS, type PlanOptions } from './runtime-rules.ts';
+import { type PlanSource, shapeOf } from './shape-of.ts';
 
 const { contextLength, batchSize, ...REST } = PLAN_KINDS;
 const CONTEXT_OPTIONS = optionKinds<Omit<PlanOptions, 'contextLength'>>({ ...REST, batchSize });

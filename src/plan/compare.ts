@@ -2,8 +2,9 @@
 import { anything, checkPositiveInteger, listOfNumbers } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { LayerShape, ModelShape } from '../format/shape-types.ts';
-import { type KvCachePlan, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { type KvCachePlan, planKvCache } from './plan-kv-cache.ts';
 import { PLAN_KINDS, type PlanOptions } from './runtime-rules.ts';
+import { type PlanSource, shapeOf } from './shape-of.ts';
 
 /** A number of heads, and the size of its cache. */
 export interface HeadChoice {

@@ -19,8 +19,10 @@ type Matrix = readonly [kind: WeightKind, name: string, rows: number, columns: n
 /**
  * @param dtype of the matrices. For the types that `gqa quantize` writes, each matrix has the type that it has
  *   in such a file. Norms are f32 beside block types, as GGUF has them.
+ * @throws RangeError for a shape without the sizes of its vocabulary or its feed-forward layers
  */
 export function countWeights(shape: ModelShape, dtype: StorageType): readonly WeightGroup[] {
+  checkSizes(shape);
   const isMixture = MIXTURE_TYPES.includes(dtype);
   const group = (kind: WeightKind, type: StorageType, parameters: number): WeightGroup => {
     const { blockLength, blockBytes } = storageLayout(type);
@@ -33,6 +35,14 @@ export function countWeights(shape: ModelShape, dtype: StorageType): readonly We
   const isBlocks = storageLayout(dtype).blockLength > 1;
   const norms = (2 * shape.numLayers + 1) * shape.hiddenSize;
   return groupedWeights([...matrices, group('other', isBlocks ? 'f32' : dtype, norms)]);
+}
+
+/** A config without them is enough for a KV cache. */
+function checkSizes({ vocabSize, intermediateSize, experts, numLayers }: ModelShape): void {
+  const hasDense = numLayers > (experts?.numLayers ?? 0);
+  const missing = vocabSize === undefined ? 'vocab_size' : 'intermediate_size';
+  if (vocabSize !== undefined && (intermediateSize !== undefined || !hasDense)) return;
+  throw new RangeError(`planMemory: expected ${missing} of a model whose weights are counted, got none`);
 }
 
 function matricesOf(shape: ModelShape): readonly Matrix[] {

@@ -11,7 +11,7 @@ export { maxBatch, maxContext } from './budget.ts';
 export { type CompareOptions, compareHeads, type HeadChoice } from './compare.ts';
 export { type Device, listDevices } from './devices.ts';
 export type { KvDtype } from './kv-dtype.ts';
-export { type KvCachePlan, type LayerPlan, type PlanSource, planKvCache } from './plan-kv-cache.ts';
+export { type KvCachePlan, type LayerPlan, planKvCache } from './plan-kv-cache.ts';
 export { fitMemory, type MemoryFit, type MemoryOptions, type MemoryPlan, planMemory } from './plan-memory.ts';
 export { planSpeed, type SpeedOptions, type SpeedPlan } from './plan-speed.ts';
 export { listPresets, type Preset, preset } from './presets.ts';
@@ -19,4 +19,5 @@ export { type ReadModelShapeOptions, readModelShape } from './read-model-shape.t
 export { readModelWeights } from './read-model-weights.ts';
 export type { ShapeSource } from './read-shape.ts';
 export type { PlanOptions, Runtime } from './runtime-rules.ts';
+export type { PlanSource } from './shape-of.ts';
 export type { WeightGroup, WeightKind } from './weights.ts';

@@ -7,18 +7,14 @@
  * where tokens, K and the rounding follow the runtime's rules (runtime-rules.ts).
  */
 
-import { checkPositiveInteger, describe } from '../arguments/kinds.ts';
+import { checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
-import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import type { LayerKind, LayerShape, ModelShape } from '../format/shape-types.ts';
 import { type KeyValueTypes, keyValueTypes, rowBytes } from './kv-dtype.ts';
-import { preset } from './presets.ts';
 import { PLAN_KINDS, type PlanOptions, RULES, RUNTIMES, type RuntimeRules } from './runtime-rules.ts';
+import { type PlanSource, shapeOf } from './shape-of.ts';
 
 const OPTIONS = optionKinds<PlanOptions>(PLAN_KINDS);
-
-/** A shape, a parsed config.json, or the id of a preset. */
-export type PlanSource = ModelShape | Readonly<Record<string, unknown>> | string;
 
 /** The cache of one layer. */
 export interface LayerPlan {
@@ -56,7 +52,8 @@ export interface KvCachePlan {
  * @param source a model's shape (`readModelShape`), a parsed config.json, or a preset's id such as
  *   `llama-3-8b`
  * @throws RangeError for an unknown preset, a size that is not a positive integer, a K that does not divide
- *   N, a dtype that the runtime does not have; FormatError for a config without heads
+ *   N, a dtype or option that the runtime does not have; TypeError for a size that is no number; FormatError
+ *   for a config without heads
  * @returns bytes; the fixed-size states of linear layers are not counted
  * @example planKvCache('llama-3-8b', { contextLength: 8192, kvDtype: 'f16' }).totalBytes // 1073741824
  */
@@ -75,6 +72,11 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
   }
   if (ranks > 1 && !rules.tensorParallel) {
     throw new RangeError(`planKvCache: expected tensorParallelSize 1 for ${runtime}, got ${ranks}`);
+  }
+  if (options.blockSize !== undefined && !rules.blocks) {
+    throw new RangeError(
+      `planKvCache: expected blockSize with runtime exact or vllm, got ${options.blockSize} with ${runtime}`,
+    );
   }
   const types = keyValueTypes(kvDtype);
   const sized = { ...options, contextLength };
@@ -100,19 +102,6 @@ export function planKvCache(source: PlanSource, options: PlanOptions = {}): KvCa
   }
   const warnings = warningsOf(shape, contextLength, layers);
   return { bytesPerToken, bytesPerSequence, totalBytes, layers, contextLength, batchSize, warnings };
-}
-
-/** @throws as `planKvCache` */
-export function shapeOf(source: PlanSource): ModelShape {
-  if (typeof source === 'string') return preset(source).shape;
-  if (typeof source !== 'object' || source === null) {
-    throw new TypeError(
-      `planKvCache: expected a shape, a config or the id of a preset, got ${describe(source)}`,
-    );
-  }
-  if (Array.isArray(source.layers) && typeof source.numHeads === 'number')
-    return source as unknown as ModelShape;
-  return modelShapeFromConfig(source, 'config');
 }
 
 function withHeads(shape: ModelShape, layer: LayerShape, K: number): LayerShape {

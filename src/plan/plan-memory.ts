@@ -8,8 +8,9 @@ import { STORAGE_TYPES, type StorageType } from '../format/storage-type.ts';
 import { activationBytes, DECODE_ROWS, PREFILL_CHUNK } from './activations.ts';
 import { maxBatch, maxContext } from './budget.ts';
 import { countWeights } from './count-weights.ts';
-import { type KvCachePlan, type PlanSource, planKvCache, shapeOf } from './plan-kv-cache.ts';
+import { type KvCachePlan, planKvCache } from './plan-kv-cache.ts';
 import { PLAN_KINDS, type PlanOptions, type Runtime } from './runtime-rules.ts';
+import { type PlanSource, shapeOf } from './shape-of.ts';
 import type { WeightGroup } from './weights.ts';
 
 /** Tokens of a prompt that a runtime takes at once by default; transformers takes all. */
@@ -59,8 +60,9 @@ export interface MemoryPlan {
  * Plans the memory of a model: weights, KV cache and the activations of a prompt's chunk.
  * @param source as for `planKvCache`
  * @param options as for `planKvCache`, and the weights
- * @throws as `planKvCache`; RangeError for an unknown storage type of weights, TypeError or RangeError for
- * groups of weights without counts
+ * @throws as `planKvCache`; RangeError for an unknown storage type of weights, for weights to be counted from a
+ * shape without the sizes of vocabulary or feed-forward layers, and for 2^53 bytes or more; TypeError or
+ * RangeError for groups of weights without counts
  * @example planMemory('llama-3-8b', { contextLength: 8192, weights: 'q4_k' }).totalBytes;
  */
 export function planMemory(source: PlanSource, options: MemoryOptions = {}): MemoryPlan {
@@ -74,6 +76,10 @@ export function planMemory(source: PlanSource, options: MemoryOptions = {}): Mem
   const tokens = Math.min(options.batchTokens ?? CHUNK[options.runtime ?? 'exact'], kvCache.contextLength);
   const activations = ranks * activationBytes(shape, tokens, Math.min(kvCache.batchSize, DECODE_ROWS));
   const totalBytes = sum('bytes') + kvCache.totalBytes + activations;
+  for (const [name, value] of Object.entries({ bytes: totalBytes, parameters: sum('parameters') })) {
+    if (Number.isSafeInteger(value)) continue;
+    throw new RangeError(`planMemory: expected fewer than 2^53 ${name}, got about ${value.toExponential(3)}`);
+  }
   const other =
     options.runtime === undefined || options.runtime === 'exact' ? '' : `, as this library computes`;
   return Object.freeze({

@@ -12,8 +12,8 @@ import { aNumber, anything } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import type { ModelShape } from '../format/shape-types.ts';
 import type { Device } from './devices.ts';
-import { type PlanSource, shapeOf } from './plan-kv-cache.ts';
 import { MEMORY_KINDS, type MemoryOptions, planMemory } from './plan-memory.ts';
+import { type PlanSource, shapeOf } from './shape-of.ts';
 import type { WeightGroup } from './weights.ts';
 
 /** Options of `planSpeed`. */

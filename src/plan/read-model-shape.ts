@@ -27,5 +27,5 @@ export async function readModelShape(
   checkOptions('readModelShape', options, OPTIONS);
   // Imported here, because a page that plans with a preset or a config needs no readers of files.
   const { readShape } = await import('./read-shape.ts');
-  return readShape(source, options);
+  return readShape(source, options, new Map());
 }

@@ -21,5 +21,5 @@ export async function readModelWeights(
 ): Promise<readonly WeightGroup[] | undefined> {
   checkOptions('readModelWeights', options, OPTIONS);
   const { readWeights } = await import('./read-weights.ts');
-  return readWeights(source, options);
+  return readWeights(source, options, new Map());
 }

@@ -4,7 +4,7 @@ import { checkSource, findSource, type ModelSource, sourceName } from '../files/
 import type { FetchModelOptions } from '../files/source-options.ts';
 import type { ByteSource } from '../format/byte-source.ts';
 import { FormatError } from '../format/format-error.ts';
-import { readGgufHeader } from '../format/gguf.ts';
+import { type GgufHeader, readGgufHeader } from '../format/gguf.ts';
 import { ggufModels, partCount } from '../format/gguf-split.ts';
 import { type ModelShape, modelShapeFromConfig, modelShapeFromGguf } from '../format/model-shape.ts';
 import { parseJson } from '../format/parse-json.ts';
@@ -16,9 +16,17 @@ export type ShapeSource = ModelSource | ByteSource;
 /** A larger file is not a config.json. */
 const MAX_CONFIG_BYTES = 1 << 24;
 
-export async function readShape(source: ShapeSource, options: FetchModelOptions): Promise<ModelShape> {
+/** GGUF headers by the name of their file. */
+export type GgufHeaders = Map<string, GgufHeader>;
+
+/** @param headers gets that of a GGUF file, so that `readWeights` does not read it again */
+export async function readShape(
+  source: ShapeSource,
+  options: FetchModelOptions,
+  headers: GgufHeaders,
+): Promise<ModelShape> {
   if (typeof (source as Partial<ByteSource> | undefined)?.read === 'function') {
-    return fromBytes(source as ByteSource);
+    return fromBytes(source as ByteSource, headers);
   }
   checkSource('readModelShape', 'a path, a URL, a Blob or a byte source', source as ModelSource);
   const place = await findSource('readModelShape', source as ModelSource, options);
@@ -30,7 +38,7 @@ export async function readShape(source: ShapeSource, options: FetchModelOptions)
   return withFile(folder, file ?? (await describingFile(folder)), async (opened) => {
     let config: FileSource | undefined;
     try {
-      return await fromBytes(opened, async () => {
+      return await fromBytes(opened, headers, async () => {
         config = await folder.open('config.json');
         return config;
       });
@@ -60,11 +68,13 @@ async function describingFile(folder: Folder): Promise<string> {
 /** @param openConfig the config.json beside a safetensors file; undefined when there is none */
 async function fromBytes(
   source: ByteSource,
+  headers: GgufHeaders,
   openConfig?: () => Promise<ByteSource | undefined>,
 ): Promise<ModelShape> {
   const start = await source.read(0, Math.min(source.size, 16));
   if (String.fromCharCode(...start.subarray(0, 4)) === 'GGUF') {
     const header = await readGgufHeader(source);
+    headers.set(source.name, header);
     partCount(header); // all that a shape needs is in the first part
     return modelShapeFromGguf(header);
   }

@@ -8,7 +8,7 @@ import { readGgufHeader } from '../format/gguf.ts';
 import { ggufModels, joinedHeader, partCount, partName } from '../format/gguf-split.ts';
 import { readSafetensorsHeader } from '../format/safetensors.ts';
 import type { TensorInfo } from '../format/tensor-info.ts';
-import type { ShapeSource } from './read-shape.ts';
+import type { GgufHeaders, ShapeSource } from './read-shape.ts';
 import { type WeightGroup, weightGroups } from './weights.ts';
 
 const INDEX = 'model.safetensors.index.json';
@@ -19,9 +19,11 @@ const CONCURRENCY = 8;
 
 type Tensors = ReadonlyMap<string, TensorInfo>;
 
+/** @param headers those of GGUF files that have been read */
 export async function readWeights(
   source: ShapeSource,
   options: FetchModelOptions,
+  headers: GgufHeaders,
 ): Promise<readonly WeightGroup[] | undefined> {
   if (typeof (source as Partial<ByteSource> | undefined)?.read === 'function') {
     const tensors = await tensorsOfFile(source as ByteSource);
@@ -32,7 +34,7 @@ export async function readWeights(
   if (place === undefined) return undefined;
   const { folder, file } = place;
   const first = file === undefined || file === 'config.json' ? await weightFile(folder) : file;
-  const tensors = first === undefined ? undefined : await tensorsOfModel(folder, first);
+  const tensors = first === undefined ? undefined : await tensorsOfModel(folder, first, headers);
   return tensors && weightGroups(tensors);
 }
 
@@ -47,7 +49,11 @@ async function weightFile(folder: Folder): Promise<string | undefined> {
   return models.length === 1 ? models[0] : undefined;
 }
 
-async function tensorsOfModel(folder: Folder, file: string): Promise<Tensors | undefined> {
+async function tensorsOfModel(
+  folder: Folder,
+  file: string,
+  headers: GgufHeaders,
+): Promise<Tensors | undefined> {
   if (file === INDEX) {
     const index = (await readSmallJson(folder, INDEX, MAX_INDEX_BYTES)) as
       | { weight_map?: unknown }
@@ -61,13 +67,14 @@ async function tensorsOfModel(folder: Folder, file: string): Promise<Tensors | u
         'expected a weight_map of tensor names to files',
       );
     }
-    const headers = await inFiles(folder, shards as string[], readSafetensorsHeader);
-    return new Map(headers.flatMap(({ tensors }) => [...tensors]));
+    const parts = await inFiles(folder, shards as string[], readSafetensorsHeader);
+    return new Map(parts.flatMap(({ tensors }) => [...tensors]));
   }
-  if (!/\.gguf$/i.test(file)) return withFile(folder, file, tensorsOfFile);
-  const count = await withFile(folder, file, async (source) => partCount(await readGgufHeader(source)));
-  const names = Array.from({ length: count }, (_, i) => (count === 1 ? file : (partName(file, i) as string)));
-  return joinedHeader(await inFiles(folder, names, readGgufHeader)).tensors;
+  const known = headers.get(folder.nameOf(file));
+  if (known === undefined && !/\.gguf$/i.test(file)) return withFile(folder, file, tensorsOfFile);
+  const first = known ?? (await withFile(folder, file, readGgufHeader));
+  const others = Array.from({ length: partCount(first) - 1 }, (_, i) => partName(file, i + 1) as string);
+  return joinedHeader([first, ...(await inFiles(folder, others, readGgufHeader))]).tensors;
 }
 
 async function tensorsOfFile(source: ByteSource): Promise<Tensors | undefined> {

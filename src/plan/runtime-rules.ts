@@ -71,6 +71,8 @@ export interface RuntimeRules {
   indexBytes(layer: LayerShape, types: KeyValueTypes): number;
   /** @throws RangeError for a type that the runtime cannot cache */
   checkType(type: StorageType, headDim: number): void;
+  /** Whether it has blocks of `blockSize` tokens. */
+  readonly blocks: boolean;
   /** Whether `tensorParallelSize` may be above 1. */
   readonly tensorParallel: boolean;
 }
@@ -102,6 +104,7 @@ const exact: RuntimeRules = {
   expands: never,
   indexBytes: indexRow,
   checkType() {},
+  blocks: true,
   tensorParallel: true,
 };
 
@@ -143,6 +146,7 @@ const llamaCpp: RuntimeRules = {
       );
     }
   },
+  blocks: false,
   tensorParallel: false,
 };
 
@@ -169,6 +173,7 @@ const vllm: RuntimeRules = {
   expands: never,
   indexBytes: ({ indexKeyDim = 0 }) => indexKeyDim + 4 * Math.floor(indexKeyDim / 128),
   checkType: plainOnly('vllm', [...PLAIN, 'f8_e4m3', 'f8_e5m2']),
+  blocks: true,
   tensorParallel: true,
 };
 
@@ -191,6 +196,7 @@ const transformers: RuntimeRules = {
   expands: never,
   indexBytes: indexRow,
   checkType: plainOnly('transformers', PLAIN),
+  blocks: false,
   tensorParallel: false,
 };
 

@@ -135,6 +135,8 @@ describe('gqa plan', () => {
       const url = await plan(`${server.url}/m.gguf`, '--json');
       expect(JSON.parse(url.stdout)).toMatchObject({ bytesPerToken: 5 * 2 * 96 * 2, contextLength: 512 });
       const env = { HF_ENDPOINT: server.url };
+      // One beginning for the kind of file, one read of the header for shape and weights.
+      expect(server.ranges).toEqual(['bytes=0-65535', 'bytes=0-1048575']);
       const hub = await runCli(['plan', 'org/name', '--json'], { env });
       expect(JSON.parse(hub.stdout)).toMatchObject({ model: 'org/name', totalBytes: 512 * 5 * 2 * 96 * 2 });
       const none = await runCli(['plan', 'meta/lama-3-8b'], { env });
@@ -179,6 +181,24 @@ describe('gqa plan', () => {
       2,
       /expected --device, or --bandwidth and --flops/,
     ],
+    [['llama-3-8b', '--threads', '2'], 2, /expected --threads with --device this, got no --device/],
+    [
+      ['llama-3-8b', '--backend', 'wasm', '--device', 'm2'],
+      2,
+      /expected --backend with --device this, got --device m2/,
+    ],
+    [['llama-3-8b', '--list'], 2, /expected --list alone or with --json, got "llama-3-8b"/],
+    [['--devices', '--context', '8', '--list'], 2, /expected --list alone .*, got --context, --devices/],
+    [
+      ['llama-3-8b', '--block-size', '16', '--runtime', 'llama.cpp'],
+      1,
+      /expected blockSize with runtime exact or vllm, got 16 with llama.cpp/,
+    ],
+    [
+      ['llama-3-8b', '--html', 'nowhere/page.html', '--device', 'this'],
+      1,
+      /nowhere: cannot write there: no such file or folder/,
+    ],
     [['llama-3-8b', '--memory', '1KiB'], 1, /expected memory for one token, 131072 bytes, got 1024/],
     [['llama-3-8b', '--kv-heads', '5'], 1, /numKeyValueHeads to divide the query heads N=32, got K=5/],
     [['./nowhere.gguf'], 1, /\.\/nowhere\.gguf: expected a config\.json, .* got nothing there/],
@@ -212,11 +232,19 @@ describe('gqa plan', () => {
     const files = {
       'config.json': '{"hidden_size": 64, "num_hidden_layers": 2}',
       'cut.gguf': largeGguf().slice(0, 99),
+      'null/config.json': JSON.stringify({ ...JSON.parse(config), num_attention_heads: null }),
+      'bare/config.json': JSON.stringify({ ...JSON.parse(config), vocab_size: null }),
     };
     await withFolder(files, async (folder) => {
       const heads = await plan(join(folder, 'config.json'), '--context', '5');
       expect(heads).toMatchObject({ code: 1, stdout: '' });
       expect(heads.stderr).toMatch(/^gqa: .*config\.json: one of num_attention_heads.* got no such key\n$/);
+      const isNull = await plan(join(folder, 'null'));
+      expect(isNull).toMatchObject({ code: 1, stdout: '' });
+      expect(isNull.stderr).toMatch(/json: num_attention_heads: expected a positive integer, got null\n$/);
+      const bare = await plan(join(folder, 'bare'));
+      expect(bare).toMatchObject({ code: 1, stdout: '' });
+      expect(bare.stderr).toMatch(/expected vocab_size of a model whose weights are counted, got none\n$/);
       const cut = await plan(join(folder, 'cut.gguf'));
       expect(cut).toMatchObject({ code: 1, stdout: '' });
       expect(cut.stderr).toMatch(/^gqa: .*cut\.gguf: at byte \d+: .*\n$/);

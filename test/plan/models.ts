@@ -30,6 +30,8 @@ export const config: string = JSON.stringify({
   num_hidden_layers: 5,
   num_attention_heads: 12,
   num_key_value_heads: 4,
+  intermediate_size: 768,
+  vocab_size: 3000,
   max_position_embeddings: 512,
 });
 

@@ -153,6 +153,25 @@ describe('planMemory', () => {
     const weights = [{ kind: 'mlp', dtype: 'f32', parameters: 4, bytes: Number.NaN }] as const;
     expect(() => planMemory('gpt2', { weights })).toThrow(/expected weights\[0\]\.bytes to be .* got NaN/);
     expect(() => planMemory('gpt2', { weights: [7] as never })).toThrow(/weights\[0\] to be a group, got 7/);
+    const shape = preset('llama-3-8b').shape;
+    expect(() => planMemory({ ...shape, vocabSize: undefined })).toThrow(
+      /expected vocab_size of a model whose weights are counted, got none/,
+    );
+    expect(() => planMemory({ ...shape, intermediateSize: undefined })).toThrow(/expected intermediate_size/);
+    expect(planMemory({ ...shape, vocabSize: undefined }, { weights: [] }).weights.bytes).toBe(0);
+    expect(() => planMemory({ ...shape, vocabSize: 2 ** 40 }, { contextLength: 1 })).toThrow(
+      /^planMemory: expected fewer than 2\^53 bytes, got about 1.8\d\de\+16$/,
+    );
+    const [layer, ...layers] = shape.layers;
+    for (const wrong of [null, Number.NaN, -1, 0, '8']) {
+      expect(() => planMemory({ ...shape, vocabSize: wrong as number })).toThrow(
+        /shape's vocabSize to be a po/,
+      );
+      const first = { ...layer, keyHeadDim: wrong as number };
+      expect(() => planMemory({ ...shape, layers: [first, ...layers] })).toThrow(
+        /^planKvCache: expected the shape's layers\[0\].keyHeadDim to be a positive integer, got /,
+      );
+    }
     const device = { bandwidth: 0 };
     expect(() => planSpeed('gpt2', { device })).toThrow(/expected a bandwidth and FLOP\/s above 0 .* got 0/);
   });
