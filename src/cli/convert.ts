@@ -38,6 +38,7 @@ interface ConvertFlags extends CacheFlag {
   readonly calibrate?: string;
   readonly distill?: true;
   readonly steps?: number;
+  readonly finalSteps?: number;
   readonly resume?: true;
   readonly drift?: true;
   readonly driftText?: readonly string[];
@@ -81,6 +82,7 @@ export function convertCommand(): Command {
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
     .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
     .option('--steps <n>', 'training steps per layer (default: 100, with --distill)', parse.positiveInteger)
+    .option('--final-steps <n>', 'steps after these in which all layers learn together', parse.wholeNumber)
     .option('--resume', 'continue an interrupted --distill, with the same options')
     .option('--drift', 'measure the drift on prose, code and dialogue, and what both models write (minutes)')
     .option('--drift-text <text>', 'with --drift, a text of your own too; may be repeated', parse.moreText)
@@ -93,7 +95,18 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { kvHeads: numKeyValueHeads, seed, dtype, force, cache, report, calibrate, steps, resume } = flags;
+  const {
+    kvHeads: numKeyValueHeads,
+    seed,
+    dtype,
+    force,
+    cache,
+    report,
+    calibrate,
+    steps,
+    finalSteps,
+    resume,
+  } = flags;
   const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
@@ -101,7 +114,9 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
       ? {}
       : split(await readTrainingText(calibrate), method === 'similar' || flags.distill === true);
   const distill =
-    flags.distill && calibration !== undefined ? { text: calibration, steps, seed, resume } : undefined;
+    flags.distill && calibration !== undefined
+      ? { text: calibration, steps, finalSteps, seed, resume }
+      : undefined;
   const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
   const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
   const label = `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`;
@@ -166,7 +181,7 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
 }
 
 function checkFlags(to: string, flags: ConvertFlags): void {
-  const { format, report, calibrate, drift, driftText, distill, steps, resume } = flags;
+  const { format, report, calibrate, drift, driftText, distill, steps, finalSteps, resume } = flags;
   if (format !== undefined && format !== formatNamed(to).kind) {
     const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
@@ -176,6 +191,9 @@ function checkFlags(to: string, flags: ConvertFlags): void {
     throw new UsageError('expected --calibrate with --distill, since layers are trained on a text');
   }
   if (steps !== undefined && !distill) throw new UsageError(`expected --distill with --steps ${steps}`);
+  if (finalSteps !== undefined && !distill) {
+    throw new UsageError(`expected --distill with --final-steps ${finalSteps}`);
+  }
   if (resume && !distill) throw new UsageError('expected --distill with --resume');
   if (report !== undefined && calibrate === undefined && !drift && !driftText) {
     throw new UsageError('expected --calibrate or --drift with --report, since drift is measured on a text');

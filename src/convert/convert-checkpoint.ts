@@ -79,7 +79,7 @@ export interface ConvertOptions extends SourceOptions {
   readonly signal?: AbortSignal;
   /**
    * Called with the progress: layers while `similar` reads the calibration text, steps of all layers while
-   * they are trained, then bytes of the output. `activity` is the phase in words, with its layer, such as
+   * they are trained one by one, then final steps, then bytes of the output. `activity` is the phase in words, with its layer, such as
    * `training layer 12 of 30`.
    */
   readonly onProgress?: (done: number, total: number, phase: ConvertPhase, activity: string) => void;
@@ -163,9 +163,11 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     options.numKeyValueHeads === undefined
       ? []
       : await planLayers(checkpoint, description, method, after, options);
-  const onStep = (done: number, total: number, index: number) => {
+  const onStep = (done: number, total: number, index: number | undefined) => {
     signal?.throwIfAborted();
-    options.onProgress?.(done, total, 'distilling', `training layer ${index + 1} of ${config.numLayers}`);
+    const activity =
+      index === undefined ? 'training all layers' : `training layer ${index + 1} of ${config.numLayers}`;
+    options.onProgress?.(done, total, 'distilling', activity);
   };
   const layers = kept
     ? await distilled(checkpoint, description, mixes, { ...settings, kept, onStep })

@@ -7,14 +7,19 @@ import { hashOf, type RunIdentity } from '../train/run-identity.ts';
 
 /** Options of distillation: a text or tokens, and these. */
 export interface DistillOptions {
-  /** The text to learn from, of the kinds that the model is used for; 32,768 tokens spread over it are used. */
+  /** The text to learn from, of the kinds that the model is used for. Layers use 32,768 tokens spread over it. */
   readonly text?: string;
   /** Token ids in place of a text. */
   readonly tokens?: ArrayLike<number>;
   /** Training steps of each layer, of about 1,024 tokens each; default 100. */
   readonly steps?: number;
-  /** Indices of the layers to train; default all. */
+  /** Indices of the layers to train one by one; default all. */
   readonly layers?: readonly number[];
+  /**
+   * Steps after these, of about 1,024 tokens each, in which all layers learn together to predict what the
+   * original predicts; default 0. They are not kept: a resumed distillation begins them again.
+   */
+  readonly finalSteps?: number;
   /** Of the order in which the text is read; default 0. */
   readonly seed?: number;
   /**
@@ -30,6 +35,7 @@ const OPTIONS = optionKinds<DistillOptions>({
   tokens: anything,
   steps: aNumber,
   layers: anything,
+  finalSteps: aNumber,
   seed: aNumber,
   resume: aBoolean,
 });
@@ -39,12 +45,14 @@ export interface DistillSettings {
   readonly source: string | ArrayLike<number>;
   readonly steps: number;
   readonly layers: ReadonlySet<number>;
+  readonly finalSteps: number;
   readonly seed: number;
   readonly resume: boolean;
 }
 
 const OP = 'convertCheckpoint: distill';
 const STEPS = 100;
+const FINAL_STEPS = 0;
 
 /** @throws TypeError for another kind of value, or unless there is either a text or tokens */
 export function checkDistill(options: DistillOptions | undefined): void {
@@ -74,8 +82,9 @@ export function distillSettings(
   after: number,
 ): DistillSettings | undefined {
   if (options === undefined) return undefined;
-  const { text, tokens, steps = STEPS, seed = 0, resume = false } = options;
+  const { text, tokens, steps = STEPS, finalSteps = FINAL_STEPS, seed = 0, resume = false } = options;
   checkInteger(OP, 'steps', steps, 1);
+  checkInteger(OP, 'finalSteps', finalSteps, 0);
   checkInteger(OP, 'seed', seed, 0);
   if (after >= before) {
     throw new RangeError(
@@ -90,12 +99,13 @@ export function distillSettings(
     if (Number.isInteger(index) && index >= 0 && index < numLayers) continue;
     throw new RangeError(`${OP}: expected layers from 0 to ${numLayers - 1}, got ${describe(index)}`);
   }
-  return { source: text ?? (tokens as ArrayLike<number>), steps, layers: new Set(layers), seed, resume };
+  const numbers = { steps, finalSteps, seed, resume };
+  return { source: text ?? (tokens as ArrayLike<number>), layers: new Set(layers), ...numbers };
 }
 
 /** What the trained layers depend on: the settings, the model, and how its heads were merged before. */
 export function distillIdentity(
-  { source: text, layers, resume: _, ...numbers }: DistillSettings,
+  { source: text, layers, resume: _resume, finalSteps: _final, ...numbers }: DistillSettings,
   { numLayers, hiddenSize, numHeads, numKeyValueHeads }: DecoderConfig,
   merging: {
     /** The checkpoint. */

@@ -23,24 +23,26 @@ import { sqrt } from '../ops/unary.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { calibrationRowLength, calibrationRows, calibrationTokens } from './calibration-rows.ts';
+import { calibrationRows, calibrationTokens } from './calibration-rows.ts';
 import type { DistillSettings } from './distill-settings.ts';
+import { trainTogether } from './final-steps.ts';
 import type { LayerMix, LayerWeights } from './head-mix.ts';
 import { freeMixedLayer, mixedLayer } from './mixed-layer.ts';
 import { OpenedDecoder } from './opened-decoder.ts';
 import { type LayerBatch, trainLayer } from './train-layer.ts';
 import type { TrainedLayers } from './trained-layers.ts';
 
-/** Tokens of the text that are used, and those of a step. */
+/** Tokens of the text that layers learn from, and those of a step. */
 const TOKENS = 32_768;
 const BATCH_TOKENS = 1024;
 const LEARNING_RATE = 2e-3;
+const FINAL_LEARNING_RATE = 5e-4;
 
 export interface Distillation extends DistillSettings {
   /** Where trained layers are kept, and those of an interrupted distillation are. */
   readonly kept: TrainedLayers;
-  /** Called after each step of each layer, with the steps of all layers and the index of this one. */
-  readonly onStep: (done: number, total: number, layer: number) => void;
+  /** Called after each step, with the steps of all layers or the final ones; `layer` is undefined in these. */
+  readonly onStep: (done: number, total: number, layer: number | undefined) => void;
 }
 
 /** Rows of the text, and the residual streams of both models before the layer that is trained. */
@@ -58,16 +60,33 @@ export async function distilledLayers(
   checkpoint: Checkpoint,
   description: DecoderDescription,
   mixes: readonly LayerMix[],
-  { source, steps, layers, seed, kept, onStep }: Distillation,
+  distillation: Distillation,
 ): Promise<LayerMix[]> {
   const config: DecoderConfig = { ...description.config, numKeyValueHeads: mixes[0].key.length };
   const decoder = await OpenedDecoder.of(checkpoint, description);
+  try {
+    const rows = rowsOf(decoder, distillation.source, checkpoint.path);
+    const layers = await trainOneByOne(decoder, config, mixes, rows, distillation);
+    if (distillation.finalSteps === 0) return layers;
+    return await trainAll(decoder, config, layers, rows, distillation);
+  } finally {
+    decoder.dispose();
+  }
+}
+
+async function trainOneByOne(
+  decoder: OpenedDecoder,
+  config: DecoderConfig,
+  mixes: readonly LayerMix[],
+  rows: readonly (readonly number[])[],
+  { steps, layers, seed, kept, onStep }: Distillation,
+): Promise<LayerMix[]> {
   const streams: Stream[] = [];
   try {
-    const rows = spreadRows(decoder, source, checkpoint.path);
-    const perBatch = Math.max(1, Math.floor(BATCH_TOKENS / rows[0].length));
-    for (let at = 0; at < rows.length; at += perBatch) {
-      const pass = decoder.pass(rows.slice(at, at + perBatch));
+    const used = spread(rows, Math.ceil(TOKENS / rows[0].length));
+    const perBatch = rowsPerStep(rows);
+    for (let at = 0; at < used.length; at += perBatch) {
+      const pass = decoder.pass(used.slice(at, at + perBatch));
       streams.push({ pass, original: decoder.embed(pass), converted: decoder.embed(pass) });
     }
     const out: LayerMix[] = [];
@@ -102,15 +121,44 @@ export async function distilledLayers(
       original.dispose();
       converted.dispose();
     }
-    decoder.dispose();
   }
 }
 
+async function trainAll(
+  decoder: OpenedDecoder,
+  config: DecoderConfig,
+  mixes: readonly LayerMix[],
+  rows: readonly (readonly number[])[],
+  { finalSteps: steps, seed, onStep }: Distillation,
+): Promise<LayerMix[]> {
+  const layers = mixes.map((mix, index) => mixedLayer(config, decoder.layers[index], mix));
+  let done = 0;
+  try {
+    await trainTogether(decoder, config, layers, rows, {
+      ...{ steps, seed, learningRate: FINAL_LEARNING_RATE, perStep: rowsPerStep(rows) },
+      onStep: () => onStep(++done, steps, undefined),
+    });
+    return mixes.map((mix, index) => ({ ...mix, weights: weightsOf(layers[index]) }));
+  } finally {
+    for (const [index, layer] of layers.entries()) freeMixedLayer(layer, decoder.layers[index]);
+  }
+}
+
+function rowsPerStep(rows: readonly (readonly number[])[]): number {
+  return Math.max(1, Math.floor(BATCH_TOKENS / rows[0].length));
+}
+
+/** At most `count` of the rows, at equal distances, so that each part of the text counts. */
+function spread<T>(rows: readonly T[], count: number): T[] {
+  const kept = Math.min(rows.length, count);
+  return Array.from({ length: kept }, (_, i) => rows[Math.floor((i * rows.length) / kept)]);
+}
+
 /**
- * Rows at equal distances from all of the text, so that each part of it counts.
+ * All rows of the text.
  * @throws RangeError for an id that is no token of the model
  */
-function spreadRows(decoder: OpenedDecoder, source: string | ArrayLike<number>, path: string): number[][] {
+function rowsOf(decoder: OpenedDecoder, source: string | ArrayLike<number>, path: string): number[][] {
   const tokens =
     typeof source === 'string' ? calibrationTokens(decoder, source, path, 'the text of distill') : source;
   const { vocabSize } = decoder.config;
@@ -119,9 +167,7 @@ function spreadRows(decoder: OpenedDecoder, source: string | ArrayLike<number>, 
     if (Number.isInteger(id) && id >= 0 && id < vocabSize) continue;
     throw new RangeError(`distill: expected token ids from 0 to ${vocabSize - 1}, got ${id}`);
   }
-  const all = calibrationRows(decoder, tokens, 'distill: expected at least 2 tokens');
-  const count = Math.min(all.length, Math.ceil(TOKENS / calibrationRowLength(decoder.config)));
-  return Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]);
+  return calibrationRows(decoder, tokens, 'distill: expected at least 2 tokens');
 }
 
 /**

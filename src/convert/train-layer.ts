@@ -2,11 +2,11 @@
  * Trains the q, k, v and o of one layer to give an attention output that is known, by AdamW on the squared
  * error. Nothing else of the model takes part, so a step costs one attention block forward and backward.
  */
-import { valueAndGrad } from '../autograd/grad.ts';
+import { type ParameterOwner, valueAndGrad } from '../autograd/grad.ts';
 import { attentionBlock } from '../models/decoder.ts';
 import type { DecoderConfig } from '../models/decoder-config.ts';
 import type { DecoderPass } from '../models/decoder-pass.ts';
-import type { DecoderLayer } from '../models/decoder-weights.ts';
+import type { DecoderLayer, ProjectionOf } from '../models/decoder-weights.ts';
 import { mul, sub } from '../ops/binary.ts';
 import { sum } from '../ops/reduce.ts';
 import { foldIn, key, permutation } from '../random/index.ts';
@@ -64,19 +64,10 @@ export async function trainLayer(
   layer: DecoderLayer,
   index: number,
   batches: readonly LayerBatch[],
-  { steps, learningRate, seed, onStep }: LayerTraining,
+  training: LayerTraining,
 ): Promise<void> {
-  const parameters = new Map(projectionsOf(layer).map(({ weight }, i) => [`${i}`, { value: weight }]));
-  const owner = { parameters: () => parameters };
-  const schedule = warmupCosineDecaySchedule({
-    initValue: learningRate / (Math.ceil(steps / 10) + 1),
-    peakValue: learningRate,
-    warmupSteps: Math.ceil(steps / 10),
-    decaySteps: steps + 1,
-    endValue: learningRate / 20,
-  });
-  const step = adamw({ learningRate: schedule, b2: 0.95, weightDecay: 0 });
-  const optimizer = new Optimizer(owner, chain(clipByGlobalNorm(1), step));
+  const { steps, seed, onStep } = training;
+  const { owner, optimizer } = layerOptimizer(projectionsOf(layer), training);
   const share = 1 / targetSize(batches);
   let order: number[] = [];
   for (let s = 0; s < steps; s++) {
@@ -92,8 +83,26 @@ export async function trainLayer(
   for (const tensor of Object.values(optimizer.tensors)) tensor.dispose();
 }
 
+/** AdamW on some matrices, with warm-up and cosine decay. */
+export function layerOptimizer(
+  matrices: readonly ProjectionOf<Tensor>[],
+  { steps, learningRate }: Pick<LayerTraining, 'steps' | 'learningRate'>,
+): { readonly owner: ParameterOwner; readonly optimizer: Optimizer } {
+  const parameters = new Map(matrices.map(({ weight }, i) => [`${i}`, { value: weight }]));
+  const owner = { parameters: () => parameters };
+  const schedule = warmupCosineDecaySchedule({
+    initValue: learningRate / (Math.ceil(steps / 10) + 1),
+    peakValue: learningRate,
+    warmupSteps: Math.ceil(steps / 10),
+    decaySteps: steps + 1,
+    endValue: learningRate / 20,
+  });
+  const step = adamw({ learningRate: schedule, b2: 0.95, weightDecay: 0 });
+  return { owner, optimizer: new Optimizer(owner, chain(clipByGlobalNorm(1), step)) };
+}
+
 /** The order of the batches in one pass over them. */
-function shuffled(count: number, seed: number, layer: number, epoch: number): number[] {
+export function shuffled(count: number, seed: number, layer: number, epoch: number): number[] {
   return scope(() =>
     Array.from(permutation(foldIn(foldIn(key(seed), layer), epoch), count).dataSync(), Number),
   );

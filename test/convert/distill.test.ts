@@ -83,6 +83,14 @@ describe.each(FAMILIES)('%s', (family) => {
     const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
     expectClose(await logitsOf(given, tokens), await logitsOf(plain, tokens), 1e-5);
   });
+
+  test('all layers train together', async () => {
+    const to = freshPath('together');
+    const numKeyValueHeads = ONE.includes(family) ? 1 : 2;
+    const distill = { tokens: TOKENS, layers: [], finalSteps: 1 };
+    const done = await convertCheckpoint({ from: multiHead(family), to, numKeyValueHeads, distill });
+    expect(done.numKeyValueHeads.after).toBe(numKeyValueHeads);
+  });
 });
 
 test.each(['llama', 'mistral'])('%s, written as GGUF', async (family) => {
@@ -114,6 +122,18 @@ test('training wins back most of what merging lost, the same bits with any numbe
   expect([...phases]).toEqual(['calibrating', 'distilling', 'writing']);
   expect(await contentOf(trained[0])).toEqual(await contentOf(trained[1]));
   expect(await lossOf(trained[0])).toBeLessThan(0.5 * (await lossOf(plain)));
+}, 300_000);
+
+test('final steps bring the predictions closer to those of the original', async () => {
+  const text = TEXT.slice(0, 6_000);
+  const options = { from: DEMO, numKeyValueHeads: 1, calibration: text } as const;
+  const held = TEXT.slice(50_000);
+  const klAfter = async (finalSteps: number) => {
+    const to = freshPath(`final-${finalSteps}`);
+    const result = await convertCheckpoint({ ...options, to, distill: { text, steps: 8, finalSteps } });
+    return (await measureDrift({ from: DEMO, to, result, text: held, windows: 2 })).kl;
+  };
+  expect(await klAfter(20)).toBeLessThan(0.8 * (await klAfter(0)));
 }, 300_000);
 
 describe('an interrupted distillation', () => {
