@@ -26,7 +26,7 @@ import * as parse from './options.ts';
 import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
 import { withProgress } from './progress.ts';
-import { DATA_HELP, knownText, neededTokenizer, readTrainingText } from './read-text.ts';
+import { DATA_HELP, knownText, neededTokenizer, readTrainingTexts } from './read-text.ts';
 import { facts } from './table.ts';
 
 interface ConvertFlags extends CacheFlag {
@@ -53,14 +53,15 @@ const DTYPES = [...new Set(FORMATS.flatMap(({ dtypes }) => dtypes))];
 const KINDS = FORMATS.map(({ kind }) => kind);
 
 const about = `
-The drift is measured on the text given to --calibrate. With --method similar, the first half of the text is used
+The drift is measured on the text given to --calibrate. With --method similar, the first half of each text is used
 to group and align the heads, and the drift is measured on the second half. --drift measures more, on texts that
 come with this package: loss and KL on each, how long both models write the same tokens, how much they repeat
 themselves, and how many last words of sentences they find.
 
-With --distill the first half also trains the converted layers, one after the other, to give the attention outputs
-of the original ones. Give it a folder with texts of the kinds that the model is used for. Each trained layer is
-kept in <out>.distill until <out> is written: after Ctrl-C, the same command with --resume goes on.
+With --distill the first halves also train the converted layers, one after the other, to give the attention outputs
+of the original ones; with --final-steps, then all of them together to predict what the original predicts. Give it
+a folder with texts of the kinds that the model is used for. Each trained layer is kept in <out>.distill until
+<out> is written: after Ctrl-C, the same command with --resume goes on.
 
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
@@ -112,7 +113,7 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
   const { calibration, text } =
     calibrate === undefined
       ? {}
-      : split(await readTrainingText(calibrate), method === 'similar' || flags.distill === true);
+      : split(await readTrainingTexts(calibrate), method === 'similar' || flags.distill === true);
   const distill =
     flags.distill && calibration !== undefined
       ? { text: calibration, steps, finalSteps, seed, resume }
@@ -156,12 +157,18 @@ async function tellOfResume(to: string): Promise<void> {
   writeNote(`stopped; trained layers are in ${folder.name} (${layers}): --resume continues`);
 }
 
-/** The texts to calibrate and to measure on: two halves of the given one, or all of it for measuring. */
-function split(given: string, calibrates: boolean): { calibration?: string; text: string } {
-  if (!calibrates) return { text: given };
-  const lineEnd = given.lastIndexOf('\n', given.length / 2);
-  const half = lineEnd > 0 ? lineEnd : Math.floor(given.length / 2);
-  return { calibration: given.slice(0, half), text: given.slice(half) };
+/** The texts to calibrate and to measure on: two halves of each given one, or all of them for measuring. */
+function split(given: readonly string[], calibrates: boolean): { calibration?: string; text: string } {
+  if (!calibrates) return { text: given.join('\n') };
+  const halves = given.map((text) => {
+    const lineEnd = text.lastIndexOf('\n', text.length / 2);
+    const half = lineEnd > 0 ? lineEnd : Math.floor(text.length / 2);
+    return [text.slice(0, half), text.slice(half)];
+  });
+  return {
+    calibration: halves.map(([first]) => first).join('\n'),
+    text: halves.map(([, second]) => second).join('\n'),
+  };
 }
 
 /** Warns that the model is worse until it is uptrained: by how much, or that this was not measured. */

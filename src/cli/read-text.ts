@@ -16,9 +16,14 @@ export const DATA_HELP = 'a text file, a folder of text files, or moby-dick';
 
 /** @throws UsageError when the data set is not installed, Error for a missing, empty or non-UTF-8 text. */
 export async function readTrainingText(source: string): Promise<string> {
-  const text = source === 'moby-dick' ? await mobyDick() : readText(source);
-  if (text === '') throw new Error(`${source}: expected a text, got an empty one`);
-  return text;
+  return (await readTrainingTexts(source)).join('\n');
+}
+
+/** The same as a text per file. */
+export async function readTrainingTexts(source: string): Promise<string[]> {
+  const texts = source === 'moby-dick' ? [await mobyDick()] : readTexts(source);
+  if (texts.every((text) => text === '')) throw new Error(`${source}: expected a text, got an empty one`);
+  return texts;
 }
 
 /** @throws Error that names the checkpoint when it has no tokenizer */
@@ -36,10 +41,10 @@ export function knownText(tokenizer: Tokenizer, source: string, text: string): s
   return [...text].filter((character) => !unknown.has(character)).join('');
 }
 
-function readText(path: string): string {
+function readTexts(path: string): string[] {
   const stats = statSync(path, { throwIfNoEntry: false });
   if (!stats) throw new Error(`${path}: expected a text file or a folder of them, got nothing of that name`);
-  if (stats.isFile()) return readUtf8(path);
+  if (stats.isFile()) return [readUtf8(path)];
   // Reading a pipe may block, and a device such as /dev/zero has no end.
   if (!stats.isDirectory())
     throw new Error(`${path}: expected a text file or a folder of them, got a pipe or a device`);
@@ -49,7 +54,7 @@ function readText(path: string): string {
     .map((name) => join(path, name))
     .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
   if (files.length === 0) throw new Error(`${path}: expected text files in the folder, got none`);
-  return files.map(readUtf8).join('\n');
+  return files.map(readUtf8);
 }
 
 function readUtf8(path: string): string {
