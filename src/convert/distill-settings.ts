@@ -7,7 +7,10 @@ import { hashOf, type RunIdentity } from '../train/run-identity.ts';
 
 /** Options of distillation: a text or tokens, and these. */
 export interface DistillOptions {
-  /** The text to learn from, of the kinds that the model is used for. Layers use 32,768 tokens spread over it. */
+  /**
+   * The text to learn from, of the kinds that the model is used for. Layers learn from at most 131,072 tokens
+   * spread over it, and read each at least four times.
+   */
   readonly text?: string;
   /** Token ids in place of a text. */
   readonly tokens?: ArrayLike<number>;

@@ -32,9 +32,11 @@ import { OpenedDecoder } from './opened-decoder.ts';
 import { type LayerBatch, trainLayer } from './train-layer.ts';
 import type { TrainedLayers } from './trained-layers.ts';
 
-/** Tokens of the text that layers learn from, and those of a step. */
-const TOKENS = 32_768;
+/** Most tokens of the text that layers learn from, which bounds the memory, and tokens of a step. */
+const TOKENS = 131_072;
 const BATCH_TOKENS = 1024;
+/** How often layers read each row, at least: more rows teach more than more passes over them. */
+const PASSES = 4;
 const LEARNING_RATE = 2e-3;
 const FINAL_LEARNING_RATE = 5e-4;
 
@@ -50,6 +52,8 @@ interface Stream {
   readonly pass: DecoderPass;
   original: Tensor;
   converted: Tensor;
+  /** The original's after the attention of the layer. */
+  attended?: Tensor;
 }
 
 /**
@@ -83,8 +87,9 @@ async function trainOneByOne(
 ): Promise<LayerMix[]> {
   const streams: Stream[] = [];
   try {
-    const used = spread(rows, Math.ceil(TOKENS / rows[0].length));
     const perBatch = rowsPerStep(rows);
+    const most = Math.min(TOKENS / rows[0].length, (steps * perBatch) / PASSES);
+    const used = spread(rows, Math.ceil(most));
     for (let at = 0; at < used.length; at += perBatch) {
       const pass = decoder.pass(used.slice(at, at + perBatch));
       streams.push({ pass, original: decoder.embed(pass), converted: decoder.embed(pass) });
@@ -94,12 +99,12 @@ async function trainOneByOne(
     for (const [index, mix] of mixes.entries()) {
       const trained = kept.has(index) ? await kept.read(index) : undefined;
       const layer = mixedLayer(config, decoder.layers[index], { ...mix, weights: trained });
-      const batches: LayerBatch[] = [];
       for (const stream of streams) {
-        batches.push(advanceOriginal(decoder, config, stream, index));
+        advanceOriginal(decoder, stream, index);
         await eventLoopTurn();
       }
       if (layers.has(index) && trained === undefined) {
+        const batches = streams.map((stream) => () => layerBatch(config, layer, stream));
         await trainLayer(config, layer, index, batches, {
           ...{ steps, learningRate: LEARNING_RATE, seed },
           onStep: () => onStep(++done, steps * layers.size, index),
@@ -107,19 +112,17 @@ async function trainOneByOne(
         await kept.write(index, weightsOf(layer), config.hiddenSize);
       } else if (layers.has(index)) done += steps;
       out.push({ ...mix, weights: trained ?? weightsOf(layer) });
-      for (const [i, stream] of streams.entries()) {
+      for (const stream of streams) {
         advanceConverted(config, layer, index, stream);
-        for (const tensor of [batches[i].input, batches[i].target, batches[i].weight]) tensor.dispose();
         await eventLoopTurn();
       }
       freeMixedLayer(layer, decoder.layers[index]);
     }
     return out;
   } finally {
-    for (const { pass, original, converted } of streams) {
+    for (const { pass, original, converted, attended } of streams) {
       freePass(pass);
-      original.dispose();
-      converted.dispose();
+      for (const tensor of [original, converted, attended]) tensor?.dispose();
     }
   }
 }
@@ -170,39 +173,41 @@ function rowsOf(decoder: OpenedDecoder, source: string | ArrayLike<number>, path
   return calibrationRows(decoder, tokens, 'distill: expected at least 2 tokens');
 }
 
-/**
- * Takes the original's stream through the layer.
- * @returns what the layer reads in the converted model, and what it is to add to the stream there
- */
-function advanceOriginal(
-  decoder: OpenedDecoder,
-  config: DecoderConfig,
-  stream: Stream,
-  index: number,
-): LayerBatch {
-  const { pass, original, converted } = stream;
-  const layer = decoder.layers[index];
-  const { next, ...batch } = scope(() => {
-    let after = original;
+function advanceOriginal(decoder: OpenedDecoder, stream: Stream, index: number): void {
+  const { pass, original } = stream;
+  const { next, attended } = scope(() => {
+    let attended = original;
     const observe = ({ output }: SeenAttention) => {
-      after = add(original, output);
+      attended = add(original, output);
     };
-    return {
-      next: decoderLayer(decoder.config, layer, { ...pass, observe }, index, original),
-      input: attentionInput(config, layer, converted),
-      target: sub(after, converted),
-      weight: div(1, sqrt(mean(mul(after, after), { axis: -1, keepDims: true }))),
-    };
+    const layer = decoder.layers[index];
+    const next = decoderLayer(decoder.config, layer, { ...pass, observe }, index, original);
+    return { next, attended };
   });
   original.dispose();
-  stream.original = next;
-  return { pass, ...batch };
+  Object.assign(stream, { original: next, attended });
 }
 
 function advanceConverted(config: DecoderConfig, layer: DecoderLayer, index: number, stream: Stream): void {
-  const { pass, converted } = stream;
+  const { pass, converted, attended } = stream;
   stream.converted = scope(() => decoderLayer(config, layer, pass, index, converted));
   converted.dispose();
+  attended?.dispose();
+  stream.attended = undefined;
+}
+
+/** What the layer reads in the converted model, and what it is to add to the stream there. */
+function layerBatch(
+  config: DecoderConfig,
+  layer: DecoderLayer,
+  { pass, converted, attended = converted }: Stream,
+): LayerBatch {
+  return {
+    pass,
+    input: attentionInput(config, layer, converted),
+    target: sub(attended, converted),
+    weight: div(1, sqrt(mean(mul(attended, attended), { axis: -1, keepDims: true }))),
+  };
 }
 
 function weightsOf(layer: DecoderLayer): LayerWeights {

@@ -38,8 +38,13 @@ export interface LayerTraining {
 }
 
 /** The mean over batches of the sum of squares of `weight * target`: errors are given as a share of it. */
-function targetSize(batches: readonly LayerBatch[]): number {
-  const sizes = batches.map(({ target, weight }) => scope(() => squares(mul(target, weight)).dataSync()[0]));
+function targetSize(batches: readonly (() => LayerBatch)[]): number {
+  const sizes = batches.map((batch) =>
+    scope(() => {
+      const { target, weight } = batch();
+      return squares(mul(target, weight)).dataSync()[0];
+    }),
+  );
   return Math.max(1e-30, sizes.reduce((total, size) => total + Number(size), 0) / batches.length);
 }
 
@@ -58,12 +63,15 @@ function squares(x: Tensor): Tensor {
   return sum(mul(x, x));
 }
 
-/** Changes the weights of `layer` in place; its matrices q, k, v and o must be f32 and its own. */
+/**
+ * Changes the weights of `layer` in place; its matrices q, k, v and o must be f32 and its own.
+ * @param batches make them, for a step each: all together would be several times the text's residual stream
+ */
 export async function trainLayer(
   config: DecoderConfig,
   layer: DecoderLayer,
   index: number,
-  batches: readonly LayerBatch[],
+  batches: readonly (() => LayerBatch)[],
   training: LayerTraining,
 ): Promise<void> {
   const { steps, seed, onStep } = training;
@@ -73,7 +81,7 @@ export async function trainLayer(
   for (let s = 0; s < steps; s++) {
     const at = s % batches.length;
     if (at === 0) order = shuffled(batches.length, seed, index, s / batches.length);
-    const lossOf = () => mul(layerError(config, layer, index, batches[order[at]]), share);
+    const lossOf = () => mul(layerError(config, layer, index, batches[order[at]]()), share);
     const [loss, gradients] = valueAndGrad(lossOf as (own: typeof owner) => Tensor)(owner);
     loss.dispose();
     optimizer.update(owner, gradients);

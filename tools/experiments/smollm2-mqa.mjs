@@ -1,15 +1,18 @@
 /**
- * The experiment of docs/experiments/smollm2-mqa.md: SmolLM2-135M (9 query heads on 3 key/value heads) pooled
- * to one key/value head by `mean` and by `similar`, each uptrained for some steps on Moby-Dick, and the
- * original uptrained alike, so that learning the novel is told apart from recovering. Every run goes on where
- * it was stopped; with --write none is started, and the page's table and plot are renewed from what there is.
+ * The experiment of docs/experiments/smollm2-mqa.md: SmolLM2-135M-Instruct (9 query heads on 3 key/value heads)
+ * converted to one key/value head, by merging alone and with distillation, and judged on the held-out texts of
+ * this package by loss, KL and what the models write. Each row is a process of its own, and a file; rows that
+ * exist are not run again. With --write, the page's tables are renewed from the files.
+ *
+ * The texts to learn from are those of this repository, the novel Moby-Dick and, from the sources of the brotli
+ * package on PyPI, a play and a technical report:
+ *   pip download --no-deps --no-binary :all: brotli==1.2.1, unpack, --testdata brotli-1.2.1/tests/testdata
  *
  * Usage: npm run build && node tools/experiments/smollm2-mqa.mjs --model SmolLM2-135M-Instruct.Q4_1.gguf
- *   [--folder smollm2-mqa] [--steps 100] [--batch 2] [--block 128] [--learning-rate 3e-4] [--threads 2]
- *   [--rows mean,similar,original] [--write]
+ *   --testdata <folder> [--folder smollm2-mqa] [--seeds 1,2,3] [--threads 2] [--write]
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -17,157 +20,245 @@ import { parseArgs } from 'node:util';
 const { values } = parseArgs({
   options: {
     model: { type: 'string', default: process.env.GQA_MODEL },
+    testdata: { type: 'string' },
     folder: { type: 'string', default: 'smollm2-mqa' },
-    steps: { type: 'string', default: '100' },
-    batch: { type: 'string', default: '2' },
-    block: { type: 'string', default: '128' },
-    'learning-rate': { type: 'string', default: '3e-4' },
+    seeds: { type: 'string', default: '1,2,3' },
     threads: { type: 'string', default: '2' },
-    rows: { type: 'string', default: 'mean,similar,original' },
     write: { type: 'boolean', default: false },
     /** One row, in this process; what the script starts itself with. */
     one: { type: 'string' },
-    dist: { type: 'string', default: fileURLToPath(new URL('../../dist', import.meta.url)) },
   },
 });
 if (values.model === undefined) throw new Error('expected --model <SmolLM2 .gguf> or GQA_MODEL');
-const [steps, batchSize, blockLength] = [values.steps, values.batch, values.block].map(Number);
-const EVERY = 20;
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const load = (path) => import(join(root, 'dist', path));
 
-if (values.one === undefined) {
+/** Steps of each layer, and final ones. */
+const [STEPS, FINAL_STEPS] = [800, 100];
+/** Characters of a piece of the text. */
+const PIECE = 2_000;
+const seeds = values.seeds.split(',').map(Number);
+/** By name: how the converted model is made, with a seed. */
+const ROWS = {
+  mean: () => ({ method: 'mean' }),
+  similar: () => ({ method: 'similar' }),
+  layers: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: 0, seed } }),
+  final: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: FINAL_STEPS, seed } }),
+};
+const rows = [
+  ...['mean', 'similar'].map((name) => `${name} 0`),
+  `layers ${seeds[0]}`,
+  ...seeds.map((seed) => `final ${seed}`),
+];
+
+if (values.one !== undefined) await runRow(values.one);
+else {
   mkdirSync(values.folder, { recursive: true });
-  for (const row of values.write ? [] : values.rows.split(',')) {
-    if (existsSync(resultFile(row))) continue;
-    // A process each, so that the peak of its memory is the row's own.
-    execFileSync(process.execPath, [...process.argv.slice(1), '--one', row], { stdio: 'inherit' });
+  for (const row of values.write ? [] : rows) {
+    // A process each, so that time and the peak of memory are the row's own.
+    if (!existsSync(fileOf(row))) {
+      execFileSync(process.execPath, [...process.argv.slice(1), '--one', row], { stdio: 'inherit' });
+    }
   }
-  const results = values.rows.split(',').map(resultOf);
-  const table = tableOf(results);
-  console.log(table);
-  if (values.write) {
-    const page = new URL('../../docs/experiments/smollm2-mqa.md', import.meta.url);
-    const text = readFileSync(page, 'utf8');
-    writeFileSync(page, text.replace(/(<!-- table -->\n)[\s\S]*?(<!-- end -->)/, `$1${table}\n$2`));
-    writeFileSync(new URL('../../docs/experiments/smollm2-mqa.svg', import.meta.url), plot(results));
-  }
-} else await runRow(values.one);
-
-function resultFile(row) {
-  return join(values.folder, `${row}.json`);
+  const results = rows.filter((row) => existsSync(fileOf(row))).map((row) => read(fileOf(row)));
+  const tables = { losses: lossTable(results), answers: answerTable(results), cost: costTable(results) };
+  for (const table of Object.values(tables)) console.log(`${table}\n`);
+  if (values.write) writePage(tables);
 }
 
-/** What a row has come to, finished or not. */
-function resultOf(row) {
-  const metrics = readFileSync(join(values.folder, row, 'metrics.jsonl'), 'utf8')
-    .trim()
-    .split('\n');
-  const curve = metrics.map((line) => JSON.parse(line)).filter((line) => line.validationLoss !== undefined);
-  return { row, curve };
+function fileOf(row) {
+  return join(values.folder, `${row.replace(' ', '-')}.json`);
+}
+
+function read(path) {
+  return JSON.parse(readFileSync(path, 'utf8'));
 }
 
 async function runRow(row) {
-  const load = (path) => import(join(values.dist, path));
-  const { convertCheckpoint } = await load('convert/index.js');
-  const { uptrain } = await load('train/index.js');
-  const { readTrainingText } = await load('cli/read-text.js');
-  const { setThreads } = await load('index.js');
-  setThreads(Number(values.threads));
-  const text = await readTrainingText('moby-dick');
-  let from = values.model;
-  if (row !== 'original') {
-    from = join(values.folder, `${row}.gguf`);
-    // From the part that is trained on.
-    const calibration = row === 'similar' ? text.slice(0, 20_000) : undefined;
-    if (!existsSync(from)) {
-      await convertCheckpoint({
-        from: values.model,
-        to: from,
-        numKeyValueHeads: 1,
-        method: row,
-        calibration,
-      });
-    }
-  }
-  const out = join(values.folder, row);
-  const stepSeconds = [];
-  let last = process.cpuUsage();
-  const { model, metrics, settings } = await uptrain({
-    ...{ from, text, out, steps, batchSize, blockLength, learningRate: Number(values['learning-rate']) },
-    ...{
-      evaluateEvery: EVERY,
-      saveEvery: EVERY,
-      keep: 1,
-      evaluationBatches: 6,
-      resume: existsSync(out),
-    },
-    onMetric(metric) {
-      const { user, system } = process.cpuUsage(last);
-      // The step after an estimate is not timed: saving and estimating are in it.
-      if (metric.loss !== undefined && metric.step % EVERY !== 1) stepSeconds.push((user + system) / 1e6);
-      last = process.cpuUsage();
-      process.stderr.write(`${row}: ${JSON.stringify(metric)}\n`);
+  const { convertCheckpoint, measureDrift } = await load('convert/index.js');
+  const { setMatmulPrecision, setThreads, getBackend } = await load('index.js');
+  const { heldOutTexts } = await load('cli/held-out-texts.js');
+  await setThreads(Number(values.threads));
+  const [name, seed] = row.split(' ');
+  const { method, distill } = ROWS[name](Number(seed));
+  const text = await trainingText();
+  const to = join(values.folder, `${name}-${seed}.gguf`);
+  const start = { time: performance.now(), processor: process.cpuUsage() };
+  setMatmulPrecision('bfloat16');
+  const result = await convertCheckpoint({
+    ...{ from: values.model, to, numKeyValueHeads: 1, method, force: true },
+    ...(method === 'similar' && { calibration: text.slice(0, 40_000) }),
+    ...(distill && { distill: { text, ...distill } }),
+    onProgress: (done, total, _phase, activity) => {
+      if (process.stderr.isTTY) process.stderr.write(`\r${row}: ${activity}, ${done} of ${total}   `);
     },
   });
-  const sorted = stepSeconds.sort((a, b) => a - b);
-  const result = {
-    row,
-    parameters: model.parameterCount,
-    tokensPerStep: settings.batchSize * settings.blockLength * settings.accumulate,
-    last: metrics.at(-1),
-    processorSecondsPerStep: sorted[sorted.length >> 1],
-    peakMiB: Math.round(process.resourceUsage().maxRSS / 1024),
+  setMatmulPrecision('highest');
+  const { user, system } = process.cpuUsage(start.processor);
+  const cost = {
+    minutes: (performance.now() - start.time) / 60e3,
+    processorMinutes: (user + system) / 60e6,
+    peakMemory: process.resourceUsage().maxRSS * 1024,
   };
-  writeFileSync(resultFile(row), `${JSON.stringify(result)}\n`);
-  model.dispose();
+  const drift = await measureDrift({ from: values.model, to, result, texts: await heldOutTexts() });
+  const { texts, answers } = drift;
+  const { description } = getBackend();
+  writeFileSync(fileOf(row), `${JSON.stringify({ row, name, texts, answers, cost, description })}\n`);
 }
 
-function tableOf(results) {
-  const all = results.flatMap(({ curve }) => curve.map(({ step }) => step));
-  const shown = [...new Set(all)].sort((a, b) => a - b);
-  const lines = [
-    `| K | made by | ${shown.map((step) => `step ${step}`).join(' | ')} | perplexity, first and last |`,
-    `| --- | --- | ${shown.map(() => '---').join(' | ')} | --- |`,
+/** Texts of several kinds, in pieces that are mixed evenly: each part of the result has the shares of the whole. */
+async function trainingText() {
+  if (values.testdata === undefined) throw new Error('expected --testdata <brotli tests/testdata>');
+  const { readTrainingText } = await load('cli/read-text.js');
+  const play = readFileSync(join(values.testdata, 'asyoulik.txt'), 'latin1');
+  const texts = [
+    (await readTrainingText('moby-dick')).slice(0, 500_000),
+    // Without its first scene, which is among the held-out texts.
+    speeches(play.slice(play.indexOf('SCENE II\t'))),
+    paragraphs(readFileSync(join(values.testdata, 'lcet10.txt'), 'latin1')),
+    sources('src', '.ts', 400_000),
+    sources('tools/golden', '.py', 250_000),
   ];
-  for (const { row, curve } of results) {
-    const cells = shown.map((step) => curve.find((point) => point.step === step)?.validationLoss.toFixed(3));
-    const ends = [curve[0], curve.at(-1)].map(({ validationLoss }) =>
-      Math.exp(validationLoss).toPrecision(3),
-    );
-    const name = row === 'original' ? '3 | the original' : `1 | \`${row}\``;
-    lines.push(
-      `| ${name} | ${cells.map((cell) => cell ?? '').join(' | ')} | ${ends.map(Number).join(', ')} |`,
-    );
-  }
-  return lines.join('\n');
-}
-
-/** Held-out loss by step. */
-function plot(results) {
-  const [width, height, left, bottom] = [720, 320, 56, 36];
-  const colors = { mean: '#c2410c', similar: '#2563a8', original: '#4d7c0f' };
-  const points = results.flatMap(({ curve }) => curve);
-  const [low, high] = [
-    Math.floor(Math.min(...points.map((point) => point.validationLoss))),
-    Math.ceil(Math.max(...points.map((point) => point.validationLoss))),
-  ];
-  const x = (step) => left + (step / steps) * (width - left - 16);
-  const y = (loss) => 12 + ((high - loss) / (high - low)) * (height - bottom - 12);
-  const grid = Array.from({ length: high - low + 1 }, (_, i) => low + i).map(
-    (tick) =>
-      `<line x1="${left}" x2="${width - 16}" y1="${y(tick).toFixed(1)}" y2="${y(tick).toFixed(1)}" stroke="#ddd"/><text x="${left - 6}" y="${(y(tick) + 4).toFixed(1)}" text-anchor="end">${tick}</text>`,
-  );
-  const labels = Array.from({ length: 5 }, (_, i) => (steps * i) / 4).map(
-    (step) => `<text x="${x(step).toFixed(1)}" y="${height - 14}" text-anchor="middle">${step}</text>`,
-  );
-  const lines = results.map(({ row, curve }) => {
-    const path = curve.map(
-      ({ step, validationLoss }) => `${x(step).toFixed(1)},${y(validationLoss).toFixed(1)}`,
-    );
-    return `<polyline fill="none" stroke="${colors[row]}" stroke-width="2" points="${path.join(' ')}"/>`;
+  const pieces = texts.flatMap((text) => {
+    const count = Math.ceil(text.length / PIECE);
+    return Array.from({ length: count }, (_, i) => [
+      (i + 0.5) / count,
+      text.slice(i * PIECE, (i + 1) * PIECE),
+    ]);
   });
-  const legend = results.map(
-    ({ row }, i) =>
-      `<text x="${width - 24}" y="${28 + 18 * i}" text-anchor="end" style="fill:${colors[row]}">${row === 'original' ? 'original, K = 3' : `${row}, K = 1`}</text>`,
+  return pieces
+    .sort(([a], [b]) => a - b)
+    .map(([, piece]) => piece)
+    .join('\n');
+}
+
+/** A line for each speech, as `demo/held-out/dialogue.txt` has them. */
+function speeches(play) {
+  return play
+    .replace(/\[[^\]]*\]/g, '')
+    .split(/\n(?=[A-Z ]+\t)/)
+    .map((speech) => speech.replace('\t', ': ').replace(/\s+/g, ' ').trim())
+    .join('\n\n');
+}
+
+function paragraphs(text) {
+  return text
+    .split(/\n\s*\n/)
+    .map((part) => part.replace(/\s+/g, ' ').trim())
+    .join('\n\n');
+}
+
+/** Whole files, at equal distances in the order of their names. */
+function sources(folder, ending, characters) {
+  const files = readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending))
+    .sort()
+    .map((name) => readFileSync(join(root, folder, name), 'utf8'));
+  const step = Math.max(1, files.reduce((sum, file) => sum + file.length, 0) / characters);
+  return Array.from({ length: Math.floor(files.length / step) }, (_, i) => files[Math.floor(i * step)]).join(
+    '\n',
   );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="Held-out loss of SmolLM2-135M with one key/value head over steps of uptraining"><rect width="100%" height="100%" fill="#fff"/>${[...grid, ...labels, ...lines, ...legend].join('')}</svg>\n`;
+}
+
+function mean(list) {
+  return list.reduce((sum, value) => sum + value, 0) / list.length;
+}
+
+/** Mean and standard deviation of a number of several results. */
+function spread(list, digits) {
+  const middle = mean(list);
+  if (list.length === 1) return middle.toFixed(digits);
+  const deviation = Math.sqrt(
+    mean(list.map((value) => (value - middle) ** 2)) * (list.length / (list.length - 1)),
+  );
+  return `${middle.toFixed(digits)} ± ${deviation.toFixed(digits)}`;
+}
+
+/** Results by name, in the order of ROWS. */
+function groups(results) {
+  return Object.keys(ROWS)
+    .map((name) => [LABELS[name], results.filter((result) => result.name === name)])
+    .filter(([, group]) => group.length > 0);
+}
+
+const LABELS = {
+  mean: '`mean`',
+  similar: '`similar`',
+  layers: `\`similar\`, ${STEPS} steps per layer`,
+  final: `the same, then ${FINAL_STEPS} final steps`,
+};
+
+function table(head, lines) {
+  return [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+function lossTable(results) {
+  const kinds = Object.keys(results[0].texts);
+  const original = [
+    'the original, K = 3',
+    ...kinds.map((kind) => results[0].texts[kind].before.loss.toFixed(3)),
+  ];
+  const lines = groups(results).map(([label, group]) => [
+    label,
+    ...kinds.map((kind) => {
+      const above = group.map(({ texts }) => texts[kind].after.loss - texts[kind].before.loss);
+      const kl = mean(group.map(({ texts }) => texts[kind].kl));
+      return `+${spread(above, 3)} (KL ${kl.toFixed(3)})`;
+    }),
+  ]);
+  return table(['made by', ...kinds], [original, ...lines]);
+}
+
+function answerTable(results) {
+  const percent = (list) =>
+    `${spread(
+      list.map((value) => 100 * value),
+      1,
+    )} %`;
+  const { generation, cloze } = results[0].answers;
+  const original = [
+    'the original, K = 3',
+    '32',
+    percent([generation.repetition.before]),
+    percent([cloze.accuracy.before]),
+  ];
+  const lines = groups(results).map(([label, group]) => [
+    label,
+    spread(
+      group.map(({ answers }) => answers.generation.agreement),
+      1,
+    ),
+    percent(group.map(({ answers }) => answers.generation.repetition.after)),
+    percent(group.map(({ answers }) => answers.cloze.accuracy.after)),
+  ]);
+  const head = [
+    'made by',
+    `same first tokens of 32, ${generation.prompts} prompts`,
+    'repeated 4-grams',
+    `last words found, ${cloze.questions} sentences`,
+  ];
+  return table(head, [original, ...lines]);
+}
+
+function costTable(results) {
+  const lines = groups(results).map(([label, group]) => [
+    label,
+    ...['minutes', 'processorMinutes'].map((key) =>
+      spread(
+        group.map(({ cost }) => cost[key]),
+        1,
+      ),
+    ),
+    (Math.max(...group.map(({ cost }) => cost.peakMemory)) / 1e9).toFixed(2),
+  ]);
+  return table(['made by', 'minutes', 'processor minutes', 'peak memory, GB'], lines);
+}
+
+function writePage(tables) {
+  const page = new URL('../../docs/experiments/smollm2-mqa.md', import.meta.url);
+  let text = readFileSync(page, 'utf8');
+  for (const [name, content] of Object.entries(tables)) {
+    text = text.replace(new RegExp(`(<!-- ${name} -->\n)[\\s\\S]*?(<!-- end -->)`), `$1${content}\n$2`);
+  }
+  writeFileSync(page, text);
 }
