@@ -31,7 +31,7 @@ typedef struct {
 } attn_segment;
 
 typedef struct {
-  int64_t query_length, offset, key_length;
+  int64_t query_length, offset, position, key_length;
   int first_segment;
 } attn_row;
 
@@ -83,7 +83,7 @@ typedef struct {
   float scale, soft_cap;
   double exact_scale, exact_cap; /* as the caller gave them */
   int ordinary;                  /* whether f32 can hold the scale */
-  int64_t left, right;
+  int64_t left, right, chunk; /* chunk 0: none */
   attn_score_operand mask, bias;
   const float *levels; /* [B][T][level_heads], NULL without bias and mask: attention_level.h */
   int level_heads;
@@ -93,16 +93,16 @@ typedef struct {
   float dropout;
   uint32_t dropout_key[2];
   int dropout_broadcast;
-  const double *rows;     /* 4 per batch row */
+  const double *rows;     /* 5 per batch row */
   const double *segments; /* 3 per segment */
 } attn;
 
 /*
  * attention: out, 3 strides (batch, query, head), query, 3 strides, B, T, N, K, H, Hv, key type, key token
  * and head strides, value type, value token and head strides, precision, scale, soft cap (0 none), window left,
- * window right, mask (u8) and 4 strides, bias (f32) and 4 strides, sinks, log-sum-exp, its rest and 3 strides,
- * dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, key length, first
- * segment; then per segment: key address, value address, length.
+ * window right, chunk (0 none), mask (u8) and 4 strides, bias (f32) and 4 strides, sinks, log-sum-exp, its rest
+ * and 3 strides, dropout rate, key words 0 and 1, broadcast; then per batch row: query length, offset, position,
+ * key length, first segment; then per segment: key address, value address, length.
  *
  * The log-sum-exp is f32; its rest (0 = not computed) is the f32 rounding error. The backward pass needs the
  * sum of both.
@@ -128,7 +128,7 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.ordinary = c.exact_scale == 0 || (size >= ATTN_FLOAT_MIN && size <= ATTN_FLOAT_MAX);
   /* A cap outside the range of f32 is clamped to it: the weights are the same. */
   c.soft_cap = c.exact_cap == 0 ? 0 : c.exact_cap > ATTN_FLOAT_MAX ? ATTN_FLOAT_MAX : c.exact_cap < ATTN_FLOAT_MIN ? ATTN_FLOAT_MIN : (float)c.exact_cap;
-  c.left = (int64_t)ATTN_NEXT, c.right = (int64_t)ATTN_NEXT;
+  c.left = (int64_t)ATTN_NEXT, c.right = (int64_t)ATTN_NEXT, c.chunk = (int64_t)ATTN_NEXT;
   c.mask.base = gqa_pointer(ATTN_NEXT);
   ATTN_NEXT_STRIDES(c.mask.strides, 4);
   c.bias.base = gqa_pointer(ATTN_NEXT);
@@ -138,15 +138,15 @@ GQA_INLINE attn attn_parse(const double *a) {
   c.dropout = (float)ATTN_NEXT, c.dropout_key[0] = (uint32_t)ATTN_NEXT, c.dropout_key[1] = (uint32_t)ATTN_NEXT;
   c.dropout_broadcast = (int)ATTN_NEXT;
   c.levels = 0, c.level_heads = 0;
-  c.rows = a + i, c.segments = a + i + 4 * c.B;
+  c.rows = a + i, c.segments = a + i + 5 * c.B;
   return c;
 #undef ATTN_NEXT
 #undef ATTN_NEXT_STRIDES
 }
 
 GQA_INLINE attn_row attn_row_of(const attn *c, int b) {
-  const double *r = c->rows + 4 * b;
-  return (attn_row){(int64_t)r[0], (int64_t)r[1], (int64_t)r[2], (int)r[3]};
+  const double *r = c->rows + 5 * b;
+  return (attn_row){(int64_t)r[0], (int64_t)r[1], (int64_t)r[2], (int64_t)r[3], (int)r[4]};
 }
 GQA_INLINE attn_segment attn_segment_of(const attn *c, int index) {
   const double *s = c->segments + 3 * index;
@@ -172,6 +172,12 @@ GQA_INLINE void attn_settle(const attn *c, attn_cursor *at) {
 /* The keys [low, high) that query t of a row may see; empty past the row's queries. */
 GQA_INLINE void attn_limits(const attn *c, const attn_row *row, int64_t t, int64_t *low, int64_t *high) {
   int64_t position = t + row->offset, from = position - c->left, to = position + c->right + 1;
+  if (c->chunk) {
+    int64_t since = (t + row->position) % c->chunk; /* keys of the chunk before the query */
+    if (since < 0) since += c->chunk;
+    if (from < position - since) from = position - since;
+    if (to > position - since + c->chunk) to = position - since + c->chunk;
+  }
   *low = from < 0 ? 0 : from;
   *high = to > row->key_length ? row->key_length : to;
   if (t >= row->query_length || *high < *low) *low = *high = 0;

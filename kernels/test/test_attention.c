@@ -96,7 +96,7 @@ static void random_case(int number) {
   if ((double)B * T * N * S * (H + Hv) > 4e7) T = 2, G = 3, N = K * G;
   int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = below(2), with_rest = with_lse && below(2), heads_first = below(2);
   float cap = below(4) == 0 ? 5.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
-  int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30;
+  int64_t left = windowed ? below(40) : 1 << 30, right = causal ? 0 : windowed ? below(40) : 1 << 30, chunk = below(4) == 0 ? 1 + below(60) : 0;
   /* Products in bf16 where the call may have them: `want` is then computed from rounded operands. */
   const int precision = below(3) ? GQA_HIGHEST : GQA_BFLOAT16, narrow = ATTN_NR % BF16_COLUMNS == 0 && precision == GQA_BFLOAT16 && T > ATTN_FEW_QUERIES && !with_rest && H >= ATTN_BF16_LEAST && T * G >= ATTN_BF16_LEAST;
   float *q = new_floats((size_t)B * T * N * H), *out = new_floats((size_t)B * T * N * Hv), *lse = new_floats((size_t)B * T * N), *sinks = new_floats((size_t)N), *rest = new_floats((size_t)B * T * N);
@@ -118,20 +118,20 @@ static void random_case(int number) {
   static const float commons[] = {-1e3f, -1e6f, -1e9f, 1e9f, -3.4e38f, -0x1.fffffep+127f};
   float common = with_bias && below(3) == 0 ? commons[below(6)] : 0;
   for (size_t i = 0; i < biases; i++) bias[i] += common;
-  double args[64 + 2 * 4 + 2 * 3 * 8];
+  double args[64 + 2 * 5 + 2 * 3 * 8];
   int n = 0;
 #define PUT(x) args[n++] = (double)(x)
   int64_t qs[3] = {(int64_t)T * N * H, heads_first ? H : N * H, heads_first ? T * H : H}, os[3] = {(int64_t)T * N * Hv, heads_first ? Hv : N * Hv, heads_first ? T * Hv : Hv};
   PUT(address(out)), PUT(os[0]), PUT(os[1]), PUT(os[2]), PUT(address(q)), PUT(qs[0]), PUT(qs[1]), PUT(qs[2]);
   PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(kt), PUT(K * head_stride(kt, H)), PUT(head_stride(kt, H)), PUT(vt), PUT(K * value_head), PUT(value_head);
-  PUT(precision), PUT(scale), PUT(cap), PUT(left), PUT(right);
+  PUT(precision), PUT(scale), PUT(cap), PUT(left), PUT(right), PUT(chunk);
   int64_t ms[4] = {mb ? (int64_t)(mn ? N : 1) * T * S : 0, mn ? (int64_t)T * S : 0, S, 1}, bs[4] = {bb ? (int64_t)(bn ? N : 1) * T * S : 0, bn ? (int64_t)T * S : 0, S, 1};
   PUT(with_mask ? address(mask) : 0), PUT(ms[0]), PUT(ms[1]), PUT(ms[2]), PUT(ms[3]);
   PUT(with_bias ? address(bias) : 0), PUT(bs[0]), PUT(bs[1]), PUT(bs[2]), PUT(bs[3]);
   PUT(with_sinks ? address(sinks) : 0), PUT(with_lse ? address(lse) : 0), PUT(with_rest ? address(rest) : 0), PUT(T * N), PUT(N), PUT(1);
   PUT(0), PUT(0), PUT(0), PUT(0);
   const int n_fixed = n;
-  int segments[2], query_length[2], key_length[2], offset[2], at = n + 4 * B, count = 0;
+  int segments[2], query_length[2], key_length[2], offset[2], start[2], at = n + 5 * B, count = 0;
   void *buffers[2 * 8 * 2];
   int used = 0;
   double *ks[2], *vs[2];
@@ -140,7 +140,9 @@ static void random_case(int number) {
     query_length[b] = below(2) ? T : (int)below((uint32_t)T + 1);
     offset[b] = below(2) ? key_length[b] - query_length[b] : (int)below(20);
     segments[b] = 1 + (int)below(4);
-    PUT(query_length[b]), PUT(offset[b]), PUT(key_length[b]), PUT(count);
+    /* Position in the sequence: elsewhere than among the keys where its first keys are gone. */
+    start[b] = offset[b] + (below(2) ? 0 : (int)below(50));
+    PUT(query_length[b]), PUT(offset[b]), PUT(start[b]), PUT(key_length[b]), PUT(count);
     ks[b] = new_doubles((size_t)S * K * H), vs[b] = new_doubles((size_t)S * K * Hv);
     int done = 0;
     for (int s = 0; s < segments[b]; s++) {
@@ -167,14 +169,14 @@ static void random_case(int number) {
   for (int b = 0; b < B && number % 4 == 0 && T <= ATTN_FEW_QUERIES && !with_rest; b++)
     for (int t = 0; t < T; t++) {
       float *alone = new_floats((size_t)N * Hv);
-      double call[64 + 4 + 3 * 8];
+      double call[64 + 5 + 3 * 8];
       memcpy(call, args, (size_t)n_fixed * sizeof(double));
       call[0] = address(alone), call[2] = 0, call[3] = Hv, call[4] = address(q + b * qs[0] + t * qs[1]), call[8] = 1, call[9] = 1;
-      if (with_mask) call[25] = address(mask + b * ms[0] + t * ms[2]);
-      if (with_bias) call[30] = address(bias + b * bs[0] + t * bs[2]);
-      call[36] = 0;
-      memcpy(call + n_fixed, ((double[]){t < query_length[b], offset[b] + t, key_length[b], 0}), 4 * sizeof(double));
-      memcpy(call + n_fixed + 4, args + n_fixed + 4 * B + 3 * (size_t)args[n_fixed + 4 * b + 3], (size_t)segments[b] * 3 * sizeof(double));
+      if (with_mask) call[26] = address(mask + b * ms[0] + t * ms[2]);
+      if (with_bias) call[31] = address(bias + b * bs[0] + t * bs[2]);
+      call[37] = 0;
+      memcpy(call + n_fixed, ((double[]){t < query_length[b], offset[b] + t, start[b] + t, key_length[b], 0}), 5 * sizeof(double));
+      memcpy(call + n_fixed + 5, args + n_fixed + 5 * B + 3 * (size_t)args[n_fixed + 5 * b + 4], (size_t)segments[b] * 3 * sizeof(double));
       op_attention(call);
       for (int h = 0; h < N; h++) check_bytes(out + b * os[0] + t * os[1] + h * os[2], alone + (size_t)h * Hv, (size_t)Hv * sizeof(float), "attention %d: query %d of row %d alone, T %d G %d S %d H %d", number, t, b, T, G, S, H);
       free(alone);
@@ -188,6 +190,7 @@ static void random_case(int number) {
         for (int j = 0; j < S; j++) {
           int64_t position = t + offset[b];
           int seen = t < query_length[b] && j < key_length[b] && j >= position - left && j <= position + right;
+          if (chunk) seen &= floor((double)(j - position + start[b] + t) / (double)chunk) == floor((double)(start[b] + t) / (double)chunk);
           if (with_mask) seen &= mask[b * ms[0] + h * ms[1] + t * ms[2] + j] != 0;
           p[j] = -INFINITY;
           if (!seen) continue;
@@ -223,7 +226,7 @@ static void random_case(int number) {
    * value. Where a unit may have run in f32, all operands' roundings count.
    */
   const double tolerance = !narrow ? 1e-5 : hidden < 0 ? 0x1.1p-9 * largest : 0.05 * largest, lse_tolerance = !narrow || hidden < 0 ? 1e-5 : 0.05;
-  check_floats(out, want, (size_t)B * T * N * Hv, tolerance, "attention case %d: B%d T%d S%d N%d K%d H%d Hv%d types %d %d causal %d window %d mask %d bias %d sinks %d cap %g", number, B, T, S, N, K, H, Hv, kt, vt, causal, windowed, with_mask, with_bias, with_sinks, cap);
+  check_floats(out, want, (size_t)B * T * N * Hv, tolerance, "attention case %d: B%d T%d S%d N%d K%d H%d Hv%d types %d %d causal %d window %d chunk %d mask %d bias %d sinks %d cap %g", number, B, T, S, N, K, H, Hv, kt, vt, causal, windowed, (int)chunk, with_mask, with_bias, with_sinks, cap);
   if (with_lse) check_floats(lse, want_lse, (size_t)B * T * N, lse_tolerance, "log-sum-exp case %d", number);
   if (with_rest) {
     double error = 0;
@@ -246,8 +249,8 @@ static void end_case(const char *name, int precision, int T, int S, float q, flo
   double *wants = new_doubles((size_t)T * H);
   for (int i = 0; i < T * H; i++) qs[i] = i % H ? 0 : q, wants[i] = want;
   for (int i = 0; i < S * H; i++) ks[i] = i % H ? 0 : i / H == S - 1 ? top : key, vs[i] = i / H == S - 1 ? last : value;
-  op_attention((double[]){address(out), T * H, H, H, address(qs), T * H, H, H, 1, T, 1, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, precision, scale, cap, 1 << 30, 1 << 30,
-                          0, 0, 0, 0, 0, bias == 0 ? 0 : address(&bias), 0, 0, 0, 0, sink == 0 ? 0 : address(&sink), address(lse), 0, T, 1, 1, 0, 0, 0, 0, T, 0, S, 0, address(ks), address(vs), S});
+  op_attention((double[]){address(out), T * H, H, H, address(qs), T * H, H, H, 1, T, 1, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, precision, scale, cap, 1 << 30, 1 << 30, 0,
+                          0, 0, 0, 0, 0, bias == 0 ? 0 : address(&bias), 0, 0, 0, 0, sink == 0 ? 0 : address(&sink), address(lse), 0, T, 1, 1, 0, 0, 0, 0, T, 0, 0, S, 0, address(ks), address(vs), S});
   check_floats(out, wants, (size_t)T * H, precision == GQA_BFLOAT16 ? 0x1.1p-8 : 1e-6, "%s, precision %d T %d S %d", name, precision, T, S);
   free(qs), free(ks), free(vs), free(out), free(lse), free(wants);
 }

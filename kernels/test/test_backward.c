@@ -33,7 +33,7 @@ static void attention_case(int number) {
   if ((double)B * T * N * S * (H + Hv) > 1e7) T = 5, G = 2, N = K * G;
   int causal = (int)below(2), windowed = below(4) == 0, with_mask = below(3) == 0, with_bias = below(3) == 0, with_sinks = below(3) == 0, with_lse = (int)below(2), repeats = (int)below(4);
   float cap = below(4) == 0 ? 3.0f : 0.0f, scale = 1.0f / sqrtf((float)H);
-  int64_t left = windowed ? below(30) : 1 << 30, right = causal ? 0 : windowed ? below(30) : 1 << 30;
+  int64_t left = windowed ? below(30) : 1 << 30, right = causal ? 0 : windowed ? below(30) : 1 << 30, chunk = below(4) == 0 ? 1 + below(40) : 0;
   size_t queries = (size_t)B * T * N;
   float *q = random_floats(queries * H), *k = random_floats((size_t)B * S * K * H), *v = random_floats((size_t)B * S * K * Hv), *out = new_floats(queries * Hv), *lse = new_floats(queries), *rest = new_floats(queries);
   float *d_out = random_floats(queries * Hv), *d_lse = random_floats(queries), *sinks = random_floats((size_t)N);
@@ -48,21 +48,21 @@ static void attention_case(int number) {
   uint8_t *mask = new_bytes((size_t)T * S);
   for (int i = 0; i < T * S; i++) mask[i] = below(4) != 0;
   result dq = new_result(queries * H), dk = new_result((size_t)B * S * K * H), dv = new_result((size_t)B * S * K * Hv), db = new_result(biases), ds = new_result((size_t)N);
-  double args[10 + 64 + 2 * 4 + 2 * 3];
+  double args[10 + 64 + 2 * 5 + 2 * 3];
   int n = 0, query_length[2], key_length[2], offset[2];
 #define PUT(x) args[n++] = (double)(x)
   PUT(address(d_out)), PUT(with_lse ? address(d_lse) : 0), PUT(address(dq.got)), PUT(address(dk.got)), PUT(address(dv.got)), PUT(with_bias ? address(db.got) : 0), PUT(with_sinks ? address(ds.got) : 0);
   PUT(S * K * H), PUT(S * K * Hv), PUT(biases);
   PUT(address(out)), PUT(T * N * Hv), PUT(N * Hv), PUT(Hv), PUT(address(q)), PUT(T * N * H), PUT(N * H), PUT(H);
   PUT(B), PUT(T), PUT(N), PUT(K), PUT(H), PUT(Hv), PUT(GQA_F32), PUT(K * H), PUT(H), PUT(GQA_F32), PUT(K * Hv), PUT(Hv);
-  PUT(GQA_HIGHEST), PUT(scale), PUT(cap), PUT(left), PUT(right);
+  PUT(GQA_HIGHEST), PUT(scale), PUT(cap), PUT(left), PUT(right), PUT(chunk);
   PUT(with_mask ? address(mask) : 0), PUT(0), PUT(0), PUT(S), PUT(1);
   PUT(with_bias ? address(bias) : 0), PUT(bb), PUT(bn), PUT(bt), PUT(1);
   PUT(with_sinks ? address(sinks) : 0), PUT(address(lse)), PUT(address(rest)), PUT(T * N), PUT(N), PUT(1), PUT(0), PUT(0), PUT(0), PUT(0);
   for (int b = 0; b < B; b++) {
     key_length[b] = below(2) ? S : (int)below((uint32_t)S + 1), query_length[b] = below(2) ? T : (int)below((uint32_t)T + 1);
     offset[b] = below(2) ? key_length[b] - query_length[b] : (int)below(20);
-    PUT(query_length[b]), PUT(offset[b]), PUT(key_length[b]), PUT(b);
+    PUT(query_length[b]), PUT(offset[b]), PUT(offset[b]), PUT(key_length[b]), PUT(b);
   }
   for (int b = 0; b < B; b++) PUT(address(k + (size_t)b * S * K * H)), PUT(address(v + (size_t)b * S * K * Hv)), PUT(S);
   op_attention(args + 10);
@@ -76,6 +76,7 @@ static void attention_case(int number) {
         for (int j = 0; j < S; j++) {
           int64_t position = t + offset[b];
           p[j] = -INFINITY;
+          if (chunk && floor((double)j / (double)chunk) != floor((double)position / (double)chunk)) continue;
           if (j >= key_length[b] || j < position - left || j > position + right || (with_mask && !mask[t * S + j])) continue;
           double x = 0;
           for (int d = 0; d < H; d++) x += (double)q[row * H + d] * k[((size_t)(b * S + j) * K + h / G) * H + d];
@@ -112,7 +113,7 @@ static void attention_case(int number) {
   } all[] = {{"dQuery", &dq, 1}, {"dKey", &dk, 1}, {"dValue", &dv, 1}, {"dBias", &db, with_bias}, {"dSinks", &ds, with_sinks}};
   for (int i = 0; i < 5; i++) {
     if (all[i].there)
-      check_floats(all[i].r->got, all[i].r->want, all[i].r->n, 2e-5, "%s case %d: B%d T%d S%d N%d K%d H%d Hv%d causal %d window %d mask %d bias %d sinks %d cap %g", all[i].name, number, B, T, S, N, K, H, Hv, causal, windowed, with_mask, with_bias, with_sinks, cap);
+      check_floats(all[i].r->got, all[i].r->want, all[i].r->n, 2e-5, "%s case %d: B%d T%d S%d N%d K%d H%d Hv%d causal %d window %d chunk %d mask %d bias %d sinks %d cap %g", all[i].name, number, B, T, S, N, K, H, Hv, causal, windowed, (int)chunk, with_mask, with_bias, with_sinks, cap);
     free(all[i].r->got), free(all[i].r->want);
   }
   free(q), free(k), free(v), free(out), free(lse), free(rest), free(d_out), free(d_lse), free(sinks), free(bias), free(mask), free(p), free(capped);
@@ -127,8 +128,8 @@ static void test_threads(void) {
     grads[run] = new_floats(T * N * H + 2 * T * H);
     float *dk = grads[run] + T * N * H;
     double args[] = {address(d_out), 0, address(grads[run]), address(dk), address(dk + T * H), 0, 0, T * H, T * H, 0,
-                     address(out), T * N * H, N * H, H, address(q), T * N * H, N * H, H, 1, T, N, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, GQA_HIGHEST, 0.2, 0, 1 << 30, 0,
-                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address(lse), address(rest), T * N, N, 1, 0, 0, 0, 0, T, 0, T, 0, address(k), address(v), T};
+                     address(out), T * N * H, N * H, H, address(q), T * N * H, N * H, H, 1, T, N, 1, H, H, GQA_F32, H, H, GQA_F32, H, H, GQA_HIGHEST, 0.2, 0, 1 << 30, 0, 0,
+                     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, address(lse), address(rest), T * N, N, 1, 0, 0, 0, 0, T, 0, 0, T, 0, address(k), address(v), T};
     gqa_set_threads(run ? 3 : 1);
     op_attention(args + 10);
     op_attention_backward(args);

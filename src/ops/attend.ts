@@ -8,6 +8,7 @@ import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   checkAttentionFloat,
+  checkChunk,
   checkHeads,
   checkIntegers,
   checkMask,
@@ -38,6 +39,11 @@ export interface AttendOptions {
    */
   readonly localWindowSize?: number | readonly [left: number, right: number];
   /**
+   * Query at position p sees only keys of its own chunk of so many positions, those from `p - p mod
+   * chunkSize` on (Llama 4); default all.
+   */
+  readonly chunkSize?: number;
+  /**
    * bool or u8, broadcastable to `[B, N, T, S]`, S the keys of the longest row: nonzero = may attend. It hides
    * keys besides those that causality and windows hide.
    */
@@ -53,6 +59,11 @@ export interface AttendOptions {
    * newest tokens.
    */
   readonly queryOffsets?: readonly number[];
+  /**
+   * Position of each row's first query in its sequence, by which chunks are counted, where a window cache has
+   * overwritten the sequence's first keys. Default: `queryOffsets`.
+   */
+  readonly queryPositions?: readonly number[];
 }
 
 /**
@@ -107,14 +118,21 @@ function prepareAttend(
   if (mask) checkMask(op, mask);
   if (bias) checkAttentionFloat(op, backend, bias);
   const [left, windowRight] = checkWindow(op, options.localWindowSize, isCausal);
-  const { queryLengths, queryOffsets } = options;
+  const { queryLengths, queryOffsets, queryPositions } = options;
   const lengths = queryLengths
     ? checkIntegers(op, 'queryLengths', queryLengths, { batch: B, low: 0, high: T })
     : new Array<number>(B).fill(T);
   const offsets =
     queryOffsets &&
     checkIntegers(op, 'queryOffsets', queryOffsets, { batch: B, low: -(2 ** 31), high: 2 ** 31 - 1 });
-  const rows = lengths.map((length, b) => ({ length, offset: offsets?.[b] ?? view.rows[b].length - length }));
+  const positions =
+    queryPositions &&
+    checkIntegers(op, 'queryPositions', queryPositions, { batch: B, low: 0, high: 2 ** 31 - 1 });
+  const rows = lengths.map((length, b) => ({
+    length,
+    offset: offsets?.[b] ?? view.rows[b].length - length,
+    position: positions?.[b],
+  }));
   const S = Math.max(0, ...view.rows.map(({ length }) => length));
   const target = [B, N, T, S];
   const given = mask && scoreOperand(op, 'mask', mask, target);
@@ -131,6 +149,7 @@ function prepareAttend(
       softCap: checkSoftCap(op, options.logitsSoftCap),
       windowLeft: pinned.windowLeft,
       windowRight,
+      chunk: checkChunk(op, options.chunkSize),
       mask: both ?? given ?? pinned.mask,
       bias: bias && scoreOperand(op, 'bias', bias, target),
       sinks,
@@ -148,11 +167,13 @@ const OPTIONS = optionKinds<AttendOptions>({
   logitsSoftCap: aNumber,
   isCausal: aBoolean,
   localWindowSize: anything,
+  chunkSize: aNumber,
   mask: checkTensor,
   bias: checkTensor,
   sinks: checkTensor,
   queryLengths: listOfNumbers,
   queryOffsets: listOfNumbers,
+  queryPositions: listOfNumbers,
 });
 
 type TensorOperand = ScoreOperand & { readonly operand: Tensor };

@@ -3,7 +3,7 @@
  * and bf16 queries are widened for the call and the output is rounded back.
  */
 
-import { describe } from '../arguments/kinds.ts';
+import { checkPositiveInteger, describe } from '../arguments/kinds.ts';
 import type { Backend } from '../backend/backend.ts';
 import {
   type AttentionCall,
@@ -52,6 +52,7 @@ export interface AttentionSettings {
   readonly softCap: number;
   readonly windowLeft: number;
   readonly windowRight: number;
+  readonly chunk: number;
   readonly mask?: ScoreOperand & { readonly operand: Tensor };
   readonly bias?: ScoreOperand & { readonly operand: Tensor };
   readonly sinks?: Tensor;
@@ -106,6 +107,7 @@ export function runAttention(
     softCap: settings.softCap,
     windowLeft: settings.windowLeft,
     windowRight: settings.windowRight,
+    chunk: settings.chunk,
     mask: settings.mask,
     bias: settings.bias && bias && { operand: bias, strides: settings.bias.strides },
     sinks,
@@ -202,6 +204,12 @@ export function checkWindow(
     throw new RangeError(`${op}: expected localWindowSize of non-negative integers, got ${left}, ${right}`);
   }
   return [left, isCausal ? 0 : right];
+}
+
+/** The chunk size, 0 for none. @throws TypeError or RangeError unless it is an integer >= 1 */
+export function checkChunk(op: string, size: number | undefined): number {
+  if (size !== undefined) checkPositiveInteger(op, 'chunkSize', size);
+  return Math.min(size ?? 0, MAX_COUNT);
 }
 
 /** A list of one integer from `low` to `high` per batch row, copied. @throws RangeError for another list */

@@ -14,6 +14,7 @@ import {
   type AttentionLayout,
   type AttentionSettings,
   checkAttentionFloat,
+  checkChunk,
   checkHeads,
   checkIntegers,
   checkMask,
@@ -58,6 +59,11 @@ export interface AttentionWeightsOptions {
    * Query at position p sees keys p - left … p + right, both included; one number is both. Default unbounded.
    */
   readonly localWindowSize?: number | readonly [left: number, right: number];
+  /**
+   * Query at position p sees only keys of its own chunk of so many positions, those from `p - p mod
+   * chunkSize` on (Llama 4); default all.
+   */
+  readonly chunkSize?: number;
   /** `[B]` integers 0 … T: queries past their row's length give zeros. Default T. */
   readonly querySeqLengths?: readonly number[] | Int32Array | Tensor;
   /** `[B]` integers 0 … S: keys past their row's length are masked. Default S. */
@@ -78,6 +84,7 @@ export const WEIGHTS_KINDS: OptionKinds<AttentionWeightsOptions> = {
   causalAlignment: anything,
   queryOffset: anything,
   localWindowSize: anything,
+  chunkSize: aNumber,
   querySeqLengths: anything,
   keyValueSeqLengths: anything,
   logitsSoftCap: aNumber,
@@ -127,6 +134,7 @@ export function prepareAttention(
       softCap: checkSoftCap(op, options.logitsSoftCap),
       windowLeft,
       windowRight,
+      chunk: checkChunk(op, options.chunkSize),
       mask: mask && scoreOperand(op, 'mask', mask, scores),
       bias: bias && scoreOperand(op, 'bias', bias, scores),
       sinks,

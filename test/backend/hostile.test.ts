@@ -199,7 +199,7 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
     drive(fc.tuple(index, index), (localWindowSize) =>
       gqa.dotProductAttention(q(), q(), q(), { localWindowSize }),
     );
-    drive(fc.record({ scale: index, logitsSoftCap: index }), (options) =>
+    drive(fc.record({ scale: index, logitsSoftCap: index, chunkSize: index }), (options) =>
       gqa.dotProductAttention(q(), q(), q(), options),
     );
     drive(fc.tuple(index, fc.tuple(index, index)), ([dropoutRate, dropoutKey]) =>
@@ -250,6 +250,8 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
       fc.record({
         queryLengths: fc.array(index, { maxLength: 2 }),
         queryOffsets: fc.array(index, { maxLength: 2 }),
+        queryPositions: fc.array(index, { maxLength: 2 }),
+        chunkSize: index,
       }),
       (options) => gqa.attend(q, view, options),
     );

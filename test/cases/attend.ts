@@ -150,6 +150,9 @@ const settings: [string, Partial<Pool>, gqa.AttendOptions][] = [
   ['soft cap and scale', {}, { logitsSoftCap: 2, scale: 0.5 }],
   ['query lengths', {}, { queryLengths: [1, 3] }],
   ['query offsets', {}, { queryOffsets: [2, 0] }],
+  ['chunks', {}, { chunkSize: 5 }],
+  ['chunks of sequences whose first keys are gone', {}, { chunkSize: 5, queryPositions: [30, 3] }],
+  ['decode in chunks', { T: 1 }, { chunkSize: 7, queryPositions: [30, 3] }],
 ];
 
 export const attendCases: OpCases = opCases<AttendAttrs>({

@@ -119,6 +119,10 @@ const OPTIONS: Record<string, Setting> = {
   'window [3, 1]': { options: { localWindowSize: [3, 1] } },
   'window [1, 0] bottom right': { options: { localWindowSize: [1, 0], causalAlignment: 'bottomRight' } },
   'window [4, Infinity]': { options: { localWindowSize: [4, Infinity] } },
+  'chunks of 3': { options: { chunkSize: 3 } },
+  'causal chunks of 4 bottom right': {
+    options: { chunkSize: 4, isCausal: true, causalAlignment: 'bottomRight' },
+  },
   'query lengths': { options: { querySeqLengths: [5, 0] } },
   'key lengths': { options: { keyValueSeqLengths: [4, 11] } },
   'an empty row of keys': { options: { keyValueSeqLengths: [0, 9] } },
@@ -147,6 +151,11 @@ const offsets = ([3, [4, -2], [30, -30]] as const).flatMap((queryOffset) =>
       `query offset ${queryOffset} causal T${T}`,
       { T },
       { options: { queryOffset, isCausal: true } },
+    ),
+    attention(
+      `query offset ${queryOffset} chunks T${T}`,
+      { T },
+      { options: { queryOffset, chunkSize: 4, keyValueSeqLengths: [9, 6] } },
     ),
     attention(
       `query offset ${queryOffset} window T${T}`,

@@ -69,7 +69,8 @@ export interface ScoreOperand {
 
 /**
  * One attention call. Query i of row b sits at position p = i + rows[b].offset among the keys and sees the
- * keys j with p - windowLeft <= j <= p + windowRight and 0 <= j < keys.rows[b].length that the mask allows:
+ * keys j with p - windowLeft <= j <= p + windowRight and 0 <= j < keys.rows[b].length that the mask allows,
+ * and with a `chunk` only those of its own chunk, which begins (i + rows[b].position) mod chunk keys before p:
  * score = softCap(scale * q.k) + bias; weights = softmax(score) with `sinks` added to the denominator. The
  * output is zero for a query that sees no key, with a log-sum-exp of -Infinity (or the sink), and for queries
  * at or past rows[b].length.
@@ -84,7 +85,12 @@ export interface AttentionCall {
   readonly queryLength: number;
   readonly numHeads: number;
   readonly keyValue: KeyValueView;
-  readonly rows: readonly { readonly length: number; readonly offset: number }[];
+  readonly rows: readonly {
+    readonly length: number;
+    readonly offset: number;
+    /** Of the first query in its sequence, where the keys lack a sequence's first; default `offset`. */
+    readonly position?: number;
+  }[];
   readonly precision: MatmulPrecision;
   readonly scale: number;
   /** 0 = none. */
@@ -92,6 +98,8 @@ export interface AttentionCall {
   /** Infinity = unbounded. Causal is windowRight = 0. */
   readonly windowLeft: number;
   readonly windowRight: number;
+  /** 0 = none. */
+  readonly chunk: number;
   /** bool (one byte): nonzero = may attend. */
   readonly mask?: ScoreOperand;
   /** f32; -Infinity masks. */
@@ -175,13 +183,13 @@ export const attentionBackward: PackedCall<AttentionBackwardCall, 'attentionBack
 };
 
 /** Doubles of an attention call that do not depend on the batch size. */
-const FIXED = 45;
+const FIXED = 46;
 
 /** How many doubles an attention call takes. */
 function attentionLength({ batch, keyValue }: AttentionCall): number {
   let segments = 0;
   for (const row of keyValue.rows) segments += row.segments.length;
-  return FIXED + 4 * batch + 3 * segments;
+  return FIXED + 5 * batch + 3 * segments;
 }
 
 /** Writes the doubles of an attention call from `block[i]` on, in the order of kernels/attention.h. */
@@ -209,6 +217,7 @@ function writeAttention(block: Float64Array, i: number, call: AttentionCall, hos
   block[i++] = call.softCap;
   block[i++] = clampWindow(call.windowLeft);
   block[i++] = clampWindow(call.windowRight);
+  block[i++] = call.chunk;
   for (const score of [call.mask, call.bias]) {
     block[i++] = at(score?.operand);
     for (let axis = 0; axis < 4; axis++) block[i++] = score?.strides[axis] ?? 0;
@@ -222,12 +231,13 @@ function writeAttention(block: Float64Array, i: number, call: AttentionCall, hos
   block[i++] = dropout?.key[1] ?? 0;
   block[i++] = Number(dropout?.broadcast ?? false);
   if (i - start !== FIXED) throw new Error(`attention: ${i - start} arguments, expected ${FIXED}`);
-  // Per batch row: query length and offset, key length, number of segments; then all segments.
+  // Per batch row: query length, offset and position, key length, number of segments; then all segments.
   let segments = 0;
   for (let b = 0; b < call.batch; b++) {
     const row = kv.rows[b];
     block[i++] = call.rows[b].length;
     block[i++] = call.rows[b].offset;
+    block[i++] = call.rows[b].position ?? call.rows[b].offset;
     block[i++] = row.length;
     block[i++] = segments;
     segments += row.segments.length;

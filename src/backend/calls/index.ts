@@ -53,7 +53,7 @@ export const KERNEL_NAMES: readonly string[] = CALLS.map(({ name }) =>
 );
 
 /** Equals GQA_ABI of kernels/gqa.h; raise both when the block of an operation changes. */
-export const KERNEL_ABI = 7;
+export const KERNEL_ABI = 8;
 
 type CallModules = typeof attention &
   typeof copy &

@@ -67,9 +67,12 @@ export function scoresOf(
   return (b, n, t, query, keys) => {
     const at = (strides: readonly number[], s: number) =>
       b * strides[0] + n * strides[1] + t * strides[2] + s * strides[3];
-    const position = t + call.rows[b].offset;
-    const first = Math.max(0, position - call.windowLeft);
-    const last = Math.min(keys.length - 1, position + call.windowRight);
+    const { offset, position: start = offset } = call.rows[b];
+    const position = t + offset;
+    const since = t + start - Math.floor((t + start) / call.chunk) * call.chunk;
+    const [left, right] = call.chunk > 0 ? [since, call.chunk - 1 - since] : [Infinity, Infinity];
+    const first = Math.max(0, position - Math.min(call.windowLeft, left));
+    const last = Math.min(keys.length - 1, position + Math.min(call.windowRight, right));
     const visible: { s: number; score: number; capped: number }[] = [];
     for (let s = first; s <= last; s++) {
       if (mask && call.mask && !mask[at(call.mask.strides, s)]) continue;
