@@ -23,6 +23,11 @@ const FAMILIES = [
     "Llama 3's frequency scaling",
     { 'llama3-rope': '../quant/llama3-rope-f32.gguf', 'gqa-tied': '../quant/gqa-tied-f32.gguf' },
   ],
+  [
+    'llama4_text',
+    'Llama 4 (text, also from files with a vision tower)',
+    'attention in chunks in three of four layers, the others without rotation; mixtures of experts',
+  ],
   ['mistral', 'Mistral', 'sliding windows, a head dim other than D / N'],
   ['mixtral', 'Mixtral', 'mixtures of experts'],
   ['ministral3', 'Ministral 3', 'YaRN, queries that grow with their position'],

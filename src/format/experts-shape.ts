@@ -18,19 +18,23 @@ const CHOSEN = [
 
 /**
  * @param intermediateSize of the dense layers
+ * @param sharedExperts of a family whose files do not state them
  * @returns undefined when the model has none
  */
 export function configExperts(
   keys: KeyReader,
   numLayers: number,
   intermediateSize: number | undefined,
+  sharedExperts: number = 0,
 ): ExpertsShape | undefined {
   const numExperts = keys.count(...EXPERTS) ?? 0;
-  const width = keys.count('moe_intermediate_size', 'expert_ffn_hidden_size') ?? intermediateSize;
+  // Llama 4 has a key of its own for the dense layers.
+  const own = keys.has('intermediate_size_mlp') ? ['intermediate_size'] : [];
+  const width = keys.count('moe_intermediate_size', 'expert_ffn_hidden_size', ...own) ?? intermediateSize;
   if (numExperts === 0 || width === undefined) return undefined;
   const shared =
     keys.count('shared_expert_intermediate_size', 'shared_intermediate_size') ??
-    width * (keys.count('n_shared_experts', 'moe_num_shared_experts', 'num_shared_experts') ?? 0);
+    width * (keys.count('n_shared_experts', 'moe_num_shared_experts', 'num_shared_experts') ?? sharedExperts);
   const dense = keys.count('first_k_dense_replace', 'moe_layer_start_index', 'num_dense_layers') ?? 0;
   const period = keys.count('decoder_sparse_step', 'interleave_moe_layer_step', 'moe_layer_interval') ?? 1;
   const without = keys.list('mlp_only_layers')?.length ?? 0;
@@ -39,12 +43,15 @@ export function configExperts(
     expertsPerToken: keys.count(...CHOSEN) ?? 1,
     intermediateSize: width,
     sharedIntermediateSize: shared,
-    numLayers: Math.max(0, Math.floor((numLayers - dense) / Math.max(1, period)) - without),
+    numLayers:
+      keys.list('moe_layers')?.length ??
+      Math.max(0, Math.floor((numLayers - dense) / Math.max(1, period)) - without),
   };
 }
 
 /**
  * @param arch the GGUF architecture
+ * @param sharedExperts as above
  * @returns undefined when the model has none
  */
 export function ggufExperts(
@@ -52,13 +59,14 @@ export function ggufExperts(
   arch: string,
   numLayers: number,
   intermediateSize: number | undefined,
+  sharedExperts: number = 0,
 ): ExpertsShape | undefined {
   const numExperts = keys.count(`${arch}.expert_count`) ?? 0;
   const width = keys.count(`${arch}.expert_feed_forward_length`) ?? intermediateSize;
   if (numExperts === 0 || width === undefined) return undefined;
   const shared =
     keys.count(`${arch}.expert_shared_feed_forward_length`) ??
-    width * (keys.count(`${arch}.expert_shared_count`) ?? 0);
+    width * (keys.count(`${arch}.expert_shared_count`) ?? sharedExperts);
   const period = keys.count(`${arch}.interleave_moe_layer_step`) ?? 1;
   const dense = keys.count(`${arch}.leading_dense_block_count`) ?? 0;
   return {

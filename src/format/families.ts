@@ -203,8 +203,13 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     slides: 'never',
   },
   // Layers with rotary positions attend within a chunk; GGUF has no key for its length.
-  llama4: { slidesInLlamaCpp: true, gguf: { layers: lastOf(4, { fixedWindow: 8192, window: 8192 }) } },
+  llama4: {
+    sharedExperts: 1,
+    slidesInLlamaCpp: true,
+    gguf: { layers: lastOf(4, { fixedWindow: 8192, window: 8192 }) },
+  },
   llama4_text: {
+    sharedExperts: 1,
     windowFromKeys: (keys) => keys.int('attention_chunk_size') ?? 8192,
     kindsFromKeys(keys, numLayers) {
       const interval = keys.int('no_rope_layer_interval') ?? 4;

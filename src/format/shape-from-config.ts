@@ -28,6 +28,7 @@ const LAYERS = [
   'num_transformer_layers',
 ];
 const INTERMEDIATE = [
+  'intermediate_size_mlp',
   'intermediate_size',
   'ffn_hidden_size',
   'ff_intermediate_size',
@@ -80,7 +81,7 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, warnings);
   const widths = keys.perLayer(numLayers, ...INTERMEDIATE);
   const intermediateSize = widths ? Math.max(...widths) : facts.fourfold && 4 * hiddenSize;
-  const experts = configExperts(keys, numLayers, intermediateSize);
+  const experts = configExperts(keys, numLayers, intermediateSize, facts.sharedExperts);
   const shape = {
     modelType,
     numHeads,

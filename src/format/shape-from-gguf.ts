@@ -45,7 +45,7 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
   const layers = layerShapes(keys, arch, hiddenSize, numHeads, headCounts);
   const widths = keys.perLayer(numLayers, `${arch}.feed_forward_length`);
   const intermediateSize = widths === undefined ? undefined : Math.max(...widths);
-  const experts = ggufExperts(keys, arch, numLayers, intermediateSize);
+  const experts = ggufExperts(keys, arch, numLayers, intermediateSize, familyFacts(arch).sharedExperts);
   const tokens = metadata.get('tokenizer.ggml.tokens');
   const shape = {
     modelType: arch,

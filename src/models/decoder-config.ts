@@ -135,10 +135,17 @@ export interface QueryKeyNorm {
 export interface LayerAttention {
   /** Whether q and k rotate by their positions; default true. */
   readonly rotates?: boolean;
+  /** Whether `queryKeyNorm` applies; default true. */
+  readonly normalizes?: boolean;
   /** Whether `queryGrowth` applies; default false. */
   readonly grows?: boolean;
   /** Keys a query sees, its own included; absent: all. */
   readonly window?: number;
+  /**
+   * Whether a query sees its own chunk of `window` positions, from a multiple of it on, in place of the last
+   * `window` keys (Llama 4); default false.
+   */
+  readonly chunked?: boolean;
   /** Multiplies the scores; absent: `1 / sqrt(H)`. */
   readonly scale?: number;
   /** Scores become `cap * tanh(score / cap)` (Gemma 2); absent: they stay. */

@@ -22,6 +22,8 @@ export interface DecoderPass {
   readonly ids: Tensor;
   /** Real tokens of each row. */
   readonly lengths: readonly number[];
+  /** Position of each row's first token. */
+  readonly offsets: readonly number[];
   /** For models with RoPE. */
   readonly rotation?: Rotation;
   /** For layers with a window, if their rotary frequencies differ. */
@@ -91,7 +93,7 @@ export function makePass(
       batch.ids,
       (_, i) => positionOffset + Math.min(offsets[Math.floor(i / T)] + (i % T), maxPositionEmbeddings - 1),
     );
-    return { ids, lengths, positions: upload(backend, 'i32', numbers, [B, T]), cache, dropout };
+    return { ids, lengths, offsets, positions: upload(backend, 'i32', numbers, [B, T]), cache, dropout };
   }
   const rotation = (table: RopeTable): Rotation => {
     const { cos, sin } = table.rows(offsets, T, ends);
@@ -102,6 +104,7 @@ export function makePass(
   return {
     ids,
     lengths,
+    offsets,
     queryScale: queryGrowth && upload(backend, 'f32', queryScales(queryGrowth, offsets, T), [B, T, 1, 1]),
     rotation: rotation(ropeTable),
     windowRotation: windowRopeTable && rotation(windowRopeTable),

@@ -5,7 +5,7 @@
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames, LatentAttentionConfig, LatentNames } from './decoder-config.ts';
-import type { ExpertNames, ExpertsConfig, ExpertTensorNames } from './experts-config.ts';
+import type { ExpertNames, ExpertsConfig, ExpertTensorNames, JointOutputs } from './experts-config.ts';
 
 export interface ProjectionOf<T> {
   /** `[Out, In]` */
@@ -55,10 +55,12 @@ export interface MixtureOf<T> {
   readonly router: ProjectionOf<T>;
   /** `[E]`; counts for the choice only. */
   readonly choiceBias?: T;
-  /** Gate and up, `[I, D]` each; or one list of `[2 I, D]` where they alternate. */
+  /** Gate and up, `[I, D]` each; or one list of `[2 I, D]` with both (`joint`). */
   readonly gateUp: readonly (readonly ProjectionOf<T>[])[];
   /** `[D, I]` */
   readonly down: readonly ProjectionOf<T>[];
+  /** Of one list: the order of its outputs. */
+  readonly joint?: JointOutputs;
   /** Whether the experts' matrices are transposed, `[In, Out]`. */
   readonly transposed: boolean;
   /** Experts that see every token, as one MLP. */
@@ -256,7 +258,9 @@ function mixture<T>(
   source: WeightSource<T>,
 ): MixtureOf<T> {
   const { numExperts: E, intermediateSize: I, sharedIntermediateSize: shared, routing } = config;
-  const { stacked, transposed = false, alternating = false } = names;
+  const { stacked, transposed = false, joint = 'halves' } = names;
+  // Halves are two ranges of rows, unless outputs are columns.
+  const oneList = !Array.isArray(names.expert(0).gateUp) && (transposed || joint === 'alternating');
 
   /** Rows `first … first + out` of the `outs` that expert `item` has in its tensor. */
   const projection = (
@@ -291,7 +295,8 @@ function mixture<T>(
     ...(routing.choiceBias && {
       choiceBias: source({ ...whole(names.choiceBias as string, [E]), buffer: true }),
     }),
-    gateUp: alternating
+    ...(oneList && { joint }),
+    gateUp: oneList
       ? [each(({ gateUp }, item) => projection(gateUp as ExpertTensorNames, item, [D, 2 * I]))]
       : [half(0), half(1)],
     down: each(({ down }, item) => projection(down, item, [I, D])),

@@ -151,19 +151,20 @@ function selfAttention(
   x: Tensor,
 ): Attended {
   const { clipQueryKeyValue: clip } = config;
-  const { lengths, cache } = pass;
+  const { lengths, offsets, cache } = pass;
   const projected = linears(x, layer.queryKeyValue);
   const [q, k, v] =
     clip === undefined ? projected : projected.map((part) => minimum(maximum(part, -clip), clip));
-  const { window, scale, softCap: logitsSoftCap, rotates = true, grows } = config.attention[index];
+  const { window, chunked, scale, softCap: logitsSoftCap, rotates = true, grows } = config.attention[index];
   const own = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
   const rotation = rotates ? own : undefined;
-  const compared = normalizeAndRotate(config, rotation, q, layer.queryNorm);
+  const compared = normalizeAndRotate(config, index, rotation, q, layer.queryNorm);
   const query = grows && pass.queryScale ? mul(compared, pass.queryScale) : compared;
-  const key = normalizeAndRotate(config, rotation, k, layer.keyNorm);
+  const key = normalizeAndRotate(config, index, rotation, k, layer.keyNorm);
   const value = perHead(config, v);
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
-  const options = { isCausal: true, localWindowSize, scale, logitsSoftCap, sinks: layer.sinks };
+  const chunkSize = chunked ? window : undefined;
+  const options = { isCausal: true, localWindowSize, chunkSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
     const rows = { ...options, querySeqLengths: lengths, keyValueSeqLengths: lengths };
     const drop = attentionDropout(pass.dropout, index);
@@ -172,7 +173,7 @@ function selfAttention(
   }
   cache.write(index, key, value);
   const view = cache.view(index);
-  const rows = { ...options, queryLengths: lengths };
+  const rows = { ...options, queryLengths: lengths, queryPositions: offsets };
   const attended = attend(query, view, rows);
   return { attended, query, key, value, weights: () => attendWeights(query, view, rows) };
 }
@@ -186,6 +187,7 @@ function perHead({ headDim: H }: DecoderConfig, x: Tensor): Tensor {
 /** Queries or keys `[B, T, heads * H]` as attention compares them, `[B, T, heads, H]`: normalised, rotated. */
 function normalizeAndRotate(
   config: DecoderConfig,
+  index: number,
   rotation: Rotation | undefined,
   x: Tensor,
   weight: Tensor | undefined,
@@ -196,7 +198,8 @@ function normalizeAndRotate(
     rotation && positions
       ? rope(part, rotation.cos, rotation.sin, { interleaved: positions.interleaved })
       : part;
-  if (!queryKeyNorm) return rotated(perHead(config, x));
+  const { normalizes = true } = config.attention[index];
+  if (!queryKeyNorm || !normalizes) return rotated(perHead(config, x));
   if (queryKeyNorm.over === 'all') return rotated(perHead(config, normed(x)));
   const heads = perHead(config, x);
   return queryKeyNorm.afterRotation ? normed(rotated(heads)) : rotated(normed(heads));

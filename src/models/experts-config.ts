@@ -43,6 +43,8 @@ export interface RoutingConfig {
   readonly normalize: boolean;
   /** Factor of the final weights. */
   readonly scale: number;
+  /** What the weights multiply: the experts' outputs (default), or what they read (Llama 4). */
+  readonly weigh?: 'outputs' | 'inputs';
 }
 
 /**
@@ -51,6 +53,9 @@ export interface RoutingConfig {
 export type ExpertActivation =
   | { readonly type: 'gated'; readonly function: Activation }
   | { readonly type: 'clamped'; readonly alpha: number; readonly limit: number };
+
+/** The order of the outputs of gate and up in one tensor: all of gate first, or one of each in turn. */
+export type JointOutputs = 'halves' | 'alternating';
 
 /** Tensor names of one layer's experts. */
 export interface ExpertNames {
@@ -63,15 +68,14 @@ export interface ExpertNames {
   /** Whether weights are `[In, Out]`; they are read in place. Default `[Out, In]`. */
   readonly transposed?: boolean;
   /**
-   * Whole names. Gate and up are two tensors, one of which the rows are those of gate, then up, or one where
-   * they alternate.
+   * Whole names. Gate and up are two tensors, or one with the outputs of both (`joint`).
    */
   expert(index: number): {
     readonly gateUp: readonly [gate: ExpertTensorNames, up: ExpertTensorNames] | ExpertTensorNames;
     readonly down: ExpertTensorNames;
   };
-  /** Of a single `gateUp`: whether gate and up alternate. */
-  readonly alternating?: boolean;
+  /** Of a single `gateUp`: whether its outputs are those of gate, then up (default), or alternate. */
+  readonly joint?: JointOutputs;
   /** The shared experts' MLP, `<name>.weight` each. */
   readonly shared?: { readonly gateUp: readonly [gate: string, up: string]; readonly down: string };
 }

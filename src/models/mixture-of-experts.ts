@@ -4,8 +4,10 @@
  *
  *   y = sum over chosen e of weight_e * down_e(activation(gate_e x) * up_e x)  +  shared(x)
  *
+ * or, with weights of what experts read, of down_e(activation(gate_e (weight_e x)) * up_e (weight_e x)).
+ *
  * Source: Shazeer et al. 2017; DeepSeek-V2 and V3 (transformers models/deepseek_v2, deepseek_v3), gpt-oss
- * (models/gpt_oss), Mixtral (models/mixtral).
+ * (models/gpt_oss), Mixtral (models/mixtral), Llama 4 (models/llama4).
  */
 import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
 import { chooseExperts, expertLinears } from '../ops/experts.ts';
@@ -19,7 +21,7 @@ import { sigmoid } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { activateGate } from './activation.ts';
 import type { MixtureOf } from './decoder-weights.ts';
-import type { ExpertActivation, ExpertsConfig } from './experts-config.ts';
+import type { ExpertActivation, ExpertsConfig, JointOutputs } from './experts-config.ts';
 
 /**
  * The chosen experts' part of the layer, without the shared ones.
@@ -32,10 +34,14 @@ export function mixtureOfExperts(config: ExpertsConfig, layer: MixtureOf<Tensor>
   const rows = reshape(x, [B * T, D]);
   const { weights, ids } = route(config, layer, rows);
   const parts = layer.gateUp.map(experts);
-  const projected = expertLinears(rows, ids, parts, layer.transposed);
-  const [gate, up] = parts.length === 2 ? projected : alternating(projected[0], I);
+  const byInputs = config.routing.weigh === 'inputs';
+  // [B*T, 1, D] * [B*T, k, 1]
+  const read = byInputs ? mul(reshape(rows, [B * T, 1, D]), reshape(weights, [B * T, k, 1])) : rows;
+  const projected = expertLinears(read, ids, parts, layer.transposed);
+  const [gate, up] = layer.joint ? split(projected[0], I, layer.joint) : projected;
   const hidden = activate(config.activation, gate, up);
   const [outputs] = expertLinears(hidden, ids, [experts(layer.down)], layer.transposed);
+  if (byInputs) return reshape(sum(outputs, { axis: 1 }), [B, T, D]);
   // [B*T, 1, k] x [B*T, k, D]
   return reshape(matmul(reshape(weights, [B * T, 1, k]), outputs), [B, T, D]);
 }
@@ -64,14 +70,12 @@ function experts(list: readonly { readonly weight: Tensor; readonly bias?: Tenso
   return { weights: list.map(({ weight }) => weight), ...(biases.length > 0 && { biases }) };
 }
 
-/** `[rows, k, 2 I]` of interleaved gate and up -> `[rows, k, I]` each. */
-function alternating(both: Tensor, I: number): [Tensor, Tensor] {
+/** `[rows, k, 2 I]` of gate and up -> `[rows, k, I]` each. */
+function split(both: Tensor, I: number, order: JointOutputs): Tensor[] {
   const [rows, k] = both.shape;
+  if (order === 'halves') return [0, 1].map((i) => slice(both, [0, 0, i * I], [rows, k, (i + 1) * I]));
   const pairs = reshape(both, [rows, k, I, 2]);
-  const [gate, up] = [0, 1].map((i) =>
-    reshape(slice(pairs, [0, 0, 0, i], [rows, k, I, i + 1]), [rows, k, I]),
-  );
-  return [gate, up];
+  return [0, 1].map((i) => reshape(slice(pairs, [0, 0, 0, i], [rows, k, I, i + 1]), [rows, k, I]));
 }
 
 function activate(activation: ExpertActivation, gate: Tensor, up: Tensor): Tensor {

@@ -47,7 +47,12 @@ test('the error of a layer and its gradient are those of NumPy', () => {
     ...{ numHeads: N, numKeyValueHeads: K, headDim: H, attention: [{}] },
     rope: { theta: 10000, rotaryDim: H, interleaved: false },
   } as unknown as DecoderConfig;
-  const pass: DecoderPass = { ids: of(new Array(B * T).fill(0), B, T), lengths: [T, T], rotation };
+  const pass: DecoderPass = {
+    ids: of(new Array(B * T).fill(0), B, T),
+    lengths: [T, T],
+    offsets: [0, 0],
+    rotation,
+  };
   const batch = {
     ...{ pass, input: of(golden.x, B, T, D), target: of(golden.target, B, T, D) },
     weight: of(golden.weight, B, T, 1),

@@ -93,6 +93,10 @@ const OPTIONS: readonly string[] = [
   'tiny-arcee/biases',
   'tiny-apertus/plain',
   'tiny-apertus/biases',
+  'tiny-llama4_text/plain',
+  'tiny-llama4_text/options',
+  'tiny-llama4_text/long',
+  'tiny-llama4_text/images',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
@@ -149,6 +153,7 @@ test('the GGUF forms are there', () => {
     'tiny-seed_oss/plain.gguf',
     'tiny-arcee/plain.gguf',
     'tiny-apertus/plain.gguf',
+    'tiny-llama4_text/long.gguf',
   ]);
 });
 

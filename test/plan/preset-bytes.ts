@@ -100,4 +100,6 @@ olmo-2-32b 256.0 KiB
 granite-3.1-2b 80.0 KiB
 granite-3.1-8b 160.0 KiB
 yi-34b 240.0 KiB
+llama-4-scout 192.0 KiB
+llama-4-maverick 192.0 KiB
 `;

@@ -61,6 +61,7 @@ const FILES = [
   'tiny-seed_oss/plain',
   'tiny-arcee/plain',
   'tiny-apertus/plain',
+  'tiny-llama4_text/long',
   'quant/k-mixed',
 ];
 const STEPS = 16;

@@ -24,7 +24,8 @@ FILES = (
     "smollm3/plain", "mixtral/plain", "qwen3_moe/plain", "olmo2/plain", "olmo/plain", "olmo/clip", "olmo3/plain", "olmo3/yarn",
     "granite/plain", "granite/options", "gpt_neox/plain", "phi/plain", "stablelm/plain", "stablelm/parallel", "gemma/plain",
     "glm4/plain", "cohere2/plain", "ernie4_5/plain", "exaone4/plain", "exaone4/full", "ministral3/plain", "hunyuan_v1_dense/plain",
-    "seed_oss/plain", "arcee/plain", "apertus/plain")
+    "seed_oss/plain", "arcee/plain", "apertus/plain",
+    "llama4_text/long")
 
 
 def convert(folder, path):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig, AutoModelForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3Config, Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel, GPTBigCodeConfig, GPTBigCodeForCausalLM,
-    MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    Llama4Config, Llama4ForConditionalGeneration, MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
     Starcoder2Config, Starcoder2ForCausalLM)
 
 from golden_io import versions, write_arrays, write_json
@@ -53,6 +53,7 @@ LAYER_NORM = dict(rms_norm_eps=None)  # the families' own key has its default
 EXPERTS = dict(intermediate_size=24, num_local_experts=5, num_experts_per_tok=2)
 OLMO3_ROPE = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 1.0, "original_max_position_embeddings": 16}
+LLAMA4 = dict(head_dim=12, intermediate_size=20, intermediate_size_mlp=36, num_local_experts=5, num_experts_per_tok=1)
 HALF_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 OPT = dict(vocab_size=V, hidden_size=32, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=48,
            word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -235,6 +236,23 @@ MODELS = {
             "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 16, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0})),
     "apertus/biases": ("biases in attention, K = N, tied", dict(num_key_value_heads=4, attention_bias=True, tie_word_embeddings=True)),
+    "llama4_text/plain": (
+        "chunks of 9 in three layers of four, the fourth without rotation, whose queries grow; mixtures in every second layer, one expert of 5",
+        dict(**LLAMA4, num_hidden_layers=4, num_key_value_heads=2, attention_chunk_size=WINDOW, interleave_moe_layer_step=2, floor_scale=8,
+             attn_scale=0.5)),
+    "llama4_text/options": (
+        "no norms of q and k, no growth, layers without rotation and mixtures listed, two experts of a token, biases, K = 1, tied",
+        dict(**{**LLAMA4, "num_experts_per_tok": 2}, num_hidden_layers=3, num_key_value_heads=1, attention_chunk_size=WINDOW,
+             no_rope_layers=[0, 1, 1], moe_layers=[0], use_qk_norm=False, attn_temperature_tuning=False, attention_bias=True,
+             tie_word_embeddings=True)),
+    "llama4_text/long": (
+        "chunks longer than the sequences, as in GGUF, Llama 3's frequencies, K = N",
+        dict(**LLAMA4, num_hidden_layers=4, num_key_value_heads=4, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 16, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0})),
+    "llama4_text/images": (
+        "the language model of a file that holds a vision tower",
+        dict(**LLAMA4, num_key_value_heads=2, attention_chunk_size=WINDOW, no_rope_layers=[1, 0])),
 }
 # As their families have them: only the sizes of BASE, but for these.
 OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon", "opt")
@@ -246,7 +264,11 @@ def random_model(family, option, fields, seed):
         del fields["rms_norm_eps"]
     config, model = CLASSES.get(family, (None, None))
     config = config(**fields) if config else AutoConfig.for_model(family, **fields)
-    if option == "images":
+    if option == "images" and family == "llama4_text":
+        vision = dict(hidden_size=8, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4,
+                      projector_input_dim=8, projector_output_dim=8, vision_output_dim=8)
+        config, model = Llama4Config(text_config=config.to_dict(), vision_config=vision), Llama4ForConditionalGeneration
+    elif option == "images":
         vision = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4)
         config = Gemma3Config(text_config=config, vision_config=vision, mm_tokens_per_image=4, image_token_index=60,
                               boi_token_index=58, eoi_token_index=59)

@@ -1,15 +1,16 @@
 /**
- * Writes src/plan/presets.generated.ts from a table of researched models: the attention facts of each, one
- * line per model.
+ * Writes src/plan/presets.generated.ts from tables of researched models: the attention facts of each, one
+ * line per model. models.json holds the later ones, each with its source.
  *
- * Usage: node tools/presets/generate.mjs model-configs.json > src/plan/presets.generated.ts The input has
- * `models`: [{ id, name, model_type, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
+ * Usage: node tools/presets/generate.mjs model-configs.json tools/presets/models.json > src/plan/presets.generated.ts
+ *
+ * A table has `models`: [{ id, name, model_type, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
  * hidden_size, intermediate_size, vocab_size, max_position_embeddings, sliding_window, layer_pattern, mla, moe,
  * mlp, tie_word_embeddings, verified }].
  */
 import { readFileSync } from 'node:fs';
 
-const { models } = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+const models = process.argv.slice(2).flatMap((path) => JSON.parse(readFileSync(path, 'utf8')).models);
 
 /**
  * How the layers differ: '' all full; `sliding W every P` slides except where (i + 1) % P is 0 (P = 0:

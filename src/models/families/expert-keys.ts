@@ -27,14 +27,16 @@ export function ggufExpertKeys(arch: string): ExpertKeys {
 /**
  * `config` with experts in place of the MLP.
  * @param isMixed whether a layer is a mixture; default: every layer is
+ * @param shared experts that see every token, as wide as the others; default 0
  * @throws FormatError naming the key that is missing or wrong
  */
 export function withExperts(
   config: DecoderConfig,
   keys: KeyReader,
   names: ExpertKeys,
-  routing: Pick<ExpertsConfig['routing'], 'scores' | 'normalize'>,
+  routing: Pick<ExpertsConfig['routing'], 'scores' | 'normalize' | 'weigh'>,
   isMixed: (layer: number) => boolean = () => true,
+  shared: number = 0,
 ): DecoderConfig {
   const numExperts = keys.needInt(names.numExperts);
   const expertsPerToken = keys.needInt(names.expertsPerToken);
@@ -47,6 +49,7 @@ export function withExperts(
     numExperts,
     expertsPerToken,
     intermediateSize: width ?? config.intermediateSize,
+    ...(shared > 0 && { sharedIntermediateSize: shared * (width ?? config.intermediateSize) }),
     layers: config.attention.map((_, layer) => isMixed(layer)),
     routing: { ...routing, choiceBias: false, scale: 1 },
     activation: { type: 'gated', function: config.mlp.activation },

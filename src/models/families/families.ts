@@ -18,6 +18,7 @@ import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
 import { hunyuanDense } from './hunyuan-dense.ts';
 import { llama } from './llama.ts';
+import { llama4 } from './llama4.ts';
 import { ministral3 } from './ministral3.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
@@ -68,6 +69,7 @@ export const FAMILIES: readonly Family[] = [
   ministral3,
   hunyuanDense,
   seedOss,
+  llama4,
   nanochat,
   arcee,
   apertus,

@@ -8,25 +8,18 @@
  *
  * Source: transformers models/gemma3; llama.cpp convert_hf_to_gguf.py (Gemma3Model), src/models/gemma3.cpp.
  */
-import type { DecoderNames } from '../decoder-config.ts';
-import { renamed } from '../stored-form.ts';
-import {
-  type DecoderDescription,
-  type Family,
-  type FamilySource,
-  nestedKeys,
-  positiveNumber,
-} from './family.ts';
-import { HEAD_NORM, huggingFaceNames } from './gated-decoder.ts';
+import { type DecoderDescription, type Family, type FamilySource, positiveNumber } from './family.ts';
+import { HEAD_NORM } from './gated-decoder.ts';
 import { cap, gemmaFromConfig, gemmaFromGguf, gemmaGgufNames, gemmaNames } from './gemma2.ts';
 import { ropesByKind, withoutRope } from './rope-keys.ts';
+import { textModel, textModelNames } from './text-model.ts';
 
 export const gemma3: Family = {
   modelTypes: ['gemma3_text', 'gemma3'],
   ggufArchitectures: ['gemma3'],
 
   fromConfig(outer: FamilySource): DecoderDescription {
-    const keys = nestedKeys(outer.keys, 'text_config') ?? outer.keys;
+    const { keys } = textModel(outer);
     if (keys.has('attn_logit_softcapping')) {
       throw keys.fail('attn_logit_softcapping', 'expected none, as in transformers, got a value');
     }
@@ -35,7 +28,7 @@ export const gemma3: Family = {
     const thetas = { full_attention: 1_000_000, sliding_attention: 10_000 };
     const ropes = ropesByKind(keys, config.headDim, config.maxPositionEmbeddings, thetas);
     const logitsSoftCap = cap(keys, 'final_logit_softcapping');
-    return { config: { ...config, ...ropes, logitsSoftCap }, names: gemmaNames(namesIn(outer)) };
+    return { config: { ...config, ...ropes, logitsSoftCap }, names: gemmaNames(textModelNames(outer)) };
   },
 
   fromGguf(source: FamilySource): DecoderDescription {
@@ -49,17 +42,3 @@ export const gemma3: Family = {
     return { config: { ...config, windowRope, logitsSoftCap }, names: gemmaGgufNames };
   },
 };
-
-/**
- * The text model's names have no prefix, begin with `language_model.`, or (transformers 5) with
- * `model.language_model.`.
- */
-function namesIn({ hasTensor }: FamilySource): DecoderNames {
-  if (hasTensor('language_model.model.norm.weight')) {
-    return renamed(huggingFaceNames, (name) => `language_model.${name}`);
-  }
-  if (hasTensor('model.language_model.norm.weight')) {
-    return renamed(huggingFaceNames, (name) => name.replace(/^model\./, 'model.language_model.'));
-  }
-  return huggingFaceNames;
-}

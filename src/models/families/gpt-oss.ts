@@ -118,7 +118,7 @@ const configNames: DecoderNames = withLayerNames(huggingFaceNames, (index) => {
       router: `${mlp}.router`,
       stacked: true,
       transposed: true,
-      alternating: true,
+      joint: 'alternating',
       expert: () => ({ gateUp: tensor('gate_up_proj'), down: tensor('down_proj') }),
     },
   };
