@@ -3,6 +3,8 @@ import { COLORS, linePlot } from '../line-plot.mjs';
 import {
   ALPHAS,
   CONTINUED,
+  DISTILLED,
+  DISTILLED_ALPHA,
   GROUPS,
   HEADS,
   METHODS,
@@ -35,6 +37,11 @@ function lossesOf({ seeds, cells }) {
       if (loss === undefined) throw new Error(`no loss of seed ${seed}, K=${K}, ${method}, alpha ${alpha}`);
       return loss;
     });
+}
+
+function secondsOf({ cells }, K, method) {
+  const isOne = (cell) => cell.K === K && cell.method === method && cell.alpha === DISTILLED_ALPHA;
+  return cells.filter(isOne).map(({ cpuSeconds }) => cpuSeconds);
 }
 
 const row = (...entries) => `| ${entries.join(' | ')} |`;
@@ -71,6 +78,28 @@ export function tables(report) {
         ...GROUPS.flatMap((K) => uptrainedMethods(K).map((method) => row(K, method, ...every(K, method)))),
         row(HEADS, 'none: multi-head, trained on', ...every(HEADS, CONTINUED)),
       ],
+    ),
+    distill: table(
+      [
+        'K',
+        'similar, uptrained, α = 0.05',
+        'similar, distilled',
+        'above multi-head',
+        'above multi-head, trained on',
+        'processor seconds: uptrained, distilled',
+      ],
+      GROUPS.map((K) => {
+        const distilled = losses(K, DISTILLED, DISTILLED_ALPHA);
+        const continued = losses(HEADS, CONTINUED, DISTILLED_ALPHA);
+        return row(
+          K,
+          withSpread(losses(K, 'similar', DISTILLED_ALPHA)),
+          withSpread(distilled),
+          signed(rise(K, DISTILLED, DISTILLED_ALPHA)),
+          signed(distilled.map((loss, i) => loss - continued[i])),
+          ['similar', DISTILLED].map((method) => mean(secondsOf(report, K, method)).toFixed(1)).join(', '),
+        );
+      }),
     ),
     conversion: table(
       ['K', ...METHODS, 'similar less mean, each seed'],

@@ -16,13 +16,18 @@ export const uptrainedMethods = (K) => (K === 1 ? METHODS : ['mean', 'similar'])
 export const SIZES = { layers: 4, dim: 144, heads: HEADS, block: 64, batch: 12 };
 /** Tokens of the validation part that all losses are means over. */
 const HELD_OUT = 32_000;
-/** Characters of the training part that `similar` may listen to. */
+/** Characters of the training part that `similar` reads. */
 const CALIBRATION = 20_000;
 /** K of the models that are trained from scratch, to compare with. */
 export const SCRATCH_GROUPS = [2, 1];
 /** The multi-head model itself, trained on, and trainings from scratch with K heads. */
 export const CONTINUED = 'continued';
 export const SCRATCH = 'scratch';
+/** `similar`, then distilled instead of uptrained: steps of each layer, then of all together. */
+export const DISTILLED = 'distill';
+const DISTILL = { steps: 100, finalSteps: 20 };
+/** Its place among the shares of uptraining: it takes no more processor time than this share does. */
+export const DISTILLED_ALPHA = 0.05;
 
 /** Cells that are done: one JSON line each, in a file that several processes may add to. */
 export class Results {
@@ -88,6 +93,9 @@ export async function runSeed(seed, setup) {
     }
     await cell({ seed, K: HEADS, method: CONTINUED, alpha }, () => uptrained(multiHead, alpha));
   }
+  for (const K of GROUPS) {
+    await cell({ seed, K, method: DISTILLED, alpha: DISTILLED_ALPHA }, () => distilled(K));
+  }
   for (const K of SCRATCH_GROUPS) {
     await cell({ seed, K, method: SCRATCH, alpha: 1 }, () => lossAt(train(seed, K, folder, setup)));
   }
@@ -105,6 +113,23 @@ export async function runSeed(seed, setup) {
 
   async function lossAt(checkpoint) {
     return heldOutLoss(await library.loadTrainableModel(checkpoint), setup);
+  }
+
+  async function distilled(K) {
+    const to = join(folder, `${DISTILLED}-${K}`);
+    // The part that models are trained on.
+    const text = setup.text.slice(0, Math.floor(0.9 * setup.text.length));
+    const distill = { text, ...DISTILL, seed: Number(seed) };
+    const calibration = text.slice(0, CALIBRATION);
+    await library.convertCheckpoint({
+      from: multiHead,
+      to,
+      numKeyValueHeads: K,
+      calibration,
+      distill,
+      force: true,
+    });
+    return lossAt(to);
   }
 
   /** The recipe goes on for a share of its steps; each alpha is a run of its own, with its own schedule. */
