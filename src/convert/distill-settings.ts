@@ -14,13 +14,13 @@ export interface DistillOptions {
   readonly text?: string;
   /** Token ids in place of a text. */
   readonly tokens?: ArrayLike<number>;
-  /** Training steps of each layer, of about 1,024 tokens each; default 100. */
+  /** Training steps of each layer, of about 1,024 tokens each; default 400. */
   readonly steps?: number;
   /** Indices of the layers to train one by one; default all. */
   readonly layers?: readonly number[];
   /**
    * Steps after these, of about 1,024 tokens each, in which all layers learn together to predict what the
-   * original predicts; default 0. They are not kept: a resumed distillation begins them again.
+   * original predicts; default 80. They are not kept: a resumed distillation begins them again.
    */
   readonly finalSteps?: number;
   /** Of the order in which the text is read; default 0. */
@@ -54,8 +54,8 @@ export interface DistillSettings {
 }
 
 const OP = 'convertCheckpoint: distill';
-const STEPS = 100;
-const FINAL_STEPS = 0;
+const STEPS = 400;
+const FINAL_STEPS = 80;
 
 /** @throws TypeError for another kind of value, or unless there is either a text or tokens */
 export function checkDistill(options: DistillOptions | undefined): void {

@@ -84,7 +84,11 @@ describe.each(FAMILIES)('%s', (family) => {
     } as const;
     const [plain, given] = [freshPath('plain'), freshPath('given')];
     await convertCheckpoint({ ...options, to: plain });
-    await convertCheckpoint({ ...options, to: given, distill: { tokens: TOKENS, layers: [] } });
+    await convertCheckpoint({
+      ...options,
+      to: given,
+      distill: { tokens: TOKENS, layers: [], finalSteps: 0 },
+    });
     const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
     expectClose(await logitsOf(given, tokens), await logitsOf(plain, tokens), 1e-5);
   });
@@ -102,7 +106,7 @@ test.each(['llama', 'mistral'])('%s, written as GGUF', async (family) => {
   const options = { from: multiHead(family), numKeyValueHeads: 2, method: 'similar', dtype: 'f32' } as const;
   const [plain, given] = [freshPath('plain'), freshPath('given.gguf')];
   await convertCheckpoint({ ...options, to: plain });
-  await convertCheckpoint({ ...options, to: given, distill: { tokens: TOKENS, layers: [] } });
+  await convertCheckpoint({ ...options, to: given, distill: { tokens: TOKENS, layers: [], finalSteps: 0 } });
   const tokens = [3, 1, 4, 1, 5, 9, 2, 6];
   expectClose(await logitsOf(given, tokens), await logitsOf(plain, tokens), 1e-5);
 });
@@ -122,7 +126,7 @@ test('training wins back most of what merging lost, the same bits with any numbe
   for (const [i, to] of trained.entries()) {
     setThreads(i + 1);
     const onProgress: ConvertOptions['onProgress'] = (_done, _total, phase) => phases.add(phase);
-    await convertCheckpoint({ ...options, to, distill: { text, steps: 8 }, onProgress });
+    await convertCheckpoint({ ...options, to, distill: { text, steps: 8, finalSteps: 2 }, onProgress });
   }
   expect([...phases]).toEqual(['calibrating', 'distilling', 'writing']);
   expect(await contentOf(trained[0])).toEqual(await contentOf(trained[1]));
@@ -143,7 +147,7 @@ test('final steps bring the predictions closer to those of the original', async 
 
 describe('an interrupted distillation', () => {
   const text = TEXT.slice(0, 2_000);
-  const distill = { text, steps: 2 };
+  const distill = { text, steps: 2, finalSteps: 1 };
   const options = { from: DEMO, numKeyValueHeads: 2, calibration: text } as const;
   /** Stops in the second layer. */
   const interrupted = async (to: PlaceLike, given: Partial<ConvertOptions> = {}) => {
@@ -252,6 +256,11 @@ describe('wrong options', () => {
     ['one token', { distill: { tokens: [1] } }, 'expected at least 2 tokens, got 1'],
     ['an id', { distill: { tokens: [1, 37] } }, 'expected token ids from 0 to 36, got 37'],
     ['no steps', { distill: { tokens: TOKENS, steps: 0 } }, 'expected steps to be a positive integer, got 0'],
+    [
+      'less than no final steps',
+      { distill: { tokens: TOKENS, finalSteps: -1 } },
+      'expected finalSteps to be a non-negative integer, got -1',
+    ],
     ['a layer', { distill: { tokens: TOKENS, layers: [2] } }, 'expected layers from 0 to 1, got 2'],
     ['more heads', { numKeyValueHeads: 6, distill: { tokens: TOKENS } }, "than the checkpoint's K=6, got 6"],
     [
