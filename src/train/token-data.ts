@@ -3,7 +3,15 @@
  * drawn. The batch of a step depends only on the seed and the step, so a resumed run needs no other state.
  */
 
-import { aNumber, anything, aString, checkInteger, describe } from '../arguments/kinds.ts';
+import {
+  aNumber,
+  anything,
+  aString,
+  checkInteger,
+  checkObject,
+  describe,
+  listOfNumbers,
+} from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { threefry2x32 } from '../backend/threefry.ts';
 import type { KeyWords } from '../random/key.ts';
@@ -87,19 +95,10 @@ export function drawBatch(tokens: Int32Array, options: DrawBatchOptions): number
     checkInteger('drawBatch', name, value, 1);
   }
   for (const [name, value] of Object.entries({ seed, index })) checkInteger('drawBatch', name, value, 0);
+  checkLength('drawBatch', tokens, blockLength, start);
   const key = drawKey(seed, stream, index);
   const length = blockLength + 1 - start.length;
   const places = tokens.length - length + 1;
-  if (places < 1) {
-    throw new RangeError(
-      `drawBatch: expected more tokens than a block of ${blockLength}, got ${tokens.length}`,
-    );
-  }
-  if (length < 1) {
-    throw new RangeError(
-      `drawBatch: expected blocks longer than their start of ${start.length} tokens, got ${blockLength}`,
-    );
-  }
   return Array.from({ length: batchSize }, (_, row) => {
     const [high, low] = threefry2x32(key, 0, row);
     // 53 random bits, so that all offsets are equally likely.
@@ -123,7 +122,37 @@ export function drawKey(seed: number, stream: BatchStream | 'dropout', index: nu
   return threefry2x32([seed >>> 0, STREAMS.indexOf(stream)], 0, index);
 }
 
-function checkTokens(op: string, tokens: Int32Array): void {
+/** @throws TypeError or RangeError unless both parts of `data` have more tokens than a block */
+export function checkSplit(op: string, data: TokenSplit, blockLength: number): void {
+  checkObject(op, 'data from splitTokens', data);
+  const { start = [] } = data;
+  listOfNumbers(op, 'data.start', start);
+  for (const part of ['train', 'validation'] as const) {
+    checkTokens(op, data[part], `data.${part}`);
+    checkLength(op, data[part], blockLength, start, ` in data.${part}`);
+  }
+}
+
+function checkLength(
+  op: string,
+  tokens: Int32Array,
+  blockLength: number,
+  start: readonly number[],
+  where = '',
+): void {
+  const length = blockLength + 1 - start.length;
+  if (length < 1) {
+    throw new RangeError(
+      `${op}: expected blocks longer than their start of ${start.length} tokens, got ${blockLength}`,
+    );
+  }
+  if (tokens.length >= length) return;
+  throw new RangeError(
+    `${op}: expected more tokens than a block of ${blockLength}${where}, got ${tokens.length}`,
+  );
+}
+
+function checkTokens(op: string, tokens: Int32Array, name = 'tokens'): void {
   if (tokens instanceof Int32Array) return;
-  throw new TypeError(`${op}: expected tokens as an Int32Array, got ${describe(tokens)}`);
+  throw new TypeError(`${op}: expected ${name} as an Int32Array, got ${describe(tokens)}`);
 }

@@ -15,7 +15,7 @@ import { checkNotNegative } from './checks.ts';
 import { Optimizer } from './optimizer.ts';
 import { adamw, clipByGlobalNorm, globalNorm } from './optimizers.ts';
 import { type Schedule, warmupCosineDecaySchedule } from './schedules.ts';
-import { drawBatch, drawKey, type TokenSplit } from './token-data.ts';
+import { checkSplit, drawBatch, drawKey, type TokenSplit } from './token-data.ts';
 import { chain, disposeAll, type Tensors } from './transformation.ts';
 
 /** The options with their defaults filled in. */
@@ -93,13 +93,17 @@ export class Trainer {
   #step = 0;
   #isAdvancing = false;
 
-  /** @throws RangeError for options out of range. */
+  /**
+   * @param data two parts of tokens, each longer than a block, as `splitTokens` gives them
+   * @throws RangeError for options out of range or too few tokens, TypeError for other data
+   */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions);
   /** @internal @param loss what a step minimises; default the cross-entropy of its batches */
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions, loss?: BatchLoss);
   constructor(model: TrainableModel, data: TokenSplit, options: TrainerOptions, loss?: BatchLoss) {
     checkOptions('Trainer', options, OPTIONS);
     const full = trainerSettings(options);
+    checkSplit('Trainer', data, full.blockLength);
     this.model = model;
     this.#data = data;
     this.#loss = loss;

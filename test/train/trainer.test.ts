@@ -79,3 +79,23 @@ describe.skipIf(!hasNative)('training on the native backend', () => {
     trainer.model.dispose();
   });
 });
+
+test('refuses data that is no split, or shorter than a block', () => {
+  const model = createModel(llamaConfig(SIZES));
+  const settings = { batchSize: 1, blockLength: 8, steps: 1, learningRate: 1e-3 };
+  const make = (data: unknown) => () => new Trainer(model, data as ReturnType<typeof splitTokens>, settings);
+  const tokens = (length: number) => new Int32Array(length);
+  expect(make(undefined)).toThrow(/^Trainer: expected data from splitTokens, got undefined$/);
+  expect(make([[1, 2, 3]])).toThrow(/^Trainer: expected data.train as an Int32Array, got undefined$/);
+  expect(make({ train: tokens(20), validation: [1] })).toThrow(
+    /^Trainer: expected data.validation as an Int32Array, got an array of 1$/,
+  );
+  expect(make({ train: tokens(8), validation: tokens(9) })).toThrow(
+    /^Trainer: expected more tokens than a block of 8 in data.train, got 8$/,
+  );
+  expect(make({ train: tokens(9), validation: tokens(9), start: ['1'] })).toThrow(
+    /data.start to be a list of/,
+  );
+  expect(make({ train: tokens(9), validation: tokens(9) })).not.toThrow();
+  model.dispose();
+});
