@@ -95,10 +95,10 @@ export function Choice<Value extends string | number>(props: {
 }
 
 /** A menu. */
-export function Menu(props: {
+export function Menu<Value extends string>(props: {
   label: string;
-  value: string;
-  onChange: (value: string) => void;
+  value: Value;
+  onChange: (value: Value) => void;
   children: ComponentChildren;
 }) {
   const id = useId();
@@ -108,7 +108,7 @@ export function Menu(props: {
       <select
         id={id}
         value={props.value}
-        onChange={({ currentTarget }) => props.onChange(currentTarget.value)}
+        onChange={({ currentTarget }) => props.onChange(currentTarget.value as Value)}
       >
         {props.children}
       </select>

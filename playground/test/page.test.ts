@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { setBackend } from '../../src/index.ts';
 import { loadModel } from '../../src/models/index.ts';
 import { servePages } from '../../test/browser/page-server.ts';
+import { runCli } from '../../test/cli/run-cli.ts';
 import type { Attention } from '../src/worker/look.ts';
 import type { Speed } from '../src/worker/speed.ts';
 import { continuedInNode, continuedInPage } from './continuation.ts';
@@ -170,7 +171,7 @@ describe.skipIf(opened === undefined)('the page', () => {
     expect(speeds[0].cacheBytes).toBe(cache.bytes);
     cache.dispose();
     model.dispose();
-    const rows = page.getByRole('region', { name: 'Cache' }).locator('tbody tr');
+    const rows = page.getByRole('table', { name: 'Caches' }).locator('tbody tr');
     for (const [i, { cacheBytes }] of speeds.entries()) {
       const perToken = (cacheBytes / 8 / 512).toLocaleString('en');
       expect(await rows.nth(i).innerText()).toContain(`${perToken} bytes`);
@@ -180,6 +181,35 @@ describe.skipIf(opened === undefined)('the page', () => {
     expect(await rows.nth(1).innerText()).toContain('327,680 bytes');
     await page.getByLabel('Model', { exact: true }).selectOption('deepseek-v3');
     expect(await rows.last().innerText()).toContain('576 values');
+    await page.context().close();
+  });
+
+  test('memory and speed of the part Cache are those of gqa plan', async () => {
+    const { page } = await stage.open('#batch=4&device=h100');
+    const rows = page.getByRole('table', { name: 'Memory and speed' }).getByRole('row');
+    const shown = async () => (await rows.allInnerTexts()).map((text) => text.replaceAll(/\s+/g, ' '));
+    const expectPlanned = async (...args: string[]) => {
+      const { stdout } = await runCli(['plan', ...args, '--batch', '4', '--json']);
+      const { memory, totalBytes, speed } = JSON.parse(stdout);
+      const sizes = [memory.weights.bytes, totalBytes, memory.activations.bytes, memory.totalBytes];
+      const rates = [speed.decode, speed.prefill].filter((one) => one !== undefined);
+      const texts = await shown();
+      expect(texts.length).toBe(sizes.length + rates.length);
+      for (const [i, size] of sizes.entries())
+        expect(texts[i]).toContain(` ${size.toLocaleString('en')} bytes `);
+      for (const [i, { tokensPerSecond }] of rates.entries()) {
+        const digits = Number(tokensPerSecond.toPrecision(3)).toLocaleString('en');
+        expect(texts[sizes.length + i]).toContain(` ${digits} tokens/s `);
+      }
+      for (const { basis } of [memory.weights, memory.activations, ...rates]) {
+        expect(texts.some((text) => text.endsWith(basis))).toBe(true);
+      }
+    };
+    await expectPlanned(demo, '--context', '512', '--kv-dtype', 'f32', '--device', 'h100');
+    await page.getByLabel('Model', { exact: true }).selectOption('llama-3-8b');
+    await page.getByLabel('Weights', { exact: true }).selectOption('q4_k');
+    await page.getByLabel('Device', { exact: true }).selectOption('m2');
+    await expectPlanned('llama-3-8b', '--context', '4096', '--weights', 'q4_k', '--device', 'm2');
     await page.context().close();
   });
 

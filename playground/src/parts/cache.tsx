@@ -1,4 +1,4 @@
-/** Part 2: what the KV cache holds and how large it is, for this model and for known ones. */
+/** Part 2: what the KV cache holds and how large it is, and the whole memory, for this model and for known ones. */
 import { computed, signal } from '@preact/signals';
 import { compareHeads, type HeadChoice, listPresets, type ModelShape, maxBatch, maxContext } from 'gqa/plan';
 import { choiceParam, numberParam, wholeParam } from '../address.ts';
@@ -7,6 +7,7 @@ import { binaryBytes, bytes, count } from '../format.ts';
 import { facts, heads, work } from '../state.ts';
 import { bound, Choice, Menu, Part, Slider } from '../ui.tsx';
 import type { Speed } from '../worker/speed.ts';
+import { Memory } from './memory.tsx';
 
 const GIB = 2 ** 30;
 const CONTEXTS = [128, 256, 512, ...Array.from({ length: 11 }, (_, i) => 1024 * 2 ** i)];
@@ -156,12 +157,19 @@ export function CachePart() {
       </div>
       {problem !== undefined && <p class="problem">{problem}</p>}
       {model && rows.length > 0 && <Comparison model={model} rows={rows} />}
-      {isOwnModel.value && <Measurement />}
       <p class="note">
         The pictures show to scale what one layer stores for one token: keys on the left, values on the right.
         MLA (DeepSeek) stores one latent row that all heads share, and a rotary key.
         {model && rows[0]?.plan.warnings.map((warning) => ` Note: ${warning}.`)}
       </p>
+      {isOwnModel.value && <Measurement />}
+      {model && (
+        <Memory
+          model={model}
+          isOwn={isOwnModel.value}
+          options={{ contextLength: context.value, batchSize: batch.value, kvDtype: kvDtype.value }}
+        />
+      )}
     </Part>
   );
 }
@@ -170,7 +178,7 @@ function Comparison({ model, rows }: { model: ModelShape; rows: readonly HeadCho
   const widest = valuesOf(model, rows[0]);
   const available = binaryBytes(memory.value * GIB);
   return (
-    <table class="kinds">
+    <table class="kinds" aria-label="Caches">
       <thead>
         <tr>
           <th scope="col">Attention</th>

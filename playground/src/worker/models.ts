@@ -3,7 +3,7 @@ import { setBackend } from 'gqa';
 import { MemoryFolder, type ModelSource, openCheckpoint } from 'gqa/checkpoint';
 import { type ConvertMethod, convertCheckpoint } from 'gqa/convert';
 import { loadModel, type Model, type Tokenizer } from 'gqa/models';
-import type { ModelShape } from 'gqa/plan';
+import { type ModelShape, readModelWeights, type WeightGroup } from 'gqa/plan';
 import type { TrainRecipe } from 'gqa/train';
 import { checkRoom, type Room, roomFor } from './memory.ts';
 
@@ -17,6 +17,8 @@ export interface ModelFacts {
   readonly backend: string;
   readonly shape: ModelShape;
   readonly parameters: number;
+  /** By kind and storage type. */
+  readonly weights: readonly WeightGroup[];
   /** Tokens that a row can hold. */
   readonly context: number;
   /** The choices of K, most first; only the model's own where it cannot be converted. */
@@ -91,7 +93,7 @@ export function theTokenizer(): Tokenizer {
 /** Opens a model in place of all others. */
 export async function open(source: ModelSource, name: string, onProgress: Progress): Promise<ModelFacts> {
   await setBackend('wasm');
-  const { kind, shape, bytes, parameters, recipe } = await headersOf(source);
+  const { kind, shape, weights, bytes, parameters, recipe } = await headersOf(source);
   const room = roomFor(bytes, parameters);
   checkRoom(name, room);
   leaveConverted();
@@ -108,6 +110,7 @@ export async function open(source: ModelSource, name: string, onProgress: Progre
     backend: backend.description,
     shape,
     parameters,
+    weights,
     context: config.maxPositionEmbeddings,
     heads: canConvert ? all : [K],
     isSmall: parameters < 2e7,
@@ -121,14 +124,18 @@ export async function open(source: ModelSource, name: string, onProgress: Progre
 
 async function headersOf(source: ModelSource) {
   await using checkpoint = await openCheckpoint(source);
-  let [bytes, parameters] = [0, 0];
-  for (const { byteLength, shape } of checkpoint.tensors.values()) {
-    bytes += byteLength;
-    parameters += shape.reduce((product, dim) => product * dim, 1);
-  }
+  const weights = (await readModelWeights(source)) ?? [];
+  const sum = (size: 'bytes' | 'parameters') => weights.reduce((total, group) => total + group[size], 0);
   const text = checkpoint.gguf?.metadata.get('gqa.train') ?? (await checkpoint.readText('gqa-train.json'));
   const recipe = typeof text === 'string' ? (JSON.parse(text) as TrainRecipe) : undefined;
-  return { kind: checkpoint.kind, shape: structuredClone(checkpoint.shape), bytes, parameters, recipe };
+  return {
+    kind: checkpoint.kind,
+    shape: structuredClone(checkpoint.shape),
+    weights,
+    bytes: sum('bytes'),
+    parameters: sum('parameters'),
+    recipe,
+  };
 }
 
 /** How many tokens a pass of a tenth of a second has. */
