@@ -37,8 +37,8 @@ const TOKENS = 131_072;
 const BATCH_TOKENS = 1024;
 /** How often layers read each row, at least: more rows teach more than more passes over them. */
 const PASSES = 4;
-const LEARNING_RATE = 2e-3;
-const FINAL_LEARNING_RATE = 5e-4;
+const LEARNING_RATE = 4e-3;
+const FINAL_LEARNING_RATE = 3e-4;
 
 export interface Distillation extends DistillSettings {
   /** Where trained layers are kept, and those of an interrupted distillation are. */

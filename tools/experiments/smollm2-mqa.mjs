@@ -34,7 +34,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const load = (path) => import(join(root, 'dist', path));
 
 /** Steps of each layer, and final ones. */
-const [STEPS, FINAL_STEPS] = [800, 100];
+const [STEPS, FINAL_STEPS] = [800, 160];
 /** Characters of a piece of the text. */
 const PIECE = 2_000;
 const seeds = values.seeds.split(',').map(Number);
