@@ -26,7 +26,7 @@ export const SCRATCH = 'scratch';
 /** `similar`, then distilled instead of uptrained: steps of each layer, then of all together. */
 export const DISTILLED = 'distill';
 const DISTILL = { steps: 100, finalSteps: 20 };
-/** Its place among the shares of uptraining: it takes no more processor time than this share does. */
+/** Its place among the shares of uptraining: it takes about its processor time. */
 export const DISTILLED_ALPHA = 0.05;
 
 /** Cells that are done: one JSON line each, in a file that several processes may add to. */
