@@ -43,6 +43,11 @@ const FAMILIES = [
     'Gemma 3 (text, also from files with a vision tower)',
     'windows in five of six layers, with another RoPE base',
   ],
+  [
+    'gemma4_text',
+    'Gemma 4 (text, also from files with a vision tower; no experts)',
+    'other head dims in full layers, keys and values shared by the last layers, per-layer embeddings',
+  ],
   ['smollm3', 'SmolLM3', 'every fourth layer without rotation'],
   ['olmo', 'OLMo 1', 'layer norms without weights, clamped q, k and v'],
   ['olmo2', 'OLMo 2', 'norms after attention and MLP, norms over all heads of q and k'],

@@ -249,13 +249,18 @@ function checkChange(isChanged: boolean): void {
 }
 
 function checkHeads(
-  { numHeads: N, numKeyValueHeads: K, latent }: DecoderConfig,
+  { numHeads: N, numKeyValueHeads: K, latent, attention }: DecoderConfig,
   after: number,
   changesForm: boolean,
 ): void {
   if (latent) {
     throw new RangeError(
       `convert: expected key/value heads to pool, got multi-head latent attention: its N=${N} heads already share one latent of ${latent.kvLoraRank} values and one rope key of ${latent.qkRopeHeadDim} per token`,
+    );
+  }
+  if (attention.some((layer) => layer.numKeyValueHeads ?? layer.headDim ?? layer.reads)) {
+    throw new RangeError(
+      `convert: expected layers with one K and head dim and keys and values of their own, got layers that differ or share them; numKeyValueHeads cannot be chosen for such a model`,
     );
   }
   const choices = [];

@@ -42,6 +42,7 @@ export class OpenedDecoder {
   ): Promise<OpenedDecoder> {
     const parts = await loadParts(checkpoint, description, { backend: await readyBackend(), signal });
     try {
+      checkLayers(description.config);
       return new OpenedDecoder(parts);
     } catch (error) {
       for (const tensor of parts.tensors) tensor.dispose();
@@ -82,4 +83,12 @@ export class OpenedDecoder {
   dispose(): void {
     for (const tensor of this.parts.tensors) tensor.dispose();
   }
+}
+
+/** @throws RangeError where a layer needs more than the residual stream before it */
+function checkLayers({ layerInputs, attention, modelType }: DecoderConfig): void {
+  if (!layerInputs && attention.every(({ reads }) => reads === undefined)) return;
+  throw new RangeError(
+    `convert: expected layers that read the residual stream alone, got ${modelType} with per-layer embeddings or shared keys and values`,
+  );
 }

@@ -94,6 +94,7 @@ export function layerShapes(
       kind: i >= firstShared ? 'shared' : own.latent !== undefined && kind === 'full' ? 'latent' : kind,
       ...(N !== numHeads && { numHeads: N }),
       ...shape,
+      ...(kind === 'full' && keys.flag('attention_k_eq_v') === true && { keysAreValues: true as const }),
       ...(window !== undefined && { window }),
       ...(indexed[i] && { indexKeyDim: keys.needInt('index_head_dim', 'indexer_head_dim') }),
     };

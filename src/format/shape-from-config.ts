@@ -14,7 +14,7 @@ import { FormatError } from './format-error.ts';
 import { KeyReader } from './key-reader.ts';
 import { HEADS, HIDDEN, KEY_VALUE_HEADS, layerShapes } from './layer-heads.ts';
 import { listedLayers } from './layer-kinds.ts';
-import { freezeShape, type ModelShape } from './shape-types.ts';
+import { freezeShape, type ModelShape, withWidths } from './shape-types.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -78,9 +78,14 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const hiddenSize = keys.needInt(...HIDDEN);
   const numLayers = layerCount(keys, facts);
   const warnings: string[] = [];
-  const { numHeads, layers } = layerShapes(keys, modelType, hiddenSize, numLayers, warnings);
-  const widths = keys.perLayer(numLayers, ...INTERMEDIATE);
+  const { numHeads, layers: heads } = layerShapes(keys, modelType, hiddenSize, numLayers, warnings);
+  const isDouble = keys.flag('use_double_wide_mlp') ?? false;
+  const widths = keys
+    .perLayer(numLayers, ...INTERMEDIATE)
+    ?.map((width, i) => (isDouble && heads[i].kind === 'shared' ? 2 * width : width));
   const intermediateSize = widths ? Math.max(...widths) : facts.fourfold && 4 * hiddenSize;
+  const layers = withWidths(heads, widths, intermediateSize);
+  const inputDim = keys.count('hidden_size_per_layer_input') ?? 0;
   const experts = configExperts(keys, numLayers, intermediateSize, facts.sharedExperts);
   const shape = {
     modelType,
@@ -89,6 +94,9 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
     intermediateSize,
     gatedMlp: facts.ungated !== true,
     ...(experts !== undefined && { experts }),
+    ...(inputDim > 0 && {
+      layerInputs: { dim: inputDim, vocabSize: keys.needInt('vocab_size_per_layer_input', 'vocab_size') },
+    }),
     vocabSize:
       keys.int('padded_vocab_size', 'vocab_size') ??
       new KeyReader(name, (key) => outer[key]).int('vocab_size'),
@@ -99,8 +107,8 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const { attn_config: _, ...flat } = config;
   const entries = Object.entries(attnConfig === undefined ? config : { ...flat, ...attnConfig });
   warnings.push(...unknownAttentionKeys(entries, keys.asked, facts.otherKeys));
-  const [heads, keyValueHeads] = [HEADS, KEY_VALUE_HEADS].map((names) => keys.find(names) ?? names[0]);
-  return freezeShape(name, { ...shape, warnings }, { heads, keyValueHeads });
+  const [queryKey, keyValueHeads] = [HEADS, KEY_VALUE_HEADS].map((names) => keys.find(names) ?? names[0]);
+  return freezeShape(name, { ...shape, warnings }, { heads: queryKey, keyValueHeads });
 }
 
 function asObject(value: unknown): Json | undefined {

@@ -12,7 +12,7 @@ import { lastOf } from './family-facts.ts';
 import type { GgufHeader } from './gguf.ts';
 import { ggufKeys } from './gguf-keys.ts';
 import type { KeyReader } from './key-reader.ts';
-import { freezeShape, type LayerShape, type ModelShape } from './shape-types.ts';
+import { freezeShape, type LayerShape, type ModelShape, withWidths } from './shape-types.ts';
 
 const factsOf = (arch: string) => familyFacts(arch).gguf ?? {};
 
@@ -42,9 +42,15 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
     const got = headCounts ? 0 : 'no such key';
     throw keys.fail(`${arch}.attention.head_count`, `expected query heads, got ${got}`);
   }
-  const layers = layerShapes(keys, arch, hiddenSize, numHeads, headCounts);
   const widths = keys.perLayer(numLayers, `${arch}.feed_forward_length`);
   const intermediateSize = widths === undefined ? undefined : Math.max(...widths);
+  const heads = layerShapes(keys, arch, hiddenSize, numHeads, headCounts).map((layer, i) => {
+    const has = (name: string) => tensors.has(`blk.${i}.attn_${name}.weight`);
+    return has('k') && !has('v') ? { ...layer, keysAreValues: true as const } : layer;
+  });
+  const layers = withWidths(heads, widths, intermediateSize);
+  const inputDim = keys.count(`${arch}.embedding_length_per_layer_input`) ?? 0;
+  const inputRows = tensors.get('per_layer_token_embd.weight')?.shape[0] ?? 0;
   const experts = ggufExperts(keys, arch, numLayers, intermediateSize, familyFacts(arch).sharedExperts);
   const tokens = metadata.get('tokenizer.ggml.tokens');
   const shape = {
@@ -54,6 +60,7 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
     intermediateSize,
     gatedMlp: familyFacts(arch).ungated !== true,
     ...(experts !== undefined && { experts }),
+    ...(inputDim > 0 && { layerInputs: { dim: inputDim, vocabSize: inputRows } }),
     vocabSize:
       keys.int(`${arch}.vocab_size`) ??
       tensors.get('token_embd.weight')?.shape[0] ??
@@ -63,9 +70,9 @@ export function modelShapeFromGguf(header: GgufHeader): ModelShape {
     tiedEmbeddings: tensors.has('token_embd.weight') ? !tensors.has('output.weight') : undefined,
     layers,
   };
-  const heads = `${arch}.attention.head_count`;
+  const headKey = `${arch}.attention.head_count`;
   const warnings = unknownGgufKeys(metadata, keys.asked, arch);
-  return freezeShape(file, { ...shape, warnings }, { heads, keyValueHeads: `${heads}_kv` });
+  return freezeShape(file, { ...shape, warnings }, { heads: headKey, keyValueHeads: `${headKey}_kv` });
 }
 
 /** The layers of a forward pass: `block_count` without those that only draft tokens, times the loops. */

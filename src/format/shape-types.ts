@@ -23,6 +23,10 @@ export interface LayerShape {
   readonly keyHeadDim: number;
   /** H of values. */
   readonly valueHeadDim: number;
+  /** The values are made by the projection of the keys: there is none of their own (Gemma 4). */
+  readonly keysAreValues?: true;
+  /** Width of this layer's feed-forward layer, where it is not the model's `intermediateSize`. */
+  readonly intermediateSize?: number;
   /**
    * Keys a query sees, its own included; only for `sliding` layers. For chunked attention the length of a
    * chunk.
@@ -82,6 +86,11 @@ export interface ModelShape {
   readonly gatedMlp: boolean;
   /** Absent without mixtures of experts. */
   readonly experts?: ExpertsShape;
+  /**
+   * Of models whose layers have a second input made of the tokens (Gemma 4's per-layer embeddings): its width, and
+   * the rows of its table.
+   */
+  readonly layerInputs?: { readonly dim: number; readonly vocabSize: number };
   readonly vocabSize: number | undefined;
   readonly maxPositionEmbeddings: number | undefined;
   /** Whether input embedding and output head are one matrix; undefined when only the tensors can tell. */
@@ -90,6 +99,18 @@ export interface ModelShape {
   readonly layers: readonly LayerShape[];
   /** Reasons why sizes may be wrong, such as unknown keys about attention. Absent when there are none. */
   readonly warnings?: readonly string[];
+}
+
+/** `layers` with the width of the feed-forward layer in those where it is not `usual`. */
+export function withWidths(
+  layers: readonly LayerShape[],
+  widths: readonly number[] | undefined,
+  usual: number | undefined,
+): LayerShape[] {
+  return layers.map((layer, i) => {
+    const own = widths?.[i] ?? usual;
+    return own === usual ? layer : { ...layer, intermediateSize: own };
+  });
 }
 
 /** More heads than any model has. It bounds work per head, such as listing the divisors of N. */
@@ -135,6 +156,7 @@ export function freezeShape(
     Object.freeze(layer);
   }
   if (shape.experts !== undefined) Object.freeze(shape.experts);
+  if (shape.layerInputs !== undefined) Object.freeze(shape.layerInputs);
   const largest = (size: 'numKeyValueHeads' | 'keyHeadDim' | 'valueHeadDim') =>
     layers.reduce((most, layer) => Math.max(most, layer[size]), 0);
   return Object.freeze({

@@ -70,6 +70,12 @@ export interface DecoderConfig {
   readonly normPlace?: 'before' | 'after' | 'both';
   /** RMS norm of q and k; absent: none. */
   readonly queryKeyNorm?: QueryKeyNorm;
+  /** Whether v goes through an RMS norm without a weight, each head by itself (Gemma 4); default false. */
+  readonly valueNorm?: boolean;
+  /** A second input of every layer, made of the tokens (Gemma 4). */
+  readonly layerInputs?: LayerInputs;
+  /** Whether each layer's result is multiplied by a stored number (Gemma 4); default false. */
+  readonly layerScale?: boolean;
   /** Of layers whose `attention` says so (Ministral 3, Llama 4). */
   readonly queryGrowth?: QueryGrowth;
   /** q, k and v are clamped to -clip … clip before anything else (OLMo); absent: they stay. */
@@ -89,6 +95,8 @@ export interface DecoderConfig {
   readonly mlp: {
     readonly gated: boolean;
     readonly activation: Activation;
+    /** Per layer its width, where these differ (Gemma 4); default `intermediateSize`. */
+    readonly sizes?: readonly number[];
     /** Per layer its xIELU in place of `activation` (Apertus). */
     readonly xielu?: readonly Xielu[];
   };
@@ -111,6 +119,15 @@ export interface DecoderConfig {
   };
 }
 
+/** K and H of a layer. */
+export function layerHeads(
+  { attention, numKeyValueHeads, headDim }: DecoderConfig,
+  layer: number,
+): { readonly K: number; readonly H: number } {
+  const own = attention[layer];
+  return { K: own.numKeyValueHeads ?? numKeyValueHeads, H: own.headDim ?? headDim };
+}
+
 /** Queries grow with their position: `q * (1 + beta * log(1 + floor((position + first) / interval)))`. */
 export interface QueryGrowth {
   readonly beta: number;
@@ -131,8 +148,29 @@ export interface QueryKeyNorm {
   readonly afterRotation?: boolean;
 }
 
+/**
+ * Per-layer embeddings: a row of P per token and layer, from a table and from the embedding of the token. A layer
+ * ends with `x += norm(project(activation(gate(x)) * row))`.
+ */
+export interface LayerInputs {
+  /** P */
+  readonly dim: number;
+  /** Rows of the table. */
+  readonly vocabSize: number;
+}
+
 /** What attention does in one layer, where it differs from plain causal attention. */
 export interface LayerAttention {
+  /** K, where it is not the model's (Gemma 4). */
+  readonly numKeyValueHeads?: number;
+  /** H, where it is not the model's (Gemma 4). */
+  readonly headDim?: number;
+  /** Whether k, before its norm, is also v (Gemma 4); default: v has a projection of its own. */
+  readonly keysAreValues?: boolean;
+  /**
+   * The layer whose keys and values this one reads, without any of its own (Gemma 4). Only the last layers do.
+   */
+  readonly reads?: number;
   /** Whether q and k rotate by their positions; default true. */
   readonly rotates?: boolean;
   /** Whether `queryKeyNorm` applies; default true. */
@@ -178,6 +216,8 @@ export interface DecoderNames {
   /** Learned positions; needed only without RoPE. */
   readonly positions?: string;
   readonly finalNorm: string;
+  /** Needed only with `layerInputs`: the table, the projection of embeddings, and its norm. */
+  readonly layerInputs?: readonly [table: string, project: string, norm: string];
   /** Read only when the embeddings are not tied. */
   readonly head: string;
   /** The head's name where a checkpoint with tied embeddings stores the table under it once more. */
@@ -216,6 +256,10 @@ export interface DecoderLayerNames {
    */
   readonly gateUp: readonly [gate: string, up: string] | string;
   readonly down: string;
+  /** Needed only with `layerInputs`: two projections and the norm behind them. */
+  readonly layerInput?: readonly [gate: string, project: string, norm: string];
+  /** The whole name; needed only with `layerScale`. */
+  readonly layerScale?: string;
   /** Needed only in layers that are mixtures of experts; these have no `gateUp` and `down`. */
   readonly experts?: ExpertNames;
 }

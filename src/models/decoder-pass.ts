@@ -32,6 +32,13 @@ export interface DecoderPass {
   readonly queryScale?: Tensor;
   /** i32 `[B, T]`; of models with learned positions. */
   readonly positions?: Tensor;
+  /** `[B, T, layers, P]`; of models with `layerInputs`. */
+  readonly layerInputs?: Tensor;
+  /**
+   * Of models in which layers read the keys and values of earlier ones, in passes without a cache: those of the
+   * layers so far.
+   */
+  readonly shared?: Map<number, SharedHeads>;
   /** With room for this pass already reserved. */
   readonly cache?: KeyValueCache;
   /** For training passes, which have no cache. */
@@ -43,7 +50,10 @@ export interface DecoderPass {
 /** Intermediate tensors of one layer. */
 export interface SeenAttention {
   readonly layer: number;
-  /** `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. Absent, as `value`, where attention is latent. */
+  /**
+   * `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. Absent, as `value`, where attention is latent; keys and
+   * values also where they are another layer's, in a cache.
+   */
   readonly query?: Tensor;
   readonly key?: Tensor;
   /** `[B, T, K, H]` */
@@ -52,6 +62,12 @@ export interface SeenAttention {
   readonly weights: () => Tensor;
   /** `[B, T, D]`: what is added to the residual stream. */
   readonly output: Tensor;
+}
+
+/** Keys and values of a layer that later ones read: `[B, T, K, H]`. */
+export interface SharedHeads {
+  readonly key: Tensor;
+  readonly value: Tensor;
 }
 
 /** Of attention that is not latent. */
@@ -101,6 +117,7 @@ export function makePass(
     return { cos: upload(backend, 'f32', cos, shape), sin: upload(backend, 'f32', sin, shape) };
   };
   const { queryGrowth } = config;
+  const shares = !cache && config.attention.some(({ reads }) => reads !== undefined);
   return {
     ids,
     lengths,
@@ -108,6 +125,7 @@ export function makePass(
     queryScale: queryGrowth && upload(backend, 'f32', queryScales(queryGrowth, offsets, T), [B, T, 1, 1]),
     rotation: rotation(ropeTable),
     windowRotation: windowRopeTable && rotation(windowRopeTable),
+    ...(shares && { shared: new Map() }),
     cache,
     dropout,
   };

@@ -4,7 +4,15 @@
  */
 import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { DecoderConfig, DecoderNames, LatentAttentionConfig, LatentNames } from './decoder-config.ts';
+import {
+  type DecoderConfig,
+  type DecoderLayerNames,
+  type DecoderNames,
+  type LatentAttentionConfig,
+  type LatentNames,
+  type LayerInputs,
+  layerHeads,
+} from './decoder-config.ts';
 import type { ExpertNames, ExpertsConfig, ExpertTensorNames, JointOutputs } from './experts-config.ts';
 
 export interface ProjectionOf<T> {
@@ -24,7 +32,10 @@ export interface NormOf<T> {
 export interface DecoderLayerOf<T> {
   /** Absent: attention reads x. */
   readonly attentionNorm?: NormOf<T>;
-  /** `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`. */
+  /**
+   * `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`; without the last where keys
+   * are values, q alone where the layer reads another's keys and values.
+   */
   readonly queryKeyValue: readonly ProjectionOf<T>[];
   readonly latent?: LatentAttentionOf<T>;
   /** `[H]` each, or `[N*H]` and `[K*H]`. */
@@ -40,6 +51,10 @@ export interface DecoderLayerOf<T> {
   /** Absent: the MLP reads what attention reads, or x after it. */
   readonly mlpNorm?: NormOf<T>;
   readonly feedForward: MlpOf<T> | MixtureOf<T>;
+  /** `[P, D]`, `[D, P]`, `[D]` */
+  readonly input?: { readonly gate: T; readonly project: T; readonly norm: T };
+  /** `[1]` */
+  readonly scale?: T;
 }
 
 export interface MlpOf<T> {
@@ -90,6 +105,8 @@ export interface DecoderEndsOf<T> {
   readonly embedding: T;
   /** `[maxPositionEmbeddings + positionOffset, D]`; learned positions. */
   readonly positions?: T;
+  /** `[rows, layers * P]`, `[layers * P, D]`, `[P]` */
+  readonly layerInputs?: { readonly table: T; readonly project: T; readonly norm: T };
   readonly finalNorm: NormOf<T>;
   /** `[V, D]`; the embedding itself when tied. */
   readonly head: ProjectionOf<T>;
@@ -142,6 +159,7 @@ export function decoderEnds<T>(
   return {
     embedding,
     ...(positions !== undefined && { positions }),
+    ...(config.layerInputs && { layerInputs: layerInputsWeights(config, names, source) }),
     finalNorm: norm(config, names.finalNorm, source),
     head: {
       weight: tiedEmbeddings ? embedding : source(whole(`${names.head}.weight`, [V, D])),
@@ -157,7 +175,10 @@ export function decoderLayerWeights<T>(
   index: number,
   source: WeightSource<T>,
 ): DecoderLayerOf<T> {
-  const { hiddenSize: D, intermediateSize: I, numHeads: N, numKeyValueHeads: K, headDim: H, biases } = config;
+  const { hiddenSize: D, numHeads: N, biases } = config;
+  const I = config.mlp.sizes?.[index] ?? config.intermediateSize;
+  const { K, H } = layerHeads(config, index);
+  const { reads, keysAreValues } = config.attention[index];
   const { queryKeyNorm, normPlace = 'before' } = config;
   const { transposed = false } = allNames;
   const names = allNames.layer(index);
@@ -201,7 +222,7 @@ export function decoderLayerWeights<T>(
       ? []
       : projections(
           names.queryKeyValue,
-          [N * H, K * H, K * H],
+          [N * H, K * H, K * H].slice(0, reads !== undefined ? 1 : keysAreValues ? 2 : 3),
           D,
           biases.queryKeyValue,
           names.fusedOrder === 'groups' ? K : 1,
@@ -212,6 +233,10 @@ export function decoderLayerWeights<T>(
     ...(queryKeyNorm &&
       queryKeyNorm.weighted !== false && {
         queryNorm: source(whole(`${queryNorm}.weight`, [queryKeyNorm.over === 'all' ? N * H : H])),
+      }),
+    ...(queryKeyNorm &&
+      queryKeyNorm.weighted !== false &&
+      reads === undefined && {
         keyNorm: source(whole(`${keyNorm}.weight`, [queryKeyNorm.over === 'all' ? K * H : H])),
       }),
     ...(config.attentionSinks && { sinks: source(whole(`${names.sinks}`, [N])) }),
@@ -228,6 +253,34 @@ export function decoderLayerWeights<T>(
           gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
           down: projections(names.down, [D], I, biases.mlp)[0],
         },
+    ...(config.layerInputs && { input: layerInputWeights(config, names, config.layerInputs.dim, source) }),
+    ...(config.layerScale && { scale: source(whole(`${names.layerScale}`, [1])) }),
+  };
+}
+
+function layerInputsWeights<T>(
+  { numLayers, hiddenSize: D, layerInputs }: DecoderConfig,
+  { layerInputs: names = ['', '', ''] }: DecoderNames,
+  source: WeightSource<T>,
+) {
+  const { dim: P, vocabSize } = layerInputs as LayerInputs;
+  return {
+    table: source(whole(`${names[0]}.weight`, [vocabSize, numLayers * P])),
+    project: source(whole(`${names[1]}.weight`, [numLayers * P, D])),
+    norm: source(whole(`${names[2]}.weight`, [P])),
+  };
+}
+
+function layerInputWeights<T>(
+  { hiddenSize: D }: DecoderConfig,
+  { layerInput: names = ['', '', ''] }: DecoderLayerNames,
+  P: number,
+  source: WeightSource<T>,
+) {
+  return {
+    gate: source(whole(`${names[0]}.weight`, [P, D])),
+    project: source(whole(`${names[1]}.weight`, [D, P])),
+    norm: source(whole(`${names[2]}.weight`, [D])),
   };
 }
 

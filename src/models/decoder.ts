@@ -4,7 +4,7 @@
  *
  *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))     x = x + D (silu(G norm(x)) * U norm(x))
  *
- * or, with a parallel block, both from the same x.
+ * or, with a parallel block, both from the same x. The last layers may read the keys and values of earlier ones.
  */
 import { attend, attendWeights } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';
@@ -16,12 +16,13 @@ import { linear, linears } from '../ops/linear.ts';
 import { reshape } from '../ops/reshape.ts';
 import { rmsNorm } from '../ops/rms-norm.ts';
 import { rope } from '../ops/rope.ts';
+import { slice } from '../ops/slice.ts';
 import { tanh } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { activate, activateGate, xielu } from './activation.ts';
-import type { DecoderConfig } from './decoder-config.ts';
-import type { Attended, DecoderPass, Rotation, SeenAttention } from './decoder-pass.ts';
+import { type DecoderConfig, type LayerInputs, layerHeads } from './decoder-config.ts';
+import type { Attended, DecoderPass, Rotation, SeenAttention, SharedHeads } from './decoder-pass.ts';
 import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
 import { latentAttention } from './latent-attention.ts';
@@ -46,16 +47,25 @@ export function decoderForward(
   const attentions: Tensor[] = [];
   const hiddenStates: Tensor[] = [];
   const observe = (seen: SeenAttention) => attentions.push(seen.weights());
-  const observed = output.includes('attentions') ? { ...pass, observe } : pass;
-  let x = scope(() => dropped(pass.dropout, embed(config, weights, pass), 'embedding'));
+  const embedded = scope(() => embed(config, weights, pass));
+  const layerInputs = layerInputsOf(config, weights, pass, embedded);
+  const observed = { ...pass, layerInputs, ...(output.includes('attentions') && { observe }) };
+  let x = scope(() => dropped(pass.dropout, embedded, 'embedding'));
+  if (x !== embedded) embedded.dispose();
   for (let index = 0; index < weights.layers.length; index++) {
     const input = x;
     [x] = scope(() => [
       decoderLayer(config, weights.layers[index], observed, index, input),
       attentions[index],
+      observed.shared,
     ]);
     if (output.includes('hiddenStates')) hiddenStates.push(input);
     else input.dispose();
+  }
+  layerInputs?.dispose();
+  for (const { key, value } of observed.shared?.values() ?? []) {
+    key.dispose();
+    value.dispose();
   }
   const hidden = normalize(config, x, weights.finalNorm);
   if (output.includes('hiddenStates')) hiddenStates.push(hidden);
@@ -103,7 +113,41 @@ export function decoderLayer(
   const [read, unnormed] = residual === 'parallel' ? [x, normed] : [middle, middle];
   const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : unnormed;
   const hidden = dropped(pass.dropout, feedForward(config, layer, index, input), 'mlp', index);
-  return add(middle, branchOutput(config, hidden, layer.mlpNormAfter));
+  const after = add(middle, branchOutput(config, hidden, layer.mlpNormAfter));
+  const whole = layer.input ? add(after, inputBranch(config, layer.input, pass, index, after)) : after;
+  return layer.scale ? mul(whole, layer.scale) : whole;
+}
+
+/** `[B, T, layers, P]`, from the table's rows and the embeddings `[B, T, D]`. */
+function layerInputsOf(
+  { layerInputs, numLayers, hiddenSize: D, normEps: eps }: DecoderConfig,
+  { layerInputs: weights }: DecoderWeights,
+  { ids }: DecoderPass,
+  embedded: Tensor,
+): Tensor | undefined {
+  if (!layerInputs || !weights) return undefined;
+  const { dim: P } = layerInputs;
+  const shape = [...ids.shape, numLayers, P];
+  return scope(() => {
+    const rows = reshape(mul(embedding(weights.table, ids), Math.sqrt(P)), shape);
+    const projected = reshape(mul(linear(embedded, weights.project), 1 / Math.sqrt(D)), shape);
+    return mul(add(rmsNorm(projected, weights.norm, { eps }), rows), Math.SQRT1_2);
+  });
+}
+
+/** What a layer adds from its second input. x: `[B, T, D]`. */
+function inputBranch(
+  config: DecoderConfig,
+  { gate, project, norm }: NonNullable<DecoderLayer['input']>,
+  { ids, layerInputs }: DecoderPass,
+  index: number,
+  x: Tensor,
+): Tensor {
+  const [B, T] = ids.shape;
+  const { dim: P } = config.layerInputs as LayerInputs;
+  const own = slice(layerInputs as Tensor, [0, 0, index, 0], [B, T, index + 1, P]);
+  const hidden = activateGate(linear(x, gate), reshape(own, [B, T, P]), config.mlp.activation);
+  return normalize(config, linear(hidden, project), { weight: norm });
 }
 
 /** What a layer's attention reads of the residual stream. */
@@ -151,37 +195,50 @@ function selfAttention(
   x: Tensor,
 ): Attended {
   const { clipQueryKeyValue: clip } = config;
-  const { lengths, offsets, cache } = pass;
+  const { lengths, offsets, cache, shared } = pass;
   const projected = linears(x, layer.queryKeyValue);
-  const [q, k, v] =
+  const [q, k, v = k] =
     clip === undefined ? projected : projected.map((part) => minimum(maximum(part, -clip), clip));
   const { window, chunked, scale, softCap: logitsSoftCap, rotates = true, grows } = config.attention[index];
-  const own = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
-  const rotation = rotates ? own : undefined;
+  const { reads } = config.attention[index];
+  const ofKind = (window === undefined ? undefined : pass.windowRotation) ?? pass.rotation;
+  const rotation = rotates ? ofKind : undefined;
   const compared = normalizeAndRotate(config, index, rotation, q, layer.queryNorm);
   const query = grows && pass.queryScale ? mul(compared, pass.queryScale) : compared;
-  const key = normalizeAndRotate(config, index, rotation, k, layer.keyNorm);
-  const value = perHead(config, v);
+  const own = reads === undefined && {
+    key: normalizeAndRotate(config, index, rotation, k, layer.keyNorm),
+    value: valueHeads(config, index, v),
+  };
   const localWindowSize = window === undefined ? undefined : ([window - 1, 0] as const);
   const chunkSize = chunked ? window : undefined;
   const options = { isCausal: true, localWindowSize, chunkSize, scale, logitsSoftCap, sinks: layer.sinks };
   if (!cache) {
+    if (own) shared?.set(index, own);
+    const kept = shared as Map<number, SharedHeads>;
+    const { key, value } = own || (kept.get(reads as number) as SharedHeads);
     const rows = { ...options, querySeqLengths: lengths, keyValueSeqLengths: lengths };
     const drop = attentionDropout(pass.dropout, index);
     const attended = dotProductAttention(query, key, value, { ...rows, ...drop });
     return { attended, query, key, value, weights: () => dotProductAttentionWeights(query, key, rows) };
   }
-  cache.write(index, key, value);
-  const view = cache.view(index);
+  if (own) cache.write(index, own.key, own.value);
+  const view = cache.view(reads ?? index);
   const rows = { ...options, queryLengths: lengths, queryPositions: offsets };
   const attended = attend(query, view, rows);
-  return { attended, query, key, value, weights: () => attendWeights(query, view, rows) };
+  return { attended, query, ...own, weights: () => attendWeights(query, view, rows) };
 }
 
 /** `[B, T, heads * H]` -> `[B, T, heads, H]` */
-function perHead({ headDim: H }: DecoderConfig, x: Tensor): Tensor {
+function perHead(config: DecoderConfig, index: number, x: Tensor): Tensor {
+  const { H } = layerHeads(config, index);
   const [B, T, width] = x.shape;
   return reshape(x, [B, T, width / H, H]);
+}
+
+/** Values `[B, T, K * H]` as attention reads them. */
+function valueHeads(config: DecoderConfig, index: number, v: Tensor): Tensor {
+  const heads = perHead(config, index, v);
+  return config.valueNorm ? rmsNorm(heads, undefined, { eps: config.normEps }) : heads;
 }
 
 /** Queries or keys `[B, T, heads * H]` as attention compares them, `[B, T, heads, H]`: normalised, rotated. */
@@ -199,9 +256,9 @@ function normalizeAndRotate(
       ? rope(part, rotation.cos, rotation.sin, { interleaved: positions.interleaved })
       : part;
   const { normalizes = true } = config.attention[index];
-  if (!queryKeyNorm || !normalizes) return rotated(perHead(config, x));
-  if (queryKeyNorm.over === 'all') return rotated(perHead(config, normed(x)));
-  const heads = perHead(config, x);
+  if (queryKeyNorm?.over === 'all') return rotated(perHead(config, index, normed(x)));
+  const heads = perHead(config, index, x);
+  if (!queryKeyNorm || !normalizes) return rotated(heads);
   return queryKeyNorm.afterRotation ? normed(rotated(heads)) : rotated(normed(heads));
 }
 

@@ -11,7 +11,7 @@ import type { CacheLayer, CacheStorage, KeyValueCache } from '../cache/cache.ts'
 import { PagedCache } from '../cache/paged-cache.ts';
 import { StaticCache } from '../cache/static-cache.ts';
 import { WindowCache } from '../cache/window-cache.ts';
-import type { DecoderConfig } from './decoder-config.ts';
+import { type DecoderConfig, layerHeads } from './decoder-config.ts';
 
 /** Options of `model.initCache`. */
 export interface InitCacheOptions {
@@ -80,20 +80,20 @@ export function makeCache(config: DecoderConfig, backend: Backend, options: Init
   }
 }
 
-/** What each layer of a model keeps per token. */
+/** What each layer of a model keeps per token; layers that read another's, the last ones, have no entry. */
 export function cacheLayers(config: DecoderConfig): CacheLayer[] {
-  return config.attention.map(({ window }) => ({
-    ...cachedHeads(config),
-    ...(window !== undefined && { window }),
-  }));
+  return config.attention.flatMap(({ window, reads }, layer) =>
+    reads === undefined ? [{ ...cachedHeads(config, layer), ...(window !== undefined && { window }) }] : [],
+  );
 }
 
 /**
  * The cached row of a layer per token: keys and values per head, or one latent with its rope key for all
  * heads.
  */
-function cachedHeads({ latent, numKeyValueHeads, headDim }: DecoderConfig): CacheLayer {
-  if (!latent) return { numKeyValueHeads, headDim };
-  const { kvLoraRank: latentDim, qkRopeHeadDim } = latent;
+function cachedHeads(config: DecoderConfig, layer: number): CacheLayer {
+  const { K: numKeyValueHeads, H: headDim } = layerHeads(config, layer);
+  if (!config.latent) return { numKeyValueHeads, headDim };
+  const { kvLoraRank: latentDim, qkRopeHeadDim } = config.latent;
   return { numKeyValueHeads: 1, headDim: latentDim + qkRopeHeadDim, latentDim };
 }

@@ -307,7 +307,8 @@ export class Model {
    * @throws RangeError when a row does not fit into the cache's or the model's limits.
    */
   #offsets(op: string, batch: TokenBatch, cache: KeyValueCache | undefined): readonly number[] {
-    const { numLayers, maxPositionEmbeddings: context } = this.config;
+    const { maxPositionEmbeddings: context } = this.config;
+    const numLayers = cacheLayers(this.config).length;
     if (cache && (cache.batchSize !== batch.batchSize || cache.numLayers !== numLayers)) {
       throw new RangeError(
         `${op}: expected a cache of ${batch.batchSize} rows and ${numLayers} layers, got ${cache.batchSize} rows and ${cache.numLayers} layers`,

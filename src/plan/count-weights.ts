@@ -53,9 +53,10 @@ function matricesOf(shape: ModelShape): readonly Matrix[] {
   return [
     ['embedding', 'token_embd', V, D],
     ['embedding', 'position_embd', positions, D],
+    ...layerInputs(shape),
     ...layers.flatMap((layer, i) => [
       ...attention(shape, layer, `blk.${i}.`),
-      ...(i < dense ? feedForward(shape, `blk.${i}.`) : mixture(shape, `blk.${i}.`)),
+      ...(i < dense ? feedForward(shape, layer, `blk.${i}.`) : mixture(shape, `blk.${i}.`)),
     ]),
     ['head', 'output', shape.tiedEmbeddings ? 0 : V, D],
   ];
@@ -75,7 +76,10 @@ function attention(shape: ModelShape, layer: LayerShape, at: string): readonly M
   if (layer.latent === undefined) {
     const isFused = familyFacts(shape.modelType).gguf?.fusedQueryKeyValue;
     if (isFused) return [named('qkv', N * H + K * (H + Hv), D), output];
-    return [named('q', N * H, D), named('k', K * H, D), named('v', K * Hv, D), output];
+    const query = named('q', N * H, D);
+    if (kind === 'shared') return [query, output];
+    const value = named('v', layer.keysAreValues ? 0 : K * Hv, D);
+    return [query, named('k', K * H, D), value, output];
   }
   const { rank, ropeDim, queryRank, expandedInLlamaCpp } = layer.latent;
   const plain = H - ropeDim;
@@ -91,7 +95,25 @@ function attention(shape: ModelShape, layer: LayerShape, at: string): readonly M
   ];
 }
 
-function feedForward({ hiddenSize: D, intermediateSize: I = 0, gatedMlp }: ModelShape, at: string): Matrix[] {
+/** The table, the projection of the embeddings, and the two projections of each layer. */
+function layerInputs({ layerInputs: inputs, hiddenSize: D, layers }: ModelShape): readonly Matrix[] {
+  if (inputs === undefined) return [];
+  const { dim: P, vocabSize } = inputs;
+  return [
+    ['embedding', 'per_layer_token_embd', vocabSize, layers.length * P],
+    ['other', 'per_layer_model_proj', layers.length * P, D],
+    ...layers.flatMap((_, i): Matrix[] => [
+      ['other', `blk.${i}.inp_gate`, P, D],
+      ['other', `blk.${i}.proj`, D, P],
+    ]),
+  ];
+}
+
+function feedForward(
+  { hiddenSize: D, intermediateSize = 0, gatedMlp }: ModelShape,
+  { intermediateSize: I = intermediateSize }: LayerShape,
+  at: string,
+): Matrix[] {
   return [
     ['mlp', `${at}ffn_gate`, gatedMlp ? I : 0, D],
     ['mlp', `${at}ffn_up`, I, D],

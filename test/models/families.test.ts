@@ -97,6 +97,8 @@ const OPTIONS: readonly string[] = [
   'tiny-llama4_text/options',
   'tiny-llama4_text/long',
   'tiny-llama4_text/images',
+  'tiny-gemma4_text/plain',
+  'tiny-gemma4_text/keys',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
@@ -154,6 +156,8 @@ test('the GGUF forms are there', () => {
     'tiny-arcee/plain.gguf',
     'tiny-apertus/plain.gguf',
     'tiny-llama4_text/long.gguf',
+    'tiny-gemma4_text/plain.gguf',
+    'tiny-gemma4_text/keys.gguf',
   ]);
 });
 

@@ -62,6 +62,8 @@ const FILES = [
   'tiny-arcee/plain',
   'tiny-apertus/plain',
   'tiny-llama4_text/long',
+  'tiny-gemma4_text/plain',
+  'tiny-gemma4_text/keys',
   'quant/k-mixed',
 ];
 const STEPS = 16;

@@ -6,8 +6,11 @@ Options that llama.cpp reads in another way, or that GGUF has no keys for, have 
 Usage: python tiny_converted_gguf.py LLAMA_CPP OUT [FAMILY/OPTION …]   # LLAMA_CPP its sources, OUT test/golden
 """
 
+import json
 import logging
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -25,10 +28,16 @@ FILES = (
     "granite/plain", "granite/options", "gpt_neox/plain", "phi/plain", "stablelm/plain", "stablelm/parallel", "gemma/plain",
     "glm4/plain", "cohere2/plain", "ernie4_5/plain", "exaone4/plain", "exaone4/full", "ministral3/plain", "hunyuan_v1_dense/plain",
     "seed_oss/plain", "arcee/plain", "apertus/plain",
-    "llama4_text/long")
+    "llama4_text/long", "gemma4_text/plain", "gemma4_text/keys")
 
 
 def convert(folder, path):
+    # Gemma's converter counts the tokens of this file.
+    made_up = Path(shutil.copytree(folder, Path(tempfile.mkdtemp()) / folder.name))
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    vocabulary = {str(i): i for i in range(size)}
+    (made_up / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
+    folder = made_up
     hparams = ModelBase.load_hparams(folder, False)
     # The older name, which the converter reads.
     hparams["rotary_pct"] = hparams.get("rope_parameters", {}).get("partial_rotary_factor", 1.0)
@@ -40,6 +49,7 @@ def convert(folder, path):
         model.write()
     path.chmod(0o644)
     print(path, path.stat().st_size)
+    shutil.rmtree(made_up.parent)
 
 
 logging.disable(logging.INFO)

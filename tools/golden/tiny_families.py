@@ -54,6 +54,10 @@ EXPERTS = dict(intermediate_size=24, num_local_experts=5, num_experts_per_tok=2)
 OLMO3_ROPE = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 1.0, "original_max_position_embeddings": 16}
 LLAMA4 = dict(head_dim=12, intermediate_size=20, intermediate_size_mlp=36, num_local_experts=5, num_experts_per_tok=1)
+GEMMA4 = dict(
+    head_dim=8, global_head_dim=16, sliding_window=WINDOW, tie_word_embeddings=True, rope_parameters={
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6}})
 HALF_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 OPT = dict(vocab_size=V, hidden_size=32, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=48,
            word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -253,6 +257,15 @@ MODELS = {
     "llama4_text/images": (
         "the language model of a file that holds a vision tower",
         dict(**LLAMA4, num_key_value_heads=2, attention_chunk_size=WINDOW, no_rope_layers=[1, 0])),
+    "gemma4_text/plain": (
+        "two head dims, the last three layers read the keys and values of earlier ones and have wider MLPs, per-layer embeddings, a cap on logits",
+        dict(**GEMMA4, num_hidden_layers=6, num_key_value_heads=1, num_kv_shared_layers=3, use_double_wide_mlp=True,
+             hidden_size_per_layer_input=8, vocab_size_per_layer_input=V, final_logit_softcapping=3.0,
+             layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2)),
+    "gemma4_text/keys": (
+        "keys that are values and K of their own in full layers, no layer shares, no per-layer embeddings",
+        dict(**GEMMA4, num_hidden_layers=3, num_key_value_heads=4, num_global_key_value_heads=2, attention_k_eq_v=True,
+             hidden_size_per_layer_input=0, layer_types=["sliding_attention", "sliding_attention", "full_attention"])),
 }
 # As their families have them: only the sizes of BASE, but for these.
 OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon", "opt")
@@ -284,8 +297,11 @@ def random_model(family, option, fields, seed):
             is_embedding = "embed" in name or "wte" in name or "wpe" in name
             matrices = 0.5 if family == "opt" else 0.25
             scale = embeddings if is_embedding else 0.3 if "bias" in name else matrices
-            one = 0 if family.startswith("gemma") else 1  # Gemma's norms multiply by 1 + w
+            one = 0 if family in ("gemma", "gemma2", "gemma3") else 1  # these norms multiply by 1 + w
             p.copy_(one + 0.3 * noise if is_norm else scale * noise)
+        for name, b in model.named_buffers():
+            if name.endswith("layer_scalar"):
+                b.copy_(1 + 0.3 * torch.randn(b.shape, generator=generator))
     return model
 
 

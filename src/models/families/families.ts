@@ -10,6 +10,7 @@ import type { Family } from './family.ts';
 import { gemma } from './gemma.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
+import { gemma4 } from './gemma4.ts';
 import { glm4 } from './glm4.ts';
 import { gptBigCode } from './gpt-bigcode.ts';
 import { gptNeox } from './gpt-neox.ts';
@@ -70,6 +71,7 @@ export const FAMILIES: readonly Family[] = [
   hunyuanDense,
   seedOss,
   llama4,
+  gemma4,
   nanochat,
   arcee,
   apertus,

@@ -193,19 +193,36 @@ export function nestedKeys(keys: KeyReader, key: string): KeyReader | undefined 
 }
 
 /**
- * How each layer attends: to every token, or to those of its window.
- * @throws FormatError unless every layer has its own keys and values, all of one shape
+ * How each layer attends: to every token, or to those of its window; with which heads, and whose keys and
+ * values.
+ * @throws FormatError for another kind of attention, or values of other dims than keys
  */
 export function layerAttention(keys: KeyReader, shape: ModelShape): readonly LayerAttention[] {
-  const { numKeyValueHeads, headDim } = shape;
-  return shape.layers.map((layer, index) => {
-    const { kind, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv, window } = layer;
-    const known = kind === 'full' || kind === 'sliding';
-    if (!known || K !== numKeyValueHeads || H !== headDim || Hv !== headDim) {
-      const expected = `expected full or sliding attention with K=${numKeyValueHeads} and H=${headDim}`;
-      const got = `${kind} with K=${K}, H=${H} and ${Hv}`;
-      throw keys.fail(`layer ${index}`, `${expected} in every layer, got ${got}`);
+  const { numHeads, numKeyValueHeads, headDim, layers } = shape;
+  return layers.map((layer, index) => {
+    const { kind, numHeads: N = numHeads, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv } = layer;
+    const { window, keysAreValues } = layer;
+    const known = kind === 'full' || kind === 'sliding' || kind === 'shared';
+    if (!known || N !== numHeads || Hv !== H) {
+      const expected = `expected full or sliding attention with N=${numHeads} and one head dim`;
+      throw keys.fail(`layer ${index}`, `${expected}, got ${kind} with N=${N}, H=${H} and ${Hv}`);
     }
-    return window === undefined ? {} : { window };
+    return {
+      ...(K !== numKeyValueHeads && { numKeyValueHeads: K }),
+      ...(H !== headDim && { headDim: H }),
+      ...(window !== undefined && { window }),
+      ...(keysAreValues && { keysAreValues }),
+      ...(kind === 'shared' && { reads: sourceOf(keys, layers, index) }),
+    };
   });
+}
+
+/** The last layer of the same kind that has keys and values of its own. */
+function sourceOf(keys: KeyReader, layers: ModelShape['layers'], index: number): number {
+  const { window } = layers[index];
+  const source = layers.findLastIndex(
+    (layer, i) => i < index && layer.kind !== 'shared' && layer.window === window,
+  );
+  if (source >= 0) return source;
+  throw keys.fail(`layer ${index}`, 'expected an earlier layer of its kind with keys and values, got none');
 }

@@ -5,6 +5,7 @@
  * Source: transformers models/llama, mistral, qwen2, qwen3, phi3; gguf-py constants.py.
  */
 import type { KeyReader } from '../../format/key-reader.ts';
+import type { ModelShape } from '../../format/model-shape.ts';
 import type { Activation } from '../activation.ts';
 import type {
   DecoderConfig,
@@ -59,7 +60,8 @@ export function gatedFromConfig(source: FamilySource, traits: ConfigTraits): Dec
     rope: configRope(keys, shape.headDim, sizes.maxPositionEmbeddings, traits.rope),
     ...(queryKeyNorm && { queryKeyNorm }),
     attention: layerAttention(keys, shape),
-    mlp: { gated, activation: activationAt(keys, key, fallback) },
+    mlp: { gated, activation: activationAt(keys, key, fallback), ...layerWidths(shape) },
+    ...(shape.layerInputs && { layerInputs: shape.layerInputs }),
     biases: traits.biases ?? { queryKeyValue: false, attentionOutput: false, mlp: false },
   };
 }
@@ -100,7 +102,8 @@ export function gatedFromGguf(source: FamilySource, traits: GgufTraits = {}): De
     rope: ggufRope(source, arch, traits.interleaved ?? false, traits.yarnTruncates),
     ...(traits.queryKeyNorm && { queryKeyNorm: traits.queryKeyNorm }),
     attention: layerAttention(keys, shape),
-    mlp: { gated: true, activation: traits.activation ?? 'silu' },
+    mlp: { gated: true, activation: traits.activation ?? 'silu', ...layerWidths(shape) },
+    ...(shape.layerInputs && { layerInputs: shape.layerInputs }),
     biases: ggufBiases(source),
   };
 }
@@ -120,6 +123,12 @@ export function ungatedFromGguf(source: FamilySource): DecoderConfig {
     mlp: { gated: false, activation: 'geluTanh' },
     biases: ggufBiases(source),
   };
+}
+
+/** The width of each layer's MLP, where these differ. */
+function layerWidths({ layers, intermediateSize = 0 }: ModelShape): Pick<DecoderConfig['mlp'], 'sizes'> {
+  if (layers.every((layer) => layer.intermediateSize === undefined)) return {};
+  return { sizes: layers.map((layer) => layer.intermediateSize ?? intermediateSize) };
 }
 
 /** GGUF has no keys for biases: a projection has one if its tensor is in the file. */
