@@ -87,8 +87,8 @@ export interface ModelShape {
   /** Absent without mixtures of experts. */
   readonly experts?: ExpertsShape;
   /**
-   * Of models whose layers have a second input made of the tokens (Gemma 4's per-layer embeddings): its width, and
-   * the rows of its table.
+   * Of models whose layers have a second input made of the tokens (Gemma 4's per-layer embeddings): its
+   * width, and the rows of its table.
    */
   readonly layerInputs?: { readonly dim: number; readonly vocabSize: number };
   readonly vocabSize: number | undefined;

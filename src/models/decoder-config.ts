@@ -149,8 +149,8 @@ export interface QueryKeyNorm {
 }
 
 /**
- * Per-layer embeddings: a row of P per token and layer, from a table and from the embedding of the token. A layer
- * ends with `x += norm(project(activation(gate(x)) * row))`.
+ * Per-layer embeddings: a row of P per token and layer, from a table and from the embedding of the token. A
+ * layer ends with `x += norm(project(activation(gate(x)) * row))`.
  */
 export interface LayerInputs {
   /** P */
@@ -168,7 +168,8 @@ export interface LayerAttention {
   /** Whether k, before its norm, is also v (Gemma 4); default: v has a projection of its own. */
   readonly keysAreValues?: boolean;
   /**
-   * The layer whose keys and values this one reads, without any of its own (Gemma 4). Only the last layers do.
+   * The layer whose keys and values this one reads, without any of its own (Gemma 4). Only the last layers
+   * do.
    */
   readonly reads?: number;
   /** Whether q and k rotate by their positions; default true. */

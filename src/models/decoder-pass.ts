@@ -35,8 +35,8 @@ export interface DecoderPass {
   /** `[B, T, layers, P]`; of models with `layerInputs`. */
   readonly layerInputs?: Tensor;
   /**
-   * Of models in which layers read the keys and values of earlier ones, in passes without a cache: those of the
-   * layers so far.
+   * Of models in which layers read the keys and values of earlier ones, in passes without a cache: those of
+   * the layers so far.
    */
   readonly shared?: Map<number, SharedHeads>;
   /** With room for this pass already reserved. */
@@ -51,8 +51,8 @@ export interface DecoderPass {
 export interface SeenAttention {
   readonly layer: number;
   /**
-   * `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. Absent, as `value`, where attention is latent; keys and
-   * values also where they are another layer's, in a cache.
+   * `[B, T, N, H]`, `[B, T, K, H]`; normalised and rotated. Absent, as `value`, where attention is latent;
+   * keys and values also where they are another layer's, in a cache.
    */
   readonly query?: Tensor;
   readonly key?: Tensor;

@@ -33,8 +33,8 @@ export interface DecoderLayerOf<T> {
   /** Absent: attention reads x. */
   readonly attentionNorm?: NormOf<T>;
   /**
-   * `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`; without the last where keys
-   * are values, q alone where the layer reads another's keys and values.
+   * `[N*H, D]`, `[K*H, D]`, `[K*H, D]`: projected in one pass. None with `latent`; without the last where
+   * keys are values, q alone where the layer reads another's keys and values.
    */
   readonly queryKeyValue: readonly ProjectionOf<T>[];
   readonly latent?: LatentAttentionOf<T>;

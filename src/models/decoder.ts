@@ -4,7 +4,8 @@
  *
  *   x = x + O attend(rope(Q norm(x)), rope(K norm(x)), V norm(x))     x = x + D (silu(G norm(x)) * U norm(x))
  *
- * or, with a parallel block, both from the same x. The last layers may read the keys and values of earlier ones.
+ * or, with a parallel block, both from the same x. The last layers may read the keys and values of earlier
+ * ones.
  */
 import { attend, attendWeights } from '../ops/attend.ts';
 import { dotProductAttention } from '../ops/attention.ts';

@@ -4,8 +4,8 @@
  * factor of each layer's result. Norm weights are stored as they multiply. Its mixtures of experts, which run
  * beside the MLP, are not supported. Of a multimodal file only the text model is read.
  *
- * Full layers rotate a part of their pairs, at the frequencies of whole heads (`proportional`): the others have
- * the frequency 0. GGUF has divisors for it.
+ * Full layers rotate a part of their pairs, at the frequencies of whole heads (`proportional`): the others
+ * have the frequency 0. GGUF has divisors for it.
  *
  * Source: transformers models/gemma4, modeling_rope_utils.py; llama.cpp conversion/gemma.py (Gemma4Model),
  * src/models/gemma4.cpp.
