@@ -93,6 +93,7 @@ async function trainOneByOne(
     for (let at = 0; at < used.length; at += perBatch) {
       const pass = decoder.pass(used.slice(at, at + perBatch));
       streams.push({ pass, original: decoder.embed(pass), converted: decoder.embed(pass) });
+      await eventLoopTurn();
     }
     const out: LayerMix[] = [];
     let done = 0;
