@@ -63,6 +63,11 @@
  * are then refused.
  */
 #define GQA_ABI 8
+/* GQA_ABI and the operations, in order, which hosts compare with their own. */
+#define GQA_ABI_TEXT GQA_EXPANDED(GQA_ABI) GQA_OPS(GQA_SPACE_NAME)
+#define GQA_EXPANDED(x) GQA_TEXT(x)
+#define GQA_TEXT(x) #x
+#define GQA_SPACE_NAME(op) " " #op
 
 /* Element types, by number; DTYPE_CODES of src/backend/calls/call.ts. */
 enum { GQA_F32, GQA_F16, GQA_BF16, GQA_I32, GQA_U32, GQA_U8, GQA_BOOL, GQA_Q8_0, GQA_Q4_0, GQA_Q4_1, GQA_Q5_0, GQA_Q5_1, GQA_Q4_K, GQA_Q5_K, GQA_Q6_K, GQA_Q2_K, GQA_Q3_K, GQA_IQ4_XS, GQA_IQ4_NL, GQA_MXFP4 };

@@ -196,13 +196,9 @@ static void finalize(napi_env env, void *data, void *hint) {
   free(instance);
 }
 
-/* What src/backend/native.ts expects of this binary: GQA_ABI and the operations, in order. */
-#define GQA_TEXT(x) #x
-#define GQA_EXPANDED(x) GQA_TEXT(x)
-#define GQA_SPACE_NAME(op) " " #op
-static const char abi[] = GQA_EXPANDED(GQA_ABI) GQA_OPS(GQA_SPACE_NAME);
 /* SHA-256 of the sources, from the build. */
 static const char kernels[] = GQA_EXPANDED(GQA_KERNELS_SHA256);
+static const char abi[] = GQA_ABI_TEXT;
 
 NAPI_MODULE_INIT() {
   static const struct {

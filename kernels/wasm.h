@@ -6,6 +6,9 @@
 #define GQA_WASM_H
 #include <stddef.h>
 
+/* GQA_ABI_TEXT, for hosts whose module is of another version. */
+const char *gqa_abi(void);
+
 /* Runs an operation. True when a job had fewer workers than there are threads wanted: the host starts them. */
 int gqa_call(int op, const double *arguments);
 

@@ -6,7 +6,7 @@
  * - gqa.node of the package `@gqa/<platform>`, prebuilt.
  */
 import { environment, isAllowed, isNode, node } from '../platform/node.ts';
-import { KERNEL_ABI, KERNEL_NAMES } from './calls/index.ts';
+import { KERNEL_ABI_TEXT } from './calls/index.ts';
 import { PREBUILT } from './prebuilt.ts';
 
 /** What kernels/napi.c exports. */
@@ -51,7 +51,7 @@ export function loadAddon(): Addon {
     (built && node.fs.existsSync(built) ? built : undefined);
   const addon = path === undefined ? loadPrebuilt(require, folder) : (require(path) as Addon);
   // A build of another version may number operations differently.
-  if (addon.abi !== [KERNEL_ABI, ...KERNEL_NAMES].join(' ')) {
+  if (addon.abi !== KERNEL_ABI_TEXT) {
     throw new Error(`the native build is from another version of the kernels (${howToBuild(folder)})`);
   }
   if (path !== undefined && addon.kernels !== sourcesHash(require, folder, path, addon.kernels)) {

@@ -3,6 +3,7 @@
  * to 4 GiB with a pool of workers (wasm/threads.ts).
  */
 import { isNode, node } from '../platform/node.ts';
+import { KERNEL_ABI_TEXT } from './calls/index.ts';
 import { KernelBackend, type KernelHost } from './kernel-backend.ts';
 import { outOfMemory } from './memory-range.ts';
 import type { KernelExports } from './wasm/exports.ts';
@@ -14,12 +15,13 @@ const READ_SLICE = 1 << 22;
 
 /**
  * @param threads default: the number of processors
- * @throws as `kernelModule`; RangeError when the engine has no memory
+ * @throws as `kernelModule`; RangeError when the engine has no memory; Error for a module of other kernels
  */
 export function openWasm(threads: number = defaultThreads()): KernelBackend {
   const { isa, module } = kernelModule();
   const { memory, limit } = makeMemory();
   const wasm = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as KernelExports;
+  checkVersion(wasm, memory);
   const pool = new WasmThreads(module, memory, wasm, threads);
   const stack = wasm.__stack_pointer.value;
   const usage = () => ({ inUse: wasm.gqa_bytes_in_use() >>> 0, limit });
@@ -72,6 +74,14 @@ export function openWasm(threads: number = defaultThreads()): KernelBackend {
   };
   host.block(256);
   return new KernelBackend(host);
+}
+
+/** A module of another version may number operations differently. */
+function checkVersion(wasm: KernelExports, memory: WebAssembly.Memory): void {
+  const expected = new TextEncoder().encode(`${KERNEL_ABI_TEXT}\0`);
+  const stated = wasm.gqa_abi && viewOf(memory, wasm.gqa_abi(), expected.length);
+  if (stated && expected.every((byte, i) => byte === stated[i])) return;
+  throw new Error('wasm: expected a module of the same kernels, got one of another version (npm run build)');
 }
 
 /** Shared memory of at most 4 GiB, or less where the engine does not reserve as much. */

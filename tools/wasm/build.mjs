@@ -15,7 +15,7 @@ const { version } = JSON.parse(
 );
 
 const EXPORTS = [
-  ...['gqa_alloc', 'gqa_free', 'gqa_call', 'gqa_set_threads', 'gqa_worker', 'gqa_abandon'],
+  ...['gqa_abi', 'gqa_alloc', 'gqa_free', 'gqa_call', 'gqa_set_threads', 'gqa_worker', 'gqa_abandon'],
   ...['gqa_bytes_in_use', 'gqa_bytes_refused', '__stack_pointer'],
 ];
 const FLAGS = [

@@ -55,6 +55,9 @@ export const KERNEL_NAMES: readonly string[] = CALLS.map(({ name }) =>
 /** Equals GQA_ABI of kernels/gqa.h; raise both when the block of an operation changes. */
 export const KERNEL_ABI = 8;
 
+/** What builds of the kernels state: both in one text, as GQA_ABI_TEXT of kernels/gqa.h. */
+export const KERNEL_ABI_TEXT: string = [KERNEL_ABI, ...KERNEL_NAMES].join(' ');
+
 type CallModules = typeof attention &
   typeof copy &
   typeof elementwise &
