@@ -17,6 +17,7 @@ import {
 import { trainedLayersFolder } from '../convert/trained-layers.ts';
 import { outputPlace } from '../files/place.ts';
 import type { StorageType } from '../format/storage-type.ts';
+import { chooseHeads } from './choose-heads.ts';
 import { driftText } from './drift-text.ts';
 import { UsageError } from './errors.ts';
 import { heldOutTexts } from './held-out-texts.ts';
@@ -30,7 +31,9 @@ import { DATA_HELP, knownText, neededTokenizer, readTrainingTexts } from './read
 import { facts } from './table.ts';
 
 interface ConvertFlags extends CacheFlag {
-  readonly kvHeads: number;
+  readonly kvHeads?: number;
+  readonly target?: number;
+  readonly kvBytes?: number;
   readonly method?: ConvertMethod;
   readonly seed: number;
   readonly dtype?: StorageType;
@@ -48,6 +51,10 @@ interface ConvertFlags extends CacheFlag {
 }
 
 const HEADS_HELP = "new number of key/value heads: a divisor of the model's K, or a multiple that divides N";
+const TARGET_HELP =
+  'in place of --kv-heads: the fewest heads whose loss on --calibrate is at most so far above the original';
+const BYTES_HELP =
+  'in place of --kv-heads: the most heads whose KV cache takes at most this per token, as f16, such as 8KiB';
 const METHOD_HELP = 'how to merge heads (default: similar with --calibrate, else mean)';
 const DTYPES = [...new Set(FORMATS.flatMap(({ dtypes }) => dtypes))];
 const KINDS = FORMATS.map(({ kind }) => kind);
@@ -63,11 +70,16 @@ of the original ones; with --final-steps, then all of them together to predict w
 a folder with texts of the kinds that the model is used for. Each trained layer is kept in <out>.distill until
 <out> is written: after Ctrl-C, the same command with --resume goes on.
 
+--target and --kv-bytes choose the number of heads: each divisor of the model's K is tried in memory by --method
+similar on the two halves of --calibrate, before any training. --distill and gqa uptrain lower the loss further.
+
 Examples:
   npx gqa convert models/llama-2-7b models/llama-2-7b-gqa8 --kv-heads 8
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --report drift.html
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --distill --calibrate texts
   npx gqa convert model.gguf mqa.gguf --kv-heads 1 --calibrate text.txt --drift --drift-text mine.txt
+  npx gqa convert model.gguf smaller.gguf --target 0.5 --calibrate texts
+  npx gqa convert model.gguf smaller.gguf --kv-bytes 8KiB --calibrate texts
   npx gqa convert models/tiny-llama model.gguf --kv-heads 4 --dtype q8_0`;
 
 export function convertCommand(): Command {
@@ -75,7 +87,9 @@ export function convertCommand(): Command {
     .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
     .argument('<in>', CHECKPOINT_HELP, parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
-    .requiredOption('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
+    .option('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
+    .option('--target <nats>', TARGET_HELP, parse.notNegative)
+    .option('--kv-bytes <size>', BYTES_HELP, parse.memorySize)
     .addOption(parse.oneOf('--method <name>', METHOD_HELP, METHODS))
     .option('--seed <n>', 'seed of --method random and of --distill', parse.wholeNumber, 0)
     .addOption(parse.oneOf('--dtype <dtype>', 'type of the weights (default: as stored)', DTYPES))
@@ -96,18 +110,7 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const {
-    kvHeads: numKeyValueHeads,
-    seed,
-    dtype,
-    force,
-    cache,
-    report,
-    calibrate,
-    steps,
-    finalSteps,
-    resume,
-  } = flags;
+  const { seed, dtype, force, cache, report, calibrate, steps, finalSteps, resume } = flags;
   const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
@@ -120,6 +123,13 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
       : undefined;
   const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
   const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
+  const { target, kvBytes, json } = flags;
+  const chosen =
+    calibration !== undefined && text !== undefined && flags.kvHeads === undefined
+      ? await chooseHeads({ from, calibration, text, target, keyValueBytes: kvBytes, cache }, json)
+      : undefined;
+  const numKeyValueHeads = flags.kvHeads ?? chosen?.numKeyValueHeads;
+  if (numKeyValueHeads === undefined) return;
   const label = `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`;
   const result = await unlessInterrupted((signal) =>
     withProgress('converting', label, (update) =>
@@ -140,7 +150,7 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
         );
   if (flags.json) {
     const { layers: _, ...rest } = result;
-    writeJson({ from, to, ...rest, drift });
+    writeJson({ from, to, trials: chosen?.trials, ...rest, drift });
   } else {
     writeResult(describe(to, result));
     if (drift) writeResult(`\n${driftText(drift)}`);
@@ -189,6 +199,16 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
 
 function checkFlags(to: string, flags: ConvertFlags): void {
   const { format, report, calibrate, drift, driftText, distill, steps, finalSteps, resume } = flags;
+  const { kvHeads, target, kvBytes, method = 'similar' } = flags;
+  const limits = [kvHeads, target, kvBytes].filter((limit) => limit !== undefined);
+  if (limits.length !== 1) {
+    const got = ['none', 'one', 'two', 'all'][limits.length];
+    throw new UsageError(`expected one of --kv-heads, --target and --kv-bytes, got ${got}`);
+  }
+  if (kvHeads === undefined && (calibrate === undefined || method !== 'similar')) {
+    const got = calibrate === undefined ? 'no --calibrate' : `--method ${method}`;
+    throw new UsageError(`expected --calibrate and --method similar with --target or --kv-bytes, got ${got}`);
+  }
   if (format !== undefined && format !== formatNamed(to).kind) {
     const ending = FORMATS.find(({ kind }) => kind === format)?.ending;
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;

@@ -16,10 +16,10 @@ import type { Folder } from '../files/folder.ts';
 import { aPlace, outputPlace, type PlaceLike, placeName } from '../files/place.ts';
 import { aSource, type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import type { StorageType } from '../format/storage-type.ts';
-import type { DecoderConfig } from '../models/decoder-config.ts';
 import { describeModel } from '../models/describe-model.ts';
 import type { DecoderDescription } from '../models/families/family.ts';
 import { checkWeights } from '../models/load-weights.ts';
+import { checkHeads } from './check-heads.ts';
 import type { distilledLayers } from './distill.ts';
 import { checkDistill, type DistillOptions, distillIdentity, distillSettings } from './distill-settings.ts';
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
@@ -79,8 +79,8 @@ export interface ConvertOptions extends SourceOptions {
   readonly signal?: AbortSignal;
   /**
    * Called with the progress: layers while `similar` reads the calibration text, steps of all layers while
-   * they are trained one by one, then final steps, then bytes of the output. `activity` is the phase in words, with its layer, such as
-   * `training layer 12 of 30`.
+   * they are trained one by one, then final steps, then bytes of the output. `activity` is the phase in words,
+   * with its layer, such as `training layer 12 of 30`.
    */
   readonly onProgress?: (done: number, total: number, phase: ConvertPhase, activity: string) => void;
 }
@@ -246,34 +246,4 @@ function checkForm(method: ConvertMethod, dtype: StorageType | undefined, format
 function checkChange(isChanged: boolean): void {
   if (isChanged) return;
   throw new RangeError('convert: expected numKeyValueHeads, dtype or another format, got none of them');
-}
-
-function checkHeads(
-  { numHeads: N, numKeyValueHeads: K, latent, attention }: DecoderConfig,
-  after: number,
-  changesForm: boolean,
-): void {
-  if (latent) {
-    throw new RangeError(
-      `convert: expected key/value heads to pool, got multi-head latent attention: its N=${N} heads already share one latent of ${latent.kvLoraRank} values and one rope key of ${latent.qkRopeHeadDim} per token`,
-    );
-  }
-  if (attention.some((layer) => layer.numKeyValueHeads ?? layer.headDim ?? layer.reads)) {
-    throw new RangeError(
-      `convert: expected layers with one K and head dim and keys and values of their own, got layers that differ or share them; numKeyValueHeads cannot be chosen for such a model`,
-    );
-  }
-  const choices = [];
-  for (let k = 1; k <= N; k++) if (k !== K && N % k === 0 && (K % k === 0 || k % K === 0)) choices.push(k);
-  if (after === 1 && K === 1 && !changesForm) {
-    throw new RangeError(
-      `convert: expected more than one key/value head to pool, got a multi-query model (N=${N}, K=1)${choices.length ? `; it can be written with K=${choices.join(', ')}` : ''}`,
-    );
-  }
-  const fits = Number.isSafeInteger(after) && after >= 1 && N % after === 0;
-  if (!fits || (K % after !== 0 && after % K !== 0)) {
-    throw new RangeError(
-      `convert: expected K to divide the checkpoint's K=${K}, or to be a multiple of it that divides N=${N}, got ${after}; choose one of ${choices.join(', ') || K}`,
-    );
-  }
 }

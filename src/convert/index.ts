@@ -4,6 +4,12 @@
  * @module gqa/convert
  */
 export {
+  type ChooseKeyValueHeadsOptions,
+  chooseKeyValueHeads,
+  type KeyValueHeadsChoice,
+  type KeyValueHeadsTrial,
+} from './choose-key-value-heads.ts';
+export {
   type ConvertMethod,
   type ConvertOptions,
   type ConvertPhase,

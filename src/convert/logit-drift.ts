@@ -77,7 +77,8 @@ export class LogitDrift {
   }
 }
 
-function summary(logits: Float32Array): { logSum: number; best: number } {
+/** log(sum(exp)) of the logits of a token, and the index of the largest. */
+export function summary(logits: Float32Array): { logSum: number; best: number } {
   let best = 0;
   for (let v = 1; v < logits.length; v++) if (logits[v] > logits[best]) best = v;
   let sum = 0;

@@ -54,6 +54,29 @@ test('writes a checkpoint, a table of its drift and a page', () =>
     rmSync(out, { recursive: true });
   }));
 
+test('--target and --kv-bytes choose the heads, and say why', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const { K } = heads(folder);
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-chosen`);
+    const textFile = join(folder, 'text.txt');
+    writeFileSync(textFile, text);
+    const args = ['convert', folder, out, '--calibrate', textFile];
+    const byTarget = await runCli([...args, '--target', '100']);
+    expect([byTarget.code, byTarget.stdout]).toEqual([0, expect.stringContaining(`K=${K} to 1`)]);
+    expect(byTarget.stdout).toMatch(/^ *K +KV bytes\/token +loss \(nats\) +above original$/m);
+    expect(byTarget.stdout).toMatch(/^1 +\d+ +[\d.]+ +-?[\d.]+ +fewest heads within 100 nats$/m);
+    const bytes = Number(/^1 +(\d+)/m.exec(byTarget.stdout)?.[1]);
+    const byBytes = await runCli([...args, '--force', '--json', '--kv-bytes', `${bytes}B`]);
+    expect(JSON.parse(byBytes.stdout)).toMatchObject({ numKeyValueHeads: { before: K, after: 1 } });
+    expect(JSON.parse(byBytes.stdout).trials).toHaveLength(2);
+    const none = await runCli([...args, '--force', '--kv-bytes', '1MB']);
+    expect([none.code, none.stderr.trim().split('\n').at(-1)]).toEqual([
+      1,
+      expect.stringMatching(new RegExp(`expected --kv-bytes below the .* of the model's own K=${K}, got `)),
+    ]);
+    rmSync(out, { recursive: true });
+  }));
+
 test('--drift measures on three texts and on what both models write', () =>
   withTinyCheckpoint({}, async (folder) => {
     const out = join(folder, '..', `${folder.split('/').at(-1)}-drift`);
@@ -123,7 +146,13 @@ test('does not write into the checkpoint it reads', () =>
   }));
 
 test.each([
-  [['in', 'out'], "required option '--kv-heads <K>' not specified"],
+  [['in', 'out'], 'expected one of --kv-heads, --target and --kv-bytes, got none'],
+  [['in', 'out', '--kv-heads', '1', '--target', '1'], 'and --kv-bytes, got two'],
+  [['in', 'out', '--target', '1'], 'with --target or --kv-bytes, got no --calibrate'],
+  [
+    ['in', 'out', '--kv-bytes', '8KiB', '--calibrate', 't', '--method', 'mean'],
+    'expected --calibrate and --method similar with --target or --kv-bytes, got --method mean',
+  ],
   [['in', 'out', '--kv-heads', '0'], 'Expected a whole number of at least 1'],
   [
     ['in', 'out', '--kv-heads', '1', '--method', 'median'],

@@ -87,7 +87,7 @@ describe.skipIf(noTerminal !== undefined).each([60, 120])('in a terminal of %i c
     const folder = mkdtempSync(join(tmpdir(), 'gqa-'));
     const [out, text] = [join(folder, 'out'), join(folder, 'text.txt')];
     writeFileSync(text, readFileSync('demo/moby-dick.txt', 'utf8').slice(0, 6000));
-    const rest = ['--kv-heads', '1', '--calibrate', text, '--distill', '--steps', '20'];
+    const rest = ['--kv-heads', '1', '--calibrate', text, '--distill', '--steps', '20', '--final-steps', '1'];
     const args = ['convert', 'demo/model', out, ...rest];
     const stopped = await interrupted(args, /training layer 3 of 4/);
     const message = `stopped; trained layers are in ${out}.distill (2): --resume continues`;

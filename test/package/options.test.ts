@@ -80,6 +80,8 @@ const CALLS: Readonly<Record<string, Call>> = {
   'checkpoint:openCheckpoint#1': (o) => checkpoint.openCheckpoint('/nowhere', o),
   'checkpoint:writeGguf#3': (o) => checkpoint.writeGguf('/nowhere/x.gguf', new Map(), new Map(), o),
   'checkpoint:writeSafetensors#2': (o) => checkpoint.writeSafetensors('/nowhere/x.safetensors', {}, o),
+  'convert:chooseKeyValueHeads#0': (o) =>
+    convert.chooseKeyValueHeads({ from: 'x', calibration: 'y', text: 'z', target: 1, ...o }),
   'convert:convertCheckpoint#0': (o) =>
     convert.convertCheckpoint({ from: 'x', to: 'y', numKeyValueHeads: 1, ...o }),
   'convert:measureDrift#0': (o) =>
