@@ -1,9 +1,10 @@
 /** The drift report as text for the terminal. */
+import { CALIBRATION_TEXT, worstLayers } from '../convert/drift.ts';
 import type { AnswerDrift, DriftReport } from '../convert/index.ts';
-import { table } from './table.ts';
+import { facts, table } from './table.ts';
 
 export function driftText(drift: DriftReport): string {
-  const { before, after, kl, topOneAgreement, predicted, layers, texts, answers } = drift;
+  const { before, after, kl, topOneAgreement, predicted, layers, text, texts, answers } = drift;
   const sums = [
     ['perplexity', before.perplexity.toFixed(3), after.perplexity.toFixed(3)],
     ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
@@ -11,15 +12,16 @@ export function driftText(drift: DriftReport): string {
     ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
     ['predicted', `${predicted}`, ''],
   ];
-  const textRows = Object.entries(texts).map(([name, text]) => [
-    name,
-    ...[text.before.loss, text.after.loss, text.after.loss - text.before.loss, text.kl].map((value) =>
-      value.toFixed(3),
-    ),
-  ]);
-  const tables = [table(['', 'before', 'after'], sums, [1, 2])];
-  if (textRows.length > 0)
-    tables.push(table(['loss (nats)', 'before', 'after', 'difference', 'KL'], textRows, [1, 2, 3, 4]));
+  const hasTexts = Object.keys(texts).length > 0;
+  const tables = [table([hasTexts ? 'all texts' : '', 'before', 'after'], sums, [1, 2])];
+  if (hasTexts) {
+    const each = Object.entries({ ...(text && { [CALIBRATION_TEXT]: text }), ...texts });
+    const rows = each.map(([name, { before, after, kl }]) => [
+      name,
+      ...[before.loss, after.loss, after.loss - before.loss, kl].map((value) => value.toFixed(3)),
+    ]);
+    tables.push(table(['loss (nats)', 'before', 'after', 'difference', 'KL'], rows, [1, 2, 3, 4]));
+  }
   if (answers) tables.push(table(['writing', 'before', 'after'], answerRows(answers), [1, 2]));
   const layerHead = ['layer', 'K error', 'V error', 'output error', 'groups'];
   const rows = layers.map(({ key, value, attentionOutput, groups }, i) => [
@@ -27,7 +29,8 @@ export function driftText(drift: DriftReport): string {
     ...[key, value, attentionOutput].map((error) => error.toFixed(4)),
     groups.map((group) => group.join('+')).join(' '),
   ]);
-  tables.push(table(layerHead, rows, [0, 1, 2, 3]));
+  tables.push(table(layerHead, rows, [1, 2, 3]));
+  tables.push(facts([['largest output errors', worstLayers(layers)]]));
   return tables.join('\n\n');
 }
 

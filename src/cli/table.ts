@@ -24,9 +24,7 @@ export function table(head: Cells, cells: readonly Cells[], rightAligned: readon
   const rows = cells.map((row) => row.map(printableLine));
   const width = terminalWidth(process.stdout);
   const aligned = columns([head.map(outColors.bold), ...rows], rightAligned);
-  return widthOf(aligned) <= width
-    ? aligned
-    : rows.map((row) => record(head, row, width, rightAligned.includes(0))).join('\n');
+  return widthOf(aligned) <= width ? aligned : rows.map((row) => record(head, row, width)).join('\n');
 }
 
 /** Rows of a name, a value and an optional note. */
@@ -54,7 +52,7 @@ export function facts(cells: readonly (readonly [name: string, value: string, no
  * A row as its first cell (named where it is a number) and, below it, the others with their names, as many to
  * a line as fit.
  */
-function record(head: Cells, row: Cells, width: number, isNumbered: boolean): string {
+function record(head: Cells, row: Cells, width: number): string {
   const items = row
     .map((cell, column) => (head[column] === '' ? cell : `${head[column]} ${cell}`))
     .filter((_, column) => column > 0 && row[column] !== '');
@@ -67,7 +65,7 @@ function record(head: Cells, row: Cells, width: number, isNumbered: boolean): st
     }
     line += line === ' ' ? ` ${item}` : `  ${item}`;
   }
-  const title = isNumbered ? `${head[0]} ${row[0]}` : row[0];
+  const title = /^[\d.,]+$/.test(row[0]) ? `${head[0]} ${row[0]}` : row[0];
   return [outColors.bold(title), ...lines, line].join('\n');
 }
 

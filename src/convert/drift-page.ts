@@ -16,7 +16,7 @@ import {
   svgOfPageWidth,
 } from '../page/html-page.ts';
 import { niceTicks } from '../page/nice-ticks.ts';
-import type { DriftReport, LayerDrift } from './drift.ts';
+import { CALIBRATION_TEXT, type DriftReport, type LayerDrift, worstLayers } from './drift.ts';
 
 /** Names and colours of a layer's three errors. */
 const SERIES = {
@@ -45,6 +45,7 @@ export function driftPage(title: string, report: DriftReport): string {
     ['KL divergence', `${report.kl.toFixed(4)} nats per token`],
     ['same likeliest token', percent(report.topOneAgreement)],
     ['texts', `${report.predicted} tokens predicted`],
+    ['largest output errors', worstLayers(report.layers)],
   ];
   return htmlPage(
     title,
@@ -61,13 +62,15 @@ ${table(report.layers)}`,
 }
 
 /** Loss and KL on each text. */
-function textTable({ texts }: DriftReport): string {
-  const rows = Object.entries(texts).map(([name, { before, after, kl, topOneAgreement }]) => [
-    escapeHtml(name),
-    ...[before.loss, after.loss, after.loss - before.loss, kl].map((value) => value.toFixed(3)),
-    percent(topOneAgreement),
-  ]);
-  if (rows.length === 0) return '';
+function textTable({ text, texts }: DriftReport): string {
+  if (Object.keys(texts).length === 0) return '';
+  const rows = Object.entries({ ...(text && { [CALIBRATION_TEXT]: text }), ...texts }).map(
+    ([name, { before, after, kl, topOneAgreement }]) => [
+      escapeHtml(name),
+      ...[before.loss, after.loss, after.loss - before.loss, kl].map((value) => value.toFixed(3)),
+      percent(topOneAgreement),
+    ],
+  );
   const head = ['text', 'loss before', 'loss after', 'difference', 'KL', 'same likeliest token'];
   return `<h2>Each text</h2>
 <p>Losses and KL in nats per token.</p>

@@ -97,12 +97,27 @@ export interface DriftReport extends TextDrift {
   readonly numHeads: number;
   /** K of both checkpoints. */
   readonly numKeyValueHeads: { readonly before: number; readonly after: number };
+  /** `text` alone. */
+  readonly text: TextDrift | undefined;
   /** Each of `texts`, by its name. */
   readonly texts: Readonly<Record<string, TextDrift>>;
   /** What both models write; undefined without `texts`. */
   readonly answers: AnswerDrift | undefined;
   /** The errors of each layer, in order. */
   readonly layers: readonly LayerDrift[];
+}
+
+/** The row of `text` in a table of texts. */
+export const CALIBRATION_TEXT = 'calibration text';
+
+/** The layers whose attention changes most, which more heads would help most: `layer 14 (1.081), …`. */
+export function worstLayers(layers: readonly LayerDrift[]): string {
+  return layers
+    .map(({ attentionOutput: error }, index) => ({ index, error }))
+    .sort((a, b) => b.error - a.error)
+    .slice(0, 3)
+    .map(({ index, error }) => `layer ${index} (${error.toFixed(3)})`)
+    .join(', ');
 }
 
 /**
@@ -144,6 +159,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
     return {
       ...{ method, numHeads, numKeyValueHeads },
       ...LogitDrift.sum(each).result(),
+      text: text === undefined ? undefined : each[0].result(),
       texts: Object.fromEntries(
         parts.flatMap(({ name }, i) => (name === undefined ? [] : [[name, each[i].result()]])),
       ),

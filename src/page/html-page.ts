@@ -27,7 +27,7 @@ p { max-width: 46rem; } .note, figcaption { color: var(--soft); font-size: .85re
 figure { margin: 0; } svg { display: block; max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .wide { overflow-x: auto; margin: .5rem 0; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 td, th { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; font-weight: normal; }
-thead th, th:first-child { color: var(--soft); } .facts th, .facts td, .left { text-align: left; } .facts td { white-space: normal; overflow-wrap: anywhere; }
+thead th, th:first-child { color: var(--soft); } th:first-child, .facts td, .left { text-align: left; } .facts td { white-space: normal; overflow-wrap: anywhere; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, var(--map)), 1fr)); gap: 1rem; } .maps figcaption { overflow-wrap: anywhere; }
 .row { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } .half { flex: 1 1 24rem; min-width: 0; } .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; font-size: .85rem; margin: .2rem 0 .4rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .8rem; border-radius: 4px; font-size: .85rem; margin: .3rem 0; }

@@ -82,12 +82,13 @@ test('--drift measures on three texts and on what both models write', () =>
     const out = join(folder, '..', `${folder.split('/').at(-1)}-drift`);
     const own = join(folder, 'own.txt');
     writeFileSync(own, text);
-    const args = ['convert', folder, out, '--kv-heads', '1', '--drift-text', own];
+    const args = ['convert', folder, out, '--kv-heads', '1', '--calibrate', own, '--drift-text', own];
     const { code, stdout } = await runCli(args);
     expect(code).toBe(0);
-    for (const name of ['prose', 'code', 'dialogue', 'own.txt']) {
-      expect(stdout).toMatch(new RegExp(`^ *${name} +[\\d.]+ +[\\d.]+ +-?[\\d.]+ +[\\d.]+`, 'm'));
+    for (const name of ['calibration text', 'prose', 'code', 'dialogue', 'own.txt']) {
+      expect(stdout).toMatch(new RegExp(`^${name} +[\\d.]+ +[\\d.]+ +-?[\\d.]+ +[\\d.]+`, 'm'));
     }
+    expect(stdout).toMatch(/^largest output errors +layer \d \([\d.]+\), layer \d/m);
     expect(stdout).toMatch(/same first tokens, 64 prompts +[\d.]+ of 32/);
     expect(stdout).toMatch(/repeated 4-grams +[\d.]+ % +[\d.]+ %/);
     rmSync(out, { recursive: true });

@@ -125,6 +125,7 @@ test('the drift report has each text, and what is written: the same heads write 
     result: await convertCheckpoint({ from, to: freshPath('out'), numKeyValueHeads: 6 }),
   });
   expect([alone.texts, alone.answers]).toEqual([{}, undefined]);
+  expect(alone.text?.before).toEqual(alone.before);
   expect(alone.before.loss).toBeCloseTo(one.texts.a.before.loss, 9);
 });
 

@@ -27,6 +27,7 @@ const drift: DriftReport = {
   after: { loss: 5, perplexity: Math.exp(5) },
   kl: 2,
   topOneAgreement: 0.3,
+  text: undefined,
   texts: Object.fromEntries(
     ['prose', 'a-rather-long-name-of-a-text.txt'].map((name) => [
       name,
