@@ -14,8 +14,8 @@ import { freePass } from '../models/decoder-pass.ts';
 import { describeModel } from '../models/describe-model.ts';
 import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { scope } from '../tensor/scope.ts';
-import { calibrationRows, calibrationTokens } from './calibration-rows.ts';
 import { checkHeads } from './check-heads.ts';
+import { driftRows } from './drift.ts';
 import type { LayerMix } from './head-mix.ts';
 import { summary } from './logit-drift.ts';
 import { freeMixedLayer, mixedLayer } from './mixed-layer.ts';
@@ -23,8 +23,6 @@ import { OpenedDecoder } from './opened-decoder.ts';
 import { similarMixes } from './similar.ts';
 
 const OP = 'chooseKeyValueHeads';
-/** Rows of the text on which losses are measured, as many as in the drift report. */
-const ROWS = 8;
 
 /** Options of `chooseKeyValueHeads`: `target` or `keyValueBytes`, and these. */
 export interface ChooseKeyValueHeadsOptions extends SourceOptions {
@@ -32,7 +30,7 @@ export interface ChooseKeyValueHeadsOptions extends SourceOptions {
   readonly from: ModelSource;
   /** Text that groups and aligns heads, as `calibration` of `convertCheckpoint`. */
   readonly calibration: string;
-  /** Text on which losses are measured, its first 8 rows as in `measureDrift`; no part of `calibration`. */
+  /** Text on which losses are measured, its first 8 rows, as `measureDrift` does; no part of `calibration`. */
   readonly text: string;
   /** The most nats per token that the loss may be above the original's: the fewest heads that keep to it. */
   readonly target?: number;
@@ -109,8 +107,11 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
   }
   const decoder = await OpenedDecoder.of(checkpoint, description, signal);
   try {
-    const tokens = calibrationTokens(decoder, text, checkpoint.path, 'the text');
-    const rows = calibrationRows(decoder, tokens, `${OP}: expected a text of at least 2 tokens`);
+    const { tokenizer } = decoder;
+    if (tokenizer === undefined) {
+      throw new Error(`${checkpoint.path}: expected a tokenizer for the text, got none`);
+    }
+    const rows = driftRows(decoder, tokenizer, text);
     const total = (2 * divisors.length - 1) * config.numLayers;
     let done = 0;
     const losses: number[] = [];
@@ -123,7 +124,7 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
         K === config.numKeyValueHeads
           ? undefined
           : await similarMixes(checkpoint, description, K, { calibration, signal, onLayer });
-      losses.push(await lossOf(decoder, rows.slice(0, ROWS), mixes, onLayer));
+      losses.push(await lossOf(decoder, rows, mixes, onLayer));
     }
     const trials = divisors.map((numKeyValueHeads, i): KeyValueHeadsTrial => {
       const loss = losses[i];

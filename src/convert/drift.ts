@@ -142,7 +142,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
     const { questionsFrom, answerDrift } = await import('./model-answers.ts');
     const questions =
       named.length === 0 ? undefined : questionsFrom(tokenizer, named, before.config.maxPositionEmbeddings);
-    const rows = parts.map((part) => rowsOf(before, tokenizer, part.text, options));
+    const rows = parts.map((part) => driftRows(before, tokenizer, part.text, options));
     const steps = questions === undefined ? 0 : 2 * (questions.prompts.length + questions.cloze.length);
     const total = rows.flat().length + steps;
     let done = 0;
@@ -196,11 +196,11 @@ function textParts(
 }
 
 /** The first token rows of a text. @throws Error when it has no token to predict */
-function rowsOf(
+export function driftRows(
   { config }: OpenedDecoder,
   tokenizer: Tokenizer,
   text: string,
-  { window = 256, windows = 8 }: DriftOptions,
+  { window = 256, windows = 8 }: Pick<DriftOptions, 'window' | 'windows'> = {},
 ): number[][] {
   const tokens = tokenizer.encode(text, { addSpecialTokens: false });
   const length = Math.min(window, config.maxPositionEmbeddings);

@@ -15,8 +15,8 @@ afterAll(removeFolders);
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const DEMO = join(ROOT, 'demo/model');
-const TEXT = readFileSync(join(ROOT, 'demo/moby-dick.txt'), 'utf8').slice(0, 20_000);
-const [calibration, text] = [TEXT.slice(0, 10_000), TEXT.slice(10_000)];
+const TEXT = readFileSync(join(ROOT, 'demo/moby-dick.txt'), 'utf8').slice(0, 2_400);
+const [calibration, text] = [TEXT.slice(0, 1_200), TEXT.slice(1_200)];
 const base = { from: DEMO, calibration, text };
 
 test('losses are those of the written checkpoints, and the target decides', async () => {
