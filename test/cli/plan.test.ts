@@ -154,7 +154,7 @@ describe('gqa plan', () => {
 
   test('--list', async () => {
     const { stdout } = await plan('--list');
-    expect(stdout.trim().split('\n').length).toBe(101);
+    expect(stdout.trim().split('\n').length).toBe(103);
     expect(stdout).toMatch(/^deepseek-v3 .* latent /m);
     const json = JSON.parse((await plan('--list', '--json')).stdout);
     expect(json.presets.length).toBe(100);
