@@ -97,7 +97,11 @@ export function convertCommand(): Command {
     .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
     .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
     .option('--steps <n>', 'training steps per layer (default: 400, with --distill)', parse.positiveInteger)
-    .option('--final-steps <n>', 'steps after these in which all layers learn together (default: 80)', parse.wholeNumber)
+    .option(
+      '--final-steps <n>',
+      'steps after these in which all layers learn together (default: 80)',
+      parse.wholeNumber,
+    )
     .option('--resume', 'continue an interrupted --distill, with the same options')
     .option('--drift', 'measure the drift on prose, code and dialogue, and what both models write (minutes)')
     .option('--drift-text <text>', 'with --drift, a text of your own too; may be repeated', parse.moreText)

@@ -1,6 +1,7 @@
 /** A decoder layer with its heads merged, as f32 weights: what `convert-tensor.ts` writes, in memory. */
 import type { DecoderConfig } from '../models/decoder-config.ts';
-import type { DecoderLayer, ProjectionOf } from '../models/decoder-weights.ts';
+import type { DecoderLayer } from '../models/decoder-weights.ts';
+import type { ProjectionOf } from '../models/weight-place.ts';
 import { cast } from '../ops/cast.ts';
 import { tensor } from '../ops/creation.ts';
 import { transpose } from '../ops/transpose.ts';

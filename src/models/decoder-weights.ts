@@ -13,14 +13,9 @@ import {
   type LayerInputs,
   layerHeads,
 } from './decoder-config.ts';
-import type { ExpertNames, ExpertsConfig, ExpertTensorNames, JointOutputs } from './experts-config.ts';
-
-export interface ProjectionOf<T> {
-  /** `[Out, In]` */
-  readonly weight: T;
-  /** `[Out]` */
-  readonly bias?: T;
-}
+import type { ExpertNames } from './experts-config.ts';
+import { type MixtureOf, type MlpOf, mixtureWeights, type Projections } from './mixture-weights.ts';
+import { type ProjectionOf, type WeightPlace, type WeightSource, whole } from './weight-place.ts';
 
 export interface NormOf<T> {
   /** `[D]` */
@@ -55,31 +50,6 @@ export interface DecoderLayerOf<T> {
   readonly input?: { readonly gate: T; readonly project: T; readonly norm: T };
   /** `[1]` */
   readonly scale?: T;
-}
-
-export interface MlpOf<T> {
-  /** Twice `[I, D]`, projected in one pass; once when the MLP is not gated. */
-  readonly gateUp: readonly ProjectionOf<T>[];
-  /** `[D, I]` */
-  readonly down: ProjectionOf<T>;
-}
-
-/** A mixture of experts; the weights of expert e stand at index e. */
-export interface MixtureOf<T> {
-  /** `[E, D]` */
-  readonly router: ProjectionOf<T>;
-  /** `[E]`; counts for the choice only. */
-  readonly choiceBias?: T;
-  /** Gate and up, `[I, D]` each; or one list of `[2 I, D]` with both (`joint`). */
-  readonly gateUp: readonly (readonly ProjectionOf<T>[])[];
-  /** `[D, I]` */
-  readonly down: readonly ProjectionOf<T>[];
-  /** Of one list: the order of its outputs. */
-  readonly joint?: JointOutputs;
-  /** Whether the experts' matrices are transposed, `[In, Out]`. */
-  readonly transposed: boolean;
-  /** Experts that see every token, as one MLP. */
-  readonly shared?: MlpOf<T>;
 }
 
 /** Of latent attention: L latent, R rope dims, P other dims of queries and keys, Q the queries' latent. */
@@ -118,31 +88,6 @@ export type DecoderLayer = DecoderLayerOf<Tensor>;
 export interface DecoderWeights extends DecoderEndsOf<Tensor> {
   readonly layers: readonly DecoderLayer[];
 }
-
-/** The tensor of the checkpoint, or part of one, that holds a weight. */
-export interface WeightPlace {
-  readonly name: string;
-  /** The shape of the weight. */
-  readonly shape: Shape;
-  /**
-   * What the tensor must be in the file: more rows where projections are fused, `[In, Out]` where transposed.
-   */
-  readonly stored: Shape;
-  /** The first output taken: a row of the tensor, or a column where it is transposed. */
-  readonly first: number;
-  readonly transposed: boolean;
-  /** Where the outputs are not next to each other: `size` of them every `stride`. */
-  readonly blocks?: { readonly size: number; readonly stride: number };
-  /** The index along the first axis of `stored` that is this weight's; absent: there is no such axis. */
-  readonly item?: number;
-  /** Whether the weight is converted to f32 whatever its stored dtype. */
-  readonly wide?: boolean;
-  /** Whether it is no parameter: it follows no gradient, and an optimiser leaves it alone. */
-  readonly buffer?: boolean;
-}
-
-/** Finds or makes the leaf for a weight. */
-export type WeightSource<T> = (place: WeightPlace) => T;
 
 /** Takes the embedding, the positions, the final norm and the head from `source`. */
 export function decoderEnds<T>(
@@ -248,7 +193,7 @@ export function decoderLayerWeights<T>(
     ...(normPlace !== 'after' &&
       names.mlpNorm !== undefined && { mlpNorm: norm(config, names.mlpNorm, source) }),
     feedForward: config.experts?.layers[index]
-      ? mixture(config.experts, D, names.experts as ExpertNames, projections, source)
+      ? mixtureWeights(config.experts, D, names.experts as ExpertNames, projections, source)
       : {
           gateUp: projections(names.gateUp, config.mlp.gated ? [I, I] : [I], D, biases.mlp),
           down: projections(names.down, [D], I, biases.mlp)[0],
@@ -293,75 +238,6 @@ export function weightPlaces(config: DecoderConfig, names: DecoderNames): readon
   decoderEnds(config, names, note);
   for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, note);
   return places;
-}
-
-type Projections<T> = (
-  name: string | readonly string[],
-  outs: readonly number[],
-  ins: number,
-  biased: boolean,
-  groups?: number,
-) => ProjectionOf<T>[];
-
-function mixture<T>(
-  config: ExpertsConfig,
-  D: number,
-  names: ExpertNames,
-  projections: Projections<T>,
-  source: WeightSource<T>,
-): MixtureOf<T> {
-  const { numExperts: E, intermediateSize: I, sharedIntermediateSize: shared, routing } = config;
-  const { stacked, transposed = false, joint = 'halves' } = names;
-  // Halves are two ranges of rows, unless outputs are columns.
-  const oneList = !Array.isArray(names.expert(0).gateUp) && (transposed || joint === 'alternating');
-
-  /** Rows `first … first + out` of the `outs` that expert `item` has in its tensor. */
-  const projection = (
-    own: ExpertTensorNames,
-    item: number,
-    [ins, out, outs = out, first = 0]: readonly number[],
-  ): ProjectionOf<T> => {
-    const place = (name: string, shape: Shape, whole: Shape): WeightPlace => ({
-      name,
-      shape,
-      stored: stacked ? [E, ...whole] : whole,
-      first,
-      transposed: false,
-      ...(stacked && { item }),
-    });
-    const weight = source(
-      transposed ? place(own.weight, [ins, out], [ins, outs]) : place(own.weight, [out, ins], [outs, ins]),
-    );
-    return config.biases ? { weight, bias: source(place(own.bias as string, [out], [outs])) } : { weight };
-  };
-  const each = (make: (expert: ReturnType<ExpertNames['expert']>, item: number) => ProjectionOf<T>) =>
-    Array.from({ length: E }, (_, item) => make(names.expert(item), item));
-  const half = (index: number) =>
-    each(({ gateUp }, item) =>
-      'weight' in gateUp
-        ? projection(gateUp, item, [D, I, 2 * I, index * I])
-        : projection(gateUp[index], item, [D, I]),
-    );
-  return {
-    router: projections(names.router, [E], D, config.routerBias)[0],
-    // In training it is set by the load of the experts, not by a gradient; weight decay would undo that.
-    ...(routing.choiceBias && {
-      choiceBias: source({ ...whole(names.choiceBias as string, [E]), buffer: true }),
-    }),
-    ...(oneList && { joint }),
-    gateUp: oneList
-      ? [each(({ gateUp }, item) => projection(gateUp as ExpertTensorNames, item, [D, 2 * I]))]
-      : [half(0), half(1)],
-    down: each(({ down }, item) => projection(down, item, [I, D])),
-    transposed,
-    ...(shared !== undefined &&
-      names.shared && {
-        shared: {
-          gateUp: projections(names.shared.gateUp, [shared, shared], D, false),
-          down: projections(names.shared.down, [D], shared, false)[0],
-        },
-      }),
-  };
 }
 
 function latentWeights<T>(
@@ -428,8 +304,4 @@ function norm<T>(config: DecoderConfig, name: string, source: WeightSource<T>): 
   const shape = [config.hiddenSize];
   const weight = source(whole(`${name}.weight`, shape));
   return normParameters === 'weight' ? { weight } : { weight, bias: source(whole(`${name}.bias`, shape)) };
-}
-
-function whole(name: string, shape: Shape): WeightPlace {
-  return { name, shape, stored: shape, first: 0, transposed: false };
 }

@@ -24,10 +24,11 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { activate, activateGate, xielu } from './activation.ts';
 import { type DecoderConfig, type LayerInputs, layerHeads } from './decoder-config.ts';
 import type { Attended, DecoderPass, Rotation, SeenAttention, SharedHeads } from './decoder-pass.ts';
-import type { DecoderLayer, DecoderWeights, MlpOf, NormOf } from './decoder-weights.ts';
+import type { DecoderLayer, DecoderWeights, NormOf } from './decoder-weights.ts';
 import type { ExpertsConfig } from './experts-config.ts';
 import { latentAttention } from './latent-attention.ts';
 import { mixtureOfExperts } from './mixture-of-experts.ts';
+import type { MlpOf } from './mixture-weights.ts';
 import { attentionDropout, dropped } from './pass-dropout.ts';
 
 /** What `decoderForward` may return beside the last hidden state, a tensor per layer. */

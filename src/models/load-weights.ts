@@ -12,14 +12,9 @@ import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { type Shape, sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
-import {
-  type DecoderWeights,
-  decoderEnds,
-  decoderLayerWeights,
-  type WeightSource,
-  weightPlaces,
-} from './decoder-weights.ts';
+import { type DecoderWeights, decoderEnds, decoderLayerWeights, weightPlaces } from './decoder-weights.ts';
 import { loadWeight } from './stored-weight.ts';
+import type { WeightSource } from './weight-place.ts';
 
 export interface LoadWeightsOptions {
   readonly backend: Backend;

@@ -20,8 +20,8 @@ import { softmax } from '../ops/softmax.ts';
 import { sigmoid } from '../ops/unary.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { activateGate } from './activation.ts';
-import type { MixtureOf } from './decoder-weights.ts';
 import type { ExpertActivation, ExpertsConfig, JointOutputs } from './experts-config.ts';
+import type { MixtureOf } from './mixture-weights.ts';
 
 /**
  * The chosen experts' part of the layer, without the shared ones.

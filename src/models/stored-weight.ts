@@ -14,7 +14,7 @@ import { allocate } from '../ops/operands.ts';
 import { type DType, isBlockDType } from '../tensor/dtype.ts';
 import { sameShape, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import type { WeightPlace } from './decoder-weights.ts';
+import type { WeightPlace } from './weight-place.ts';
 
 /** A weight and its place in a checkpoint to be written. */
 export interface PlacedWeight {

@@ -21,17 +21,13 @@ import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
-import {
-  type DecoderWeights,
-  decoderEnds,
-  decoderLayerWeights,
-  type WeightPlace,
-} from './decoder-weights.ts';
+import { type DecoderWeights, decoderEnds, decoderLayerWeights } from './decoder-weights.ts';
 import { describeConfig, describeModel } from './describe-model.ts';
 import { loadParts } from './load-parts.ts';
 import { Model, type ModelParts } from './model.ts';
 import { ropeTables } from './rope-table.ts';
 import { type PlacedWeight, type StoredParam, storedBytes } from './stored-weight.ts';
+import type { WeightPlace } from './weight-place.ts';
 
 /** Options of `createModel`. */
 export interface CreateModelOptions {
