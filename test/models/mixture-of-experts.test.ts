@@ -63,6 +63,7 @@ function layerOf(
   if (transposed) {
     return {
       router: { ...router, bias: part('routerBias', [E]) },
+      joint: 'alternating',
       gateUp: [
         each((e) => ({ weight: part('gateUp', [D, 2 * I], e), bias: part('gateUpBias', [2 * I], e) })),
       ],
