@@ -5,7 +5,6 @@
 import { aFunction, aNumber, anything, aString, checkPositiveInteger } from '../arguments/kinds.ts';
 import { checkOptions, optionKinds } from '../arguments/options.ts';
 import { readyBackend } from '../backend/registry.ts';
-import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openSource } from '../checkpoint/open-checkpoint.ts';
 import { aSource, type ModelSource, SOURCE_OPTIONS, type SourceOptions } from '../files/source.ts';
 import { decoderLayer } from '../models/decoder.ts';
@@ -99,7 +98,7 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
   const divisors = Array.from({ length: config.numKeyValueHeads }, (_, i) => i + 1).filter(
     (K) => config.numKeyValueHeads % K === 0,
   );
-  const bytes = await Promise.all(divisors.map((K) => bytesPerToken(checkpoint, K)));
+  const bytes = divisors.map((K) => bytesPerToken(config, K));
   if (keyValueBytes !== undefined && keyValueBytes < bytes[0]) {
     throw new RangeError(
       `${OP}: expected keyValueBytes of at least ${bytes[0]}, those of one head, got ${keyValueBytes}`,
@@ -140,10 +139,9 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
   }
 }
 
-/** Imported when it is used: its presets are a large part of a page's bundle. */
-async function bytesPerToken({ shape }: Checkpoint, numKeyValueHeads: number): Promise<number> {
-  const { planKvCache } = await import('../plan/plan-kv-cache.ts');
-  return planKvCache(shape, { numKeyValueHeads, contextLength: 1, kvDtype: 'f16' }).bytesPerToken;
+/** Of f16 keys and values in all layers. */
+function bytesPerToken({ numLayers, headDim: H }: DecoderConfig, numKeyValueHeads: number): number {
+  return 2 * 2 * numLayers * numKeyValueHeads * H;
 }
 
 /** The mean cross-entropy of the model on the rows, with its heads merged by `mixes`. */
