@@ -1,11 +1,10 @@
 /**
- * `gqa demo`: converts, uptrains and measures the bundled multi-head model. It writes the checkpoints, a page
+ * `gqa demo`: converts, distils and measures the bundled multi-head model. It writes the checkpoints, a page
  * and the numbers into a folder, all of them or none.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { getBackend } from '../../backend/index.ts';
 import { splitPath } from '../../files/node-folder.ts';
 import { matmulPrecision, refuseInt8 } from '../../ops/matmul-precision.ts';
 import { addBackendOptions, type BackendFlags, useBackend } from '../backend-options.ts';
@@ -33,7 +32,7 @@ const OWN_NAMES = /^(demo\.json|report\.html|moby-dick\.txt|held-out\.txt|k\d+(-
 
 const about = `
 The bundled model is a character-level GPT of 1.8 million parameters, trained on Moby-Dick. The demo writes a
-folder with the original (k6), converted (k2-converted, k1-converted) and uptrained models (k2, k1) as Hugging Face
+folder with the original (k6), converted (k2-converted, k1-converted) and distilled models (k2, k1) as Hugging Face
 directories, the text, report.html and demo.json. A folder that a demo wrote is replaced; any other folder must be
 empty.
 
@@ -44,12 +43,12 @@ Examples:
 
 export function demoCommand(): Command {
   const command = new Command('demo')
-    .description('convert, uptrain and compare a bundled model (a few minutes, offline)')
+    .description('convert, distil and compare a bundled model (a few minutes, offline)')
     .option('--out <folder>', 'folder for checkpoints and the page', parse.path, 'gqa-demo')
     .option('--quick', 'a shorter run: under half a minute')
     .option(
       '--steps <n>',
-      'steps of each uptraining (default: as many as time allows)',
+      'steps of distillation per layer (default: 200, with --quick 40)',
       parse.positiveInteger,
     );
   return addBackendOptions(command, 'print one JSON object instead of the text')
@@ -94,10 +93,10 @@ async function makeDemo(flags: DemoFlags, say: (text: string) => void, signal: A
 
 /** The work of one run. On two cores it takes under two minutes natively, under four on WebAssembly. */
 function scaleOf({ quick, steps }: DemoFlags): DemoScale {
-  const isNative = getBackend().name === 'native';
-  return quick
-    ? { seconds: isNative ? 5 : 6, steps, validationWindows: 4, decodeBatch: 4 }
-    : { seconds: isNative ? 40 : 70, steps, validationWindows: 16, decodeBatch: 8 };
+  const scale = quick
+    ? { steps: 40, finalSteps: 8, validationWindows: 4, decodeBatch: 4 }
+    : { steps: 200, finalSteps: 40, validationWindows: 16, decodeBatch: 8 };
+  return { ...scale, ...(steps !== undefined && { steps }) };
 }
 
 function conclude(out: string, result: DemoResult): void {

@@ -12,13 +12,8 @@ export interface DemoResult {
   };
   /** Tokens predicted for each loss, from the end of the novel, which the model was not trained on. */
   readonly validationTokens: number;
-  readonly uptraining: {
-    readonly steps: number;
-    /** Share of the model's original training steps. */
-    readonly alpha: number;
-    readonly tokensPerStep: number;
-    readonly learningRate: number;
-  };
+  /** Steps for each layer, then for all layers together. */
+  readonly distillation: { readonly steps: number; readonly finalSteps: number };
   /** The decode benchmark: batch size, and tokens cached per sequence at its end. */
   readonly decode: { readonly batchSize: number; readonly contextLength: number };
   readonly original: DemoModel & { readonly loss: number };
@@ -46,11 +41,10 @@ export interface DemoConversion extends DemoModel {
     readonly similar: number;
     /** The better of the two. */
     readonly converted: number;
-    readonly uptrained: number;
+    readonly distilled: number;
   };
+  /** Of the conversion without distillation. */
   readonly drift: DriftReport;
-  /** Validation loss while uptraining; step 0 is the conversion. */
-  readonly curve: readonly { readonly step: number; readonly loss: number }[];
-  /** Duration of uptraining. */
+  /** Duration of the distillation. */
   readonly seconds: number;
 }

@@ -1,6 +1,6 @@
 /**
- * The demo's work: the bundled multi-head model is converted to fewer key/value heads, uptrained, and
- * measured. Messages go to `say`, checkpoints into a folder.
+ * The demo's work: the bundled multi-head model is converted to fewer key/value heads, with and without
+ * distillation, and measured. Messages go to `say`, checkpoints into a folder.
  */
 import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,12 +9,8 @@ import { getBackend } from '../../backend/index.ts';
 import { convertCheckpoint, measureDrift } from '../../convert/index.ts';
 import { loadTrainableModel } from '../../models/trainable-model.ts';
 import { planKvCache } from '../../plan/index.ts';
-import { eventLoopTurn } from '../../tensor/event-loop.ts';
-import type { Trainer } from '../../train/trainer.ts';
-import { prepareUptraining } from '../../train/uptrain.ts';
 import { binarySize, count, percent, wrapped } from '../output.ts';
 import { withProgress } from '../progress.ts';
-import { TrainingBar } from '../train/bar.ts';
 import { decodeSpeeds, lossOf, PROMPT, sampleOf, withModel } from './measure.ts';
 import type { DemoConversion, DemoResult } from './result.ts';
 
@@ -24,17 +20,13 @@ const CONTEXT = 512;
 const HELD_OUT = 0.1;
 /** The numbers of key/value heads to convert to. */
 const FEWER = [2, 1];
-/** Steps of uptraining at most, as a share of the model's training. */
-const MAX_ALPHA = 0.1;
-/** Number of loss estimates during uptraining. */
-const CURVE_POINTS = 4;
 
 /** The amount of work in each stage. */
 export interface DemoScale {
-  /** Planned seconds of one uptraining, which is stopped after a quarter more. */
-  readonly seconds: number;
-  /** Steps of one uptraining; overrides `seconds`. */
-  readonly steps?: number;
+  /** Steps of distillation for each layer. */
+  readonly steps: number;
+  /** Steps of distillation after these, of all layers together. */
+  readonly finalSteps: number;
   /** Windows of 512 tokens per loss. */
   readonly validationWindows: number;
   /** Sequences decoded in one batch. */
@@ -53,11 +45,10 @@ export interface DemoJob {
 interface Stage extends DemoJob {
   /** The checkpoint of the bundled model. */
   readonly bundled: string;
+  /** The part of the text that heads are compared on and layers learn from. */
   readonly text: string;
-  /** The part of the text that losses are measured on. */
+  /** A later part, that losses are measured on. */
   readonly heldOut: string;
-  /** Steps that trained the bundled model. */
-  readonly trainedSteps: number;
 }
 
 /** @throws the signal's reason when aborted */
@@ -65,12 +56,12 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
   const started = performance.now();
   const { folder, say, scale, signal } = job;
   const bundled = join(BUNDLED, 'model');
-  const text = await readFile(join(BUNDLED, 'moby-dick.txt'), 'utf8');
+  const novel = await readFile(join(BUNDLED, 'moby-dick.txt'), 'utf8');
   const config = JSON.parse(await readFile(join(bundled, 'config.json'), 'utf8'));
-  const recipe = JSON.parse(await readFile(join(bundled, 'gqa-train.json'), 'utf8'));
-  const at = Math.floor(text.length * (1 - HELD_OUT));
-  const heldOut = text.slice(at, at + scale.validationWindows * CONTEXT + 1);
-  const stage: Stage = { ...job, bundled, text, heldOut, trainedSteps: recipe.training.step };
+  const at = Math.floor(novel.length * (1 - HELD_OUT));
+  const text = novel.slice(0, at);
+  const heldOut = novel.slice(at, at + scale.validationWindows * CONTEXT + 1);
+  const stage: Stage = { ...job, bundled, text, heldOut };
   const N: number = config.num_key_value_heads;
   const names = [`k${N}`, ...FEWER.map((K) => `k${K}`)];
   const facts = [N, ...FEWER].map((numKeyValueHeads, i) => {
@@ -79,35 +70,32 @@ export async function runDemo(job: DemoJob): Promise<DemoResult> {
   });
 
   await cp(bundled, join(folder, names[0]), { recursive: true });
-  await writeFile(join(folder, 'moby-dick.txt'), text);
+  await writeFile(join(folder, 'moby-dick.txt'), novel);
   await writeFile(join(folder, 'held-out.txt'), heldOut);
   const { model, ...original } = await showOriginal(stage, facts[0].kvBytesPerToken);
 
   say(`\nFewer heads, before any training (loss on held-out text; K=${N} has ${original.loss.toFixed(3)}):`);
   const conversions = await inTurn(FEWER, (K) => convertTo(stage, K));
 
-  const steps = scale.steps ?? (await stepsWithin(stage, conversions[0].checkpoint));
-  const { trainedSteps } = stage;
-  say(`\nUptraining: ${steps} steps each, ${percent(steps / trainedSteps)} of the model's own training`);
-  const uptrained = await inTurn(conversions, (conversion) => uptrain(stage, conversion, steps));
+  const { steps, finalSteps } = scale;
+  say(`\nDistillation: ${steps} steps for each layer, then ${finalSteps} for all layers together:`);
+  const distilled = await inTurn(conversions, (conversion) => distill(stage, conversion));
 
   const decode = { batchSize: scale.decodeBatch, contextLength: CONTEXT };
   const paths = names.map((name) => join(folder, name));
   const speeds = await decodeSpeeds(paths, { ...decode, text, signal });
-  const taken = Math.min(...uptrained.map(({ curve }) => curve[curve.length - 1].step));
-  const { tokensPerStep, learningRate } = uptrained[0];
   return {
     backend: getBackend().description,
     model,
     validationTokens: heldOut.length - 1,
-    uptraining: { steps: taken, alpha: taken / trainedSteps, tokensPerStep, learningRate },
+    distillation: { steps, finalSteps },
     decode,
     original: { ...facts[0], decodeTokensPerSecond: speeds[0], ...original },
     converted: conversions.map(({ method, drift, loss }, i): DemoConversion => {
-      const { sample, curve, seconds } = uptrained[i];
+      const { sample, seconds, loss: after } = distilled[i];
       return {
-        ...{ ...facts[i + 1], decodeTokensPerSecond: speeds[i + 1], sample, method, drift, curve, seconds },
-        loss: { ...loss, converted: loss[method], uptrained: curve[curve.length - 1].loss },
+        ...{ ...facts[i + 1], decodeTokensPerSecond: speeds[i + 1], sample, method, drift, seconds },
+        loss: { ...loss, converted: loss[method], distilled: after },
       };
     }),
     seconds: (performance.now() - started) / 1000,
@@ -189,69 +177,26 @@ async function convertTo(stage: Stage, K: number) {
   });
 }
 
-/** Steps that fit into the time, estimated from two discarded ones; at most `MAX_ALPHA` of the original. */
-async function stepsWithin({ text, scale, trainedSteps }: Stage, from: string): Promise<number> {
-  const maxSteps = Math.round(MAX_ALPHA * trainedSteps);
-  const { trainer } = await prepareUptraining({ from, text, steps: 2 });
-  try {
-    trainer.advance(); // memory is allocated, code is compiled
-    const start = performance.now();
-    trainer.advance();
-    const seconds = (performance.now() - start) / 1000;
-    return Math.max(2, Math.min(maxSteps, Math.floor(scale.seconds / seconds)));
-  } finally {
-    trainer.model.dispose();
-  }
-}
-
 type Converted = Awaited<ReturnType<typeof convertTo>>;
 
-async function uptrain(stage: Stage, from: Converted, steps: number) {
-  const { folder, text, say, signal } = stage;
-  const K = from.numKeyValueHeads;
-  // `out` gives the checkpoint format; the run itself writes no checkpoint.
-  const out = join(folder, `k${K}`);
-  const { trainer, place, settings } = await prepareUptraining({ from: from.checkpoint, text, steps, out });
-  const { model, tokensPerStep } = trainer;
-  try {
-    const start = performance.now();
-    const curve = [{ step: 0, loss: from.loss[from.method] }, ...(await train(stage, trainer, `K=${K} `))];
-    const seconds = (performance.now() - start) / 1000;
-    const last = curve[curve.length - 1];
-    await place?.directory.folder.create();
-    await place?.form.write(place.directory.folder, model, place.recipe(last.step));
-    const losses = `loss ${curve[0].loss.toFixed(3)} to ${last.loss.toFixed(3)}`;
-    const cut = last.step < steps ? `, after ${last.step} of ${steps} steps: out of time` : '';
-    say(item(K, `${losses} in ${Math.round(seconds)} s${cut}`));
-    const sample = await sampleOf(model, signal);
-    return { tokensPerStep, learningRate: settings.learningRate, curve, sample, seconds };
-  } finally {
-    model.dispose();
-  }
-}
-
-/** Trains for the allowed time, with a bar. @returns the validation losses during and after training */
-async function train({ heldOut, signal, scale }: Stage, trainer: Trainer, label: string) {
-  const { steps } = trainer.settings;
-  const every = Math.ceil(steps / CURVE_POINTS);
-  const bar = new TrainingBar({ steps, tokensPerStep: trainer.tokensPerStep, label });
-  const curve: { step: number; loss: number }[] = [];
-  const deadline =
-    scale.steps === undefined ? performance.now() + 1250 * scale.seconds : Number.POSITIVE_INFINITY;
-  try {
-    for (let isLast = false; !isLast; ) {
-      bar.stepped(trainer.step + 1, trainer.advance());
-      const { step } = trainer;
-      isLast = step === steps || performance.now() > deadline;
-      if (step % every === 0 || isLast) {
-        curve.push({ step, loss: await lossOf(trainer.model, heldOut, signal) });
-      }
-      // Let the event loop deliver Ctrl-C between steps.
-      await eventLoopTurn();
-      signal.throwIfAborted();
-    }
-  } finally {
-    bar.stop();
-  }
-  return curve;
+/** Converts by the better method once more, and trains the converted layers. */
+async function distill(stage: Stage, { numKeyValueHeads: K, method, loss: before }: Converted) {
+  const { folder, bundled, text, heldOut, scale, say, signal } = stage;
+  const { steps, finalSteps } = scale;
+  const to = join(folder, `k${K}`);
+  const calibration = method === 'similar' ? text : undefined;
+  const start = performance.now();
+  await withProgress(`distilling to K=${K}`, undefined, (update) =>
+    convertCheckpoint({
+      ...{ from: bundled, to, numKeyValueHeads: K, method, calibration, signal },
+      distill: { text, steps, finalSteps },
+      onProgress: (done, total, _phase, activity) => update(done, total, `K=${K}, ${activity}`),
+    }),
+  );
+  const seconds = (performance.now() - start) / 1000;
+  return await withModel(to, async (model) => {
+    const loss = await lossOf(model, heldOut, signal);
+    say(item(K, `loss ${before[method].toFixed(3)} to ${loss.toFixed(3)} in ${Math.round(seconds)} s`));
+    return { loss, sample: await sampleOf(model, signal), seconds };
+  });
 }

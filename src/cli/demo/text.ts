@@ -8,13 +8,13 @@ import type { DemoConversion, DemoResult } from './result.ts';
 export function demoRows({ original, converted }: DemoResult): string[][] {
   const { numKeyValueHeads: N, loss, kvBytesPerToken, decodeTokensPerSecond } = original;
   return [
-    ['K', 'loss before', 'converted', 'uptrained', 'KV bytes/token', 'decode tokens/s'],
+    ['K', 'loss before', 'converted', 'distilled', 'KV bytes/token', 'decode tokens/s'],
     [`${N}`, loss.toFixed(3), '', '', count(kvBytesPerToken), count(Math.round(decodeTokensPerSecond))],
     ...converted.map((model) => [
       `${model.numKeyValueHeads}`,
       loss.toFixed(3),
       model.loss.converted.toFixed(3),
-      model.loss.uptrained.toFixed(3),
+      model.loss.distilled.toFixed(3),
       count(model.kvBytesPerToken),
       count(Math.round(model.decodeTokensPerSecond)),
     ]),
@@ -32,16 +32,17 @@ export function demoNote({ validationTokens, decode, backend }: DemoResult): str
 }
 
 /** The one-sentence conclusion. */
-export function demoSentence({ original, converted, uptraining }: DemoResult): string {
+export function demoSentence({ original, converted, distillation }: DemoResult): string {
   const both = (text: (model: DemoConversion) => string) => converted.map(text).join(' and ');
   const cache = both((model) => fraction(original.kvBytesPerToken / model.kvBytesPerToken));
   const speed = both((model) => (model.decodeTokensPerSecond / original.decodeTokensPerSecond).toFixed(1));
-  const cost = both(({ loss }) => signed(loss.uptrained - original.loss));
-  const recovered = both(({ loss }) => recoveredShare(original.loss, loss.converted, loss.uptrained));
+  const cost = both(({ loss }) => signed(loss.distilled - original.loss));
+  const recovered = both(({ loss }) => recoveredShare(original.loss, loss.converted, loss.distilled));
+  const { steps, finalSteps } = distillation;
   return (
     `You saw a multi-head model become a grouped-query one (K=2) and a multi-query one (K=1): ${cache} of its KV cache, ` +
-    `${speed} times its decode speed, ${cost} nats of loss. Uptraining for ${percent(uptraining.alpha)} of its training steps ` +
-    `recovered ${recovered} of the loss that conversion had added.`
+    `${speed} times its decode speed, ${cost} nats of loss. Distillation (${count(steps)} steps for each layer, ` +
+    `${count(finalSteps)} for all together) recovered ${recovered} of the loss that conversion had added.`
   );
 }
 
@@ -53,9 +54,9 @@ function signed(nats: number): string {
   return `${nats < 0 ? '-' : '+'}${Math.abs(nats).toFixed(3)}`;
 }
 
-function recoveredShare(before: number, converted: number, uptrained: number): string {
+function recoveredShare(before: number, converted: number, distilled: number): string {
   const cost = converted - before;
-  return cost <= 0.0005 ? 'nothing' : percent((converted - uptrained) / cost);
+  return cost <= 0.0005 ? 'nothing' : percent((converted - distilled) / cost);
 }
 
 /** Commands to try next. @param out the demo's folder */

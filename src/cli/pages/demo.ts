@@ -1,8 +1,7 @@
-/** The page that `gqa demo` writes: charts of its table, and the loss while uptraining. */
+/** The page that `gqa demo` writes: charts of its table, and the drift of the conversion. */
 import { driftBars, headMaps } from '../../convert/drift-page.ts';
 import { type Bar, barChart } from '../../page/bar-chart.ts';
 import { COLORS, escapeHtml, factTable, htmlPage, htmlTable } from '../../page/html-page.ts';
-import { lineChart } from '../../page/line-chart.ts';
 import { PROMPT } from '../demo/measure.ts';
 import type { DemoModel, DemoResult } from '../demo/result.ts';
 import { cacheSize, demoCommands, demoNote, demoRows, demoSentence } from '../demo/text.ts';
@@ -21,7 +20,7 @@ ${htmlTable(demoRows(result), 'Loss, cache and speed by key/value heads')}
 <p class="note">${escapeHtml(demoNote(result))}</p>
 ${sizes(result)}
 <h2>Loss</h2>
-<p>Uptraining continues the training of the model, with its recipe and text, for ${count(result.uptraining.steps)} steps. Step 0 is the converted model.</p>
+<p>Distillation trains the converted attention to give what the original gives: each layer alone, then all layers together.</p>
 ${losses(result)}
 <h2>Drift of the conversion</h2>
 ${drifts(result)}
@@ -62,19 +61,18 @@ ${chart(
 </div>`;
 }
 
-function losses({ original, converted, uptraining }: DemoResult): string {
-  const before = {
-    name: `K=${original.numKeyValueHeads}, before`,
-    color: SERIES[0],
-    dashed: true,
-    points: [0, uptraining.steps].map((step) => ({ step, value: original.loss })),
-  };
-  const curves = converted.map(({ numKeyValueHeads: K, curve }, i) => ({
-    name: `K=${K}`,
-    color: SERIES[i + 1],
-    points: curve.map(({ step, loss }) => ({ step, value: loss })),
-  }));
-  return lineChart([before, ...curves], 'Validation loss while uptraining');
+function losses({ original, converted }: DemoResult): string {
+  const bar = (K: number, value: number, series: number, what: string): Bar => ({
+    ...{ name: `K=${K}`, color: SERIES[series], value, text: `${value.toFixed(3)} ${what}` },
+  });
+  const bars = [
+    bar(original.numKeyValueHeads, original.loss, 0, 'original'),
+    ...converted.flatMap(({ numKeyValueHeads: K, loss }, i) => [
+      bar(K, loss.converted, i + 1, 'converted'),
+      bar(K, loss.distilled, i + 1, 'distilled'),
+    ]),
+  ];
+  return barChart(bars, 'Loss of the original, converted and distilled models');
 }
 
 function drifts({ converted, original }: DemoResult): string {
@@ -92,12 +90,12 @@ function samples({ original, converted }: DemoResult): string {
   return [original, ...converted]
     .map(
       ({ numKeyValueHeads: K, sample }, i) =>
-        `<p class="note">K=${K}${i === 0 ? '' : ', uptrained'}</p>\n<pre>${escapeHtml(`${PROMPT}${sample} …`)}</pre>`,
+        `<p class="note">K=${K}${i === 0 ? '' : ', distilled'}</p>\n<pre>${escapeHtml(`${PROMPT}${sample} …`)}</pre>`,
     )
     .join('\n');
 }
 
-function facts({ model, uptraining, backend, seconds, converted }: DemoResult): string {
+function facts({ model, distillation, backend, seconds, converted }: DemoResult): string {
   const { parameters, numLayers, numHeads, numKeyValueHeads, headDim } = model;
   return factTable([
     [
@@ -105,8 +103,8 @@ function facts({ model, uptraining, backend, seconds, converted }: DemoResult): 
       `${count(parameters)} parameters, ${numLayers} layers, N=${numHeads}, K=${numKeyValueHeads}, H=${headDim}; trained on the characters of Moby-Dick`,
     ],
     [
-      'uptraining',
-      `${uptraining.steps} steps of ${count(uptraining.tokensPerStep)} characters, ${percent(uptraining.alpha)} of the training; peak learning rate ${uptraining.learningRate}; ${converted.map((one) => `K=${one.numKeyValueHeads} ${Math.round(one.seconds)} s`).join(', ')}`,
+      'distillation',
+      `${distillation.steps} steps for each layer and ${distillation.finalSteps} for all together; ${converted.map((one) => `K=${one.numKeyValueHeads} ${Math.round(one.seconds)} s`).join(', ')}`,
     ],
     ['backend', backend],
     ['total time', `${Math.round(seconds)} s`],
