@@ -75,7 +75,9 @@ export interface KeyValueHeadsChoice {
  * @throws TypeError unless there is either a target or keyValueBytes, RangeError when one head has more bytes,
  * or for a model with one head or latent attention; Error without a tokenizer or for a text that is too short
  * @example
- * const { numKeyValueHeads } = await chooseKeyValueHeads({ from: 'llama', calibration, text, target: 0.5 });
+ * const [calibration, heldOut] = [text.slice(0, 20_000), text.slice(20_000)];
+ * const options = { from: 'llama', calibration, text: heldOut, target: 0.5 };
+ * const { numKeyValueHeads } = await chooseKeyValueHeads(options);
  * await convertCheckpoint({ from: 'llama', to: 'smaller', numKeyValueHeads, calibration });
  */
 export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): Promise<KeyValueHeadsChoice> {

@@ -24,6 +24,7 @@ export type {
   DecoderConfig,
   LatentAttentionConfig,
   LayerAttention,
+  LayerInputs,
   QueryGrowth,
   QueryKeyNorm,
 } from './decoder-config.ts';
