@@ -45,6 +45,13 @@ const ROWS = {
   layers: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: 0, seed } }),
   final: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: FINAL_STEPS, seed } }),
 };
+/** By name: what the tables call it. */
+const LABELS = {
+  mean: '`mean`',
+  similar: '`similar`',
+  layers: `distilled, ${STEPS} steps per layer`,
+  final: `distilled, ${STEPS} steps per layer, then ${FINAL_STEPS} final steps`,
+};
 const rows = [
   ...['mean', 'similar'].map((name) => `${name} 0`),
   `layers ${seeds[0]}`,
@@ -180,13 +187,6 @@ function groups(results) {
     .map((name) => [LABELS[name], results.filter((result) => result.name === name)])
     .filter(([, group]) => group.length > 0);
 }
-
-const LABELS = {
-  mean: '`mean`',
-  similar: '`similar`',
-  layers: `\`similar\`, ${STEPS} steps per layer`,
-  final: `the same, then ${FINAL_STEPS} final steps`,
-};
 
 function table(head, lines) {
   return [head, head.map(() => '---'), ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
