@@ -99,7 +99,7 @@ describe.skipIf(noTerminal !== undefined).each([60, 120])('in a terminal of %i c
     });
     expect([resumed.code, readdirSync(folder)]).toEqual([0, ['out', 'text.txt']]);
     rmSync(folder, { recursive: true });
-  }, 60_000);
+  }, 120_000);
 });
 
 /** Without the line breaks of a narrow terminal, which also fall inside a long path. */

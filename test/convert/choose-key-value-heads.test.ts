@@ -46,12 +46,12 @@ test('losses are those of the written checkpoints, and the target decides', asyn
   ];
   expect(fewest.numKeyValueHeads).toBe(trials.find(({ above }) => above <= between)?.numKeyValueHeads);
   expect(none.numKeyValueHeads).toBe(6);
-}, 120_000);
+}, 300_000);
 
 test('bytes decide: the most heads that fit', async () => {
   const chosen = await chooseKeyValueHeads({ ...base, keyValueBytes: 1535 });
   expect(chosen.numKeyValueHeads).toBe(2);
-}, 60_000);
+}, 120_000);
 
 test.each([
   ['no limit', {}, 'expected either target or keyValueBytes, got none'],
