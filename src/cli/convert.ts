@@ -68,7 +68,8 @@ themselves, and how many last words of sentences they find.
 With --distill the first halves also train the converted layers, one after the other, to give the attention outputs
 of the original ones; with --final-steps, then all of them together to predict what the original predicts. Give it
 a folder with texts of the kinds that the model is used for. Each trained layer is kept in <out>.distill until
-<out> is written: after Ctrl-C, the same command with --resume goes on.
+<out> is written: after Ctrl-C, the same command with --resume goes on behind the last of them. Final steps begin
+again.
 
 --target and --kv-bytes choose the number of heads: each divisor of the model's K is tried in memory by --method
 similar on the two halves of --calibrate, before any training. --distill and gqa uptrain lower the loss further.
@@ -259,7 +260,7 @@ async function checkMeasurable(
 }
 
 function describe(to: string, result: ConvertResult): string {
-  const { format, architecture, method, numHeads, numKeyValueHeads: K, bytes, files } = result;
+  const { format, architecture, method, distill, numHeads, numKeyValueHeads: K, bytes, files } = result;
   const size = `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`;
   return facts([
     ['wrote', to, size],
@@ -267,7 +268,7 @@ function describe(to: string, result: ConvertResult): string {
     [
       'heads',
       `N=${numHeads}, K=${K.before} to ${K.after}`,
-      K.after < K.before ? method : 'repeated: the same model',
+      K.after < K.before ? `${method}${distill ? ', distilled' : ''}` : 'repeated: the same model',
     ],
     ['KV cache', cacheText(K.before, K.after)],
   ]);

@@ -55,7 +55,7 @@ class TimeLeft {
     const now = performance.now();
     if (total !== this.#first.total || done < this.#first.done) this.#first = { done, total, at: now };
     const elapsed = now - this.#first.at;
-    if (elapsed < ESTIMATE_MS || done >= total) return undefined;
+    if (elapsed < ESTIMATE_MS || done >= total || done === this.#first.done) return undefined;
     const each = elapsed / (done - this.#first.done);
     return `${duration((each * (total - done)) / 1000)} left`;
   }

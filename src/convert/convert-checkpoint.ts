@@ -110,6 +110,8 @@ export interface ConvertResult {
   readonly architecture: string | undefined;
   /** How heads were merged. */
   readonly method: ConvertMethod;
+  /** Steps of distillation; undefined without. */
+  readonly distill: { readonly steps: number; readonly finalSteps: number } | undefined;
   /** N */
   readonly numHeads: number;
   /** K of both checkpoints. */
@@ -181,6 +183,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     format: format.kind,
     architecture,
     method,
+    distill: settings && { steps: settings.steps, finalSteps: settings.finalSteps },
     numHeads: config.numHeads,
     numKeyValueHeads: { before: config.numKeyValueHeads, after },
     bytes,

@@ -22,7 +22,7 @@ import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { projectionsOf } from './mixed-layer.ts';
 import type { OpenedDecoder } from './opened-decoder.ts';
-import { type LayerTraining, layerOptimizer, shuffled } from './train-layer.ts';
+import { checkLoss, type LayerTraining, layerOptimizer, shuffled } from './train-layer.ts';
 
 /**
  * Changes the weights of `layers` in place; their matrices q, k, v and o must be f32 and their own.
@@ -50,7 +50,7 @@ export async function trainTogether(
       const share = -1 / (perStep * rows[0].length);
       const lossOf = () => mul(sum(mul(target, logProbabilities(original, config, layers, pass))), share);
       const [loss, gradients] = valueAndGrad(lossOf as (own: typeof owner) => Tensor)(owner);
-      loss.dispose();
+      checkLoss(loss);
       target.dispose();
       freePass(pass);
       for (const [name, gradient] of Object.entries(gradients)) {

@@ -84,12 +84,20 @@ export async function trainLayer(
     if (at === 0) order = shuffled(batches.length, seed, index, s / batches.length);
     const lossOf = () => mul(layerError(config, layer, index, batches[order[at]]()), share);
     const [loss, gradients] = valueAndGrad(lossOf as (own: typeof owner) => Tensor)(owner);
-    loss.dispose();
+    checkLoss(loss);
     optimizer.update(owner, gradients);
     onStep();
     await eventLoopTurn();
   }
   for (const tensor of Object.values(optimizer.tensors)) tensor.dispose();
+}
+
+/** Frees the loss. @throws Error unless it is finite */
+export function checkLoss(loss: Tensor): void {
+  const value = loss.dataSync()[0];
+  loss.dispose();
+  if (Number.isFinite(value)) return;
+  throw new Error(`distill: expected a finite loss, got ${value}; are all weights of the checkpoint finite?`);
 }
 
 /** AdamW on some matrices, with warm-up and cosine decay. */

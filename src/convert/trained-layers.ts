@@ -42,17 +42,19 @@ export class TrainedLayers {
     const found = (await folder.list()).some(({ name }) => !name.startsWith('.'));
     if (found && !resume) {
       throw new RunConflictError(
-        `${folder.name}: expected no layers of an earlier distillation, got some; { resume: true } continues it, and without the folder a new one starts`,
+        `${folder.name}: expected no layers of an earlier distillation, got some; { resume: true } continues it; delete the folder to start again`,
       );
     }
     const before = (await readSmallJson(folder, SETTINGS)) as RunIdentity | undefined;
     if (found && (typeof before !== 'object' || before === null)) {
-      throw new RunConflictError(`${folder.name}: expected layers and their ${SETTINGS}, got other files`);
+      throw new RunConflictError(
+        `${folder.name}: expected layers and their ${SETTINGS}, got others or no ${SETTINGS}`,
+      );
     }
     const key = before && differentSetting(before, identity);
     if (key !== undefined) {
       throw new RunConflictError(
-        `{ resume: true }: expected the distillation of ${folder.name}, whose ${key} is ${before?.[key]}, got ${identity[key]}; without the folder a new one starts`,
+        `{ resume: true }: expected the distillation of ${folder.name}, whose ${key} is ${before?.[key]}, got ${identity[key]}; delete the folder to start again`,
       );
     }
     await folder.create();
@@ -69,14 +71,21 @@ export class TrainedLayers {
     return this.#indices.has(index);
   }
 
-  /** @throws FormatError for a damaged file */
+  /** @throws Error for a damaged file */
   async read(index: number): Promise<LayerWeights> {
-    await using file = await openCheckpoint({ folder: this.#folder, file: nameOf(index) });
+    const advice = 'delete the file, and the layer is trained again';
+    await using file = await openCheckpoint({ folder: this.#folder, file: nameOf(index) }).catch((cause) => {
+      throw new Error(`${(cause as Error).message}; ${advice}`, { cause });
+    });
     const weights: Partial<Record<(typeof NAMES)[number], Float32Array>> = {};
     for (const name of NAMES) {
       const tensor = await loadTensorAsync(file, name, { dtype: 'f32' });
-      weights[name] = Float32Array.from(tensor.dataSync() as Float32Array);
+      const values = Float32Array.from(tensor.dataSync() as Float32Array);
       tensor.dispose();
+      if (!values.every(Number.isFinite)) {
+        throw new Error(`${file.path}: expected finite numbers in "${name}", got others; ${advice}`);
+      }
+      weights[name] = values;
     }
     return weights as LayerWeights;
   }

@@ -157,7 +157,7 @@ describe('gqa plan', () => {
     expect(stdout.trim().split('\n').length).toBe(103);
     expect(stdout).toMatch(/^deepseek-v3 .* latent /m);
     const json = JSON.parse((await plan('--list', '--json')).stdout);
-    expect(json.presets.length).toBe(100);
+    expect(json.presets.length).toBe(102);
   });
 
   test.each([

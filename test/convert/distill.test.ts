@@ -2,7 +2,7 @@
  * Distillation of converted layers: the gradient against NumPy, weights that reach the file in every family's
  * layout, and training that lowers the error, with the same bits on any number of threads.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -207,12 +207,30 @@ describe('an interrupted distillation', () => {
     expect((await resumed).method).toBe('similar');
   });
 
+  test('refuses a damaged layer, and trains it again without its file', async () => {
+    const to = freshPath('damaged');
+    await interrupted(to);
+    const file = join(`${to}.distill`, 'layer-0.safetensors');
+    const bytes = readFileSync(file);
+    writeFileSync(file, bytes.fill(0xff, bytes.length - 400));
+    const resumed = { ...options, to, distill: { ...distill, resume: true } };
+    await expect(convertCheckpoint(resumed)).rejects.toThrow(
+      /finite numbers in "\w+", got others; delete the file/,
+    );
+    writeFileSync(file, bytes.subarray(0, 1000));
+    await expect(convertCheckpoint(resumed)).rejects.toThrow(/layer-0.*delete the file/s);
+    rmSync(file);
+    expect((await convertCheckpoint(resumed)).distill).toEqual({ steps: 2, finalSteps: 1 });
+  }, 60_000);
+
   test('refuses a folder of other files', async () => {
     const to = freshPath('other');
     mkdirSync(`${to}.distill`);
     writeFileSync(`${to}.distill/mine.txt`, 'mine');
     const run = convertCheckpoint({ ...options, to, distill: { ...distill, resume: true } });
-    await expect(run).rejects.toThrow('expected layers and their settings.json, got other files');
+    await expect(run).rejects.toThrow(
+      'expected layers and their settings.json, got others or no settings.json',
+    );
     expect(readdirSync(`${to}.distill`)).toEqual(['mine.txt']);
   });
 });

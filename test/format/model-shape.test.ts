@@ -295,7 +295,8 @@ describe('modelShapeFromConfig', () => {
       { ...LLAMA3, num_attention_heads: undefined },
       'num_decoder_attention_heads: expected a positive integer, got no such key',
     ],
-    ['no layers', { ...LLAMA3, num_hidden_layers: null }, 'got no such key'],
+    ['no layers', { ...LLAMA3, num_hidden_layers: undefined }, 'got no such key'],
+    ['null layers', { ...LLAMA3, num_hidden_layers: null }, 'got null'],
     [
       'heads that are no number',
       { ...LLAMA3, num_attention_heads: '32' },

@@ -90,6 +90,14 @@ const rows: Record<string, () => void> = {
   sinks: () => agrees(attend({ sinks: input('sinks'), mask: input('mask') }), 'sinks/gptOss'),
   'window as one number': () => agrees(attend({ localWindowSize: 1 }, input('long')), 'window/jaxOne'),
   'window as a pair': () => agrees(attend({ localWindowSize: [2, 0] }, input('long')), 'window/jaxPair'),
+  chunks: () => {
+    const long = input('long');
+    const [T, S] = [long.shape[1], input('key').shape[1]];
+    const sees = Array.from({ length: T * S }, (_, i) => (i / S / 2) >> 0 === ((i % S) / 2) >> 0);
+    const mask = tensor(sees, { shape: [1, 1, T, S], dtype: 'bool' });
+    const got = attend({ chunkSize: 2, isCausal: true }, long);
+    expectClose(got.dataSync(), attend({ mask, isCausal: true }, long).dataSync(), 1e-6);
+  },
   'key lengths': () => agrees(attend({ keyValueSeqLengths: [2] }), 'lengths/jaxKeys'),
   'query lengths': () => agrees(attend({ querySeqLengths: [2] }), 'lengths/jaxQueries'),
   'dropout, broadcast': () => {
