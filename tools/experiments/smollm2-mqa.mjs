@@ -42,21 +42,15 @@ const seeds = values.seeds.split(',').map(Number);
 const ROWS = {
   mean: () => ({ method: 'mean' }),
   similar: () => ({ method: 'similar' }),
-  layers: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: 0, seed } }),
-  final: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: FINAL_STEPS, seed } }),
+  distilled: (seed) => ({ method: 'similar', distill: { steps: STEPS, finalSteps: FINAL_STEPS, seed } }),
 };
 /** By name: what the tables call it. */
 const LABELS = {
   mean: '`mean`',
   similar: '`similar`',
-  layers: `distilled, ${STEPS} steps per layer`,
-  final: `distilled, ${STEPS} steps per layer, then ${FINAL_STEPS} final steps`,
+  distilled: `distilled, ${STEPS} steps per layer, then ${FINAL_STEPS} final steps`,
 };
-const rows = [
-  ...['mean', 'similar'].map((name) => `${name} 0`),
-  `layers ${seeds[0]}`,
-  ...seeds.map((seed) => `final ${seed}`),
-];
+const rows = [...['mean', 'similar'].map((name) => `${name} 0`), ...seeds.map((seed) => `distilled ${seed}`)];
 
 if (values.one !== undefined) await runRow(values.one);
 else {
