@@ -6,6 +6,7 @@
  * memory that a program no longer uses is returned.
  */
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "gqa.h"
 #include "memory.h"
@@ -21,7 +22,6 @@ static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
-static void *system_alloc(size_t bytes) { return os_alloc(bytes); }
 static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)256 << 20); }
 
 /* Returns free buffers to the system, large ones first, until the pool is within its limit. */
@@ -30,7 +30,7 @@ static void trim(void) {
     const size_t bytes = memory_size_of(index);
     for (struct free_buffer *buffer; live + pooled > most() && (buffer = free_lists[index]) != 0; pooled -= bytes) {
       free_lists[index] = buffer->next;
-      os_free(buffer);
+      os_free(buffer, bytes);
     }
   }
 }
@@ -48,7 +48,7 @@ static void used(size_t bytes, int from_pool) {
 static int give_back(void *buffer, size_t bytes) {
   live -= bytes;
   if (live + pooled + bytes > most()) {
-    os_free(buffer);
+    os_free(buffer, bytes);
     return 1;
   }
   pooled += bytes;
@@ -63,15 +63,17 @@ static int give_back(void *buffer, size_t bytes) {
 
 #if defined(__SANITIZE_ADDRESS__)
 /*
- * Each buffer from the system, with its exact size: in a pool the sanitizer would detect neither overflow nor
- * use after free.
+ * Each buffer from malloc, with its exact size: in a pool or a mapping the sanitizer would detect neither
+ * overflow nor use after free.
  */
 void *gqa_alloc(size_t bytes) {
-  return bytes > (size_t)-1 / 4 ? 0 : os_alloc(bytes ? bytes : 1);
+  void *buffer = 0;
+  if (bytes > (size_t)-1 / 4) return 0;
+  return posix_memalign(&buffer, 64, bytes ? bytes : 1) == 0 ? buffer : 0;
 }
 void gqa_free(void *pointer, size_t bytes) {
   (void)bytes;
-  os_free(pointer);
+  free(pointer);
 }
 #else
 void *gqa_alloc(size_t bytes) {
@@ -83,7 +85,7 @@ void *gqa_alloc(size_t bytes) {
   if (buffer) {
     free_lists[index] = buffer->next;
     used(rounded, 1);
-  } else if ((buffer = system_alloc(rounded)) != 0) {
+  } else if ((buffer = os_alloc(rounded)) != 0) {
     used(rounded, 0);
   }
   unlock();

@@ -6,9 +6,9 @@
 #define GQA_OS_H
 #include <stddef.h>
 
-/* Memory from the system, 64-byte aligned; NULL when there is none. Freed by os_free only. */
+/* Memory from the system, 64-byte aligned; NULL when there is none. Freed by os_free only, with its size. */
 void *os_alloc(size_t bytes);
-void os_free(void *buffer);
+void os_free(void *buffer, size_t bytes);
 
 /* Processors of this machine, at least 1. */
 int os_processors(void);

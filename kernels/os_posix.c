@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,20 +13,51 @@
 #include <unistd.h>
 
 /*
- * Large buffers ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6 to 12 %
- * on decode).
+ * Buffers from OS_MAPPED bytes on are mapped one by one: malloc would keep most of them in its heap when they
+ * are freed. Large ones ask for huge pages: long strided reads (a cache, a weight) then miss the TLB less (6
+ * to 12 % on decode).
  */
+#define OS_MAPPED ((size_t)1 << 20)
 #define OS_HUGE_PAGE ((size_t)2 << 20)
-void *os_alloc(size_t bytes) {
-  void *buffer = 0;
-  if (posix_memalign(&buffer, bytes >= 2 * OS_HUGE_PAGE ? OS_HUGE_PAGE : 64, bytes) != 0) return 0;
+
+static int takes_huge_pages(size_t bytes) { return bytes >= 2 * OS_HUGE_PAGE; }
+
+/* Bytes of address space. The part of a huge page that lies behind the buffer is never written. */
+static size_t mapped_bytes(size_t bytes) {
+  return takes_huge_pages(bytes) ? (bytes + OS_HUGE_PAGE - 1) / OS_HUGE_PAGE * OS_HUGE_PAGE : bytes;
+}
+
+static void *map_memory(size_t bytes) {
+  void *address = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+  return address == MAP_FAILED ? 0 : address;
+}
+
+/* Maps a huge page more than asked for, and returns what lies before and behind the aligned buffer. */
+static void *map_huge_pages(size_t bytes) {
+  const size_t whole = mapped_bytes(bytes);
+  char *first = map_memory(whole + OS_HUGE_PAGE);
+  if (!first) return 0;
+  const size_t before = (OS_HUGE_PAGE - (uintptr_t)first % OS_HUGE_PAGE) % OS_HUGE_PAGE;
+  char *buffer = first + before;
+  if (before > 0) munmap(first, before);
+  munmap(buffer + whole, OS_HUGE_PAGE - before);
 #if defined(MADV_HUGEPAGE)
-  if (bytes >= 2 * OS_HUGE_PAGE) madvise(buffer, bytes / OS_HUGE_PAGE * OS_HUGE_PAGE, MADV_HUGEPAGE);
+  madvise(buffer, bytes / OS_HUGE_PAGE * OS_HUGE_PAGE, MADV_HUGEPAGE);
 #endif
   return buffer;
 }
 
-void os_free(void *buffer) { free(buffer); }
+void *os_alloc(size_t bytes) {
+  if (takes_huge_pages(bytes)) return map_huge_pages(bytes);
+  if (bytes >= OS_MAPPED) return map_memory(bytes);
+  void *buffer = 0;
+  return posix_memalign(&buffer, 64, bytes) == 0 ? buffer : 0;
+}
+
+void os_free(void *buffer, size_t bytes) {
+  if (bytes >= OS_MAPPED) munmap(buffer, mapped_bytes(bytes));
+  else free(buffer);
+}
 
 int os_processors(void) {
   const long processors = sysconf(_SC_NPROCESSORS_ONLN);

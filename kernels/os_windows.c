@@ -6,7 +6,10 @@
 #include <windows.h>
 
 void *os_alloc(size_t bytes) { return _aligned_malloc(bytes, 64); }
-void os_free(void *buffer) { _aligned_free(buffer); }
+void os_free(void *buffer, size_t bytes) {
+  (void)bytes;
+  _aligned_free(buffer);
+}
 
 int os_processors(void) {
   SYSTEM_INFO info;

@@ -34,7 +34,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const load = (path) => import(join(root, 'dist', path));
 
 /** Steps of each layer, and final ones. */
-const [STEPS, FINAL_STEPS] = [800, 160];
+const [STEPS, FINAL_STEPS] = [800, 800];
 /** Characters of a piece of the text. */
 const PIECE = 2_000;
 const seeds = values.seeds.split(',').map(Number);
@@ -113,12 +113,13 @@ async function trainingText() {
   const { readTrainingText } = await load('cli/read-text.js');
   const play = readFileSync(join(values.testdata, 'asyoulik.txt'), 'latin1');
   const texts = [
-    (await readTrainingText('moby-dick')).slice(0, 500_000),
+    await readTrainingText('moby-dick'),
     // Without its first scene, which is among the held-out texts.
     speeches(play.slice(play.indexOf('SCENE II\t'))),
     paragraphs(readFileSync(join(values.testdata, 'lcet10.txt'), 'latin1')),
-    sources('src', '.ts', 400_000),
-    sources('tools/golden', '.py', 250_000),
+    sources('src', '.ts', 500_000),
+    ...['bench', 'scripts', 'tools'].map((folder) => sources(folder, '.mjs', 150_000)),
+    sources('tools/golden', '.py', 150_000),
   ];
   const pieces = texts.flatMap((text) => {
     const count = Math.ceil(text.length / PIECE);
@@ -152,7 +153,7 @@ function paragraphs(text) {
 /** Whole files, at equal distances in the order of their names. */
 function sources(folder, ending, characters) {
   const files = readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith(ending))
+    .filter((name) => name.endsWith(ending) && !name.includes('node_modules'))
     .sort()
     .map((name) => readFileSync(join(root, folder, name), 'utf8'));
   const step = Math.max(1, files.reduce((sum, file) => sum + file.length, 0) / characters);
