@@ -45,8 +45,8 @@ const FAMILIES = [
   ],
   [
     'gemma4_text',
-    'Gemma 4 (text, also from files with a vision tower; no experts)',
-    'other head dims in full layers, keys and values shared by the last layers, per-layer embeddings',
+    'Gemma 4 (text, also from files with a vision tower)',
+    'other head dims in full layers, keys and values shared by the last layers, per-layer embeddings, mixtures of experts beside the MLP',
   ],
   ['smollm3', 'SmolLM3', 'every fourth layer without rotation'],
   ['olmo', 'OLMo 1', 'layer norms without weights, clamped q, k and v'],

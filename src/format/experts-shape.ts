@@ -4,6 +4,7 @@
  *
  * Source: the configuration files of transformers 5.23.0; llama.cpp's llama-arch.cpp.
  */
+import type { FamilyFacts } from './family-facts.ts';
 import type { KeyReader } from './key-reader.ts';
 import type { ExpertsShape } from './shape-types.ts';
 
@@ -25,16 +26,19 @@ export function configExperts(
   keys: KeyReader,
   numLayers: number,
   intermediateSize: number | undefined,
-  sharedExperts: number = 0,
+  sharedExperts: FamilyFacts['sharedExperts'] = 0,
 ): ExpertsShape | undefined {
+  // Gemma 4 has a switch.
+  if (keys.flag('enable_moe_block') === false) return undefined;
   const numExperts = keys.count(...EXPERTS) ?? 0;
   // Llama 4 has a key of its own for the dense layers.
   const own = keys.has('intermediate_size_mlp') ? ['intermediate_size'] : [];
   const width = keys.count('moe_intermediate_size', 'expert_ffn_hidden_size', ...own) ?? intermediateSize;
   if (numExperts === 0 || width === undefined) return undefined;
+  const stated = keys.count('n_shared_experts', 'moe_num_shared_experts', 'num_shared_experts');
   const shared =
     keys.count('shared_expert_intermediate_size', 'shared_intermediate_size') ??
-    width * (keys.count('n_shared_experts', 'moe_num_shared_experts', 'num_shared_experts') ?? sharedExperts);
+    sharedWidth(stated ?? sharedExperts, width, intermediateSize);
   const dense = keys.count('first_k_dense_replace', 'moe_layer_start_index', 'num_dense_layers') ?? 0;
   const period = keys.count('decoder_sparse_step', 'interleave_moe_layer_step', 'moe_layer_interval') ?? 1;
   const without = keys.list('mlp_only_layers')?.length ?? 0;
@@ -59,14 +63,14 @@ export function ggufExperts(
   arch: string,
   numLayers: number,
   intermediateSize: number | undefined,
-  sharedExperts: number = 0,
+  sharedExperts: FamilyFacts['sharedExperts'] = 0,
 ): ExpertsShape | undefined {
   const numExperts = keys.count(`${arch}.expert_count`) ?? 0;
   const width = keys.count(`${arch}.expert_feed_forward_length`) ?? intermediateSize;
   if (numExperts === 0 || width === undefined) return undefined;
   const shared =
     keys.count(`${arch}.expert_shared_feed_forward_length`) ??
-    width * (keys.count(`${arch}.expert_shared_count`) ?? sharedExperts);
+    sharedWidth(keys.count(`${arch}.expert_shared_count`) ?? sharedExperts, width, intermediateSize);
   const period = keys.count(`${arch}.interleave_moe_layer_step`) ?? 1;
   const dense = keys.count(`${arch}.leading_dense_block_count`) ?? 0;
   return {
@@ -76,4 +80,8 @@ export function ggufExperts(
     sharedIntermediateSize: shared,
     numLayers: Math.max(0, Math.floor((numLayers - dense) / Math.max(1, period))),
   };
+}
+
+function sharedWidth(shared: number | 'mlp', expertWidth: number, mlpWidth: number = 0): number {
+  return shared === 'mlp' ? mlpWidth : shared * expertWidth;
 }

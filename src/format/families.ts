@@ -43,7 +43,7 @@ const mimo2: FamilyFacts = {
   kindsFromKeys: (keys, numLayers) =>
     keys.perLayer(numLayers, 'hybrid_layer_pattern')?.map((flag) => (flag === 0 ? 'full' : 'sliding')),
 };
-const gemma4: FamilyFacts = { fullHeadDim: 512, gguf: { tokensInMergeOrder: true } };
+const gemma4: FamilyFacts = { sharedExperts: 'mlp', fullHeadDim: 512, gguf: { tokensInMergeOrder: true } };
 
 const ROWS: Readonly<Record<string, FamilyFacts>> = {
   afmoe: {

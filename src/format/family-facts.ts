@@ -53,8 +53,11 @@ export interface FamilyFacts {
   readonly ungated?: true;
   /** Positions are learned: a row of D each, added to the embedding. */
   readonly learnedPositions?: true;
-  /** Experts that see every token, as wide as the others, where the file does not state them. */
-  readonly sharedExperts?: number;
+  /**
+   * Experts that see every token, where the file does not state them: so many as wide as the others, or
+   * (`mlp`) one as wide as the dense MLP.
+   */
+  readonly sharedExperts?: number | 'mlp';
   /** Defaults of keys that are absent in released files. */
   readonly defaults?: Keys;
   /** The same for the nested config of multimodal files; other files state these keys. */

@@ -114,7 +114,7 @@ export function decoderLayer(
   const middle = add(x, output);
   const [read, unnormed] = residual === 'parallel' ? [x, normed] : [middle, middle];
   const input = layer.mlpNorm ? normalize(config, read, layer.mlpNorm) : unnormed;
-  const hidden = dropped(pass.dropout, feedForward(config, layer, index, input), 'mlp', index);
+  const hidden = dropped(pass.dropout, feedForward(config, layer, index, input, read), 'mlp', index);
   const after = add(middle, branchOutput(config, hidden, layer.mlpNormAfter));
   const whole = layer.input ? add(after, inputBranch(config, layer.input, pass, index, after)) : after;
   return layer.scale ? mul(whole, layer.scale) : whole;
@@ -264,15 +264,24 @@ function normalizeAndRotate(
   return queryKeyNorm.afterRotation ? normed(rotated(heads)) : rotated(normed(heads));
 }
 
+/** x: what the MLP reads; unnormed: the same before its norm. */
 function feedForward(
   config: DecoderConfig,
   { feedForward: layer }: DecoderLayer,
   index: number,
   x: Tensor,
+  unnormed: Tensor,
 ): Tensor {
   if (!('router' in layer)) return mlp(config.mlp, layer, x, index);
-  const mixed = mixtureOfExperts(config.experts as ExpertsConfig, layer, x);
-  return layer.shared ? add(mixed, mlp(config.mlp, layer.shared, x, index)) : mixed;
+  const experts = config.experts as ExpertsConfig;
+  const { norm } = experts.routing;
+  const { norms, shared, routerNorm } = layer;
+  const normed = (part: Tensor, weight: Tensor | undefined) =>
+    weight ? normalize(config, part, { weight }) : part;
+  const read = norms ? normed(unnormed, norms.before) : x;
+  const routed = norm ? mul(normed(unnormed, routerNorm), norm.scale) : read;
+  const mixed = normed(mixtureOfExperts(experts, layer, read, routed), norms?.after);
+  return shared ? add(mixed, normed(mlp(config.mlp, shared, x, index), norms?.sharedAfter)) : mixed;
 }
 
 function mlp(

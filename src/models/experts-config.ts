@@ -23,6 +23,11 @@ export interface ExpertsConfig {
   readonly routerBias: boolean;
   /** Whether the experts' projections have biases. */
   readonly biases: boolean;
+  /**
+   * Whether routed and shared experts have norms of their own (Gemma 4): the routed ones read x behind one,
+   * and the outputs of each kind go through one before they are summed; default false.
+   */
+  readonly norms?: boolean;
 }
 
 /** How a token chooses its experts and their weights. */
@@ -45,6 +50,13 @@ export interface RoutingConfig {
   readonly scale: number;
   /** What the weights multiply: the experts' outputs (default), or what they read (Llama 4). */
   readonly weigh?: 'outputs' | 'inputs';
+  /**
+   * The router reads x through an RMS norm of its own, times `scale` (Gemma 4); absent: it reads what the
+   * experts read.
+   */
+  readonly norm?: { readonly scale: number };
+  /** Whether a stored factor per expert multiplies its final weight (Gemma 4); default false. */
+  readonly expertScale?: boolean;
 }
 
 /**
@@ -63,6 +75,12 @@ export interface ExpertNames {
   readonly router: string;
   /** The whole name; `[E]`. */
   readonly choiceBias?: string;
+  /** The whole name; `[D]`; needed only with `routing.norm`. */
+  readonly routerNorm?: string;
+  /** The whole name; `[E]`; needed only with `routing.expertScale`. */
+  readonly expertScale?: string;
+  /** Needed only with `norms`: of what routed experts read, and of what routed and shared experts give. */
+  readonly norms?: { readonly before: string; readonly after: string; readonly sharedAfter: string };
   /** Whether one tensor holds all experts, `[E, …]`; `expert` then names the same ones for each. */
   readonly stacked: boolean;
   /** Whether weights are `[In, Out]`; they are read in place. Default `[Out, In]`. */

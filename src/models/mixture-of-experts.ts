@@ -7,9 +7,10 @@
  * or, with weights of what experts read, of down_e(activation(gate_e (weight_e x)) * up_e (weight_e x)).
  *
  * Source: Shazeer et al. 2017; DeepSeek-V2 and V3 (transformers models/deepseek_v2, deepseek_v3), gpt-oss
- * (models/gpt_oss), Mixtral (models/mixtral), Llama 4 (models/llama4).
+ * (models/gpt_oss), Mixtral (models/mixtral), Llama 4 (models/llama4), Gemma 4 (models/gemma4).
  */
 import { add, div, maximum, minimum, mul } from '../ops/binary.ts';
+import { embedding } from '../ops/embedding.ts';
 import { chooseExperts, expertLinears } from '../ops/experts.ts';
 import { linear } from '../ops/linear.ts';
 import { matmul } from '../ops/matmul.ts';
@@ -26,13 +27,19 @@ import type { MixtureOf } from './mixture-weights.ts';
 /**
  * The chosen experts' part of the layer, without the shared ones.
  * @param x `[B, T, D]`
+ * @param routed what the router reads, `[B, T, D]`; default x
  * @returns `[B, T, D]`
  */
-export function mixtureOfExperts(config: ExpertsConfig, layer: MixtureOf<Tensor>, x: Tensor): Tensor {
+export function mixtureOfExperts(
+  config: ExpertsConfig,
+  layer: MixtureOf<Tensor>,
+  x: Tensor,
+  routed: Tensor = x,
+): Tensor {
   const { expertsPerToken: k, intermediateSize: I } = config;
   const [B, T, D] = x.shape;
   const rows = reshape(x, [B * T, D]);
-  const { weights, ids } = route(config, layer, rows);
+  const { weights, ids } = route(config, layer, reshape(routed, [B * T, D]));
   const parts = layer.gateUp.map(experts);
   const byInputs = config.routing.weigh === 'inputs';
   // [B*T, 1, D] * [B*T, k, 1]
@@ -49,7 +56,7 @@ export function mixtureOfExperts(config: ExpertsConfig, layer: MixtureOf<Tensor>
 /** Which experts each row of x goes to, and with what weight: `[rows, k]` both. */
 function route(
   { routing, expertsPerToken: count }: ExpertsConfig,
-  { router, choiceBias: bias }: MixtureOf<Tensor>,
+  { router, choiceBias: bias, expertScale }: MixtureOf<Tensor>,
   x: Tensor,
 ): { weights: Tensor; ids: Tensor } {
   const { scores: kind, groups, normalize, scale } = routing;
@@ -59,7 +66,10 @@ function route(
   let weights = kind === 'softmaxOfChosen' ? softmax(values) : values;
   // DeepSeek-V3's epsilon: all sigmoids may be 0.
   if (normalize) weights = div(weights, add(sum(weights, { axis: -1, keepDims: true }), 1e-20));
-  return { weights: scale === 1 ? weights : mul(weights, scale), ids };
+  if (scale !== 1) weights = mul(weights, scale);
+  if (!expertScale) return { weights, ids };
+  const factors = embedding(reshape(expertScale, [-1, 1]), ids);
+  return { weights: mul(weights, reshape(factors, weights.shape)), ids };
 }
 
 function experts(list: readonly { readonly weight: Tensor; readonly bias?: Tensor }[]): {

@@ -16,6 +16,12 @@ export interface MixtureOf<T> {
   readonly router: ProjectionOf<T>;
   /** `[E]`; counts for the choice only. */
   readonly choiceBias?: T;
+  /** `[D]` */
+  readonly routerNorm?: T;
+  /** `[E]`; multiplies the weights of chosen experts. */
+  readonly expertScale?: T;
+  /** `[D]` each: of what routed experts read, and of what routed and shared experts give. */
+  readonly norms?: { readonly before: T; readonly after: T; readonly sharedAfter: T };
   /** Gate and up, `[I, D]` each; or one list of `[2 I, D]` with both (`joint`). */
   readonly gateUp: readonly (readonly ProjectionOf<T>[])[];
   /** `[D, I]` */
@@ -82,6 +88,16 @@ export function mixtureWeights<T>(
     ...(routing.choiceBias && {
       choiceBias: source({ ...whole(names.choiceBias as string, [E]), buffer: true }),
     }),
+    ...(routing.norm && { routerNorm: source(whole(`${names.routerNorm}`, [D])) }),
+    ...(routing.expertScale && { expertScale: source(whole(`${names.expertScale}`, [E])) }),
+    ...(config.norms &&
+      names.norms && {
+        norms: {
+          before: source(whole(`${names.norms.before}.weight`, [D])),
+          after: source(whole(`${names.norms.after}.weight`, [D])),
+          sharedAfter: source(whole(`${names.norms.sharedAfter}.weight`, [D])),
+        },
+      }),
     ...(oneList && { joint }),
     gateUp: oneList
       ? [each(({ gateUp }, item) => projection(gateUp as ExpertTensorNames, item, [D, 2 * I]))]

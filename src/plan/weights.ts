@@ -19,14 +19,14 @@ export interface WeightGroup {
 
 /** Of both Hugging Face's and GGUF's names; the first that matches counts. */
 const NAMES: readonly (readonly [RegExp, WeightKind])[] = [
-  [/norm|bias$|(^|[._])ln_|sinks/, 'other'],
+  [/norm|bias$|(^|[._])ln_|sinks|(\.|per_expert_)scale$/, 'other'],
   [
     /(token_embd|position_embd|embed_tokens|embed_positions|word_embeddings|embed_in|wte|wpe)[^.]*\.weight$/,
     'embedding',
   ],
   [/^(output|(.*\.)?lm_head|embed_out)\.weight$/, 'head'],
   [/_exps\.|\.experts\./, 'experts'],
-  [/ffn|mlp|moe|feed_forward|_shexp|dense_(h_to_4h|4h_to_h)|\.fc[12]\./, 'mlp'],
+  [/ffn|mlp|moe|router|feed_forward|_shexp|dense_(h_to_4h|4h_to_h)|\.fc[12]\./, 'mlp'],
   [/attn|attention|[qkv]_proj|o_proj|query_key_value/, 'attention'],
 ];
 

@@ -99,6 +99,7 @@ const OPTIONS: readonly string[] = [
   'tiny-llama4_text/images',
   'tiny-gemma4_text/plain',
   'tiny-gemma4_text/keys',
+  'tiny-gemma4_text/experts',
 ];
 
 /** The same weights as GGUF where llama.cpp has a way to say them. */
@@ -158,6 +159,7 @@ test('the GGUF forms are there', () => {
     'tiny-llama4_text/long.gguf',
     'tiny-gemma4_text/plain.gguf',
     'tiny-gemma4_text/keys.gguf',
+    'tiny-gemma4_text/experts.gguf',
   ]);
 });
 

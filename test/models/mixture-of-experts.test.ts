@@ -14,6 +14,7 @@ import { add } from '../../src/ops/binary.ts';
 import { gatedActivation } from '../../src/ops/gated.ts';
 import { linears } from '../../src/ops/linear.ts';
 import { allocate } from '../../src/ops/operands.ts';
+import { rmsNorm } from '../../src/ops/rms-norm.ts';
 import { adamw, causalLmLoss, Optimizer } from '../../src/train/index.ts';
 import { backends } from '../ops/backends.ts';
 import { expectClose, GOLDEN, Golden } from './golden.ts';
@@ -75,6 +76,10 @@ function layerOf(
   return {
     router,
     ...(name.startsWith('deepseek-v3') && { choiceBias: part('choiceBias', [E]) }),
+    ...(name === 'gemma4' && {
+      routerNorm: part('routerNorm', [D]),
+      expertScale: part('expertScale', [E]),
+    }),
     gateUp: [0, 1].map((half) => each((e) => ({ weight: part('gateUp', [I, D], e, 2, half) }))),
     down: each((e) => ({ weight: part('down', [D, I], e) })),
     transposed,
@@ -90,7 +95,9 @@ function layerOf(
 function run(spec: Case, layer: MixtureOf<Tensor>, x: Tensor): Tensor {
   const clamped = spec.activation.type === 'clamped';
   const config = { ...spec, layers: [true], routerBias: clamped, biases: clamped };
-  const mixed = mixtureOfExperts(config, layer, x);
+  const { routing } = spec;
+  const routed = routing.norm && mul(rmsNorm(x, layer.routerNorm, { eps: 1e-6 }), routing.norm.scale);
+  const mixed = mixtureOfExperts(config, layer, x, routed);
   if (!layer.shared) return mixed;
   const [gate, up] = linears(x, layer.shared.gateUp);
   return add(mixed, linear(gatedActivation(gate, up), layer.shared.down.weight));
@@ -113,8 +120,8 @@ describe.each(backends)('$name', (backend) => {
     const layer = layerOf(backend, spec);
     const x = put(backend, golden.floats(`${name}/x`), [B, T, D]);
     const dY = put(backend, golden.floats(`${name}/dY`), [B, T, D]);
-    const { gateUp, down, router } = layer;
-    const leaves = { x, router, gateUp, down };
+    const { gateUp, down, router, routerNorm, expertScale } = layer;
+    const leaves = { x, router, gateUp, down, ...(routerNorm && expertScale && { routerNorm, expertScale }) };
     const found = grad((at: typeof leaves) => sum(mul(run(spec, { ...layer, ...at }, at.x), dY)))(leaves);
     const close = (got: Tensor | undefined, key: string) =>
       expectClose((got as Tensor).dataSync(), golden.floats(`${name}/d/${key}`), 10 * TOLERANCE, key);
@@ -122,6 +129,8 @@ describe.each(backends)('$name', (backend) => {
       list.flatMap((one) => [...(one as Tensor).dataSync()]);
     close(found.x, 'x');
     close(found.router.weight, 'router');
+    if (routerNorm) close(found.routerNorm, 'routerNorm');
+    if (expertScale) close(found.expertScale, 'expertScale');
     const halves = found.gateUp;
     const stacked = Array.from({ length: spec.numExperts }, (_, e) =>
       halves.map((half) => half[e].weight),

@@ -64,6 +64,7 @@ const FILES = [
   'tiny-llama4_text/long',
   'tiny-gemma4_text/plain',
   'tiny-gemma4_text/keys',
+  'tiny-gemma4_text/experts',
   'quant/k-mixed',
 ];
 const STEPS = 16;

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import DeepseekV2Config, DeepseekV3Config, GptOssConfig, MixtralConfig, Qwen3MoeConfig
+from transformers import DeepseekV2Config, DeepseekV3Config, Gemma4TextConfig, GptOssConfig, MixtralConfig, Qwen3MoeConfig
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
+from transformers.models.gemma4.modeling_gemma4 import Gemma4TextExperts, Gemma4TextRouter
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssMLP
 from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
@@ -24,6 +25,20 @@ from golden_io import versions, write_arrays, write_json
 B, T, D, I = 2, 5, 13, 7
 DEEPSEEK = dict(hidden_size=D, moe_intermediate_size=I, n_shared_experts=2, num_attention_heads=1)
 GROUPS = dict(n_group=3, topk_group=2)
+
+
+class Gemma4Experts(torch.nn.Module):
+    """The router and the experts of a layer, both of x; the layer has a norm in front of its experts."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.router, self.experts = Gemma4TextRouter(config), Gemma4TextExperts(config)
+
+    def forward(self, x):
+        rows = x.reshape(-1, D)
+        _, weights, chosen = self.router(rows)
+        return self.experts(rows, chosen, weights).reshape(x.shape)
+
 
 # name -> (module, config, this library's routing)
 CASES = {
@@ -50,8 +65,14 @@ CASES = {
     "qwen3-moe": (
         Qwen3MoeSparseMoeBlock, Qwen3MoeConfig(hidden_size=D, moe_intermediate_size=I, num_experts=7, num_experts_per_tok=3, norm_topk_prob=False),
         dict(scores="softmax", choiceBias=False, normalize=False, scale=1)),
+    "gemma4": (
+        Gemma4Experts,
+        Gemma4TextConfig(hidden_size=D, moe_intermediate_size=I, num_experts=5, top_k_experts=2, enable_moe_block=True,
+                         hidden_activation="silu", num_attention_heads=1, num_key_value_heads=1),
+        dict(scores="softmax", choiceBias=False, normalize=True, scale=1, norm=dict(scale=D**-0.5), expertScale=True)),
 }
 NAMES = {
+    "router.proj.weight": "router", "router.scale": "routerNorm", "router.per_expert_scale": "expertScale",
     "gate.weight": "router", "router.weight": "router", "router.bias": "routerBias",
     "experts.gate_up_proj": "gateUp", "experts.gate_up_proj_bias": "gateUpBias", "experts.down_proj": "down", "experts.down_proj_bias": "downBias",
     "shared_experts.gate_proj.weight": "shared/gate", "shared_experts.up_proj.weight": "shared/up", "shared_experts.down_proj.weight": "shared/down",
@@ -82,7 +103,7 @@ def main(out):
             arrays |= {f"{name}/{NAMES[key]}": p.detach().numpy(), f"{name}/d/{NAMES[key]}": p.grad.numpy()}
         clamped = name == "gpt-oss"
         activation = dict(type="clamped", alpha=config.swiglu_alpha, limit=config.swiglu_limit) if clamped else dict(type="gated", function="silu")
-        cases.append(dict(name=name, numExperts=arrays[f"{name}/router"].shape[0], expertsPerToken=config.num_experts_per_tok,
+        cases.append(dict(name=name, numExperts=arrays[f"{name}/router"].shape[0], expertsPerToken=getattr(config, "num_experts_per_tok", None) or config.top_k_experts,
                           intermediateSize=I, routing=routing, activation=activation))
     write_arrays(out / "golden.safetensors", arrays)
     write_json(out / "golden.json", {"script": "tools/golden/experts.py", "versions": versions("torch", "transformers"), "B": B, "T": T, "D": D, "cases": cases})

@@ -28,7 +28,7 @@ FILES = (
     "granite/plain", "granite/options", "gpt_neox/plain", "phi/plain", "stablelm/plain", "stablelm/parallel", "gemma/plain",
     "glm4/plain", "cohere2/plain", "ernie4_5/plain", "exaone4/plain", "exaone4/full", "ministral3/plain", "hunyuan_v1_dense/plain",
     "seed_oss/plain", "arcee/plain", "apertus/plain",
-    "llama4_text/long", "gemma4_text/plain", "gemma4_text/keys")
+    "llama4_text/long", "gemma4_text/plain", "gemma4_text/keys", "gemma4_text/experts")
 
 
 def convert(folder, path):

@@ -266,6 +266,11 @@ MODELS = {
         "keys that are values and K of their own in full layers, no layer shares, no per-layer embeddings",
         dict(**GEMMA4, num_hidden_layers=3, num_key_value_heads=4, num_global_key_value_heads=2, attention_k_eq_v=True,
              hidden_size_per_layer_input=0, layer_types=["sliding_attention", "sliding_attention", "full_attention"])),
+    "gemma4_text/experts": (
+        "two experts of 5 beside the MLP of every layer, two head dims",
+        dict(**GEMMA4, num_hidden_layers=3, num_key_value_heads=2, num_kv_shared_layers=0, hidden_size_per_layer_input=0,
+             enable_moe_block=True, num_experts=5, top_k_experts=2, moe_intermediate_size=24,
+             layer_types=["sliding_attention", "sliding_attention", "full_attention"])),
 }
 # As their families have them: only the sizes of BASE, but for these.
 OWN_FIELDS = ("gpt2", "gpt_bigcode", "falcon", "opt")
@@ -291,7 +296,7 @@ def random_model(family, option, fields, seed):
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
-            is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name)
+            is_norm = name.endswith("weight") and ("norm" in name or "ln_" in name) or "router." in name and name.endswith("scale")
             # Gemma and Granite multiply embeddings, OPT adds positions: drawn wider, answers would repeat a token.
             embeddings = 0.12 if family.startswith(("gemma", "granite", "opt")) else 0.4
             is_embedding = "embed" in name or "wte" in name or "wpe" in name

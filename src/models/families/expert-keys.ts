@@ -34,10 +34,10 @@ export function withExperts(
   config: DecoderConfig,
   keys: KeyReader,
   names: ExpertKeys,
-  routing: Pick<ExpertsConfig['routing'], 'scores' | 'normalize' | 'weigh'>,
+  routing: Omit<ExpertsConfig['routing'], 'groups' | 'choiceBias' | 'scale'>,
   isMixed: (layer: number) => boolean = () => true,
   shared: number = 0,
-): DecoderConfig {
+): DecoderConfig & { readonly experts: ExpertsConfig } {
   const numExperts = keys.needInt(names.numExperts);
   const expertsPerToken = keys.needInt(names.expertsPerToken);
   if (expertsPerToken > numExperts) {

@@ -1,8 +1,9 @@
 /**
  * Gemma 4, the text model: Gemma 3 with other head dims and K in full layers, whose keys can also be their
  * values; norms of v; last layers that read the keys and values of earlier ones; per-layer embeddings; and a
- * factor of each layer's result. Norm weights are stored as they multiply. Its mixtures of experts, which run
- * beside the MLP, are not supported. Of a multimodal file only the text model is read.
+ * factor of each layer's result. Norm weights are stored as they multiply. In the model with experts every
+ * layer has a mixture beside its MLP, which is the experts' shared one here. Of a multimodal file only the
+ * text model is read.
  *
  * Full layers rotate a part of their pairs, at the frequencies of whole heads (`proportional`): the others
  * have the frequency 0. GGUF has divisors for it.
@@ -14,6 +15,7 @@ import { show } from '../../arguments/kinds.ts';
 import { KeyReader } from '../../format/key-reader.ts';
 import type { DecoderConfig, DecoderNames } from '../decoder-config.ts';
 import type { RopeConfig } from '../rope-table.ts';
+import { ggufExpertKeys, withExperts } from './expert-keys.ts';
 import {
   type DecoderDescription,
   type Family,
@@ -40,12 +42,6 @@ export const gemma4: Family = {
   fromConfig(outer: FamilySource): DecoderDescription {
     const source = textModel(outer);
     const { keys } = source;
-    if (keys.flag('enable_moe_block')) {
-      throw keys.fail(
-        'enable_moe_block',
-        'expected false, since experts beside an MLP are not supported, got true',
-      );
-    }
     if (keys.raw('use_bidirectional_attention') === 'all') {
       throw keys.fail('use_bidirectional_attention', 'expected attention to earlier tokens only, got all');
     }
@@ -58,7 +54,8 @@ export const gemma4: Family = {
         activation: { key: 'hidden_activation', fallback: 'gelu_pytorch_tanh' },
       },
     );
-    const layers = gemma(config);
+    const dense = gemma(config);
+    const layers = keys.flag('enable_moe_block') ? withMixtures(dense, keys, CONFIG_EXPERTS) : dense;
     return {
       config: {
         ...layers,
@@ -73,7 +70,12 @@ export const gemma4: Family = {
 
   fromGguf(source: FamilySource): DecoderDescription {
     const { keys } = source;
-    const config = gemma(gatedFromGguf(source, { queryKeyNorm: HEAD_NORM, activation: 'geluTanh' }));
+    const traits = { queryKeyNorm: HEAD_NORM, activation: 'geluTanh', experts: true } as const;
+    const dense = gemma(gatedFromGguf(source, traits));
+    const config =
+      keys.int('gemma4.expert_count') === undefined
+        ? dense
+        : withMixtures(dense, keys, ggufExpertKeys('gemma4'));
     const windowRope: RopeConfig = {
       theta: positiveNumber(keys, 'gemma4.rope.freq_base_swa', 10000),
       rotaryDim: keys.int('gemma4.rope.dimension_count_swa') ?? dimOf(config, true),
@@ -85,6 +87,28 @@ export const gemma4: Family = {
     return { config: { ...config, windowRope, logitsSoftCap, layerScale }, names: ggufNames(config) };
   },
 };
+
+const CONFIG_EXPERTS = {
+  numExperts: 'num_experts',
+  expertsPerToken: 'top_k_experts',
+  intermediateSize: 'moe_intermediate_size',
+};
+
+/** A mixture in every layer, whose shared expert is the layer's MLP. */
+function withMixtures(
+  config: DecoderConfig,
+  keys: KeyReader,
+  names: Parameters<typeof withExperts>[2],
+): DecoderConfig {
+  const mixed = withExperts(config, keys, names, {
+    scores: 'softmax',
+    normalize: true,
+    norm: { scale: 1 / Math.sqrt(config.hiddenSize) },
+    expertScale: true,
+  });
+  const sharedIntermediateSize = config.intermediateSize;
+  return { ...mixed, experts: { ...mixed.experts, sharedIntermediateSize, norms: true } };
+}
 
 function gemma(config: DecoderConfig): DecoderConfig {
   return {
@@ -118,7 +142,23 @@ function kindRope(keys: KeyReader, kind: string, theta: number, H: number): Rope
 }
 
 function ownNames(names: DecoderNames, config: DecoderConfig): DecoderNames {
-  const layers = withLayerNames(gemmaNames(names), (_, { attentionNorm }) => ({
+  const layers = withLayerNames(gemmaNames(names), (_, { attentionNorm, gateUp, down }) => ({
+    experts: {
+      router: sibling(attentionNorm, 'router.proj'),
+      routerNorm: sibling(attentionNorm, 'router.scale'),
+      expertScale: sibling(attentionNorm, 'router.per_expert_scale'),
+      norms: {
+        before: sibling(attentionNorm, 'pre_feedforward_layernorm_2'),
+        after: sibling(attentionNorm, 'post_feedforward_layernorm_2'),
+        sharedAfter: sibling(attentionNorm, 'post_feedforward_layernorm_1'),
+      },
+      stacked: true,
+      expert: () => ({
+        gateUp: { weight: sibling(attentionNorm, 'experts.gate_up_proj') },
+        down: { weight: sibling(attentionNorm, 'experts.down_proj') },
+      }),
+      shared: { gateUp: gateUp as readonly [string, string], down },
+    },
     layerInput: [
       sibling(attentionNorm, 'per_layer_input_gate'),
       sibling(attentionNorm, 'per_layer_projection'),
@@ -141,7 +181,23 @@ function ownNames(names: DecoderNames, config: DecoderConfig): DecoderNames {
 }
 
 function ggufNames(config: DecoderConfig): DecoderNames {
-  const layers = withLayerNames(gemmaGgufNames, (index) => ({
+  const layers = withLayerNames(gemmaGgufNames, (index, { gateUp, down }) => ({
+    experts: {
+      router: `blk.${index}.ffn_gate_inp`,
+      routerNorm: `blk.${index}.ffn_gate_inp.scale`,
+      expertScale: `blk.${index}.ffn_down_exps.scale`,
+      norms: {
+        before: `blk.${index}.pre_ffw_norm_2`,
+        after: `blk.${index}.post_ffw_norm_2`,
+        sharedAfter: `blk.${index}.post_ffw_norm_1`,
+      },
+      stacked: true,
+      expert: () => ({
+        gateUp: { weight: `blk.${index}.ffn_gate_up_exps.weight` },
+        down: { weight: `blk.${index}.ffn_down_exps.weight` },
+      }),
+      shared: { gateUp: gateUp as readonly [string, string], down },
+    },
     layerInput: [`blk.${index}.inp_gate`, `blk.${index}.proj`, `blk.${index}.post_norm`],
     layerScale: `blk.${index}.layer_output_scale.weight`,
   }));
