@@ -16,6 +16,7 @@ import {
   listDevices,
   listPresets,
   type MemoryOptions,
+  type MemoryPlan,
   maxBatch,
   maxContext,
   planKvCache,
@@ -23,7 +24,6 @@ import {
   planSpeed,
   type Runtime,
   type StorageType,
-  type WeightGroup,
 } from '../plan/index.ts';
 import { KV_DTYPES, kvDtypeText } from '../plan/kv-dtype.ts';
 import { nearPresets } from '../plan/presets.ts';
@@ -173,7 +173,7 @@ async function run(model: string | undefined, flags: PlanFlags, command: Command
     }),
     ...(flags.totalMemory !== undefined && { totalMemory: totalFit(shape, options, flags.totalMemory) }),
   };
-  const device = await deviceOf(flags, shape, memory.weights.groups);
+  const device = await deviceOf(flags, shape, memory);
   const speed = device && planSpeed(shape, { ...options, device });
   const isModelContext = flags.context === undefined;
   if (flags.json) {
@@ -233,7 +233,7 @@ function checkDeviceFlags({ device, bandwidth, flops, backend, threads }: PlanFl
 async function deviceOf(
   flags: PlanFlags,
   shape: ModelShape,
-  weights: readonly WeightGroup[],
+  { weights, kvCache }: MemoryPlan,
 ): Promise<Device | undefined> {
   if (flags.bandwidth !== undefined) return { bandwidth: flags.bandwidth, flops: flags.flops };
   if (flags.device === undefined) return undefined;
@@ -241,7 +241,7 @@ async function deviceOf(
   await useBackend(flags);
   // Imported here, because only this needs the kernels.
   const { measureDevice } = await import('./measure-device.ts');
-  return measureDevice(shape, weights);
+  return measureDevice(shape, weights.groups, kvCache.contextLength);
 }
 
 interface FoundModel {

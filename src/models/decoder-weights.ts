@@ -82,15 +82,30 @@ export interface DecoderEndsOf<T> {
   readonly head: ProjectionOf<T>;
 }
 
+export interface DecoderWeightsOf<T> extends DecoderEndsOf<T> {
+  readonly layers: readonly DecoderLayerOf<T>[];
+}
+
 /** Matrices are as stored, vectors (norms, biases) and what a latent is expanded by f32. */
 export type DecoderLayer = DecoderLayerOf<Tensor>;
 
-export interface DecoderWeights extends DecoderEndsOf<Tensor> {
-  readonly layers: readonly DecoderLayer[];
+export type DecoderWeights = DecoderWeightsOf<Tensor>;
+
+/** Takes all weights from `source`, in the order in which a model loads them. */
+export function decoderWeights<T>(
+  config: DecoderConfig,
+  names: DecoderNames,
+  source: WeightSource<T>,
+): DecoderWeightsOf<T> {
+  const ends = decoderEnds(config, names, source);
+  const layers = Array.from({ length: config.numLayers }, (_, i) =>
+    decoderLayerWeights(config, names, i, source),
+  );
+  return { ...ends, layers };
 }
 
 /** Takes the embedding, the positions, the final norm and the head from `source`. */
-export function decoderEnds<T>(
+function decoderEnds<T>(
   config: DecoderConfig,
   names: DecoderNames,
   source: WeightSource<T>,
@@ -114,7 +129,7 @@ export function decoderEnds<T>(
 }
 
 /** Takes the weights of layer `index` from `source`. */
-export function decoderLayerWeights<T>(
+function decoderLayerWeights<T>(
   config: DecoderConfig,
   allNames: DecoderNames,
   index: number,
@@ -235,8 +250,7 @@ export function weightPlaces(config: DecoderConfig, names: DecoderNames): readon
   const note = (place: WeightPlace): void => {
     places.push(place);
   };
-  decoderEnds(config, names, note);
-  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, note);
+  decoderWeights(config, names, note);
   return places;
 }
 

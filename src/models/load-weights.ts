@@ -12,7 +12,7 @@ import { eventLoopTurn } from '../tensor/event-loop.ts';
 import { type Shape, sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderNames } from './decoder-config.ts';
-import { type DecoderWeights, decoderEnds, decoderLayerWeights, weightPlaces } from './decoder-weights.ts';
+import { type DecoderWeights, decoderWeights, weightPlaces } from './decoder-weights.ts';
 import { loadWeight } from './stored-weight.ts';
 import type { WeightSource } from './weight-place.ts';
 
@@ -73,12 +73,7 @@ export async function loadWeights(
   );
   for (const [index, tensor] of made.entries()) options.loaded[index] = tensor;
   let next = 0;
-  const load: WeightSource<Tensor> = () => made[next++];
-  const ends = decoderEnds(config, names, load);
-  const layers = Array.from({ length: config.numLayers }, (_, i) =>
-    decoderLayerWeights(config, names, i, load),
-  );
-  return { ...ends, layers };
+  return decoderWeights(config, names, () => made[next++]);
 }
 
 /**
@@ -91,8 +86,7 @@ export function checkWeights(checkpoint: Checkpoint, config: DecoderConfig, name
     checkTensor(checkpoint, place.name, place.stored);
     used.add(place.name);
   };
-  decoderEnds(config, names, check);
-  for (let i = 0; i < config.numLayers; i++) decoderLayerWeights(config, names, i, check);
+  decoderWeights(config, names, check);
   checkUnused(checkpoint, config, names, used);
 }
 

@@ -21,7 +21,7 @@ import { scope } from '../tensor/scope.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { DecoderConfig, DecoderLayerNames, DecoderNames } from './decoder-config.ts';
-import { type DecoderWeights, decoderEnds, decoderLayerWeights } from './decoder-weights.ts';
+import { type DecoderWeights, decoderWeights } from './decoder-weights.ts';
 import { describeConfig, describeModel } from './describe-model.ts';
 import { loadParts } from './load-parts.ts';
 import { Model, type ModelParts } from './model.ts';
@@ -220,16 +220,13 @@ function makeParams(
     params.set(parameterName(place), { parameter, place });
     return parameter.value;
   };
-  const ends = decoderEnds(config, names, source);
+  const weights = decoderWeights(config, names, source);
   const table = params.get(`${names.embedding}.weight`);
   if (table && names.headCopy !== undefined) {
     const name = `${names.headCopy}.weight`;
     params.set(name, { ...table, place: { ...table.place, name, buffer: true } });
   }
-  const layers = Array.from({ length: config.numLayers }, (_, i) =>
-    decoderLayerWeights(config, names, i, source),
-  );
-  return { weights: { ...ends, layers }, params };
+  return { weights, params };
 }
 
 /**

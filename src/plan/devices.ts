@@ -14,8 +14,6 @@ export interface Device {
    * as two; absent: no estimate of prefill.
    */
   readonly flops?: number;
-  /** Seconds per layer and pass beside reading and products, such as starting kernels; default 0. */
-  readonly secondsPerLayer?: number;
   /** Such as `rtx-4090`. */
   readonly id?: string;
   /** The maker's name of it. */

@@ -2,7 +2,7 @@
  * Tokens per second of a model on a device. Decoding reads all weights and the cache once per step, so memory
  * bandwidth bounds it; a prompt's tokens share each read, so arithmetic bounds prefill:
  *
- *   seconds of a step = max(bytes read / bandwidth, operations / FLOP/s) + layers x seconds per layer
+ *   seconds of a step = max(bytes read / bandwidth, operations / FLOP/s)
  *
  * This is an ideal device: reading and products overlap, both at full rate, and nothing else takes time.
  *
@@ -26,7 +26,6 @@ const OPTIONS = optionKinds<SpeedOptions>({ ...MEMORY_KINDS, device: anything })
 const DEVICE = optionKinds<Device>({
   bandwidth: aNumber,
   flops: aNumber,
-  secondsPerLayer: aNumber,
   id: anything,
   name: anything,
   source: anything,
@@ -63,14 +62,13 @@ export interface SpeedPlan {
 export function planSpeed(source: PlanSource, options: SpeedOptions): SpeedPlan {
   checkOptions('planSpeed', options, OPTIONS);
   const { device, ...rest } = options;
-  const { bandwidth, flops, secondsPerLayer = 0 } = checkedDevice(device);
+  const { bandwidth, flops } = checkedDevice(device);
   const shape = shapeOf(source);
   const { weights, kvCache, activations } = planMemory(shape, rest);
   const ranks = options.tensorParallelSize ?? 1;
   const { batchSize, contextLength } = kvCache;
-  const starting = shape.numLayers * secondsPerLayer;
   const seconds = (bytes: number, operations: number) =>
-    Math.max(bytes / (ranks * bandwidth), operations / (ranks * (flops ?? Infinity))) + starting;
+    Math.max(bytes / (ranks * bandwidth), operations / (ranks * (flops ?? Infinity)));
 
   const read = bytesRead(shape, weights.groups, batchSize) + kvCache.totalBytes;
   const perToken = operationsPerToken(shape, weights.groups);
@@ -136,10 +134,9 @@ function attentionOperations({ layers, numHeads }: ModelShape, tokens: number): 
 
 function checkedDevice(device: Device): Device {
   checkOptions('planSpeed: device', device, DEVICE);
-  const { bandwidth, flops, secondsPerLayer } = device;
-  if (!(bandwidth > 0) || (flops !== undefined && !(flops > 0)) || !((secondsPerLayer ?? 0) >= 0)) {
-    const expected = 'expected a bandwidth and FLOP/s above 0 and secondsPerLayer of at least 0';
-    throw new RangeError(`planSpeed: ${expected}, got ${bandwidth}, ${flops} and ${secondsPerLayer}`);
+  const { bandwidth, flops } = device;
+  if (!(bandwidth > 0) || (flops !== undefined && !(flops > 0))) {
+    throw new RangeError(`planSpeed: expected a bandwidth and FLOP/s above 0, got ${bandwidth} and ${flops}`);
   }
   return device;
 }

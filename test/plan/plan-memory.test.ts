@@ -173,7 +173,7 @@ describe('planMemory', () => {
       );
     }
     const device = { bandwidth: 0 };
-    expect(() => planSpeed('gpt2', { device })).toThrow(/expected a bandwidth and FLOP\/s above 0 .* got 0/);
+    expect(() => planSpeed('gpt2', { device })).toThrow(/expected a bandwidth and FLOP\/s above 0, got 0/);
   });
 });
 
@@ -218,12 +218,10 @@ describe('planSpeed', () => {
     expect(read(64) / whole).toBeGreaterThan(0.98);
   });
 
-  test('what a layer costs, ranks, and a device without FLOP/s', () => {
+  test('ranks, and a device without FLOP/s', () => {
     const options = { contextLength: 16, weights: 'q8_0' } as const;
     const plan = (changes: object, ranks = 1) =>
       planSpeed('llama-3-8b', { ...options, tensorParallelSize: ranks, device: { ...device, ...changes } });
-    const seconds = (changes: object) => 1 / plan(changes).decode.tokensPerSecond;
-    expect(seconds({ secondsPerLayer: 1e-3 }) - seconds({})).toBeCloseTo(0.032, 9);
     expect(plan({}, 4).decode.tokensPerSecond / plan({}).decode.tokensPerSecond).toBeCloseTo(4, 2);
     expect(plan({}, 4).decode.basis).toMatch(/links between ranks are not counted/);
     expect(plan({ flops: undefined }).prefill).toBe(undefined);

@@ -1,7 +1,8 @@
 /**
- * Compares `gqa plan` with what models take on this machine: resident memory, and with `--speed` decode tokens
- * per second. Models of random weights of several sizes and storage types are made in a temporary folder, one
- * at a time; each is measured in a process of its own, on native and WASM kernels.
+ * Compares `gqa plan` with what models take on this machine: resident memory, and with `--speed` tokens per
+ * second of a prompt and of decoding behind it. Models of random weights of several sizes and storage types
+ * are made in a temporary folder, one at a time; each is measured in processes of its own, on native and WASM
+ * kernels.
  *
  * Usage (after npm run build): node tools/plan/check-memory.mjs [--speed] [model.gguf …]
  * Linux only: it reads VmRSS and VmHWM of /proc/self/status. Exit code 1 when a memory is off by more than 3 %
@@ -14,8 +15,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CONTEXT = 1024;
-const PROMPT = 512;
-const DECODE = 32;
+/** Decoding steps that are measured, and as many before. */
+const DECODE = 48;
+/** Estimates and measurements of which the median counts. */
+const ROUNDS = 3;
 /** Layers, D, N, K, feed-forward width, V and storage type: about 0.12, 0.35, 0.7 and 1.4 GB. */
 const MODELS = [
   [
@@ -113,31 +116,50 @@ function percent(ratio) {
 function compare(name, path, speed) {
   let wrong = 0;
   for (const backend of ['native', 'wasm']) {
-    const device = speed ? ['--device', 'this', '--backend', backend] : [];
-    const options = ['--context', String(CONTEXT), '--kv-dtype', 'f32', ...device, '--json'];
-    const plan = JSON.parse(
-      execFileSync(process.execPath, [cli, 'plan', path, ...options], { maxBuffer: 1 << 24 }),
-    );
-    const mode = speed ? 'speed' : 'memory';
-    const found = JSON.parse(
-      execFileSync(process.execPath, ['--expose-gc', own, '--measure', path, backend, mode]),
-    );
-    const planned = plan.memory.totalBytes;
-    const off = Math.abs(found.bytes - planned);
-    const isOff = off > 0.03 * planned && off > 20e6;
-    const bytes = `planned ${mega(planned)} MB, resident ${mega(found.bytes)} MB (${percent(found.bytes / planned)})`;
-    let line = `${name} ${backend}: ${bytes}${isOff ? ' OFF' : ''}`;
+    // In turns: what else the machine does changes within seconds.
+    const rounds = Array.from({ length: speed ? ROUNDS : 1 }, () => [
+      planned(path, backend, speed),
+      measured(path, backend, speed),
+    ]);
+    const [[plan, found]] = rounds;
+    const off = Math.abs(found.bytes - plan.bytes);
+    const isOff = off > 0.03 * plan.bytes && off > 20e6;
     wrong += isOff;
-    if (speed) {
-      const estimate = plan.speed.decode.tokensPerSecond;
-      const isFar = Math.abs(found.tokensPerSecond / estimate - 1) > 0.2;
+    const ratio = percent(found.bytes / plan.bytes);
+    let line = `${name} ${backend}: planned ${mega(plan.bytes)} MB, resident ${mega(found.bytes)} MB (${ratio})`;
+    if (isOff) line += ' OFF';
+    for (const kind of speed ? ['decode', 'prefill'] : []) {
+      const [estimate, actual] = [0, 1].map((i) => median(rounds.map((round) => round[i][kind])));
+      const isFar = Math.abs(actual / estimate - 1) > 0.2;
       wrong += isFar;
-      line += `; decode estimated ${estimate.toPrecision(3)}, measured ${found.tokensPerSecond.toPrecision(3)} tokens/s`;
-      line += ` (${percent(found.tokensPerSecond / estimate)})${isFar ? ' OFF' : ''}, load ${loadavg()[0].toFixed(1)}`;
+      line += `; ${kind} estimated ${estimate.toPrecision(3)}, measured ${actual.toPrecision(3)} tokens/s`;
+      line += ` (${percent(actual / estimate)})${isFar ? ' OFF' : ''}`;
     }
-    console.log(line);
+    console.log(`${line}${speed ? `, load ${loadavg()[0].toFixed(1)}` : ''}`);
   }
   return wrong;
+}
+
+function median(list) {
+  return [...list].sort((a, b) => a - b)[list.length >> 1];
+}
+
+/** Bytes, and tokens per second where asked for. */
+function planned(path, backend, speed) {
+  const device = speed ? ['--device', 'this', '--backend', backend] : [];
+  const options = ['--context', String(CONTEXT), '--kv-dtype', 'f32', ...device, '--json'];
+  const plan = JSON.parse(
+    execFileSync(process.execPath, [cli, 'plan', path, ...options], { maxBuffer: 1 << 24 }),
+  );
+  const [decode, prefill] = [plan.speed?.decode, plan.speed?.prefill].map((part) => part?.tokensPerSecond);
+  return { bytes: plan.memory.totalBytes, decode, prefill };
+}
+
+/** The same, of a model that runs. */
+function measured(path, backend, speed) {
+  const mode = speed ? 'speed' : 'memory';
+  const args = ['--expose-gc', own, '--measure', path, backend, mode];
+  return JSON.parse(execFileSync(process.execPath, args));
 }
 
 /** In a process of its own: what the model adds to the resident memory at its peak. */
@@ -166,17 +188,28 @@ async function measure(path, backend, speed) {
   }
   globalThis.gc();
   const bytes = status('VmHWM') - before;
-  let tokensPerSecond;
-  if (speed) {
-    cache.truncate(0, PROMPT);
-    const times = Array.from({ length: DECODE }, () => {
-      const start = performance.now();
-      feed(cache.lengths[0], cache.lengths[0] + 1);
-      return performance.now() - start;
-    });
-    tokensPerSecond = 1000 / times.sort((a, b) => a - b)[DECODE >> 1];
-  }
-  console.log(JSON.stringify({ bytes, tokensPerSecond }));
+  console.log(JSON.stringify({ bytes, ...(speed && speeds(cache, feed)) }));
+}
+
+/** Tokens per second: a prompt of the whole context, and tokens at its end. */
+function speeds(cache, feed) {
+  const seconds = (call) => {
+    const start = performance.now();
+    call();
+    return (performance.now() - start) / 1000;
+  };
+  cache.truncate(0, 0);
+  const prefill = seconds(() => {
+    for (let at = 0; at < CONTEXT; at += 256) feed(at, at + 256);
+  });
+  const step = () => {
+    cache.truncate(0, CONTEXT - 1);
+    feed(CONTEXT - 1, CONTEXT);
+  };
+  // The first are slower: their code is not compiled yet.
+  for (let i = 0; i < DECODE; i++) step();
+  const decode = median(Array.from({ length: DECODE }, () => seconds(step)));
+  return { decode: 1 / decode, prefill: CONTEXT / prefill };
 }
 
 /** A tiny model, so that the kernels, their threads and their code are in memory before: they are the program's. */
