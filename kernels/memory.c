@@ -1,7 +1,7 @@
 /*
  * memory.c: the buffer pool of the native build. Sizes are rounded up to classes (eight per power of two, at
  * most 12.5 % waste), and a freed buffer is kept in its class and reused for the next one of that size, so
- * tensors of a decode step use the same memory each time. It keeps at most the recent peak use, and 256 MiB: a
+ * tensors of a decode step use the same memory each time. It keeps at most the recent peak use, and 128 MiB: a
  * training step then reuses its memory (a new page from the system costs more than computing with it), and
  * memory that a program no longer uses is returned.
  */
@@ -22,7 +22,7 @@ static int allocations;
 
 static void lock(void) { pthread_mutex_lock(&mutex); }
 static void unlock(void) { pthread_mutex_unlock(&mutex); }
-static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)256 << 20); }
+static size_t most(void) { return (peak > last_peak ? peak : last_peak) + ((size_t)128 << 20); }
 
 /* Returns free buffers to the system, large ones first, until the pool is within its limit. */
 static void trim(void) {
@@ -39,8 +39,7 @@ static void used(size_t bytes, int from_pool) {
   live += bytes;
   if (from_pool) pooled -= bytes;
   if (live > peak) peak = live;
-  if (++allocations < MEMORY_EPOCH) return;
-  last_peak = peak, peak = live, allocations = 0;
+  if (++allocations == MEMORY_EPOCH) last_peak = peak, peak = live, allocations = 0;
   trim();
 }
 

@@ -48,7 +48,8 @@ export async function trainTogether(
       const pass = original.pass([rows[order[at]]]);
       const target = predictions(original, pass);
       const share = -1 / (perStep * rows[0].length);
-      const lossOf = () => mul(sum(mul(target, logProbabilities(original, config, layers, pass))), share);
+      const lossOf = () =>
+        scope(() => mul(sum(mul(target, logProbabilities(original, config, layers, pass))), share));
       const [loss, gradients] = valueAndGrad(lossOf as (own: typeof owner) => Tensor)(owner);
       checkLoss(loss);
       target.dispose();
@@ -96,5 +97,5 @@ function logProbabilities(
     x = scope(() => decoderLayer(config, layer, pass, index, input));
     input.dispose();
   }
-  return logSoftmax(original.logits(x));
+  return scope(() => logSoftmax(original.logits(x)));
 }
