@@ -72,7 +72,9 @@ export function checkPositiveInteger(op: string, name: string, value: number): n
  */
 export function checkInteger(op: string, name: string, value: number, least: 0 | 1): number {
   if (Number.isSafeInteger(value) && value >= least) return value;
-  const kind = least === 1 ? 'a positive integer' : 'a non-negative integer';
+  const isLarge = Number.isInteger(value) && value >= least;
+  const sign = least === 1 ? 'a positive integer' : 'a non-negative integer';
+  const kind = isLarge ? 'an integer below 2^53' : sign;
   const message = `${op}: expected ${name} to be ${kind}, got ${describe(value)}`;
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
 }

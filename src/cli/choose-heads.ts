@@ -12,7 +12,8 @@ import { table } from './table.ts';
 /**
  * @param json whether to print nothing
  * @returns undefined after Ctrl-C
- * @throws Error where no fewer heads than the model's own keep to the target, or more bytes than its own fit
+ * @throws Error where no fewer heads than the model's own keep to the target, besides the errors of
+ * `chooseKeyValueHeads`
  */
 export async function chooseHeads(
   options: ChooseKeyValueHeadsOptions,
@@ -26,24 +27,25 @@ export async function chooseHeads(
   if (choice === undefined) return undefined;
   const { numKeyValueHeads: K, trials } = choice;
   const { target, keyValueBytes = 0 } = options;
-  const limit = target === undefined ? `${exactSize(keyValueBytes)} per token` : `${target} nats`;
+  const own = trials[trials.length - 1].numKeyValueHeads;
   if (!json) {
-    const why = `${target === undefined ? 'most' : 'fewest'} heads within ${limit}`;
+    const why =
+      target === undefined
+        ? `most heads within ${exactSize(keyValueBytes)} per token`
+        : `fewest heads within ${target} nats`;
     const rows = trials.map((trial) => [
       `${trial.numKeyValueHeads}`,
       count(trial.keyValueBytes),
       ...[trial.loss, trial.above].map((nats) => nats.toFixed(3)),
-      trial.numKeyValueHeads === K ? why : '',
+      trial.numKeyValueHeads === own ? "the model's own" : trial.numKeyValueHeads === K ? why : '',
     ]);
     writeResult(
       `${table(['K', 'KV bytes/token', 'loss (nats)', 'above original', ''], rows, [0, 1, 2, 3])}\n`,
     );
   }
-  const own = trials[trials.length - 1];
-  if (K < own.numKeyValueHeads) return choice;
+  if (K < own) return choice;
+  const least = Math.min(...trials.slice(0, -1).map(({ above }) => above));
   throw new Error(
-    target === undefined
-      ? `expected --kv-bytes below the ${exactSize(own.keyValueBytes)} of the model's own K=${K}, got ${limit}`
-      : `expected a --target that fewer heads than the model's K=${K} keep to before any training, got ${limit}; --kv-heads takes any`,
+    `expected a --target that fewer heads than the model's K=${own} keep to before any training, got ${target} nats, below their ${least.toFixed(3)}; --kv-heads takes any`,
   );
 }

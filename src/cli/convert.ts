@@ -17,6 +17,7 @@ import {
 import { trainedLayersFolder } from '../convert/trained-layers.ts';
 import { outputPlace } from '../files/place.ts';
 import type { StorageType } from '../format/storage-type.ts';
+import { RunConflictError } from '../train/run-identity.ts';
 import { chooseHeads } from './choose-heads.ts';
 import { driftText } from './drift-text.ts';
 import { UsageError } from './errors.ts';
@@ -24,21 +25,21 @@ import { heldOutTexts } from './held-out-texts.ts';
 import { unlessInterrupted } from './interrupt.ts';
 import { addCacheOption, type CacheFlag, CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
-import { exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
+import { exactSize, helpEnd, partOf, writeJson, writeNote, writeResult } from './output.ts';
 import { checkPagePlace, writePage } from './pages/file.ts';
 import { withProgress } from './progress.ts';
 import { DATA_HELP, knownText, neededTokenizer, readTrainingTexts } from './read-text.ts';
 import { facts } from './table.ts';
 
 interface ConvertFlags extends CacheFlag {
-  readonly kvHeads?: number;
+  readonly numKeyValueHeads?: number;
   readonly target?: number;
-  readonly kvBytes?: number;
+  readonly keyValueBytes?: number;
   readonly method?: ConvertMethod;
   readonly seed: number;
   readonly dtype?: StorageType;
   readonly format?: string;
-  readonly calibrate?: string;
+  readonly calibration?: string;
   readonly distill?: true;
   readonly steps?: number;
   readonly finalSteps?: number;
@@ -88,14 +89,16 @@ export function convertCommand(): Command {
     .description('write a checkpoint with fewer (or more) key/value heads, and measure the drift')
     .argument('<in>', CHECKPOINT_HELP, parse.path)
     .argument('<out>', 'the directory to make, or a .gguf file', parse.path)
-    .option('--kv-heads <K>', HEADS_HELP, parse.positiveInteger)
-    .option('--target <nats>', TARGET_HELP, parse.notNegative)
-    .option('--kv-bytes <size>', BYTES_HELP, parse.memorySize)
+    .addOption(parse.named('--kv-heads <K>', 'numKeyValueHeads', HEADS_HELP, parse.positiveInteger))
+    .option('--target <nats>', TARGET_HELP, parse.positiveNumber)
+    .addOption(parse.named('--kv-bytes <size>', 'keyValueBytes', BYTES_HELP, parse.memorySize))
     .addOption(parse.oneOf('--method <name>', METHOD_HELP, METHODS))
     .option('--seed <n>', 'seed of --method random and of --distill', parse.wholeNumber, 0)
     .addOption(parse.oneOf('--dtype <dtype>', 'type of the weights (default: as stored)', DTYPES))
     .addOption(parse.oneOf('--format <name>', 'output format (default: by the ending of <out>)', KINDS))
-    .option('--calibrate <text>', `measure the drift on ${DATA_HELP}`, parse.path)
+    .addOption(
+      parse.named('--calibrate <text>', 'calibration', `measure the drift on ${DATA_HELP}`, parse.path),
+    )
     .option('--distill', 'train each converted layer to give what the original gives (with --calibrate)')
     .option('--steps <n>', 'training steps per layer (default: 400, with --distill)', parse.positiveInteger)
     .option(
@@ -115,28 +118,32 @@ export function convertCommand(): Command {
 }
 
 async function run(from: string, to: string, flags: ConvertFlags): Promise<void> {
-  const { seed, dtype, force, cache, report, calibrate, steps, finalSteps, resume } = flags;
-  const method = flags.method ?? (calibrate === undefined ? 'mean' : 'similar');
+  const { seed, dtype, force, cache, report, calibration: path, steps, finalSteps, resume } = flags;
+  const method = flags.method ?? (path === undefined ? 'mean' : 'similar');
   checkFlags(to, flags);
   const { calibration, text } =
-    calibrate === undefined
+    path === undefined
       ? {}
-      : split(await readTrainingTexts(calibrate), method === 'similar' || flags.distill === true);
+      : split(await readTrainingTexts(path), method === 'similar' || flags.distill === true);
   const distill =
     flags.distill && calibration !== undefined
       ? { text: calibration, steps, finalSteps, seed, resume }
       : undefined;
   const given = flags.drift || flags.driftText ? await heldOutTexts(flags.driftText) : undefined;
-  const texts = text !== undefined || given ? await checkMeasurable(from, text, given, flags) : undefined;
-  const { target, kvBytes, json } = flags;
-  const chosen =
-    calibration !== undefined && text !== undefined && flags.kvHeads === undefined
-      ? await chooseHeads({ from, calibration, text, target, keyValueBytes: kvBytes, cache }, json)
+  if (report !== undefined) await checkPagePlace(report);
+  const texts =
+    text !== undefined || given
+      ? await checkMeasurable(from, { path, calibration, text }, given, cache)
       : undefined;
-  const numKeyValueHeads = flags.kvHeads ?? chosen?.numKeyValueHeads;
+  const { target, keyValueBytes, json } = flags;
+  const chosen =
+    calibration !== undefined && text !== undefined && flags.numKeyValueHeads === undefined
+      ? await chooseHeads({ from, calibration, text, target, keyValueBytes, cache }, json)
+      : undefined;
+  const numKeyValueHeads = flags.numKeyValueHeads ?? chosen?.numKeyValueHeads;
   if (numKeyValueHeads === undefined) return;
   const label = `converting ${from} to K=${numKeyValueHeads} by ${method}${distill ? ' and distillation' : ''}`;
-  const result = await unlessInterrupted((signal) =>
+  const convert = (signal: AbortSignal) =>
     withProgress('converting', label, (update) =>
       convertCheckpoint({
         ...{ from, to, cache, numKeyValueHeads, method, seed, dtype, force, calibration },
@@ -144,8 +151,15 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
         onProgress: (done, total, _phase, activity) => update(done, total, activity),
         ...(distill && { distill }),
       }),
-    ),
-  );
+    );
+  let result: ConvertResult | undefined;
+  try {
+    result = await unlessInterrupted(convert);
+  } catch (error) {
+    // Its message says what to do about the layers.
+    if (distill && !(error instanceof RunConflictError)) await tellOfResume(to);
+    throw error;
+  }
   if (result === undefined) return distill && (await tellOfResume(to));
   const drift =
     text === undefined && texts === undefined
@@ -164,7 +178,7 @@ async function run(from: string, to: string, flags: ConvertFlags): Promise<void>
   if (report !== undefined && drift) await writePage(report, driftPage(`${from} to ${to}`, drift));
 }
 
-/** After Ctrl-C: where trained layers are, if there are any. */
+/** After Ctrl-C or an error: where trained layers are, if there are any. */
 async function tellOfResume(to: string): Promise<void> {
   const folder = trainedLayersFolder(await outputPlace(to));
   const layers = (await folder.list()).filter(({ name }) => name.startsWith('layer-')).length;
@@ -203,15 +217,15 @@ function warnOfCost({ numKeyValueHeads: K }: ConvertResult, drift: DriftReport |
 }
 
 function checkFlags(to: string, flags: ConvertFlags): void {
-  const { format, report, calibrate, drift, driftText, distill, steps, finalSteps, resume } = flags;
-  const { kvHeads, target, kvBytes, method = 'similar' } = flags;
-  const limits = [kvHeads, target, kvBytes].filter((limit) => limit !== undefined);
+  const { format, report, calibration, drift, driftText, distill, steps, finalSteps, resume } = flags;
+  const { numKeyValueHeads, target, keyValueBytes, method = 'similar' } = flags;
+  const limits = [numKeyValueHeads, target, keyValueBytes].filter((limit) => limit !== undefined);
   if (limits.length !== 1) {
     const got = ['none', 'one', 'two', 'all'][limits.length];
     throw new UsageError(`expected one of --kv-heads, --target and --kv-bytes, got ${got}`);
   }
-  if (kvHeads === undefined && (calibrate === undefined || method !== 'similar')) {
-    const got = calibrate === undefined ? 'no --calibrate' : `--method ${method}`;
+  if (numKeyValueHeads === undefined && (calibration === undefined || method !== 'similar')) {
+    const got = calibration === undefined ? 'no --calibrate' : `--method ${method}`;
     throw new UsageError(`expected --calibrate and --method similar with --target or --kv-bytes, got ${got}`);
   }
   if (format !== undefined && format !== formatNamed(to).kind) {
@@ -219,7 +233,7 @@ function checkFlags(to: string, flags: ConvertFlags): void {
     const expected = ending === undefined ? 'a directory as <out>' : `an <out> that ends in ${ending}`;
     throw new UsageError(`expected ${expected} for --format ${format}, got ${to}`);
   }
-  if (distill && calibrate === undefined) {
+  if (distill && calibration === undefined) {
     throw new UsageError('expected --calibrate with --distill, since layers are trained on a text');
   }
   if (steps !== undefined && !distill) throw new UsageError(`expected --distill with --steps ${steps}`);
@@ -227,43 +241,51 @@ function checkFlags(to: string, flags: ConvertFlags): void {
     throw new UsageError(`expected --distill with --final-steps ${finalSteps}`);
   }
   if (resume && !distill) throw new UsageError('expected --distill with --resume');
-  if (report !== undefined && calibrate === undefined && !drift && !driftText) {
+  if (report !== undefined && calibration === undefined && !drift && !driftText) {
     throw new UsageError('expected --calibrate or --drift with --report, since drift is measured on a text');
   }
 }
 
 /**
- * Finds what would prevent the measurement or its page before the conversion, which can take long.
+ * Finds what would prevent the measurement before the conversion, which can take long.
+ * @param given the halves of the text at `path`, or all of it as `text`
  * @returns the texts without characters that the tokenizer lacks
+ * @throws RangeError for a text that is too short, Error without a tokenizer
  */
 async function checkMeasurable(
   from: string,
-  text: string | undefined,
+  given: { readonly path?: string; readonly calibration?: string; readonly text?: string },
   texts: Readonly<Record<string, string>> | undefined,
-  flags: ConvertFlags,
+  cache: string | undefined,
 ): Promise<Record<string, string> | undefined> {
-  const { cache, calibrate, report } = flags;
-  if (report !== undefined) await checkPagePlace(report);
   await using checkpoint = await openCheckpoint(from, { cache });
   const { makeTokenizer } = await checkpoint.format.text(checkpoint);
   const tokenizer = neededTokenizer(from, makeTokenizer)();
   // The beginning is enough to find two tokens; encoding a whole book takes a while.
-  const beginning = text?.slice(0, 1000);
-  const length =
-    beginning === undefined ? 2 : tokenizer.encode(beginning, { addSpecialTokens: false }).length;
-  if (length < 2)
-    throw new Error(`${calibrate}: expected a text of at least 2 tokens to measure on, got ${length}`);
-  return (
-    texts &&
-    Object.fromEntries(Object.entries(texts).map(([name, each]) => [name, knownText(tokenizer, name, each)]))
-  );
+  const lengthOf = (text: string) =>
+    tokenizer.encode(text.slice(0, 1000), { addSpecialTokens: false }).length;
+  const { path, calibration, text } = given;
+  if (text !== undefined) {
+    const lengths = [...(calibration === undefined ? [] : [calibration]), text].map(lengthOf);
+    const where = calibration === undefined ? 'in the text' : 'in each half of the text';
+    if (Math.min(...lengths) < 2) {
+      throw new RangeError(`${path}: expected at least 2 tokens ${where}, got ${lengths.join(' and ')}`);
+    }
+  }
+  if (texts === undefined) return undefined;
+  const known = Object.entries(texts).map(([name, each]) => [name, knownText(tokenizer, name, each)]);
+  for (const [name, each] of known) {
+    const length = lengthOf(each);
+    if (length < 2) throw new RangeError(`${name}: expected at least 2 tokens in the text, got ${length}`);
+  }
+  return Object.fromEntries(known);
 }
 
 function describe(to: string, result: ConvertResult): string {
   const { format, architecture, method, distill, numHeads, numKeyValueHeads: K, bytes, files } = result;
-  const size = `${format}, ${exactSize(bytes)}, ${files.length === 1 ? '1 file' : `${files.length} files`}`;
   return facts([
-    ['wrote', to, size],
+    ['wrote', to, `${format}, ${files.length === 1 ? '1 file' : `${files.length} files`}`],
+    ['weights', exactSize(bytes)],
     ...(architecture === undefined ? [] : [['class', architecture] as const]),
     [
       'heads',
@@ -276,7 +298,5 @@ function describe(to: string, result: ConvertResult): string {
 
 function cacheText(before: number, after: number): string {
   if (before === after) return 'unchanged';
-  return after < before
-    ? `1/${Number((before / after).toFixed(2))} of the size before`
-    : `${Number((after / before).toFixed(2))} times the size before`;
+  return `${partOf(before / after)}${after < before ? ' of' : ''} the size before`;
 }

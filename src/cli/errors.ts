@@ -1,5 +1,6 @@
 /**
- * Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line `gqa: …` on stderr,
+ * Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A value of a flag that the model cannot have is
+ * wrong usage too. A failure is one line `gqa: …` on stderr,
  * without a stack unless GQA_DEBUG=1.
  */
 
@@ -34,11 +35,29 @@ const FILE_ERRORS: Readonly<Record<string, string>> = {
   EIO: 'the disk cannot be read or written',
 };
 
+/** The flag of each option that an error of the library may name: `numKeyValueHeads` is `--kv-heads`. */
+export type FlagNames = ReadonlyMap<string, string>;
+
 /** Replaces options in a library's error, `{ force: true }` or `{ steps }`, by the command's flags. */
-function withFlags(message: string): string {
+function withFlags(message: string, flags: FlagNames): string {
   return message.replace(
     /\{ (\w+)(: true)? \}/g,
-    (_, name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+    (_, name: string) =>
+      flags.get(name) ?? `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
+  );
+}
+
+/**
+ * The same for options without braces, in errors about arguments: those of more than one word, and any after
+ * `expected`. A name that is part of a path stays.
+ */
+function withNamedFlags(message: string, flags: FlagNames): string {
+  return message.replace(
+    /(?<![\w./\\-])(expected )?([a-z]+([A-Z]\w*)?)(?![\w/\\-]|\.\w)/g,
+    (found, expected: string | undefined, name: string, more: string | undefined) => {
+      const flag = expected !== undefined || more !== undefined ? flags.get(name) : undefined;
+      return flag === undefined ? found : `${expected ?? ''}${flag}`;
+    },
   );
 }
 
@@ -70,13 +89,16 @@ const ACTIONS: Readonly<Record<string, string>> = {
 
 /**
  * Prints the error of a failed command.
+ * @param flags of the command: a wrong value of an option that has one is wrong usage
  * @returns the exit code that goes with it
  */
-export function reportFailure(error: unknown): number {
-  const message = error instanceof Error ? messageOf(error) : String(error);
+export function reportFailure(error: unknown, flags: FlagNames = new Map()): number {
+  const message = withFlags(error instanceof Error ? messageOf(error) : String(error), flags);
+  const isConflict = error instanceof RunConflictError;
+  const isArgument = error instanceof RangeError || error instanceof TypeError;
+  const named = isConflict || isArgument ? withNamedFlags(message, flags) : message;
   const stack = process.env.GQA_DEBUG === '1' && error instanceof Error ? error.stack : undefined;
-  writeNote(`gqa: ${stack ?? oneLine(withFlags(message))}`);
-  return error instanceof UsageError || error instanceof RunConflictError
-    ? exitCode.wrongUsage
-    : exitCode.failed;
+  writeNote(`gqa: ${stack ?? oneLine(named)}`);
+  const isUsage = error instanceof UsageError || isConflict || (isArgument && named !== message);
+  return isUsage ? exitCode.wrongUsage : exitCode.failed;
 }

@@ -6,11 +6,27 @@
 import { Command } from 'commander';
 import type { Checkpoint } from '../checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
-import { kvElementsPerToken, type LayerKind, type ModelShape } from '../format/model-shape.ts';
+import {
+  kvElementsPerToken,
+  type LayerKind,
+  type LayerShape,
+  type ModelShape,
+} from '../format/model-shape.ts';
 import { oneLine } from './errors.ts';
 import { CHECKPOINT_HELP } from './load-checkpoint.ts';
 import * as parse from './options.ts';
-import { binarySize, count, exactSize, helpEnd, writeJson, writeNote, writeResult } from './output.ts';
+import {
+  besideBytes,
+  binarySize,
+  count,
+  exactSize,
+  helpEnd,
+  rangeText,
+  writeJson,
+  writeNote,
+  writeResult,
+} from './output.ts';
+import { cachedRanges } from './shape-text.ts';
 import { facts, table } from './table.ts';
 
 interface InspectOptions {
@@ -91,53 +107,54 @@ function sumOf(shares: ReadonlyMap<string, Share>): Share {
 }
 
 function describeShape(shape: ModelShape): string {
-  const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
+  const { numHeads: N, headDim: H, valueHeadDim: Hv } = shape;
+  const { numKeyValueHeads, keyHeadDim } = cachedRanges(shape);
   const values = kvElementsPerToken(shape);
+  const sizes = groupSizes(shape);
   const context = shape.maxPositionEmbeddings;
   const rows: [string, string, string?][] = [
     ['family', shape.modelType],
     ['layers', count(shape.numLayers), layerKinds(shape)],
     ['N', count(N), 'query heads'],
-    ['K', count(K), 'key/value heads'],
-    ['G', groupSizes(shape).map(count).join(' to ') || '?', groupNote(shape)],
-    ['H', count(H), Hv === H ? 'head dim' : `head dim; values ${count(Hv)}`],
+    ['K', numKeyValueHeads, 'key/value heads'],
+    ['G', sizes.length === 0 ? '?' : rangeText(sizes), groupNote(shape)],
+    ['H', keyHeadDim, Hv === H ? 'head dim' : `head dim; values ${count(Hv)}`],
     ['D', count(shape.hiddenSize), 'model dim'],
     ['V', shape.vocabSize === undefined ? '?' : count(shape.vocabSize), 'vocabulary'],
     ['context', context === undefined ? '?' : count(context), 'tokens'],
     ['KV cache f32', exactSize(values * 4), 'per token'],
     ['KV cache f16', exactSize(values * 2), 'per token'],
   ];
-  if (context !== undefined && !shape.layers.some((layer) => layer.kind === 'sliding')) {
+  if (context !== undefined && shape.layers.every((layer) => layer.window === undefined)) {
     rows.push(['', binarySize(values * 2 * context), 'f16 at full context']);
   }
   return facts(rows);
 }
 
-/** `N / K`, or the smallest and the largest where layers differ; empty without key/value heads. */
+/** `N / K` of each layer with a cache of its own. */
 function groupSizes(shape: ModelShape): number[] {
-  const sizes = shape.layers
+  return shape.layers
     .filter((layer) => layer.numKeyValueHeads > 0 && layer.kind !== 'shared')
     .map((layer) => (layer.numHeads ?? shape.numHeads) / layer.numKeyValueHeads);
-  return sizes.length === 0 ? [] : [...new Set([Math.min(...sizes), Math.max(...sizes)])];
 }
 
 function groupNote(shape: ModelShape): string {
   if (shape.layers.some((layer) => layer.kind === 'latent')) return 'multi-head latent attention';
-  const { numHeads, numKeyValueHeads } = shape;
-  const name =
-    numKeyValueHeads === numHeads ? 'multi-head' : numKeyValueHeads === 1 ? 'multi-query' : 'grouped-query';
+  const isMultiQuery = shape.layers.every(({ numKeyValueHeads: K }) => K <= 1);
+  const isMultiHead = groupSizes(shape).every((G) => G === 1);
+  const name = isMultiHead ? 'multi-head' : isMultiQuery ? 'multi-query' : 'grouped-query';
   return `query heads per key/value head: ${name} attention`;
 }
 
 /** Layers by kind, such as `4 full, 22 sliding over 512 tokens`; '' when all cache all tokens. */
 function layerKinds(shape: ModelShape): string {
-  const kinds = new Map<LayerKind, number>();
-  for (const { kind } of shape.layers) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+  const kinds = new Map<LayerKind, LayerShape[]>();
+  for (const layer of shape.layers) kinds.set(layer.kind, [...(kinds.get(layer.kind) ?? []), layer]);
   if (kinds.size === 1 && kinds.has('full')) return '';
-  const windows = new Set(shape.layers.map((layer) => layer.window).filter((window) => window !== undefined));
   const parts = [...kinds].map(([kind, layers]) => {
-    const window = kind === 'sliding' ? ` over ${[...windows].map(count).join(' or ')} tokens` : '';
-    return `${count(layers)} ${kind}${window}`;
+    const windows = kind === 'sliding' || kind === 'chunked' ? layers.map((layer) => layer.window ?? 0) : [];
+    const window = [...new Set(windows)].map(count).join(' or ');
+    return `${count(layers.length)} ${kind}${window === '' ? '' : ` over ${window} tokens`}`;
   });
   return parts.join(', ');
 }
@@ -147,7 +164,7 @@ function describeWeights(shares: ReadonlyMap<string, Share>): string {
     name,
     count(parameters),
     count(bytes),
-    binarySize(bytes),
+    besideBytes(bytes),
     count(tensors),
   ];
   const head = ['dtype', 'parameters', 'bytes', '', 'tensors'];
@@ -182,7 +199,7 @@ function toJson(
       numLayers: shape.numLayers,
       numHeads: shape.numHeads,
       numKeyValueHeads: shape.numKeyValueHeads,
-      groupSize: groupSizes(shape).at(-1),
+      groupSize: groupSizes(shape).reduce<number | undefined>((most, G) => Math.max(most ?? G, G), undefined),
       headDim: shape.headDim,
       valueHeadDim: shape.valueHeadDim,
       hiddenSize: shape.hiddenSize,

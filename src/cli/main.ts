@@ -8,7 +8,7 @@ import { Command, CommanderError } from 'commander';
 import { chatCommand } from './chat.ts';
 import { convertCommand } from './convert.ts';
 import { demoCommand } from './demo/demo.ts';
-import { exitCode, oneLine, reportFailure } from './errors.ts';
+import { exitCode, type FlagNames, oneLine, reportFailure } from './errors.ts';
 import { evalCommand } from './eval.ts';
 import { generateCommand } from './generate.ts';
 import { inspectCommand } from './inspect.ts';
@@ -51,13 +51,22 @@ function makeProgram(): Command {
   return program.addHelpText('after', helpEnd('\nExamples:\n  npx gqa demo\n  npx gqa inspect model.gguf'));
 }
 
+/** The long flag of each option by the name of its value. */
+function flagNames(command: Command | undefined): FlagNames {
+  return new Map(command?.options.map((option) => [option.attributeName(), `${option.long}`]));
+}
+
 /** @returns the exit code; commander has printed its own messages */
 async function main(args: readonly string[]): Promise<number> {
+  let command: Command | undefined;
+  const program = makeProgram().hook('preAction', (_, action) => {
+    command = action;
+  });
   try {
-    await makeProgram().parseAsync(args, { from: 'user' });
+    await program.parseAsync(args, { from: 'user' });
     return Number(process.exitCode ?? exitCode.done);
   } catch (error) {
-    if (!(error instanceof CommanderError)) return reportFailure(error);
+    if (!(error instanceof CommanderError)) return reportFailure(error, flagNames(command));
     return error.exitCode === 0 ? exitCode.done : exitCode.wrongUsage;
   }
 }

@@ -13,8 +13,15 @@ function numberIn(expected: string, accept: (value: number) => boolean): Parse<n
 
 function wholeNumberFrom(least: number, most?: number): Parse<number> {
   const range = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
-  const isInRange = (v: number) => v >= least && v <= (most ?? Number.MAX_SAFE_INTEGER);
-  return numberIn(`a whole number ${range}`, (v) => Number.isInteger(v) && isInRange(v));
+  const parse = numberIn(
+    `a whole number ${range}`,
+    (v) => Number.isInteger(v) && v >= least && v <= (most ?? v),
+  );
+  return (text) => {
+    const value = parse(text);
+    if (Number.isSafeInteger(value)) return value;
+    throw new InvalidArgumentError('Expected a whole number below 2^53.');
+  };
 }
 
 export const wholeNumber: Parse<number> = wholeNumberFrom(0);
@@ -33,6 +40,12 @@ export const share: Parse<number> = numberIn('a number between 0 and 1', (v) => 
 /** An option whose value is one of `choices`. @param initial its default; without one it is undefined */
 export function oneOf(flag: string, help: string, choices: readonly string[], initial?: string): Option {
   return new Option(flag, help).choices(choices).default(initial);
+}
+
+/** An option whose value has another name than its flag: the one of the library's option, which errors name. */
+export function named(flag: string, name: string, help: string, parse?: Parse<unknown>): Option {
+  const option = Object.assign(new Option(flag, help), { attributeName: () => name });
+  return parse === undefined ? option : option.argParser(parse);
 }
 
 const UNITS: Readonly<Record<string, number>> = { B: 0, K: 1, M: 2, G: 3, T: 4 };

@@ -36,6 +36,23 @@ export function exactSize(bytes: number): string {
   return bytes < 1024 ? binarySize(bytes) : `${count(bytes)} bytes (${binarySize(bytes)})`;
 }
 
+/** The same beside a column of exact bytes: '' where it would repeat them. */
+export function besideBytes(bytes: number): string {
+  return bytes < 1024 ? '' : binarySize(bytes);
+}
+
+/** A size as a part of another that is `times` as large: `1/4`, `1`, or `4.5 times`. */
+export function partOf(times: number): string {
+  const rounded = (value: number) => Number(value.toPrecision(3));
+  if (rounded(times) === 1) return '1';
+  return times > 1 ? `1/${rounded(times)}` : `${rounded(1 / times)} times`;
+}
+
+/** One number, or the smallest and the largest: `8`, `4 to 16`. */
+export function rangeText(values: readonly number[]): string {
+  return [...new Set([Math.min(...values), Math.max(...values)])].map(count).join(' to ');
+}
+
 /** A fraction as a percentage: `12 %`, `3.4 %`. */
 export function percent(share: number): string {
   const value = 100 * share;

@@ -11,36 +11,46 @@ import type {
   WeightGroup,
 } from '../plan/index.ts';
 import { kvDtypeText } from '../plan/kv-dtype.ts';
-import { binarySize, count } from './output.ts';
+import { rate } from '../plan/plan-speed.ts';
+import { besideBytes, binarySize, count, partOf } from './output.ts';
+import { cachedRanges } from './shape-text.ts';
 import { facts, table } from './table.ts';
 
-/** `1,073,741,824 bytes (1.07 GB, 1.00 GiB)`: both units, because sources use either. */
+/** `1,073,741,824 bytes (1.07 GB, 1.0 GiB)`: both units, because sources use either. */
 function bothSizes(bytes: number): string {
-  return `${count(bytes)} bytes (${decimalSize(bytes)}, ${binarySize(bytes)})`;
+  const sizes = [decimalSize(bytes), besideBytes(bytes)].filter((size) => size !== '');
+  return `${count(bytes)} bytes${sizes.length > 0 ? ` (${sizes.join(', ')})` : ''}`;
 }
 
+/** '' below 1 kB. */
 function decimalSize(bytes: number): string {
-  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 2)} ${['bytes', 'kB', 'MB', 'GB', 'TB'][power]}`;
+  const power = Math.min(4, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return power === 0 ? '' : `${(bytes / 1000 ** power).toFixed(2)} ${['kB', 'MB', 'GB', 'TB'][power - 1]}`;
 }
 
 export interface PlanFacts {
-  readonly context?: number;
+  readonly contextLength?: number;
   readonly kvDtype: KvDtype;
-  readonly kvHeads?: number;
+  readonly numKeyValueHeads?: number;
   readonly runtime: Runtime;
-  readonly tensorParallel: number;
+  readonly tensorParallelSize: number;
 }
 
 export function describePlan(name: string, shape: ModelShape, plan: KvCachePlan, flags: PlanFacts): string {
-  const { numHeads: N, numKeyValueHeads: K, headDim: H, valueHeadDim: Hv } = shape;
-  const heads = shape.layers.some((layer) => layer.latent)
+  const { numHeads: N, headDim: H, valueHeadDim: Hv, layers } = shape;
+  const { numKeyValueHeads, keyHeadDim } = cachedRanges(shape);
+  const heads = layers.some((layer) => layer.latent)
     ? `N=${N}, latent rows`
-    : `N=${N}, K=${flags.kvHeads ?? K}`;
-  const whole = flags.context === undefined ? ", the model's whole context (--context sets another)" : '';
+    : `N=${N}, K=${flags.numKeyValueHeads ?? numKeyValueHeads}`;
+  const whole =
+    flags.contextLength === undefined ? ", the model's whole context (--context sets another)" : '';
   return facts([
     ['model', name, shape.modelType],
-    ['attention', `${heads}, H=${H}${Hv === H ? '' : ` (values ${Hv})`}`, `${count(shape.numLayers)} layers`],
+    [
+      'attention',
+      `${heads}, H=${keyHeadDim}${Hv === H ? '' : ` (values ${Hv})`}`,
+      `${count(shape.numLayers)} layers`,
+    ],
     ['runtime', flags.runtime, `KV cache in ${kvDtypeText(flags.kvDtype)}`],
     ['context', `${count(plan.contextLength)} tokens`, `batch ${count(plan.batchSize)}${whole}`],
     ['per token', bothSizes(plan.bytesPerToken), 'all cached layers, without windows'],
@@ -48,7 +58,7 @@ export function describePlan(name: string, shape: ModelShape, plan: KvCachePlan,
     [
       'total',
       bothSizes(plan.totalBytes),
-      flags.tensorParallel > 1 ? `KV cache over ${flags.tensorParallel} ranks` : 'KV cache',
+      flags.tensorParallelSize > 1 ? `KV cache over ${flags.tensorParallelSize} ranks` : 'KV cache',
     ],
   ]);
 }
@@ -56,7 +66,7 @@ export function describePlan(name: string, shape: ModelShape, plan: KvCachePlan,
 /** Weights, cache, activations and their sum, and what each rests on. */
 export function memoryTable(memory: MemoryPlan, ranks: number): string {
   const { weights, kvCache, activations, totalBytes, bytesPerRank } = memory;
-  const row = (name: string, bytes: number, basis: string) => [name, count(bytes), binarySize(bytes), basis];
+  const row = (name: string, bytes: number, basis: string) => [name, count(bytes), besideBytes(bytes), basis];
   const rows = [
     row('weights', weights.bytes, weights.basis),
     row('KV cache', kvCache.totalBytes, 'the table above'),
@@ -73,7 +83,7 @@ export function weightTable(groups: readonly WeightGroup[]): string {
     dtype,
     count(parameters),
     count(bytes),
-    binarySize(bytes),
+    besideBytes(bytes),
   ]);
   return table(['weights', 'dtype', 'parameters', 'bytes', ''], rows, [2, 3, 4]);
 }
@@ -84,9 +94,9 @@ export function speedTable(
   { decode, prefill }: SpeedPlan,
   plan: KvCachePlan,
 ): string {
-  const arithmetic = flops === undefined ? 'no FLOP/s stated' : `${rounded(flops / 1e12)} TFLOP/s`;
+  const arithmetic = flops === undefined ? 'no FLOP/s stated' : rate(flops, 'FLOP/s');
   const rows: [string, string, string][] = [
-    ['device', `${rounded(bandwidth / 1e9)} GB/s`, `${name === undefined ? '' : `${name}, `}${arithmetic}`],
+    ['device', rate(bandwidth, 'B/s'), `${name === undefined ? '' : `${name}, `}${arithmetic}`],
     [
       'decode',
       `${rounded(decode.tokensPerSecond)} tokens/s`,
@@ -103,6 +113,7 @@ export function speedTable(
 
 /** Three digits, or all of a larger whole number. */
 function rounded(value: number): string {
+  if (value > 0 && value < 0.001) return 'below 0.001';
   return value >= 1000 ? count(Math.round(value)) : String(Number(value.toPrecision(3)));
 }
 
@@ -122,7 +133,7 @@ export function layerTable(plan: KvCachePlan): string {
     count(tokens),
     count(bytes),
     count(layers * bytes),
-    binarySize(layers * bytes),
+    besideBytes(layers * bytes),
   ]);
   return table(head, rows, [0, 2, 3, 4, 5]);
 }
@@ -147,11 +158,13 @@ export function fitTable(shape: ModelShape, plan: KvCachePlan, { totalMemory, ..
     note: string,
   ): [string, string, string?][] => {
     const beyond = own !== undefined && (context ?? 0) > own ? `, beyond the model's ${count(own)}` : '';
-    const longest = context === null ? 'any: every layer has a window' : `${count(context)} tokens${beyond}`;
+    const tokens = context === 0 ? 'none: not one token fits' : `${count(context ?? 0)} tokens${beyond}`;
+    const longest = context === null ? 'any: every layer has a window' : tokens;
+    const most = maxBatch === 0 ? 'none: not one sequence fits' : count(maxBatch);
     return [
       ['memory', bothSizes(memoryBytes), note],
       ['longest context', `${longest} (batch ${count(plan.batchSize)})`],
-      ['largest batch', `${count(maxBatch)} (at ${count(plan.contextLength)} tokens)`],
+      ['largest batch', `${most} (at ${count(plan.contextLength)} tokens)`],
     ];
   };
   return facts([
@@ -167,8 +180,8 @@ export function headTable(choices: readonly HeadChoice[]): string {
     numKeyValueHeads === undefined ? '' : count(numKeyValueHeads),
     binarySize(plan.bytesPerToken),
     count(plan.totalBytes),
-    binarySize(plan.totalBytes),
-    `1/${Number(saving.toFixed(2))}`,
+    besideBytes(plan.totalBytes),
+    plan.totalBytes === 0 ? '' : partOf(saving),
     isOwn ? 'as it is' : '',
   ]);
   return table(head, rows, [1, 2, 3, 4, 5]);

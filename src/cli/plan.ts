@@ -51,10 +51,10 @@ import { table } from './table.ts';
 const BACKENDS: readonly BackendName[] = ['native', 'wasm'];
 
 interface PlanFlags extends Pick<BackendFlags, 'backend' | 'threads'> {
-  readonly context?: number;
-  readonly batch: number;
+  readonly contextLength?: number;
+  readonly batchSize: number;
   readonly kvDtype: KvDtype;
-  readonly kvHeads?: number;
+  readonly numKeyValueHeads?: number;
   readonly memory?: number;
   readonly totalMemory?: number;
   readonly weights?: StorageType;
@@ -62,7 +62,7 @@ interface PlanFlags extends Pick<BackendFlags, 'backend' | 'threads'> {
   readonly bandwidth?: number;
   readonly flops?: number;
   readonly runtime: Runtime;
-  readonly tensorParallel: number;
+  readonly tensorParallelSize: number;
   readonly blockSize?: number;
   readonly batchTokens?: number;
   readonly html?: string;
@@ -70,6 +70,10 @@ interface PlanFlags extends Pick<BackendFlags, 'backend' | 'threads'> {
   readonly devices?: true;
   readonly json?: true;
 }
+
+const CONTEXT_HELP = "tokens per sequence (default: the model's context)";
+const HEADS_HELP = "plan for K key/value heads instead of the model's";
+const RANKS_HELP = 'ranks that share the heads (exact, vllm)';
 
 const example = `
 Examples:
@@ -85,10 +89,10 @@ export function planCommand(): Command {
   return new Command('plan')
     .description("compute a model's memory (KV cache, weights, activations) and speed before it is loaded")
     .argument('[model]', 'a preset, a hub id (org/name), or a path or URL of a checkpoint or config.json')
-    .option('--context <tokens>', "tokens per sequence (default: the model's context)", parse.positiveInteger)
-    .option('--batch <n>', 'batch size', parse.positiveInteger, 1)
+    .addOption(parse.named('--context <tokens>', 'contextLength', CONTEXT_HELP, parse.positiveInteger))
+    .addOption(parse.named('--batch <n>', 'batchSize', 'batch size', parse.positiveInteger).default(1))
     .option('--kv-dtype <dtype>', 'type of the KV cache; q8_0/f16: K in q8_0, V in f16', kvDtype, 'f16')
-    .option('--kv-heads <K>', "plan for K key/value heads instead of the model's", parse.positiveInteger)
+    .addOption(parse.named('--kv-heads <K>', 'numKeyValueHeads', HEADS_HELP, parse.positiveInteger))
     .option(
       '--memory <size>',
       'show what KV cache fits into this memory, such as 24GiB or 24GB',
@@ -104,7 +108,11 @@ export function planCommand(): Command {
     .option('--bandwidth <size>', 'bytes per second of another device, such as 100GB/s', parse.bandwidth)
     .option('--flops <n>', 'FLOP/s of another device, such as 30T', parse.flops)
     .addOption(parse.oneOf('--runtime <name>', 'runtime to plan for; exact: this library', RUNTIMES, 'exact'))
-    .option('--tensor-parallel <ranks>', 'ranks that share the heads (exact, vllm)', parse.positiveInteger, 1)
+    .addOption(
+      parse
+        .named('--tensor-parallel <ranks>', 'tensorParallelSize', RANKS_HELP, parse.positiveInteger)
+        .default(1),
+    )
     .option('--block-size <tokens>', 'tokens per block (vllm: 16; exact: paged cache)', parse.positiveInteger)
     .option(
       '--batch-tokens <n>',
@@ -151,17 +159,17 @@ async function run(model: string | undefined, flags: PlanFlags, command: Command
   if (flags.html !== undefined) await checkPagePlace(flags.html);
   const { name, shape, weights } = await findModel(model, flags.weights);
   const cacheOptions = {
-    contextLength: flags.context,
-    batchSize: flags.batch,
+    contextLength: flags.contextLength,
+    batchSize: flags.batchSize,
     kvDtype: flags.kvDtype,
-    numKeyValueHeads: flags.kvHeads,
+    numKeyValueHeads: flags.numKeyValueHeads,
     runtime: flags.runtime,
-    tensorParallelSize: flags.tensorParallel,
+    tensorParallelSize: flags.tensorParallelSize,
     blockSize: flags.blockSize,
     batchTokens: flags.batchTokens,
   };
   const options: MemoryOptions = { ...cacheOptions, weights };
-  if (flags.context === undefined && shape.maxPositionEmbeddings === undefined) {
+  if (flags.contextLength === undefined && shape.maxPositionEmbeddings === undefined) {
     throw new UsageError('expected --context, since the checkpoint does not state a context length');
   }
   const memory = planMemory(shape, options);
@@ -175,7 +183,7 @@ async function run(model: string | undefined, flags: PlanFlags, command: Command
   };
   const device = await deviceOf(flags, shape, memory);
   const speed = device && planSpeed(shape, { ...options, device });
-  const isModelContext = flags.context === undefined;
+  const isModelContext = flags.contextLength === undefined;
   if (flags.json) {
     const { weights, activations, totalBytes, bytesPerRank } = memory;
     writeJson({
@@ -191,7 +199,7 @@ async function run(model: string | undefined, flags: PlanFlags, command: Command
   } else {
     writeResult(describePlan(name, shape, plan, flags));
     writeResult(`\n${layerTable(plan)}`);
-    writeResult(`\n${memoryTable(memory, flags.tensorParallel)}`);
+    writeResult(`\n${memoryTable(memory, flags.tensorParallelSize)}`);
     writeResult(`\n${weightTable(memory.weights.groups)}`);
     const fitText = fitTable(shape, plan, fits);
     if (fitText !== '') writeResult(`\n${fitText}`);

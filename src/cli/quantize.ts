@@ -1,4 +1,5 @@
 /** `gqa quantize`: writes a checkpoint as a GGUF file in a block type, by llama.cpp's mixtures. */
+import { statSync } from 'node:fs';
 import { Command } from 'commander';
 import { convertCheckpoint } from '../convert/index.ts';
 import { MIXTURE_TYPES } from '../format/gguf-mixture.ts';
@@ -49,6 +50,13 @@ async function run(from: string, to: string, { type, cache, force, json }: Quant
   );
   if (result === undefined) return;
   const { format, bytes } = result;
-  if (json) writeJson({ from, to, format, type, bytes });
-  else writeResult(facts([['wrote', to, `${format} in ${type}, ${exactSize(bytes)}`]]));
+  const fileBytes = statSync(to).size;
+  if (json) writeJson({ from, to, format, type, bytes, fileBytes });
+  else {
+    const rows: [string, string, string][] = [
+      ['wrote', to, `${format}, ${exactSize(fileBytes)}`],
+      ['weights', exactSize(bytes), `in ${type}`],
+    ];
+    writeResult(facts(rows));
+  }
 }

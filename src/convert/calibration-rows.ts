@@ -14,7 +14,7 @@ export function calibrationRowLength({ maxPositionEmbeddings }: DecoderConfig): 
  * All rows of a text, without a shorter last one.
  * @param tokens of the text
  * @param expected begins the error about a text that is too short
- * @throws Error for fewer than 2 tokens
+ * @throws RangeError for fewer than 2 tokens
  */
 export function calibrationRows(
   { config, tokenizer }: OpenedDecoder,
@@ -24,7 +24,7 @@ export function calibrationRows(
   const start = tokenizer ? documentStart(tokenizer) : [];
   const rows = documentWindows(tokens, start, calibrationRowLength(config));
   if (rows.length > 1 && rows[rows.length - 1].length < rows[0].length) rows.pop();
-  if (rows.length === 0) throw new Error(`${expected}, got ${tokens.length}`);
+  if (rows.length === 0) throw new RangeError(`${expected}, got ${tokens.length}`);
   return rows;
 }
 

@@ -31,7 +31,7 @@ export function checkHeads(
   const fits = Number.isSafeInteger(after) && after >= 1 && N % after === 0;
   if (!fits || (K % after !== 0 && after % K !== 0)) {
     throw new RangeError(
-      `convert: expected K to divide the checkpoint's K=${K}, or to be a multiple of it that divides N=${N}, got ${after}; choose one of ${choices.join(', ') || K}`,
+      `convert: expected numKeyValueHeads to divide the checkpoint's K=${K}, or to be a multiple of it that divides N=${N}, got ${after}; choose one of ${choices.join(', ') || K}`,
     );
   }
 }

@@ -31,9 +31,14 @@ export interface ChooseKeyValueHeadsOptions extends SourceOptions {
   readonly calibration: string;
   /** Text on which losses are measured, its first 8 rows, as `measureDrift` does; no part of `calibration`. */
   readonly text: string;
-  /** The most nats per token that the loss may be above the original's: the fewest heads that keep to it. */
+  /**
+   * The most nats per token that the loss may be above the original's, more than 0: the fewest heads that keep
+   * to it.
+   */
   readonly target?: number;
-  /** The most bytes of KV cache per token, as f16: the most heads that fit. */
+  /**
+   * The most bytes of KV cache per token, as f16, fewer than the model's own: the most heads that fit.
+   */
   readonly keyValueBytes?: number;
   /** Called after each layer of each trial, such as with `trying K=2`. */
   readonly onProgress?: (done: number, total: number, activity: string) => void;
@@ -72,8 +77,9 @@ export interface KeyValueHeadsChoice {
 /**
  * Chooses the number of key/value heads to convert a model to. Losses are those right after merging by
  * `similar`: distillation and uptraining lower them.
- * @throws TypeError unless there is either a target or keyValueBytes, RangeError when one head has more bytes,
- * or for a model with one head or latent attention; Error without a tokenizer or for a text that is too short
+ * @throws TypeError unless there is either a target or keyValueBytes, RangeError for a
+ * target of 0 or less, when one head has more bytes or the model's own no more, for a text that is too short, or
+ * for a model with one head or latent attention; Error without a tokenizer
  * @example
  * const [calibration, heldOut] = [text.slice(0, 20_000), text.slice(20_000)];
  * const options = { from: 'llama', calibration, text: heldOut, target: 0.5 };
@@ -90,8 +96,8 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
     const got = target === undefined ? 'none' : 'both';
     throw new TypeError(`${OP}: expected either target or keyValueBytes, got ${got}`);
   }
-  if (target !== undefined && !(target >= 0)) {
-    throw new RangeError(`${OP}: expected a target of at least 0 nats, got ${target}`);
+  if (target !== undefined && !(target > 0)) {
+    throw new RangeError(`${OP}: expected target above 0 nats, got ${target}`);
   }
   await using checkpoint = await openSource(OP, options.from, { token, signal, cache });
   const description = await describeModel(checkpoint, await readyBackend());
@@ -101,9 +107,10 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
     (K) => config.numKeyValueHeads % K === 0,
   );
   const bytes = divisors.map((K) => bytesPerToken(config, K));
-  if (keyValueBytes !== undefined && keyValueBytes < bytes[0]) {
+  const own = bytes[bytes.length - 1];
+  if (keyValueBytes !== undefined && (keyValueBytes < bytes[0] || keyValueBytes >= own)) {
     throw new RangeError(
-      `${OP}: expected keyValueBytes of at least ${bytes[0]}, those of one head, got ${keyValueBytes}`,
+      `${OP}: expected keyValueBytes from ${bytes[0]}, those of one head, to below ${own}, those of the model's K=${config.numKeyValueHeads}, got ${keyValueBytes}`,
     );
   }
   const decoder = await OpenedDecoder.of(checkpoint, description, signal);
@@ -112,7 +119,7 @@ export async function chooseKeyValueHeads(options: ChooseKeyValueHeadsOptions): 
     if (tokenizer === undefined) {
       throw new Error(`${checkpoint.path}: expected a tokenizer for the text, got none`);
     }
-    const rows = driftRows(decoder, tokenizer, text);
+    const rows = driftRows(OP, decoder, tokenizer, { name: 'text', text });
     const total = (2 * divisors.length - 1) * config.numLayers;
     let done = 0;
     const losses: number[] = [];

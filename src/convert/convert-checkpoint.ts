@@ -25,6 +25,7 @@ import { checkDistill, type DistillOptions, distillIdentity, distillSettings } f
 import { type LayerMix, layerMix, type PoolingMethod } from './head-mix.ts';
 import { similarMixes } from './similar.ts';
 import { TrainedLayers } from './trained-layers.ts';
+import { weightsHash } from './weights-hash.ts';
 import type { WriteJob } from './write-job.ts';
 
 /**
@@ -158,8 +159,12 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   checkWeights(checkpoint, config, names);
   const settings = distillSettings(options.distill, method, config, after);
   await checkOutputPlace(checkpoint.place, to, force);
-  const { path: source } = checkpoint;
-  const identity = settings && distillIdentity(settings, config, { source, method, after, calibration });
+  const identity =
+    settings &&
+    distillIdentity(settings, config, {
+      ...{ method, after, calibration },
+      weights: await weightsHash(checkpoint, signal),
+    });
   await using kept = identity && (await TrainedLayers.open(to, identity, settings.resume));
   const mixes =
     options.numKeyValueHeads === undefined

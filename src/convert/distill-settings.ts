@@ -28,7 +28,8 @@ export interface DistillOptions {
   /**
    * Whether to continue a distillation that was interrupted; default false. Each trained layer is kept in a
    * folder beside `to`, its name with `.distill`, until `to` is written; with the same options on the same
-   * backend and instruction set the result has the bits of one without a break.
+   * backend and instruction set the result has the bits of one without a break. Options, texts, the model's
+   * config and the bytes of its weights are compared, but not where its files are.
    */
   readonly resume?: boolean;
 }
@@ -95,7 +96,9 @@ export function distillSettings(
     );
   }
   if (method === 'random') {
-    throw new RangeError(`${OP}: expected heads to begin with, by method mean, first or similar, got random`);
+    throw new RangeError(
+      `${OP}: expected method mean, first or similar, which give heads to begin with, got random`,
+    );
   }
   const layers = options.layers ?? Array.from({ length: numLayers }, (_, i) => i);
   for (const index of layers) {
@@ -106,13 +109,16 @@ export function distillSettings(
   return { source: text ?? (tokens as ArrayLike<number>), layers: new Set(layers), ...numbers };
 }
 
-/** What the trained layers depend on: the settings, the model, and how its heads were merged before. */
+/**
+ * What the trained layers depend on: the settings, the model's config and weights, and how its heads were merged
+ * before.
+ */
 export function distillIdentity(
   { source: text, layers, resume: _resume, finalSteps: _final, ...numbers }: DistillSettings,
-  { numLayers, hiddenSize, numHeads, numKeyValueHeads }: DecoderConfig,
+  config: DecoderConfig,
   merging: {
-    /** The checkpoint. */
-    readonly source: string;
+    /** Of the checkpoint: `weightsHash`. */
+    readonly weights: number;
     readonly method: string;
     /** K' */
     readonly after: number;
@@ -121,9 +127,9 @@ export function distillIdentity(
 ): RunIdentity {
   const hash = (from: string | ArrayLike<number>) =>
     hashOf(typeof from === 'string' ? new TextEncoder().encode(from) : from);
-  const { source, method, after, calibration } = merging;
+  const { weights, method, after, calibration } = merging;
   return {
-    ...{ source, numLayers, hiddenSize, numHeads, numKeyValueHeads, newNumKeyValueHeads: after, method },
+    ...{ numKeyValueHeads: after, method, configHash: hash(JSON.stringify(config)), weightsHash: weights },
     calibrationHash: calibration === undefined ? null : hash(calibration),
     textHash: hash(text),
     layers: [...layers].sort((a, b) => a - b).join(' '),

@@ -122,7 +122,7 @@ export function worstLayers(layers: readonly LayerDrift[]): string {
 
 /**
  * Compares a checkpoint with what it was converted to.
- * @throws TypeError without a text, Error when the checkpoint has no tokenizer or the text is too short
+ * @throws TypeError without a text, RangeError when one is too short, Error when the checkpoint has no tokenizer
  * @example const drift = await measureDrift({ from, to, result, text }); drift.after.perplexity
  */
 export async function measureDrift(options: DriftOptions): Promise<DriftReport> {
@@ -142,7 +142,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
     const { questionsFrom, answerDrift } = await import('./model-answers.ts');
     const questions =
       named.length === 0 ? undefined : questionsFrom(tokenizer, named, before.config.maxPositionEmbeddings);
-    const rows = parts.map((part) => driftRows(before, tokenizer, part.text, options));
+    const rows = parts.map((part) => driftRows('measureDrift', before, tokenizer, part, options));
     const steps = questions === undefined ? 0 : 2 * (questions.prompts.length + questions.cloze.length);
     const total = rows.flat().length + steps;
     let done = 0;
@@ -161,7 +161,7 @@ export async function measureDrift(options: DriftOptions): Promise<DriftReport> 
       ...LogitDrift.sum(each).result(),
       text: text === undefined ? undefined : each[0].result(),
       texts: Object.fromEntries(
-        parts.flatMap(({ name }, i) => (name === undefined ? [] : [[name, each[i].result()]])),
+        Object.keys(texts).map((name, i) => [name, each[text === undefined ? i : i + 1].result()]),
       ),
       answers: questions && (await answerDrift(before.parts, after.parts, questions, onStep)),
       layers: errors.map((error) => error.result()),
@@ -179,33 +179,39 @@ function aConversion(op: string, name: string, value: ConvertResult): void {
   );
 }
 
-/** The text without a name, if there is one, and those with one. @throws unless there is a text */
-function textParts(
-  text: string | undefined,
-  texts: Readonly<Record<string, string>>,
-): { readonly name?: string; readonly text: string }[] {
+/** A text, and the option that it is. */
+interface NamedText {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** `text`, if there is one, and then `texts`. @throws unless there is a text */
+function textParts(text: string | undefined, texts: Readonly<Record<string, string>>): NamedText[] {
   checkObject('measureDrift', 'texts by name', texts);
   const named = Object.entries(texts).map(([name, value]) => {
     aString('measureDrift', `texts.${name}`, value);
-    return { name, text: value };
+    return { name: `texts.${name}`, text: value };
   });
   if (text === undefined && named.length === 0) {
     throw new TypeError('measureDrift: expected a text, or texts by name, got neither');
   }
-  return text === undefined ? named : [{ text }, ...named];
+  return text === undefined ? named : [{ name: 'text', text }, ...named];
 }
 
-/** The first token rows of a text. @throws Error when it has no token to predict */
+/** The first token rows of a text. @throws RangeError when it has no token to predict */
 export function driftRows(
+  op: string,
   { config }: OpenedDecoder,
   tokenizer: Tokenizer,
-  text: string,
+  { name, text }: NamedText,
   { window = 256, windows = 8 }: Pick<DriftOptions, 'window' | 'windows'> = {},
 ): number[][] {
   const tokens = tokenizer.encode(text, { addSpecialTokens: false });
   const length = Math.min(window, config.maxPositionEmbeddings);
   const rows = documentWindows(tokens, documentStart(tokenizer), length).slice(0, windows);
-  if (rows.length === 0) throw new Error(`expected a text of at least 2 tokens, got ${tokens.length}`);
+  if (rows.length === 0) {
+    throw new RangeError(`${op}: expected ${name} of at least 2 tokens, got ${tokens.length}`);
+  }
   return rows;
 }
 

@@ -82,7 +82,7 @@ function firstRows(decoder: OpenedDecoder, path: string, text: string | undefine
     return Array.from({ length: count }, () => Array.from({ length }, next));
   }
   const tokens = calibrationTokens(decoder, text, path, 'the calibration text');
-  const rows = calibrationRows(decoder, tokens, 'expected a calibration text of at least 2 tokens');
+  const rows = calibrationRows(decoder, tokens, 'convert: expected calibration of at least 2 tokens');
   return rows.slice(0, count);
 }
 

@@ -7,7 +7,7 @@ import { loadTensorAsync } from '../checkpoint/load-tensor.ts';
 import { openCheckpoint } from '../checkpoint/open-checkpoint.ts';
 import { writeSafetensors } from '../checkpoint/write-safetensors.ts';
 import { type Folder, type Place, readSmallJson } from '../files/folder.ts';
-import { differentSetting, RunConflictError, type RunIdentity } from '../train/run-identity.ts';
+import { differenceText, RunConflictError, type RunIdentity } from '../train/run-identity.ts';
 import type { LayerWeights } from './head-mix.ts';
 
 const SETTINGS = 'settings.json';
@@ -51,10 +51,10 @@ export class TrainedLayers {
         `${folder.name}: expected layers and their ${SETTINGS}, got others or no ${SETTINGS}`,
       );
     }
-    const key = before && differentSetting(before, identity);
-    if (key !== undefined) {
+    const difference = before && differenceText(before, identity);
+    if (difference !== undefined) {
       throw new RunConflictError(
-        `{ resume: true }: expected the distillation of ${folder.name}, whose ${key} is ${before?.[key]}, got ${identity[key]}; delete the folder to start again`,
+        `{ resume: true }: expected the distillation of ${folder.name}, ${difference}; delete the folder to start again`,
       );
     }
     await folder.create();

@@ -88,9 +88,9 @@ export class NodeFolder implements Folder {
     const handle = await inFolder(this.path, node.fs.promises.open(temporary, 'wx'));
     try {
       try {
-        if (typeof content === 'function') await content(writerOf(handle));
-        else await handle.writeFile(content);
-        await handle.sync();
+        if (typeof content === 'function') await content(writerOf(handle, target));
+        else await withPath(target, () => handle.writeFile(content));
+        await withPath(target, () => handle.sync());
       } finally {
         await handle.close();
       }
@@ -294,18 +294,39 @@ async function openRegularFile(path: string): Promise<{ handle: FileHandle; iden
   }
 }
 
-function writerOf(handle: FileHandle): FileWriter {
+/** @param target the path of the file, for errors */
+function writerOf(handle: FileHandle, target: string): FileWriter {
   return {
     write(bytes, at) {
       // A single write may write less.
       for (let done = 0; done < bytes.byteLength; ) {
         const length = Math.min(WRITE_BYTES, bytes.byteLength - done);
-        done += node.fs.writeSync(handle.fd, bytes, done, length, at + done);
+        try {
+          done += node.fs.writeSync(handle.fd, bytes, done, length, at + done);
+        } catch (error) {
+          throw namedError(error, target);
+        }
       }
     },
-    truncate: (size) => handle.truncate(size),
-    sync: () => handle.datasync(),
+    truncate: (size) => withPath(target, () => handle.truncate(size)),
+    sync: () => withPath(target, () => handle.datasync()),
   };
+}
+
+async function withPath<T>(path: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw namedError(error, path);
+  }
+}
+
+/** Node's errors about an open file, such as ENOSPC, do not name it. */
+function namedError(error: unknown, path: string): unknown {
+  const { code, path: named } = error as NodeJS.ErrnoException;
+  if (code === undefined || named !== undefined) return error;
+  (error as Error).message += ` '${path}'`;
+  return Object.assign(error as Error, { path });
 }
 
 /** The path with all links in the existing part of it resolved. */

@@ -206,7 +206,7 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
   llama4: {
     sharedExperts: 1,
     slidesInLlamaCpp: true,
-    gguf: { layers: lastOf(4, { fixedWindow: 8192, window: 8192 }) },
+    gguf: { layers: lastOf(4, { fixedWindow: 8192, window: 8192 }, 'chunked') },
   },
   llama4_text: {
     sharedExperts: 1,
@@ -214,8 +214,8 @@ const ROWS: Readonly<Record<string, FamilyFacts>> = {
     kindsFromKeys(keys, numLayers) {
       const interval = keys.int('no_rope_layer_interval') ?? 4;
       const listed = keys.list('no_rope_layers') ?? [];
-      const slides = (i: number) => (listed.length > 0 ? listed[i] === 1 : (i + 1) % interval !== 0);
-      return byLayer(numLayers, (i) => (slides(i) ? 'sliding' : 'full'));
+      const rotates = (i: number) => (listed.length > 0 ? listed[i] === 1 : (i + 1) % interval !== 0);
+      return byLayer(numLayers, (i) => (rotates(i) ? 'chunked' : 'full'));
     },
     slidesInLlamaCpp: true,
   },

@@ -4,8 +4,8 @@
  */
 import type { KeyReader } from './key-reader.ts';
 
-/** What a layer caches: every token, the tokens of a window, or a state of fixed size. */
-export type Kind = 'full' | 'sliding' | 'linear';
+/** What a layer caches: every token, the tokens of a window or a chunk, or a state of fixed size. */
+export type Kind = 'full' | 'sliding' | 'chunked' | 'linear';
 
 /** A list with one entry per layer. */
 export function byLayer<T>(numLayers: number, of: (layer: number) => T): T[] {

@@ -68,9 +68,9 @@ export class KeyReader {
     const value = this.int(...keys);
     if (value === undefined) {
       const empty = keys.find((key) => this.isNull(key));
-      if (empty !== undefined) throw this.fail(empty, 'expected a positive integer, got null');
+      if (empty !== undefined) throw this.fail(empty, 'expected an integer >= 1, got null');
       const names = keys.length === 1 ? keys[0] : `one of ${keys.join(', ')}`;
-      throw this.fail(names, 'expected a positive integer, got no such key');
+      throw this.fail(names, 'expected an integer >= 1, got no such key');
     }
     return value;
   }
@@ -119,9 +119,8 @@ export class KeyReader {
   }
 
   #checked(key: string, value: unknown, least: number): number {
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < least) {
-      throw this.fail(key, `expected an integer >= ${least}, got ${show(value)}`);
-    }
-    return value;
+    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= least) return value;
+    const isLarge = Number.isInteger(value) && (value as number) >= least;
+    throw this.fail(key, `expected an integer ${isLarge ? 'below 2^53' : `>= ${least}`}, got ${show(value)}`);
   }
 }

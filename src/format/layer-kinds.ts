@@ -12,17 +12,14 @@ import type { KeyReader } from './key-reader.ts';
 
 export interface KindOfLayer {
   readonly kind: Kind;
-  /** Keys that a query sees, its own included; on sliding layers. */
+  /** Keys that a query sees, its own included; on sliding and chunked layers. */
   readonly window?: number;
   /** Whether an indexer chooses the keys. */
   readonly indexed?: true;
 }
 
-/**
- * The kind of a layer before its window is known. `chunked`: sliding by `attention_chunk_size`; `indexed`:
- * full.
- */
-type NamedKind = Kind | 'indexed' | 'chunked';
+/** The kind of a layer before its window is known. `indexed`: full. */
+type NamedKind = Kind | 'indexed';
 
 /** The names in `layer_types`. `hybrid` layers have attention besides a state. */
 const NAMED: Readonly<Record<string, NamedKind>> = {
@@ -79,8 +76,10 @@ export function layerKinds(
   return namedKinds(keys, modelType, numLayers, spans, warnings).map((kind, i): KindOfLayer => {
     if (kind === 'indexed') return { kind: 'full', indexed: true };
     if (kind !== 'sliding' && kind !== 'chunked') return { kind };
-    const window = kind === 'chunked' ? keys.needInt('attention_chunk_size') : spans?.[i % spans.length];
-    return window ? { kind: 'sliding', window } : { kind: 'full' };
+    const chunk = kind === 'chunked' ? keys.int('attention_chunk_size') : undefined;
+    const window = chunk ?? spans?.[i % spans.length];
+    if (kind === 'chunked' && window === undefined) keys.needInt('attention_chunk_size');
+    return window ? { kind, window } : { kind: 'full' };
   });
 }
 

@@ -64,7 +64,10 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
     throw new FormatError(name, undefined, `expected a JSON object with a model's config, got ${show(json)}`);
   }
   const config = languageModel(outer);
-  const modelType = String(config.model_type ?? outer.model_type ?? 'unknown');
+  const modelType = config.model_type ?? outer.model_type ?? 'unknown';
+  if (typeof modelType !== 'string') {
+    throw new FormatError(name, undefined, `model_type: expected a string, got ${show(modelType)}`);
+  }
   const facts = familyFacts(modelType);
   const defaults: Json = { ...facts.defaults, ...(config !== outer && facts.nestedDefaults) };
   const attnConfig = asObject(config.attn_config);
@@ -87,6 +90,9 @@ export function modelShapeFromConfig(json: unknown, name: string): ModelShape {
   const layers = withWidths(heads, widths, intermediateSize);
   const inputDim = keys.count('hidden_size_per_layer_input') ?? 0;
   const experts = configExperts(keys, numLayers, intermediateSize, facts.sharedExperts);
+  if (intermediateSize === 0 && experts === undefined) {
+    throw keys.fail(keys.find(INTERMEDIATE) as string, 'expected an integer >= 1, got 0');
+  }
   const shape = {
     modelType,
     numHeads,

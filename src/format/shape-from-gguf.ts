@@ -109,11 +109,12 @@ function layerShapes(
     if (numKeyValueHeads === 0 || headCounts[i] === 0 || linear(i)) {
       return { kind: 'linear', numKeyValueHeads: 0, keyHeadDim: 0, valueHeadDim: 0 };
     }
-    const window = slides(i) ? windows?.[i % windows.length] : undefined;
-    const isSliding = window !== undefined && window > 0;
+    const windowKind = slides(i);
+    const window = windowKind && windows?.[i % windows.length];
+    const isSliding = windowKind !== undefined && window !== undefined && window > 0;
     const { latent, ...head } = isSliding ? sliding : full;
-    const kind =
-      i >= firstShared ? 'shared' : isSliding ? 'sliding' : latent === undefined ? 'full' : 'latent';
+    const own = isSliding ? windowKind : latent === undefined ? 'full' : 'latent';
+    const kind = i >= firstShared ? 'shared' : own;
     return {
       kind,
       ...(headCounts[i] !== numHeads && { numHeads: headCounts[i] }),
@@ -180,18 +181,26 @@ function windowsOf(keys: KeyReader, arch: string, numLayers: number): readonly n
   return window === undefined ? undefined : [window];
 }
 
-function slidingLayers(keys: KeyReader, arch: string, numLayers: number): (layer: number) => boolean {
+/** The kind of each layer with a window. */
+function slidingLayers(
+  keys: KeyReader,
+  arch: string,
+  numLayers: number,
+): (layer: number) => 'sliding' | 'chunked' | undefined {
   const key = `${arch}.attention.sliding_window_pattern`;
   const flags = keys.list(key);
   if (flags !== undefined) {
     if (flags.length < numLayers) throw keys.fail(key, `expected ${numLayers} layers, got ${flags.length}`);
-    return (i) => Boolean(flags[i]);
+    return (i) => (flags[i] ? 'sliding' : undefined);
   }
   const { layers: rule } = factsOf(arch);
   const period = keys.int(key) ?? rule?.period;
-  if (period === undefined) return () => true;
+  if (period === undefined) return () => 'sliding';
   const { layer } = rule ?? lastOf(period);
-  return (i) => layer(i, numLayers, period) === 'sliding';
+  return (i) => {
+    const kind = layer(i, numLayers, period);
+    return kind === 'sliding' || kind === 'chunked' ? kind : undefined;
+  };
 }
 
 function linearLayers(keys: KeyReader, arch: string): (layer: number) => boolean {

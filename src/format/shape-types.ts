@@ -6,10 +6,10 @@ import { FormatError } from './format-error.ts';
 
 /**
  * What a layer caches. `full`: keys and values of every token. `sliding`: of the last `window` tokens.
- * `latent`: one compressed row per token (MLA). `linear`: a state of fixed size. `shared`: nothing, since it
+ * `chunked`: as sliding, and a query sees those of its own chunk of `window` tokens. `latent`: one compressed row per token (MLA). `linear`: a state of fixed size. `shared`: nothing, since it
  * reads another layer's cache.
  */
-export type LayerKind = 'full' | 'sliding' | 'latent' | 'linear' | 'shared';
+export type LayerKind = 'full' | 'sliding' | 'chunked' | 'latent' | 'linear' | 'shared';
 
 /** What one layer computes and caches. Dims are elements per head. */
 export interface LayerShape {
@@ -28,8 +28,8 @@ export interface LayerShape {
   /** Width of this layer's feed-forward layer, where it is not the model's `intermediateSize`. */
   readonly intermediateSize?: number;
   /**
-   * Keys a query sees, its own included; only for `sliding` layers. For chunked attention the length of a
-   * chunk.
+   * Keys a query sees, its own included; only for `sliding` and `chunked` layers, the length of a chunk in
+   * these.
    */
   readonly window?: number;
   /**

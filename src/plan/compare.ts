@@ -79,7 +79,7 @@ type Latent = NonNullable<LayerShape['latent']>;
 function withLatent(shape: ModelShape, latent: Latent): ModelShape {
   const layers = shape.layers.map((layer): LayerShape => {
     if (layer.kind === 'linear' || layer.kind === 'shared') return layer;
-    return { ...layer, kind: layer.kind === 'sliding' ? 'sliding' : 'latent', latent };
+    return { ...layer, kind: layer.window === undefined ? 'latent' : layer.kind, latent };
   });
   return { ...shape, layers };
 }

@@ -142,7 +142,7 @@ function checkedDevice(device: Device): Device {
 }
 
 /** `68 GB/s`. */
-function rate(value: number, unit: string): string {
-  const power = value >= 1e12 ? 4 : value >= 1e9 ? 3 : 2;
+export function rate(value: number, unit: string): string {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(value) / 3)));
   return `${Number((value / 1000 ** power).toPrecision(3))} ${['', 'k', 'M', 'G', 'T'][power]}${unit}`;
 }

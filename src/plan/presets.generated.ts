@@ -103,6 +103,6 @@ olmo-2-32b|OLMo-2-0325-32B|olmo2|64|40/8|128|5120|27648|100352|4096||||
 granite-3.1-2b|Granite-3.1-2B|granite|40|32/8|64|2048|8192|49155|131072|tied|||
 granite-3.1-8b|Granite-3.1-8B / 3.3-8B|granite|40|32/8|128|4096|12800|49155|131072|tied|||
 yi-34b|Yi-34B / Yi-1.5-34B|llama|60|56/8|128|7168|20480|64000|4096||||
-llama-4-scout|Llama-4-Scout-17B-16E-Instruct|llama4_text|48|40/8|128|5120|16384|202048|10485760||sliding 8192 every 4|16/1/8192/8192/48|
-llama-4-maverick|Llama-4-Maverick-17B-128E-Instruct|llama4_text|48|40/8|128|5120|16384|202048|1048576||sliding 8192 every 4|128/1/8192/8192/24|unverified
+llama-4-scout|Llama-4-Scout-17B-16E-Instruct|llama4_text|48|40/8|128|5120|16384|202048|10485760||chunked 8192 every 4|16/1/8192/8192/48|
+llama-4-maverick|Llama-4-Maverick-17B-128E-Instruct|llama4_text|48|40/8|128|5120|16384|202048|1048576||chunked 8192 every 4|128/1/8192/8192/24|unverified
 `;

@@ -83,7 +83,7 @@ function presetOf(line: string): Preset {
       const latent = { rank: Number(size), ropeDim: Number(rope), ...(queryRank && { queryRank }) };
       return { kind, ...base, latent };
     }
-    return { kind: 'sliding', ...base, window: Number(size) };
+    return { kind: kind === 'chunked' ? 'chunked' : 'sliding', ...base, window: Number(size) };
   });
   const shape = {
     modelType,

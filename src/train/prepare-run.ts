@@ -11,7 +11,7 @@ import { documentStart } from '../text/documents.ts';
 import type { Tokenizer } from '../text/tokenizer.ts';
 import type { CheckpointForm } from './checkpoint-form.ts';
 import { restoreOptimizer } from './optimizer-file.ts';
-import { differentSetting, hashOf, RunConflictError, type RunIdentity } from './run-identity.ts';
+import { differenceText, hashOf, RunConflictError, type RunIdentity } from './run-identity.ts';
 import { splitTokens, type TokenSplit } from './token-data.ts';
 import { type BatchLoss, Trainer, type TrainerSettings, trainerSettings } from './trainer.ts';
 import type { Metric, RunPlace } from './training-run.ts';
@@ -122,11 +122,9 @@ function checkSameRun(latest: Folder, state: RunState, identity: RunIdentity): v
   const teacher = { teacher: null, teacherTopK: null, kdRatio: null };
   const defaults = { dropout: 0, blockStart: '', matmulPrecision: 'highest', ...teacher };
   const before: RunIdentity = { ...defaults, ...(state.identity as RunIdentity | undefined) };
-  const key = differentSetting(before, identity);
-  if (key === undefined) return;
-  throw new RunConflictError(
-    `{ resume: true }: expected the run of ${latest.name}, whose ${key} is ${before[key]}, got ${identity[key]}`,
-  );
+  const difference = differenceText(before, identity);
+  if (difference === undefined) return;
+  throw new RunConflictError(`{ resume: true }: expected the run of ${latest.name}, ${difference}`);
 }
 
 /** What the steps up to a checkpoint were computed on; empty where it does not say. */

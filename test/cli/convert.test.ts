@@ -1,9 +1,11 @@
 /** `gqa convert` as a process. */
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { convertCheckpoint } from '../../src/convert/index.ts';
-import { runCli } from './run-cli.ts';
+import { GOLDEN } from '../models/golden.ts';
+import { type CliRun, runCli } from './run-cli.ts';
 import { withTinyCheckpoint } from './tiny-checkpoint.ts';
 
 /** N = 6, K = 2 or so: the tiny checkpoint's own heads. */
@@ -11,6 +13,23 @@ function heads(folder: string): { N: number; K: number } {
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, number>;
   return { N: config.num_attention_heads, K: config.num_key_value_heads };
 }
+
+/** Required by a process before its own code: the disk is full at the second layer. */
+const FULL_DISK = `
+const fs = require('node:fs');
+const { writeSync, promises } = fs;
+const { open } = promises;
+let file = '';
+promises.open = (path, ...rest) => {
+  if (/\\.distill/.test(path)) file = path;
+  return open(path, ...rest);
+};
+fs.writeSync = (...given) => {
+  if (!file.includes('layer-1')) return writeSync(...given);
+  const message = 'ENOSPC: no space left on device, write';
+  throw Object.assign(new Error(message), { code: 'ENOSPC', syscall: 'write' });
+};
+`;
 
 const text = 'Call me Ishmael. Some years ago, never mind how long precisely. '.repeat(12);
 
@@ -70,11 +89,30 @@ test('--target and --kv-bytes choose the heads, and say why', () =>
     expect(JSON.parse(byBytes.stdout)).toMatchObject({ numKeyValueHeads: { before: K, after: 1 } });
     expect(JSON.parse(byBytes.stdout).trials).toHaveLength(2);
     const none = await runCli([...args, '--force', '--kv-bytes', '1MB']);
-    expect([none.code, none.stderr.trim().split('\n').at(-1)]).toEqual([
-      1,
-      expect.stringMatching(new RegExp(`expected --kv-bytes below the .* of the model's own K=${K}, got `)),
+    expect([none.code, none.stdout, none.stderr.trim().split('\n').at(-1)]).toEqual([
+      2,
+      '',
+      expect.stringMatching(
+        new RegExp(`expected --kv-bytes from ${bytes}, .* those of the model's K=${K}, got 1000000$`),
+      ),
     ]);
     rmSync(out, { recursive: true });
+  }));
+
+test('a target that no fewer heads keep to: no trial is marked as the choice', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const textFile = join(folder, 'text.txt');
+    writeFileSync(textFile, readFileSync('demo/moby-dick.txt', 'utf8').slice(0, 2000));
+    const args = ['convert', 'demo/model', join(folder, 'out'), '--calibrate', textFile];
+    const { code, stdout, stderr } = await runCli([...args, '--target', '1e-9']);
+    expect([code, stderr.trim().split('\n').at(-1)]).toEqual([
+      1,
+      expect.stringMatching(
+        /expected a --target .* got 1e-9 nats, below their [\d.]+; --kv-heads takes any$/,
+      ),
+    ]);
+    expect(stdout).not.toContain('within');
+    expect(stdout).toMatch(/^6 +3,072 .* the model's own$/m);
   }));
 
 test('--drift measures on three texts and on what both models write', () =>
@@ -154,6 +192,7 @@ test.each([
     ['in', 'out', '--kv-bytes', '8KiB', '--calibrate', 't', '--method', 'mean'],
     'expected --calibrate and --method similar with --target or --kv-bytes, got --method mean',
   ],
+  [['in', 'out', '--target', '0', '--calibrate', 't'], 'Expected a number above 0.'],
   [['in', 'out', '--kv-heads', '0'], 'Expected a whole number of at least 1'],
   [
     ['in', 'out', '--kv-heads', '1', '--method', 'median'],
@@ -188,7 +227,8 @@ test('what stops the drift from being measured is told before anything is writte
     writeFileSync(short, 'a');
     writeFileSync(latin1, new Uint8Array([0x63, 0x61, 0x66, 0xe9]));
     const cases: [string[], string][] = [
-      [['--calibrate', short], `${short}: expected a text of at least 2 tokens to measure on, got 1`],
+      [['--calibrate', short], `${short}: expected at least 2 tokens in each half of the text, got 0 and 1`],
+      [['--calibrate', short, '--method', 'mean'], `${short}: expected at least 2 tokens in the text, got 1`],
       [['--calibrate', latin1], `${latin1}: expected UTF-8 text`],
       [
         ['--calibrate', good, '--report', join(folder, 'none', 'page.html')],
@@ -201,6 +241,60 @@ test('what stops the drift from being measured is told before anything is writte
       expect(existsSync(out)).toBe(false);
     }
   }));
+
+test('errors name flags, and say that layers are kept', () =>
+  withTinyCheckpoint({}, async (folder) => {
+    const out = join(folder, '..', `${folder.split('/').at(-1)}-kept`);
+    const textFile = join(folder, 'text.txt');
+    writeFileSync(textFile, text);
+    const { N, K } = heads(folder);
+    const args = ['convert', folder, out, '--calibrate', textFile];
+    const distill = [...args, '--kv-heads', '1', '--distill', '--steps', '1'];
+    const last = ({ code, stderr }: CliRun) => [code, stderr.trim().split('\n').at(-1)];
+    const five = await runCli([...args, '--kv-heads', `${N - 1}`]);
+    const divide = `convert: expected --kv-heads to divide the checkpoint's K=${K}, or to be`;
+    expect(last(five)).toEqual([2, expect.stringContaining(divide)]);
+    const dtype = await runCli([...args, '--kv-heads', '1', '--dtype', 'q8_0']);
+    const types = 'expected --dtype f32, f16, bf16 for safetensors, got q8_0';
+    expect(last(dtype)).toEqual([2, expect.stringContaining(types)]);
+    const short = join(folder, 'short.txt');
+    writeFileSync(short, 'a');
+    const own = await runCli([...args, '--kv-heads', '1', '--drift-text', short]);
+    expect(last(own)).toEqual([1, 'gqa: short.txt: expected at least 2 tokens in the text, got 1']);
+    const random = await runCli([...distill, '--method', 'random']);
+    expect(last(random)).toEqual([2, expect.stringContaining('expected --method mean, first or similar')]);
+
+    const preload = join(folder, 'full-disk.cjs');
+    writeFileSync(preload, FULL_DISK);
+    const full = await runCli(distill, { env: { NODE_OPTIONS: `--require ${preload}` } });
+    expect(full.stderr).toContain(`trained layers are in ${out}.distill (1): --resume continues\n`);
+    expect(last(full)).toEqual([
+      1,
+      `gqa: ${out}.distill/layer-1.safetensors: cannot write: no space left on the disk (ENOSPC)`,
+    ]);
+    const again = await runCli(distill);
+    expect(last(again)).toEqual([2, expect.stringContaining('got some; --resume continues it; delete')]);
+    const more = await runCli([...distill, '--resume', '--steps', '2']);
+    expect(last(more)).toEqual([2, expect.stringContaining('--resume: expected the distillation of')]);
+    expect(more.stderr).toContain('whose steps is 1, got 2');
+    writeFileSync(textFile, text.replace('Ishmael', 'Stubb'));
+    const other = await runCli([...distill, '--resume']);
+    expect(last(other)).toEqual([2, expect.stringContaining('got different calibration; delete the folder')]);
+    writeFileSync(textFile, text);
+    expect((await runCli([...distill, '--resume'])).code).toBe(0);
+    rmSync(out, { recursive: true });
+  }));
+
+test('quantize prints the bytes of the file and of its weights', async () => {
+  const out = join(tmpdir(), `gqa-quantize-${process.pid}.gguf`);
+  const { stdout } = await runCli(['quantize', join(GOLDEN, 'tiny-llama/gqa-tied'), out, '--type', 'q8_0']);
+  const size = statSync(out).size.toLocaleString('en-US');
+  expect(stdout).toMatch(new RegExp(`^wrote +${out} +gguf, ${size} bytes`, 'm'));
+  const weights = Number(/^weights +([\d,]+) bytes .*in q8_0$/m.exec(stdout)?.[1].replaceAll(',', ''));
+  const { bytes } = JSON.parse((await runCli(['inspect', out, '--json'])).stdout);
+  expect(weights).toBe(bytes);
+  rmSync(out);
+});
 
 test('more heads take more cache, and it says so', () =>
   withTinyCheckpoint({}, async (folder) => {

@@ -108,8 +108,8 @@ describe('gqa generate on a tiny checkpoint', () => {
       }
       model.dispose();
       const outside = await tiny(folder, ...args, '--logit-bias', '97=1');
-      expect(outside.code).toBe(1);
-      expect(outside.stderr).toContain('expected token ids below 97 in logitBias, got 97');
+      expect(outside.code).toBe(2);
+      expect(outside.stderr).toContain('expected token ids below 97 in --logit-bias, got 97');
     }));
 
   test('--kv-dtype, --context and a full context', () =>

@@ -1,9 +1,11 @@
 /** `gqa inspect` on small files that the test writes. */
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
 import { buildGguf, buildSafetensors, smallSafetensors, stringPair, u32Pair } from '../format/build-files.ts';
+import { GOLDEN } from '../models/golden.ts';
 import { cliFile, runCli } from './run-cli.ts';
 
 const config = {
@@ -60,11 +62,21 @@ describe('gqa inspect', () => {
       // 2 layers, K and V, 2 heads of 8 values.
       expect(line(stdout, 'KV cache f32')[1]).toBe('256 bytes');
       expect(line(stdout, 'KV cache f16')[1]).toBe('128 bytes');
-      expect(line(stdout, 'bf16')).toEqual(['bf16', '3', '6', '6 bytes', '1']);
-      expect(line(stdout, 'all')).toEqual(['all', '10', '19', '19 bytes', '3']);
+      expect(line(stdout, 'bf16')).toEqual(['bf16', '3', '6', '1']);
+      expect(line(stdout, 'all')).toEqual(['all', '10', '19', '3']);
       expect(stdout).not.toContain('a.weight');
       expect(code).toBe(0);
     }));
+
+  test.each([
+    ['tiny-gemma4_text/keys', 'K', '2 to 4'],
+    ['tiny-gemma4_text/keys', 'G', '1 to 2', 'query heads per key/value head: grouped-query attention'],
+    ['tiny-gemma4_text/keys', 'H', '8 to 16'],
+    ['tiny-llama4_text/plain', 'layers', '4', '3 chunked over 9 tokens, 1 full'],
+  ])('layers that differ: %s, %s', async (name, ...cells) => {
+    const { stdout } = await runCli(['inspect', join(GOLDEN, name)]);
+    expect(line(stdout, cells[0]).slice(0, cells.length)).toEqual(cells);
+  });
 
   test('--tensors lists every tensor', () =>
     withFolder(directory, async (folder) => {

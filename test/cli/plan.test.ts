@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { withFolder } from '../checkpoint/temporary-folder.ts';
+import { GOLDEN } from '../models/golden.ts';
 import { withServer } from '../plan/file-server.ts';
 import { config, largeGguf } from '../plan/models.ts';
 import { runCli } from './run-cli.ts';
@@ -92,7 +93,7 @@ describe('gqa plan', () => {
     expect(device.flops).toBeGreaterThan(1e9);
     expect(speed.decode.tokensPerSecond).toBeGreaterThan(0.1);
     const none = await plan('smollm2-135m', '--weights', 'iq2_xxs', '--device', 'this');
-    expect(none.stderr).toMatch(/expected weights of a type with kernels for --device this, got iq2_xxs/);
+    expect(none.stderr).toMatch(/expected --weights of a type with kernels for --device this, got iq2_xxs/);
   });
 
   test('--devices', async () => {
@@ -191,16 +192,26 @@ describe('gqa plan', () => {
     [['--devices', '--context', '8', '--list'], 2, /expected --list alone .*, got --context, --devices/],
     [
       ['llama-3-8b', '--block-size', '16', '--runtime', 'llama.cpp'],
-      1,
-      /expected blockSize with runtime exact or vllm, got 16 with llama.cpp/,
+      2,
+      /expected --block-size with runtime exact or vllm, got 16 with llama.cpp/,
+    ],
+    [
+      ['llama-3-8b', '--tensor-parallel', '2', '--runtime', 'llama.cpp'],
+      2,
+      /expected --tensor-parallel 1 for llama.cpp, got 2/,
+    ],
+    [
+      ['llama-3-8b', '--kv-dtype', 'q4_0', '--runtime', 'transformers'],
+      2,
+      /transformers: expected --kv-dtype f32, f16, bf16, got q4_0/,
     ],
     [
       ['llama-3-8b', '--html', 'nowhere/page.html', '--device', 'this'],
       1,
       /nowhere: cannot write there: no such file or folder/,
     ],
-    [['llama-3-8b', '--memory', '1KiB'], 1, /expected memory for one token, 131072 bytes, got 1024/],
-    [['llama-3-8b', '--kv-heads', '5'], 1, /numKeyValueHeads to divide the query heads N=32, got K=5/],
+    [['llama-3-8b', '--memory', '1KiB'], 2, /expected --memory for one token, 131072 bytes, got 1024/],
+    [['llama-3-8b', '--kv-heads', '5'], 2, /expected --kv-heads to divide the query heads N=32, got K=5/],
     [['./nowhere.gguf'], 1, /\.\/nowhere\.gguf: expected a config\.json, .* got nothing there/],
   ] as const)('%j', async (args, status, message) => {
     const { code, stdout, stderr } = await plan(...args);
@@ -228,6 +239,44 @@ describe('gqa plan', () => {
     });
   });
 
+  test('a figure stands once, and in words where it is nothing or below the unit', async () => {
+    const small = { ...JSON.parse(config), num_hidden_layers: 1, head_dim: 8 };
+    await withFolder({ 'config.json': JSON.stringify(small) }, async (folder) => {
+      const { stdout } = await plan(folder, '--total-memory', '1B', '--bandwidth', '1B/s');
+      expect(stdout).toMatch(/^per token +128 bytes +all cached layers/m);
+      expect(stdout).toMatch(/^MLA +[\d.]+ KiB .* 3 times$/m);
+      expect(stdout).toMatch(/^MHA .* 1$/m);
+      expect(stdout).toMatch(/^longest context +none: not one token fits/m);
+      expect(stdout).toMatch(/^largest batch +none: not one sequence fits/m);
+      expect(stdout).toMatch(/^device +1 B\/s/m);
+      expect(stdout).toMatch(/^decode +below 0\.001 tokens\/s/m);
+      expect(stdout).not.toMatch(/\d bytes +\d+ bytes|e[+-]\d|NaN|Infinity/);
+    });
+  });
+
+  test.each([
+    ['hidden_size', null, 'expected an integer >= 1, got null'],
+    ['hidden_size', 0, 'expected an integer >= 1, got 0'],
+    ['hidden_size', 1.5, 'expected an integer >= 1, got 1.5'],
+    ['hidden_size', 1e300, 'expected an integer below 2^53, got 1e+300'],
+    ['hidden_size', 'x', 'expected an integer >= 1, got "x"'],
+    ['intermediate_size', 0, 'expected an integer >= 1, got 0'],
+    ['model_type', ['x'], 'expected a string, got an array'],
+  ])('a config with %s %j', async (key, value, message) => {
+    const text = JSON.stringify({ ...JSON.parse(config), [key]: value });
+    await withFolder({ 'config.json': text }, async (folder) => {
+      const { code, stderr } = await plan(folder);
+      expect([code, stderr]).toEqual([1, `gqa: ${folder}/config.json: ${key}: ${message}\n`]);
+    });
+  });
+
+  test('chunked layers are not called sliding', async () => {
+    const { stdout } = await plan('llama-4-scout', '--context', '100000');
+    expect(stdout).toMatch(/^ *36 +chunked +8,192 /m);
+    const keys = await plan(join(GOLDEN, 'tiny-gemma4_text/keys'));
+    expect(keys.stdout).toMatch(/N=4, K=2 to 4, H=8 to 16/);
+  });
+
   test('broken files and warnings', async () => {
     const files = {
       'config.json': '{"hidden_size": 64, "num_hidden_layers": 2}',
@@ -241,7 +290,7 @@ describe('gqa plan', () => {
       expect(heads.stderr).toMatch(/^gqa: .*config\.json: one of num_attention_heads.* got no such key\n$/);
       const isNull = await plan(join(folder, 'null'));
       expect(isNull).toMatchObject({ code: 1, stdout: '' });
-      expect(isNull.stderr).toMatch(/json: num_attention_heads: expected a positive integer, got null\n$/);
+      expect(isNull.stderr).toMatch(/json: num_attention_heads: expected an integer >= 1, got null\n$/);
       const bare = await plan(join(folder, 'bare'));
       expect(bare).toMatchObject({ code: 1, stdout: '' });
       expect(bare.stderr).toMatch(/expected vocab_size of a model whose weights are counted, got none\n$/);

@@ -42,7 +42,7 @@ test('losses are those of the written checkpoints, and the target decides', asyn
   const between = (trials[1].above + trials[2].above) / 2;
   const [fewest, none] = [
     await chooseKeyValueHeads({ ...base, target: between }),
-    await chooseKeyValueHeads({ ...base, target: 0 }),
+    await chooseKeyValueHeads({ ...base, target: 1e-9 }),
   ];
   expect(fewest.numKeyValueHeads).toBe(trials.find(({ above }) => above <= between)?.numKeyValueHeads);
   expect(none.numKeyValueHeads).toBe(6);
@@ -56,14 +56,20 @@ test('bytes decide: the most heads that fit', async () => {
 test.each([
   ['no limit', {}, 'expected either target or keyValueBytes, got none'],
   ['both limits', { target: 1, keyValueBytes: 1 }, 'expected either target or keyValueBytes, got both'],
-  ['a negative target', { target: -1 }, 'expected a target of at least 0 nats, got -1'],
+  ['no target', { target: 0 }, 'expected target above 0 nats, got 0'],
+  ['a target that is no number', { target: Number.NaN }, 'expected target above 0 nats, got NaN'],
   [
     'too few bytes',
     { keyValueBytes: 511 },
-    'expected keyValueBytes of at least 512, those of one head, got 511',
+    "expected keyValueBytes from 512, those of one head, to below 3072, those of the model's K=6, got 511",
   ],
-  ['a text of one token', { target: 1, text: 'a' }, 'expected a text of at least 2 tokens, got'],
+  ['bytes of all heads', { keyValueBytes: 3072 }, "to below 3072, those of the model's K=6, got 3072"],
+  ['a text of one token', { target: 1, text: 'a' }, 'expected text of at least 2 tokens, got 1'],
+  ['no calibration', { target: 1, calibration: '' }, 'expected calibration of at least 2 tokens, got 0'],
   ['no tokenizer', { target: 1, from: multiHead('llama') }, 'expected a tokenizer for the text, got none'],
 ] as [string, Partial<ChooseKeyValueHeadsOptions>, string][])('%s', async (_, options, message) => {
-  await expect(chooseKeyValueHeads({ ...base, ...options })).rejects.toThrow(message);
+  let trials = 0;
+  const run = chooseKeyValueHeads({ ...base, ...options, onProgress: () => trials++ });
+  await expect(run).rejects.toThrow(message);
+  expect(trials).toBe(0);
 });

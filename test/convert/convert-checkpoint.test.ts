@@ -226,7 +226,7 @@ describe('errors', () => {
   test('K that does not divide', () =>
     fails(
       { numKeyValueHeads: 4 },
-      "expected K to divide the checkpoint's K=6, or to be a multiple of it that divides N=6, got 4; choose one of 1, 2, 3",
+      "expected numKeyValueHeads to divide the checkpoint's K=6, or to be a multiple of it that divides N=6, got 4; choose one of 1, 2, 3",
     ));
   test('nothing to pool', () =>
     fails(
@@ -310,7 +310,7 @@ describe('errors', () => {
       `${to}: expected nothing there, got a folder; { force: true } replaces it`,
     );
     const before = await contentOf(to);
-    await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow('expected K to divide');
+    await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow('expected numKeyValueHeads to divide');
     expect(await contentOf(to)).toEqual(before);
     await convert({ numKeyValueHeads: 1, force: true });
     expect(await contentOf(to)).not.toEqual(before);

@@ -2,11 +2,11 @@
  * Distillation of converted layers: the gradient against NumPy, weights that reach the file in every family's
  * layout, and training that lowers the error, with the same bits on any number of threads.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import fs, { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, test } from 'vitest';
-import { MemoryFolder } from '../../src/checkpoint/index.ts';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { MemoryFolder, openCheckpoint } from '../../src/checkpoint/index.ts';
 import { layerMix } from '../../src/convert/head-mix.ts';
 import { type ConvertOptions, convertCheckpoint, measureDrift } from '../../src/convert/index.ts';
 import { mixedLayer } from '../../src/convert/mixed-layer.ts';
@@ -198,6 +198,42 @@ describe('an interrupted distillation', () => {
     300_000,
   );
 
+  test('is resumed from a copy of the checkpoint, and refused after its weights or config change', async () => {
+    const [from, copy, to] = ['from', 'copy', 'changed'].map(freshPath);
+    for (const path of [from, copy]) cpSync(DEMO, path, { recursive: true });
+    await interrupted(to, { from });
+    const resume = { ...options, to, distill: { ...distill, resume: true } };
+    const config = join(from, 'config.json');
+    const text = readFileSync(config, 'utf8');
+    writeFileSync(config, text.replace(/"rms_norm_eps": [\de.-]+/, '"rms_norm_eps": 0.5'));
+    await expect(convertCheckpoint({ ...resume, from })).rejects.toThrow(
+      /the distillation of .*changed\.distill, got different config; delete the folder/,
+    );
+    writeFileSync(config, text);
+    // One bit of a weight that no layer holds.
+    const weights = join(from, 'model.safetensors');
+    const { tensors } = await openCheckpoint(from);
+    const bytes = readFileSync(weights);
+    bytes[(tensors.get('model.embed_tokens.weight')?.byteOffset ?? 0) + 5] ^= 1;
+    writeFileSync(weights, bytes);
+    await expect(convertCheckpoint({ ...resume, from })).rejects.toThrow(/got different weights/);
+    const other = { ...resume, from: copy, calibration: `${options.calibration} ` };
+    await expect(convertCheckpoint(other)).rejects.toThrow(/got different calibration/);
+    expect((await convertCheckpoint({ ...resume, from: copy })).method).toBe('similar');
+  }, 120_000);
+
+  test('a full disk: the error names the file', async () => {
+    const to = freshPath('full');
+    const write = vi.spyOn(fs, 'writeSync').mockImplementation(() => {
+      const message = 'ENOSPC: no space left on device, write';
+      throw Object.assign(new Error(message), { code: 'ENOSPC', syscall: 'write' });
+    });
+    const run = convertCheckpoint({ ...options, to, distill });
+    await expect(run).rejects.toThrow(`write '${join(`${to}.distill`, 'layer-0.safetensors')}'`);
+    write.mockRestore();
+    expect(existsSync(`${to}.distill`)).toBe(false);
+  }, 60_000);
+
   test('leaves nothing behind without a trained layer', async () => {
     const to = freshPath('none');
     const run = convertCheckpoint({ ...options, to, distill: { tokens: [1, 1e6] } });
@@ -284,7 +320,7 @@ describe('wrong options', () => {
     [
       'random',
       { method: 'random', distill: { tokens: TOKENS } },
-      'by method mean, first or similar, got random',
+      'expected method mean, first or similar, which give heads to begin with, got random',
     ],
   ];
   test.each(cases)('%s', async (_, options, message) => {

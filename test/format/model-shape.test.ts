@@ -293,7 +293,7 @@ describe('modelShapeFromConfig', () => {
     [
       'no heads',
       { ...LLAMA3, num_attention_heads: undefined },
-      'num_decoder_attention_heads: expected a positive integer, got no such key',
+      'num_decoder_attention_heads: expected an integer >= 1, got no such key',
     ],
     ['no layers', { ...LLAMA3, num_hidden_layers: undefined }, 'got no such key'],
     ['null layers', { ...LLAMA3, num_hidden_layers: null }, 'got null'],
@@ -321,7 +321,7 @@ describe('modelShapeFromConfig', () => {
     [
       'MLA without its rope dim',
       { ...LLAMA3, kv_lora_rank: 512 },
-      'qk_rope_head_dim: expected a positive integer, got no such key',
+      'qk_rope_head_dim: expected an integer >= 1, got no such key',
     ],
     ['a million layers', { ...LLAMA3, num_hidden_layers: 1e9 }, 'at most 65536 layers, got 1000000000'],
     ['a family with another kind of cache', { ...LLAMA3, model_type: 'deepseek_v4' }, 'got deepseek_v4'],

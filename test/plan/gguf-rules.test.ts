@@ -131,7 +131,7 @@ describe('layers that the file does not list', () => {
       'lflllllf',
     ],
     ['minimax-01', {}, 'lllllllf'],
-    ['llama4', {}, 'sssfsssf'],
+    ['llama4', {}, 'cccfcccf'],
     ['llama4', { 'attention.sliding_window': 0 }, 'ffffffff'],
     ['afmoe', { 'attention.sliding_window': 50 }, 'sssfsssf'],
     ['cohere2moe', { 'attention.sliding_window': 50 }, 'fsssfsss'],

@@ -14,7 +14,7 @@ const models = process.argv.slice(2).flatMap((path) => JSON.parse(readFileSync(p
 
 /**
  * How the layers differ: '' all full; `sliding W every P` slides except where (i + 1) % P is 0 (P = 0:
- * everywhere).
+ * everywhere); `chunked W every P` likewise, where `chunked` of the pattern is true.
  */
 function layersOf(model) {
   const { layer_pattern: pattern, sliding_window: window, mla } = model;
@@ -29,7 +29,7 @@ function layersOf(model) {
     if (pattern?.full !== undefined && pattern.full !== full) {
       throw new Error(`${model.id}: ${pattern.full} full layers, the rule gives ${full}`);
     }
-    return `sliding ${window} every ${period}`;
+    return `${pattern?.chunked ? 'chunked' : 'sliding'} ${window} every ${period}`;
   }
   return '';
 }

@@ -103,7 +103,7 @@ function withLatent(model: ModelShape): ModelShape {
       ? layer
       : {
           ...layer,
-          kind: layer.kind === 'sliding' ? layer.kind : ('latent' as const),
+          kind: layer.window === undefined ? ('latent' as const) : layer.kind,
           latent: { rank, ropeDim },
         },
   );

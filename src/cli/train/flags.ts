@@ -1,5 +1,5 @@
 /** The flags of `gqa train` and `gqa uptrain`, in one table. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { RunDirectory } from '../../checkpoint/run-directory.ts';
 import type { TrainSettings } from '../../checkpoint/training-recipe.ts';
 import { folderAt } from '../../files/place.ts';
@@ -106,8 +106,7 @@ const FLAGS: Readonly<Record<'place' | 'train' | 'uptrain' | 'run', readonly Fla
 export function addTrainingFlags(command: Command, name: 'train' | 'uptrain'): Command {
   const flags: readonly Flag[] = [FLAGS.place, FLAGS[name], FLAGS.settings, FLAGS.run].flat();
   for (const [flag, key, check, help, defaults] of flags) {
-    const option = Object.assign(new Option(flag, help), { attributeName: () => key });
-    if (check !== undefined) option.argParser(check);
+    const option = parse.named(flag, key, help, check);
     command.addOption(option.default(defaults?.[name]).makeOptionMandatory(key === 'data' || key === 'out'));
   }
   return command;

@@ -128,7 +128,7 @@ function common(
 /** The sizes of the first layer, which all layers have. */
 function latentSizes(keys: KeyReader, shape: ModelShape, qLoraRank: number | undefined) {
   const { keyHeadDim, valueHeadDim, latent } = shape.layers[0];
-  if (!latent) throw keys.fail('kv_lora_rank', 'expected a positive integer, got no such key');
+  if (!latent) throw keys.fail('kv_lora_rank', 'expected an integer >= 1, got no such key');
   return {
     qLoraRank,
     kvLoraRank: latent.rank,

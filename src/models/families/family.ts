@@ -105,7 +105,7 @@ function isPositive(value: unknown): value is number {
 
 /** A size that can be undefined in `ModelShape`. @throws FormatError when it is */
 export function needSize(keys: KeyReader, key: string, value: number | undefined): number {
-  if (value === undefined) throw keys.fail(key, 'expected a positive integer, got no such key');
+  if (value === undefined) throw keys.fail(key, 'expected an integer >= 1, got no such key');
   return value;
 }
 
@@ -202,7 +202,7 @@ export function layerAttention(keys: KeyReader, shape: ModelShape): readonly Lay
   return layers.map((layer, index) => {
     const { kind, numHeads: N = numHeads, numKeyValueHeads: K, keyHeadDim: H, valueHeadDim: Hv } = layer;
     const { window, keysAreValues } = layer;
-    const known = kind === 'full' || kind === 'sliding' || kind === 'shared';
+    const known = kind === 'full' || kind === 'sliding' || kind === 'chunked' || kind === 'shared';
     if (!known || N !== numHeads || Hv !== H) {
       const expected = `expected full or sliding attention with N=${numHeads} and one head dim`;
       throw keys.fail(`layer ${index}`, `${expected}, got ${kind} with N=${N}, H=${H} and ${Hv}`);

@@ -209,7 +209,7 @@ describe('gqa train', () => {
     const other = await runCli(few('--resume', '--matmul-precision', 'highest'));
     expect([other.code, other.stderr]).toEqual([
       2,
-      expect.stringContaining('matmulPrecision is bfloat16, got highest'),
+      expect.stringContaining('--matmul-precision is bfloat16, got highest'),
     ]);
   });
 
@@ -278,7 +278,7 @@ describe('options out of range', () => {
       /--dropout.*Expected a number of at least 0 and below 1/,
     ]),
     ['a resume with other dropout', ['--resume', '--dropout', '0.2'], 2, /dropout is 0.1, got 0.2/],
-    ['a resume with another shape', ['--resume', '--dim', '64'], 2, /hiddenSize is 32, got 64/],
+    ['a resume with another shape', ['--resume', '--dim', '64'], 2, /--dim is 32, got 64/],
     ['a folder that is not empty', [], 2, /is not empty: --resume continues the run/],
   ];
   test.each(wrong)('%s', async (_, more, code, message) => {

@@ -112,7 +112,7 @@ test('a teacher is read once, and named by a resumed run', async () => {
   const args = ['uptrain', at('mqa'), '--data', text(), '--out', at('taught'), '--resume'];
   expect((await runCli(args)).code).toBe(0);
   const other = await runCli([...args, '--kd-ratio', '0.5']);
-  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose kdRatio is 0.8, got 0.5')]);
+  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose --kd-ratio is 0.8, got 0.5')]);
 });
 
 test('wrong usage is one line, and leaves nothing', async () => {
@@ -120,7 +120,7 @@ test('wrong usage is one line, and leaves nothing', async () => {
     [['--steps', '3'], 2, /expected --alpha or --steps, got both/],
     [['--alpha', '0'], 2, /--alpha must be above 0/],
     [['--alpha', 'all'], 2, /--alpha/],
-    [['--kd-ratio', '0.5'], 1, /expected a teacher with kdRatio/],
+    [['--kd-ratio', '0.5'], 2, /expected a teacher with --kd-ratio/],
     [['--block', '17'], 1, /within the model's context of 16 tokens, got 17/],
     [['--data', at('none')], 1, /got nothing of that name/],
   ];
