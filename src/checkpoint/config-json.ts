@@ -11,9 +11,14 @@ type Json = Readonly<Record<string, unknown>>;
 export const CONFIG = 'config.json';
 
 const FLOATS: ReadonlySet<string> = new Set([
-  ...['initializer_range', 'rms_norm_eps', 'layer_norm_epsilon', 'norm_epsilon', 'attention_dropout'],
-  ...['attn_logit_softcapping', 'final_logit_softcapping'],
-  ...['swiglu_alpha', 'swiglu_limit', 'router_aux_loss_coef', 'routed_scaling_factor'],
+  ...['initializer_range', 'init_std', 'attention_dropout'],
+  ...['rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'norm_eps', 'norm_epsilon'],
+  ...['attn_logit_softcapping', 'final_logit_softcapping', 'attn_scale', 'logit_scale', 'clip_qkv'],
+  ...['swiglu_alpha', 'swiglu_limit'],
+  ...['router_aux_loss_coef', 'router_jitter_noise', 'routed_scaling_factor'],
+  // Of the other parts of multimodal models.
+  ...['pixel_shuffle_ratio', 'attention_logit_cap', 'attention_invalid_logits_value'],
+  ...['gradient_clipping', 'residual_weight'],
 ]);
 
 /** The text of a config, indented by two, with a line end. */

@@ -150,11 +150,15 @@ describe('files', () => {
     });
   });
 
-  test('what transformers wants as a float stays one', async () => {
+  test.each([
+    ['gpt_oss', 'swiglu_limit', '7.0'],
+    ['mixtral', 'router_jitter_noise', '0.0'],
+    ['llama4_text', 'router_jitter_noise', '0.0'],
+  ])('what transformers wants as a float stays one: %s, %s', async (family, key, value) => {
     const to = freshPath('out');
-    await convertCheckpoint({ from: multiHead('gpt_oss'), to, numKeyValueHeads: 2 });
+    await convertCheckpoint({ from: multiHead(family), to, numKeyValueHeads: 2 });
     const text = readFileSync(join(to, 'config.json'), 'utf8');
-    expect(text).toMatch(/"swiglu_limit": 7\.0,?$/m);
+    expect(text).toContain(`"${key}": ${value},`);
     expect(text).toMatch(/"vocab_size": 37,?$/m);
   });
 
@@ -259,6 +263,12 @@ describe('errors', () => {
     ['tiny-gpt_neox/sequential', 'expected K=4 for gpt_neox, got K=2'],
     ['tiny-opt/plain', 'expected K=4 for opt, got K=2'],
   ])('no class for %s', (name, text) => fails({ from: join(GOLDEN, name), numKeyValueHeads: 2 }, text));
+  test.each(['plain', 'keys', 'experts'])('layers of Gemma 4 with heads of their own: %s', (option) =>
+    fails(
+      { from: join(GOLDEN, 'tiny-gemma4_text', option), numKeyValueHeads: 1 },
+      'expected layers with one K and head dim and keys and values of their own, got layers that differ or share them',
+    ),
+  );
   test('no form of Falcon', () =>
     fails(
       { from: join(GOLDEN, 'tiny-falcon/sequential'), numKeyValueHeads: 2 },

@@ -36,6 +36,8 @@ export const FAMILIES: readonly string[] = [
   ],
   ...['falcon_40b', 'falcon_rw', 'gpt_bigcode'],
   ...['olmo2', 'olmo', 'mixtral', 'granite', 'phi', 'stablelm', 'cohere2', 'nanochat'],
+  ...['smollm3', 'qwen3_moe', 'olmo3', 'gemma', 'glm4', 'ernie4_5', 'exaone4', 'ministral3'],
+  ...['hunyuan_v1_dense', 'seed_oss', 'arcee', 'apertus', 'llama4_text'],
 ];
 
 /** A multi-head model with N = 6 of `test/golden/convert`. */

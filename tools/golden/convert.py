@@ -52,6 +52,7 @@ GEMMA3 = dict(
     head_dim=8, sliding_window=7, query_pre_attn_scalar=8, layer_types=["sliding_attention", "full_attention"])
 FALCON = dict(vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=N, max_position_embeddings=64,
               ffn_hidden_size=20, bos_token_id=1, eos_token_id=2)
+KINDS_ROPE = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
 MODELS = {
     "llama": (LlamaConfig, LlamaForCausalLM, dict(**BASE, head_dim=8, attention_bias=True)),
     "mistral": (MistralConfig, MistralForCausalLM, dict(**BASE, head_dim=8, sliding_window=7)),
@@ -85,7 +86,25 @@ MODELS = {
         ("stablelm", ("rms_norm_eps", "rope_parameters"), dict(use_qkv_bias=True, rope_parameters={
             "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
         ("cohere2", ("rms_norm_eps",), dict(sliding_window=7, layer_types=["sliding_attention", "full_attention"])),
-        ("nanochat", (), {}))},
+        ("nanochat", (), {}),
+        ("smollm3", (), dict(no_rope_layers=[1, 0])),
+        ("qwen3_moe", (), dict(num_experts=3, num_experts_per_tok=2, moe_intermediate_size=8, head_dim=4)),
+        ("olmo3", ("rope_parameters",), dict(sliding_window=7, layer_types=["sliding_attention", "full_attention"], rope_parameters=KINDS_ROPE)),
+        ("gemma", (), dict(head_dim=4)),
+        ("glm4", ("rope_parameters",), dict(head_dim=4, attention_bias=True, rope_parameters={
+            "rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})),
+        ("ernie4_5", (), dict(head_dim=4, use_bias=True)),
+        ("exaone4", (), dict(sliding_window=7, layer_types=["sliding_attention", "full_attention"])),
+        ("ministral3", ("rope_parameters",), dict(head_dim=4, rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "beta_fast": 4.0, "beta_slow": 1.0,
+            "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5})),
+        ("hunyuan_v1_dense", (), dict(head_dim=4)),
+        ("seed_oss", (), dict(head_dim=4)),
+        ("arcee", (), {}),
+        ("apertus", (), {}),
+        ("llama4_text", ("intermediate_size",), dict(
+            head_dim=4, intermediate_size=8, intermediate_size_mlp=16, num_local_experts=3, num_experts_per_tok=1, moe_layers=[1],
+            attention_chunk_size=7, no_rope_layers=[1, 0], floor_scale=8, attn_scale=0.5)))},
 }
 FUSED_BY_GROUP = (".query_key_value.", ".c_attn.")
 CASES = [(method, k) for method in ("mean", "first") for k in (3, 2, 1)]
