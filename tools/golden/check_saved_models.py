@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -16,7 +16,9 @@ failed, worst, tokenizers = [], 0.0, 0
 folders = sorted(path.with_suffix("") for path in Path(sys.argv[1]).glob("*.json"))
 for folder in folders:
     want = json.loads(folder.with_name(folder.name + ".json").read_text())
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype="float32", experts_implementation="eager", output_loading_info=True)
+    # By its own name: the automatic class of Llama 4 leaves a vision tower out.
+    own = getattr(transformers, AutoConfig.from_pretrained(folder).architectures[0])
+    model, info = own.from_pretrained(folder, dtype="float32", experts_implementation="eager", output_loading_info=True)
     problems = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
     with torch.no_grad():
         logits = model.eval()(torch.tensor([want["tokens"]]), use_cache=False).logits.flatten()
