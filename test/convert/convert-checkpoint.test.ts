@@ -320,7 +320,9 @@ describe('errors', () => {
       `${to}: expected nothing there, got a folder; { force: true } replaces it`,
     );
     const before = await contentOf(to);
-    await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow('expected numKeyValueHeads to divide');
+    await expect(convert({ numKeyValueHeads: 4, force: true })).rejects.toThrow(
+      'expected numKeyValueHeads to divide',
+    );
     expect(await contentOf(to)).toEqual(before);
     await convert({ numKeyValueHeads: 1, force: true });
     expect(await contentOf(to)).not.toEqual(before);

@@ -112,7 +112,10 @@ test('a teacher is read once, and named by a resumed run', async () => {
   const args = ['uptrain', at('mqa'), '--data', text(), '--out', at('taught'), '--resume'];
   expect((await runCli(args)).code).toBe(0);
   const other = await runCli([...args, '--kd-ratio', '0.5']);
-  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('whose --kd-ratio is 0.8, got 0.5')]);
+  expect([other.code, other.stderr]).toEqual([
+    2,
+    expect.stringContaining('whose --kd-ratio is 0.8, got 0.5'),
+  ]);
 });
 
 test('wrong usage is one line, and leaves nothing', async () => {
