@@ -3,8 +3,9 @@
  * the decoder's self-attention; its cross-attention caches as many bytes again per token of the encoder.
  */
 import { show } from '../arguments/kinds.ts';
+import { modelShapeFromConfig } from '../format/model-shape.ts';
 import { type ExpertsShape, freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
-import { PRESET_TABLE } from './presets.generated.ts';
+import { PRESET_CONFIGS, PRESET_TABLE } from './presets.generated.ts';
 
 /** A model whose shape is known by id. */
 export interface Preset {
@@ -57,12 +58,21 @@ export function nearPresets(id: string): readonly string[] {
 
 function all(): ReadonlyMap<string, Preset> {
   presets ??= new Map(
-    PRESET_TABLE.trim()
-      .split('\n')
-      .map(presetOf)
-      .map((one) => [one.id, one]),
+    [...lines(PRESET_TABLE).map(presetOf), ...lines(PRESET_CONFIGS).map(configPreset)].map((one) => [
+      one.id,
+      one,
+    ]),
   );
   return presets;
+}
+
+function lines(table: string): string[] {
+  return table.trim().split('\n');
+}
+
+function configPreset(line: string): Preset {
+  const [id, name, flag, config] = line.split('|');
+  return { id, name, shape: modelShapeFromConfig(JSON.parse(config), id), verified: flag !== 'unverified' };
 }
 
 function presetOf(line: string): Preset {

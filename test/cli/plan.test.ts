@@ -155,10 +155,10 @@ describe('gqa plan', () => {
 
   test('--list', async () => {
     const { stdout } = await plan('--list');
-    expect(stdout.trim().split('\n').length).toBe(103);
+    expect(stdout.trim().split('\n').length).toBe(121);
     expect(stdout).toMatch(/^deepseek-v3 .* latent /m);
     const json = JSON.parse((await plan('--list', '--json')).stdout);
-    expect(json.presets.length).toBe(102);
+    expect(json.presets.length).toBe(120);
   });
 
   test.each([

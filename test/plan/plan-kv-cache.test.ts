@@ -86,7 +86,7 @@ describe('presets', () => {
 
   test('every preset stands in the table, and the other way round', () => {
     expect(listPresets().map(({ id }) => id)).toEqual(known.map(([id]) => id));
-    expect(known.length).toBe(102);
+    expect(known.length).toBe(120);
   });
 
   test.each(known)('%s: %s %s per token', (id, size, unit) => {
@@ -97,12 +97,13 @@ describe('presets', () => {
 
   test('the formula by hand, for every verified preset', () => {
     const verified = listPresets().filter((one) => one.verified);
-    expect(verified.length).toBe(98);
+    expect(verified.length).toBe(116);
     for (const { id, shape } of verified) {
       const S = 5003;
       let values = 0;
       for (const layer of shape.layers) {
         const tokens = Math.min(S, layer.window ?? S);
+        if (layer.kind === 'shared') continue;
         if (layer.latent) values += S * (layer.latent.rank + layer.latent.ropeDim);
         else values += tokens * layer.numKeyValueHeads * (layer.keyHeadDim + layer.valueHeadDim);
       }
@@ -123,11 +124,31 @@ describe('presets', () => {
     expect(kinds('gemma-3-1b')).toBe('sssssfsssssfsssssfsssssfss');
     expect(kinds('gpt-oss-20b')).toBe('sf'.repeat(12));
     expect(kinds('minimax-text-01')).toBe('lllllllf'.repeat(10));
+    expect(kinds('exaone-4.0-32b')).toBe('sssf'.repeat(16));
     const plan = planKvCache('gemma-3-1b', { contextLength: 32_768 });
     expect(plan.bytesPerSequence).toBe((22 * 512 + 4 * 32_768) * 1024);
     expect(planKvCache('minimax-text-01', { contextLength: 10 }).warnings.join()).toContain(
       '70 linear layers',
     );
+  });
+
+  test('Gemma 4: two head dims, and last layers without a cache', () => {
+    const layers = (id: string) =>
+      preset(id).shape.layers.map(({ kind, numKeyValueHeads: K, keyHeadDim: H }) => `${kind} ${K}x${H}`);
+    const [slides, full] = ['sliding 1x256', 'full 1x512'];
+    const own = Array.from({ length: 15 }, (_, i) => (i % 5 === 4 ? full : slides));
+    expect(layers('gemma-4-e2b').slice(0, 15)).toEqual(own);
+    expect(layers('gemma-4-e2b').filter((layer) => layer.startsWith('shared'))).toHaveLength(20);
+    expect(layers('gemma-4-26b-a4b')).toEqual(
+      Array.from({ length: 30 }, (_, i) => (i % 6 === 5 ? 'full 2x512' : 'sliding 8x256')),
+    );
+    expect(preset('gemma-4-26b-a4b').shape.experts).toMatchObject({
+      numExperts: 128,
+      expertsPerToken: 8,
+      intermediateSize: 704,
+      sharedIntermediateSize: 2112,
+      numLayers: 30,
+    });
   });
 
   test('unknown ids name near ones', () => {

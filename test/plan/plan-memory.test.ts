@@ -37,6 +37,9 @@ test.each([
   ['deepseek-v2-lite', 15_706_484_224],
   ['deepseek-v3', 671_026_419_200],
   ['gpt-oss-20b', 20_914_757_184],
+  ['smollm3-3b', 3_075_098_624],
+  ['stablelm-3b-4e1t', 2_795_443_200],
+  ['ernie-4.5-0.3b', 360_748_032],
 ])('%s: parameters counted from the shape are within 0.1 %%', (id, expected) => {
   const [, parameters] = sum(countWeights(preset(id).shape, 'bf16'));
   expect(Math.abs(parameters / expected - 1)).toBeLessThan(0.001);

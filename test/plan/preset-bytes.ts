@@ -102,4 +102,22 @@ granite-3.1-8b 160.0 KiB
 yi-34b 240.0 KiB
 llama-4-scout 192.0 KiB
 llama-4-maverick 192.0 KiB
+smollm3-3b 72.0 KiB
+olmo-7b 512.0 KiB
+phi-1 192.0 KiB
+phi-2 320.0 KiB
+gpt-neox-20b 1.031 MiB
+opt-125m 36.0 KiB
+opt-13b 800.0 KiB
+opt-66b 2.250 MiB
+stablelm-3b-4e1t 320.0 KiB
+ernie-4.5-0.3b 18.0 KiB
+exaone-4.0-32b 256.0 KiB
+ministral-3-8b 136.0 KiB
+hunyuan-mt-7b 128.0 KiB
+seed-oss-36b 256.0 KiB
+gemma-4-e2b 18.0 KiB
+gemma-4-e4b 56.0 KiB
+gemma-4-26b-a4b 220.0 KiB
+gemma-4-31b 880.0 KiB
 `;
