@@ -30,9 +30,10 @@ describe.each(backends.map(({ name }) => name))('%s', (name) => {
 
   test.each(['numKeyValueHeads', 'headDim', 'valueHeadDim'] as const)('%s', async (field) => {
     for (const value of [Number.NaN, 1.5, -5, 0, 2 ** 53]) {
+      const expected = value === 2 ** 53 ? 'an integer below 2^53' : 'a positive integer';
       for (const [kind, make] of await makers()) {
         expect(() => make({ numKeyValueHeads: 1, headDim: 4, [field]: value })).toThrow(
-          new RangeError(`${kind}: expected ${field} to be a positive integer, got ${value}`),
+          new RangeError(`${kind}: expected ${field} to be ${expected}, got ${value}`),
         );
       }
     }
