@@ -1,6 +1,7 @@
 /** The drift report as text for the terminal. */
 import { CALIBRATION_TEXT, worstLayers } from '../convert/drift.ts';
 import type { AnswerDrift, DriftReport } from '../convert/index.ts';
+import { count } from './output.ts';
 import { facts, table } from './table.ts';
 
 export function driftText(drift: DriftReport): string {
@@ -10,7 +11,7 @@ export function driftText(drift: DriftReport): string {
     ['loss (nats)', before.loss.toFixed(4), after.loss.toFixed(4)],
     ['KL (nats)', '', kl.toFixed(4)],
     ['same top-1', '', `${(100 * topOneAgreement).toFixed(1)} %`],
-    ['predicted', `${predicted}`, ''],
+    ['predicted tokens', '', count(predicted)],
   ];
   const hasTexts = Object.keys(texts).length > 0;
   const tables = [table([hasTexts ? 'all texts' : '', 'before', 'after'], sums, [1, 2])];

@@ -4,6 +4,7 @@
  * the numbers as a table.
  */
 
+import { grouped } from '../arguments/inspect.ts';
 import { checkObject } from '../arguments/kinds.ts';
 import {
   COLORS,
@@ -44,7 +45,7 @@ export function driftPage(title: string, report: DriftReport): string {
     ['loss', `${before.loss.toFixed(4)} to ${after.loss.toFixed(4)} nats per token`],
     ['KL divergence', `${report.kl.toFixed(4)} nats per token`],
     ['same likeliest token', percent(report.topOneAgreement)],
-    ['texts', `${report.predicted} tokens predicted`],
+    ['predicted', `${grouped(report.predicted)} tokens`],
     ['largest output errors', worstLayers(report.layers)],
   ];
   return htmlPage(
