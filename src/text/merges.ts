@@ -65,8 +65,8 @@ export class ListedMerges implements Merges {
       } else {
         [left, right] = merge;
       }
-      const leftId = vocab.get(left) ?? refuse('merges of tokens', merge);
-      const rightId = vocab.get(right) ?? refuse('merges of tokens', merge);
+      const leftId = vocab.get(left) ?? refuse('merges whose parts are tokens', merge);
+      const rightId = vocab.get(right) ?? refuse('merges whose parts are tokens', merge);
       const slot = this.#slot(leftId, rightId);
       this.#left[slot] = leftId;
       this.#right[slot] = rightId;
