@@ -114,7 +114,10 @@ describe('components and options that are not known are refused by name', () => 
     [{ model: { type: 'Other', vocab } }, 'a model among .*got "Other"'],
     [{ model: { type: 'BPE', vocab, merges, dropout: 0.1 } }, 'without dropout.*got 0.1'],
     [{ model: { type: 'BPE', vocab, merges, new_option: 1 } }, 'options of BPE among .*got "new_option"'],
-    [{ model: { type: 'BPE', vocab, merges: [['a', 'z']] } }, 'merges whose parts are tokens, got \\["a","z"\\]'],
+    [
+      { model: { type: 'BPE', vocab, merges: [['a', 'z']] } },
+      'merges whose parts are tokens, got \\["a","z"\\]',
+    ],
     [
       { pre_tokenizer: { type: 'Split', pattern: { String: 'a' }, behavior: 'Other' } },
       "Split's behavior to be one of",
