@@ -3,7 +3,7 @@
  * the decoder's self-attention; its cross-attention caches as many bytes again per token of the encoder.
  */
 import { show } from '../arguments/kinds.ts';
-import { modelShapeFromConfig } from '../format/model-shape.ts';
+import { modelShapeFromConfig } from '../format/shape-from-config.ts';
 import { type ExpertsShape, freezeShape, type LayerShape, type ModelShape } from '../format/shape-types.ts';
 import { PRESET_CONFIGS, PRESET_TABLE } from './presets.generated.ts';
 
