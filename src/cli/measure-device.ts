@@ -14,11 +14,12 @@ import { ropeTables } from '../models/rope-table.ts';
 import type { WeightPlace } from '../models/weight-place.ts';
 import { PREFILL_CHUNK } from '../plan/activations.ts';
 import type { Device, ModelShape, StorageType, WeightGroup } from '../plan/index.ts';
+import { bytesRead } from '../plan/plan-speed.ts';
 import { byteLengthOf, DTYPES, type DType, isDType } from '../tensor/dtype.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-/** Weights of the layers: more than caches hold, unless the model's are fewer. */
+/** Weights of the layers that one token reads: more than caches hold, unless the model's are fewer. */
 const LAYER_BYTES = 1 << 28;
 /** Tokens of the prompt, at most. */
 const MOST_TOKENS = 2048;
@@ -70,9 +71,8 @@ function likeModel(
   shape: ModelShape,
   groups: readonly WeightGroup[],
 ): { readonly model: Model; readonly layerWeights: number; readonly stepBytes: number } {
-  const sums = (kinds: RegExp, key: 'bytes' | 'parameters') =>
-    groups.reduce((sum, group) => sum + (kinds.test(group.kind) ? group[key] : 0), 0);
-  const perLayer = Math.max(1, sums(/attention|mlp|experts/, 'bytes') / shape.numLayers);
+  const ofLayers = groups.filter(({ kind }) => kind === 'attention' || kind === 'mlp' || kind === 'experts');
+  const perLayer = Math.max(1, bytesRead(shape, ofLayers, 1) / shape.numLayers);
   const numLayers = Math.max(1, Math.min(shape.numLayers, Math.round(LAYER_BYTES / perLayer)));
   const { config, names } = describeConfig(configLike(shape, groups, numLayers));
   const backend = getBackend();

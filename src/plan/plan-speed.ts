@@ -97,7 +97,7 @@ export function planSpeed(source: PlanSource, options: SpeedOptions): SpeedPlan 
 }
 
 /** Bytes of weights that a pass over `tokens` tokens reads. */
-function bytesRead({ experts }: ModelShape, groups: readonly WeightGroup[], tokens: number): number {
+export function bytesRead({ experts }: ModelShape, groups: readonly WeightGroup[], tokens: number): number {
   const hasHead = groups.some(({ kind }) => kind === 'head');
   // The share of experts that some token chooses, if each chooses at random.
   const { numExperts: E = 1, expertsPerToken: k = 1 } = experts ?? {};
